@@ -1,0 +1,1 @@
+"""Search Anything: find every image that holds a region like this one."""

@@ -1,0 +1,1 @@
+"""The demo: pictogram scenes in a real bucket, searched and judged."""

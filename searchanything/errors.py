@@ -1,0 +1,103 @@
+"""Every error this package raises on purpose, in one tree.
+
+    SearchAnythingError
+    ├── UsageError                 the caller asked for something that cannot be (exit code 2)
+    │   ├── PromptError            a prompt outside the image, of the wrong shape, contradictory
+    │   ├── FilterError            a filter that cannot be expressed or understood
+    │   ├── SettingsError          a setting that is missing or contradicts another
+    │   └── PresetError            no preset chosen, or one that contradicts the index
+    ├── ImageError                 an object that cannot be decoded as an image
+    ├── ModelError                 weights that are damaged, foreign or do not fit together
+    │   └── WeightsMissingError    weights that have not been fetched
+    ├── StoreError                 the image store refused
+    │   ├── ObjectNotFoundError    no such bucket, folder or object
+    │   ├── ObjectChangedError     the object changed between listing and reading
+    │   └── StoreUnavailableError  the image store cannot be reached
+    └── RegionIndexError           the index refused
+        ├── IndexNotFoundError     nothing has been indexed under this URI
+        ├── IndexMismatchError     schema, bits or fingerprint do not fit
+        └── IndexUnavailableError  the index cannot be reached, or answered too late
+
+Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
+"""
+
+from __future__ import annotations
+
+
+class SearchAnythingError(Exception):
+    """Base of all errors of this package."""
+
+
+class UsageError(SearchAnythingError, ValueError):
+    """The request itself is wrong; repeating it cannot help."""
+
+
+class PromptError(UsageError):
+    """A prompt that cannot be applied to this image."""
+
+
+class FilterError(UsageError):
+    """A search filter that cannot be expressed or understood."""
+
+
+class SettingsError(UsageError):
+    """A setting that is missing, malformed or contradicts another."""
+
+
+class PresetError(UsageError):
+    """No preset was chosen, it is unknown, or it contradicts the index."""
+
+
+class ImageError(SearchAnythingError):
+    """An object that claims to be an image and cannot be decoded.
+
+    `name` is the object's key or path; `reason` one line without the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
+
+class ModelError(SearchAnythingError):
+    """Weights that are damaged, foreign, or do not fit together."""
+
+
+class WeightsMissingError(ModelError):
+    """Weights that have not been fetched to this machine."""
+
+
+class StoreError(SearchAnythingError):
+    """The image store refused a request."""
+
+
+class ObjectNotFoundError(StoreError):
+    """No such bucket, folder or object."""
+
+
+class ObjectChangedError(StoreError):
+    """The object is no longer the one that was listed."""
+
+
+class StoreUnavailableError(StoreError):
+    """The image store cannot be reached."""
+
+
+class RegionIndexError(SearchAnythingError):
+    """The region index refused a request."""
+
+
+class IndexNotFoundError(RegionIndexError):
+    """Nothing has been indexed under this URI."""
+
+
+class IndexMismatchError(RegionIndexError):
+    """Schema, code length or fingerprint do not fit this index."""
+
+
+class IndexUnavailableError(RegionIndexError):
+    """The region index cannot be reached, or answered too late."""

@@ -1,0 +1,1 @@
+"""Adapters to the model libraries; the only place that imports torch."""

@@ -1,0 +1,165 @@
+"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a `.env` file.
+
+`docs/settings.md` is generated from these classes by `searchanything.settings.settings_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from searchanything.errors import SettingsError
+
+ENV_PREFIX = "SEARCHANYTHING_"
+
+
+def default_index_uri() -> str:
+    """The embedded index of this user: `~/.local/share/searchanything/index.db`."""
+    return str(Path.home() / ".local" / "share" / "searchanything" / "index.db")
+
+
+def default_weights_dir() -> Path:
+    """Where fetched weights lie: `~/.cache/searchanything/weights`."""
+    return Path.home() / ".cache" / "searchanything" / "weights"
+
+
+class StorageSettings(BaseModel):
+    """The S3 server that holds the buckets."""
+
+    endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
+    access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
+    secret_key: SecretStr | None = Field(None, description="Secret key.")
+    secure: bool = Field(True, description="Speak TLS to the endpoint.")
+    region: str | None = Field(None, description="Region, where the server wants one.")
+    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
+    max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
+
+
+class MilvusSettings(BaseModel):
+    """Where the index lives and how it is built."""
+
+    uri: Annotated[str, MinLen(1)] = Field(
+        default_factory=default_index_uri,
+        description="A file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`.",
+    )
+    token: SecretStr | None = Field(None, description="`user:password` or an API key.")
+    database: str = Field("default", description="Milvus database.")
+    ca_file: Path | None = Field(None, description="CA certificate of the server, for TLS with a private authority.")
+    client_cert_file: Path | None = Field(None, description="Client certificate, for mutual TLS.")
+    client_key_file: Path | None = Field(None, description="Key of the client certificate.")
+    collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = Field(
+        "searchanything_", description="Begins every collection's and alias' name."
+    )
+    index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = Field(
+        "BIN_FLAT", description="Exact, or inverted lists on a server (approximate, faster from about 10^7 regions)."
+    )
+    nlist: int = Field(1024, ge=1, le=65536, description="Inverted lists (BIN_IVF_FLAT).")
+    nprobe: int = Field(32, ge=1, le=65536, description="Inverted lists searched per query (BIN_IVF_FLAT).")
+    consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
+        "Session", description="Consistency level of searches."
+    )
+    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
+    lite_idle_s: float = Field(
+        10.0, gt=0, description="The embedded index' server ends after so many seconds without a user."
+    )
+
+
+class ModelSettings(BaseModel):
+    """Which models compute features, and on what."""
+
+    preset: str | None = Field(None, description="`pico`, `small` or `paper`; an index remembers its own.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic of the models; `auto` is bf16 on CUDA and fp32 elsewhere."
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
+    weights_dir: Path = Field(default_factory=default_weights_dir, description="Where fetched weights lie.")
+    encoder_batch: int = Field(128, ge=1, description="Crops per forward pass of the encoder.")
+
+
+class IngestSettings(BaseModel):
+    """How a bucket is turned into an index."""
+
+    batch_images: int = Field(16, ge=1, le=256, description="Images per forward pass of the segmenter.")
+    transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
+    max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")
+    box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
+
+
+class ServerSettings(BaseModel):
+    """The REST server and web page."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8600, ge=1, le=65535, description="Port to listen on.")
+
+
+class Settings(BaseSettings):
+    """Settings of Search Anything, by group."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", validate_default=True
+    )
+
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    milvus: MilvusSettings = Field(default_factory=MilvusSettings)
+    models: ModelSettings = Field(default_factory=ModelSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _group_is_a_table(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"a group takes nested names such as {ENV_PREFIX}MILVUS__URI, not one value")
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises: SettingsError, which names variables but never their values."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{ENV_PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"settings cannot be read: {wrong}") from None
+
+
+def settings_table() -> str:
+    """The Markdown table of all settings for `docs/settings.md`."""
+    lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
+    lines += [" | ".join(["", *row, ""]).strip() for row in _rows()]
+    return "\n".join(lines) + "\n"
+
+
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    home = str(Path.home())
+    for group, outer in Settings.model_fields.items():
+        model = outer.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"settings group {group} is not a model")
+        schema = model.model_json_schema()["properties"]
+        for name, inner in model.model_fields.items():
+            value = inner.get_default(call_default_factory=True)
+            shown = "" if value is None else f"`{str(value).replace(home, '~')}`"
+            variable = f"`{ENV_PREFIX}{group}__{name}`".upper()
+            yield variable, _type_of(schema[name]), shown, inner.description or ""
+
+
+def _type_of(schema: dict[str, object]) -> str:
+    """A short name for a JSON schema's type."""
+    if "enum" in schema:
+        values = schema["enum"]
+        return " or ".join(str(value) for value in values) if isinstance(values, list) else "choice"
+    options = schema.get("anyOf")
+    if isinstance(options, list):
+        return " or ".join(_type_of(option) for option in options if option.get("type") != "null")
+    if schema.get("format") in ("password", "path"):
+        return {"password": "secret", "path": "path"}[str(schema["format"])]
+    return str(schema.get("type", "text")).replace("string", "text")

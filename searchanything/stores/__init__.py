@@ -1,0 +1,1 @@
+"""Adapters to image stores and index databases."""
