@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,9 +60,7 @@ class Letterbox:
     @cached_property
     def offset(self) -> tuple[int, int]:
         """(top, left) padding in input pixels; the odd pixel goes to the bottom and the right."""
-        top, left = (
-            (whole - part) // 2 for whole, part in zip(self.input_shape, self.scaled_size, strict=True)
-        )
+        top, left = ((whole - part) // 2 for whole, part in zip(self.input_shape, self.scaled_size, strict=True))
         return top, left
 
     @cached_property
@@ -92,7 +91,7 @@ class Letterbox:
         """The network input, (input height, input width, 3) uint8."""
         top, left = self.offset
         height, width = self.scaled_size
-        resized = image
+        resized: NDArray[Any] = image
         if image.shape[:2] != (height, width):
             resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         padded = np.full((*self.input_shape, 3), PADDING_VALUE, dtype=np.uint8)
@@ -103,7 +102,8 @@ class Letterbox:
         """(N, 4) boxes from input pixels to image pixels, clipped to the image; a new array."""
         (top, left), (sy, sx) = self.offset, self.scale
         boxes = (boxes_xyxy - np.array([left, top, left, top])) / np.array([sx, sy, sx, sy])
-        return np.clip(boxes, 0, [self.width, self.height, self.width, self.height]).astype(np.float32)
+        boxes = np.clip(boxes, 0, [self.width, self.height, self.width, self.height])
+        return np.asarray(boxes, dtype=np.float32)
 
     def cells_of(self, points_xy: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
         """(N, 2) points in image pixels -> (N, 2) grid cells (row, column), clipped to cells that hold image."""
@@ -119,17 +119,20 @@ class Letterbox:
     def areas_px(self, masks: BoolMasks) -> FloatArray:
         """(N, gh, gw) grid masks -> (N,) float32 areas in image pixels; padding does not count."""
         flat = masks.reshape(len(masks), -1).astype(np.float32)
-        return (flat @ self.coverage.ravel() * np.float32(self.cell_area_px)).astype(np.float32)
+        return np.asarray(flat @ self.coverage.ravel() * self.cell_area_px, dtype=np.float32)
 
-    def box_mask(self, box_xyxy: BoxXYXY) -> BoolMask:
-        """The cells whose centre lies in a box given in image pixels; at least the cell of the box's centre."""
+    def box_share(self, box_xyxy: BoxXYXY) -> FloatArray:
+        """(gh, gw) float32: the fraction of each grid cell that a box in image pixels fills, exactly; 0 on padding."""
         x1, y1, x2, y2 = box_xyxy
         (top, left), (sy, sx) = self.offset, self.scale
-        rows = (np.arange(self.grid_size[0]) + 0.5) * GRID_STRIDE
-        columns = (np.arange(self.grid_size[1]) + 0.5) * GRID_STRIDE
-        inside_rows = (rows >= y1 * sy + top) & (rows < y2 * sy + top)
-        inside_columns = (columns >= x1 * sx + left) & (columns < x2 * sx + left)
-        mask = np.outer(inside_rows, inside_columns) & (self.coverage > 0)
+        rows = _covered(self.grid_size[0], y1 * sy + top, (y2 - y1) * sy)
+        columns = _covered(self.grid_size[1], x1 * sx + left, (x2 - x1) * sx)
+        return np.minimum(np.outer(rows, columns), self.coverage)
+
+    def box_mask(self, box_xyxy: BoxXYXY) -> BoolMask:
+        """The cells that a box in image pixels fills by half or more; at least the cell of the box's centre."""
+        x1, y1, x2, y2 = box_xyxy
+        mask = (self.box_share(box_xyxy) >= 0.5 * self.coverage) & (self.coverage > 0)
         if not mask.any():
             row, column = self.cells_of(np.array([[(x1 + x2) / 2, (y1 + y2) / 2]], dtype=np.float32))[0]
             mask[row, column] = True
@@ -150,11 +153,11 @@ class Letterbox:
         gh, gw = self.grid_size
         share = padded.reshape(gh, GRID_STRIDE, gw, GRID_STRIDE).mean(axis=(1, 3))
         # Border cells are only partly image: "half" is half of what the image covers.
-        filled = (share >= 0.5 * self.coverage) & (self.coverage > 0)
+        filled: BoolMask = (share >= 0.5 * self.coverage) & (self.coverage > 0)
         return filled if filled.any() else (share > 0) & (self.coverage > 0)
 
     def mask_in_box(self, mask: BoolMask, box_xyxy: tuple[int, int, int, int], size: tuple[int, int]) -> BoolMask:
-        """Sample a grid mask over a box in image pixels at (height, width) points; smooth outline by bilinear sampling."""
+        """Sample a grid mask over a box in image pixels at (height, width) points, bilinearly: a smooth outline."""
         x1, y1, x2, y2 = box_xyxy
         height, width = size
         (top, left), (sy, sx) = self.offset, self.scale
@@ -180,11 +183,11 @@ class Letterbox:
             side //= 2
 
 
-def _covered(cells: int, start: int, length: int) -> FloatArray:
+def _covered(cells: int, start: float, length: float) -> FloatArray:
     """How much of each of `cells` stretches of GRID_STRIDE input pixels lies in [start, start + length)."""
     edges = np.arange(cells + 1) * GRID_STRIDE
     overlap = np.minimum(edges[1:], start + length) - np.maximum(edges[:-1], start)
-    return (np.clip(overlap, 0, GRID_STRIDE) / GRID_STRIDE).astype(np.float32)
+    return np.asarray(np.clip(overlap, 0, GRID_STRIDE) / GRID_STRIDE, dtype=np.float32)
 
 
 def _sample_bilinear(mask: BoolMask, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> FloatArray:
@@ -205,8 +208,8 @@ def _sample_bilinear(mask: BoolMask, rows: NDArray[np.float64], columns: NDArray
 
 def boxes_of(masks: BoolMasks, letterbox: Letterbox) -> FloatArray:
     """Tight boxes (N, 4) float32 in image pixels around grid masks; zeros for an empty mask."""
-    rows, columns = masks.any(axis=2), masks.any(axis=1)
-    filled = rows.any(axis=1)
+    rows, columns = np.any(masks, axis=2), np.any(masks, axis=1)
+    filled = np.any(rows, axis=1)
     y1, x1 = rows.argmax(axis=1), columns.argmax(axis=1)
     y2 = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
     x2 = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
@@ -223,13 +226,14 @@ def encode_rle(mask: BoolMask) -> MaskRLE:
 def decode_rle(rle: MaskRLE) -> BoolMask:
     """The (H, W) bool mask of a run-length encoding."""
     decoded = coco_mask.decode({"size": list(rle.size), "counts": rle.counts.encode("ascii")})
-    return decoded.astype(np.bool_)
+    return np.asarray(decoded, dtype=np.bool_)
 
 
 def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
     """A stored mask at another size (usually the image's), smooth outline, (height, width) bool."""
     grid = decode_rle(rle).astype(np.float32)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
+    resized = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized >= 0.5, dtype=np.bool_)
 
 
 def box_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
@@ -240,4 +244,5 @@ def box_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
     areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
     other_areas = np.clip(others[:, 2:] - others[:, :2], 0, None).prod(axis=1)
     union = areas[:, None] + other_areas[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0).astype(np.float32)
+    ious = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return np.asarray(ious, dtype=np.float32)

@@ -176,6 +176,16 @@ class RegionIndex(Protocol):
     @property
     def manifest(self) -> IndexManifest: ...
 
+    @property
+    def collections(self) -> tuple[str, str]:
+        """Names of the regions' and the images' collection, for people."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """True if searches compare with every row; False for inverted lists."""
+        ...
+
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         """Add region rows, durable on return. They are garbage until their image row is there."""
         ...

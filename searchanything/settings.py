@@ -34,7 +34,7 @@ class StorageSettings(BaseModel):
     endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
     access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
     secret_key: SecretStr | None = Field(None, description="Secret key.")
-    secure: bool = Field(True, description="Speak TLS to the endpoint.")
+    secure: bool = Field(default=True, description="Speak TLS to the endpoint.")
     region: str | None = Field(None, description="Region, where the server wants one.")
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     @classmethod
     def _group_is_a_table(cls, value: object) -> object:
         if isinstance(value, str):
-            raise ValueError(f"a group takes nested names such as {ENV_PREFIX}MILVUS__URI, not one value")
+            message = f"a group takes nested names such as {ENV_PREFIX}MILVUS__URI, not one value"
+            raise ValueError(message)  # noqa: TRY004  pydantic turns ValueError alone into a ValidationError
         return value
 
 

@@ -279,6 +279,43 @@ class IndexReport:
         return {"images": images, "regions": self.regions, "failures": failures, "seconds": round(self.seconds, 3)}
 
 
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known."""
+
+    done: int
+    total: int | None
+    indexed: int
+    failed: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """What an index holds, and with what it was made. All None or 0 where nothing has been indexed."""
+
+    uri: str
+    counts: IndexCounts
+    manifest: IndexManifest | None
+    collections: tuple[str, str] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything status --format json`."""
+        manifest, names = self.manifest, self.collections
+        trained = None if manifest is None else "trained" if manifest.hash_trained else "untrained"
+        return {
+            "images": self.counts.images,
+            "regions": self.counts.regions,
+            "failed": self.counts.failed,
+            "empty": self.counts.empty,
+            "fingerprint": manifest.fingerprint if manifest else None,
+            "preset": manifest.preset if manifest else None,
+            "hash": trained,
+            "collections": {"regions": names[0], "images": names[1]} if names else None,
+            "uri": self.uri,
+        }
+
+
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
     """Size class of a region by the area of its box: ≤ 32² px small, ≤ 96² px medium, else large [D]."""
     x1, y1, x2, y2 = box_xyxy
