@@ -1,0 +1,324 @@
+"""What a query and a segmentation give back: sequences that can be printed, tabulated, drawn and saved."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from PIL import Image
+
+from searchanything.errors import SearchAnythingError, UsageError
+from searchanything.overlays import (
+    FOREGROUND,
+    HIT,
+    MUTED,
+    SELECTED,
+    BoxMark,
+    Mark,
+    PointMark,
+    RegionMark,
+    TextMark,
+    Tile,
+    contact_sheet,
+    distinct_colors,
+    draw_marks,
+)
+from searchanything.types import BoxXYXY, Candidate, Hit, ImageRef, MaskRLE, RGBImage, Selection
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
+
+TILE_PX = 320
+MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
+DRAWING_THREADS = 8
+SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SearchResults(Sequence[Hit]):
+    """The hits of a query, nearest first, with the selected region and how the answer came about.
+
+    `image` (H, W, 3) uint8 RGB is the query image; all boxes are in pixels of EXIF-corrected images.
+    `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
+    `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
+    that ran out of candidates). `open_image` reads a hit's image, for drawing.
+    """
+
+    hits: tuple[Hit, ...]
+    image: RGBImage
+    prompt_description: Mapping[str, Any]
+    selection: Selection
+    fingerprint: str
+    collection: str
+    exact: bool
+    timings_ms: Mapping[str, float]
+    open_image: Callable[[ImageRef], RGBImage]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> SearchResults: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | SearchResults:
+        """One hit, or for a slice the results with those hits alone."""
+        return replace(self, hits=self.hits[index]) if isinstance(index, slice) else self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
+        kind = self.prompt_description.get("kind", "query")
+        return f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything query --format json`: plain types only."""
+        return {
+            "prompt": dict(self.prompt_description),
+            "selection": _selection_document(self.selection),
+            "hits": [_hit_document(hit) for hit in self.hits],
+            "fingerprint": self.fingerprint,
+            "collection": self.collection,
+            "exact": self.exact,
+            "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
+        }
+
+    def to_pandas(self) -> DataFrame:
+        """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
+        columns = (
+            *("bucket", "key", "region", "distance_bits", "score", "area_px", "x1", "y1", "x2", "y2"),
+            *("image_width", "image_height", "etag", "metadata"),
+        )
+        table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
+        return table.astype({"region": "Int64"})
+
+    def plot(self, columns: int = 5) -> Image.Image:
+        """A contact sheet: the query image with prompt and selection, then up to 100 hits, regions outlined.
+
+        A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column.
+        """
+        if columns < 1:
+            raise UsageError(f"expected at least one column, got {columns}")
+        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+            tiles = list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
+        return Image.fromarray(contact_sheet([self._query_tile(), *tiles], columns=columns, side_px=TILE_PX))
+
+    def save(self, path: str | Path) -> None:
+        """Write the contact sheet, all or nothing; parent folders are made.
+
+        Raises: UsageError for a suffix other than .png, .jpg, .jpeg or .webp, or a place that cannot be written.
+        """
+        _save(self.plot, path)
+
+    def _repr_png_(self) -> bytes:
+        return _png_bytes(self.plot())
+
+    def _repr_html_(self) -> str:
+        sheet = base64.b64encode(self._repr_png_()).decode("ascii")
+        caption = html.escape(repr(self))
+        return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
+
+    def _query_tile(self) -> Tile:
+        marks: list[Mark] = []
+        if self.selection.kind == "region":
+            marks.append(RegionMark(self.selection.mask, SELECTED))
+        elif self.selection.kind == "none":  # the nearest, which the reason speaks of
+            marks += [RegionMark(one.mask, MUTED) for one in self.selection.runners_up[:3]]
+        marks += _prompt_marks(self.prompt_description)
+        shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
+        return Tile(
+            image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
+            title=f"{_count(len(self), 'hit')}{shown}",
+            subtitle=self.selection.reason,
+            badge="query",
+            accent=SELECTED,
+        )
+
+    def _hit_tile(self, number: int) -> Tile:
+        hit = self.hits[number]
+        where = "whole image" if hit.region is None else f"region {hit.region}"
+        marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
+        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}"
+        try:
+            shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
+        except SearchAnythingError as error:
+            logger.warning("%s cannot be shown: %s", hit.image, error)
+            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            subtitle += " · image not readable"
+        return Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Segments(Sequence[Candidate]):
+    """All regions the segmenter finds in an image, best first. `image` is (H, W, 3) uint8 RGB."""
+
+    image: RGBImage
+    regions: tuple[Candidate, ...]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Segments: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | Segments:
+        """One region, or for a slice the same image with those regions alone."""
+        return replace(self, regions=self.regions[index]) if isinstance(index, slice) else self.regions[index]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.regions)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"<Segments: {_count(len(self), 'region')} in an image of {width} × {height} px>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything segment --format json`: plain types only."""
+        height, width = self.image.shape[:2]
+        return {
+            "image": {"width": width, "height": height},
+            "regions": [_candidate_document(region) for region in self.regions],
+        }
+
+    def plot(self) -> Image.Image:
+        """The image with every region in its own colour, numbered by its place in the sequence (from 0)."""
+        by_area = sorted(enumerate(self.regions), key=lambda item: -item[1].area_px)  # small ones lie on top
+        colors = distinct_colors(len(self.regions))
+        marks = [RegionMark(region.mask, colors[number], str(number)) for number, region in by_area]
+        low, high = SEGMENTS_SIDE_PX
+        side = min(max(max(self.image.shape[:2]), low), high)
+        return Image.fromarray(draw_marks(self.image, marks, longest_side_px=side))
+
+    def save(self, path: str | Path) -> None:
+        """Write `plot()`, all or nothing; parent folders are made. Raises: UsageError as `SearchResults.save`."""
+        _save(self.plot, path)
+
+    def _repr_png_(self) -> bytes:
+        return _png_bytes(self.plot())
+
+
+def check_save_path(path: str | Path) -> Path:
+    """The path, if an image can be saved under it. Raises: UsageError for a foreign suffix or a folder."""
+    target = Path(path)
+    if target.suffix.lower() not in FORMATS:
+        raise UsageError(f"{target}: expected a name that ends in {', '.join(FORMATS)}, got {target.suffix or 'none'}")
+    if target.is_dir():
+        raise UsageError(f"{target}: expected the name of a file, this is a folder")
+    return target
+
+
+def _save(draw: Callable[[], Image.Image], path: str | Path) -> None:
+    """Draw, write beside the target and rename, so that nobody ever reads half a file."""
+    target = check_save_path(path)
+    image = draw()
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                image.save(file, format=FORMATS[target.suffix.lower()])
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
+    """What of a prompt can be drawn: its points, box and text."""
+    marks: list[Mark] = []
+    if prompt.get("box_xyxy"):
+        x1, y1, x2, y2 = prompt["box_xyxy"]
+        marks.append(BoxMark((x1, y1, x2, y2), FOREGROUND))
+    for name in ("foreground", "background"):
+        marks += [PointMark(x, y, foreground=name == "foreground") for x, y in prompt.get(name) or ()]
+    if prompt.get("text"):
+        marks.append(TextMark(f"“{prompt['text']}”"))
+    return marks
+
+
+def _selection_document(selection: Selection) -> dict[str, Any]:
+    return {
+        "kind": selection.kind,
+        "box_xyxy": _rounded(selection.box_xyxy),
+        "area_px": int(selection.area_px),
+        "mask": _mask_document(selection.mask),
+        "score": round(float(selection.score), 4),
+        "rule": selection.rule,
+        "reason": selection.reason,
+        "runners_up": [_candidate_document(one) for one in selection.runners_up],
+    }
+
+
+def _candidate_document(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "box_xyxy": _rounded(candidate.box_xyxy),
+        "area_px": int(candidate.area_px),
+        "score": round(float(candidate.score), 4),
+        "mask": _mask_document(candidate.mask),
+    }
+
+
+def _hit_document(hit: Hit) -> dict[str, Any]:
+    return {
+        "bucket": hit.image.bucket,
+        "key": hit.image.key,
+        "region": hit.region,
+        "box_xyxy": _rounded(hit.box_xyxy),
+        "mask": None if hit.mask is None else _mask_document(hit.mask),
+        "distance_bits": int(hit.distance_bits),
+        "area_px": int(hit.area_px),
+        "score": round(float(hit.score), 4),
+        "image": {"width": int(hit.image_width), "height": int(hit.image_height)},
+        "etag": hit.etag,
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _table_row(hit: Hit) -> tuple[Any, ...]:
+    return (
+        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
+        *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
+    )
+
+
+def _mask_document(mask: MaskRLE) -> dict[str, Any]:
+    return {"size": [int(side) for side in mask.size], "counts": mask.counts}
+
+
+def _rounded(box_xyxy: BoxXYXY) -> list[float]:
+    return [round(float(value), 1) for value in box_xyxy]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
