@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -141,6 +141,28 @@ def as_prompt(value: object) -> Prompt:
         case np.ndarray() | Sequence():
             return _from_numbers(value)
     raise PromptError(f"expected a prompt, a text, 2 or 4 numbers or a boolean mask, got {type(value).__name__}")
+
+
+def describe_prompt(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as plain JSON: `kind` as answers name it, and what was given; of a mask its area alone."""
+    match prompt:
+        case Points():
+            kind = "background" if prompt.background else "point" if len(prompt.foreground) == 1 else "points"
+            return {
+                "kind": kind,
+                "foreground": [list(point) for point in prompt.foreground],
+                "background": [list(point) for point in prompt.background],
+                "granularity": prompt.granularity,
+                "rule": prompt.rule,
+            }
+        case Box():
+            return {"kind": "box", "box_xyxy": list(prompt.xyxy)}
+        case Text():
+            return {"kind": "text", "text": prompt.text}
+        case Mask():
+            return {"kind": "mask", "area_px": int(prompt.mask.sum())}
+        case WholeImage():
+            return {"kind": "image"}
 
 
 def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation, *, box_min_iou: float) -> Choice:

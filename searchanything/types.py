@@ -61,11 +61,16 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as a listing shows it. `etag` changes whenever the content does."""
+    """One object as a listing shows it.
+
+    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the metadata does; 0 where
+    the store does not know. A listing may leave `metadata` out; `ImageStore.stat` and `read` tell it.
+    """
 
     ref: ImageRef
     etag: str
     size_bytes: int
+    modified_at_ms: int = 0
     content_type: str | None = None
     metadata: Metadata = field(default_factory=dict)
 
@@ -106,7 +111,7 @@ class ImageRow:
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
     `code` is the whole image's code, all zero where the outcome is not `INDEXED`.
-    `error` and `message` are empty unless the outcome is `FAILED`.
+    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` is the stored object's.
     """
 
     id: str
@@ -124,6 +129,7 @@ class ImageRow:
     image_height: int
     regions: int
     metadata: Metadata
+    modified_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

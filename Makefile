@@ -1,0 +1,56 @@
+# Each target does its own set-up. PYTHON may name another interpreter (3.11 or 3.12).
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: setup demo test check lint types layers docs lock clean
+
+setup: .venv/.ready .venv-milvus/.ready
+
+# The lock has hashes and no addresses; --no-deps because it is complete.
+.venv/.ready: requirements/dev.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else 'Python 3.11 or 3.12 is needed; set PYTHON=…')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# Milvus server 2.3.5 (for tests alone) cannot share an environment with current pymilvus.
+.venv-milvus/.ready: requirements/milvus-server.lock .venv/.ready
+	test -x .venv-milvus/bin/python || $(PYTHON) -m venv .venv-milvus
+	$(BIN)/uv pip install --quiet --python .venv-milvus/bin/python --require-hashes --no-deps -r requirements/milvus-server.lock
+	touch $@
+
+demo: .venv/.ready
+	$(BIN)/searchanything demo
+
+test: check .venv-milvus/.ready
+	$(BIN)/pytest
+
+check: lint types layers docs
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+layers: .venv/.ready
+	$(BIN)/lint-imports
+
+docs: .venv/.ready
+	$(BIN)/python docs/generate.py --check
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--all-extras --group dev pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--all-extras --group dev --group training pyproject.toml -o requirements/training.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		requirements/milvus-server.in -o requirements/milvus-server.lock
+
+clean:
+	rm -rf .venv .venv-milvus demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,286 @@
+"""The client: what platform code holds.
+
+with searchanything.connect("index.db", preset="pico") as client:
+    client.index("s3://images")
+    results = client.query("query.jpg", (320, 240))
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from searchanything import wiring
+from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.fingerprints import manifest_of
+from searchanything.indexing import IndexingJob, IndexingOptions, index_images
+from searchanything.inputs import ImageInput, load_image
+from searchanything.prompts import WholeImage, as_prompt, candidates, describe, describe_prompt
+from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.results import SearchResults, Segments
+from searchanything.searching import Page, PageRequest, search_images, search_regions
+from searchanything.settings import Settings, load_settings
+from searchanything.types import (
+    Filter,
+    ImageRef,
+    IndexCounts,
+    IndexManifest,
+    IndexProgress,
+    IndexReport,
+    IndexStatus,
+    RGBImage,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Client:
+    """A connection to one index. Thread-safe; models are loaded once per process, at the first need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._indexes = wiring.open_index_store(settings.milvus)
+        self._lock = threading.Lock()
+        self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
+        self._stores: dict[str, ImageStore] = {}
+
+    @property
+    def uri(self) -> str:
+        """The URI of the index."""
+        return self._indexes.uri
+
+    def query(
+        self,
+        image: ImageInput,
+        prompt: object = None,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        filter: Filter | None = None,
+        group_by_image: bool = False,
+    ) -> SearchResults:
+        """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
+
+        `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
+        `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
+        `group_by_image` keeps the best region of each image.
+
+        Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
+        IndexUnavailableError, WeightsMissingError.
+        """
+        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
+        wanted = as_prompt(prompt)
+        watch = Stopwatch()
+        with watch.stage("open"):
+            index, encoder = self._live(watch)
+        with watch.stage("decode"):
+            pixels = self._load(image)
+        encoded = encoder.encode_query(pixels, wanted, watch)
+        with watch.stage("search"):
+            page = self._search(index, encoded, request, filter)
+        return SearchResults(
+            image=pixels,
+            prompt_description=describe_prompt(wanted),
+            selection=describe(encoded.choice, encoded.segmentation),
+            hits=page.hits,
+            exact=page.exact,
+            fingerprint=index.manifest.fingerprint,
+            collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
+            timings_ms=watch.timings_ms,
+            open_image=self.open_image,
+        )
+
+    def segment(self, image: ImageInput) -> Segments:
+        """All regions of an image, surest first. Raises: ImageError, PresetError, WeightsMissingError."""
+        pixels = self._load(image)
+        live = self._indexes.live()
+        preset = self._settings.models.preset if live is None else self._preset_of(live)
+        layer = wiring.hash_layer_of(preset, None, self._settings)
+        segmentation = wiring.load_encoder(preset, layer, self._settings).segmenter.segment([pixels])[0]
+        regions = candidates(segmentation, range(len(segmentation.scores)))
+        return Segments(image=pixels, regions=tuple(regions))
+
+    def index(
+        self,
+        source: str | Path,
+        *,
+        hash_file: str | Path | None = None,
+        force: bool = False,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> IndexReport:
+        """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
+
+        The first call makes the index and fixes its preset and hash layer (`hash_file`, or the preset's own).
+
+        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
+        StoreUnavailableError, RegionIndexError, WeightsMissingError.
+        """
+        store, prefix = wiring.open_source(source, self._settings)
+        objects = store.list(prefix)
+        index, encoder = self._live_or_new(None if hash_file is None else Path(hash_file))
+        ingest = self._settings.ingest
+        options = IndexingOptions(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels, force)
+        return index_images(IndexingJob(store, encoder, index, options), objects, progress=progress)
+
+    def delete(self, source: str | Path) -> int:
+        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
+        store, prefix = wiring.open_source(source, self._settings)
+        live = self._indexes.live()
+        if live is None:
+            return 0
+        index = self._indexes.open(live.fingerprint)
+        images = {row.image for row in index.iterate_images(bucket=store.bucket, key_prefix=prefix)}
+        index.delete_images(images)
+        return len(images)
+
+    def status(self) -> IndexStatus:
+        """What the index holds and with what it was made."""
+        live = self._indexes.live()
+        if live is None:
+            return IndexStatus(self.uri, IndexCounts(0, 0, 0, 0), None, None)
+        index = self._indexes.open(live.fingerprint)
+        return IndexStatus(self.uri, index.counts(), live, index.collections)
+
+    def open_image(self, image: ImageRef) -> RGBImage:
+        """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
+        return self._load(image)
+
+    def close(self) -> None:
+        """Free the connection. Other processes that share the index are not disturbed."""
+        self._indexes.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _search(self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None) -> Page:
+        if query.choice.kind == "none":
+            return Page((), exact=True)
+        search = search_images if query.choice.kind == "image" else search_regions
+        return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
+
+    def _load(self, image: ImageInput) -> RGBImage:
+        return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
+
+    def _read_object(self, image: ImageRef) -> bytes:
+        with self._lock:
+            if image.bucket not in self._stores:
+                self._stores[image.bucket] = wiring.open_bucket(image.bucket, self._settings)
+            store = self._stores[image.bucket]
+        return store.read(image.key)[1]
+
+    def _preset_of(self, manifest: IndexManifest) -> str:
+        """The index' preset. Raises: PresetError if another one was asked for."""
+        asked = self._settings.models.preset
+        if asked is not None and asked != manifest.preset:
+            raise PresetError(
+                f"the index at {self.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked for; "
+                f"leave the preset out, or name another index"
+            )
+        return manifest.preset
+
+    def _live(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
+        """The live index and the encoder that fits it."""
+        manifest = self._indexes.live()
+        if manifest is None:
+            raise IndexNotFoundError(f"nothing is indexed at {self.uri}; run `searchanything index SOURCE` first")
+        preset = self._preset_of(manifest)
+        with self._lock:
+            if manifest.fingerprint not in self._opened:
+                with (watch or Stopwatch()).stage("load_models"):
+                    layer = self._indexes.hash_layer(manifest.fingerprint)
+                    encoder = self._load_encoder(preset, layer)
+                self._check(manifest, manifest_of(encoder, preset))
+                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
+            return self._opened[manifest.fingerprint]
+
+    def _live_or_new(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
+        """The live index, or a new one that becomes live."""
+        live = self._indexes.live()
+        if live is not None:
+            opened = self._live()
+            if hash_file is not None:
+                layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
+                if manifest_of(self._load_encoder(live.preset, layer), live.preset).fingerprint != live.fingerprint:
+                    raise PresetError(
+                        f"the index at {self.uri} already has another hash layer; {hash_file} needs an empty index"
+                    )
+            return opened
+        preset = self._settings.models.preset
+        layer = wiring.hash_layer_of(preset, hash_file, self._settings)
+        encoder = self._load_encoder(preset, layer)
+        manifest = manifest_of(encoder, str(preset))
+        self._indexes.create(manifest, layer)
+        self._indexes.switch(manifest.fingerprint)
+        return self._live()
+
+    def _load_encoder(self, preset: str | None, layer: bytes) -> Encoder:
+        start = time.perf_counter()
+        encoder = wiring.load_encoder(preset, layer, self._settings)
+        logger.info("models of preset %s ready after %.1f s", preset, time.perf_counter() - start)
+        return encoder
+
+    def _check(self, index: IndexManifest, local: IndexManifest) -> None:
+        """Raises: IndexMismatchError unless this machine's models are those of the index."""
+        if index.fingerprint == local.fingerprint:
+            return
+        names = sorted({*index.details, *local.details})
+        differing = [name for name in names if index.details.get(name) != local.details.get(name)]
+        raise IndexMismatchError(
+            f"the index at {self.uri} was made with other models than this machine's preset {local.preset!r} "
+            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
+        )
+
+
+_clients: dict[str, Client] = {}
+_clients_lock = threading.Lock()
+
+
+def connect(uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None) -> Client:
+    """A client of the index at `uri` (default: the settings').
+
+    `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`. `preset` names the
+    models for a new index. Raises: SettingsError, IndexUnavailableError.
+    """
+    chosen = (settings or load_settings()).model_copy(deep=True)
+    if uri is not None:
+        chosen.milvus.uri = uri
+    if preset is not None:
+        chosen.models.preset = preset
+    return Client(chosen)
+
+
+def query(
+    image: ImageInput,
+    prompt: object = None,
+    *,
+    limit: int = 10,
+    filter: Filter | None = None,
+    uri: str | None = None,
+) -> SearchResults:
+    """`Client.query` on one client per URI that the process keeps. Thread-safe."""
+    key = uri or load_settings().milvus.uri
+    with _clients_lock:
+        if key not in _clients:
+            if not _clients:
+                atexit.register(_close_clients)
+            _clients[key] = connect(key)
+        client = _clients[key]
+    return client.query(image, prompt, limit=limit, filter=filter)
+
+
+def _close_clients() -> None:
+    with _clients_lock:
+        while _clients:
+            _clients.popitem()[1].close()

@@ -1,0 +1,157 @@
+"""The commit of a batch: regions, then "is it still the same object?", then the image rows (design decision 2).
+
+Committed rows are never overwritten. Each attempt at an image has its own generation, which is part of every key it
+writes, so two workers on one object, a late worker with old bytes and a kill at any point leave nothing wrong visible.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Self
+
+from searchanything.encoding import EncodedImage, box_tuple
+from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_CHARACTERS = 500  # of an error, kept in the index
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why an attempt failed: the error's class name and its message."""
+
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """From an exception; a message of many lines keeps the first."""
+        lines = str(error).strip().splitlines() or [""]
+        return cls(type(error).__name__, lines[0][:MESSAGE_CHARACTERS])
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one object. `previous` is what the index knew of it when the attempt began.
+
+    `data` are the bytes until they are decoded, `height` and `width` the decoded image's.
+    """
+
+    stored: StoredObject
+    generation: int
+    previous: ImageRow | None = None
+    data: bytes | None = None
+    height: int = 0
+    width: int = 0
+    failed: Failed | None = None
+    vanished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a batch: image rows now in the index, and images whose object changed before the commit."""
+
+    rows: tuple[ImageRow, ...]
+    changed: tuple[ImageRef, ...]
+
+
+def commit_batch(
+    index: RegionIndex, store: ImageStore, batch: Sequence[tuple[Attempt, EncodedImage | None]], pool: Executor
+) -> Committed:
+    """Write a batch so that each of its images becomes visible whole or not at all. `pool` asks the store.
+
+    Raises: RegionIndexError, StoreUnavailableError; the batch's region rows may then lie there as garbage.
+    """
+    start = time.perf_counter()
+    now_ms = time.time_ns() // 1_000_000
+    bits = index.manifest.bits
+    regions = [row for attempt, image in batch if image for row in _region_rows(attempt, image, now_ms)]
+    index.insert_regions(regions)
+    attempts = [attempt for attempt, _ in batch]
+    etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
+    gone = [attempt.stored.ref for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
+    rows = [
+        _image_row(attempt, image, now_ms, code_bytes=bits // 8)
+        for (attempt, image), etag in zip(batch, etags, strict=True)
+        if etag == attempt.stored.etag
+    ]
+    changed = [
+        attempt.stored.ref
+        for attempt, etag in zip(attempts, etags, strict=True)
+        if etag is not None and etag != attempt.stored.etag
+    ]
+    index.insert_images(rows)
+    if rows:
+        index.delete_before([row.image for row in rows], min(row.generation for row in rows))
+    if gone:
+        index.delete_images(gone)
+    spent = (time.perf_counter() - start) * 1000
+    logger.info(
+        "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
+        len(rows), len(regions), spent, len(gone), len(changed),
+    )  # fmt: skip
+    return Committed(rows=tuple(rows), changed=tuple(changed))
+
+
+def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:
+    if attempt.vanished:
+        return None
+    found = store.stat(attempt.stored.ref.key)
+    return None if found is None else found.etag
+
+
+def _region_rows(attempt: Attempt, image: EncodedImage, now_ms: int) -> list[RegionRow]:
+    """Rows of an image's regions; region 0 is the largest."""
+    stored = attempt.stored
+    return [
+        RegionRow(
+            id=row_id(stored.ref, attempt.generation, number),
+            code=image.codes[number].tobytes(),
+            image=stored.ref,
+            etag=stored.etag,
+            generation=attempt.generation,
+            region=number,
+            box_xyxy=box_tuple(image.boxes_xyxy[number]),
+            area_px=max(1, round(float(image.areas_px[number]))),
+            mask=image.masks[number],
+            score=float(image.scores[number]),
+            image_width=image.width,
+            image_height=image.height,
+            indexed_at_ms=now_ms,
+            metadata=stored.metadata,
+        )
+        for number in range(len(image.codes))
+    ]
+
+
+def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, code_bytes: int) -> ImageRow:
+    stored, previous, failed = attempt.stored, attempt.previous, attempt.failed
+    again = previous is not None and previous.etag == stored.etag
+    regions = 0 if image is None else len(image.codes)
+    if image is None:
+        failed = failed or Failed("ModelError", "no result")
+    outcome = Outcome.FAILED if failed else Outcome.INDEXED if regions else Outcome.EMPTY
+    return ImageRow(
+        id=row_id(stored.ref, attempt.generation),
+        code=bytes(code_bytes) if image is None else image.image_code.tobytes(),
+        image=stored.ref,
+        etag=stored.etag,
+        generation=attempt.generation,
+        outcome=outcome,
+        error=failed.error if failed else "",
+        message=failed.message if failed else "",
+        attempts=previous.attempts + 1 if previous and again else 1,
+        first_at_ms=previous.first_at_ms if previous and again else now_ms,
+        last_at_ms=now_ms,
+        image_width=image.width if image else attempt.width,
+        image_height=image.height if image else attempt.height,
+        regions=regions,
+        metadata=stored.metadata,
+        modified_at_ms=stored.modified_at_ms,
+    )
