@@ -1,0 +1,209 @@
+"""FastSAM: boxes, masks and the P3 feature map of an image out of one forward pass (design decision 1).
+
+Any YOLOv8-seg `.pt` file of ultralytics' format will do: FastSAM-s, FastSAM-x and ours. All classes count as one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from searchanything.errors import ModelError, WeightsMissingError
+from searchanything.geometry import GRID_STRIDE, Letterbox
+from searchanything.models.compute import CPU, Compute
+from searchanything.models.options import SegmenterOptions
+from searchanything.models.quiet import import_ultralytics
+from searchanything.models.weights import digest_of
+from searchanything.protocols import Segmentation
+from searchanything.types import BoolMasks, FloatArray, RGBImage
+
+_P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
+_STRIDES = [8.0, 16.0, 32.0]
+_SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
+# Whatever a damaged or foreign pickle can provoke in torch.load and ultralytics.
+_LOADING_ERRORS = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+class P3Map:
+    """A `FeatureMap`: P3 of one image on the device where it was computed."""
+
+    __slots__ = ("_coverage", "_features")
+
+    def __init__(self, features: Tensor, coverage: FloatArray) -> None:
+        """`features` (C, gh / 2, gw / 2) in the model's precision, `coverage` (gh, gw) of the letterbox."""
+        self._features = features
+        self._coverage = coverage
+
+    def pool(self, masks: BoolMasks) -> FloatArray:
+        """Average P3 over each mask: (N, gh, gw) bool on the mask grid -> (N, C) float32.
+
+        P3 cells are exact 2 x 2 blocks of grid cells, so a cell's weight is the part of it that is mask and image.
+        A mask of one grid cell thereby takes the P3 cell that holds it; an empty mask gives zeros.
+        One matrix product in fp32. Raises: ValueError for masks on another grid.
+        """
+        if masks.ndim != 3 or masks.shape[1:] != self._coverage.shape:
+            raise ValueError(f"expected masks (N, *{self._coverage.shape}), got {masks.shape}")
+        if len(masks) == 0:
+            return np.zeros((0, self._features.shape[0]), dtype=np.float32)
+        device = self._features.device
+        with torch.inference_mode():
+            share = torch.from_numpy(masks).to(device) * torch.from_numpy(self._coverage).to(device)
+            weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
+            sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
+            pooled = (weights / sums) @ self._features.float().flatten(1).T
+        return pooled.cpu().numpy()
+
+
+class _Output(NamedTuple):
+    """One pass over B images of one input shape."""
+
+    predictions: Tensor  # (B, 4 + classes + coefficients, anchors) float32, boxes as centre and size in input pixels
+    prototypes: Tensor  # (B, coefficients, gh, gw) float32
+    features: Tensor  # (B, C, gh / 2, gw / 2) in the model's precision
+
+
+class FastSAMSegmenter:
+    """A `Segmenter` from a FastSAM `.pt` file.
+
+    The trunk runs in the precision of `compute`; the head, which decodes box coordinates up to thousands of pixels,
+    always in fp32: in bf16 a box edge at 1000 px would be off by up to 2 px.
+    """
+
+    def __init__(self, weights: Path, *, options: SegmenterOptions | None = None, compute: Compute = CPU) -> None:
+        """Raises: WeightsMissingError if there is no such file, ModelError if it is damaged or no FastSAM."""
+        self._options = options or SegmenterOptions()
+        self._compute = compute
+        self._description = self._options.description(digest_of(weights))
+        self._network = _load_network(weights).to(compute.device, compute.dtype, memory_format=torch.channels_last)
+        self._head: Any = self._network.model[-1].float()
+        self._head.register_forward_pre_hook(self._before_head)
+        self._features: Tensor | None = None
+        # The network caches its anchors on itself and the hook passes P3 on through this object.
+        self._lock = threading.Lock()
+
+    @property
+    def feature_dimension(self) -> int:
+        """C, the channels of P3 (n: 64, s: 128, x: 320)."""
+        return int(self._head.cv2[0][0].conv.in_channels)
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        """Weights' sha256, input size and thresholds: the segmenter's part of the fingerprint."""
+        return dict(self._description)
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        """Segment images of any sizes; those of one input shape share a forward pass. Results in input order."""
+        letterboxes = [Letterbox(image.shape[0], image.shape[1], self._options.input_size_px) for image in images]
+        by_shape = defaultdict(list)
+        for number, letterbox in enumerate(letterboxes):
+            by_shape[letterbox.input_shape].append(number)
+        found: dict[int, Segmentation] = {}
+        with torch.inference_mode():
+            for numbers in by_shape.values():
+                output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
+                for row, number in enumerate(numbers):
+                    found[number] = self._segmentation(letterboxes[number], output, row)
+        return [found[number] for number in range(len(images))]
+
+    def _before_head(self, _head: nn.Module, inputs: tuple[list[Tensor], ...]) -> tuple[list[Tensor]]:
+        """Keep P3, the head's first input, and hand the head its inputs in fp32."""
+        self._features = inputs[0][0]
+        return ([level.float() for level in inputs[0]],)
+
+    def _forward(self, batch: NDArray[np.uint8]) -> _Output:
+        """One pass over (B, height, width, 3) letterboxed RGB."""
+        pixels = torch.from_numpy(batch).to(self._compute.device).permute(0, 3, 1, 2)
+        scaled = (pixels.float() / 255).to(self._compute.dtype)
+        with self._lock:
+            (predictions, prototypes), _raw = self._network(scaled)
+            features, self._features = self._features, None
+        if features is None:
+            raise ModelError("the segmentation network never reached its head; expected ultralytics 8.4's YOLOv8-seg")
+        return _Output(predictions, prototypes, features)
+
+    def _segmentation(self, letterbox: Letterbox, output: _Output, row: int) -> Segmentation:
+        boxes, scores, coefficients = self._detections(output.predictions[row])
+        covered = torch.from_numpy(letterbox.coverage > 0).to(boxes.device)
+        masks = _masks(coefficients, output.prototypes[row], boxes) & covered
+        filled = masks.flatten(1).any(dim=1)
+        return Segmentation(
+            letterbox=letterbox,
+            boxes_xyxy=letterbox.boxes_to_image(boxes[filled].cpu().numpy()),
+            scores=scores[filled].cpu().numpy(),
+            masks=masks[filled].cpu().numpy(),
+            features=P3Map(output.features[row], letterbox.coverage),
+        )
+
+    def _detections(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, 4) xyxy in input pixels, scores (N,) falling and coefficients (N, K) after suppression."""
+        options = self._options
+        parts = torch.split(prediction.T, [2, 2, self._head.nc, self._head.nm], dim=1)
+        centre, size, scores, coefficients = parts
+        best = scores.amax(dim=1)
+        keep = best > options.confidence
+        centre, half, best, coefficients = centre[keep], size[keep] / 2, best[keep], coefficients[keep]
+        boxes = torch.cat((centre - half, centre + half), dim=1)
+        # Not ultralytics' suppression: that one stops after a time limit, and results would depend on the load.
+        chosen = torchvision.ops.nms(boxes, best, options.iou)[: options.max_detections]
+        return boxes[chosen], best[chosen], coefficients[chosen]
+
+
+def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
+    """Masks (N, gh, gw) bool: where the weighted prototypes are positive, inside the box.
+
+    A cell is inside if its centre is; a box smaller than a cell keeps one cell each way.
+    """
+    _, height, width = prototypes.shape
+    logits = (coefficients @ prototypes.flatten(1)).view(-1, height, width)
+    low = torch.floor(boxes[:, :2] / GRID_STRIDE + 0.5)
+    high = torch.maximum(torch.floor(boxes[:, 2:] / GRID_STRIDE + 0.5), low + 1)
+    columns = torch.arange(width, device=boxes.device)[None, :]
+    rows = torch.arange(height, device=boxes.device)[None, :]
+    in_columns = (columns >= low[:, :1]) & (columns < high[:, :1])
+    in_rows = (rows >= low[:, 1:]) & (rows < high[:, 1:])
+    masks: Tensor = (logits > 0) & in_rows[:, :, None] & in_columns[:, None, :]
+    return masks
+
+
+def _load_network(weights: Path) -> Any:  # noqa: ANN401 - ultralytics is untyped
+    """The network of a `.pt` file, fused, fp32, in eval mode on the CPU. Nothing in the file is executed."""
+    if not weights.is_file():
+        raise WeightsMissingError(f"expected segmenter weights at {weights}, there is no such file")
+    tasks = import_ultralytics()
+    try:
+        checkpoint, _ = tasks.torch_safe_load(str(weights.resolve()), safe_only=True)
+        network = (checkpoint.get("ema") or checkpoint["model"]).float().fuse(verbose=False).eval()
+        head = network.model[-1]
+        fits = head.stride.tolist() == _STRIDES and head.nm > 0 and not head.end2end
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"{weights} cannot be loaded as a FastSAM model: {_first_line(error)}; fetch it again or name another file"
+        ) from error
+    if not fits:
+        raise ModelError(f"{weights} is no FastSAM model: expected a YOLOv8-seg head with strides 8, 16, 32")
+    return network.requires_grad_(requires_grad=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

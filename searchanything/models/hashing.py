@@ -1,0 +1,187 @@
+"""The hash layer: features to binary codes, bit = tanh(W (f_M ⊕ f_I) + b) > 0 (supplement, equation 1).
+
+f_M and f_I are each scaled to unit length (zeros stay zeros) and joined in this order. Whatever training found out
+(centring, weights of the two blocks, rotation) is folded into W and b. tanh keeps the sign and is not computed.
+
+The file is safetensors: `weight` (bits, C + D) and `bias` (bits,), float32, and string metadata that names the format,
+the dimensions and the layer's provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from searchanything.codes import pack_signs
+from searchanything.errors import ModelError, WeightsMissingError
+from searchanything.types import Codes, FloatArray
+
+FORMAT = "searchanything-hash-v1"
+_ROTATION_STEPS = 2**16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HashLayer:
+    """A `Hasher`: W (bits, C + D) float32, b (bits,) float32, C, and what the file says about its making.
+
+    Raises: ModelError, at construction, for shapes that do not fit together or values that are not finite.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    mask_dimension: int
+    provenance: Mapping[str, str]
+    data: bytes
+
+    def __post_init__(self) -> None:
+        bits, columns = self.weight.shape if self.weight.ndim == 2 else (0, 0)
+        if bits == 0 or bits % 8 or self.bias.shape != (bits,) or not 0 < self.mask_dimension < columns:
+            raise ModelError(
+                "expected a hash weight (a multiple of 8, C + D) and a bias of as many rows, "
+                f"got weight {self.weight.shape}, bias {self.bias.shape}, C = {self.mask_dimension}"
+            )
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            raise ModelError("the hash layer holds values that are not finite; train it again")
+
+    @classmethod
+    def create(
+        cls, weight: FloatArray, bias: FloatArray, *, mask_dimension: int, provenance: Mapping[str, str]
+    ) -> Self:
+        """A layer from its arrays. `provenance` must say `method` and `trained` ("true" or "false").
+
+        Raises: ModelError.
+        """
+        rows, columns = weight.shape
+        facts = {
+            **provenance,
+            "format": FORMAT,
+            "mask_dimension": str(mask_dimension),
+            "image_dimension": str(columns - mask_dimension),
+            "bits": str(rows),
+        }
+        return cls.from_bytes(_serialise(weight, bias, facts))
+
+    @classmethod
+    def random_rotation(cls, mask_dimension: int, image_dimension: int, *, bits: int, seed: int) -> Self:
+        """Orthonormal random projections, untrained: signed random projections of the rotated features.
+
+        More bits than dimensions are several rotations one below the other. Entries are rounded to 2^-16, so that
+        machines whose linear algebra differs in the last digit agree on the file's digest.
+        """
+        columns = mask_dimension + image_dimension
+        generator = np.random.default_rng(seed)
+        blocks = [_rotation(generator, columns)[:bits] for _ in range(-(-bits // columns))]
+        weight = (np.round(np.concatenate(blocks)[:bits] * _ROTATION_STEPS) / _ROTATION_STEPS).astype(np.float32)
+        provenance = {"method": "random-rotation", "seed": str(seed), "trained": "false"}
+        bias = np.zeros(bits, dtype=np.float32)
+        return cls.create(weight, bias, mask_dimension=mask_dimension, provenance=provenance)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Raises: WeightsMissingError, ModelError."""
+        if not path.is_file():
+            raise WeightsMissingError(f"expected a hash layer at {path}, there is no such file")
+        return cls.from_bytes(path.read_bytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read a layer from the bytes of its safetensors file. Raises: ModelError."""
+        try:
+            tensors = safetensors.numpy.load(data)
+            (length,) = struct.unpack_from("<Q", data)
+            facts = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+            if facts.get("format") != FORMAT:
+                raise ModelError(f"expected a hash layer of format {FORMAT}, got {facts.get('format')!r}")
+            layer = cls(
+                weight=tensors["weight"].astype(np.float32),
+                bias=tensors["bias"].astype(np.float32),
+                mask_dimension=int(facts["mask_dimension"]),
+                provenance=facts,
+                data=data,
+            )
+            stated = int(facts["bits"]), int(facts["mask_dimension"]) + int(facts["image_dimension"])
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise ModelError(f"this is no hash layer: {type(error).__name__}: {error}") from error
+        if layer.weight.shape != stated:
+            raise ModelError(f"the hash layer's metadata states a weight {stated}, it holds {layer.weight.shape}")
+        return layer
+
+    @property
+    def bits(self) -> int:
+        """L, a multiple of 8."""
+        return len(self.bias)
+
+    @property
+    def image_dimension(self) -> int:
+        """D, the length of f_I that the layer takes."""
+        return int(self.weight.shape[1]) - self.mask_dimension
+
+    @property
+    def trained(self) -> bool:
+        """False for a random rotation."""
+        return self.provenance.get("trained") == "true"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the layer's file."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The layer as a safetensors file: exactly the bytes it was read from."""
+        return self.data
+
+    def encode(self, mask_features: FloatArray, image_features: FloatArray) -> Codes:
+        """f_M (N, C) and f_I (N, D) float32 -> (N, bits // 8) uint8, packed as numpy.packbits does.
+
+        Raises: ModelError for features of other shapes or with values that are not finite.
+        """
+        count = len(mask_features)
+        expected = (count, self.mask_dimension), (count, self.image_dimension)
+        got = mask_features.shape, image_features.shape
+        if got != expected:
+            raise ModelError(
+                f"the hash layer expected features {expected[0]} and {expected[1]}, got {got[0]} and {got[1]}"
+            )
+        joined = np.concatenate([_unit_rows(mask_features), _unit_rows(image_features)], axis=1)
+        activations = joined @ self.weight.T + self.bias
+        if not np.isfinite(activations).all():
+            raise ModelError("the features hold values that are not finite; try SEARCHANYTHING_MODELS__PRECISION=fp32")
+        return pack_signs(activations)
+
+
+def _unit_rows(rows: FloatArray) -> FloatArray:
+    """Rows at unit length; zero rows stay zero."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float32), where=lengths != 0)
+    return scaled
+
+
+def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """A rotation (columns, columns), uniformly distributed: QR with the signs of R's diagonal made positive."""
+    q, r = np.linalg.qr(generator.standard_normal((columns, columns)))
+    return q * np.sign(np.diag(r))
+
+
+def _serialise(weight: FloatArray, bias: FloatArray, facts: Mapping[str, str]) -> bytes:
+    """A safetensors file, byte for byte the same each time (the library writes metadata in random order).
+
+    Layout: header length as a little-endian 64-bit number, a JSON header padded to 8 bytes, the tensors' bytes.
+    """
+    tensors = {"bias": bias.astype("<f4"), "weight": weight.astype("<f4")}
+    header: dict[str, object] = {"__metadata__": dict(sorted(facts.items()))}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(tensor.tobytes() for tensor in tensors.values())

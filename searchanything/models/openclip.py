@@ -1,0 +1,183 @@
+"""OpenCLIP: embeddings of crops and texts in one space."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from searchanything.errors import ModelError, WeightsMissingError
+from searchanything.models.compute import CPU, Compute
+from searchanything.models.quiet import hub_offline, import_open_clip
+from searchanything.models.weights import digest_of
+from searchanything.types import FloatArray, RGBImage
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+BPE_FILE = "bpe_merges.txt.gz"  # the merges of a tokenizer with its own, smaller vocabulary
+_PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_LOADING_ERRORS = (
+    AttributeError,
+    EOFError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What open_clip loads: `model` as it names it, `checkpoint` where the model does not bring its own."""
+
+    name: str
+    model: str
+    checkpoint: Path | None
+    dimension: int
+    tokenizer_options: Mapping[str, str]
+    weights_sha256: str
+
+
+class OpenClipEncoder:
+    """A `RegionEncoder` from an open_clip model on this machine; nothing is ever downloaded."""
+
+    def __init__(self, source: _Source, *, compute: Compute = CPU, batch: int = 128) -> None:
+        self._compute = compute
+        self._batch = batch
+        self._dimension = source.dimension
+        self._description = {"encoder": source.name, "weights_sha256": source.weights_sha256}
+        self._model, self._tokenizer = _load(source, compute)
+        visual = self._model.visual
+        sides = set(np.atleast_1d(visual.image_size).tolist())
+        if len(sides) != 1:
+            raise ModelError(f"{source.name} takes images of {visual.image_size} px; expected square ones")
+        self._crop_size_px = int(sides.pop())
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255
+            for values in (visual.image_mean, visual.image_std)
+        )
+
+    @classmethod
+    def from_directory(cls, folder: Path, *, compute: Compute = CPU, batch: int = 128) -> Self:
+        """Load a folder with `open_clip_config.json`, `open_clip_model.safetensors` and, if it has any, its BPE merges.
+
+        `batch` is the most crops or texts per forward pass.
+        Raises: WeightsMissingError, ModelError.
+        """
+        config, weights, merges = folder / CONFIG_FILE, folder / WEIGHTS_FILE, folder / BPE_FILE
+        for path in (config, weights):
+            if not path.is_file():
+                raise WeightsMissingError(f"expected an open_clip model in {folder}, there is no {path.name}")
+        try:
+            dimension = int(json.loads(config.read_text(encoding="utf-8"))["model_cfg"]["embed_dim"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{config} is no open_clip configuration: {error!r}") from error
+        source = _Source(
+            name=folder.name,
+            model=f"local-dir:{folder.resolve()}",
+            checkpoint=None,
+            dimension=dimension,
+            tokenizer_options={"bpe_path": str(merges.resolve())} if merges.is_file() else {},
+            weights_sha256=digest_of(folder),
+        )
+        return cls(source, compute=compute, batch=batch)
+
+    @classmethod
+    def from_checkpoint(cls, architecture: str, checkpoint: Path, *, compute: Compute = CPU, batch: int = 128) -> Self:
+        """Load a checkpoint file of an architecture that open_clip knows, e.g. `ViT-H-14`.
+
+        Raises: WeightsMissingError, ModelError.
+        """
+        if not checkpoint.is_file():
+            raise WeightsMissingError(f"expected {architecture} weights at {checkpoint}, there is no such file")
+        config = import_open_clip().get_model_config(architecture)
+        if config is None:
+            raise ModelError(f"open_clip knows no architecture {architecture!r}")
+        source = _Source(
+            name=architecture,
+            model=architecture,
+            checkpoint=checkpoint,
+            dimension=int(config["embed_dim"]),
+            tokenizer_options={},
+            weights_sha256=digest_of(checkpoint),
+        )
+        return cls(source, compute=compute, batch=batch)
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of an embedding."""
+        return self._dimension
+
+    @property
+    def crop_size_px(self) -> int:
+        """S, the side of the square crops that `embed_crops` takes."""
+        return self._crop_size_px
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        """Architecture and weights' sha256: the encoder's part of the fingerprint."""
+        return dict(self._description)
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        """(N, S, S, 3) uint8 RGB -> (N, D) float32 of unit length. N may be 0.
+
+        Raises: ValueError for crops of another shape or type.
+        """
+        side = self._crop_size_px
+        if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
+            raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}")
+        parts = [self._embed_images(crops[start : start + self._batch]) for start in range(0, len(crops), self._batch)]
+        return self._joined(parts)
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off."""
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), self._batch):
+                tokens = self._tokenizer(list(texts[start : start + self._batch])).to(self._compute.device)
+                parts.append(_unit_rows(self._model.encode_text(tokens)))
+        return self._joined(parts)
+
+    def _embed_images(self, crops: RGBImage) -> FloatArray:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(crops).to(self._compute.device).permute(0, 3, 1, 2)  # stays channels-last
+            scaled = ((pixels.float() - self._mean) / self._std).to(self._compute.dtype)
+            return _unit_rows(self._model.encode_image(scaled))
+
+    def _joined(self, parts: list[FloatArray]) -> FloatArray:
+        return np.concatenate([np.zeros((0, self._dimension), dtype=np.float32), *parts])
+
+
+def _unit_rows(rows: Tensor) -> FloatArray:
+    return nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+
+
+def _load(source: _Source, compute: Compute) -> tuple[Any, Any]:
+    """The model in eval mode on the device, and its tokenizer."""
+    open_clip = import_open_clip()
+    try:
+        with hub_offline():
+            model = open_clip.create_model(
+                source.model,
+                pretrained=None if source.checkpoint is None else str(source.checkpoint.resolve()),
+                precision=_PRECISIONS[compute.dtype],
+                device=compute.device,
+                require_pretrained=True,  # open_clip's default is silent random weights
+                weights_only=True,
+            )
+            tokenizer = open_clip.get_tokenizer(source.model, **source.tokenizer_options)
+    except _LOADING_ERRORS as error:
+        line = str(error).strip().partition("\n")[0]
+        raise ModelError(f"the weights of {source.name} cannot be loaded: {type(error).__name__}: {line}") from error
+    model.visual.to(memory_format=torch.channels_last)
+    return model.requires_grad_(requires_grad=False).eval(), tokenizer

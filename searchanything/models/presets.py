@@ -1,0 +1,233 @@
+"""Presets: three sets of models on one code path, and how to load their parts.
+
+Free of torch until something is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from searchanything.errors import ModelError, PresetError
+from searchanything.models.hashing import HashLayer
+from searchanything.models.options import SegmenterOptions
+from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
+from searchanything.protocols import Hasher, RegionEncoder, Segmenter
+from searchanything.settings import ModelSettings
+
+RecordProgress: TypeAlias = Callable[[WeightsRecord, int, int | None], None]  # bytes so far, bytes in all if known
+Description: TypeAlias = Mapping[str, str | int | float]
+
+HASH_BITS = 256
+HASH_SEED = 256  # of the random rotations that stand in for a trained hash
+_ULTRALYTICS = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
+_LAION = "https://huggingface.co/laion"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A segmenter, an encoder and a hash that belong together.
+
+    `architecture` is open_clip's name for the encoder, None where the encoder is a folder with its own configuration.
+    `hash_layer` is None where nothing could be trained: then a seeded random rotation takes its place.
+    """
+
+    name: str
+    summary: str
+    segmenter: WeightsRecord
+    options: SegmenterOptions
+    feature_dimension: int
+    encoder: WeightsRecord
+    architecture: str | None
+    embedding_dimension: int
+    hash_layer: WeightsRecord | None = None
+
+    @property
+    def records(self) -> tuple[WeightsRecord, ...]:
+        """All weights of this preset."""
+        return tuple(record for record in (self.segmenter, self.encoder, self.hash_layer) if record is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchStatus:
+    """Whether weights are on this machine: `path` is None where they are not, `sha256` where none is recorded."""
+
+    record: WeightsRecord
+    path: Path | None
+    sha256: str | None
+
+
+def _packaged(name: str, file_name: str, approximate_bytes: int) -> WeightsRecord:
+    return WeightsRecord(
+        name=name,
+        preset="pico",
+        address=None,
+        sha256=None,
+        licence="AGPL-3.0-or-later",
+        approximate_bytes=approximate_bytes,
+        file_name=f"pico/{file_name}",
+    )
+
+
+PICO = Preset(
+    name="pico",
+    summary="knows pictograms, not the world; in the package",
+    segmenter=_packaged("pico-segmenter", "segmenter.pt", 7_000_000),
+    options=SegmenterOptions(input_size_px=640),
+    feature_dimension=64,
+    encoder=_packaged("pico-encoder", "encoder", 9_000_000),
+    architecture=None,
+    embedding_dimension=256,
+    hash_layer=_packaged("pico-hash", "hash.safetensors", 330_000),
+)
+SMALL = Preset(
+    name="small",
+    summary="FastSAM-s and OpenCLIP ViT-B-32-256; for CPUs and trials on photographs",
+    segmenter=WeightsRecord(
+        name="FastSAM-s",
+        preset="small",
+        address=f"{_ULTRALYTICS}/FastSAM-s.pt",
+        sha256=None,  # none stated by the publisher
+        licence="AGPL-3.0",
+        approximate_bytes=24_000_000,
+        file_name="FastSAM-s.pt",
+    ),
+    options=SegmenterOptions(),
+    feature_dimension=128,
+    encoder=WeightsRecord(
+        name="OpenCLIP ViT-B-32-256 datacomp_s34b_b86k",
+        preset="small",
+        address=f"{_LAION}/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K/resolve/main/open_clip_pytorch_model.bin",
+        sha256=None,  # not known here
+        licence="MIT",
+        approximate_bytes=605_000_000,
+        file_name="CLIP-ViT-B-32-256x256-DataComp-s34B-b86K.bin",
+    ),
+    architecture="ViT-B-32-256",
+    embedding_dimension=512,
+)
+PAPER = Preset(
+    name="paper",
+    summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; wants a GPU",
+    segmenter=WeightsRecord(
+        name="FastSAM-x",
+        preset="paper",
+        address=f"{_ULTRALYTICS}/FastSAM-x.pt",
+        sha256=None,  # none stated by the publisher
+        licence="AGPL-3.0",
+        approximate_bytes=145_000_000,
+        file_name="FastSAM-x.pt",
+    ),
+    options=SegmenterOptions(),
+    feature_dimension=320,
+    encoder=WeightsRecord(
+        name="OpenCLIP ViT-H-14 laion2b_s32b_b79k",
+        preset="paper",
+        address=f"{_LAION}/CLIP-ViT-H-14-laion2B-s32B-b79K/resolve/main/open_clip_pytorch_model.bin",
+        # The file's Git LFS object id in the publisher's repository.
+        sha256="9a78ef8e8c73fd0df621682e7a8e8eb36c6916cb3c16b291a082ecd52ab79cc4",
+        licence="MIT",
+        approximate_bytes=3_945_000_000,
+        file_name="CLIP-ViT-H-14-laion2B-s32B-b79K.bin",
+    ),
+    architecture="ViT-H-14",
+    embedding_dimension=1024,
+)
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PICO, SMALL, PAPER)}
+
+
+def find_preset(name: str) -> Preset:
+    """Raises: PresetError, which names the presets there are."""
+    if name not in PRESETS:
+        raise PresetError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
+    """The preset's segmenter, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
+    from searchanything.models.compute import prepare_compute
+    from searchanything.models.fastsam import FastSAMSegmenter
+
+    preset = find_preset(name)
+    path = locate(preset.segmenter, settings.weights_dir)
+    segmenter = FastSAMSegmenter(path, options=preset.options, compute=prepare_compute(settings))
+    _check_dimension(preset.segmenter, preset.feature_dimension, segmenter.feature_dimension)
+    return segmenter
+
+
+def load_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
+    """The preset's encoder, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
+    from searchanything.models.compute import prepare_compute
+    from searchanything.models.openclip import OpenClipEncoder
+
+    preset = find_preset(name)
+    path = locate(preset.encoder, settings.weights_dir)
+    compute, batch = prepare_compute(settings), settings.encoder_batch
+    if preset.architecture is None:
+        encoder = OpenClipEncoder.from_directory(path, compute=compute, batch=batch)
+    else:
+        encoder = OpenClipEncoder.from_checkpoint(preset.architecture, path, compute=compute, batch=batch)
+    _check_dimension(preset.encoder, preset.embedding_dimension, encoder.dimension)
+    return encoder
+
+
+def load_hash(name: str) -> Hasher:
+    """The preset's hash: the trained one of the package, or a seeded random rotation.
+
+    Raises: WeightsMissingError, ModelError, PresetError.
+    """
+    preset = find_preset(name)
+    if preset.hash_layer is None:
+        return HashLayer.random_rotation(
+            preset.feature_dimension, preset.embedding_dimension, bits=HASH_BITS, seed=HASH_SEED
+        )
+    return HashLayer.from_file(preset.hash_layer.path_in(Path()))
+
+
+def describe(name: str, settings: ModelSettings) -> tuple[Description, Description]:
+    """The descriptions that the loaded segmenter and encoder will give, without loading them.
+
+    Raises: WeightsMissingError, ModelError, PresetError.
+    """
+    preset = find_preset(name)
+    segmenter, encoder = (locate(record, settings.weights_dir) for record in (preset.segmenter, preset.encoder))
+    encoder_name = preset.architecture or encoder.name
+    return preset.options.description(digest_of(segmenter)), {
+        "encoder": encoder_name,
+        "weights_sha256": digest_of(encoder),
+    }
+
+
+def fetch_preset(name: str, directory: Path, *, progress: RecordProgress | None = None) -> list[Path]:
+    """Fetch all weights of a preset that are not there. Raises: ModelError, PresetError."""
+    paths = []
+    for record in find_preset(name).records:
+        watch = None if progress is None else _watch(record, progress)
+        paths.append(fetch_weights(record, directory, progress=watch))
+    return paths
+
+
+def fetch_statuses(directory: Path) -> list[FetchStatus]:
+    """All weights of all presets, and whether they are on this machine."""
+    statuses = []
+    for preset in PRESETS.values():
+        for record in preset.records:
+            path = record.path_in(directory).absolute()
+            present = path.exists()
+            sha256 = recorded_digest(path) if present else None
+            statuses.append(FetchStatus(record, path if present else None, record.sha256 or sha256))
+    return statuses
+
+
+def _watch(record: WeightsRecord, progress: RecordProgress) -> Callable[[int, int | None], None]:
+    def watch(done: int, total: int | None) -> None:
+        progress(record, done, total)
+
+    return watch
+
+
+def _check_dimension(record: WeightsRecord, expected: int, got: int) -> None:
+    if got != expected:
+        raise ModelError(f"{record.name} gives {got} features, the preset {record.preset} expected {expected}")
