@@ -4,7 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: setup demo test check lint types layers docs lock clean
+.PHONY: setup demo test check lint types layers docs compose env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -29,7 +29,7 @@ demo: .venv/.ready
 test: check .venv-milvus/.ready
 	$(BIN)/pytest
 
-check: lint types layers docs
+check: lint types layers docs compose
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -43,6 +43,14 @@ layers: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python docs/generate.py --check
+
+# Validated, not run: that takes a docker engine.
+compose: .venv/.ready
+	SEARCHANYTHING_STORAGE__ACCESS_KEY=check SEARCHANYTHING_STORAGE__SECRET_KEY=check $(BIN)/docker-compose config --quiet
+
+# Random credentials for docker-compose.yml; an existing file is kept.
+env:
+	test -e .env || (umask 077 && $(PYTHON) -c "import secrets; print('SEARCHANYTHING_STORAGE__ENDPOINT=localhost:8333\nSEARCHANYTHING_STORAGE__SECURE=false\nSEARCHANYTHING_STORAGE__ACCESS_KEY=' + secrets.token_hex(10) + '\nSEARCHANYTHING_STORAGE__SECRET_KEY=' + secrets.token_hex(20) + '\nSEARCHANYTHING_MILVUS__URI=http://localhost:19530')" > .env)
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
