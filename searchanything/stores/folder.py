@@ -1,0 +1,227 @@
+"""Images in a folder: keys are relative POSIX paths, the etag is the digest of the content.
+
+Hidden files and folders (a name that begins with a dot) are not objects. Nothing outside the folder is ever read:
+a symbolic link to a file counts if its target lies inside, links to folders are not followed (so there are no loops).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+
+from searchanything.decoding import claims_to_be_image
+from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.settings import StorageSettings
+from searchanything.types import ImageRef, StoredObject
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 1 << 20
+_ETAG_DIGITS = 32  # the first 128 bits of the content's SHA-256
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_SETTLED_NS = 2_000_000_000  # a younger file may change once more without a new time stamp: don't remember its digest
+_DEFAULT_MAX_BYTES = int(StorageSettings.model_fields["max_object_bytes"].default)
+
+_Version = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What a listing met on its way."""
+
+    unreadable: list[str] = field(default_factory=list)
+
+
+class FolderStore:
+    """An `ImageStore` over a folder of this machine.
+
+    A file that does not claim to be an image, is larger than `max_object_bytes` or cannot be opened has an etag made
+    of its inode, size and time stamps: the first two are never decoded and should cost no reading, the last shall
+    appear in the listing so that its failure can be recorded.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, max_object_bytes: int = _DEFAULT_MAX_BYTES) -> None:
+        self._root = Path(folder).expanduser().resolve()
+        self._max_object_bytes = max_object_bytes
+        self._digests: dict[_Version, str] = {}
+        self._lock = Lock()
+
+    @property
+    def bucket(self) -> str:
+        """The folder's absolute path."""
+        return str(self._root)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Stream the files whose relative path starts with `prefix`, in no particular order, images or not.
+
+        Images are read once to digest them; the digests of unchanged files are remembered in this process.
+        A file that cannot be opened is listed all the same: reading it raises the StoreError that belongs to it.
+
+        Raises: ObjectNotFoundError if there is no such folder; StoreError at the very end if subfolders could not be
+        read, since a listing that is silently incomplete would look like deletions.
+        """
+        if not self._root.is_dir():
+            raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
+        walk = _Walk()
+        for key, path in self._files("", prefix, walk):
+            found = self._describe(key, path)
+            if found is not None:
+                yield found
+        if walk.unreadable:
+            raise StoreError(
+                f"{self._root}: {len(walk.unreadable)} subfolders cannot be read, the listing is incomplete: "
+                f"{', '.join(walk.unreadable[:5])}; check their permissions, or remove them from the folder"
+            )
+
+    def stat(self, key: str) -> StoredObject | None:
+        """The file as it is now; None where there is none."""
+        path = self._locate(key)
+        return None if path is None else self._describe(key, path)
+
+    def read(self, key: str) -> tuple[StoredObject, bytes]:
+        """The file's bytes and the digest of exactly these bytes.
+
+        Raises: ObjectNotFoundError; StoreError if it cannot be read; ImageError if it is larger than allowed.
+        """
+        path = self._locate(key)
+        if path is None:
+            raise ObjectNotFoundError(f"{key}: no such file in {self._root}")
+        try:
+            with path.open("rb") as file:
+                state = os.fstat(file.fileno())
+                data = file.read(self._max_object_bytes + 1) if state.st_size <= self._max_object_bytes else b""
+        except OSError as error:
+            raise _store_error(path, error) from error
+        size = max(state.st_size, len(data))
+        if size > self._max_object_bytes:
+            raise ImageError(
+                key,
+                f"has {size} bytes, more than the {self._max_object_bytes} that "
+                "SEARCHANYTHING_STORAGE__MAX_OBJECT_BYTES allows",
+            )
+        etag = sha256(data).hexdigest()[:_ETAG_DIGITS] if self._is_digested(key, state) else _identity(state)
+        return self._object(key, etag, state, len(data)), data
+
+    def _files(self, folder: str, prefix: str, walk: _Walk) -> Iterator[tuple[str, Path]]:
+        """Keys and paths under `folder` ("" or ending in a slash); collects the subfolders that cannot be read."""
+        try:
+            with os.scandir(self._root / folder) as entries:
+                found = sorted((entry.name, _kind(entry)) for entry in entries if _is_listable(entry.name))
+        except FileNotFoundError:
+            return  # deleted while we were listing
+        except OSError as error:
+            logger.warning("%s: cannot be listed: %s", self._root / folder, error.strerror)
+            walk.unreadable.append(folder or ".")
+            return
+        for name, kind in found:
+            key = folder + name
+            if kind == "folder" and (f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/")):
+                yield from self._files(f"{key}/", prefix, walk)
+            elif kind in ("file", "link") and key.startswith(prefix):
+                path = self._root / key if kind == "file" else self._locate(key)
+                if path is not None:
+                    yield key, path
+
+    def _locate(self, key: str) -> Path | None:
+        """The file that a key names, or None: outside the folder, hidden, behind a linked folder, or no file.
+
+        Raises: StoreError if that cannot be found out.
+        """
+        parts = key.split("/")
+        if not all(_is_listable(part) for part in parts) or "\0" in key:
+            return None
+        path = self._root.joinpath(*parts)
+        try:
+            target = path.resolve(strict=True)
+            inside = target.is_relative_to(self._root) and path.parent.resolve() == path.parent
+            return path if inside and stat.S_ISREG(target.stat().st_mode) else None
+        except RuntimeError:
+            return None  # a loop of symbolic links
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
+                return None
+            raise _store_error(path, error) from error
+
+    def _describe(self, key: str, path: Path) -> StoredObject | None:
+        try:
+            state = path.stat()
+            etag = self._digest(path, state) if self._is_digested(key, state) else _identity(state)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            state = path.lstat()
+            etag = _identity(state)
+            logger.warning("%s: cannot be opened: %s", path, error.strerror)
+        return self._object(key, etag, state, state.st_size)
+
+    def _object(self, key: str, etag: str, state: os.stat_result, size_bytes: int) -> StoredObject:
+        return StoredObject(
+            ref=ImageRef(self.bucket, key),
+            etag=etag,
+            size_bytes=size_bytes,
+            modified_at_ms=state.st_mtime_ns // 1_000_000,
+        )
+
+    def _is_digested(self, key: str, state: os.stat_result) -> bool:
+        return claims_to_be_image(key, None) and state.st_size <= self._max_object_bytes
+
+    def _digest(self, path: Path, state: os.stat_result) -> str:
+        """The content's digest, remembered for as long as the file stays as it is."""
+        version = _version(state)
+        with self._lock:
+            known = self._digests.get(version)
+        if known is not None:
+            return known
+        digest = sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+            etag = digest.hexdigest()[:_ETAG_DIGITS]
+            unchanged = _version(os.fstat(file.fileno())) == version
+        if unchanged and time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
+            with self._lock:
+                self._digests[version] = etag
+        return etag
+
+
+def _is_listable(name: str) -> bool:
+    """False for hidden names, for `.`, `..` and the empty name, and for names that are no text."""
+    if not name or name.startswith("."):
+        return False
+    if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        logger.warning("%r: skipped, the file's name is not UTF-8", name)
+        return False
+    return True
+
+
+def _version(state: os.stat_result) -> _Version:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _identity(state: os.stat_result) -> str:
+    """An etag that needs no reading; told apart from digests by its hyphens."""
+    return f"{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}-{state.st_ctime_ns:x}"
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """`folder`, `file`, `link`, or `other` (pipes, sockets, devices)."""
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
+
+
+def _store_error(path: Path, error: OSError) -> StoreError:
+    """The operating system's error in our words."""
+    if error.errno in _NO_SUCH_FILE:
+        return ObjectNotFoundError(f"{path}: no such file any more")
+    return StoreError(f"{path}: cannot be read: {error.strerror}; check its permissions and its disk")

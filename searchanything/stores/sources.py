@@ -1,0 +1,78 @@
+"""What people write for a place with images (`s3://bucket/prefix` or a folder), and the store behind it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from searchanything.errors import UsageError
+from searchanything.protocols import ImageStore
+from searchanything.settings import Settings
+from searchanything.stores.folder import FolderStore
+
+# As S3 servers accept them: today's rule (lower case) and the older one (upper case, underscores).
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A bucket or a folder, and the beginning of the keys that are meant ("" for all)."""
+
+    kind: Literal["s3", "folder"]
+    bucket: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}" if self.kind == "s3" else self.bucket
+
+
+def parse_source(text: str | os.PathLike[str]) -> Source:
+    """Understand `s3://bucket/prefix` or a folder's path; the prefix is taken as it stands, never URL-decoded.
+
+    Raises: UsageError for an empty text, another scheme, a malformed bucket name, a path that is a file.
+    """
+    if not isinstance(text, str):
+        return _folder(Path(text))
+    if not text.strip():
+        raise UsageError("the source is empty; expected s3://bucket/prefix or a folder's path")
+    if text[:5].lower() == "s3://":
+        return _bucket(text)
+    if found := _SCHEME.match(text):
+        raise UsageError(
+            f"{text}: sources of kind {found[1]}: are not known; expected s3://bucket/prefix or a folder's path "
+            "(the S3 server's address is a setting: SEARCHANYTHING_STORAGE__ENDPOINT)"
+        )
+    return _folder(Path(text))
+
+
+def open_store(source: Source, settings: Settings) -> ImageStore:
+    """The store that holds the source's images. Nothing is contacted or read yet.
+
+    Raises: SettingsError where the S3 settings are missing or malformed.
+    """
+    if source.kind == "folder":
+        return FolderStore(source.bucket, max_object_bytes=settings.storage.max_object_bytes)
+    from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
+
+    return S3Store(settings.storage, source.bucket, connections=settings.ingest.transfer_threads)
+
+
+def _bucket(text: str) -> Source:
+    bucket, _, prefix = text[5:].partition("/")
+    if not _BUCKET_NAME.fullmatch(bucket) or ".." in bucket:
+        raise UsageError(
+            f"{text}: '{bucket}' cannot be a bucket's name; expected s3://bucket/prefix with a name of 3 to 63 "
+            "letters, digits, dots and hyphens"
+        )
+    return Source("s3", bucket, prefix)
+
+
+def _folder(path: Path) -> Source:
+    path = path.expanduser()
+    if path.is_file():
+        raise UsageError(f"{path}: is a file; expected a folder (here: {path.parent}) or s3://bucket/prefix")
+    return Source("folder", str(path.resolve()))
