@@ -148,8 +148,8 @@ class Encoder:
         whole = choice.kind == "image"
         masks = choice.mask[None][: 0 if whole else 1]
         boxes = np.array([choice.box_xyxy], dtype=np.float32)[: len(masks)]
-        codes = self._codes([_Job(image, segmentation, masks, boxes, whole)], watch or Stopwatch())
-        return codes[0][0]
+        (codes,) = self._codes([_Job(image, segmentation, masks, boxes, whole)], watch or Stopwatch())
+        return np.asarray(codes[0], dtype=np.uint8)
 
     def text_similarities(self, image: RGBImage, segmentation: Segmentation, text: str) -> FloatArray:
         """(N,) cosine of each candidate region with a text."""
