@@ -118,8 +118,9 @@ class Letterbox:
 
     def areas_px(self, masks: BoolMasks) -> FloatArray:
         """(N, gh, gw) grid masks -> (N,) float32 areas in image pixels; padding does not count."""
-        flat = masks.reshape(len(masks), -1).astype(np.float32)
-        return np.asarray(flat @ self.coverage.ravel() * self.cell_area_px, dtype=np.float32)
+        flat = masks.reshape(len(masks), self.coverage.size).astype(np.float32)
+        covered = (flat @ self.coverage.ravel()).astype(np.float64)  # sixteenths of cells: exact in float32 too
+        return np.asarray(covered * self.cell_area_px, dtype=np.float32)
 
     def box_share(self, box_xyxy: BoxXYXY) -> FloatArray:
         """(gh, gw) float32: the fraction of each grid cell that a box in image pixels fills, exactly; 0 on padding."""

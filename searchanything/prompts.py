@@ -308,7 +308,7 @@ def box_ious(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
     """(N,) IoU of each mask with a filled box in image pixels, by areas on the grid, partly filled cells counted so."""
     letterbox = segmentation.letterbox
     share = letterbox.box_share(box_xyxy).ravel()
-    flat = segmentation.masks.reshape(len(segmentation.masks), -1).astype(np.float32)
+    flat = segmentation.masks.reshape(len(segmentation.masks), share.size).astype(np.float32)
     overlap = flat @ share
     union = flat @ letterbox.coverage.ravel() + share.sum() - overlap
     ious = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
