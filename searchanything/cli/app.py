@@ -1,0 +1,101 @@
+"""`searchanything VERB …`: the application, and the way from an error to an exit code.
+
+Libraries that take long to load are imported by the verbs when they run, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from searchanything.cli import delete, demo, doctor, index, models, query, segment, status
+from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
+from searchanything.cli.session import Connect, Session, open_client, say
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="searchanything",
+    help="Point at a thing in an image and find every image in a bucket that holds such a thing.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 finished but some images failed.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.command("index")(index.index)
+app.command("query")(query.query)
+app.command("segment")(segment.segment)
+app.command("status")(status.status)
+app.command("delete")(delete.delete)
+app.add_typer(models.app, name="models")
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"searchanything {version('searchanything')}")
+        except PackageNotFoundError:
+            typer.echo("searchanything, not installed as a package")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(WRONG_USAGE)
+
+
+def main() -> None:
+    """The entry point of the package."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
+    """Run one command line and return its exit code; nothing is raised. `connect` makes the client."""
+    debug = os.environ.get("SEARCHANYTHING_DEBUG") == "1" or "--verbose" in arguments
+    with _logs_on_stderr(logging.INFO if debug else logging.WARNING):
+        try:
+            code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
+        except typer.Abort:
+            code = INTERRUPTED
+        except Exception as error:
+            if debug:
+                logger.exception("%s", type(error).__name__)
+            return report(error, asked_format(arguments))
+    if code == INTERRUPTED:
+        say("interrupted")
+    return code if isinstance(code, int) else DONE
+
+
+@contextlib.contextmanager
+def _logs_on_stderr(level: int) -> Iterator[None]:
+    """Send this package's log to stderr for the length of a block."""
+    package = logging.getLogger("searchanything")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    before = package.level
+    package.addHandler(handler)
+    package.setLevel(level)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(before)
+
+
+if __name__ == "__main__":
+    main()

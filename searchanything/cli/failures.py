@@ -1,0 +1,94 @@
+"""Errors as the command line shows them: one line, a cure where one is known, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from searchanything.cli.options import Format
+from searchanything.cli.session import write_stdout
+from searchanything.errors import (
+    ImageError,
+    IndexNotFoundError,
+    IndexUnavailableError,
+    SearchAnythingError,
+    StoreUnavailableError,
+    UsageError,
+    WeightsMissingError,
+)
+
+DONE = 0
+FAILED = 1
+WRONG_USAGE = 2
+SOME_IMAGES_FAILED = 3
+INTERRUPTED = 130
+
+_CURES: tuple[tuple[type[SearchAnythingError], str], ...] = (
+    (IndexNotFoundError, "searchanything index SOURCE"),
+    (IndexUnavailableError, "check --uri, then: searchanything doctor"),
+    (StoreUnavailableError, "check SEARCHANYTHING_STORAGE__ENDPOINT, then: searchanything doctor"),
+    (WeightsMissingError, "searchanything models list"),
+    (ImageError, "give a JPEG, PNG or WebP file that other programs open"),
+)
+
+
+def asked_format(arguments: Sequence[str]) -> Format:
+    """The format that raw arguments ask for: errors follow it even where the arguments cannot be parsed."""
+    asked: Format = "text"
+    for position, argument in enumerate(arguments):
+        value = argument.removeprefix("--format=") if argument.startswith("--format=") else ""
+        if argument == "--format" and position + 1 < len(arguments):
+            value = arguments[position + 1]
+        if value:
+            asked = "json" if value == "json" else "text"
+    return asked
+
+
+def report(error: Exception, format: Format) -> int:
+    """Print an error where it belongs and return the exit code."""
+    message = " ".join(message_of(error).split())
+    cure = cure_of(error)
+    if format == "json":
+        document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}
+        write_stdout(json.dumps(document, ensure_ascii=False) + "\n")
+        return exit_code_of(error)
+    print(f"error: {message}", file=sys.stderr)
+    if cure:
+        print(f"cure:  {cure}", file=sys.stderr)
+    return exit_code_of(error)
+
+
+def exit_code_of(error: Exception) -> int:
+    """2 for wrong usage, ours or typer's; 1 for anything else."""
+    if isinstance(error, typer.TyperException):
+        return error.exit_code
+    return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def type_of(error: Exception) -> str:
+    """The class that a script may branch on; typer's own wrong usages count as ours."""
+    return UsageError.__name__ if isinstance(error, typer.TyperException) else type(error).__name__
+
+
+def message_of(error: Exception) -> str:
+    """What happened. An error that is not ours is a defect, and says its type."""
+    if isinstance(error, typer.TyperException):
+        return error.format_message()
+    if isinstance(error, SearchAnythingError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"
+
+
+def cure_of(error: Exception) -> str | None:
+    """A command or a step that mends the error, where one is known and the message does not say it already."""
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        return f"{context.command_path} --help" if context is not None else "searchanything --help"
+    if not isinstance(error, SearchAnythingError):
+        return "set SEARCHANYTHING_DEBUG=1 for the traceback, and report it"
+    if "searchanything " in str(error):
+        return None
+    return next((cure for kind, cure in _CURES if isinstance(error, kind)), None)

@@ -1,0 +1,89 @@
+"""`searchanything models`: which weights there are, fetching them, where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.options import FormatOption, Verbose
+from searchanything.cli.progress import download_progress
+from searchanything.cli.session import answer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(help="List, fetch and locate the models' weights.", rich_markup_mode="rich")
+PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="pico, small or paper.", show_default=False)]
+
+
+@app.command("list")
+def list_models(format: FormatOption = "text", _verbose: Verbose = False) -> None:
+    """List the presets, their weights and licences, and which are on this machine."""
+    from searchanything.models.presets import PRESETS, fetch_statuses
+    from searchanything.settings import load_settings
+
+    weights: dict[str, list[dict[str, Any]]] = {name: [] for name in PRESETS}
+    for status in fetch_statuses(load_settings().models.weights_dir):
+        record = status.record
+        weights[record.preset].append(
+            {
+                "name": record.name,
+                "present": status.path is not None,
+                "path": None if status.path is None else str(status.path),
+                "licence": record.licence,
+                "approximate_bytes": record.approximate_bytes,
+                "sha256": status.sha256,
+                "address": record.address,
+            }
+        )
+    presets = [{"name": name, "summary": preset.summary, "weights": weights[name]} for name, preset in PRESETS.items()]
+    answer({"presets": presets}, format, lambda: _text(presets))
+
+
+@app.command("fetch")
+def fetch(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbose = False) -> None:
+    """Fetch the weights of a preset to this machine, and check them.
+
+    Example: [bold]searchanything models fetch small[/bold]
+    """
+    from searchanything.models.presets import fetch_preset
+    from searchanything.settings import load_settings
+
+    with download_progress() as show:
+        paths = fetch_preset(preset, load_settings().models.weights_dir, progress=show)
+    answer({"preset": preset, "paths": [str(path) for path in paths]}, format, lambda: _lines(paths))
+
+
+@app.command("path")
+def path(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbose = False) -> None:
+    """Print where the weights of a preset lie. Fails where they are not on this machine."""
+    from searchanything.models.presets import find_preset
+    from searchanything.models.weights import locate
+    from searchanything.settings import load_settings
+
+    directory = load_settings().models.weights_dir
+    paths = [locate(record, directory) for record in find_preset(preset).records]
+    answer({"preset": preset, "paths": [str(path) for path in paths]}, format, lambda: _lines(paths))
+
+
+def _lines(paths: list[Path]) -> RenderableType:
+    from rich.text import Text
+
+    return Text("\n".join(str(path) for path in paths))
+
+
+def _text(presets: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("preset", "weights", "size", "licence", "here"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for preset in presets:
+        table.add_row(f"[bold]{preset['name']}[/bold]", f"[dim]{preset['summary']}[/dim]")
+        for weights in preset["weights"]:
+            size = f"{weights['approximate_bytes'] / 1e6:,.0f} MB"
+            here = "yes" if weights["present"] else f"no: searchanything models fetch {preset['name']}"
+            table.add_row("", weights["name"], size, weights["licence"], here)
+    return table

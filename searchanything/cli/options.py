@@ -1,0 +1,46 @@
+"""The options and arguments that several verbs share, so that each is spelt and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+COMMON = "Common options"
+
+Format: TypeAlias = Literal["text", "json"]
+Uri = Annotated[
+    str | None,
+    typer.Option(
+        "--uri",
+        metavar="URI",
+        help="Index: a file (embedded), http(s)://host:port (Milvus server) or memory://. "
+        "Default: SEARCHANYTHING_MILVUS__URI, or a file of this user.",
+        rich_help_panel=COMMON,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Models: pico, small or paper. An index remembers its own.",
+        rich_help_panel=COMMON,
+    ),
+]
+FormatOption = Annotated[
+    Format,
+    typer.Option("--format", help="text for people, json for scripts: one document on stdout.", rich_help_panel=COMMON),
+]
+# `run` reads this flag before anything is parsed, so that it governs usage errors too; no verb looks at it.
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", help="Log what happens, with tracebacks of errors, on stderr.", rich_help_panel=COMMON),
+]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, or a folder.", show_default=False)]
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or s3://bucket/key.", show_default=False)]
+Save = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE.png", help="Draw the answer into an image file.", show_default=False),
+]

@@ -1,0 +1,65 @@
+"""Progress of long work, on stderr and only where that is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from searchanything.models.presets import RecordProgress
+    from searchanything.models.weights import WeightsRecord
+    from searchanything.types import IndexProgress
+
+
+@contextlib.contextmanager
+def indexing_progress() -> Iterator[Callable[[IndexProgress], None]]:
+    """A bar with rate and remaining time; a pulse while the number of images is not known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("indexing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}", style="red"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        task = bar.add_task("indexing", total=None, rate="", failed="")
+
+        def show(progress: IndexProgress) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} images/s" if speed else ""
+            failed = f"{progress.failed} failed" if progress.failed else ""
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate, failed=failed)
+
+        yield show
+
+
+@contextlib.contextmanager
+def download_progress() -> Iterator[RecordProgress]:
+    """One bar per file of weights, with rate and remaining time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        tasks = {}
+
+        def show(record: WeightsRecord, done: int, total: int | None) -> None:
+            if record.name not in tasks:
+                tasks[record.name] = bar.add_task(record.name, total=total)
+            bar.update(tasks[record.name], completed=done, total=total)
+
+        yield show

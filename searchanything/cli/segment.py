@@ -1,0 +1,54 @@
+"""`searchanything segment`: all regions of one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
+from searchanything.cli.session import answer, check_image, check_save, say, session_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def segment(
+    context: typer.Context,
+    image: ImageArgument,
+    save: Save = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Show every region that the segmenter finds in an image.
+
+    Example: [bold]searchanything segment street.jpg --preset small --save regions.png[/bold]
+    """
+    check_save(save)
+    check_image(image)
+    with session_of(context).client(uri, preset) as client:
+        segments = client.segment(image)
+        if save is not None:
+            segments.save(save)
+            say(f"saved {save}")
+    document = segments.to_dict()
+    answer(document, format, lambda: _text(document))
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
+    from rich.table import Table
+
+    size = document["image"]
+    regions = document["regions"]
+    noun = "region" if len(regions) == 1 else "regions"
+    table = Table(
+        title=f"{len(regions)} {noun} in {size['width']} × {size['height']} px", title_justify="left", box=None
+    )
+    for heading in ("#", "score", "area px", "box x1,y1,x2,y2"):
+        table.add_column(heading, justify="left" if heading.startswith("box") else "right")
+    for number, region in enumerate(regions):
+        box = ",".join(f"{side:g}" for side in region["box_xyxy"])
+        table.add_row(str(number), f"{region['score']:.2f}", f"{region['area_px']:,}", box)
+    return table

@@ -1,0 +1,100 @@
+"""What a verb gets from the command line around it: a client, and the two streams kept apart.
+
+Answers go to stdout, and in JSON format nothing else does; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import typer
+
+from searchanything.cli.options import Format
+from searchanything.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from searchanything.client import Client
+
+Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
+WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
+
+
+def open_client(uri: str | None, preset: str | None) -> Client:
+    """The real client. Imported here, because its libraries take longer to load than `--help` may."""
+    from searchanything.client import connect
+
+    return connect(uri, preset=preset)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The command line's surroundings; tests hand over their own `connect`."""
+
+    connect: Connect = open_client
+
+    @contextlib.contextmanager
+    def client(self, uri: str | None, preset: str | None) -> Iterator[Client]:
+        """A client for the length of a block. What libraries print meanwhile goes to stderr."""
+        with contextlib.redirect_stdout(sys.stderr), self.connect(uri, preset) as client:
+            yield client
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session that `run` handed to the application."""
+    session = context.obj
+    if not isinstance(session, Session):
+        raise TypeError(f"expected a Session as the context's object, got {type(session).__name__}")
+    return session
+
+
+def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> None:
+    """Print a verb's answer: the document as JSON, or what `text` makes of it."""
+    if format == "json":
+        write_stdout(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE_COLUMNS, highlight=False, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(text())
+    lines = capture.get().splitlines()
+    write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def write_stdout(text: str) -> None:
+    """Write all of it now. A reader that went away (`… | head`) is not an error."""
+    try:
+        # Keys may hold bytes that are no UTF-8, which reach us as lone surrogates.
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(message: str) -> None:
+    """Tell people something that is not the answer."""
+    print(message, file=sys.stderr)
+
+
+def check_image(text: str) -> None:
+    """Refuse a file that is not there before anything is loaded. Raises: UsageError."""
+    if not text.startswith("s3://") and not Path(text).is_file():
+        raise UsageError(f"{text}: no such file; expected an image file or s3://bucket/key")
+
+
+def check_save(path: Path | None) -> None:
+    """Refuse a name that no image can be saved under before anything is computed. Raises: UsageError."""
+    if path is not None:
+        from searchanything.results import check_save_path
+
+        check_save_path(path)
