@@ -202,8 +202,8 @@ def _shown_mask(mask: MaskRLE, size: tuple[int, int]) -> BoolMask:
 
 def _line_widths(pixels: RGBImage) -> tuple[int, int]:
     """Widths of the dark line and of the bright one upon it, in shown pixels."""
-    bright = 1 + round(max(pixels.shape[:2]) / 400)
-    return bright + max(2, 2 * round(bright / 3)), bright
+    bright = max(2, 1 + round(max(pixels.shape[:2]) / 400))
+    return 2 * bright + 1, bright
 
 
 def _fill(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
