@@ -1,0 +1,256 @@
+"""The exact index in memory: ground truth for the tests, and an index for trials."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.codes import hamming
+from searchanything.errors import FilterError, IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.stores.filters import check_filter, row_matcher
+from searchanything.stores.matches import check_same_index, image_match, region_match
+from searchanything.stores.row_checks import RowLimits
+from searchanything.types import (
+    Codes,
+    Filter,
+    ImageMatch,
+    ImageRef,
+    ImageRow,
+    IndexCounts,
+    IndexManifest,
+    Outcome,
+    RegionMatch,
+    RegionRow,
+)
+
+MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
+_FIRST_CAPACITY = 1024
+Row = TypeVar("Row", RegionRow, ImageRow)
+
+
+class _Table(Generic[Row]):
+    """Rows beside their codes, which lie in one array that grows by doubling."""
+
+    def __init__(self, code_bytes: int) -> None:
+        self.rows: list[Row] = []
+        self._codes: Codes = np.empty((_FIRST_CAPACITY, code_bytes), dtype=np.uint8)
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        count = len(self.rows) + len(rows)
+        if count > len(self._codes):
+            grown = np.empty((max(count, 2 * len(self._codes)), self._codes.shape[1]), dtype=np.uint8)
+            grown[: len(self.rows)] = self._codes[: len(self.rows)]
+            self._codes = grown
+        for number, row in enumerate(rows, start=len(self.rows)):
+            self._codes[number] = np.frombuffer(row.code, dtype=np.uint8)
+        self.rows.extend(rows)
+
+    def delete(self, doomed: Callable[[Row], bool]) -> None:
+        keep = [number for number, row in enumerate(self.rows) if not doomed(row)]
+        if len(keep) < len(self.rows):
+            self._codes[: len(keep)] = self._codes[keep]
+            self.rows = [self.rows[number] for number in keep]
+
+    def nearest(self, queries: Codes, limit: int, matches: Callable[[Row], bool] | None) -> list[list[tuple[Row, int]]]:
+        """For each of (Q, B) codes the `limit` nearest rows with their distances, ordered by (distance, id)."""
+        codes, rows = self._codes[: len(self.rows)], self.rows
+        if matches is not None:
+            chosen = [number for number, row in enumerate(rows) if matches(row)]
+            codes, rows = codes[chosen], [rows[number] for number in chosen]
+        return [_first(rows, distances, limit) for distances in hamming(queries, codes)]
+
+
+def _first(rows: Sequence[Row], distances: NDArray[np.int32], limit: int) -> list[tuple[Row, int]]:
+    """The first rows by (distance, id): all ties of the last distance are looked at, so none is chosen by chance."""
+    if len(rows) > limit:
+        farthest = np.partition(distances, limit - 1)[limit - 1]
+        numbers = np.flatnonzero(distances <= farthest).tolist()
+    else:
+        numbers = list(range(len(rows)))
+    ranked = sorted((int(distances[number]), rows[number].id, number) for number in numbers)
+    return [(rows[number], distance) for distance, _, number in ranked[:limit]]
+
+
+class MemoryRegionIndex:
+    """The `RegionIndex` of one fingerprint in this process' memory. Thread-safe."""
+
+    def __init__(self, manifest: IndexManifest) -> None:
+        self._manifest = manifest
+        self._limits = RowLimits(manifest.bits)
+        self._lock = threading.RLock()
+        self._regions: _Table[RegionRow] = _Table(manifest.bits // 8)
+        self._images: _Table[ImageRow] = _Table(manifest.bits // 8)
+
+    @property
+    def manifest(self) -> IndexManifest:
+        return self._manifest
+
+    @property
+    def collections(self) -> tuple[str, str]:
+        return f"regions_{self._manifest.fingerprint[:16]}", f"images_{self._manifest.fingerprint[:16]}"
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
+        fresh = self._limits.regions(rows)
+        with self._lock:
+            self._regions.insert(fresh)
+
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:
+        fresh = self._limits.images(rows)
+        with self._lock:
+            self._images.insert(fresh)
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        wanted = set(images)
+        newest: dict[ImageRef, ImageRow] = {}
+        with self._lock:
+            for row in self._images.rows:
+                known = newest.get(row.image)
+                if row.image in wanted and (known is None or known.generation < row.generation):
+                    newest[row.image] = row
+        return newest
+
+    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+        with self._lock:
+            rows = list(self._images.rows)
+        for row in rows:
+            if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix):
+                yield row
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+        matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
+        with self._lock:
+            found = self._regions.nearest(codes, limit, matches)
+        return [[region_match(row, distance) for row, distance in one] for one in found]
+
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+        matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
+
+        def indexed(row: ImageRow) -> bool:
+            return row.outcome is Outcome.INDEXED and (matches is None or matches(row))
+
+        with self._lock:
+            found = self._images.nearest(codes, limit, indexed)
+        return [[image_match(row, distance) for row, distance in one] for one in found]
+
+    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
+        doomed = set(images)
+        with self._lock:
+            self._images.delete(lambda row: row.image in doomed and row.generation < generation)
+            self._regions.delete(lambda row: row.image in doomed and row.generation < generation)
+
+    def delete_images(self, images: Collection[ImageRef]) -> None:
+        doomed = set(images)
+        with self._lock:
+            self._images.delete(lambda row: row.image in doomed)
+            self._regions.delete(lambda row: row.image in doomed)
+
+    def counts(self) -> IndexCounts:
+        with self._lock:
+            outcomes = [row.outcome for row in self._images.rows]
+            regions = len(self._regions.rows)
+        return IndexCounts(
+            images=outcomes.count(Outcome.INDEXED),
+            empty=outcomes.count(Outcome.EMPTY),
+            failed=outcomes.count(Outcome.FAILED),
+            regions=regions,
+        )
+
+    def _prepare(
+        self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool
+    ) -> Callable[[RegionRow | ImageRow], bool] | None:
+        self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
+        if filter is None:
+            return None
+        check_filter(filter, whole_images=whole_images)
+        if filter.expression is not None:
+            raise FilterError("an expression is for Milvus; this index lies in memory: use the filter's other parts")
+        return row_matcher(filter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    index: MemoryRegionIndex
+    hash_layer: bytes
+
+
+class MemoryIndexStore:
+    """An `IndexStore` that lives as long as the object. Thread-safe."""
+
+    def __init__(self, uri: str = "memory://") -> None:
+        self._uri = uri
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+        self._live: str | None = None
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    @property
+    def max_limit(self) -> int:
+        return MAX_LIMIT
+
+    def live(self) -> IndexManifest | None:
+        with self._lock:
+            return None if self._live is None else self._entries[self._live].index.manifest
+
+    def manifests(self) -> list[IndexManifest]:
+        with self._lock:
+            return [entry.index.manifest for entry in self._entries.values()]
+
+    def create(self, manifest: IndexManifest, hash_layer: bytes) -> MemoryRegionIndex:
+        with self._lock:
+            entry = self._entries.get(manifest.fingerprint)
+            if entry is None:
+                entry = _Entry(MemoryRegionIndex(replace(manifest, details=dict(manifest.details))), bytes(hash_layer))
+                self._entries[manifest.fingerprint] = entry
+        check_same_index(entry.index.manifest, manifest)
+        if entry.hash_layer != hash_layer:
+            raise IndexMismatchError(f"index {manifest.fingerprint} was made with another hash layer")
+        return entry.index
+
+    def open(self, fingerprint: str) -> MemoryRegionIndex:
+        return self._entry(fingerprint).index
+
+    def hash_layer(self, fingerprint: str) -> bytes:
+        return self._entry(fingerprint).hash_layer
+
+    def switch(self, fingerprint: str) -> None:
+        self._entry(fingerprint)
+        with self._lock:
+            self._live = fingerprint
+
+    def drop(self, fingerprint: str) -> None:
+        self._entry(fingerprint)
+        with self._lock:
+            if self._live == fingerprint:
+                raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
+            del self._entries[fingerprint]
+
+    def close(self) -> None:
+        """Nothing to free: the indexes stay until the store is gone."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _entry(self, fingerprint: str) -> _Entry:
+        with self._lock:
+            entry = self._entries.get(fingerprint)
+        if entry is None:
+            raise IndexNotFoundError(f"{self._uri} holds no index {fingerprint}")
+        return entry
