@@ -235,9 +235,7 @@ def _to_rgb(image: ImageFile) -> Image.Image:
     if base.mode not in _PROFILE_SPACES:
         base = base.convert("RGB")
     transform = _to_srgb(profile, base.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
-    rgb = ImageCms.applyTransform(base, transform) if transform else base.convert("RGB")
-    if rgb is None:
-        raise ValueError("the colour profile gave no image")
+    rgb = _transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb
     white = Image.new("RGB", rgb.size, "white")
@@ -269,10 +267,16 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         if mode == "CMYK":
             return transform
         probe = _probe(mode)
-        difference = np.array(ImageCms.applyTransform(probe, transform), np.int16) - np.array(probe.convert("RGB"))
+        difference = np.array(_transformed(probe, transform), np.int16) - np.array(probe.convert("RGB"))
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
     return transform if np.abs(difference).max() > 1 else None
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    if (result := ImageCms.applyTransform(image, transform)) is None:
+        raise ValueError("the colour profile gave no image")  # only ever so in place
+    return result
 
 
 def _probe(mode: str) -> Image.Image:
