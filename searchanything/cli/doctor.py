@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OptionalSource = Annotated[
     str | None,
-    typer.Argument(metavar="[SOURCE]", help="Also list this bucket or folder.", show_default=False),
+    typer.Argument(metavar="SOURCE", help="Also list this bucket or folder.", show_default=False),
 ]
 _STYLES = {"ok": "green", "warning": "yellow", "broken": "red"}
 

@@ -6,6 +6,7 @@ Answers go to stdout, and in JSON format nothing else does; everything else goes
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -63,10 +64,11 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
         return
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else WIDE_COLUMNS, highlight=False, soft_wrap=True)
-    with console.capture() as capture:
-        console.print(text())
-    lines = capture.get().splitlines()
+    # Rich writes into a buffer, because it would end the process itself where the reader has gone away.
+    terminal, buffer = sys.stdout.isatty(), io.StringIO()
+    width = None if terminal else WIDE_COLUMNS
+    Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(text())
+    lines = buffer.getvalue().splitlines()
     write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
 
 
