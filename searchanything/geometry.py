@@ -124,11 +124,12 @@ class Letterbox:
 
     def box_share(self, box_xyxy: BoxXYXY) -> FloatArray:
         """(gh, gw) float32: the fraction of each grid cell that a box in image pixels fills, exactly; 0 on padding."""
-        x1, y1, x2, y2 = box_xyxy
         (top, left), (sy, sx) = self.offset, self.scale
+        x1, x2 = (min(max(x, 0), self.width) for x in box_xyxy[::2])
+        y1, y2 = (min(max(y, 0), self.height) for y in box_xyxy[1::2])
         rows = _covered(self.grid_size[0], y1 * sy + top, (y2 - y1) * sy)
         columns = _covered(self.grid_size[1], x1 * sx + left, (x2 - x1) * sx)
-        return np.minimum(np.outer(rows, columns), self.coverage)
+        return np.asarray(np.outer(rows, columns), dtype=np.float32)
 
     def box_mask(self, box_xyxy: BoxXYXY) -> BoolMask:
         """The cells that a box in image pixels fills by half or more; at least the cell of the box's centre."""
@@ -225,9 +226,27 @@ def encode_rle(mask: BoolMask) -> MaskRLE:
 
 
 def decode_rle(rle: MaskRLE) -> BoolMask:
-    """The (H, W) bool mask of a run-length encoding."""
-    decoded = coco_mask.decode({"size": list(rle.size), "counts": rle.counts.encode("ascii")})
-    return np.asarray(decoded, dtype=np.bool_)
+    """The (H, W) bool mask of a run-length encoding.
+
+    pycocotools' own decoder warns under NumPy 2 and trusts its input; the format is that of `rleToString` in COCO's
+    maskApi.c: numbers in groups of 5 bits, lowest first, bit 5 set on all but the last, two's complement; from the
+    fourth run on, the difference to the run two before. Runs go down the columns and begin with zeros.
+
+    Raises: ValueError if the runs do not fill the grid.
+    """
+    height, width = rle.size
+    groups = np.frombuffer(rle.counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - ord("0")
+    ends = np.flatnonzero(groups & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    places = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    runs = np.add.reduceat((groups & 31) << (5 * places), starts) if len(ends) else groups[:0]
+    runs -= np.where(groups[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    if runs.sum() != height * width or runs.min(initial=0) < 0:
+        raise ValueError(f"expected runs that fill a mask of {rle.size}, got {len(runs)} runs of {runs.sum()} cells")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(width, height).T
 
 
 def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
