@@ -200,7 +200,7 @@ class Client:
             if manifest.fingerprint not in self._opened:
                 with (watch or Stopwatch()).stage("load_models"):
                     layer = self._indexes.hash_layer(manifest.fingerprint)
-                    encoder = self._load_encoder(preset, layer)
+                    encoder = self._load_encoder(preset, layer, manifest)
                 self._check(manifest, manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
             return self._opened[manifest.fingerprint]
@@ -212,7 +212,8 @@ class Client:
             opened = self._live()
             if hash_file is not None:
                 layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
-                if manifest_of(self._load_encoder(live.preset, layer), live.preset).fingerprint != live.fingerprint:
+                other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
+                if other.fingerprint != live.fingerprint:
                     raise PresetError(
                         f"the index at {self.uri} already has another hash layer; {hash_file} needs an empty index"
                     )
@@ -225,9 +226,10 @@ class Client:
         self._indexes.switch(manifest.fingerprint)
         return self._live()
 
-    def _load_encoder(self, preset: str | None, layer: bytes) -> Encoder:
+    def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
         start = time.perf_counter()
-        encoder = wiring.load_encoder(preset, layer, self._settings)
+        policy = wiring.policy_of(self._settings, manifest)
+        encoder = wiring.load_encoder(preset, layer, self._settings, policy=policy)
         logger.info("models of preset %s ready after %.1f s", preset, time.perf_counter() - start)
         return encoder
 

@@ -17,28 +17,12 @@ from typing import Final
 import numpy as np
 
 from searchanything.crops import CropPolicy, image_crop, region_crops
+from searchanything.policies import RegionPolicy
 from searchanything.prompts import Choice, Prompt, Text, choose, choose_by_similarity
 from searchanything.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
 from searchanything.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
-
-
-@dataclass(frozen=True, slots=True)
-class RegionPolicy:
-    """Which regions of an image are kept: the `count` largest by mask area (25 [S])."""
-
-    count: int = 25
-
-    @property
-    def description(self) -> dict[str, str | int]:
-        """The policy's part of the fingerprint."""
-        return {"policy": "largest", "count": self.count}
-
-    def keep(self, segmentation: Segmentation) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-        """Rows to keep, largest first; equal areas by falling score."""
-        areas = segmentation.letterbox.areas_px(segmentation.masks)
-        return np.argsort(-areas, kind="stable")[: self.count]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

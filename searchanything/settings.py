@@ -88,6 +88,12 @@ class IngestSettings(BaseModel):
     batch_images: int = Field(16, ge=1, le=256, description="Images per forward pass of the segmenter.")
     transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
     max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")
+    region_policy: Literal["largest", "stratified"] | None = Field(
+        None, description="Which regions a new index keeps: the largest (default), or a third of each size class."
+    )
+    regions: int | None = Field(
+        None, ge=1, le=1000, description="Regions kept of each image of a new index; 25 by default."
+    )
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
 

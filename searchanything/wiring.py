@@ -9,15 +9,17 @@ import threading
 from pathlib import Path
 
 from searchanything.encoding import Encoder
-from searchanything.errors import PresetError
-from searchanything.protocols import ImageStore, IndexStore
+from searchanything.errors import PresetError, SettingsError
+from searchanything.policies import RegionPolicy
+from searchanything.protocols import ImageStore, IndexStore, RegionEncoder, Segmenter
 from searchanything.settings import MilvusSettings, Settings
+from searchanything.types import IndexManifest
 
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
     "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
 )
-_encoders: dict[tuple[str, str], Encoder] = {}
+_models: dict[str, tuple[Segmenter, RegionEncoder]] = {}
 _lock = threading.Lock()
 
 
@@ -58,28 +60,44 @@ def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings
     return load_hash(_chosen(preset or settings.models.preset)).to_bytes()
 
 
-def load_encoder(preset: str | None, hash_layer: bytes, settings: Settings) -> Encoder:
-    """Models and hash layer as one encoder; loaded once per process for each preset and layer. Thread-safe.
+def load_encoder(
+    preset: str | None, hash_layer: bytes, settings: Settings, *, policy: RegionPolicy | None = None
+) -> Encoder:
+    """Models, hash layer and region policy as one encoder. Models are loaded once per process. Thread-safe.
 
     Raises: PresetError, WeightsMissingError, ModelError.
     """
-    from hashlib import sha256
-
     from searchanything.models import presets
     from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
-    key = (f"{name} {settings.models.model_dump_json()}", sha256(hash_layer).hexdigest())
+    key = f"{name} {settings.models.model_dump_json()}"
     with _lock:
-        if key not in _encoders:
-            kin = next((one for (models, _), one in _encoders.items() if models == key[0]), None)
-            _encoders[key] = Encoder(
-                segmenter=kin.segmenter if kin else presets.load_segmenter(name, settings.models),
-                embedder=kin.embedder if kin else presets.load_encoder(name, settings.models),
-                hasher=HashLayer.from_bytes(hash_layer),
-                box_min_iou=settings.ingest.box_min_iou,
-            )
-        return _encoders[key]
+        if key not in _models:
+            _models[key] = presets.load_segmenter(name, settings.models), presets.load_encoder(name, settings.models)
+        segmenter, embedder = _models[key]
+    return Encoder(
+        segmenter=segmenter,
+        embedder=embedder,
+        hasher=HashLayer.from_bytes(hash_layer),
+        policy=policy or policy_of(settings, None),
+        box_min_iou=settings.ingest.box_min_iou,
+    )
+
+
+def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolicy:
+    """The region policy of an index, or of a new one. Raises: SettingsError if the settings contradict the index."""
+    ingest = settings.ingest
+    if manifest is None:
+        return RegionPolicy(ingest.region_policy or "largest", ingest.regions or 25)
+    kept = RegionPolicy.described(manifest.details["regions"])
+    asked = RegionPolicy(ingest.region_policy or kept.name, ingest.regions or kept.count)
+    if asked != kept:
+        raise SettingsError(
+            f"the index keeps the {kept.count} regions of policy {kept.name!r}, the settings ask for {asked.count} of "
+            f"{asked.name!r}; leave them out, or name another index"
+        )
+    return kept
 
 
 def _chosen(preset: str | None) -> str:
