@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,8 @@ _LOADING_ERRORS = (
     TypeError,
     ValueError,
     pickle.UnpicklingError,
+    safetensors.SafetensorError,
+    zlib.error,
 )
 
 

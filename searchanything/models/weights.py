@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -130,6 +131,8 @@ def fetch_weights(record: WeightsRecord, directory: Path, *, progress: Progress 
         _record_digest(path, digest)
         _sync_folder(path.parent)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise ModelError(
             f"{record.name} could not be fetched from {record.address}: {type(error).__name__}: {error}; "
             f"try again, or fetch it by other means and put it at {path}"
