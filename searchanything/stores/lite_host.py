@@ -1,0 +1,278 @@
+"""One Milvus Lite server per file, shared by all processes of the machine (design decision 9).
+
+Beside `index.db` lies a folder `.index.db.host` with
+
+    guard     locked (flock) by the supervisor and inherited by the server: while either lives, no other can start
+    users     every user holds a shared lock; the supervisor ends the server when it could hold the exclusive one
+              for `idle_s` seconds, and keeps it while doing so: who arrives in that moment waits, then starts anew
+    writer    locked by whoever inserts or deletes: Milvus Lite bears one writer at a time
+    address   the path of the Unix socket
+    server.log
+
+The first user takes `guard`, hands it to a detached supervisor (`lite_supervisor`) and waits for the socket. Locks
+end with the processes that hold them, so kill -9 of anybody leaves nothing to clean: a dead server's socket refuses,
+a dead supervisor takes its server along, and the next user starts both again. The files themselves are never removed
+(removing a lock's file would let two hold "the" lock).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from searchanything.errors import IndexUnavailableError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME_LENGTH = 36  # Milvus Lite's own limit
+_FILE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,100}")  # sun_path holds 104 bytes on macOS; gRPC unquotes the rest
+_STARTS = 3  # of a server that ends at once: a start may meet another program's last moments
+_POLL_S = (0.002, 0.05)
+
+
+class LiteHost:
+    """This process' share in the server of one file. Thread-safe, and safe to use after a fork.
+
+    `idle_s` is how long the server outlives its last user (the first user's wish counts), `timeout_s` how long to
+    wait for the server, or for the other processes' writes.
+    """
+
+    def __init__(self, file: Path, *, idle_s: float, timeout_s: float) -> None:
+        """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
+        check_file_name(file)
+        self._file = Path(os.path.realpath(file.expanduser()))
+        self._folder = self._file.with_name(f".{self._file.name}.host")
+        self._idle_s = idle_s
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._users: int | None = None
+        self._guard: int | None = None
+        _hosts.add(self)
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    @property
+    def running(self) -> bool:
+        """True if the server answers now."""
+        address = self._address()
+        return address is not None and _answers(address)
+
+    def acquire(self) -> str:
+        """Become a user and see that the server runs; return its socket's path. May be called again and again.
+
+        Raises: IndexUnavailableError.
+        """
+        with self._lock, self._explained():
+            deadline = time.monotonic() + self._timeout_s
+            if self._users is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._users = self._lock_file("users", fcntl.LOCK_SH, deadline)
+                os.utime(self._users)
+            return self._running_server(deadline)
+
+    def release(self) -> None:
+        """Stop being a user. The server stays for the others, and for `idle_s` seconds."""
+        with self._lock:
+            if self._users is not None:
+                with contextlib.suppress(OSError):
+                    os.utime(self._users)
+                _unlock(self._users)
+                self._users = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock of the file's writers. Raises: IndexUnavailableError if others hold it too long."""
+        with self._explained():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor = self._lock_file("writer", fcntl.LOCK_EX, time.monotonic() + self._timeout_s)
+        try:
+            yield
+        finally:
+            _unlock(descriptor)
+
+    def forget_in_child(self) -> None:
+        """After a fork, in the child: the parent's locks are the parent's (closing a copy does not release them)."""
+        for descriptor in (self._users, self._guard):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._users = self._guard = None
+        self._lock = threading.Lock()
+
+    def _running_server(self, deadline: float) -> str:
+        starts, pause = 0, _POLL_S[0]
+        while time.monotonic() < deadline:
+            address = self._address()
+            if address is not None and _answers(address):
+                return address
+            if starts < _STARTS and self._try_start():
+                starts += 1
+            elif starts == _STARTS and self._guard_is_free():
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.5, _POLL_S[1])
+        raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {self._last_words()}")
+
+    def _try_start(self) -> bool:
+        """Start a supervisor unless the guard says that there is one. It owns the guard from then on."""
+        self._guard = self._try_lock("guard")
+        if self._guard is None:
+            return False
+        try:
+            address = self._address()
+            if address is None or not _answers(address):  # a server may have come and gone in between
+                self._start(self._guard)
+        finally:
+            os.close(self._guard)
+            self._guard = None
+        return True
+
+    def _start(self, guard: int) -> None:
+        address = self._choose_address()
+        orders = {
+            "library": _library(),
+            "file": str(self._file),
+            "socket": address,
+            "users": str(self._folder / "users"),
+            "lite_lock": str(self._file.with_name(f".{self._file.name}.lock")),
+            "guard": guard,
+            "idle_s": self._idle_s,
+        }
+        script = Path(__file__).with_name("lite_supervisor.py")
+        # Written before the start and read by all: runtime folders may differ between this machine's processes.
+        fresh = self._folder / f"address.{os.getpid()}"
+        fresh.write_text(address)
+        fresh.replace(self._folder / "address")
+        with (self._folder / "server.log").open("wb") as log:
+            subprocess.run(  # returns as soon as the supervisor has left our process group
+                [sys.executable, "-I", "-S", str(script), json.dumps(orders)],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(guard,),
+                start_new_session=True,
+            )
+        logger.debug("started the server of %s on %s", self._file, address)
+
+    def _choose_address(self) -> str:
+        """A socket beside the file, or, where that path is too long or odd for a socket, in a folder of this user."""
+        beside = str(self._folder / "socket")
+        if _SOCKET_PATH.fullmatch(beside):
+            return beside
+        runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"searchanything-{os.getuid()}"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        if runtime.lstat().st_uid != os.getuid() or runtime.is_symlink():
+            raise IndexUnavailableError(f"{runtime} belongs to another user; set XDG_RUNTIME_DIR to a folder of yours")
+        address = str(runtime / hashlib.sha256(os.fsencode(self._file)).hexdigest()[:24])
+        if not _SOCKET_PATH.fullmatch(address):
+            raise IndexUnavailableError(f"no short path for a socket: {address}; set XDG_RUNTIME_DIR to a short one")
+        return address
+
+    def _address(self) -> str | None:
+        try:
+            return (self._folder / "address").read_text() or None
+        except FileNotFoundError:
+            return None
+
+    def _guard_is_free(self) -> bool:
+        descriptor = self._try_lock("guard")
+        if descriptor is None:
+            return False
+        _unlock(descriptor)
+        return True
+
+    def _try_lock(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
+        descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _lock_file(self, name: str, kind: int, deadline: float) -> int:
+        pause = _POLL_S[0]
+        while (descriptor := self._try_lock(name, kind)) is None:
+            if time.monotonic() > deadline:
+                raise IndexUnavailableError(f"{self._file}: waited {self._timeout_s} s for other processes ({name})")
+            time.sleep(pause)
+            pause = min(pause * 1.5, _POLL_S[1])
+        return descriptor
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            words = (self._folder / "server.log").read_text(errors="replace").strip()
+            if words:
+                return words.splitlines()[-1][:500]
+        return f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, subprocess.SubprocessError) as error:
+            raise IndexUnavailableError(f"{self._file}: the embedded index cannot be used: {error}") from error
+
+
+def check_file_name(file: Path) -> None:
+    """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
+    name = file.name
+    if not _FILE_NAME.fullmatch(name) or len(name) > FILE_NAME_LENGTH:
+        raise SettingsError(
+            f"an embedded index needs a file name of at most {FILE_NAME_LENGTH} letters (A-Z a-z 0-9 . _ -), "
+            f"got {name!r}: choose another name, or a Milvus server with http://host:port"
+        )
+
+
+def _answers(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address)
+        except OSError:
+            return False
+        return True
+
+
+def _library() -> str:
+    """The folder of Milvus Lite's server binary, found without importing the package (it drags pkg_resources in)."""
+    spec = importlib.util.find_spec("milvus_lite")
+    if spec is None or spec.origin is None:
+        raise IndexUnavailableError("the embedded index needs milvus-lite: pip install milvus-lite==2.5.1")
+    return str(Path(spec.origin).with_name("lib"))
+
+
+def _unlock(descriptor: int) -> None:
+    """Release at once, even if a child forked in between holds a copy of the descriptor."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _forget_all() -> None:
+    for host in list(_hosts):
+        host.forget_in_child()
+
+
+_hosts: weakref.WeakSet[LiteHost] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_forget_all)

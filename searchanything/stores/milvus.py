@@ -1,0 +1,156 @@
+"""The index in Milvus: an embedded file (Milvus Lite) or a server, by the same code.
+
+Collections, with the settings' prefix: `regions_F` and `images_F` for each fingerprint (F: its first 16 letters), and
+`meta`. On a server the alias `regions` points to the live regions' collection and is the live pointer itself; Milvus
+Lite knows no aliases, there a row of `meta` stands in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from types import TracebackType
+from typing import Self
+
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.settings import MilvusSettings
+from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.milvus_index import MilvusRegionIndex
+from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
+from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec
+from searchanything.types import IndexManifest
+
+_FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
+
+
+def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
+    """The index store at `settings.uri`: a file's name or `http(s)://host:port`. Connects at the first call.
+
+    Raises: SettingsError.
+    """
+    return MilvusIndexStore(MilvusConnection(settings), settings.collection_prefix)
+
+
+class MilvusIndexStore:
+    """An `IndexStore` in Milvus. Thread-safe; on Milvus Lite safe between processes of one machine."""
+
+    def __init__(self, connection: MilvusConnection, prefix: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+        self._meta = MetaCollection(connection, f"{prefix}meta")
+
+    @property
+    def uri(self) -> str:
+        return self._connection.uri
+
+    @property
+    def max_limit(self) -> int:
+        return MAX_LIMIT
+
+    def live(self) -> IndexManifest | None:
+        """Raises: IndexMismatchError if what is live was not made by this program."""
+        fingerprint = self._live_name()
+        if fingerprint is None:
+            return None
+        for stored in self._meta.manifests():
+            if stored.manifest.fingerprint.startswith(fingerprint):
+                return stored.manifest
+        raise IndexMismatchError(f"{self.uri}: the live index {fingerprint} has no manifest")
+
+    def manifests(self) -> list[IndexManifest]:
+        return [stored.manifest for stored in self._meta.manifests()]
+
+    def create(self, manifest: IndexManifest, hash_layer: bytes) -> MilvusRegionIndex:
+        """Make an index, or finish what an interrupted attempt left: the manifest is written last.
+
+        Raises: IndexMismatchError if another index of that name exists.
+        """
+        if not _FINGERPRINT.fullmatch(manifest.fingerprint):
+            raise RegionIndexError(f"expected a fingerprint of 16 to 128 letters, got {manifest.fingerprint!r}")
+        with self._connection.writing():
+            stored = self._meta.known(manifest, hash_layer)
+            for spec in (self._meta.spec, *self._specs(manifest)):  # all are being loaded before one is waited for
+                self._connection.create_collection(spec)
+            if stored is None:
+                self._meta.load()
+                attempt, pieces = self._meta.keep_hash_layer(manifest.fingerprint, hash_layer)
+                digest = hashlib.sha256(hash_layer).hexdigest()
+                self._meta.add(StoredManifest(manifest, attempt=attempt, pieces=pieces, hash_sha256=digest))
+        return self.open(manifest.fingerprint)
+
+    def open(self, fingerprint: str) -> MilvusRegionIndex:
+        manifest = self._meta.manifest(fingerprint).manifest
+        specs = self._specs(manifest)
+        for spec in specs:
+            self._check_fields(spec)
+            self._connection.load(spec.name)
+        regions, images = (spec.name for spec in specs)
+        exact = self._connection.vector_index_type(regions) == "BIN_FLAT"
+        return MilvusRegionIndex(self._connection, manifest, (regions, images), exact=exact)
+
+    def hash_layer(self, fingerprint: str) -> bytes:
+        return self._meta.hash_layer(fingerprint)
+
+    def switch(self, fingerprint: str) -> None:
+        index = self.open(fingerprint)
+        with self._connection.writing():
+            if self._connection.embedded:
+                self._meta.set_live(fingerprint)
+            else:
+                self._connection.point_alias(self._alias, index.collections[0])
+
+    def drop(self, fingerprint: str) -> None:
+        """Remove an index that is not live: its collections first, so that an interrupted removal can be repeated."""
+        with self._connection.writing():
+            manifest = self._meta.manifest(fingerprint).manifest
+            live = self._live_name()
+            if live is not None and fingerprint.startswith(live):
+                raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
+            for spec in reversed(self._specs(manifest)):
+                if self._connection.has_collection(spec.name):
+                    self._connection.drop_collection(spec.name)
+            self._meta.remove(fingerprint)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _alias(self) -> str:
+        return f"{self._prefix}regions"
+
+    def _live_name(self) -> str | None:
+        """The live fingerprint, or its beginning that names the collections."""
+        if self._connection.embedded:
+            return self._meta.live_fingerprint()
+        target = self._connection.alias_target(self._alias)
+        return None if target is None else target.removeprefix(f"{self._alias}_")
+
+    def _specs(self, manifest: IndexManifest) -> tuple[CollectionSpec, CollectionSpec]:
+        name = manifest.fingerprint[:16]
+        return (
+            regions_spec(f"{self._prefix}regions_{name}", manifest.bits),
+            images_spec(f"{self._prefix}images_{name}", manifest.bits),
+        )
+
+    def _check_fields(self, spec: CollectionSpec) -> None:
+        """Raises: IndexNotFoundError, IndexMismatchError."""
+        try:
+            present = self._connection.fields(spec.name)
+        except IndexNotFoundError:
+            raise IndexNotFoundError(f"{self.uri}: the collection {spec.name} is gone; index again") from None
+        for field in spec.fields:
+            if field.name not in present:
+                raise IndexMismatchError(
+                    f"{self.uri}: {spec.name} has no field {field.name!r}: another version made it"
+                )
+        bits, wanted = present["code"], next(field.size for field in spec.fields if field.name == "code")
+        if bits != wanted:
+            raise IndexMismatchError(f"{self.uri}: {spec.name} holds codes of {bits} bits, expected {wanted}")

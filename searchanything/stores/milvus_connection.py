@@ -1,0 +1,372 @@
+"""The one place that speaks pymilvus: connecting, reconnecting, timeouts and errors.
+
+`MilvusConnection` hides which server answers (an embedded one through `LiteHost`, or one at an address). Everything
+foreign that can be raised is mapped in `index_error`. pymilvus retries for ever without a timeout, and its logger
+prints a traceback per failed call: neither happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from searchanything.errors import (
+    IndexNotFoundError,
+    IndexUnavailableError,
+    RegionIndexError,
+    SearchAnythingError,
+    SettingsError,
+)
+from searchanything.settings import MilvusSettings
+from searchanything.stores.lite_host import LiteHost
+from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
+
+logger = logging.getLogger(__name__)
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
+Result = TypeVar("Result")
+_CODE_UNAVAILABLE, _CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING = 2, 100, 1600
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_ITERATOR_ROWS = 1000
+
+
+class MilvusConnection:
+    """One process' connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
+
+    Reads are tried twice: an alias that is being switched, or a server that was restarted, fails once.
+    Writes are tried once, because rows may not be written twice.
+    """
+
+    def __init__(self, settings: MilvusSettings) -> None:
+        """Raises: SettingsError."""
+        self._settings = settings
+        self._host = _host_of(settings)
+        self._lock = threading.RLock()
+        self._client: MilvusClient | None = None
+        self._made_for: tuple[object, ...] = ()
+        self._uri = _shown(settings.uri) if self._host is None else str(self._host.file)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    @property
+    def embedded(self) -> bool:
+        """True on Milvus Lite: no aliases, no scalar indexes."""
+        return self._host is not None
+
+    @property
+    def absent(self) -> bool:
+        """True if this is an embedded index whose file nobody has made yet."""
+        return self._host is not None and not self._host.file.exists()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold off the other writers of an embedded index. Not to be nested."""
+        with contextlib.nullcontext() if self._host is None else self._host.writing():
+            yield
+
+    def close(self) -> None:
+        """Free the connection; another call would connect again."""
+        with self._lock:
+            self._drop_client()
+            if self._host is not None:
+                self._host.release()
+
+    # Collections and aliases
+
+    def has_collection(self, name: str) -> bool:
+        return self._read("look for a collection", lambda client, t: bool(client.has_collection(name, timeout=t)))
+
+    def create_collection(self, spec: CollectionSpec) -> None:
+        """Make a collection, or what an interrupted attempt left to be made, and have it loaded; `load` waits for it."""
+        self._write("create a collection", lambda client, t: self._create(client, spec, t))
+
+    def load(self, name: str) -> None:
+        """Have a collection in memory, ready to be searched."""
+        self._read("load a collection", lambda client, t: client.load_collection(name, timeout=t))
+
+    def drop_collection(self, name: str) -> None:
+        self._write("drop a collection", lambda client, t: client.drop_collection(name, timeout=t))
+
+    def fields(self, name: str) -> dict[str, int | None]:
+        """Names of a collection's fields; for a vector also its bits. Raises: IndexNotFoundError."""
+        described = self._read("describe a collection", lambda client, t: client.describe_collection(name, timeout=t))
+        return {field["name"]: field["params"].get("dim") for field in described["fields"]}
+
+    def vector_index_type(self, name: str) -> str:
+        """`BIN_FLAT` or `BIN_IVF_FLAT`."""
+        described = self._read("describe an index", lambda client, t: client.describe_index(name, "code", timeout=t))
+        return str(described["index_type"])
+
+    def alias_target(self, alias: str) -> str | None:
+        """The collection that an alias points to; None if there is no such alias."""
+        try:
+            described = self._read("resolve an alias", lambda client, t: client.describe_alias(alias, timeout=t))
+        except IndexNotFoundError:
+            return None
+        return str(described["collection_name"])
+
+    def point_alias(self, alias: str, name: str) -> None:
+        """Make an alias point to a collection, at once for everyone."""
+        if self.alias_target(alias) is None:
+            self._write("create an alias", lambda client, t: client.create_alias(name, alias, timeout=t))
+        else:
+            self._write("switch an alias", lambda client, t: client.alter_alias(name, alias, timeout=t))
+
+    # Rows
+
+    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
+        self._write("insert rows", lambda client, t: client.insert(name, entities, timeout=t))
+
+    def delete(self, name: str, expression: str) -> None:
+        """Delete rows. This process' next reads do not see them."""
+        self._write("delete rows", lambda client, t: client.delete(name, filter=expression, timeout=t))
+        if not self.embedded:  # a server's Session level minds inserts only: one strong read waits for the deletion
+            self.query(name, 'id == ""', ["id"], strong=True)
+
+    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[Entity]:
+        """Up to `MAX_LIMIT` rows. `strong`: all that anybody wrote; else at least what this process inserted."""
+
+        def call(client: MilvusClient, timeout_s: float) -> list[Entity]:
+            rows = client.query(
+                name,
+                filter=expression,
+                output_fields=fields,
+                limit=MAX_LIMIT,
+                timeout=timeout_s,
+                consistency_level="Strong" if strong else self._read_consistency,
+            )
+            return list(rows)
+
+        return self._read("query rows", call)
+
+    def count(self, name: str, expression: str) -> int:
+        def call(client: MilvusClient, timeout_s: float) -> int:
+            rows = client.query(
+                name,
+                filter=expression,
+                output_fields=["count(*)"],
+                timeout=timeout_s,
+                consistency_level=self._read_consistency,
+            )
+            return int(rows[0]["count(*)"])
+
+        return self._read("count rows", call)
+
+    def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
+        """Stream rows in batches; memory holds one batch."""
+
+        def start(client: MilvusClient, timeout_s: float) -> Any:  # noqa: ANN401 - pymilvus' iterator has no public type
+            return client.query_iterator(
+                name,
+                batch_size=_ITERATOR_ROWS,
+                filter=expression,
+                output_fields=fields,
+                timeout=timeout_s,
+                consistency_level=self._read_consistency,
+            )
+
+        iterator = self._read("stream rows", start)
+        try:
+            while rows := self._once("stream rows", iterator.next):
+                yield from rows
+        finally:
+            with contextlib.suppress(MilvusException, grpc.RpcError):
+                iterator.close()
+
+    def search(
+        self, name: str, queries: list[bytes], expression: str, fields: list[str], *, limit: int
+    ) -> list[list[tuple[int, Entity]]]:
+        """For each query (distance in bits, row with its id), ordered by (distance, id)."""
+        settings = self._settings
+        exact = self.embedded or settings.index_type == "BIN_FLAT"
+        parameters = {"metric_type": "HAMMING", "params": {} if exact else {"nprobe": settings.nprobe}}
+
+        def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
+            found = client.search(
+                name,
+                data=queries,
+                anns_field="code",
+                filter=expression,
+                limit=limit,
+                output_fields=fields,
+                search_params=parameters,
+                timeout=timeout_s,
+                consistency_level=settings.consistency,
+            )
+            ranked = [[(round(hit["distance"]), hit["entity"]) for hit in hits] for hits in found]
+            return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
+
+        return self._read("search", call)
+
+    # Calling
+
+    @property
+    def _read_consistency(self) -> str:
+        """The state of images decides what is indexed: never weaker than this process' own writes."""
+        return "Strong" if self._settings.consistency == "Strong" else "Session"
+
+    def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+        try:
+            return self._call(doing, call)
+        except (IndexNotFoundError, _TooLateError):
+            raise
+        except RegionIndexError as error:
+            logger.debug("once more after: %s", error)
+            return self._call(doing, call)
+
+    def _write(self, doing: str, call: Callable[[MilvusClient, float], object]) -> None:
+        self._call(doing, call)
+
+    def _call(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+        client = self._once("connect", self._connected)
+        try:
+            return self._once(doing, lambda: call(client, self._settings.timeout_s))
+        except _TooLateError:
+            raise  # other threads' calls may be well under way
+        except IndexUnavailableError:
+            with self._lock:
+                if self._client is client:
+                    self._drop_client()
+            raise
+
+    def _once(self, doing: str, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        except SearchAnythingError:
+            raise
+        except (MilvusException, grpc.RpcError, OSError, ValueError) as error:  # gRPC: ValueError on a closed channel
+            raise index_error(error, doing, self._uri) from error
+
+    def _connected(self) -> MilvusClient:
+        """The client; a new one where this process was forked or the embedded server is not the same any more."""
+        with self._lock:
+            address = None if self._host is None else self._host.acquire()
+            made_for: tuple[object, ...] = (os.getpid(),)
+            if address is not None:
+                socket_file = Path(address).stat()
+                made_for += (address, socket_file.st_ino, socket_file.st_ctime_ns)
+            if self._client is None or self._made_for != made_for:
+                self._drop_client()
+                self._client = self._connect(address)
+                self._made_for = made_for
+            return self._client
+
+    def _connect(self, socket_path: str | None) -> MilvusClient:
+        settings = self._settings
+        if socket_path is not None:
+            return MilvusClient(f"unix:{socket_path}", timeout=settings.timeout_s, dedicated=True)
+        return MilvusClient(
+            settings.uri,
+            token="" if settings.token is None else settings.token.get_secret_value(),
+            db_name=settings.database,
+            timeout=settings.timeout_s,
+            dedicated=True,
+            **_tls_arguments(settings),
+        )
+
+    def _drop_client(self) -> None:
+        if self._client is not None and self._made_for[0] == os.getpid():  # a forked one belongs to the parent
+            with contextlib.suppress(MilvusException, grpc.RpcError):
+                self._client.close()
+        self._client = None
+
+    def _create(self, client: MilvusClient, spec: CollectionSpec, timeout_s: float) -> None:
+        if not client.has_collection(spec.name, timeout=timeout_s):
+            schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+            for number, field in enumerate(spec.fields):
+                schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **_size_of(field))
+            client.create_collection(spec.name, schema=schema, timeout=timeout_s, consistency_level="Session")
+        present = client.list_indexes(spec.name, timeout=timeout_s)
+        wanted = client.prepare_index_params()
+        if "code" not in present:
+            wanted.add_index("code", **self._vector_index(spec))
+        if spec.scalar_index is not None and not self.embedded and spec.scalar_index not in present:
+            wanted.add_index(spec.scalar_index, index_type="Trie")
+        if len(wanted):
+            client.create_index(spec.name, wanted, timeout=timeout_s, sync=False)  # an empty one needs no waiting
+        client.load_collection(spec.name, timeout=timeout_s, _async=True)
+
+    def _vector_index(self, spec: CollectionSpec) -> dict[str, Any]:
+        inverted = not self.embedded and spec.scalar_index is not None and self._settings.index_type == "BIN_IVF_FLAT"
+        parameters = {"params": {"nlist": self._settings.nlist}} if inverted else {}
+        kind = "BIN_IVF_FLAT" if inverted else "BIN_FLAT"
+        return {"index_type": kind, "metric_type": "HAMMING", **parameters}
+
+
+class _TooLateError(IndexUnavailableError):
+    """The time was up: trying again would double the wait."""
+
+
+def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
+    """The error of ours for one of pymilvus, gRPC or the operating system."""
+    what = f"{uri}: could not {doing}: {_message(error)}"
+    if isinstance(error, grpc.RpcError):
+        status = error.code() if isinstance(error, grpc.Call) else None
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return _TooLateError(f"{what} (no answer in time)")
+        return IndexUnavailableError(what) if status in _UNREACHABLE else RegionIndexError(what)
+    if isinstance(error, OSError):
+        return IndexUnavailableError(what)
+    code = error.code if isinstance(error, MilvusException) else None
+    if code in (_CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING):
+        return IndexNotFoundError(what)
+    if code == _CODE_UNAVAILABLE:
+        return IndexUnavailableError(f"{what}; is the server running, and the address right?")
+    return RegionIndexError(what)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, MilvusException):
+        return f"{error.message} (Milvus code {error.code})"
+    if isinstance(error, grpc.Call):
+        return f"{error.code()}: {error.details()}"
+    return str(error)
+
+
+def _host_of(settings: MilvusSettings) -> LiteHost | None:
+    if settings.uri.startswith(("http://", "https://")):
+        return None
+    if "://" in settings.uri:
+        raise SettingsError(
+            f"SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, got {settings.uri!r}"
+        )
+    if settings.index_type != "BIN_FLAT":
+        raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
+    return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
+
+
+def _shown(address: str) -> str:
+    """An address without the credentials that it may carry."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
+    """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
+    if not settings.uri.startswith("https://"):
+        return {}
+    arguments: dict[str, Any] = {"secure": True}
+    if settings.client_cert_file is not None or settings.client_key_file is not None:
+        files = (settings.ca_file, settings.client_cert_file, settings.client_key_file)
+        if None in files:
+            raise SettingsError("mutual TLS needs all of milvus.ca_file, client_cert_file and client_key_file")
+        names = ("ca_pem_path", "client_pem_path", "client_key_path")
+        return arguments | {name: str(file) for name, file in zip(names, files, strict=True)}
+    return arguments | ({} if settings.ca_file is None else {"server_pem_path": str(settings.ca_file)})
+
+
+def _size_of(field: FieldSpec) -> dict[str, int]:
+    if field.size is None:
+        return {}
+    return {"dim" if field.type == "BINARY_VECTOR" else "max_length": field.size}

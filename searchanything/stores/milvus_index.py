@@ -1,0 +1,171 @@
+"""The regions and images of one fingerprint in Milvus, Lite and server alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
+
+from searchanything.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
+from searchanything.stores.milvus_schema import (
+    IMAGE_MATCH_OUTPUT,
+    IMAGE_OUTPUT,
+    REGION_OUTPUT,
+    Entity,
+    batches,
+    image_entity,
+    image_match_of,
+    image_row_of,
+    region_entity,
+    region_match_of,
+)
+from searchanything.stores.row_checks import RowLimits
+from searchanything.types import (
+    Codes,
+    Filter,
+    ImageMatch,
+    ImageRef,
+    ImageRow,
+    IndexCounts,
+    IndexManifest,
+    Outcome,
+    RegionMatch,
+    RegionRow,
+)
+
+_IDS_PER_READ = 256
+_IDS_PER_DELETE = 1024
+Item = TypeVar("Item")
+
+
+class MilvusRegionIndex:
+    """A `RegionIndex` in two collections. Thread-safe; on Milvus Lite safe between processes.
+
+    A write whose fate is unknown (the server went away meanwhile) raises IndexUnavailableError. Trying again with a
+    new generation is always right: what the first attempt may have left is garbage.
+    """
+
+    def __init__(
+        self, connection: MilvusConnection, manifest: IndexManifest, collections: tuple[str, str], *, exact: bool
+    ) -> None:
+        self._connection = connection
+        self._manifest = manifest
+        self._regions, self._images = collections
+        self._exact = exact
+        self._limits = RowLimits(manifest.bits)
+
+    @property
+    def manifest(self) -> IndexManifest:
+        return self._manifest
+
+    @property
+    def collections(self) -> tuple[str, str]:
+        return self._regions, self._images
+
+    @property
+    def exact(self) -> bool:
+        return self._exact
+
+    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
+        fresh = self._limits.regions(rows)
+        with self._connection.writing():
+            for batch in batches(region_entity(row) for row in fresh):
+                self._connection.insert(self._regions, batch)
+
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:
+        fresh = self._limits.images(rows)
+        with self._connection.writing():
+            for batch in batches(image_entity(row) for row in fresh):
+                self._connection.insert(self._images, batch)
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        wanted = {image.image_id: image for image in images}
+        newest: dict[ImageRef, ImageRow] = {}
+        for ids in _portions(list(wanted), _IDS_PER_READ):
+            for row in map(image_row_of, self._image_entities(ids)):
+                known = newest.get(row.image)
+                if known is None or known.generation < row.generation:
+                    newest[row.image] = row
+        return newest
+
+    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+        expression = objects_expression(bucket, key_prefix)
+        for row in map(image_row_of, self._connection.iterate(self._images, expression, IMAGE_OUTPUT)):
+            if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix):
+                yield row
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+        queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
+        expression = compile_filter(filter)
+        found = self._search(self._regions, queries, expression, REGION_OUTPUT, limit=limit, filter=filter)
+        return [[region_match_of(entity, distance) for distance, entity in hits] for hits in found]
+
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+        queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
+        expression = compile_filter(filter, whole_images=True)
+        found = self._search(self._images, queries, expression, IMAGE_MATCH_OUTPUT, limit=limit, filter=filter)
+        return [[image_match_of(entity, distance) for distance, entity in hits] for hits in found]
+
+    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
+        self._delete(images, f" and generation < {generation:d}")
+
+    def delete_images(self, images: Collection[ImageRef]) -> None:
+        self._delete(images, "")
+
+    def counts(self) -> IndexCounts:
+        images, empty, failed = (
+            self._connection.count(self._images, f"outcome == {quote(outcome.value)}")
+            for outcome in (Outcome.INDEXED, Outcome.EMPTY, Outcome.FAILED)
+        )
+        regions = self._connection.count(self._regions, "")
+        return IndexCounts(images=images, empty=empty, failed=failed, regions=regions)
+
+    def _image_entities(self, ids: Sequence[str]) -> list[Entity]:
+        rows = self._connection.query(self._images, one_of("image_id", ids), IMAGE_OUTPUT)
+        if len(rows) < MAX_LIMIT or len(ids) == 1:
+            return rows
+        half = len(ids) // 2  # many generations that nobody has deleted yet: ask for fewer images at once
+        return self._image_entities(ids[:half]) + self._image_entities(ids[half:])
+
+    def _search(
+        self,
+        collection: str,
+        queries: list[bytes],
+        expression: str,
+        fields: list[str],
+        *,
+        limit: int,
+        filter: Filter | None,
+    ) -> list[list[tuple[int, Entity]]]:
+        found: list[list[tuple[int, Entity]]] = []
+        try:
+            for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
+                found += self._connection.search(collection, list(portion), expression, fields, limit=limit)
+        except IndexNotFoundError:
+            raise
+        except RegionIndexError as error:
+            if filter is None or filter.expression is None or not self._alive(error):
+                raise
+            raise FilterError(f"Milvus refused the expression {filter.expression!r}: {error}") from error
+        return found
+
+    def _alive(self, error: RegionIndexError) -> bool:
+        """Milvus Lite crashes on some broken expressions: is it there again without this one?"""
+        if isinstance(error, IndexUnavailableError):
+            try:
+                self._connection.has_collection(self._regions)
+            except RegionIndexError:
+                return False
+        return True
+
+    def _delete(self, images: Collection[ImageRef], condition: str) -> None:
+        ids = sorted({image.image_id for image in images})
+        with self._connection.writing():
+            for collection in (self._images, self._regions):
+                for portion in _portions(ids, _IDS_PER_DELETE):
+                    self._connection.delete(collection, one_of("image_id", portion) + condition)
+
+
+def _portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

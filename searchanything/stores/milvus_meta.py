@@ -1,0 +1,166 @@
+"""The meta collection: manifests, hash layers and, on Milvus Lite, which index is live.
+
+Rows are only added and deleted. A hash layer lies in base64 pieces under the name of one attempt to keep it; the
+manifest, written last, names that attempt: pieces of interrupted attempts belong to nobody and are deleted later.
+The live pointer on Milvus Lite is the row with the highest number; older ones are deleted after it was written.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from searchanything.codes import next_generation
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.stores.matches import check_same_index
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_filters import quote
+from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, batches, meta_spec
+from searchanything.types import IndexManifest
+
+_PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
+_PIECES_AT_ONCE = 256  # 15 MB a message
+_MANIFEST, _HASH, _LIVE = "manifest", "hash", "live"
+_OUTPUT = ["id", "kind", "fingerprint", "number", "body"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it is kept, with the whereabouts of its hash layer."""
+
+    manifest: IndexManifest
+    attempt: str
+    pieces: int
+    hash_sha256: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> StoredManifest:
+        """Raises: IndexMismatchError if a program of another version wrote it."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**(values | {"manifest": IndexManifest(**values["manifest"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise IndexMismatchError(f"a manifest of this index was written by another version: {error}") from error
+
+
+class MetaCollection:
+    """Reads and writes the meta collection. Writers of an embedded index hold the connection's `writing`."""
+
+    def __init__(self, connection: MilvusConnection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._loaded = False
+
+    def manifests(self) -> list[StoredManifest]:
+        """One of each fingerprint, oldest first."""
+        found = [StoredManifest.from_json(row["body"]) for row in self._rows(f"kind == {quote(_MANIFEST)}")]
+        unique: dict[str, StoredManifest] = {}
+        for stored in sorted(found, key=lambda stored: (stored.manifest.created_at_ms, stored.attempt)):
+            unique.setdefault(stored.manifest.fingerprint, stored)  # two processes may have made it at once
+        return list(unique.values())
+
+    def manifest(self, fingerprint: str) -> StoredManifest:
+        """Raises: IndexNotFoundError."""
+        for stored in self.manifests():
+            if stored.manifest.fingerprint == fingerprint:
+                return stored
+        raise IndexNotFoundError(f"{self._connection.uri} holds no index {fingerprint}")
+
+    def hash_layer(self, fingerprint: str) -> bytes:
+        """Raises: IndexNotFoundError, IndexMismatchError if it is damaged."""
+        stored = self.manifest(fingerprint)
+        bodies: dict[int, str] = {}
+        for first in range(0, stored.pieces, _PIECES_AT_ONCE):
+            last = first + _PIECES_AT_ONCE
+            rows = self._rows(f"{_pieces_of(fingerprint)} and number >= {first} and number < {last}")
+            bodies |= {row["number"]: row["body"] for row in rows if row["id"].startswith(f"{stored.attempt}-")}
+        data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
+        if hashlib.sha256(data).hexdigest() != stored.hash_sha256:
+            raise IndexMismatchError(f"the hash layer of index {fingerprint} is damaged: {len(data)} bytes came back")
+        return data
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """What the collection is made of."""
+        return meta_spec(self._name)
+
+    def load(self) -> None:
+        """Wait until the collection can be used."""
+        self._connection.load(self._name)
+        self._loaded = True
+
+    def known(self, manifest: IndexManifest, hash_layer: bytes) -> StoredManifest | None:
+        """What is kept of this index, if anything. Raises: IndexMismatchError if that contradicts it."""
+        for stored in self.manifests():
+            if stored.manifest.fingerprint == manifest.fingerprint:
+                check_same_index(stored.manifest, manifest)
+                if stored.hash_sha256 != hashlib.sha256(hash_layer).hexdigest():
+                    raise IndexMismatchError(f"index {manifest.fingerprint} was made with another hash layer")
+                return stored
+            if stored.manifest.fingerprint[:16] == manifest.fingerprint[:16]:
+                raise IndexMismatchError(f"{stored.manifest.fingerprint} already uses the collections of this index")
+        return None
+
+    def keep_hash_layer(self, fingerprint: str, data: bytes) -> tuple[str, int]:
+        """Write a hash layer; return the attempt and the number of its pieces. Nobody sees it before `add`."""
+        attempt = f"{_HASH}-{fingerprint[:16]}-{next_generation()}"
+        count = 0
+        pieces = (
+            self._row(f"{attempt}-{number}", _HASH, fingerprint, number, base64.b64encode(piece).decode())
+            for number, piece in enumerate(_cut(data))
+        )
+        for batch in batches(pieces):
+            self._connection.insert(self._name, batch)
+            count += len(batch)
+        return attempt, count
+
+    def add(self, stored: StoredManifest) -> None:
+        """Write a manifest: the index exists from now on."""
+        body = stored.to_json()
+        if len(body) > BODY_BYTES:
+            raise RegionIndexError(f"the manifest's details take {len(body)} bytes, at most {BODY_BYTES} can be kept")
+        fingerprint, number = stored.manifest.fingerprint, next_generation()
+        row = self._row(f"{_MANIFEST}-{fingerprint[:16]}-{number}", _MANIFEST, fingerprint, number, body)
+        self._connection.insert(self._name, [row])
+
+    def remove(self, fingerprint: str) -> None:
+        """Forget an index: its manifest first."""
+        self._connection.delete(self._name, f"kind == {quote(_MANIFEST)} and fingerprint == {quote(fingerprint)}")
+        self._connection.delete(self._name, _pieces_of(fingerprint))
+
+    def live_fingerprint(self) -> str | None:
+        """The fingerprint that `set_live` named last."""
+        rows = self._rows(f"kind == {quote(_LIVE)}")
+        return max(rows, key=lambda row: row["number"])["fingerprint"] if rows else None
+
+    def set_live(self, fingerprint: str) -> None:
+        """Write the new pointer, then delete the older ones."""
+        number = next_generation()
+        self._connection.insert(self._name, [self._row(f"{_LIVE}-{number}", _LIVE, fingerprint, number, "")])
+        self._connection.delete(self._name, f"kind == {quote(_LIVE)} and number < {number}")
+
+    def _rows(self, expression: str) -> list[Entity]:
+        if not self._loaded:
+            if self._connection.absent or not self._connection.has_collection(self._name):
+                return []
+            self.load()
+        return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+
+    @staticmethod
+    def _row(id: str, kind: str, fingerprint: str, number: int, body: str) -> dict[str, Any]:
+        return {"id": id, "code": b"\0", "kind": kind, "fingerprint": fingerprint, "number": number, "body": body}
+
+
+def _pieces_of(fingerprint: str) -> str:
+    return f"kind == {quote(_HASH)} and fingerprint == {quote(fingerprint)}"
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES))
