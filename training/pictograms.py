@@ -1,8 +1,8 @@
 """The public pictogram sets, rendered once and cached: the raw material of every trained `pico` weight.
 
 Six emoji sets draw the same thousand-odd concepts in six hands. This module fetches them as pinned npm packages
-(Iconify JSON: one SVG body per name), agrees on concept names across the sets, sets the zero-shot families apart, and renders
-each drawing to pixels.
+(Iconify JSON: one SVG body per name), agrees on concept names across the sets, sets the zero-shot families apart, and
+renders each drawing to pixels.
 
     python -m training.pictograms --cache data/pictograms
 
@@ -58,7 +58,9 @@ _FLUENT = ("MIT", "Microsoft Corporation", "https://github.com/microsoft/fluentu
 PICTOGRAM_SETS: tuple[PictogramSet, ...] = (
     PictogramSet("noto", "1.2.9", *_NOTO),
     PictogramSet("noto-v1", "1.2.5", *_NOTO),
-    PictogramSet("twemoji", "1.2.5", "CC-BY-4.0", "Twitter, Inc and contributors", "https://github.com/jdecked/twemoji"),
+    PictogramSet(
+        "twemoji", "1.2.5", "CC-BY-4.0", "Twitter, Inc and contributors", "https://github.com/jdecked/twemoji"
+    ),
     PictogramSet("fluent-emoji", "1.2.7", *_FLUENT),
     PictogramSet("fluent-emoji-flat", "1.2.6", *_FLUENT),
     PictogramSet("emojione", "1.2.3", "CC-BY-4.0", "Emoji One / EmojiTwo", "https://github.com/EmojiTwo/emojitwo"),
@@ -147,6 +149,11 @@ def load_pictograms(cache: Path) -> Pictograms:
     )
 
 
+def zero_shot_families(pictograms: Pictograms) -> tuple[str, ...]:
+    """The families that are held out of training, sorted."""
+    return tuple(sorted({family for family in pictograms.families if is_zero_shot_family(family)}))
+
+
 def build_cache(cache: Path) -> None:
     """Fetch the sets that are not cached yet, render every drawing and write `pictograms.{npy,json}`.
 
@@ -214,7 +221,7 @@ def _read_set(item: PictogramSet, cache: Path) -> dict[str, Any]:
     if not archive.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeError("npm is needed to fetch the pictogram sets: install Node.js, or place the .tgz files in the cache")
+            raise RuntimeError(f"npm is needed to fetch {item.package}: install Node.js, or place its .tgz in {cache}")
         subprocess.run([npm, "pack", "--silent", f"{item.package}@{item.version}"], cwd=cache, check=True)
     with tarfile.open(archive) as tar:
         member = tar.extractfile("package/icons.json")
@@ -240,7 +247,7 @@ def _plain_aliases(icons: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _is_variant(name: str, icons: Mapping[str, Any]) -> bool:
     if _SKIN.search(name):
         return True
-    # Some sets write "-dark" for a skin tone, but "police-car-light" is a lamp: only names with all the tones have tones.
+    # Some sets write "-dark" for a skin tone, but "police-car-light" is a lamp: a name with tones has all of them.
     base = _BARE_TONE.sub("", name)
     return base != name and f"{base}-medium-dark" in icons
 
@@ -267,10 +274,14 @@ def _svg(icons: Mapping[str, Any], name: str) -> str:
 def main() -> None:
     """Build the cache named on the command line."""
     parser = argparse.ArgumentParser(description="Fetch and render the pictogram sets.")
-    parser.add_argument("--cache", type=Path, default=Path("data/pictograms"), help="folder for packages and renderings")
+    parser.add_argument("--cache", type=Path, default=Path("data/pictograms"), help="packages and renderings")
+    parser.add_argument("--zero-shot-list", type=Path, help="write the held-out families to this file, one a line")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     build_cache(arguments.cache)
+    if arguments.zero_shot_list:
+        families = zero_shot_families(load_pictograms(arguments.cache))
+        arguments.zero_shot_list.write_text("\n".join([*families, ""]), "utf-8")
 
 
 if __name__ == "__main__":

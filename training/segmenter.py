@@ -1,0 +1,78 @@
+"""Train the `pico` segmenter from scratch: data, training, export, figures.
+
+    python -m training.pictograms
+    python -m training.photographs
+    python -m training.scenes_dataset
+    python -m training.segmenter --scenes data/scenes --out data/segmenter.pt --minutes 45 20
+
+A YOLOv8-seg of one class and random initial weights, in two phases: small canvases first, for speed, then the size and
+the look of the images that it will see. One thread; run it at a low priority beside other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+WIDTH, DEPTH = 0.125, 0.33
+
+
+def silence_ultralytics() -> None:
+    """Keep ultralytics from installing, downloading, syncing and writing settings; call before it is first imported."""
+    os.environ |= {
+        "YOLO_OFFLINE": "1",
+        "YOLO_AUTOINSTALL": "0",
+        "YOLO_CONFIG_DIR": tempfile.mkdtemp(prefix="ultralytics-"),
+        "ULTRALYTICS_SAFE_LOAD": "1",
+    }
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run both phases and write the weights."""
+    silence_ultralytics()
+    import torch
+
+    from training.segmenter_trainer import Outlet, Phase, network_of, train_phase
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    outlet = Outlet(options.out, options.every_minutes, options.scenes / "run", options.bfloat16)
+    network = network_of(options.width, DEPTH)
+    first, second = options.minutes
+    phases = [
+        Phase(options.scenes / "train.yaml", 416, first, learning_rate=2.5e-3, batch=12),
+        Phase(options.scenes / "tune.yaml", 640, second, learning_rate=8e-4, batch=8),
+    ]
+    weights = torch.load(options.start) if options.start else None
+    for number, phase in enumerate(phases, start=1):
+        if phase.minutes <= 0:
+            continue
+        weights, steps = train_phase(phase, outlet, network=network, start=weights, seed=options.seed + number)
+        torch.save(weights, options.out.with_suffix(f".phase{number}.pth"))
+        logger.info("phase %d: %d steps of %d images at %d px", number, steps, phase.batch, phase.side_px)
+
+
+def main() -> None:
+    """Train as the command line says."""
+    parser = argparse.ArgumentParser(description="Train the pico segmenter.")
+    parser.add_argument("--scenes", type=Path, default=Path("data/scenes"), help="what training.scenes_dataset wrote")
+    parser.add_argument("--out", type=Path, default=Path("data/segmenter.pt"), help="where the weights go")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(45.0, 20.0), help="wall-clock budget of each phase")
+    parser.add_argument("--width", type=float, default=WIDTH, help="channels, as a part of YOLOv8's widest")
+    parser.add_argument("--start", type=Path, help="go on from weights that a phase left (OUT.phaseN.pth)")
+    parser.add_argument("--every-minutes", type=float, default=5.0, help="how often interim weights are written")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false", help="for CPUs without AVX512-BF16")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(options)
+
+
+if __name__ == "__main__":
+    main()
