@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.errors import PromptError
 from searchanything.geometry import boxes_of
@@ -63,7 +64,9 @@ class Box:
     y2: float
 
     def __post_init__(self) -> None:
-        if not all(np.isfinite(side) for side in self.xyxy):
+        for name, side in zip(("x1", "y1", "x2", "y2"), _numbers(self.xyxy).tolist(), strict=True):
+            object.__setattr__(self, name, side)
+        if not np.isfinite(self.xyxy).all():
             raise PromptError(f"expected finite box sides, got {self.xyxy}")
         if self.x2 <= self.x1 or self.y2 <= self.y1:
             raise PromptError(f"expected a box x1 < x2 and y1 < y2, got {self.xyxy}")
@@ -80,8 +83,8 @@ class Text:
     text: str
 
     def __post_init__(self) -> None:
-        if not self.text.strip():
-            raise PromptError("expected a text, got nothing but blanks")
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise PromptError(f"expected a text of more than blanks, got {self.text!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +94,8 @@ class Mask:
     mask: BoolMask
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mask, np.ndarray):
+            raise PromptError(f"expected a boolean array as mask, got {type(self.mask).__name__}")
         if self.mask.ndim != 2 or self.mask.dtype != np.bool_:
             raise PromptError(f"expected a two-dimensional boolean mask, got {self.mask.dtype} {self.mask.shape}")
         if not self.mask.any():
@@ -109,7 +114,7 @@ Prompt: TypeAlias = Points | Box | Text | Mask | WholeImage
 class Choice:
     """The outcome of a prompt on the mask grid: `mask` (gh, gw) bool, and what `Selection` says of it.
 
-    `chosen` lists the merged candidates, `others` the runners-up, best first, both as rows of the segmentation.
+    `others` lists the runners-up, best first, as rows of the segmentation.
     """
 
     kind: Literal["region", "image", "none"]
@@ -216,7 +221,7 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
     box = _clipped(prompt.xyxy, segmentation)
     ious = box_ious(box, segmentation)
     order = np.argsort(-ious, kind="stable")
-    if len(order) and ious[order[0]] >= min_iou:
+    if len(order) and 0 < ious[order[0]] >= min_iou:
         best = int(order[0])
         return Choice(
             kind="region",
@@ -339,7 +344,7 @@ def _ranked(rows: np.ndarray, areas: FloatArray, granularity: Granularity | None
     if granularity == "part":
         return by_area
     if granularity == "whole":
-        return by_area[::-1]
+        return rows[np.argsort(-areas[rows], kind="stable")]
     if granularity == "object" and len(rows):
         ranks = np.arange(len(by_area))
         return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
@@ -399,23 +404,28 @@ def _clipped(box: BoxXYXY, segmentation: Segmentation) -> BoxXYXY:
 
 def _points(values: object) -> tuple[Point, ...]:
     """Any nesting of numbers as points. Raises: PromptError."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-        if array.size == 0:
-            return ()
-        pairs = array.reshape(1, 2) if array.shape == (2,) else array
-    except (TypeError, ValueError):
-        raise PromptError(f"expected points as (x, y) pairs, got {values!r}") from None
+    array = _numbers(values)
+    if array.size == 0:
+        return ()
+    pairs = array.reshape(1, 2) if array.shape == (2,) else array
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.isfinite(pairs).all():
         raise PromptError(f"expected points as finite (x, y) pairs, got {values!r}")
     return tuple((float(x), float(y)) for x, y in pairs)
 
 
-def _from_numbers(value: object) -> Prompt:
+def _numbers(values: object) -> NDArray[np.float64]:
+    """Any regular nesting of real numbers as an array; booleans, texts and None are no numbers. Raises: PromptError."""
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise PromptError(f"expected numbers, got {value!r}") from None
+        array = np.asarray(values)
+    except ValueError:  # ragged
+        array = np.asarray(None)
+    if array.size and array.dtype.kind not in "iuf":
+        raise PromptError(f"expected numbers, got {values!r}")
+    return array.astype(np.float64)
+
+
+def _from_numbers(value: object) -> Prompt:
+    array = _numbers(value)
     if array.shape == (4,):
         return Box(*array.tolist())
     if array.shape == (2,) or (array.ndim == 2 and array.shape[1] == 2 and len(array)):
@@ -428,7 +438,7 @@ def _from_numbers(value: object) -> Prompt:
 def _from_mapping(fields: Mapping[str, object]) -> Points:
     known = {"foreground", "background", "granularity", "rule"}
     if unknown := set(fields) - known:
-        raise PromptError(f"expected the fields {sorted(known)} of Points, got {sorted(unknown)}")
+        raise PromptError(f"expected the fields {sorted(known)} of Points, got {sorted(map(str, unknown))}")
     if "foreground" not in fields:
         raise PromptError("expected a foreground point, got none")
     return Points(**fields)  # type: ignore[arg-type]
