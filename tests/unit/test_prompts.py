@@ -1,0 +1,574 @@
+"""Every prompt rule of the design, against statements of the rules in image pixels.
+
+The images here lie in their network input without scaling and at whole cells, so that a grid mask is a mask of 4 x 4
+pixel blocks and everything can be counted pixel by pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fakes.models import GridMap
+from searchanything.errors import PromptError
+from searchanything.geometry import Letterbox, decode_rle
+from searchanything.prompts import (
+    RUNNERS_UP,
+    Box,
+    Choice,
+    Mask,
+    Points,
+    Prompt,
+    Text,
+    WholeImage,
+    as_prompt,
+    choose,
+    choose_by_points,
+    choose_by_similarity,
+    describe,
+    describe_prompt,
+)
+from searchanything.protocols import Segmentation
+from searchanything.types import BoolMasks, BoxXYXY
+
+WIDTH = 64
+HEIGHTS = (32, 40, 48, 64)  # each padded by a whole number of cells
+MIN_IOU = 0.1
+seed = st.integers(0, 2**32 - 1)
+BOX_FIELDS = ("x1", "y1", "x2", "y2")
+
+
+def segmented(height: int, pixels: Sequence[NDArray[np.bool_]] | BoolMasks) -> Segmentation:
+    """A segmentation of (height, 64) px whose masks are these image masks of 4 x 4 blocks, surest first."""
+    letterbox = Letterbox(height, WIDTH, 64)
+    top = letterbox.offset[0] // 4
+    masks = np.zeros((len(pixels), *letterbox.grid_size), dtype=np.bool_)
+    boxes = np.zeros((len(pixels), 4), dtype=np.float32)
+    for mask, box, image_mask in zip(masks, boxes, pixels, strict=True):
+        mask[top : top + height // 4] = image_mask[::4, ::4]
+        ys, xs = np.nonzero(image_mask)
+        box[:] = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if len(xs) else 0
+    scores = np.linspace(0.9, 0.3, len(pixels)).astype(np.float32)
+    features = GridMap(np.zeros((*letterbox.grid_size, 1), dtype=np.float32), letterbox.coverage)
+    return Segmentation(letterbox, boxes, scores, masks, features)
+
+
+def rectangle(height: int, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros((height, WIDTH), dtype=np.bool_)
+    x1, y1, x2, y2 = box_xyxy
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def random_masks(seed: int) -> tuple[int, list[NDArray[np.bool_]]]:
+    """A height and up to seven masks of blocks: rectangles that overlap and nest, copies, noise, an empty one."""
+    generator = np.random.default_rng(seed)
+    height = int(generator.choice(HEIGHTS))
+    rows = height // 4
+    masks = []
+    for _ in range(int(generator.integers(0, 8))):
+        blocks = np.zeros((rows, WIDTH // 4), dtype=np.bool_)
+        kind = generator.random()
+        if kind < 0.1:
+            blocks = generator.random(blocks.shape) < 0.4
+        elif kind < 0.2 and masks:
+            blocks = masks[int(generator.integers(len(masks)))][::4, ::4].copy()
+        elif kind < 0.95:
+            y, x = sorted(generator.integers(0, rows + 1, 2)), sorted(generator.integers(0, WIDTH // 4 + 1, 2))
+            blocks[y[0] : y[1], x[0] : x[1]] = True
+        masks.append(np.kron(blocks, np.ones((4, 4), dtype=np.bool_)))
+    return height, masks
+
+
+def random_points(seed: int, height: int, least: int, most: int) -> list[tuple[float, float]]:
+    generator = np.random.default_rng([seed, least])
+    count = int(generator.integers(least, most + 1))
+    return [(float(x) * WIDTH, float(y) * height) for x, y in generator.random((count, 2))]
+
+
+def held(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
+    return bool(mask[math.floor(point[1]), math.floor(point[0])])
+
+
+def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:
+    """A choice's mask in image pixels; what lies on the padding must be empty."""
+    top = Letterbox(height, WIDTH, 64).offset[0]
+    pixels = np.kron(choice.mask, np.ones((4, 4), dtype=np.bool_))
+    assert not pixels[:top].any()
+    assert not pixels[top + height :].any()
+    return pixels[top : top + height]
+
+
+# --- points -----------------------------------------------------------------------------------------------------
+
+
+def ranked(rows: list[int], areas: list[int], granularity: str | None) -> list[int]:
+    """The rule in words: surest, smallest, largest or middle first; among equals the surer one."""
+    if granularity is None:
+        return sorted(rows)
+    by_area = sorted(rows, key=lambda row: (areas[row], row))
+    if granularity == "part":
+        return by_area
+    if granularity == "whole":
+        return sorted(rows, key=lambda row: (-areas[row], row))
+    middle = len(by_area) // 2
+    return sorted(by_area, key=lambda row: abs(by_area.index(row) - middle))
+
+
+@given(seed, st.sampled_from([None, "part", "object", "whole"]))
+@settings(max_examples=700)
+def test_each_point_chooses_one_of_the_masks_that_hold_it(
+    seed: int, granularity: Literal["part", "object", "whole"] | None
+) -> None:
+    height, masks = random_masks(seed)
+    foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 2)
+    areas = [int(mask.sum()) for mask in masks]
+    usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
+    under = [[row for row in usable if held(masks[row], point)] for point in foreground]
+    chosen = {ranked(rows, areas, granularity)[0] for rows in under if rows}
+    rest = sorted({row for rows in under for row in rows} - chosen)
+
+    choice = choose_by_points(Points(tuple(foreground), tuple(background), granularity), segmented(height, masks))
+
+    if not chosen:
+        assert choice.kind == "none"
+        assert not choice.mask.any()
+        return
+    assert choice.kind == "region"
+    np.testing.assert_array_equal(in_pixels(choice, height), np.any([masks[row] for row in chosen], axis=0))
+    assert choice.others == tuple(ranked(rest, areas, granularity)[:RUNNERS_UP])
+    assert choice.rule == f"points/{granularity or 'score'}"
+    assert choice.score == pytest.approx(0.9 - 0.6 * min(chosen) / max(len(masks) - 1, 1))
+
+
+def test_a_click_on_a_wheel_is_the_surest_mask_and_granularity_overrides() -> None:
+    wheel, door, car = rectangle(64, (8, 40, 16, 48)), rectangle(64, (4, 32, 32, 52)), rectangle(64, (0, 16, 64, 56))
+    scene = segmented(64, [door, car, wheel])
+    areas = {name: int(mask.sum()) for name, mask in (("wheel", wheel), ("door", door), ("car", car))}
+    expected = {None: "door", "part": "wheel", "object": "door", "whole": "car"}
+    for granularity, name in expected.items():
+        selection = describe(choose_by_points(Points((12, 44), granularity=granularity), scene), scene)  # type: ignore[arg-type]
+        assert selection.area_px == areas[name]
+        assert [one.area_px for one in selection.runners_up] != []
+        assert areas[name] not in [one.area_px for one in selection.runners_up]
+
+
+def test_a_background_point_takes_its_masks_out() -> None:
+    wheel, car = rectangle(64, (8, 40, 16, 48)), rectangle(64, (0, 16, 64, 56))
+    scene = segmented(64, [car, wheel])
+    choice = choose_by_points(Points((12, 44), background=(60, 20)), scene)
+    np.testing.assert_array_equal(in_pixels(choice, 64), wheel)
+    assert choice.others == ()
+
+
+def test_two_points_merge_their_masks_and_boxes() -> None:
+    left, right = rectangle(32, (0, 0, 8, 8)), rectangle(32, (40, 16, 48, 24))
+    scene = segmented(32, [left, right])
+    choice = choose_by_points(Points(((2, 2), (44, 20), (60, 30))), scene)
+    np.testing.assert_array_equal(in_pixels(choice, 32), left | right)
+    assert choice.box_xyxy == (0, 0, 48, 24)
+    assert choice.score == pytest.approx(0.9)
+    assert "1 more points lie on no usable mask" in choice.reason
+
+
+def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
+    far, near, excluded = rectangle(64, (0, 0, 8, 8)), rectangle(64, (40, 40, 48, 48)), rectangle(64, (48, 56, 64, 64))
+    scene = segmented(64, [far, near, excluded])
+    choice = choose_by_points(Points((50, 50), background=(60, 60)), scene)
+    assert (choice.kind, choice.others, choice.box_xyxy) == ("none", (1, 0), (0, 0, 0, 0))
+    selection = describe(choice, scene)
+    assert (selection.area_px, selection.score, decode_rle(selection.mask).any()) == (0, 0.0, False)
+    assert [one.box_xyxy for one in selection.runners_up] == [(40, 40, 48, 48), (0, 0, 8, 8)]
+
+
+@pytest.mark.parametrize("point", [(-0.1, 5), (64, 5), (5, -1), (5, 48), (1e9, 1e9)])
+@pytest.mark.parametrize("rule", ["searchanything", "fastsam"])
+def test_a_point_outside_names_itself_and_the_size(point: tuple[float, float], rule: str) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    x, y = point
+    expected = rf"point \({x:g}, {y:g}\) lies outside the image of 64 x 48 pixels".replace("+", r"\+")
+    with pytest.raises(PromptError, match=expected):
+        choose_by_points(Points((point,), rule=rule), scene)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match=expected):
+        choose_by_points(Points((5, 5), background=(point,), rule=rule), scene)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (63.999, 0), (0, 47.999), (63.999, 47.999)])
+def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    assert choose_by_points(Points(corner), scene).kind == "region"
+
+
+# --- the published rule -----------------------------------------------------------------------------------------
+
+
+def published_fastsam(
+    masks: Sequence[NDArray[np.bool_]], points: Sequence[tuple[float, float]], labels: Sequence[int], height: int
+) -> NDArray[np.bool_]:
+    """FastSAM's `point_prompt`: for each mask by falling area and each point on it, paint or erase the mask."""
+    canvas = np.zeros((height, WIDTH), dtype=np.int64)
+    for mask in sorted(masks, key=lambda one: int(one.sum()), reverse=True):
+        for point, label in zip(points, labels, strict=True):
+            if held(mask, point):
+                canvas[mask] = label
+    return canvas == 1
+
+
+@given(seed)
+@settings(max_examples=700)
+def test_fastsam_mode_is_the_published_rule(seed: int) -> None:
+    for part in range(3):
+        height, masks = random_masks(seed + part)
+        foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 3)
+        labels = [1] * len(foreground) + [0] * len(background)
+        expected = published_fastsam(masks, foreground + background, labels, height)
+        prompt = Points(tuple(foreground), tuple(background), rule="fastsam")
+        choice = choose_by_points(prompt, segmented(height, masks))
+        np.testing.assert_array_equal(in_pixels(choice, height), expected)
+        assert choice.kind == ("region" if expected.any() else "none")
+        assert choice.rule == "points/fastsam"
+        if expected.any():
+            ys, xs = np.nonzero(expected)
+            assert choice.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+
+
+def test_fastsam_erases_pixels_where_our_rule_drops_masks() -> None:
+    car, wheel = rectangle(64, (0, 16, 64, 56)), rectangle(64, (8, 40, 16, 60))
+    scene = segmented(64, [car, wheel])
+    below_the_car, on_both = (12, 58), (12, 44)
+    erased = choose_by_points(Points((40, 30), background=below_the_car, rule="fastsam"), scene)
+    np.testing.assert_array_equal(in_pixels(erased, 64), car & ~wheel)
+    ours = choose_by_points(Points((40, 30), background=below_the_car), scene)
+    np.testing.assert_array_equal(in_pixels(ours, 64), car)
+    assert choose_by_points(Points((40, 30), background=on_both), scene).kind == "none"
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+
+@given(seed)
+@settings(max_examples=300)
+def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
+    height, masks = random_masks(seed)
+    generator = np.random.default_rng(seed)
+    x1, y1 = int(generator.integers(-20, WIDTH)), int(generator.integers(-20, height))
+    x2, y2 = int(generator.integers(max(x1, 0) + 1, WIDTH + 20)), int(generator.integers(max(y1, 0) + 1, height + 20))
+    inside = max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, height)
+    filled = rectangle(height, inside)
+    ious = [int((mask & filled).sum()) / int((mask | filled).sum()) for mask in masks]
+    order = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
+
+    choice = choose(Box(x1, y1, x2, y2), segmented(height, masks), box_min_iou=MIN_IOU)
+
+    assert choice.kind == "region"
+    if masks and ious[order[0]] >= MIN_IOU:
+        assert choice.rule == "box/iou"
+        assert choice.score == pytest.approx(ious[order[0]], abs=1e-5)
+        np.testing.assert_array_equal(in_pixels(choice, height), masks[order[0]])
+        assert choice.others == tuple(row for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0)
+    else:
+        assert (choice.rule, choice.score, choice.box_xyxy) == ("box/itself", 0.0, inside)
+        assert "the box itself is the mask" in choice.reason
+
+
+def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    choice = choose(Box(40, 40, 60, 56), scene, box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (40, 40, 60, 56)))
+    assert (choice.rule, choice.score, choice.others) == ("box/itself", 0.0, ())
+    assert "best IoU 0.00 is below 0.1" in choice.reason
+
+
+def test_without_a_minimum_a_mask_apart_from_the_box_still_does_not_fit() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    assert choose(Box(40, 40, 60, 56), scene, box_min_iou=0).rule == "box/itself"
+    assert choose(Box(4, 4, 60, 56), scene, box_min_iou=0).rule == "box/iou"
+
+
+def test_the_minimum_is_inclusive() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    for minimum, rule in ((0.25, "box/iou"), (0.26, "box/itself")):
+        assert choose(Box(0, 0, 16, 16), scene, box_min_iou=minimum).rule == rule
+
+
+@pytest.mark.parametrize("box", [(64, 0, 80, 20), (-9, 0, 0, 20), (0, 48, 20, 50), (0, -5, 20, -1), (70, 70, 80, 80)])
+def test_a_box_wholly_outside_names_itself_and_the_size(box: BoxXYXY) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    with pytest.raises(PromptError, match="outside the image of 64 x 48 pixels") as caught:
+        choose(Box(*box), scene, box_min_iou=MIN_IOU)
+    assert str(tuple(float(side) for side in box)) in str(caught.value)
+
+
+def test_a_tiny_box_between_masks_still_has_a_cell() -> None:
+    choice = choose(Box(33.2, 33.2, 33.3, 33.3), segmented(64, []), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (32, 32, 36, 36)))
+
+
+# --- text, mask, whole image -----------------------------------------------------------------------------------
+
+
+def test_a_text_takes_the_closest_region_and_offers_the_next() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 4 * n + 4, 8)) for n in range(8)])
+    similarities = np.array([0.1, 0.5, 0.9, -0.2, 0.5, 0.3, 0.0, 0.2], dtype=np.float32)
+    choice = choose_by_similarity(similarities, scene, "a red apple")
+    assert choice.box_xyxy == (0, 0, 12, 8)
+    assert choice.score == pytest.approx(0.9)
+    assert choice.others == (1, 4, 5, 7, 0)
+    assert "'a red apple'" in choice.reason
+
+
+def test_a_text_without_regions_selects_nothing() -> None:
+    choice = choose_by_similarity(np.zeros(0, dtype=np.float32), segmented(64, []), "apple")
+    assert (choice.kind, choice.rule, choice.others) == ("none", "text", ())
+    assert "no regions to match 'apple'" in choice.reason
+
+
+def test_a_given_mask_is_taken_as_it_is() -> None:
+    given_mask = rectangle(48, (8, 4, 32, 20))
+    choice = choose(Mask(given_mask), segmented(48, [rectangle(48, (0, 0, 64, 48))]), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 48), given_mask)
+    assert (choice.kind, choice.rule, choice.score, choice.box_xyxy) == ("region", "mask", 1.0, (8, 4, 32, 20))
+
+
+def test_a_mask_of_another_size_names_both_sizes() -> None:
+    with pytest.raises(PromptError, match=r"\(48, 64\), got \(64, 48\)"):
+        choose(Mask(np.ones((64, 48), dtype=np.bool_)), segmented(48, []), box_min_iou=MIN_IOU)
+
+
+def test_the_whole_image() -> None:
+    scene = segmented(40, [rectangle(40, (0, 0, 8, 8))])
+    selection = describe(choose(WholeImage(), scene, box_min_iou=MIN_IOU), scene)
+    assert (selection.kind, selection.area_px, selection.box_xyxy) == ("image", 40 * 64, (0, 0, 64, 40))
+    assert decode_rle(selection.mask).all()
+    assert selection.runners_up == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        (Points((5, 5)), "none"),
+        (Points((5, 5), rule="fastsam"), "none"),
+        (Box(4, 4, 20, 20), "region"),
+        (Mask(np.ones((64, 64), dtype=np.bool_)), "region"),
+        (WholeImage(), "image"),
+    ],
+)
+def test_an_image_without_regions_takes_every_prompt(prompt: Points | Box | Mask | WholeImage, kind: str) -> None:
+    scene = segmented(64, [])
+    selection = describe(choose(prompt, scene, box_min_iou=MIN_IOU), scene)
+    assert (selection.kind, selection.runners_up) == (kind, ())
+
+
+# --- invariants of every selection -------------------------------------------------------------------------------
+
+
+def prompts_for(seed: int, height: int, width: int) -> list[Points | Box | Mask | WholeImage]:
+    generator = np.random.default_rng(seed)
+    points = tuple((float(x) * width, float(y) * height) for x, y in generator.random((4, 2)) * 0.999)
+    xs, ys = np.sort(generator.random(2)) * width, np.sort(generator.random(2)) * height
+    box = Box(xs[0], ys[0], xs[1] + 1e-3, ys[1] + 1e-3)
+    mask = generator.random((height, width)) < 0.3
+    mask[0, 0] = True
+    grains: list[Literal["part", "object", "whole"] | None] = [None, "part", "object", "whole"]
+    ours = [Points(points[:2], points[2:3], grain) for grain in grains]
+    return [*ours, Points(points[:2], points[2:], rule="fastsam"), box, Mask(mask), WholeImage()]
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64, 96]), seed)
+@settings(max_examples=150)
+def test_selections_keep_their_promises_at_every_size(height: int, width: int, size: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    letterbox = Letterbox(height, width, size)
+    on_image = letterbox.coverage > 0
+    count = int(generator.integers(0, 6))
+    masks = (generator.random((count, *letterbox.grid_size)) < generator.random((count, 1, 1))) & on_image
+    corners = np.sort(generator.random((count, 2, 2)), axis=1).reshape(count, 4) * [width, height, width, height]
+    features = GridMap(np.zeros((*letterbox.grid_size, 1), dtype=np.float32), letterbox.coverage)
+    scores = np.sort(generator.random(count))[::-1].astype(np.float32)
+    scene = Segmentation(letterbox, corners.astype(np.float32), scores, masks, features)
+    union = masks.any(axis=0) if count else np.zeros_like(on_image)
+    for prompt in prompts_for(seed, height, width):
+        choice = choose(prompt, scene, box_min_iou=MIN_IOU)
+        selection = describe(choice, scene)
+        assert not (choice.mask & ~on_image).any()
+        if choice.rule.startswith("points") or choice.rule == "box/iou":
+            assert not (choice.mask & ~union).any()
+        assert choice.mask.any() == (choice.kind != "none")
+        assert math.isfinite(selection.score)
+        assert 0 <= selection.area_px <= height * width
+        x1, y1, x2, y2 = selection.box_xyxy
+        assert 0 <= x1 <= x2 <= width + 1e-3
+        assert 0 <= y1 <= y2 <= height + 1e-3
+        assert len(set(choice.others)) == len(choice.others) <= RUNNERS_UP
+        assert all(isinstance(side, float) for side in selection.box_xyxy)
+        if choice.kind == "region":
+            assert all((masks[row] != choice.mask).any() or same_twice(masks, row) for row in choice.others)
+
+
+def same_twice(masks: BoolMasks, row: int) -> bool:
+    return sum(bool((masks[row] == mask).all()) for mask in masks) > 1
+
+
+# --- what people write -------------------------------------------------------------------------------------------
+
+MASK = np.eye(4, dtype=np.bool_)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (None, WholeImage()),
+        ("a red apple", Text("a red apple")),
+        ((3, 4), Points((3, 4))),
+        ([3.5, 4], Points((3.5, 4))),
+        (np.array([3, 4]), Points((3, 4))),
+        (np.array([3, 4], dtype=np.uint8), Points((3, 4))),
+        ([(3, 4)], Points((3, 4))),
+        ([(3, 4), (5, 6)], Points(((3, 4), (5, 6)))),
+        (np.array([[3, 4], [5, 6], [7, 8]]), Points(((3, 4), (5, 6), (7, 8)))),
+        ((1, 2, 3, 4), Box(1, 2, 3, 4)),
+        (np.array([1, 2, 3, 4], dtype=np.float32), Box(1, 2, 3, 4)),
+        ({"foreground": (3, 4)}, Points((3, 4))),
+        (
+            {"foreground": [[3, 4]], "background": [5, 6], "granularity": "part"},
+            Points((3, 4), (5, 6), "part"),
+        ),
+        ({"foreground": [3, 4], "rule": "fastsam"}, Points((3, 4), rule="fastsam")),
+        (Box(1, 2, 3, 4), Box(1, 2, 3, 4)),
+        (WholeImage(), WholeImage()),
+    ],
+)
+def test_what_people_write_is_understood(written: object, meant: Prompt) -> None:
+    assert as_prompt(written) == meant
+
+
+def test_a_boolean_array_is_a_mask() -> None:
+    prompt = as_prompt(MASK)
+    assert isinstance(prompt, Mask)
+    assert prompt.mask is MASK
+    assert as_prompt(prompt) is prompt
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "   \n\t",
+        5,
+        3.5,
+        True,
+        np.float64(3),
+        np.array(5),
+        (),
+        [],
+        [[]],
+        (1,),
+        (1, 2, 3),
+        (1, 2, 3, 4, 5),
+        [(1, 2, 3)],
+        [(1, 2), (3,)],
+        [[1, 2, 3, 4]],
+        (4, 3, 2, 1),
+        (1, 1, 1, 5),
+        (1, float("nan")),
+        (1, float("inf")),
+        (1, 2, 3, float("inf")),
+        (float("-inf"), 2, 3, 4),
+        (float("nan"), 2, 3, 4),
+        [(1, 2), (3, float("nan"))],
+        (None, 1),
+        (True, False),
+        [[True, False], [False, True]],
+        ("1", "2"),
+        ["apple", "pear"],
+        np.array(["1", "2"]),
+        np.array([1 + 1j, 2]),
+        (10**400, 1),
+        b"ab",
+        b"12",
+        {1, 2},
+        {},
+        {"foreground": None},
+        {"foreground": []},
+        {"foreground": [1, 2, 3]},
+        {"foreground": "ab"},
+        {"foreground": (1, 2), "colour": "red"},
+        {"foreground": (1, 2), 5: 6},
+        {"background": (1, 2)},
+        {"foreground": (1, 2), "granularity": "huge"},
+        {"foreground": (1, 2), "granularity": ["part"]},
+        {"foreground": (1, 2), "rule": "sam"},
+        {"foreground": (1, 2), "rule": "fastsam", "granularity": "part"},
+        {"foreground": (1, 2), "background": [(1, "x")]},
+        np.zeros((4, 4), dtype=np.bool_),
+        np.ones((2, 4, 4), dtype=np.bool_),
+        np.ones(4, dtype=np.bool_),
+        np.ones((4, 4), dtype=np.uint8),
+        object(),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_meant_is_refused(written: object) -> None:
+    with pytest.raises(PromptError):
+        as_prompt(written)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Mask([[True]]), "boolean array as mask, got list"),  # type: ignore[arg-type]
+        (lambda: Mask(np.ones((2, 2))), r"boolean mask, got float64 \(2, 2\)"),  # type: ignore[arg-type]
+        (lambda: Mask(np.zeros((2, 2), dtype=np.bool_)), "at least one pixel"),
+        (lambda: Text(None), "more than blanks, got None"),  # type: ignore[arg-type]
+        (lambda: Box("1", 2, 3, 4), "expected numbers"),  # type: ignore[arg-type]
+        (lambda: Box(1, 2, 3, None), "expected numbers"),  # type: ignore[arg-type]
+        (lambda: Box(3, 2, 1, 4), "x1 < x2 and y1 < y2"),
+        (lambda: Points(()), "at least one foreground point"),
+        (lambda: Points((1, 2), background=(float("inf"), 1)), r"finite \(x, y\) pairs"),  # type: ignore[arg-type]
+        (lambda: as_prompt({"foreground": (1, 2), "colour": 1}), "colour"),
+    ],
+)
+def test_refusals_say_what_was_expected(make: object, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_prompts_hold_plain_numbers_whatever_they_were_made_of() -> None:
+    prompt = Box(*np.array([1, 2, 3, 4], dtype=np.float32))
+    assert all(type(getattr(prompt, name)) is float for name in BOX_FIELDS)
+    assert all(type(side) is float for side in Points(np.array([1, 2])).foreground[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        (Points((1, 2)), "point"),
+        (Points(((1, 2), (3, 4))), "points"),
+        (Points((1, 2), background=(3, 4)), "background"),
+        (Box(1, 2, 3, 4), "box"),
+        (Text("apple"), "text"),
+        (Mask(MASK), "mask"),
+        (WholeImage(), "image"),
+    ],
+)
+def test_prompts_are_described_by_kind(prompt: Prompt, kind: str) -> None:
+    assert describe_prompt(prompt)["kind"] == kind
+
+
+def test_descriptions_say_what_was_given() -> None:
+    assert describe_prompt(Points((1, 2), (3, 4), "part")) == {
+        "kind": "background",
+        "foreground": [[1.0, 2.0]],
+        "background": [[3.0, 4.0]],
+        "granularity": "part",
+        "rule": "searchanything",
+    }
+    assert describe_prompt(Box(1, 2, 3, 4))["box_xyxy"] == [1.0, 2.0, 3.0, 4.0]
+    assert describe_prompt(Mask(MASK))["area_px"] == 4
