@@ -74,9 +74,9 @@ def _packaged(name: str, file_name: str, approximate_bytes: int) -> WeightsRecor
 PICO = Preset(
     name="pico",
     summary="knows pictograms, not the world; in the package",
-    segmenter=_packaged("pico-segmenter", "segmenter.pt", 7_000_000),
+    segmenter=_packaged("pico-segmenter", "segmenter.pt", 2_300_000),
     options=SegmenterOptions(input_size_px=640),
-    feature_dimension=64,
+    feature_dimension=32,
     encoder=_packaged("pico-encoder", "encoder", 9_000_000),
     architecture=None,
     embedding_dimension=256,
