@@ -38,7 +38,7 @@ ZERO_SHOT = (
 BACKDROPS = (
     "aitzgorri_by_Aitzol_Berasategi", "friends_by_Aitzol_Berasategi", "life_by_Aitzol_Berasategi",
     "picosdeeuropa_by_Aitzol_Berasategi", "sunset_by_Aitzol_Berasategi", "umang_by_Abhishek_Mudgal",
-    "seeding_by_Clements_Engelhardt", "gravel", "hubble_deep_field", "china",
+    "seeding_by_Clements_Engelhardt", "gravel", "brick", "china",
 )
 # fmt: on
 LICENCE_URLS = {

@@ -3,7 +3,8 @@
     python -m training.pictograms
     python -m training.photographs
     python -m training.scenes_dataset
-    python -m training.segmenter --scenes data/scenes --out data/segmenter.pt --minutes 45 20
+    python -m training.segmenter --scenes data/scenes --out data/segmenter.pt --minutes 42 25
+    python -m training.segmenter_figures --weights data/segmenter.pt --training data/segmenter.training.json
 
 A YOLOv8-seg of one class and random initial weights, in two phases: small canvases first, for speed, then the size and
 the look of the images that it will see. One thread; run it at a low priority beside other work.
@@ -12,9 +13,12 @@ the look of the images that it will see. One thread; run it at a low priority be
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import tempfile
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -49,12 +53,18 @@ def train(options: argparse.Namespace) -> None:
         Phase(options.scenes / "tune.yaml", 640, second, learning_rate=8e-4, batch=8),
     ]
     weights = torch.load(options.start) if options.start else None
+    record = []
     for number, phase in enumerate(phases, start=1):
         if phase.minutes <= 0:
             continue
+        before = time.process_time()
         weights, steps = train_phase(phase, outlet, network=network, start=weights, seed=options.seed + number)
         torch.save(weights, options.out.with_suffix(f".phase{number}.pth"))
-        logger.info("phase %d: %d steps of %d images at %d px", number, steps, phase.batch, phase.side_px)
+        cpu_minutes = round((time.process_time() - before) / 60, 1)
+        logger.info("phase %d: %d steps in %.1f CPU minutes", number, steps, cpu_minutes)
+        record.append({**asdict(phase), "data": phase.data.name, "steps": steps, "cpu_minutes": cpu_minutes})
+    training = {"architecture": "YOLOv8-seg, one class", "width": options.width, "depth": DEPTH, "phases": record}
+    options.out.with_suffix(".training.json").write_text(json.dumps(training, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -62,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pico segmenter.")
     parser.add_argument("--scenes", type=Path, default=Path("data/scenes"), help="what training.scenes_dataset wrote")
     parser.add_argument("--out", type=Path, default=Path("data/segmenter.pt"), help="where the weights go")
-    parser.add_argument("--minutes", type=float, nargs=2, default=(45.0, 20.0), help="wall-clock budget of each phase")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(42.0, 25.0), help="wall-clock budget of each phase")
     parser.add_argument("--width", type=float, default=WIDTH, help="channels, as a part of YOLOv8's widest")
     parser.add_argument("--start", type=Path, help="go on from weights that a phase left (OUT.phaseN.pth)")
     parser.add_argument("--every-minutes", type=float, default=5.0, help="how often interim weights are written")

@@ -150,14 +150,20 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=640)
     parser.add_argument("--confidence", type=float, default=0.25)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--training", type=Path, help="what training.segmenter wrote of the run, to be included")
     parser.add_argument("--out", type=Path, help="where the figures go, besides the output")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     segmenter_options = SegmenterOptions(input_size_px=options.input_size, confidence=options.confidence)
     figures = figures_of(measure(FastSAMSegmenter(options.weights, options=segmenter_options), options.scenes))
     figures["input_size_px"] = options.input_size
-    figures["weights_sha256"] = hashlib.sha256(options.weights.read_bytes()).hexdigest()
-    text = json.dumps(figures, indent=1)
+    document = {
+        "weights_sha256": hashlib.sha256(options.weights.read_bytes()).hexdigest(),
+        "licence": "AGPL-3.0-or-later",
+        "training": json.loads(options.training.read_text("utf-8")) if options.training else None,
+        "held_out_scenes": figures,
+    }
+    text = json.dumps(document, indent=1)
     if options.out:
         options.out.write_text(text + "\n", "utf-8")
     print(text)

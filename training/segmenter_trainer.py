@@ -155,7 +155,14 @@ def train_phase(
     Returns:
         The averaged weights and the number of steps taken.
     """
-    overrides = {
+    trainer = _TimedTrainer(overrides=_overrides(phase, outlet, seed))
+    trainer.phase, trainer.outlet, trainer.network, trainer.start = phase, outlet, network, start
+    trainer.train()
+    return trainer.ema.ema.state_dict(), trainer.steps
+
+
+def _overrides(phase: Phase, outlet: Outlet, seed: int) -> dict[str, Any]:
+    return {
         "model": "yolov8n-seg.yaml",  # overridden by get_model: named here because the trainer wants a name
         "data": str(phase.data.resolve()),
         "imgsz": phase.side_px,
@@ -185,10 +192,6 @@ def train_phase(
         "name": "run",
         "exist_ok": True,
     }
-    trainer = _TimedTrainer(overrides=overrides)
-    trainer.phase, trainer.outlet, trainer.network, trainer.start = phase, outlet, network, start
-    trainer.train()
-    return trainer.ema.ema.state_dict(), trainer.steps
 
 
 def write_checkpoint(model: nn.Module, network: Mapping[str, Any], path: Path) -> None:
