@@ -1,0 +1,97 @@
+"""The control: the same questions, hashed with shuffled weights, against the same index.
+
+Whatever the figures owe to the codes must go then, down to chance. What stays would be a fault of the measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+
+from searchanything.demo.examiner import MOST_ROWS, Examiner
+from searchanything.demo.judging import AMONG_FIRST, hit_among_first
+from searchanything.demo.questions import Question
+from searchanything.encoding import Encoder
+from searchanything.models.hashing import HashLayer
+from searchanything.protocols import RegionIndex, Segmentation, Segmenter
+from searchanything.searching import PageRequest, search_images, search_regions
+from searchanything.types import Codes, Filter, Hit, ImageRef, RGBImage
+
+SHUFFLES: Final = 3  # per question, all different: one for all would lead every question to the same few regions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Control:
+    """Asks questions past the client: `encoder` is the index' own, `open_image` reads an image of the bucket."""
+
+    bucket: str
+    index: RegionIndex
+    encoder: Encoder
+    open_image: Callable[[ImageRef], RGBImage]
+
+    def ask(
+        self, questions: Sequence[Question], examiner: Examiner, *, done: Callable[[int, int], None]
+    ) -> list[tuple[bool, ...]]:
+        """Per question and shuffle, whether a right hit is among the first five. Questions about one image in a row
+        share its segmentation.
+        """
+        outcomes = []
+        seeds = iter(range(len(questions)))
+        layer = HashLayer.from_bytes(self.encoder.hasher.to_bytes())
+        for key, group in groupby(questions, key=lambda one: one.scene.key):
+            image = ImageRef(self.bucket, key)
+            pixels = self.open_image(image)
+            segmenter = _Segmented(self.encoder.segmenter, self.encoder.segmenter.segment([pixels])[0])
+            for question in group:
+                shuffled = replace(self.encoder, segmenter=segmenter, hasher=shuffled_layers(layer, next(seeds)))
+                query = shuffled.encode_query(pixels, question.prompt)
+                codes = np.split(query.code, SHUFFLES)
+                hits = [self._search(image, code, query.choice.kind) for code in codes]
+                outcomes.append(tuple(hit_among_first(examiner.right(question, found)) for found in hits))
+                done(len(outcomes), len(questions))
+        return outcomes
+
+    def _search(self, image: ImageRef, code: Codes, kind: str) -> Sequence[Hit]:
+        if kind == "none":
+            return ()
+        search = search_images if kind == "image" else search_regions
+        others = Filter(bucket=self.bucket, exclude=(image,))
+        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_ROWS).hits
+
+
+def shuffled_layers(layer: HashLayer, seed: int) -> HashLayer:
+    """`SHUFFLES` copies of a layer, one below the other, each with the columns of its weights in another random order.
+
+    So every bit weighs the same values, bias and all, but of the wrong features.
+    """
+    rng = np.random.default_rng(seed)
+    weight = np.concatenate([layer.weight[:, rng.permutation(layer.weight.shape[1])] for _ in range(SHUFFLES)])
+    return HashLayer.create(
+        weight,
+        np.tile(layer.bias, SHUFFLES),
+        mask_dimension=layer.mask_dimension,
+        provenance={"method": "shuffled columns", "seed": str(seed), "trained": "false"},
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segmented:
+    """A segmenter that has seen the only image it is asked about."""
+
+    segmenter: Segmenter
+    segmentation: Segmentation
+
+    @property
+    def feature_dimension(self) -> int:
+        return self.segmenter.feature_dimension
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        return self.segmenter.description
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        return [self.segmentation for _ in images]

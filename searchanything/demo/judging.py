@@ -1,0 +1,129 @@
+"""What counts as a right answer, and how often chance would give one. Pure functions over the scenes' ground truth.
+
+A region is right if it covers an object of the wanted concept with a mask IoU of at least 0.5. The query's own image
+never takes part: it is excluded from the search, and from what chance is computed over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from searchanything.geometry import decode_rle, mask_of_size
+from searchanything.types import BoolMask, MaskRLE
+
+AMONG_FIRST: Final = 5  # the 5 of hit@5
+MIN_IOU: Final = 0.5
+_Z95: Final = 1.959964  # the standard normal's two-sided 95 % quantile
+
+
+@dataclass(frozen=True, slots=True)
+class TrueObject:
+    """One object of a scene as it was pasted: visible pixels, tight box in image pixels, and whether the models that
+    ship with the demo never saw its concept (`zero_shot`).
+    """
+
+    concept: str
+    style: str
+    zero_shot: bool
+    box_xyxy: tuple[int, int, int, int]
+    visible_fraction: float
+    mask: MaskRLE
+
+
+@dataclass(frozen=True, slots=True)
+class TrueScene:
+    """The ground truth of one image: its key in the bucket, its size in pixels and its objects, from back to front."""
+
+    key: str
+    width: int
+    height: int
+    objects: tuple[TrueObject, ...]
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """The concepts that the image shows."""
+        return frozenset(one.concept for one in self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of `count` trials were right, as a share with its 95 % interval."""
+
+    right: int
+    count: int
+
+    @property
+    def value(self) -> float | None:
+        """The share; None without a trial."""
+        return self.right / self.count if self.count else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % score interval (Wilson 1927); (0, 1) without a trial."""
+        return wilson_interval(self.right, self.count)
+
+    @classmethod
+    def of(cls, outcomes: Sequence[bool]) -> Share:
+        """The share of trials that came out true."""
+        return cls(sum(outcomes), len(outcomes))
+
+    @classmethod
+    def together(cls, shares: Sequence[Share]) -> Share:
+        """Several shares' trials as one."""
+        return cls(sum(one.right for one in shares), sum(one.count for one in shares))
+
+
+def mask_iou(mask: BoolMask, other: BoolMask) -> float:
+    """Intersection over union of two masks of one shape; 0 where both are empty. Raises: ValueError."""
+    if mask.shape != other.shape:
+        raise ValueError(f"expected masks of one shape, got {mask.shape} and {other.shape}")
+    union = int(np.count_nonzero(mask | other))
+    return int(np.count_nonzero(mask & other)) / union if union else 0.0
+
+
+def true_masks(scene: TrueScene) -> list[BoolMask]:
+    """The visible pixels of each object, (H, W) bool."""
+    return [decode_rle(one.mask) for one in scene.objects]
+
+
+def matched_object(region: MaskRLE, scene: TrueScene, masks: Sequence[BoolMask]) -> int | None:
+    """The number of the object that a region covers with IoU ≥ 0.5, the best one of several; None if there is none.
+
+    `masks` are the scene's `true_masks`; the region's coarser mask is brought to their size.
+    """
+    shown = mask_of_size(region, scene.height, scene.width)
+    ious = [mask_iou(shown, mask) for mask in masks]
+    best = int(np.argmax(ious)) if ious else -1
+    return best if best >= 0 and ious[best] >= MIN_IOU else None
+
+
+def hit_among_first(right: Sequence[bool], first: int = AMONG_FIRST) -> bool:
+    """Whether any of the first answers is right."""
+    return any(right[:first])
+
+
+def chance_of_hit(relevant: int, total: int, draws: int = AMONG_FIRST) -> float:
+    """Probability that `draws` of `total` answers, drawn blindly without putting back, hold one of the `relevant` ones.
+
+    1 - C(total - relevant, draws) / C(total, draws), the hypergeometric distribution's tail; fewer than `draws` answers
+    are all drawn. Raises: ValueError unless 0 ≤ relevant ≤ total.
+    """
+    if not 0 <= relevant <= total:
+        raise ValueError(f"expected 0 ≤ relevant ≤ total, got {relevant} of {total}")
+    draws = min(draws, total)
+    return 1.0 - math.comb(total - relevant, draws) / math.comb(total, draws)
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share (Wilson 1927); unlike the normal one it stays within 0 and 1."""
+    if not count:
+        return 0.0, 1.0
+    share, z2 = right / count, _Z95**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,124 @@
+"""Renders the demo's scenes into a folder, each with its ground truth beside it, and renders none twice.
+
+Scenes follow from the assets and the program alone. The image is written first, its ground truth after it: a scene
+whose ground truth is there is whole, wherever an earlier run was cut off.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from searchanything.demo.files import write_whole
+from searchanything.demo.judging import TrueObject, TrueScene
+from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
+from searchanything.geometry import encode_rle
+from searchanything.types import MaskRLE
+
+_QUALITY: Final = 90
+_SUFFIXES: Final = {5: "png", 11: "webp"}  # of every twelve scenes; the others are JPEG
+_FORMATS: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A scene as a file, and its ground truth."""
+
+    path: Path
+    truth: TrueScene
+
+
+def render_scenes(folder: Path, count: int, *, seed: int, done: Callable[[int, int], None]) -> list[Rendered]:
+    """The demo's first `count` scenes of a seed. What the folder holds of them is kept; files of other scenes go."""
+    recipe = _recipe(seed)
+    rendered = {number: one for number in range(count) if (one := _read(folder, number, recipe)) is not None}
+    if len(rendered) < count:
+        assets = load_demo_assets()
+        for number, (_, scene) in enumerate(generate_demo_scenes(count, seed=seed, assets=assets)):
+            if number not in rendered:
+                rendered[number] = _write(folder, number, recipe, _described(number, scene, assets.zero_shot), scene)
+            done(number + 1, count)
+    wanted = {file for number in range(count) for file in (rendered[number].path, _truth_file(folder, number))}
+    for file in folder.iterdir():
+        if file not in wanted:
+            file.unlink()
+    return [rendered[number] for number in range(count)]
+
+
+def _described(number: int, scene: Scene, zero_shot: frozenset[str]) -> TrueScene:
+    height, width = scene.image.shape[:2]
+    objects = [
+        TrueObject(
+            concept=one.concept,
+            style=one.style,
+            zero_shot=one.concept in zero_shot,
+            box_xyxy=one.box_xyxy,
+            visible_fraction=round(one.visible_fraction, 3),
+            mask=encode_rle(one.mask),
+        )
+        for one in scene.objects
+    ]
+    suffix = _SUFFIXES.get(number % 12, "jpg")
+    return TrueScene(f"scenes/{number:04d}.{suffix}", width, height, tuple(objects))
+
+
+def _write(folder: Path, number: int, recipe: str, truth: TrueScene, scene: Scene) -> Rendered:
+    path = folder / Path(truth.key).name
+    buffer = io.BytesIO()
+    Image.fromarray(scene.image).save(buffer, format=_FORMATS[path.suffix[1:]], quality=_QUALITY)
+    write_whole(path, buffer.getvalue())
+    write_whole(_truth_file(folder, number), json.dumps({"recipe": recipe, "scene": asdict(truth)}).encode())
+    return Rendered(path, truth)
+
+
+def _read(folder: Path, number: int, recipe: str) -> Rendered | None:
+    """A scene that is there already; None if it is not, or was made in another way."""
+    file = _truth_file(folder, number)
+    if not file.is_file():
+        return None
+    document = json.loads(file.read_bytes())
+    if document["recipe"] != recipe:
+        return None
+    truth = _scene_from(document["scene"])
+    path = folder / Path(truth.key).name
+    return Rendered(path, truth) if path.is_file() else None
+
+
+def _scene_from(fields: dict[str, Any]) -> TrueScene:
+    objects = tuple(_object_from(one) for one in fields["objects"])
+    return TrueScene(fields["key"], fields["width"], fields["height"], objects)
+
+
+def _object_from(fields: dict[str, Any]) -> TrueObject:
+    mask = MaskRLE(tuple(fields["mask"]["size"]), fields["mask"]["counts"])
+    return TrueObject(**fields | {"box_xyxy": tuple(fields["box_xyxy"]), "mask": mask})
+
+
+def _truth_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:04d}.json"
+
+
+def _recipe(seed: int) -> str:
+    """A digest of all that the scenes follow from: the seed, the assets, and the code that composes and writes."""
+    package = files("searchanything.demo")
+    digest = sha256(str(seed).encode())
+    for file in (package / "scenes.py", package / "rendering.py", *_files_below(package / "assets")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _files_below(folder: Traversable) -> Iterator[Traversable]:
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            yield from _files_below(entry)
+        else:
+            yield entry
