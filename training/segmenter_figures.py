@@ -26,6 +26,7 @@ from PIL import Image
 from searchanything.geometry import decode_rle
 from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.options import SegmenterOptions
+from searchanything.protocols import Segmenter
 from searchanything.types import MEDIUM_AREA_PX, SMALL_AREA_PX, BoolMasks, MaskRLE
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class SceneOutcome:
     milliseconds: float
 
 
-def measure(segmenter: FastSAMSegmenter, scenes: Path) -> list[SceneOutcome]:
+def measure(segmenter: Segmenter, scenes: Path) -> list[SceneOutcome]:
     """Segment every scene that `training.scenes_dataset.write_coco` wrote into the folder."""
     document = json.loads((scenes / "annotations.json").read_text("utf-8"))
     outcomes = []
