@@ -116,9 +116,10 @@ def _committed(
 ) -> tuple[list[_Match], bool]:
     """The matches of the newest committed generation, and whether any was of an older one.
 
-    `generations` remembers what was asked; -1 stands for an image without a commit.
+    `generations` remembers what was asked; -1 stands for an image without a commit. A row younger than what is
+    remembered is either not committed or was so since: its image is asked for again.
     """
-    unknown = {match.image for match in matches} - generations.keys()
+    unknown = {match.image for match in matches if match.generation > generations.get(match.image, -1)}
     if unknown:
         generations.update(dict.fromkeys(unknown, -1))
         generations.update({image: row.generation for image, row in index.newest(unknown).items()})
