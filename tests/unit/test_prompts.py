@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from fakes.models import GridMap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fakes.models import GridMap
 from searchanything.errors import PromptError
 from searchanything.geometry import Letterbox, decode_rle
 from searchanything.prompts import (
