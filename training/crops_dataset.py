@@ -1,9 +1,9 @@
 """Region crops for the pico encoder, drawn on the fly from the pictograms.
 
-Each crop looks like what the product cuts out of an image (searchanything's region policy): either masked, so that all outside
-the region is black, or with its surroundings at one or three times the region's box. Masks are degraded the way a
-segmenter's are: it predicts them on a coarse grid, its boxes are a few percent off, and other objects cover parts.
-The drawings vary in colour, outline and line weight, because the styles to be found are not only the six we have.
+Each crop looks like what the product cuts out of an image (searchanything's region policy): either masked, so that
+all outside the region is black, or with its surroundings at one or three times the region's box. Masks are degraded
+the way a segmenter's are: it predicts them on a coarse grid, its boxes are a few percent off, and other objects cover
+parts. Drawings vary in colour, outline and line weight, because there are more styles than our six.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from training.photographs import load_photographs
+from training.scenes_dataset import HELD_OUT_PHOTOGRAPHS
 
 UInt8 = NDArray[np.uint8]
 View = Literal["masked", "box", "wide"]
@@ -30,7 +33,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class CropRecipe:
     """How much the crops vary; `strength` 0 gives clean drawings with only the segmenter's flaws."""
 
-    views: tuple[tuple[View, float], ...] = (("masked", 0.6), ("box", 0.22), ("wide", 0.18))
+    views: tuple[tuple[View, float], ...] = (("masked", 0.5), ("box", 0.35), ("wide", 0.15))
     strength: float = 1.0
     box_jitter: float = 0.08
 
@@ -69,16 +72,10 @@ class Backgrounds:
         self._photos = tuple(photos)
 
     @classmethod
-    def from_folder(cls, folder: Path, *, longest_px: int = 1280) -> Backgrounds:
-        """Read every image below `folder`, reduced to `longest_px`."""
-        photos = []
-        for path in sorted(folder.rglob("*")):
-            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.suffix in {".jpg", ".png", ".webp"} else None
-            if bgr is not None:
-                scale = min(1.0, longest_px / max(bgr.shape[:2]))
-                small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                photos.append(np.ascontiguousarray(small[..., ::-1]))
-        return cls(photos)
+    def from_photographs(cls, cache: Path, *, held_out: bool) -> Backgrounds:
+        """The photographs of the cache that training may use, or those that are held out for evaluation."""
+        photographs = sorted(load_photographs(cache).items())
+        return cls([image for i, (_, image) in enumerate(photographs) if (i % HELD_OUT_PHOTOGRAPHS == 0) == held_out])
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -151,7 +148,8 @@ class CropMaker:
 
 def _random_pose(rng: np.random.Generator, *, strength: float) -> NDArray[np.float64]:
     """A (2, 3) affine map from icon pixels to canvas pixels, centre to centre."""
-    angle = np.deg2rad(rng.uniform(-36, 36)) * strength
+    widest = 180 if rng.random() < 0.15 * strength else 30
+    angle = np.deg2rad(rng.uniform(-widest, widest)) * strength
     stretch = np.exp(rng.uniform(-0.16, 0.16, 2) * strength) * (_CANVAS_PX - 8) / _ICON_PX * 0.75
     shear = np.array([[1.0, rng.uniform(-0.18, 0.18) * strength], [0.0, 1.0]])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -169,19 +167,19 @@ def _place(icon: UInt8, pose: NDArray[np.float64]) -> UInt8:
 def _vary_look(icon: UInt8, rng: np.random.Generator, *, strength: float) -> UInt8:
     """Redraw an icon: outline, line weight, flatness and colours, each only sometimes."""
     chance = rng.random(6) / max(strength, 1e-6)
-    if chance[0] < 0.25:  # erosion of the colours thickens dark lines, dilation thins them
+    if chance[0] < 0.2:  # erosion of the colours thickens dark lines, dilation thins them
         change = cv2.erode if rng.random() < 0.6 else cv2.dilate
         icon = np.dstack([change(icon[..., :3], np.ones((3, 3), np.uint8)), icon[..., 3]])
-    if chance[1] < 0.2:
+    if chance[1] < 0.12:
         icon = cv2.medianBlur(icon, int(rng.choice([3, 5])))  # type: ignore[assignment]
     colours, alpha = icon[..., :3].astype(np.float32), icon[..., 3]
-    if chance[2] < 0.3:
+    if chance[2] < 0.2:
         edges = cv2.morphologyEx(colours @ _LUMA, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         colours = colours * (1.0 - rng.uniform(0.3, 1.0) * np.clip(edges / 128, 0, 1))[..., None]
-    if chance[3] < 0.25:
+    if chance[3] < 0.15:
         step = float(rng.choice([32, 48, 64, 96]))
         colours = np.round(colours / step) * step
-    if chance[4] < 0.9:
+    if chance[4] < 0.85:
         colours = colours @ _colour_matrix(rng, strength=strength)
     colours = colours * _shading(rng) if chance[5] < 0.35 else colours
     return _outlined(np.minimum(np.clip(colours, 0, 255), alpha[..., None]), alpha, rng, strength=strength)
@@ -189,8 +187,8 @@ def _vary_look(icon: UInt8, rng: np.random.Generator, *, strength: float) -> UIn
 
 def _colour_matrix(rng: np.random.Generator, *, strength: float) -> NDArray[np.float32]:
     """Hue rotation about the grey axis, saturation and gain as one (3, 3) matrix for row vectors."""
-    hue = rng.normal(0, 0.4) * strength if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi) * strength
-    saturation = 0.0 if rng.random() < 0.06 * strength else float(np.exp(rng.normal(0, 0.35) * strength))
+    hue = rng.normal(0, 0.25) * strength if rng.random() < 0.9 else rng.uniform(-np.pi, np.pi) * strength
+    saturation = 0.0 if rng.random() < 0.04 * strength else float(np.exp(rng.normal(0, 0.35) * strength))
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), axis)
     turn = np.cos(hue) * np.eye(3) + np.sin(hue) * cross + (1 - np.cos(hue)) * np.outer(axis, axis)
@@ -206,7 +204,7 @@ def _shading(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _outlined(colours: NDArray[np.float32], alpha: UInt8, rng: np.random.Generator, *, strength: float) -> UInt8:
-    if rng.random() < 0.3 * strength:
+    if rng.random() < 0.2 * strength:
         width = int(rng.choice([3, 5, 7]))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         grown = np.asarray(cv2.dilate(alpha, kernel), np.uint8)
@@ -244,7 +242,7 @@ def _native_size_px(view: View, rng: np.random.Generator) -> int:
 
 
 def _segmenter_mask(visible: UInt8, rng: np.random.Generator) -> UInt8:
-    """The visible part as a segmenter would mask it: predicted on a coarse grid, smoothed, cut at a threshold; 0 or 1."""
+    """The visible part, 0 or 1, as a segmenter would mask it: on a coarse grid, smoothed, cut at a threshold."""
     if rng.random() < 0.15:
         return (visible > 127).astype(np.uint8)
     height, width = visible.shape
@@ -291,7 +289,7 @@ def _letterbox(image: UInt8, *, size_px: int) -> UInt8:
     height, width = image.shape[:2]
     scale = size_px / max(height, width)
     new = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(image, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    resized = cv2.resize(image, new, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     out = np.zeros((size_px, size_px, *image.shape[2:]), np.uint8)
     top, left = (size_px - new[1]) // 2, (size_px - new[0]) // 2
     out[top : top + new[1], left : left + new[0]] = resized

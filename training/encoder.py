@@ -1,11 +1,12 @@
 """Train the pico encoder's image tower on crops of pictograms.
 
-    python -m training.encoder --pictograms data/pictograms --backgrounds FOLDER --teacher TABLE.npz --run FOLDER
+    python -m training.encoder --teacher TABLE.npz --run FOLDER
 
-Every batch holds 64 seen concepts, each in two styles. The loss is cross-entropy against learnt concept prototypes, plus a
-supervised contrastive term between the styles (Khosla et al. 2020, eq. 2), plus cross-entropy against linear images of the
-concepts' names as MiniLM embeds them, which orders the space so that the names of unseen concepts fall near their drawings.
-The learning rate follows the wall clock: a run ends in its minutes however busy the machine is, and it resumes from its last checkpoint.
+Every batch holds 64 seen concepts, each in two styles. The loss is cross-entropy against learnt concept prototypes,
+plus a supervised contrastive term between the styles (Khosla et al. 2020, eq. 2), plus cross-entropy against linear
+images of the concepts' names as MiniLM embeds them, which orders the space so that the names of unseen concepts fall
+near their drawings. The learning rate follows the wall clock: a run ends in its minutes however busy the machine is,
+and it resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings, fit_icon
@@ -72,21 +73,21 @@ class ConceptHeads(nn.Module):
     def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of unit embeddings (n, 256) for every concept, by prototype and by name: two (n, concepts)."""
         noise = torch.randn_like(self.name_vectors) * 0.02
-        names = F.normalize(self.from_names(F.dropout(self.name_vectors + noise, 0.1)), dim=1)
+        names = functional.normalize(self.from_names(functional.dropout(self.name_vectors + noise, 0.1)), dim=1)
         scales = self.log_scales.clamp(max=math.log(40.0)).exp()
-        by_prototype = embeddings @ F.normalize(self.prototypes, dim=1).T * scales[0]
+        by_prototype = embeddings @ functional.normalize(self.prototypes, dim=1).T * scales[0]
         return by_prototype, embeddings @ names.T * scales[1]
 
 
 def supervised_contrastive(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean over anchors of the negative log-probability of their positives: (n, d) unit rows, (n,) labels, to a scalar.
+    """Mean over anchors of the negative log-probability of their positives; (n, d) unit rows, (n,) labels.
 
     Source: Khosla et al., Supervised Contrastive Learning, 2020, equation 2 (the sum outside the logarithm).
     """
     itself = torch.eye(len(labels), dtype=torch.bool)
     logits = (embeddings @ embeddings.T / _TEMPERATURE).masked_fill(itself, -1e9)
     positive = (labels[:, None] == labels[None, :]) & ~itself
-    log_probability = F.log_softmax(logits, dim=1)
+    log_probability = functional.log_softmax(logits, dim=1)
     return -((log_probability * positive).sum(1) / positive.sum(1).clamp(min=1)).mean()
 
 
@@ -175,13 +176,13 @@ class ImageTrainer:
         self._set_rates()
         inputs = normalise(torch.from_numpy(crops))
         if self._progress < self._run.small_until:
-            inputs = F.interpolate(inputs, size=_SMALL_PX, mode="bilinear", antialias=True)
-        embeddings = F.normalize(self.tower(inputs), dim=1)
+            inputs = functional.interpolate(inputs, size=_SMALL_PX, mode="bilinear", antialias=True)
+        embeddings = functional.normalize(self.tower(inputs), dim=1)
         by_prototype, by_name = self.heads(embeddings)
         loss = (
-            F.cross_entropy(by_prototype, labels, label_smoothing=0.05)
+            functional.cross_entropy(by_prototype, labels, label_smoothing=0.05)
             + self._run.contrastive_weight * supervised_contrastive(embeddings, labels)
-            + self._run.text_weight * F.cross_entropy(by_name, labels, label_smoothing=0.05)
+            + self._run.text_weight * functional.cross_entropy(by_name, labels, label_smoothing=0.05)
         )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -235,13 +236,13 @@ def averaged_tower_state(checkpoint: Path) -> dict[str, torch.Tensor]:
 def centred_names(table: TeacherTable, names: list[str]) -> torch.Tensor:
     """The teacher's vectors of names less their mean over the whole table, unit rows: (n, 384)."""
     vectors = torch.from_numpy(table.rows(names) - table.vectors.mean(0))
-    return F.normalize(vectors, dim=1)
+    return functional.normalize(vectors, dim=1)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
-    parser.add_argument("--backgrounds", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--photographs", type=Path, default=Path("data/photographs"), help="cache of the photographs")
     parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -264,8 +265,8 @@ def main() -> None:
     styles = [i for i, style in enumerate(pictograms.styles) if style not in arguments.leave_out]
     drawings = drawings_at(pictograms, rows[np.isin(pictograms.style_ids[rows], styles)])
     names = [plain_name(pictograms.names[concept]) for concept in np.unique(drawings.concepts)]
-    table = extend(TeacherTable.load(arguments.teacher), names, load_teacher())
-    maker = CropMaker(drawings, Backgrounds.from_folder(arguments.backgrounds), CropRecipe())
+    table = extend(TeacherTable.load(arguments.teacher), names, load_teacher)
+    maker = CropMaker(drawings, Backgrounds.from_photographs(arguments.photographs, held_out=False), CropRecipe())
     run = ImageRun(arguments.run, minutes=arguments.minutes)
     trainer = ImageTrainer(run, maker, drawings=drawings, name_vectors=centred_names(table, names))
     trainer.resume()

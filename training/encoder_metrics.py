@@ -1,9 +1,9 @@
 """Judge the pico encoder on fresh crops: retrieval between images, and texts against regions.
 
-    python -m training.encoder_metrics --encoder FOLDER --backgrounds FOLDER
+    python -m training.encoder_metrics --encoder FOLDER
 
-Crops are masked as a segmenter masks; a crop's companions of the same concept are other drawings of it. Seen concepts flatter the encoder here,
-since their drawings were trained on; zero-shot concepts were not. The demo's scenes are judged by the demo's own report.
+Crops are masked as a segmenter masks; a crop's companions of the same concept are other drawings of it. Seen concepts
+flatter the encoder here, since their drawings were trained on; zero-shot concepts were not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings
 from training.encoder import drawings_at, plain_name
@@ -58,12 +58,12 @@ def embed(tower: nn.Module, drawings: Drawings, backgrounds: Backgrounds, recipe
     parts = []
     for start in range(0, len(drawings.icons), 128):
         crops = maker.batch(np.arange(start, min(start + 128, len(drawings.icons))), rng)
-        parts.append(F.normalize(tower(normalise(torch.from_numpy(crops))), dim=1))
+        parts.append(functional.normalize(tower(normalise(torch.from_numpy(crops))), dim=1))
     return Embedded(torch.cat(parts).numpy(), drawings.concepts, drawings.styles)
 
 
 def retrieval_map(embedded: Embedded, *, other_style: bool = False) -> float:
-    """mAP@10 by cosine, every crop a query against all others; `other_style` leaves out drawings of the query's style."""
+    """mAP@10 by cosine, every crop against all others, or with `other_style` against those of other styles."""
     scores = embedded.vectors @ embedded.vectors.T
     admissible = ~np.eye(len(scores), dtype=bool)
     if other_style:
@@ -73,7 +73,7 @@ def retrieval_map(embedded: Embedded, *, other_style: bool = False) -> float:
 
 
 def text_scores(embedded: Embedded, name_vectors: Array) -> dict[str, float]:
-    """The right one of 6 regions for a name, and of 10 names for a region, of distinct concepts; one crop a concept and round.
+    """How often the right one of 6 regions is found for a name, and the right one of 10 names for a region.
 
     `name_vectors` (concepts, d) float32 unit rows, in the order of the sorted concepts of `embedded`.
     """
@@ -90,14 +90,14 @@ def text_scores(embedded: Embedded, name_vectors: Array) -> dict[str, float]:
 
 def judge(encoder: Path, pictograms: Pictograms, backgrounds: Backgrounds) -> dict[str, Any]:
     """All figures of the encoder in a folder, for seen and zero-shot concepts."""
-    model: Any = load_folder(encoder)
+    model = load_folder(encoder)
     tokenizer = load_tokenizer(encoder)
     figures = {}
     for kind in ("seen", "zero_shot"):
         drawings = some_drawings(pictograms, zero_shot=kind == "zero_shot")
         names = [plain_name(pictograms.names[concept]) for concept in np.unique(drawings.concepts)]
         with torch.inference_mode():
-            vectors = F.normalize(model.encode_text(tokenizer(names)), dim=1).numpy()
+            vectors = functional.normalize(model.encode_text(tokenizer(names)), dim=1).numpy()
         embedded = embed(model.visual, drawings, backgrounds)
         found = {
             "crops": len(embedded.vectors),
@@ -114,11 +114,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--encoder", type=Path, required=True, help="folder with the open_clip files")
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
-    parser.add_argument("--backgrounds", type=Path, required=True)
+    parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    figures = judge(arguments.encoder, load_pictograms(arguments.pictograms), Backgrounds.from_folder(arguments.backgrounds))
+    backgrounds = Backgrounds.from_photographs(arguments.photographs, held_out=True)
+    figures = judge(arguments.encoder, load_pictograms(arguments.pictograms), backgrounds)
     print(json.dumps(figures, indent=2))
 
 

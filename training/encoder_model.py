@@ -1,15 +1,17 @@
 """The pico encoder as files: its open_clip configuration, its first weights, and its folder.
 
-open_clip reads the folder as `local-dir:FOLDER`: `open_clip_config.json` and `open_clip_model.safetensors`. The tokenizer's
-merges stand beside them in `BPE_FILE`; open_clip would look for a `bpe_path` of the configuration relative to the current directory,
-so whoever loads the tokenizer passes it: `open_clip.get_tokenizer("local-dir:FOLDER", bpe_path=FOLDER/BPE_FILE)`.
+open_clip reads the folder as `local-dir:FOLDER`: `open_clip_config.json` and `open_clip_model.safetensors`. The
+tokenizer's merges stand beside them in `BPE_FILE`. open_clip would look for a `bpe_path` of the configuration relative
+to the current directory, so whoever loads the tokenizer passes it:
+`open_clip.get_tokenizer("local-dir:FOLDER", bpe_path=FOLDER/BPE_FILE)`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -64,12 +66,32 @@ def preprocess_config() -> dict[str, Any]:
     }
 
 
-def build_model(vocab_size: int) -> nn.Module:
+class ClipModel(nn.Module):
+    """The names of open_clip's `CLIP` that training uses, for the type checker."""
+
+    visual: nn.Module
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter
+    transformer: nn.Module
+    ln_final: nn.Module
+    text_projection: nn.Parameter
+    attn_mask: torch.Tensor
+    encode_text: Callable[[torch.Tensor], torch.Tensor]
+
+
+class Tokenizer(Protocol):
+    """open_clip's tokenizers: texts to token ids."""
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        """(n, context length) int64, the end token highest, zeros behind it."""
+        ...
+
+
+def build_model(vocab_size: int) -> ClipModel:
     """The open_clip model with random weights, fp32, on the CPU."""
     from open_clip.model import CLIP
 
-    model: nn.Module = CLIP(**model_config(vocab_size))
-    return model
+    return cast("ClipModel", CLIP(**model_config(vocab_size)))
 
 
 def load_imagenet_trunk(trunk: nn.Module) -> None:
@@ -114,16 +136,16 @@ def save_folder(model: nn.Module, folder: Path, *, vocab_size: int) -> None:
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def load_folder(folder: Path) -> nn.Module:
+def load_folder(folder: Path) -> ClipModel:
     """The encoder of `folder` through open_clip's own loader, fp32, in eval mode."""
     import open_clip
 
-    model: nn.Module = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, precision="fp32")
-    return model.eval()
+    model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, precision="fp32")
+    return cast("ClipModel", model.eval())
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of `folder`: texts to (n, context length) int64 token ids."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of `folder`."""
     import open_clip
 
-    return open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / BPE_FILE))
+    return cast("Tokenizer", open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / BPE_FILE)))

@@ -2,9 +2,10 @@
 
     python -m training.hash --features FEATURES.npz --out FILE
 
-Convention, shared with the package's hasher: f_M and f_I are each brought to unit length and concatenated in this order; centring, the
-weights of the blocks and the rotation are all folded into `weight` and `bias`. The layer is self-supervised: it is to keep cosine similarities.
-Labels of the features serve to choose the block weights and the method, on images that the layer was not fitted to.
+Convention, shared with the package's hasher: f_M and f_I are each brought to unit length and concatenated in this
+order; centring, the weights of the blocks and the rotation are all folded into `weight` and `bias`. The layer is
+self-supervised: it is to keep cosine similarities. Labels of the features serve to choose the block weights and the
+method, on images that the layer was not fitted to.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from training.retrieval_metrics import mean_average_precision
 
@@ -33,13 +35,17 @@ _ITQ_ROUNDS = 40
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionFeatures:
-    """Features of regions: `mask` (n, C) and `image` (n, D) float32; `concepts`, `images` (n,) int64; `zero_shot` (n,) bool."""
+    """Features of n regions: `mask` (n, C), `image` (n, D) float32; `concepts`, `images` int64; the others bool.
+
+    Only regions marked `fitting` shape the layer; the others judge it.
+    """
 
     mask: Array
     image: Array
     concepts: NDArray[np.int64]
     images: NDArray[np.int64]
     zero_shot: NDArray[np.bool_]
+    fitting: NDArray[np.bool_]
 
     @classmethod
     def load(cls, path: Path) -> RegionFeatures:
@@ -51,11 +57,19 @@ class RegionFeatures:
                 stored["concepts"],
                 stored["images"],
                 stored["zero_shot"],
+                stored["fitting"],
             )
 
     def at(self, rows: NDArray[np.bool_]) -> RegionFeatures:
         """The regions selected by `rows`, (n,) bool."""
-        return RegionFeatures(self.mask[rows], self.image[rows], self.concepts[rows], self.images[rows], self.zero_shot[rows])
+        return RegionFeatures(
+            self.mask[rows],
+            self.image[rows],
+            self.concepts[rows],
+            self.images[rows],
+            self.zero_shot[rows],
+            self.fitting[rows],
+        )
 
     def concatenated(self) -> Array:
         """(n, C + D): both blocks with unit rows."""
@@ -133,9 +147,9 @@ def itq(centred: Array, *, bits: int, rng: np.random.Generator) -> Array:
 
 def distilled_tanh(centred: Array, *, bits: int, rng: np.random.Generator) -> Array:
     """A tanh layer trained so that products of its outputs equal the cosines of its inputs: (bits, d)."""
-    inputs = F.normalize(torch.from_numpy(centred), dim=1)
+    inputs = functional.normalize(torch.from_numpy(centred), dim=1)
     start = pca_random_rotation(np.asarray(inputs), bits=bits, rng=rng)
-    weight = torch.nn.Parameter(torch.from_numpy(start * np.sqrt(bits)))
+    weight = torch.nn.Parameter(torch.from_numpy(start * math.sqrt(bits)))
     optimiser = torch.optim.Adam([weight], lr=0.02)
     steps = 400
     for step in range(steps):
@@ -247,18 +261,18 @@ def main() -> None:
     """Fit, choose and write a hash layer."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--features", type=Path, required=True, help=".npz of training.region_features")
-    parser.add_argument("--out", type=Path, required=True, help="the layer, .safetensors; figures go beside it as .json")
+    parser.add_argument("--out", type=Path, required=True, help="the layer; its figures go beside it as .json")
     parser.add_argument("--bits", type=int, default=256)
     parser.add_argument("--trained-on", default="pictogram scenes of training.region_features")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     features = RegionFeatures.load(arguments.features)
-    held_out = features.images % 3 == 0
-    fitting, validation = features.at(~held_out), features.at(held_out)
+    fitting, validation = features.at(features.fitting), features.at(~features.fitting)
     share, by_share = choose_mask_share(fitting, validation)
     method, layer, by_method = choose_layer(fitting, validation, bits=arguments.bits, mask_share=share)
     description = f"centred, mask block {share:.2f} of the energy, {method}"
-    save(layer, arguments.out, mask_dimension=features.mask.shape[1], method=description, trained_on=arguments.trained_on)
+    dimension = features.mask.shape[1]
+    save(layer, arguments.out, mask_dimension=dimension, method=description, trained_on=arguments.trained_on)
     figures = {
         "method": description,
         "regions": len(features.images),

@@ -15,7 +15,7 @@ def mean_average_precision(
 ) -> float:
     """mAP@depth over the queries that have anything relevant to find; 0.0 when none has.
 
-    `scores` (Q, N), the higher the closer; `relevant` and `admissible` (Q, N) bool: a query's own image is not admissible.
+    `scores` (Q, N), the higher the closer; `relevant`, `admissible` (Q, N) bool: a query's own image is not admissible.
     Average precision at a depth: mean precision at the ranks of the hits, over min(depth, number of relevant).
     """
     wanted = relevant & admissible

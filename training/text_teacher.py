@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -122,13 +122,13 @@ def load_teacher() -> SentenceEncoder:
     return model
 
 
-def extend(table: TeacherTable, texts: Sequence[str], teacher: SentenceEncoder) -> TeacherTable:
-    """The table with those of `texts` added that it lacks."""
+def extend(table: TeacherTable, texts: Sequence[str], teacher: Callable[[], SentenceEncoder]) -> TeacherTable:
+    """The table with those of `texts` added that it lacks; the teacher is loaded only if there are any."""
     known = set(table.texts)
     missing = sorted({text for text in texts if text not in known}, key=lambda text: (len(text), text))
     if not missing:
         return table
-    vectors = np.asarray(teacher.encode(missing, batch_size=128, normalize_embeddings=True), np.float32)
+    vectors = np.asarray(teacher().encode(missing, batch_size=128, normalize_embeddings=True), np.float32)
     return TeacherTable(table.texts + tuple(missing), np.concatenate([table.vectors, vectors]))
 
 
@@ -150,7 +150,7 @@ def main() -> None:
     if arguments.names:
         names: list[str] = json.loads(arguments.names.read_text())
         texts += [*names, *qualified(names, count=5000, rng=np.random.default_rng(0))]
-    table = extend(TeacherTable.load(arguments.out), texts, load_teacher())
+    table = extend(TeacherTable.load(arguments.out), texts, load_teacher)
     table.save(arguments.out)
     logger.info("%d texts in %s", len(table.texts), arguments.out)
 

@@ -2,8 +2,8 @@
 
     python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --teacher TABLE.npz --run FOLDER
 
-The tower learns the teacher's vectors of thousands of English names first, whatever image tower it will join; `join` then turns them into the
-image tower's space by a linear map and goes on from there, which takes minutes. A phrase around a name ("a photo of a …") is to make no
+The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join; `join`
+then turns them into the image tower's space by a linear map. A phrase around a name ("a photo of a …") is to make no
 difference, so its target is the vector of the bare name.
 """
 
@@ -17,16 +17,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from training.encoder import plain_name
-from training.encoder_model import BPE_FILE, TEXT_WIDTH, build_model
+from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, Tokenizer, build_model
 from training.pictograms import load_pictograms
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, load_teacher, qualified, wordnet_nouns
 
@@ -39,8 +38,9 @@ _CONTRAST_TEMPERATURE = 0.05
 _WARMUP_STEPS = 100
 
 _PHRASES = (
-    "a {}", "the {}", "an {}", "{} emoji", "{} icon", "a photo of a {}", "photo of {}", "an emoji of {}", "an emoji of a {}",
-    "a drawing of a {}", "a picture of a {}", "image of {}", "find the {}", "a small {}", "one {}", "some {}", "this is a {}",
+    "a {}", "the {}", "an {}", "{} emoji", "{} icon", "a photo of a {}", "photo of {}", "an emoji of {}",
+    "an emoji of a {}", "a drawing of a {}", "a picture of a {}", "image of {}", "find the {}", "a small {}", "one {}",
+    "some {}", "this is a {}",
 )  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def train_merges(weighted_words: Sequence[tuple[str, int]]) -> list[tuple[str, s
     tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
     texts = [" ".join([word] * weight) for word, weight in weighted_words if word.isascii() and word.isalpha()]
     alphabet = len({letter for text in texts for letter in text} - {" "})
-    trainer = BpeTrainer(vocab_size=_MERGES + 2 * alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=1)
+    size = _MERGES + 2 * alphabet
+    trainer = BpeTrainer(vocab_size=size, end_of_word_suffix="</w>", show_progress=False, min_frequency=1)
     tokenizer.train_from_iterator(texts, trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [(left, right) for left, right in merges[:_MERGES]]
@@ -107,7 +108,7 @@ def centred(table: TeacherTable) -> NDArray[np.float32]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def encode_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+def encode_tokens(model: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
     """What open_clip's `encode_text` computes, (n, d), without the padding that no text of the batch needs."""
     length = int(tokens.argmax(1).max()) + 1  # the end token has the highest id
     tokens = tokens[:, :length]
@@ -117,7 +118,7 @@ def encode_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     return pooled
 
 
-def distil(model: Any, lessons: Lessons, tokenizer: Any, *, steps: int, rate: float) -> None:
+def distil(model: ClipModel, lessons: Lessons, tokenizer: Tokenizer, *, steps: int, rate: float) -> None:
     """Train the text tower towards the targets: cosine, plus telling the batch's targets apart."""
     rng = np.random.default_rng(steps)
     parameters = text_parameters(model)
@@ -127,7 +128,7 @@ def distil(model: Any, lessons: Lessons, tokenizer: Any, *, steps: int, rate: fl
         texts, rows = next(batches)
         targets = torch.from_numpy(rows)
         optimiser.param_groups[0]["lr"] = rate * _schedule(step, steps)
-        vectors = F.normalize(encode_tokens(model, tokenizer(texts)), dim=1)
+        vectors = functional.normalize(encode_tokens(model, tokenizer(texts)), dim=1)
         cosine = (vectors * targets).sum(1).mean()
         loss = 1 - cosine + 0.3 * _contrast(vectors, targets)
         optimiser.zero_grad(set_to_none=True)
@@ -144,17 +145,17 @@ def _schedule(step: int, steps: int) -> float:
 def _contrast(vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of finding one's own target in the batch; equal targets (a name drawn twice) share the mass."""
     same = (targets @ targets.T > 0.999).float()
-    log_probability = F.log_softmax(vectors @ targets.T / _CONTRAST_TEMPERATURE, dim=1)
+    log_probability = functional.log_softmax(vectors @ targets.T / _CONTRAST_TEMPERATURE, dim=1)
     return -(log_probability * same / same.sum(1, keepdim=True)).sum(1).mean()
 
 
-def text_parameters(model: Any) -> list[nn.Parameter]:
+def text_parameters(model: ClipModel) -> list[nn.Parameter]:
     """The parameters of the model's text tower."""
     modules = [model.token_embedding, model.transformer, model.ln_final]
     return [p for module in modules for p in module.parameters()] + [model.positional_embedding, model.text_projection]
 
 
-def join(model: Any, mapping: NDArray[np.float32]) -> None:
+def join(model: ClipModel, mapping: NDArray[np.float32]) -> None:
     """Turn the tower's output by `mapping`, (384, d): from the teacher's space to the image tower's."""
     model.text_projection = nn.Parameter(model.text_projection.detach() @ torch.from_numpy(mapping))
 
@@ -165,7 +166,7 @@ def make_lessons(pictograms: Path, wordnet: Path, teacher: Path) -> Lessons:
     nouns = wordnet_nouns(wordnet)
     qualities = tuple(qualified(names, count=5000, rng=np.random.default_rng(0)))
     table = TeacherTable.load(teacher)
-    extended = extend(table, [*names, *qualities, *(noun.text for noun in nouns)], load_teacher())
+    extended = extend(table, [*names, *qualities, *(noun.text for noun in nouns)], load_teacher)
     if extended is not table:
         extended.save(teacher)
     common = tuple(noun.text for noun in nouns if noun.common)
@@ -180,8 +181,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with WordNet 3.0's index.noun and data.noun")
-    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher; extended as needed")
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with index.noun and data.noun")
+    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher, extended")
     parser.add_argument("--run", type=Path, required=True, help="folder for the merges and the tower")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
@@ -193,8 +194,8 @@ def main() -> None:
     lessons = make_lessons(arguments.pictograms, arguments.wordnet, arguments.teacher)
     nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
     write_merges(train_merges(weighted_words(lessons.groups[0][0], nouns)), arguments.run / BPE_FILE)
-    tokenizer = open_clip.SimpleTokenizer(bpe_path=str(arguments.run / BPE_FILE), context_length=20)
-    model: Any = build_model(VOCAB_SIZE)
+    tokenizer = open_clip.SimpleTokenizer(bpe_path=str(arguments.run / BPE_FILE), context_length=CONTEXT_LENGTH)
+    model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.randn(TEXT_WIDTH, TEACHER_DIM) * TEXT_WIDTH**-0.5)
     distil(model, lessons, tokenizer, steps=arguments.steps, rate=2e-3)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("visual.")}

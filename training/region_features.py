@@ -1,0 +1,113 @@
+"""Features of regions in generated scenes, through the very segmenter and encoder that the package ships.
+
+    python -m training.region_features --out FEATURES.npz
+
+Two thirds of the scenes are drawn from what training may see, for fitting a hash layer; the others are evaluation
+scenes, with zero-shot concepts among them, for judging it. A region counts as an object's when their boxes overlap by
+at least a half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from searchanything.crops import region_crops
+from searchanything.demo.scenes import DEMO_RECIPE, Scene
+from searchanything.geometry import box_iou
+from searchanything.models.presets import load_encoder, load_segmenter
+from searchanything.protocols import RegionEncoder, Segmenter
+from searchanything.settings import ModelSettings
+from searchanything.types import FloatArray
+from training.pictograms import Pictograms
+from training.scenes_dataset import SceneSource, evaluation_source, training_source
+
+logger = logging.getLogger(__name__)
+
+_MIN_IOU = 0.5
+_OBJECTS = (3, 8)
+_FIRST_SEED = 2_000_000  # beyond those of the segmenter's scenes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SceneFeatures:
+    """Regions of one scene that show an object: `mask` (r, C), `image` (r, D) float32; names of their concepts."""
+
+    mask: FloatArray
+    image: FloatArray
+    concepts: tuple[str, ...]
+
+
+def scene_features(scene: Scene, segmenter: Segmenter, encoder: RegionEncoder) -> SceneFeatures:
+    """Segment a scene as an image is indexed, and keep the best region of each object that was found."""
+    (segmentation,) = segmenter.segment([scene.image])
+    wanted = np.array([item.box_xyxy for item in scene.objects], np.float32).reshape(-1, 4)
+    overlap = box_iou(segmentation.boxes_xyxy, wanted)
+    best = overlap.max(0, initial=0.0)
+    found = [(int(overlap[:, i].argmax()), int(i)) for i in np.flatnonzero(best >= _MIN_IOU)]
+    rows = [row for row, _ in found]
+    masks, boxes = segmentation.masks[rows], segmentation.boxes_xyxy[rows]
+    crops = region_crops(scene.image, segmentation.letterbox, masks, boxes, size_px=encoder.crop_size_px)
+    names = tuple(scene.objects[i].concept for _, i in found)
+    return SceneFeatures(segmentation.features.pool(masks), encoder.embed_crops(crops), names)
+
+
+def features_of(
+    source: SceneSource, seeds: Sequence[int], segmenter: Segmenter, encoder: RegionEncoder
+) -> Iterator[SceneFeatures]:
+    """Features of one scene a seed."""
+    for number, seed in enumerate(seeds):
+        yield scene_features(source.scene(seed), segmenter, encoder)
+        if number % 50 == 0:
+            logger.info("%d of %d scenes", number, len(seeds))
+
+
+def save(found: Sequence[SceneFeatures], path: Path, *, pictograms: Pictograms, fitting: Sequence[bool]) -> None:
+    """Write the regions of all scenes; `fitting` says which scenes a layer may be fitted to."""
+    number = {name: i for i, name in enumerate(pictograms.names)}
+    concepts = np.array([number[name] for scene in found for name in scene.concepts], np.int64)
+    counts = [len(scene.concepts) for scene in found]
+    np.savez(
+        path,
+        mask=np.concatenate([scene.mask for scene in found]),
+        image=np.concatenate([scene.image for scene in found]),
+        concepts=concepts,
+        images=np.repeat(np.arange(len(found)), counts),
+        zero_shot=pictograms.is_zero_shot[concepts],
+        fitting=np.repeat(np.array(fitting), counts),
+    )
+
+
+def main() -> None:
+    """Draw scenes, segment and embed them, and keep the features of their objects."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
+    parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
+    parser.add_argument("--preset", default="pico")
+    parser.add_argument("--scenes", type=int, default=900)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = ModelSettings()
+    segmenter, encoder = load_segmenter(arguments.preset, settings), load_encoder(arguments.preset, settings)
+    torch.set_num_threads(arguments.threads)
+    training = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
+    evaluation = evaluation_source(arguments.pictograms, arguments.photographs)
+    for_fitting = arguments.scenes * 2 // 3
+    seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.scenes)
+    found = [*features_of(training, seeds[:for_fitting], segmenter, encoder)]
+    found += features_of(evaluation, seeds[for_fitting:], segmenter, encoder)
+    fitting = [number < for_fitting for number in range(arguments.scenes)]
+    save(found, arguments.out, pictograms=training.pictograms, fitting=fitting)
+
+
+if __name__ == "__main__":
+    main()
