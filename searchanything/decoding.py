@@ -62,6 +62,7 @@ _MAGIC = {
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _MAX_JPEG_SCANS = 500  # a progressive JPEG of a few kB can hold scans for hours; libjpeg-turbo's advice
+_STRIPE_PIXELS = 1 << 18
 _MAX_PROFILE_BYTES = 4 << 20  # printers' profiles reach 3 MB
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -128,7 +129,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
             elif image.mode in ("I", "F"):
                 raise ImageError(name, "has 32-bit samples without a defined range; convert it to 8 or 16 bits")
             else:
-                pixels = np.array(_to_rgb(image))
+                pixels = _rgb(image)
             return _upright(pixels, _orientation(image))
 
 
@@ -228,13 +229,23 @@ def _wide_grey(image: ImageFile) -> RGBImage:
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
-def _to_rgb(image: ImageFile) -> Image.Image:
+def _rgb(image: Image.Image) -> RGBImage:
+    """Any 8-bit mode to sRGB pixels, in stripes, so that copies stay small and in the processor's cache."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIPE_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        stripe = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_flattened(stripe))
+    return pixels
+
+
+def _flattened(image: Image.Image) -> Image.Image:
     """Any 8-bit mode to sRGB, transparency over white."""
     profile = image.info.get("icc_profile")
     base, alpha = _split_alpha(image)
     if base.mode not in _PROFILE_SPACES:
         base = base.convert("RGB")
-    transform = _to_srgb(profile, base.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
+    transform = _srgb_transform(profile, base.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
     rgb = _transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb
@@ -257,7 +268,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 @lru_cache(maxsize=8)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The transform from a profile to sRGB; None for a broken or foreign one, and for sRGB itself."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))

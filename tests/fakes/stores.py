@@ -58,7 +58,7 @@ class InMemoryStore:
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         self._check_bucket()
-        for key, (stored, _) in list_of(self._objects):
+        for key, (stored, _) in list(self._objects.items())[::-1]:  # no order is promised
             if key.startswith(prefix):
                 yield replace(stored, content_type=None, metadata={})  # as little as an S3 listing tells
 
@@ -84,8 +84,3 @@ class InMemoryStore:
     def _check_bucket(self) -> None:
         if not self.exists:
             raise ObjectNotFoundError(f"no such bucket: {self._bucket}")
-
-
-def list_of(objects: Mapping[str, tuple[StoredObject, bytes]]) -> list[tuple[str, tuple[StoredObject, bytes]]]:
-    """A copy of the items, newest first: no order is promised, and callers may write while they iterate."""
-    return list(objects.items())[::-1]
