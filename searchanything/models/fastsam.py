@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -192,7 +193,9 @@ def _load_network(weights: Path) -> Any:  # noqa: ANN401 - ultralytics is untype
         raise WeightsMissingError(f"expected segmenter weights at {weights}, there is no such file")
     tasks = import_ultralytics()
     try:
-        checkpoint, _ = tasks.torch_safe_load(str(weights.resolve()), safe_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
+            checkpoint, _ = tasks.torch_safe_load(str(weights.resolve()), safe_only=True)
         network = (checkpoint.get("ema") or checkpoint["model"]).float().fuse(verbose=False).eval()
         head = network.model[-1]
         fits = head.stride.tolist() == _STRIDES and head.nm > 0 and not head.end2end

@@ -143,6 +143,7 @@ def test_a_mask_too_thin_for_any_pixel_leaves_the_crop_unmasked() -> None:
 
 
 def test_cropping_needs_no_torch() -> None:
-    code = "import sys, searchanything.crops, searchanything.geometry, searchanything.models.presets; print('torch' in sys.modules)"
+    modules = "searchanything.crops, searchanything.geometry, searchanything.models.presets"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

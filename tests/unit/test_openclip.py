@@ -1,4 +1,4 @@
-"""The OpenCLIP adapter on a tiny real model: the same numbers as open_clip's own pipeline, and nothing from the network."""
+"""The OpenCLIP adapter on a tiny real model: open_clip's own numbers, and nothing from the network."""
 
 from __future__ import annotations
 

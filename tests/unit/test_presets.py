@@ -102,9 +102,7 @@ def test_weights_of_other_dimensions_are_refused(pico: ModelSettings, monkeypatc
         presets.load_encoder("pico", pico)
 
 
-def test_fetched_weights_load_like_packaged_ones(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetched_weights_load_like_packaged_ones(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(folder / "pico" / "segmenter.pt", tmp_path / "FastSAM-s.pt")
     monkeypatch.setattr(presets, "PRESETS", {"small": dataclasses.replace(SMALL, feature_dimension=64)})
     segmenter = presets.load_segmenter("small", ModelSettings(weights_dir=tmp_path, device="cpu"))

@@ -47,7 +47,8 @@ def save_segmenter(path: Path, *, scale: str = "n", seed: int = 0, classes: int 
         torch.nn.init.normal_(branch[-1].weight, std=0.3)
         torch.nn.init.constant_(branch[-1].bias, -1.0)
     _adapt_statistics(network)
-    network.names = {number: "object" for number in range(classes)}
+    network.task = "segment"
+    network.names = dict.fromkeys(range(classes), "object")
     torch.save({"model": copy.deepcopy(network).half(), "ema": None, "train_args": {}}, path)
     return path
 
