@@ -72,7 +72,8 @@ def milvus_python() -> Path:
     if not python.is_file():
         raise MilvusServerMissingError(
             f"no test server: {python} is missing. Make it with `uv venv --python 3.11 .venv-milvus` and "
-            f"`uv pip install --python .venv-milvus/bin/python milvus==2.3.5 'setuptools<81'`, or set {_PYTHON_VARIABLE}"
+            f"`uv pip install --python .venv-milvus/bin/python milvus==2.3.5 'setuptools<81'`, "
+            f"or let {_PYTHON_VARIABLE} name another interpreter"
         )
     return python
 

@@ -1,0 +1,135 @@
+"""A filter means the same to Milvus as it does in Python, whatever is in keys, buckets and metadata."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from contracts.conftest import Bench
+from contracts.index_rows import BITS, fresh_generation, image_row, manifest_of, region_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.errors import FilterError
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.types import Filter, ImageRef, RegionRow, SizeClass
+
+# Few letters, so that texts coincide and begin alike; each means something to some parser.
+LETTERS = [*"aab%_\\\"'()[]{}$*?/~. ", "é", "\ud7ff", "\ue000", "\uffff", "\U0010ffff", "\x7f", "\x80"]
+NAMES = ["a", "b", 'a"', "a\\", "a/b", "a~0", "a~1", "a.b", "é", "a b", "]", '"]', "0", "$"]
+NUMBERS = [0, 1, -1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, 1.0, 0.1, -2.5, 1e300, 5e-324, True, False]
+BUCKETS = ["b", 'b"', "b\\", "é", "b)"]
+ZERO = np.zeros((1, BITS // 8), dtype=np.uint8)
+
+
+def dataset(bench: Bench, count: int = 150) -> list[RegionRow]:
+    """Rows that are the same in every run."""
+    random, generation = Random(7), fresh_generation()  # noqa: S311 - not a secret
+
+    def text() -> str:
+        return "".join(random.choices(LETTERS, k=random.randrange(5)))
+
+    rows = []
+    for number in range(count):
+        image = bench.image(text(), bucket=random.choice(BUCKETS))
+        side = random.choice([10.0, 32.0, 32.5, 96.0, 97.0])
+        names = random.sample(NAMES, random.randrange(4))
+        row = region_row(
+            image,
+            number,
+            generation=generation,
+            box_xyxy=(0.0, 0.0, side, side),
+            area_px=random.randrange(6),
+            indexed_at_ms=random.randrange(6),
+            metadata={name: random.choice([text(), *random.sample(NUMBERS, 2)]) for name in names},
+        )
+        rows.append(row)
+    return rows
+
+
+def ranges() -> st.SearchStrategy[tuple[int | None, int | None]]:
+    end = st.none() | st.integers(0, 5)
+    return st.tuples(end, end).filter(lambda pair: None in pair or pair[0] <= pair[1])
+
+
+def filters(rows: list[RegionRow]) -> st.SearchStrategy[Filter]:
+    """Filters that often hit: texts and values are taken from the rows as often as not."""
+    texts = st.text(st.sampled_from(LETTERS), max_size=4)
+    values = texts | st.sampled_from(NUMBERS)
+    stored = [{name: value} for row in rows for name, value in row.metadata.items()]
+    return st.builds(
+        Filter,
+        bucket=st.none() | st.sampled_from(BUCKETS) | texts,
+        key_prefix=st.none() | st.sampled_from([row.image.key[:2] for row in rows]) | texts,
+        exclude=st.lists(st.sampled_from([row.image for row in rows]), max_size=4).map(tuple),
+        area_px=st.just((None, None)) | ranges(),
+        size_class=st.none() | st.sampled_from(SizeClass),
+        metadata=st.just({}) | st.sampled_from(stored) | st.dictionaries(st.sampled_from(NAMES), values, max_size=2),
+        indexed_at_ms=st.just((None, None)) | ranges(),
+    )
+
+
+def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
+    rows = dataset(bench)
+    truth = MemoryRegionIndex(manifest_of("f" * 64))
+    for index in (truth, bench.index):
+        index.insert_regions(rows)
+        images = {row.image: image_row(row.image, generation=row.generation, metadata=row.metadata) for row in rows}
+        index.insert_images(list(images.values()))
+    found: list[int] = []
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(wanted=filters(rows))
+    def agree(wanted: Filter) -> None:
+        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
+        assert {hit.region for hit in actual} == {hit.region for hit in expected}
+        whole = replace(wanted, area_px=(None, None), size_class=None, indexed_at_ms=(None, None))
+        images, actual_images = (
+            index.search_images(ZERO, limit=200, filter=whole)[0] for index in (truth, bench.index)
+        )
+        assert {hit.image for hit in actual_images} == {hit.image for hit in images}
+        found.append(len(expected))
+
+    agree()
+    assert sum(1 for count in found if count) > 40, "the filters hit too seldom to prove anything"
+
+
+@pytest.mark.parametrize("text", ['") or (region >= 0', "\\", '"', "%", "_", "') or true or ('", 'a\\" or 1'])
+def test_texts_stay_texts(bench: Bench, text: str) -> None:
+    bench.index.insert_regions([region_row(bench.image("plain"), generation=fresh_generation())])
+    for wanted in (
+        Filter(bucket=text),
+        Filter(key_prefix=text),
+        Filter(metadata={"a": text}),
+        Filter(metadata={text: 1}),
+    ):
+        assert bench.index.search(ZERO, limit=9, filter=wanted) == [[]]
+
+
+REFUSED = [
+    "region ==", "no_such_field == 1", 'region == "text"', "region", '"', 'key == "', "region == 1)", "((region == 1)",
+    "region == 1) or (region == 2", "key like 5", 'key like "a', "", " ", "region == 1\n", "region in [1", "]", "like",
+]  # fmt: skip
+
+
+def test_expressions(bench: Bench) -> None:
+    generation = fresh_generation()
+    rows = [region_row(bench.image(f"{number}"), number, generation=generation) for number in range(4)]
+    bench.index.insert_regions(rows)
+    if bench.index.collections[0].startswith("regions_"):  # in memory
+        with pytest.raises(FilterError, match="Milvus"):
+            bench.index.search(ZERO, limit=9, filter=Filter(expression="region == 1"))
+        return
+    for expression, expected in [("region == 1 or region == 2", [1, 2]), ('key like "3%" or key == "("', [3])]:
+        [hits] = bench.index.search(ZERO, limit=9, filter=Filter(expression=expression))
+        assert sorted(hit.region for hit in hits) == expected
+        [hits] = bench.index.search(
+            ZERO, limit=9, filter=Filter(expression=expression, exclude=(ImageRef("b", "k"),), area_px=(902, 903))
+        )
+        assert sorted(hit.region for hit in hits) == [number for number in expected if number >= 2]
+    for expression in REFUSED:
+        with pytest.raises(FilterError):
+            bench.index.search(ZERO, limit=9, filter=Filter(expression=expression))
+    assert len(bench.index.search(ZERO, limit=9)[0]) == 4, "a refused expression did harm"

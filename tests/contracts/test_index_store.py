@@ -1,0 +1,86 @@
+"""What every index store must do: indexes by fingerprint, their hash layers, and which one is live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from contracts.conftest import StoreOpener
+from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of, region_row
+
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.protocols import IndexStore
+from searchanything.types import ImageRef, IndexManifest
+
+
+@pytest.fixture(scope="module")
+def fresh_store(open_store: StoreOpener) -> IndexStore:
+    """The store before anything was made in it: the first test of this module uses it up."""
+    return open_store()
+
+
+def test_an_index_from_its_making_to_its_end(fresh_store: IndexStore, open_store: StoreOpener) -> None:
+    store, other = fresh_store, open_store()
+    assert (store.live(), store.manifests()) == (None, [])
+    with pytest.raises(IndexNotFoundError):
+        store.open("f" * 64)
+    with pytest.raises(IndexNotFoundError):
+        store.hash_layer("f" * 64)
+
+    first, second = (replace(manifest_of(uuid4().hex * 2), created_at_ms=number) for number in (1, 2))
+    index = store.create(first, HASH_LAYER)
+    assert index.manifest == first
+    assert (store.live(), store.manifests()) == (None, [first])
+    store.switch(first.fingerprint)
+    assert (store.live(), other.live()) == (first, first)
+
+    image, generation = ImageRef("b", "k"), fresh_generation()
+    index.insert_regions([region_row(image, generation=generation)])
+    index.insert_images([image_row(image, generation=generation)])
+    again = other.create(replace(first, created_at_ms=99, details={}), HASH_LAYER)  # idempotent: the first one stays
+    assert again.manifest == first
+    assert again.newest([image]).keys() == {image}
+    refuse_contradictions(store, first)
+
+    store.create(second, HASH_LAYER[:100])
+    assert store.live() == first
+    assert store.manifests() == [first, second]
+    assert other.open(second.fingerprint).newest([image]) == {}
+    assert other.hash_layer(first.fingerprint) == HASH_LAYER
+    assert other.hash_layer(second.fingerprint) == HASH_LAYER[:100]
+    for manifest in (second, first, second):
+        other.switch(manifest.fingerprint)
+        assert (store.live(), other.live()) == (manifest, manifest)
+
+    with pytest.raises(RegionIndexError, match="live"):
+        store.drop(second.fingerprint)
+    store.drop(first.fingerprint)
+    assert other.manifests() == [second]
+    with pytest.raises(IndexNotFoundError):
+        other.open(first.fingerprint)
+    with pytest.raises(IndexNotFoundError):
+        other.switch(first.fingerprint)
+    with pytest.raises(IndexNotFoundError):
+        other.drop(first.fingerprint)
+    assert other.live() == second
+    assert store.create(first, HASH_LAYER).newest([image]) == {}
+
+
+def refuse_contradictions(store: IndexStore, manifest: IndexManifest) -> None:
+    with pytest.raises(IndexMismatchError, match="bits"):
+        store.create(replace(manifest, bits=64), HASH_LAYER)
+    with pytest.raises(IndexMismatchError, match="schema_version"):
+        store.create(replace(manifest, schema_version=2), HASH_LAYER)
+    with pytest.raises(IndexMismatchError, match="hash layer"):
+        store.create(manifest, HASH_LAYER + b"x")
+    assert store.hash_layer(manifest.fingerprint) == HASH_LAYER
+
+
+def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:
+    store = open_store()
+    before = store.live()
+    store.close()
+    store.close()
+    assert store.live() == before
+    assert store.max_limit == 16384
