@@ -161,21 +161,12 @@ class LocalS3:
         flags: dict[str, object] = {"dir": self._folder, "ip": _HOST, "ip.bind": _HOST, "s3.config": self._write_keys()}
         for role, port in self._ports.items():
             flags |= {f"{role}.port": port, f"{role}.port.grpc": port + _GRPC_OFFSET}
-        off: dict[str, object] = {
-            "webdav": "false",
-            "admin.ui": "false",
-            "s3.iam": "false",
-            "master.telemetry": "false",
-        }
-        off |= {
-            "s3.port.iceberg": 0,
-            "s3.port.lance": 0,
-            "s3.localSocket": "s3.sock",
-            "filer.localSocket": "filer.sock",
-        }
+        flags |= dict.fromkeys(("webdav", "admin.ui", "s3.iam", "master.telemetry"), "false")
+        flags |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
+        flags |= {"s3.localSocket": "s3.sock", "filer.localSocket": "filer.sock"}
         # every bucket takes volumes of its own, and the default allows for few
-        sizes = {"volume.max": 10_000, "master.volumeSizeLimitMB": 128, "volume.preStopSeconds": 0}
-        return [f"-{name}={value}" for name, value in {**flags, **off, **sizes}.items()]
+        flags |= {"volume.max": 10_000, "master.volumeSizeLimitMB": 128, "volume.preStopSeconds": 0}
+        return [f"-{name}={value}" for name, value in flags.items()]
 
     def _write_keys(self) -> Path:
         identity = {
