@@ -81,11 +81,18 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     return code if isinstance(code, int) else DONE
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment: a progress bar takes its place while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
 @contextlib.contextmanager
 def _logs_on_stderr(level: int) -> Iterator[None]:
     """Send this package's log to stderr for the length of a block."""
     package = logging.getLogger("searchanything")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     before = package.level
     package.addHandler(handler)

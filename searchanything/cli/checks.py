@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -99,12 +100,23 @@ def libraries_load() -> Finding:
     failures = []
     for name in LIBRARIES:
         try:
-            importlib.import_module(name)
+            _load(name)
         except (ImportError, OSError) as error:  # OSError: a shared library of the system is missing
             failures.append(f"{name}: {' '.join(str(error).split())}")
     if failures:
         return Finding("libraries", "broken", "; ".join(failures), REINSTALL)
     return Finding("libraries", "ok", f"{', '.join(LIBRARIES)} load")
+
+
+def _load(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name in ("ultralytics", "open_clip"):  # loaded plainly they would reach for the network and the user's home
+            from searchanything.models import quiet
+
+            (quiet.import_ultralytics if name == "ultralytics" else quiet.import_open_clip)()
+        else:
+            importlib.import_module(name)
 
 
 def index(patient: Patient) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ class Workplace:
     def shell(self, *arguments: str) -> Answer:
         """Run the command line as a process of its own; stdout must be one JSON document and nothing else."""
         done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, env=self.environment, check=False, timeout=300
+            self.command(*arguments), capture_output=True, text=True, env=self.environment, check=False, timeout=500
         )
         return Answer(done.returncode, json.loads(done.stdout), done.stderr)
 
