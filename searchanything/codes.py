@@ -35,13 +35,14 @@ def hamming(queries: Codes, codes: Codes) -> np.ndarray[tuple[int, int], np.dtyp
     return distances
 
 
-def next_generation() -> int:
+def next_generation(*, after: int = 0) -> int:
     """A time-ordered number that is unique among workers: nanoseconds since 1970, the lowest 10 bits random.
 
-    Fits a signed 64-bit integer until the year 2262; strictly rising within a process.
+    Above `after` even where that came from a clock that runs ahead. Fits a signed 64-bit integer until the year 2262;
+    strictly rising within a process.
     """
     global _last
     with _lock:
-        fresh = (time.time_ns() >> _RANDOM_BITS << _RANDOM_BITS) | secrets.randbelow(1 << _RANDOM_BITS)
-        _last = max(fresh, _last + 1)
+        tick = max(time.time_ns() >> _RANDOM_BITS, (after >> _RANDOM_BITS) + 1)
+        _last = max(tick << _RANDOM_BITS | secrets.randbelow(1 << _RANDOM_BITS), _last + 1)
         return _last

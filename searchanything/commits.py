@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from searchanything.encoding import EncodedImage, box_tuple
+from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
 
@@ -75,7 +76,7 @@ def commit_batch(
     index.insert_regions(regions)
     attempts = [attempt for attempt, _ in batch]
     etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
-    gone = [attempt.stored.ref for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
+    gone = [attempt for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
     rows = [
         _image_row(attempt, image, now_ms, code_bytes=bits // 8)
         for (attempt, image), etag in zip(batch, etags, strict=True)
@@ -89,8 +90,8 @@ def commit_batch(
     index.insert_images(rows)
     if rows:
         index.delete_before([row.image for row in rows], min(row.generation for row in rows))
-    if gone:
-        index.delete_images(gone)
+    for attempt in gone:  # what another worker found there since has a younger generation, and stays
+        index.delete_before([attempt.stored.ref], attempt.generation + 1)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
         "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
@@ -100,9 +101,18 @@ def commit_batch(
 
 
 def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:
+    """The object's etag as it is now, None if it is gone.
+
+    Where the store will not tell, a failure stands and a success is not believed (the empty etag fits no object).
+    """
     if attempt.vanished:
         return None
-    found = store.stat(attempt.stored.ref.key)
+    try:
+        found = store.stat(attempt.stored.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return attempt.stored.etag if attempt.failed else ""
     return None if found is None else found.etag
 
 

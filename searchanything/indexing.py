@@ -27,7 +27,7 @@ from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Committed, Failed, commit_batch
 from searchanything.decoding import claims_to_be_image, decode_image, image_size
 from searchanything.encoding import EncodedImage, Encoder
-from searchanything.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.types import (
     Failure,
@@ -82,21 +82,50 @@ def index_images(
     Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
     objects that vanish meanwhile leave the index.
 
-    Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays.
+    Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays. StoreError where the listing
+    breaks, after everything that it gave is indexed.
     """
     tally = _Tally(total, progress)
-    waiting: Iterable[StoredObject] = objects
-    for round_number in range(ROUNDS):
+    broken: list[StoreError] = []
+    waiting: Iterable[StoredObject] = _until_broken(objects, broken)
+    for _ in range(ROUNDS):
         changed = _index_round(job, waiting, tally)
-        if not changed:
+        waiting = _looked_up(job, changed, tally)
+        if not waiting:
             break
-        if round_number == ROUNDS - 1:
-            tally.add_failures(
-                Failure(one.key, "ObjectChangedError", f"changed during each of {ROUNDS} attempts") for one in changed
-            )
-        logger.info("%d objects changed while they were indexed; looking at them again", len(changed))
-        waiting = [found for one in changed if (found := job.store.stat(one.key)) is not None]
+        logger.info("%d objects changed while they were indexed; looking at them again", len(waiting))
+    tally.add_failures(
+        Failure(one.ref.key, "ObjectChangedError", f"changed during each of {ROUNDS} attempts") for one in waiting
+    )
+    if broken:
+        raise broken[0]
     return tally.report()
+
+
+def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> Iterator[StoredObject]:
+    """The objects of a listing; an error that ends it is put into `broken`, so that the objects before it count."""
+    try:
+        yield from objects
+    except StoreError as error:
+        broken.append(error)
+
+
+def _looked_up(job: IndexingJob, images: Iterable[ImageRef], tally: _Tally) -> list[StoredObject]:
+    """These images' objects as they are now. What is gone leaves the index, what is refused has failed."""
+    found = []
+    for image in images:
+        try:
+            stored = job.store.stat(image.key)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            tally.add_failures([Failure(image.key, type(error).__name__, str(error))])
+            continue
+        if stored is None:
+            job.index.delete_before([image], next_generation())
+        else:
+            found.append(stored)
+    return found
 
 
 def _index_round(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tally) -> list[ImageRef]:
@@ -134,16 +163,22 @@ def _planned(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tally) -
             if not job.options.force and previous is not None and _unchanged(job.store, one, previous):
                 tally.pass_over(one.ref.key)
             else:
-                yield Attempt(stored=one, generation=next_generation(), previous=previous)
+                generation = next_generation(after=previous.generation if previous else 0)
+                yield Attempt(stored=one, generation=generation, previous=previous)
 
 
 def _unchanged(store: ImageStore, listed: StoredObject, previous: ImageRow) -> bool:
-    """Same content and metadata as the row's, with a good outcome. Asks the store only if the object was touched."""
+    """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched."""
     if previous.outcome is Outcome.FAILED or previous.etag != listed.etag:
         return False
-    if listed.modified_at_ms == previous.modified_at_ms:
+    if listed.modified_at_ms == previous.modified_at_ms != 0:
         return True
-    found = store.stat(listed.ref.key)
+    try:
+        found = store.stat(listed.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return False  # reading it will tell why
     return found is not None and found.etag == previous.etag and dict(found.metadata) == dict(previous.metadata)
 
 
@@ -205,7 +240,7 @@ def _encode(
     images = [image for _, image in batch if image is not None]
     try:
         encoded = iter(encoder.encode_images(images) if images else [])
-    except (RuntimeError, ValueError, MemoryError, cv2.error) as error:  # torch raises RuntimeError and its children
+    except (RuntimeError, ValueError, MemoryError, ModelError, cv2.error) as error:  # torch raises RuntimeErrors
         if len(batch) == 1:
             logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
             return [(replace(batch[0][0], failed=Failed.of(error)), None)]
