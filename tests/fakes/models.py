@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from searchanything.encoding import Encoder, RegionPolicy
+from searchanything.encoding import Encoder
 from searchanything.geometry import GRID_STRIDE, Letterbox
 from searchanything.models.hashing import HashLayer
+from searchanything.policies import RegionPolicy
 from searchanything.protocols import Segmentation
 from searchanything.types import BoolMasks, FloatArray, RGBImage
 
@@ -128,7 +129,7 @@ class FakeEmbedder:
 def fake_encoder(*, bits: int = 64, regions: int = 25) -> Encoder:
     """An encoder of fake models and a real hash layer with random weights."""
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=bits, seed=5)
-    return Encoder(FakeSegmenter(), FakeEmbedder(), layer, policy=RegionPolicy(count=regions))
+    return Encoder(FakeSegmenter(), FakeEmbedder(), layer, policy=RegionPolicy("largest", regions))
 
 
 def _cells(network_input: RGBImage) -> FloatArray:

@@ -1,0 +1,90 @@
+"""What tests of indexing share: small images, a store, an index and an encoder, and questions to the index."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from fakes.models import drawn, fake_encoder, poisoned
+from fakes.stores import InMemoryStore
+from PIL import Image
+
+from searchanything.fingerprints import manifest_of
+from searchanything.indexing import IndexingJob, IndexingOptions, index_images
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.types import ImageRef, ImageRow, IndexReport, Outcome, RegionRow, RGBImage, StoredObject
+
+SMALL_BATCHES = IndexingOptions(batch_images=2, transfer_threads=2)
+
+
+def png(image: RGBImage) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+RED = png(drawn(30, 40, red=(4, 4, 20, 20)))
+GREEN_BLUE = png(drawn(40, 30, green=(2, 2, 12, 20), blue=(14, 4, 28, 36)))
+EMPTY = png(drawn(20, 20))
+POISONED = png(poisoned(drawn(30, 30, red=(4, 4, 20, 20))))
+
+
+class Setting:
+    """A store, an index and an encoder, and short ways to run and to look."""
+
+    def __init__(self, index: MemoryRegionIndex | None = None, store: InMemoryStore | None = None) -> None:
+        self.encoder = fake_encoder()
+        self.store = store or InMemoryStore()
+        self.index = index or new_index()
+
+    def run(
+        self, *, options: IndexingOptions = SMALL_BATCHES, objects: Sequence[StoredObject] | None = None
+    ) -> IndexReport:
+        job = IndexingJob(self.store, self.encoder, self.index, options)
+        return index_images(job, self.store.list() if objects is None else iter(objects))
+
+    def row(self, key: str) -> ImageRow:
+        ref = self.ref(key)
+        return self.index.newest([ref])[ref]
+
+    def knows(self, key: str) -> bool:
+        return self.ref(key) in self.index.newest([self.ref(key)])
+
+    def ref(self, key: str) -> ImageRef:
+        return ImageRef(self.store.bucket, key)
+
+    def visible(self) -> dict[str, tuple[str, Outcome, str, list[tuple[int, bytes]]]]:
+        """What the index says of each image: etag, outcome, error, and the codes of its committed regions."""
+        rows = self.index.newest({row.image for row in self.index.iterate_images()})
+        return {
+            image.key: (row.etag, row.outcome, row.error, regions_of(self.index, row)) for image, row in rows.items()
+        }
+
+
+def new_index() -> MemoryRegionIndex:
+    return MemoryRegionIndex(manifest_of(fake_encoder(), "fake"))
+
+
+def all_regions(index: MemoryRegionIndex) -> list[RegionRow]:
+    return list(index._regions.rows)
+
+
+def regions_of(index: MemoryRegionIndex, row: ImageRow) -> list[tuple[int, bytes]]:
+    rows = [one for one in all_regions(index) if one.image == row.image and one.generation == row.generation]
+    assert all(one.etag == row.etag for one in rows)
+    return sorted((one.region, one.code) for one in rows)
+
+
+def whole(index: MemoryRegionIndex) -> None:
+    """Every committed image is complete: as many region rows as its row says, none for empty and failed ones."""
+    for row in index.newest({row.image for row in index.iterate_images()}).values():
+        assert [number for number, _ in regions_of(index, row)] == list(range(row.regions)), row
+        assert (row.outcome is Outcome.INDEXED) == (row.regions > 0) == any(row.code), row
+        assert (row.outcome is Outcome.FAILED) == bool(row.error), row
+
+
+def without_garbage(index: MemoryRegionIndex) -> bool:
+    newest = index.newest({row.image for row in index.iterate_images()})
+    generations = {(image, row.generation) for image, row in newest.items()}
+    rows = [*index.iterate_images(), *all_regions(index)]
+    return {(row.image, row.generation) for row in rows} == generations
