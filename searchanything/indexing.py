@@ -43,7 +43,8 @@ from searchanything.types import (
 logger = logging.getLogger(__name__)
 
 PLAN_BATCH: Final = 256  # listed objects per question to the index
-DECODED_BYTES: Final = 2**30  # decoded images ahead of the models; one larger image still passes alone
+DECODED_BYTES: Final = 2**30  # of images being decoded or waiting for the models; a larger one still passes alone
+DECODING_BYTES_PER_PIXEL: Final = 8  # decoders' peak: JPEG and PNG 7, AVIF 9, WebP 16
 ROUNDS: Final = 3  # tries at an object that keeps changing while it is indexed
 
 _In = TypeVar("_In")
@@ -214,7 +215,7 @@ def _decode(attempt: Attempt) -> tuple[Attempt, RGBImage | None]:
 
 
 def _decoded_bytes(attempt: Attempt) -> int:
-    return attempt.height * attempt.width * 3 if attempt.data is not None else 0
+    return attempt.height * attempt.width * DECODING_BYTES_PER_PIXEL if attempt.data is not None else 0
 
 
 def _batches(
