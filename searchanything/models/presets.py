@@ -77,10 +77,10 @@ PICO = Preset(
     segmenter=_packaged("pico-segmenter", "segmenter.pt", 2_300_000),
     options=SegmenterOptions(input_size_px=640),
     feature_dimension=32,
-    encoder=_packaged("pico-encoder", "encoder", 9_000_000),
+    encoder=_packaged("pico-encoder", "encoder", 9_400_000),
     architecture=None,
     embedding_dimension=256,
-    hash_layer=_packaged("pico-hash", "hash.safetensors", 330_000),
+    hash_layer=_packaged("pico-hash", "hash.safetensors", 300_000),
 )
 SMALL = Preset(
     name="small",
