@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.crops import CropPolicy, image_crop, region_crops
 from searchanything.policies import RegionPolicy
@@ -70,15 +71,30 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """Regions of one image that wait to be encoded."""
+class RegionJob:
+    """Regions of one image that wait to be encoded, in this order.
+
+    `masks` (R, gh, gw) bool on the segmentation's grid, `boxes_xyxy` (R, 4) in image pixels; `whole_image` appends one
+    more row for the whole image.
+    """
 
     image: RGBImage
     segmentation: Segmentation
     masks: BoolMasks
     boxes_xyxy: FloatArray
-    whole_image: bool
-    """Append one more row for the whole image."""
+    whole_image: bool = False
+
+    @classmethod
+    def of_rows(cls, image: RGBImage, segmentation: Segmentation, rows: NDArray[np.intp]) -> Self:
+        """Some of the segmentation's own regions."""
+        return cls(image, segmentation, segmentation.masks[rows], segmentation.boxes_xyxy[rows])
+
+    @classmethod
+    def of_choice(cls, image: RGBImage, segmentation: Segmentation, choice: Choice) -> Self:
+        """The one row of a choice: its region, or the whole image. Nothing chosen is no row."""
+        regions = 1 if choice.kind == "region" else 0
+        boxes = np.array([choice.box_xyxy], dtype=np.float32)
+        return cls(image, segmentation, choice.mask[None][:regions], boxes[:regions], choice.kind == "image")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +114,14 @@ class Encoder:
 
     def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
         """Segment, select and encode a batch; one pass of each model for all images of the batch."""
+        if not images:
+            return []
         watch = watch or Stopwatch()
         with watch.stage("segment"):
             segmentations = self.segmenter.segment(images)
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
         jobs = [
-            _Job(image, one, one.masks[rows], one.boxes_xyxy[rows], whole_image=bool(len(rows)))
+            RegionJob(image, one, one.masks[rows], one.boxes_xyxy[rows], whole_image=bool(len(rows)))
             for image, one, rows in zip(images, segmentations, kept, strict=True)
         ]
         codes = self._codes(jobs, watch)
@@ -129,24 +147,28 @@ class Encoder:
         self, image: RGBImage, segmentation: Segmentation, choice: Choice, watch: Stopwatch | None = None
     ) -> Codes:
         """The code (B,) of one chosen region, or of the whole image."""
-        whole = choice.kind == "image"
-        masks = choice.mask[None][: 0 if whole else 1]
-        boxes = np.array([choice.box_xyxy], dtype=np.float32)[: len(masks)]
-        (codes,) = self._codes([_Job(image, segmentation, masks, boxes, whole)], watch or Stopwatch())
+        (codes,) = self._codes([RegionJob.of_choice(image, segmentation, choice)], watch or Stopwatch())
         return np.asarray(codes[0], dtype=np.uint8)
 
     def text_similarities(self, image: RGBImage, segmentation: Segmentation, text: str) -> FloatArray:
         """(N,) cosine of each candidate region with a text."""
-        crops = region_crops(
-            image,
-            segmentation.letterbox,
-            segmentation.masks,
-            segmentation.boxes_xyxy,
-            size_px=self.embedder.crop_size_px,
-            policy=self.text_crops,
-        )
-        similarities = self.embedder.embed_crops(crops) @ self.embedder.embed_texts([text])[0]
+        job = RegionJob(image, segmentation, segmentation.masks, segmentation.boxes_xyxy)
+        similarities = self.embed_regions([job], crops=self.text_crops) @ self.embedder.embed_texts([text])[0]
         return np.asarray(similarities, dtype=np.float32)
+
+    def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
+        """f_M of the jobs' regions, one after the other: (R, C) float32."""
+        return np.concatenate([_pooled(job) for job in jobs])
+
+    def embed_regions(
+        self, jobs: Sequence[RegionJob], *, crops: CropPolicy = CropPolicy.PAPER, watch: Stopwatch | None = None
+    ) -> FloatArray:
+        """f_I of the jobs' regions, one after the other, in one batch: (R, D) float32 of unit length."""
+        watch = watch or Stopwatch()
+        with watch.stage("crop"), ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
+            cut = list(pool.map(lambda job: self._crops(job, crops), jobs))
+        with watch.stage("embed"):
+            return self.embedder.embed_crops(np.concatenate(cut))
 
     def _choose(self, image: RGBImage, segmentation: Segmentation, prompt: Prompt) -> Choice:
         if isinstance(prompt, Text):
@@ -154,26 +176,24 @@ class Encoder:
             return choose_by_similarity(similarities, segmentation, prompt.text)
         return choose(prompt, segmentation, box_min_iou=self.box_min_iou)
 
-    def _codes(self, jobs: Sequence[_Job], watch: Stopwatch) -> list[Codes]:
+    def _codes(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[Codes]:
         """Codes of each job's regions: pooled per image, embedded and hashed in one batch for all."""
         with watch.stage("pool"):
-            pooled = np.concatenate([_pooled(job) for job in jobs])
-        with watch.stage("crop"), ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
-            crops = list(pool.map(self._crops, jobs))
-        with watch.stage("embed"):
-            embedded = self.embedder.embed_crops(np.concatenate(crops))
+            pooled = self.pool_masks(jobs)
+        embedded = self.embed_regions(jobs, watch=watch)
         with watch.stage("hash"):
             codes = self.hasher.encode(pooled, embedded)
-        return np.split(codes, np.cumsum([len(rows) for rows in crops])[:-1])
+        return np.split(codes, np.cumsum([len(job.masks) + job.whole_image for job in jobs])[:-1])
 
-    def _crops(self, job: _Job) -> RGBImage:
+    def _crops(self, job: RegionJob, policy: CropPolicy) -> RGBImage:
         size = self.embedder.crop_size_px
-        crops = region_crops(job.image, job.segmentation.letterbox, job.masks, job.boxes_xyxy, size_px=size)
+        letterbox = job.segmentation.letterbox
+        crops = region_crops(job.image, letterbox, job.masks, job.boxes_xyxy, size_px=size, policy=policy)
         if not job.whole_image:
             return crops
         return np.concatenate([crops, image_crop(job.image, size_px=size)[None]])
 
-    def _encoded(self, job: _Job, scores: FloatArray, codes: Codes) -> EncodedImage:
+    def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes) -> EncodedImage:
         letterbox = job.segmentation.letterbox
         regions = len(job.masks)
         empty = np.zeros(self.hasher.bits // 8, dtype=np.uint8)
@@ -189,12 +209,21 @@ class Encoder:
         )
 
 
-def _pooled(job: _Job) -> FloatArray:
+def _pooled(job: RegionJob) -> FloatArray:
     """f_M of a job's regions, and of the whole image where wanted."""
     masks = job.masks
     if job.whole_image:
         masks = np.concatenate([masks, (job.segmentation.letterbox.coverage > 0)[None]])
     return job.segmentation.features.pool(masks)
+
+
+def joined_features(mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
+    """What the hash layer sees, [f_M / |f_M|, f_I / |f_I|]: (N, C), (N, D) -> (N, C + D) float32; zeros stay zero."""
+    parts = []
+    for rows in (mask_features, image_features):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        parts.append(rows / np.where(lengths > 0, lengths, 1))
+    return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def box_tuple(box_xyxy: FloatArray) -> BoxXYXY:
