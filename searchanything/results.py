@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import logging
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +30,7 @@ from searchanything.overlays import (
     distinct_colors,
     draw_marks,
 )
+from searchanything.saving import png_bytes, save_image
 from searchanything.types import BoxXYXY, Candidate, Hit, ImageRef, MaskRLE, RGBImage, Selection
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ TILE_PX = 320
 MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
 DRAWING_THREADS = 8
 SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 
 
@@ -129,10 +127,10 @@ class SearchResults(Sequence[Hit]):
 
         Raises: UsageError for a suffix other than .png, .jpg, .jpeg or .webp, or a place that cannot be written.
         """
-        _save(self.plot, path)
+        save_image(self.plot, path)
 
     def _repr_png_(self) -> bytes:
-        return _png_bytes(self.plot())
+        return png_bytes(self.plot())
 
     def _repr_html_(self) -> str:
         sheet = base64.b64encode(self._repr_png_()).decode("ascii")
@@ -215,43 +213,10 @@ class Segments(Sequence[Candidate]):
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing; parent folders are made. Raises: UsageError as `SearchResults.save`."""
-        _save(self.plot, path)
+        save_image(self.plot, path)
 
     def _repr_png_(self) -> bytes:
-        return _png_bytes(self.plot())
-
-
-def check_save_path(path: str | Path) -> Path:
-    """The path, if an image can be saved under it. Raises: UsageError for a foreign suffix or a folder."""
-    target = Path(path)
-    if target.suffix.lower() not in FORMATS:
-        raise UsageError(f"{target}: expected a name that ends in {', '.join(FORMATS)}, got {target.suffix or 'none'}")
-    if target.is_dir():
-        raise UsageError(f"{target}: expected the name of a file, this is a folder")
-    return target
-
-
-def _save(draw: Callable[[], Image.Image], path: str | Path) -> None:
-    """Draw, write beside the target and rename, so that nobody ever reads half a file."""
-    target = check_save_path(path)
-    image = draw()
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                image.save(file, format=FORMATS[target.suffix.lower()])
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-def _png_bytes(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+        return png_bytes(self.plot())
 
 
 def _prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:

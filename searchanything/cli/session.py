@@ -97,6 +97,6 @@ def check_image(text: str) -> None:
 def check_save(path: Path | None) -> None:
     """Refuse a name that no image can be saved under before anything is computed. Raises: UsageError."""
     if path is not None:
-        from searchanything.results import check_save_path
+        from searchanything.saving import check_save_path
 
         check_save_path(path)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from searchanything.errors import ObjectNotFoundError, UsageError
 from searchanything.geometry import encode_rle
-from searchanything.results import SearchResults, Segments, check_save_path
+from searchanything.results import SearchResults, Segments
+from searchanything.saving import check_save_path
 from searchanything.types import Candidate, Hit, ImageRef, Selection
 
 MASK = np.zeros((12, 16), dtype=np.bool_)

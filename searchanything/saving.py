@@ -1,0 +1,63 @@
+"""Files that answers are saved under, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from searchanything.errors import UsageError
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def check_save_path(path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
+    """The path, if its suffix is one of these and it is no folder. Raises: UsageError."""
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}, got {target.suffix or 'none'}")
+    if target.is_dir():
+        raise UsageError(f"{target}: expected the name of a file, this is a folder")
+    return target
+
+
+def save_image(draw: Callable[[], Image.Image], path: str | Path) -> None:
+    """Draw, and write what was drawn in the format that the suffix names; parent folders are made.
+
+    Raises: UsageError for another suffix or a folder, before anything is drawn, and for a place that cannot be written.
+    """
+    target = check_save_path(path)
+    image = draw()
+    _write_whole(target, lambda file: image.save(file, format=FORMATS[target.suffix.lower()]))
+
+
+def save_text(text: str, path: str | Path, *, suffixes: tuple[str, ...]) -> None:
+    """Write a text as UTF-8; parent folders are made. Raises: UsageError as `save_image`."""
+    data = text.encode("utf-8", "backslashreplace")  # keys may hold bytes that are no UTF-8, as lone surrogates
+    _write_whole(check_save_path(path, suffixes), lambda file: file.write(data))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A PNG file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _write_whole(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write beside the target and rename, so that nobody ever reads half a file. Raises: UsageError."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                write(file)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
