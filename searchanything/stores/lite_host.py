@@ -26,6 +26,7 @@ import logging
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -86,16 +87,16 @@ class LiteHost:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._users = self._lock_file("users", fcntl.LOCK_SH, deadline)
                 os.utime(self._users)
-            return self._running_server(deadline)
+            try:
+                return self._running_server(deadline)
+            except BaseException:
+                self._leave()
+                raise
 
     def release(self) -> None:
         """Stop being a user. The server stays for the others, and for `idle_s` seconds."""
         with self._lock:
-            if self._users is not None:
-                with contextlib.suppress(OSError):
-                    os.utime(self._users)
-                _unlock(self._users)
-                self._users = None
+            self._leave()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -116,19 +117,28 @@ class LiteHost:
         self._users = self._guard = None
         self._lock = threading.Lock()
 
+    def _leave(self) -> None:
+        if self._users is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._users)
+            _unlock(self._users)
+            self._users = None
+
     def _running_server(self, deadline: float) -> str:
-        starts, pause = 0, _POLL_S[0]
+        starts, pause, last_words = 0, _POLL_S[0], ""
         while time.monotonic() < deadline:
             address = self._address()
             if address is not None and _answers(address):
                 return address
-            if starts < _STARTS and self._try_start():
-                starts += 1
-            elif starts == _STARTS and self._guard_is_free():
-                break
+            if self._guard_is_free():
+                last_words = self._last_words() if starts else ""
+                if starts == _STARTS:
+                    break
+                starts += self._try_start()
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_S[1])
-        raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {self._last_words()}")
+        hint = f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
+        raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {last_words or hint}")
 
     def _try_start(self) -> bool:
         """Start a supervisor unless the guard says that there is one. It owns the guard from then on."""
@@ -177,14 +187,15 @@ class LiteHost:
         beside = str(self._folder / "socket")
         if _SOCKET_PATH.fullmatch(beside):
             return beside
-        runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"searchanything-{os.getuid()}"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        if runtime.lstat().st_uid != os.getuid() or runtime.is_symlink():
-            raise IndexUnavailableError(f"{runtime} belongs to another user; set XDG_RUNTIME_DIR to a folder of yours")
-        address = str(runtime / hashlib.sha256(os.fsencode(self._file)).hexdigest()[:24])
-        if not _SOCKET_PATH.fullmatch(address):
-            raise IndexUnavailableError(f"no short path for a socket: {address}; set XDG_RUNTIME_DIR to a short one")
-        return address
+        name = hashlib.sha256(os.fsencode(self._file)).hexdigest()[:24]
+        for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - a folder in it
+            folder = Path(base or "/nonexistent") / f"searchanything-{os.getuid()}"
+            if _SOCKET_PATH.fullmatch(str(folder / name)) and _made_ours(folder):
+                return str(folder / name)
+        raise IndexUnavailableError(
+            f"{self._file}: its path is too long or odd for a socket, and there is no other place for one: "
+            "set XDG_RUNTIME_DIR to a folder of yours with a short plain name"
+        )
 
     def _address(self) -> str | None:
         try:
@@ -221,11 +232,10 @@ class LiteHost:
         return descriptor
 
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            words = (self._folder / "server.log").read_text(errors="replace").strip()
-            if words:
-                return words.splitlines()[-1][:500]
-        return f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
+        """The last line that the supervisor or the server wrote."""
+        with contextlib.suppress(OSError, IndexError):
+            return (self._folder / "server.log").read_text(errors="replace").strip().splitlines()[-1][:500]
+        return ""
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -253,6 +263,16 @@ def _answers(address: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _made_ours(folder: Path) -> bool:
+    """Make a folder that no other user can write to; False where that is not so."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _library() -> str:

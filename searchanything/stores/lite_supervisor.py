@@ -21,7 +21,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LONGEST_POLL_S = 0.5
 _END_TIMEOUT_S = 5.0
-_FOREIGN_TIMEOUT_S = 3.0  # an orphan of another program leaves within 0.2 s
+_FOREIGN_TIMEOUT_S = 1.0  # an orphan of another program leaves within 0.2 s
 
 
 @dataclass(frozen=True, slots=True)

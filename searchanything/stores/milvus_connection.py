@@ -88,7 +88,7 @@ class MilvusConnection:
         return self._read("look for a collection", lambda client, t: bool(client.has_collection(name, timeout=t)))
 
     def create_collection(self, spec: CollectionSpec) -> None:
-        """Make a collection, or what an interrupted attempt left to be made, and have it loaded; `load` waits for it."""
+        """Make a collection, or what an interrupted attempt left to be made, and begin to load it (see `load`)."""
         self._write("create a collection", lambda client, t: self._create(client, spec, t))
 
     def load(self, name: str) -> None:

@@ -1,0 +1,242 @@
+"""The shared embedded server: one per file whatever happens, gone when nobody uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+from integration.lite_processes import kill, processes_of, wait_until, wait_until_ended
+
+from searchanything.errors import IndexUnavailableError, SettingsError
+from searchanything.settings import MilvusSettings
+from searchanything.stores.lite_host import LiteHost
+from searchanything.stores.milvus import open_milvus
+
+IDLE_S = 0.6
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """A file whose server must be gone at the end of the test."""
+    path = tmp_path / "index.db"
+    yield path
+    wait_until_ended(path)
+
+
+def host_of(file: Path, *, idle_s: float = IDLE_S, timeout_s: float = 30.0) -> LiteHost:
+    return LiteHost(file, idle_s=idle_s, timeout_s=timeout_s)
+
+
+def test_all_users_share_one_server_which_ends_after_the_last(file: Path) -> None:
+    first, second = host_of(file), host_of(file)
+    assert first.acquire() == second.acquire() == first.acquire()
+    [server] = processes_of(file)["server"]
+    first.release()
+    first.release()
+    time.sleep(2 * IDLE_S)
+    assert processes_of(file)["server"] == [server], "it ended under a user"
+    released = time.monotonic()
+    second.release()
+    wait_until_ended(file)
+    assert time.monotonic() - released >= IDLE_S * 0.9
+    assert not first.running
+
+
+RACER = """
+import sys
+from pathlib import Path
+from searchanything.stores.lite_host import LiteHost
+host = LiteHost(Path(sys.argv[1]), idle_s=float(sys.argv[2]), timeout_s=30.0)
+for say, do in (("here", lambda: None), ("in", host.acquire), ("out", host.release)):
+    do()
+    print(say, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_many_processes_racing_for_one_file_get_one_server(file: Path) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER, str(file), str(IDLE_S)], stdin=PIPE, stdout=PIPE, text=True)
+        for _ in range(8)
+    ]
+    servers: set[int] = set()
+    with contextlib.ExitStack() as stack:
+        for racer in racers:
+            stack.enter_context(racer)
+            stack.callback(racer.kill)
+        assert {line_of(racer) for racer in racers} == {"here"}
+        for racer in racers:
+            go_on(racer)
+        wait_until(lambda: servers.update(processes_of(file)["server"]) or servers)
+        assert {line_of(racer) for racer in racers} == {"in"}
+        servers.update(processes_of(file)["server"])
+        assert len(servers) == 1
+        for racer in racers:
+            go_on(racer)
+        assert {line_of(racer) for racer in racers} == {"out"}
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_arriving_while_the_server_is_leaving(file: Path) -> None:
+    host = host_of(file, idle_s=0.05)
+    for turn in range(12):
+        address = host.acquire()
+        assert Path(address).is_socket()
+        assert len(processes_of(file)["server"]) == 1, f"turn {turn}"
+        host.release()
+        time.sleep(0.01 * turn)
+
+
+@pytest.mark.parametrize("victim", ["server", "supervisor"])
+def test_a_killed_server_or_supervisor_is_replaced(file: Path, victim: str) -> None:
+    host, other = host_of(file), host_of(file)
+    host.acquire()
+    other.acquire()
+    [before] = processes_of(file)["server"]
+    kill(victim, file)
+    wait_until(lambda: before not in processes_of(file)["server"])  # a server never outlives its supervisor
+    host.acquire()
+    other.acquire()
+    [after] = processes_of(file)["server"]
+    assert after != before
+    host.release()
+    other.release()
+
+
+def test_a_killed_user_is_no_user(file: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from searchanything.stores.lite_host import LiteHost
+host = LiteHost(Path({str(file)!r}), idle_s={IDLE_S}, timeout_s=30.0)
+host.acquire()
+print("ready", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "ready\n"
+        assert len(processes_of(file)["server"]) == 1
+        user.kill()
+        assert user.stdout.read() == "", "the server holds the pipe of who started it"
+    wait_until_ended(file)
+
+
+def test_a_parent_that_reads_a_pipe_to_its_end_does_not_wait_for_the_server(file: Path) -> None:
+    code = f"""
+from pathlib import Path
+from searchanything.stores.lite_host import LiteHost
+LiteHost(Path({str(file)!r}), idle_s=3.0, timeout_s=30.0).acquire()
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+    assert len(processes_of(file)["server"]) == 1
+
+
+def test_a_forked_child_becomes_a_user_of_its_own(file: Path) -> None:
+    host = host_of(file)
+    address = host.acquire()
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        fine = host.acquire() == address
+        os.write(told, b"1" if fine else b"0")
+        time.sleep(3 * IDLE_S)
+        os._exit(0 if host.running else 1)
+    assert os.read(ready, 1) == b"1"
+    host.release()  # does not take away what the child holds
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(ready)
+    os.close(told)
+
+
+@pytest.mark.parametrize("folder", ["with space", "grün", "100%41#x?", "f" * 120])
+def test_folders_that_no_socket_can_lie_in(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = tempfile.mkdtemp(prefix="sa-")  # tmp_path is too long for a socket
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    file = tmp_path / folder / "made" / "index.db"
+    host = host_of(file)
+    address = host.acquire()
+    assert Path(address).parent.parent == Path(runtime)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
+    other = host_of(file)
+    assert other.acquire() == address, "processes with another environment would not meet"
+    store = open_milvus(MilvusSettings(uri=str(file), lite_idle_s=IDLE_S))
+    assert store.live() is None
+    for one in (host, other):
+        one.release()
+    store.close()
+    wait_until_ended(file)
+    shutil.rmtree(runtime)
+
+
+def test_a_link_leads_to_the_same_server(file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(file)
+    hosts = [host_of(file), host_of(link)]
+    assert hosts[0].acquire() == hosts[1].acquire()
+    for host in hosts:
+        host.release()
+
+
+@pytest.mark.parametrize("name", ["a" * 37, "with space.db", "é.db", "a%b"])
+def test_names_that_milvus_lite_cannot_open(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="36"):
+        LiteHost(tmp_path / name, idle_s=1.0, timeout_s=1.0)
+
+
+def test_a_file_that_another_program_has_opened(file: Path) -> None:
+    with file.with_name(".index.db.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # as milvus_lite does when it opens a file by its path
+        with pytest.raises(IndexUnavailableError, match="another program"):
+            host_of(file, timeout_s=5.0).acquire()
+
+
+def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IndexUnavailableError, match="index"):
+        host_of(tmp_path / "file" / "index.db").acquire()
+
+
+def test_a_damaged_file_is_an_error_in_time(file: Path) -> None:
+    file.write_bytes(b"this is no database" * 1000)
+    store = open_milvus(MilvusSettings(uri=str(file), lite_idle_s=IDLE_S, timeout_s=10.0))
+    with pytest.raises(IndexUnavailableError, match="index"):
+        store.manifests()
+    store.close()
+
+
+def test_writers_wait_for_each_other(file: Path) -> None:
+    first, second = host_of(file), host_of(file, timeout_s=0.2)
+    with first.writing(), pytest.raises(IndexUnavailableError, match="writer"), second.writing():
+        pass
+    with second.writing():
+        pass
+
+
+def test_reading_an_index_that_does_not_exist_makes_no_file(file: Path) -> None:
+    with open_milvus(MilvusSettings(uri=str(file))) as store:
+        assert (store.live(), store.manifests()) == (None, [])
+    assert not file.parent.joinpath(".index.db.host").exists()
+    assert not file.exists()
