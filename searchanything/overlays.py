@@ -8,10 +8,10 @@ arguments are never changed.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -83,6 +83,19 @@ class Tile:
     subtitle: str = ""
     badge: str = ""
     accent: Color | None = None
+
+
+def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
+    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, box and text."""
+    marks: list[Mark] = []
+    if prompt.get("box_xyxy"):
+        x1, y1, x2, y2 = prompt["box_xyxy"]
+        marks.append(BoxMark((x1, y1, x2, y2), FOREGROUND))
+    for name in ("foreground", "background"):
+        marks += [PointMark(x, y, foreground=name == "foreground") for x, y in prompt.get(name) or ()]
+    if prompt.get("text"):
+        marks.append(TextMark(f"“{prompt['text']}”"))
+    return marks
 
 
 def shown_size(height: int, width: int, longest_side_px: int) -> tuple[int, int]:

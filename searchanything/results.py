@@ -14,24 +14,22 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
+from searchanything.documents import candidate_document, hit_document, selection_document
 from searchanything.errors import SearchAnythingError, UsageError
 from searchanything.overlays import (
-    FOREGROUND,
     HIT,
     MUTED,
     SELECTED,
-    BoxMark,
     Mark,
-    PointMark,
     RegionMark,
-    TextMark,
     Tile,
     contact_sheet,
     distinct_colors,
     draw_marks,
+    prompt_marks,
 )
 from searchanything.saving import png_bytes, save_image
-from searchanything.types import BoxXYXY, Candidate, Hit, ImageRef, MaskRLE, RGBImage, Selection
+from searchanything.types import Candidate, Hit, ImageRef, RGBImage, Selection
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,8 +88,8 @@ class SearchResults(Sequence[Hit]):
         """The JSON document of `searchanything query --format json`: plain types only."""
         return {
             "prompt": dict(self.prompt_description),
-            "selection": _selection_document(self.selection),
-            "hits": [_hit_document(hit) for hit in self.hits],
+            "selection": selection_document(self.selection),
+            "hits": [hit_document(hit) for hit in self.hits],
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "exact": self.exact,
@@ -143,7 +141,7 @@ class SearchResults(Sequence[Hit]):
             marks.append(RegionMark(self.selection.mask, SELECTED))
         elif self.selection.kind == "none":  # the nearest, which the reason speaks of
             marks += [RegionMark(one.mask, MUTED) for one in self.selection.runners_up[:3]]
-        marks += _prompt_marks(self.prompt_description)
+        marks += prompt_marks(self.prompt_description)
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
@@ -199,7 +197,7 @@ class Segments(Sequence[Candidate]):
         height, width = self.image.shape[:2]
         return {
             "image": {"width": width, "height": height},
-            "regions": [_candidate_document(region) for region in self.regions],
+            "regions": [candidate_document(region) for region in self.regions],
         }
 
     def plot(self) -> Image.Image:
@@ -219,70 +217,11 @@ class Segments(Sequence[Candidate]):
         return png_bytes(self.plot())
 
 
-def _prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
-    """What of a prompt can be drawn: its points, box and text."""
-    marks: list[Mark] = []
-    if prompt.get("box_xyxy"):
-        x1, y1, x2, y2 = prompt["box_xyxy"]
-        marks.append(BoxMark((x1, y1, x2, y2), FOREGROUND))
-    for name in ("foreground", "background"):
-        marks += [PointMark(x, y, foreground=name == "foreground") for x, y in prompt.get(name) or ()]
-    if prompt.get("text"):
-        marks.append(TextMark(f"“{prompt['text']}”"))
-    return marks
-
-
-def _selection_document(selection: Selection) -> dict[str, Any]:
-    return {
-        "kind": selection.kind,
-        "box_xyxy": _rounded(selection.box_xyxy),
-        "area_px": int(selection.area_px),
-        "mask": _mask_document(selection.mask),
-        "score": round(float(selection.score), 4),
-        "rule": selection.rule,
-        "reason": selection.reason,
-        "runners_up": [_candidate_document(one) for one in selection.runners_up],
-    }
-
-
-def _candidate_document(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "box_xyxy": _rounded(candidate.box_xyxy),
-        "area_px": int(candidate.area_px),
-        "score": round(float(candidate.score), 4),
-        "mask": _mask_document(candidate.mask),
-    }
-
-
-def _hit_document(hit: Hit) -> dict[str, Any]:
-    return {
-        "bucket": hit.image.bucket,
-        "key": hit.image.key,
-        "region": hit.region,
-        "box_xyxy": _rounded(hit.box_xyxy),
-        "mask": None if hit.mask is None else _mask_document(hit.mask),
-        "distance_bits": int(hit.distance_bits),
-        "area_px": int(hit.area_px),
-        "score": round(float(hit.score), 4),
-        "image": {"width": int(hit.image_width), "height": int(hit.image_height)},
-        "etag": hit.etag,
-        "metadata": dict(hit.metadata),
-    }
-
-
 def _table_row(hit: Hit) -> tuple[Any, ...]:
     return (
         *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
         *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
     )
-
-
-def _mask_document(mask: MaskRLE) -> dict[str, Any]:
-    return {"size": [int(side) for side in mask.size], "counts": mask.counts}
-
-
-def _rounded(box_xyxy: BoxXYXY) -> list[float]:
-    return [round(float(value), 1) for value in box_xyxy]
 
 
 def _count(number: int, noun: str) -> str:
