@@ -21,6 +21,7 @@ from training.photographs import load_photographs
 from training.scenes_dataset import HELD_OUT_PHOTOGRAPHS
 
 UInt8 = NDArray[np.uint8]
+Float = NDArray[np.float32]
 View = Literal["masked", "box", "wide"]
 
 CROP_PX = 64
@@ -140,9 +141,9 @@ class CropMaker:
 
     def _compose(self, canvas: UInt8, neighbour: UInt8, rng: np.random.Generator) -> UInt8:
         height, width = canvas.shape[:2]
-        scene = self._backgrounds.patch(rng, height=height, width=width).astype(np.float32)
+        scene: Float = self._backgrounds.patch(rng, height=height, width=width).astype(np.float32)
         for layer in (canvas, neighbour):
-            scene = layer[..., :3] + scene * (1.0 - layer[..., 3:].astype(np.float32) / 255)
+            scene = np.asarray(layer[..., :3] + scene * (1.0 - layer[..., 3:].astype(np.float32) / 255), np.float32)
         return np.clip(scene, 0, 255).astype(np.uint8)
 
 
@@ -172,12 +173,13 @@ def _vary_look(icon: UInt8, rng: np.random.Generator, *, strength: float) -> UIn
         icon = np.dstack([change(icon[..., :3], np.ones((3, 3), np.uint8)), icon[..., 3]])
     if chance[1] < 0.12:
         icon = cv2.medianBlur(icon, int(rng.choice([3, 5])))  # type: ignore[assignment]
-    colours, alpha = icon[..., :3].astype(np.float32), icon[..., 3]
+    alpha = icon[..., 3]
+    colours: Float = icon[..., :3].astype(np.float32)
     if chance[2] < 0.2:
         edges = cv2.morphologyEx(colours @ _LUMA, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        colours = colours * (1.0 - rng.uniform(0.3, 1.0) * np.clip(edges / 128, 0, 1))[..., None]
+        colours = colours * (1.0 - rng.uniform(0.3, 1.0) * np.clip(edges / 128, 0, 1))[..., None].astype(np.float32)
     if chance[3] < 0.15:
-        step = float(rng.choice([32, 48, 64, 96]))
+        step = np.float32(rng.choice([32, 48, 64, 96]))
         colours = np.round(colours / step) * step
     if chance[4] < 0.85:
         colours = colours @ _colour_matrix(rng, strength=strength)
@@ -185,7 +187,7 @@ def _vary_look(icon: UInt8, rng: np.random.Generator, *, strength: float) -> UIn
     return _outlined(np.minimum(np.clip(colours, 0, 255), alpha[..., None]), alpha, rng, strength=strength)
 
 
-def _colour_matrix(rng: np.random.Generator, *, strength: float) -> NDArray[np.float32]:
+def _colour_matrix(rng: np.random.Generator, *, strength: float) -> Float:
     """Hue rotation about the grey axis, saturation and gain as one (3, 3) matrix for row vectors."""
     hue = rng.normal(0, 0.25) * strength if rng.random() < 0.9 else rng.uniform(-np.pi, np.pi) * strength
     saturation = 0.0 if rng.random() < 0.04 * strength else float(np.exp(rng.normal(0, 0.35) * strength))
@@ -194,23 +196,23 @@ def _colour_matrix(rng: np.random.Generator, *, strength: float) -> NDArray[np.f
     turn = np.cos(hue) * np.eye(3) + np.sin(hue) * cross + (1 - np.cos(hue)) * np.outer(axis, axis)
     grey = np.tile(_LUMA[:, None], (1, 3))
     gain = np.exp(rng.normal(0, 0.2) * strength + rng.normal(0, 0.1, 3) * strength)
-    return ((turn @ (saturation * np.eye(3) + (1 - saturation) * grey)) * gain).astype(np.float32)
+    return np.asarray((turn @ (saturation * np.eye(3) + (1 - saturation) * grey)) * gain, np.float32)
 
 
-def _shading(rng: np.random.Generator) -> NDArray[np.float32]:
+def _shading(rng: np.random.Generator) -> Float:
     ramp = np.linspace(-1, 1, _ICON_PX, dtype=np.float32)
     slope = rng.uniform(-0.3, 0.3, 2).astype(np.float32)
-    return (1.0 + slope[0] * ramp[:, None] + slope[1] * ramp[None, :])[..., None]
+    return np.asarray(1.0 + slope[0] * ramp[:, None] + slope[1] * ramp[None, :], np.float32)[..., None]
 
 
-def _outlined(colours: NDArray[np.float32], alpha: UInt8, rng: np.random.Generator, *, strength: float) -> UInt8:
+def _outlined(colours: Float, alpha: UInt8, rng: np.random.Generator, *, strength: float) -> UInt8:
     if rng.random() < 0.2 * strength:
         width = int(rng.choice([3, 5, 7]))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         grown = np.asarray(cv2.dilate(alpha, kernel), np.uint8)
         ink = np.float32(rng.choice([0, 24, 255], p=[0.5, 0.25, 0.25]))
         rim = (grown - alpha).astype(np.float32)[..., None] / 255
-        colours, alpha = colours + rim * ink, grown
+        colours, alpha = np.asarray(colours + rim * ink, np.float32), grown
     return np.dstack([np.clip(colours, 0, 255), alpha]).astype(np.uint8)
 
 

@@ -68,6 +68,7 @@ class ConceptHeads(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(len(name_vectors), EMBEDDING_DIM))
         self.from_names = nn.Linear(TEACHER_DIM, EMBEDDING_DIM, bias=False)
         self.log_scales = nn.Parameter(torch.full((2,), math.log(16.0)))
+        self.name_vectors: torch.Tensor
         self.register_buffer("name_vectors", name_vectors)
 
     def forward(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,13 +132,14 @@ class ImageTrainer:
     def __init__(self, run: ImageRun, maker: CropMaker, *, drawings: Drawings, name_vectors: torch.Tensor) -> None:
         self._run, self._maker = run, maker
         torch.manual_seed(run.seed)
-        self.tower: nn.Module = build_model(vocab_size=514).visual  # type: ignore[assignment]
+        self.tower = build_model(vocab_size=514).visual
         load_imagenet_trunk(self.tower.trunk)  # type: ignore[arg-type]
-        self.tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.tower.to(memory_format=torch.channels_last)
         for layer in (self.tower.trunk.conv_stem, self.tower.trunk.bn1, self.tower.trunk.blocks[0]):  # type: ignore
             layer.requires_grad_(False)  # noqa: FBT003 - edges are edges; a quarter of the step's time
         self.heads = ConceptHeads(name_vectors)
-        self.average = AveragedModel(self.tower, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+        averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.tower, multi_avg_fn=averaging, use_buffers=True)
         self._labels = np.searchsorted(np.unique(drawings.concepts), drawings.concepts)
         self._optimiser = self._make_optimiser()
         self.step, self.elapsed_s = 0, 0.0

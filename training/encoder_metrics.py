@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 JUDGING = CropRecipe(views=(("masked", 1.0),), strength=0.3)
-_CONCEPTS = 240
+_CONCEPTS = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class Embedded:
 
 
 def some_drawings(pictograms: Pictograms, *, zero_shot: bool) -> Drawings:
-    """All drawings of 240 concepts of one kind, the same ones every time."""
+    """All drawings of 120 concepts of one kind, the same ones every time."""
     rows = pictograms.rows(zero_shot=zero_shot)
     concepts = np.unique(pictograms.concept_ids[rows])
     chosen = np.random.default_rng(7).permutation(concepts)[:_CONCEPTS]

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 FORMAT = "searchanything-hash-v1"
-_MASK_SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+_MASK_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # never 0: the layer is of both blocks by design
 _ITQ_ROUNDS = 40
 
 
@@ -172,7 +172,7 @@ METHODS: Mapping[str, Callable[..., Array]] = {
 
 
 def _unit_rows(block: Array) -> Array:
-    return block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+    return np.asarray(block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _principal_components(centred: Array, *, bits: int) -> Array:

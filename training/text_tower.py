@@ -52,7 +52,7 @@ def train_merges(weighted_words: Sequence[tuple[str, int]]) -> list[tuple[str, s
     from tokenizers.trainers import BpeTrainer
 
     tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = Whitespace()
     texts = [" ".join([word] * weight) for word, weight in weighted_words if word.isascii() and word.isalpha()]
     alphabet = len({letter for text in texts for letter in text} - {" "})
     size = _MERGES + 2 * alphabet
@@ -105,7 +105,7 @@ def _phrase(name: str, rng: np.random.Generator) -> str:
 def centred(table: TeacherTable) -> NDArray[np.float32]:
     """The table's vectors less their mean, unit rows: all sentences share a part that says nothing."""
     vectors = table.vectors - table.vectors.mean(0)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def encode_tokens(model: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ def distil(model: ClipModel, lessons: Lessons, tokenizer: Tokenizer, *, steps: i
         cosine = (vectors * targets).sum(1).mean()
         loss = 1 - cosine + 0.3 * _contrast(vectors, targets)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if step % 200 == 0:
             logger.info("step %d, loss %.3f, cosine %.3f", step, float(loss.detach()), float(cosine.detach()))
