@@ -6,6 +6,7 @@ Libraries that take long to load are imported by the verbs when they run, so tha
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import sys
@@ -67,7 +68,7 @@ def main() -> None:
 def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     """Run one command line and return its exit code; nothing is raised. `connect` makes the client."""
     debug = os.environ.get("SEARCHANYTHING_DEBUG") == "1" or "--verbose" in arguments
-    with _logs_on_stderr(logging.INFO if debug else logging.WARNING):
+    with _logs_on_stderr(debug=debug):
         try:
             code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
         except typer.Abort:
@@ -84,19 +85,26 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
 class _StderrHandler(logging.Handler):
     """Writes to what `sys.stderr` is at that moment: a progress bar takes its place while it is shown."""
 
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self._tracebacks = tracebacks
+
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record))
+        shown = copy.copy(record)
+        if not self._tracebacks:
+            shown.exc_info = shown.exc_text = None
+        say(self.format(shown))
 
 
 @contextlib.contextmanager
-def _logs_on_stderr(level: int) -> Iterator[None]:
+def _logs_on_stderr(*, debug: bool) -> Iterator[None]:
     """Send this package's log to stderr for the length of a block."""
     package = logging.getLogger("searchanything")
-    handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler = _StderrHandler(tracebacks=debug)
     before = package.level
     package.addHandler(handler)
-    package.setLevel(level)
+    package.setLevel(logging.INFO if debug else logging.WARNING)
     try:
         yield
     finally:

@@ -441,6 +441,23 @@ def test_exit_code_reaches_the_shell_and_help_is_quick():
     assert processor_s < 1.0  # 0.3 on an idle machine; processor time, because others may be busy
 
 
+def test_log_lines_carry_tracebacks_on_request_alone(client, capsys):
+    def status() -> None:
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            logging.getLogger("searchanything.indexing").exception("a.jpg cannot be encoded")
+        raise KeyboardInterrupt
+
+    client.status = status
+    call(client, "status")
+    quiet = capsys.readouterr().err
+    assert "a.jpg cannot be encoded" in quiet
+    assert "Traceback" not in quiet
+    call(client, "status", "--verbose")
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_log_handlers_do_not_pile_up(client):
     package = logging.getLogger("searchanything")
     before = list(package.handlers), package.level
