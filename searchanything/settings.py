@@ -108,7 +108,13 @@ class Settings(BaseSettings):
     """Settings of Search Anything, by group."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", validate_default=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        validate_default=True,
+        enable_decoding=False,  # a group given as one JSON value would fail outside of pydantic's validation
+        hide_input_in_errors=True,
     )
 
     storage: StorageSettings = Field(default_factory=StorageSettings)
@@ -136,6 +142,8 @@ def load_settings() -> Settings:
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"settings cannot be read: {wrong}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the file .env cannot be read: {type(error).__name__}") from None
 
 
 def settings_table() -> str:
