@@ -11,18 +11,6 @@ import searchanything
 
 MODELS = ("torch", "torchvision", "ultralytics", "open_clip", "timm")
 HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas")
-    "torch",
-    "torchvision",
-    "ultralytics",
-    "open_clip",
-    "timm",
-    "pymilvus",
-    "milvus_lite",
-    "grpc",
-    "minio",
-    "prefect",
-    "pandas",
-]
 
 
 def test_the_public_names_are_these() -> None:
