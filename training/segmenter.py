@@ -49,8 +49,8 @@ def train(options: argparse.Namespace) -> None:
     network = network_of(options.width, DEPTH)
     first, second = options.minutes
     phases = [
-        Phase(options.scenes / "train.yaml", 416, first, learning_rate=2.5e-3, batch=12),
-        Phase(options.scenes / "tune.yaml", 640, second, learning_rate=8e-4, batch=8),
+        Phase(options.scenes / "train.yaml", 416, first, learning_rate=options.rates[0], batch=12),
+        Phase(options.scenes / "tune.yaml", 640, second, learning_rate=options.rates[1], batch=8),
     ]
     weights = torch.load(options.start) if options.start else None
     record = []
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, default=Path("data/scenes"), help="what training.scenes_dataset wrote")
     parser.add_argument("--out", type=Path, default=Path("data/segmenter.pt"), help="where the weights go")
     parser.add_argument("--minutes", type=float, nargs=2, default=(42.0, 25.0), help="wall-clock budget of each phase")
+    parser.add_argument("--rates", type=float, nargs=2, default=(2.5e-3, 8e-4), help="peak learning rate of each phase")
     parser.add_argument("--width", type=float, default=WIDTH, help="channels, as a part of YOLOv8's widest")
     parser.add_argument("--start", type=Path, help="go on from weights that a phase left (OUT.phaseN.pth)")
     parser.add_argument("--every-minutes", type=float, default=5.0, help="how often interim weights are written")
