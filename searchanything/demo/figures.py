@@ -79,5 +79,5 @@ def _prompt_marks(prompt: Prompt) -> Sequence[Mark]:
 
 def _write_png(path: Path, pixels: RGBImage) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).quantize(_COLORS, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, format="PNG")
+    Image.fromarray(pixels).quantize(_COLORS, method=Image.Quantize.FASTOCTREE).save(buffer, format="PNG")
     write_whole(path, buffer.getvalue())

@@ -19,7 +19,7 @@ from searchanything.settings import Settings
 from searchanything.types import IndexReport, SizeClass, size_class_of
 
 _DIGITS: Final = 4
-_PACKAGES: Final = ("searchanything", "torch", "ultralytics", "open_clip_torch", "pymilvus", "milvus-lite")
+_PACKAGES: Final = ("torch", "ultralytics", "open_clip_torch", "pymilvus", "milvus-lite")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
