@@ -132,6 +132,13 @@ def test_a_point_lies_in_its_cell(letterbox: Letterbox, across: float, down: flo
         assert cell * 4 - 1e-3 <= position <= cell * 4 + 4 + 1e-3
 
 
+@given(any_letterbox)
+def test_points_beyond_the_image_take_the_corner_cells_that_hold_image(letterbox: Letterbox) -> None:
+    far = np.array([[-1e6, -1e6], [1e6, 1e6]], dtype=np.float32)
+    held = np.argwhere(on_image(letterbox) > 0)
+    assert letterbox.cells_of(far).tolist() == [held.min(axis=0).tolist(), held.max(axis=0).tolist()]
+
+
 @given(any_letterbox, seed)
 def test_every_whole_cell_is_found_again_by_its_centre(letterbox: Letterbox, seed: int) -> None:
     cells = np.argwhere(letterbox.coverage == 1)

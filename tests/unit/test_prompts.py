@@ -7,22 +7,20 @@ pixel blocks and everything can be counted pixel by pixel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import pytest
 from fakes.models import GridMap
+from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from searchanything.errors import PromptError
 from searchanything.geometry import Letterbox, decode_rle
 from searchanything.prompts import (
     RUNNERS_UP,
     Box,
-    Choice,
     Mask,
     Points,
     WholeImage,
@@ -34,71 +32,8 @@ from searchanything.prompts import (
 from searchanything.protocols import Segmentation
 from searchanything.types import BoolMasks, BoxXYXY
 
-WIDTH = 64
-HEIGHTS = (32, 40, 48, 64)  # each padded by a whole number of cells
 MIN_IOU = 0.1
 seed = st.integers(0, 2**32 - 1)
-
-
-def segmented(height: int, pixels: Sequence[NDArray[np.bool_]] | BoolMasks) -> Segmentation:
-    """A segmentation of (height, 64) px whose masks are these image masks of 4 x 4 blocks, surest first."""
-    letterbox = Letterbox(height, WIDTH, 64)
-    top = letterbox.offset[0] // 4
-    masks = np.zeros((len(pixels), *letterbox.grid_size), dtype=np.bool_)
-    boxes = np.zeros((len(pixels), 4), dtype=np.float32)
-    for mask, box, image_mask in zip(masks, boxes, pixels, strict=True):
-        mask[top : top + height // 4] = image_mask[::4, ::4]
-        ys, xs = np.nonzero(image_mask)
-        box[:] = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if len(xs) else 0
-    scores = np.linspace(0.9, 0.3, len(pixels)).astype(np.float32)
-    features = GridMap(np.zeros((*letterbox.grid_size, 1), dtype=np.float32), letterbox.coverage)
-    return Segmentation(letterbox, boxes, scores, masks, features)
-
-
-def rectangle(height: int, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    mask = np.zeros((height, WIDTH), dtype=np.bool_)
-    x1, y1, x2, y2 = box_xyxy
-    mask[y1:y2, x1:x2] = True
-    return mask
-
-
-def random_masks(seed: int) -> tuple[int, list[NDArray[np.bool_]]]:
-    """A height and up to seven masks of blocks: rectangles that overlap and nest, copies, noise, an empty one."""
-    generator = np.random.default_rng(seed)
-    height = int(generator.choice(HEIGHTS))
-    rows = height // 4
-    masks = []
-    for _ in range(int(generator.integers(0, 8))):
-        blocks = np.zeros((rows, WIDTH // 4), dtype=np.bool_)
-        kind = generator.random()
-        if kind < 0.1:
-            blocks = generator.random(blocks.shape) < 0.4
-        elif kind < 0.2 and masks:
-            blocks = masks[int(generator.integers(len(masks)))][::4, ::4].copy()
-        elif kind < 0.95:
-            y, x = sorted(generator.integers(0, rows + 1, 2)), sorted(generator.integers(0, WIDTH // 4 + 1, 2))
-            blocks[y[0] : y[1], x[0] : x[1]] = True
-        masks.append(np.kron(blocks, np.ones((4, 4), dtype=np.bool_)))
-    return height, masks
-
-
-def random_points(seed: int, height: int, least: int, most: int) -> list[tuple[float, float]]:
-    generator = np.random.default_rng([seed, least])
-    count = int(generator.integers(least, most + 1))
-    return [(float(x) * WIDTH, float(y) * height) for x, y in generator.random((count, 2))]
-
-
-def held(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
-    return bool(mask[math.floor(point[1]), math.floor(point[0])])
-
-
-def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:
-    """A choice's mask in image pixels; what lies on the padding must be empty."""
-    top = Letterbox(height, WIDTH, 64).offset[0]
-    pixels = np.kron(choice.mask, np.ones((4, 4), dtype=np.bool_))
-    assert not pixels[:top].any()
-    assert not pixels[top + height :].any()
-    return pixels[top : top + height]
 
 
 # --- points -----------------------------------------------------------------------------------------------------
@@ -199,50 +134,6 @@ def test_a_point_outside_names_itself_and_the_size(point: tuple[float, float], r
 def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
     scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
     assert choose_by_points(Points(corner), scene).kind == "region"
-
-
-# --- the published rule -----------------------------------------------------------------------------------------
-
-
-def published_fastsam(
-    masks: Sequence[NDArray[np.bool_]], points: Sequence[tuple[float, float]], labels: Sequence[int], height: int
-) -> NDArray[np.bool_]:
-    """FastSAM's `point_prompt`: for each mask by falling area and each point on it, paint or erase the mask."""
-    canvas = np.zeros((height, WIDTH), dtype=np.int64)
-    for mask in sorted(masks, key=lambda one: int(one.sum()), reverse=True):
-        for point, label in zip(points, labels, strict=True):
-            if held(mask, point):
-                canvas[mask] = label
-    return canvas == 1
-
-
-@given(seed)
-@settings(max_examples=700)
-def test_fastsam_mode_is_the_published_rule(seed: int) -> None:
-    for part in range(3):
-        height, masks = random_masks(seed + part)
-        foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 3)
-        labels = [1] * len(foreground) + [0] * len(background)
-        expected = published_fastsam(masks, foreground + background, labels, height)
-        prompt = Points(tuple(foreground), tuple(background), rule="fastsam")
-        choice = choose_by_points(prompt, segmented(height, masks))
-        np.testing.assert_array_equal(in_pixels(choice, height), expected)
-        assert choice.kind == ("region" if expected.any() else "none")
-        assert choice.rule == "points/fastsam"
-        if expected.any():
-            ys, xs = np.nonzero(expected)
-            assert choice.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
-
-
-def test_fastsam_erases_pixels_where_our_rule_drops_masks() -> None:
-    car, wheel = rectangle(64, (0, 16, 64, 56)), rectangle(64, (8, 40, 16, 60))
-    scene = segmented(64, [car, wheel])
-    below_the_car, on_both = (12, 58), (12, 44)
-    erased = choose_by_points(Points((40, 30), background=below_the_car, rule="fastsam"), scene)
-    np.testing.assert_array_equal(in_pixels(erased, 64), car & ~wheel)
-    ours = choose_by_points(Points((40, 30), background=below_the_car), scene)
-    np.testing.assert_array_equal(in_pixels(ours, 64), car)
-    assert choose_by_points(Points((40, 30), background=on_both), scene).kind == "none"
 
 
 # --- boxes ------------------------------------------------------------------------------------------------------

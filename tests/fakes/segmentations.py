@@ -1,0 +1,83 @@
+"""Segmentations whose masks can be counted pixel by pixel.
+
+The images lie in their network input without scaling and at whole cells, so that a grid mask is a mask of 4 x 4 pixel
+blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from fakes.models import GridMap
+from numpy.typing import NDArray
+
+from searchanything.geometry import Letterbox
+from searchanything.prompts import Choice
+from searchanything.protocols import Segmentation
+from searchanything.types import BoolMasks
+
+WIDTH = 64
+HEIGHTS = (32, 40, 48, 64)  # each padded by a whole number of cells
+
+
+def segmented(height: int, pixels: Sequence[NDArray[np.bool_]] | BoolMasks) -> Segmentation:
+    """A segmentation of (height, 64) px whose masks are these image masks of 4 x 4 blocks, surest first."""
+    letterbox = Letterbox(height, WIDTH, 64)
+    top = letterbox.offset[0] // 4
+    masks = np.zeros((len(pixels), *letterbox.grid_size), dtype=np.bool_)
+    boxes = np.zeros((len(pixels), 4), dtype=np.float32)
+    for mask, box, image_mask in zip(masks, boxes, pixels, strict=True):
+        mask[top : top + height // 4] = image_mask[::4, ::4]
+        ys, xs = np.nonzero(image_mask)
+        box[:] = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if len(xs) else 0
+    scores = np.linspace(0.9, 0.3, len(pixels)).astype(np.float32)
+    features = GridMap(np.zeros((*letterbox.grid_size, 1), dtype=np.float32), letterbox.coverage)
+    return Segmentation(letterbox, boxes, scores, masks, features)
+
+
+def rectangle(height: int, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    mask = np.zeros((height, WIDTH), dtype=np.bool_)
+    x1, y1, x2, y2 = box_xyxy
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def random_masks(seed: int) -> tuple[int, list[NDArray[np.bool_]]]:
+    """A height and up to seven masks of blocks: rectangles that overlap and nest, copies, noise, an empty one."""
+    generator = np.random.default_rng(seed)
+    height = int(generator.choice(HEIGHTS))
+    rows = height // 4
+    masks = []
+    for _ in range(int(generator.integers(0, 8))):
+        blocks = np.zeros((rows, WIDTH // 4), dtype=np.bool_)
+        kind = generator.random()
+        if kind < 0.1:
+            blocks = generator.random(blocks.shape) < 0.4
+        elif kind < 0.2 and masks:
+            blocks = masks[int(generator.integers(len(masks)))][::4, ::4].copy()
+        elif kind < 0.95:
+            y, x = sorted(generator.integers(0, rows + 1, 2)), sorted(generator.integers(0, WIDTH // 4 + 1, 2))
+            blocks[y[0] : y[1], x[0] : x[1]] = True
+        masks.append(np.kron(blocks, np.ones((4, 4), dtype=np.bool_)))
+    return height, masks
+
+
+def random_points(seed: int, height: int, least: int, most: int) -> list[tuple[float, float]]:
+    generator = np.random.default_rng([seed, least])
+    count = int(generator.integers(least, most + 1))
+    return [(float(x) * WIDTH, float(y) * height) for x, y in generator.random((count, 2))]
+
+
+def held(mask: NDArray[np.bool_], point: tuple[float, float]) -> bool:
+    return bool(mask[math.floor(point[1]), math.floor(point[0])])
+
+
+def in_pixels(choice: Choice, height: int) -> NDArray[np.bool_]:
+    """A choice's mask in image pixels; what lies on the padding must be empty."""
+    top = Letterbox(height, WIDTH, 64).offset[0]
+    pixels = np.kron(choice.mask, np.ones((4, 4), dtype=np.bool_))
+    assert not pixels[:top].any()
+    assert not pixels[top + height :].any()
+    return pixels[top : top + height]
