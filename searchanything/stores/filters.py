@@ -86,8 +86,8 @@ def _check_text(name: str, text: str) -> None:
 def _check_range(name: str, bounds: tuple[int | None, int | None]) -> None:
     low, high = bounds
     for end in bounds:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not INT64_MIN <= end <= INT64_MAX):
-            raise FilterError(f"{name}: expected 64-bit integers or None, got {bounds!r}")
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end <= INT64_MAX):
+            raise FilterError(f"{name}: expected integers from 0 to {INT64_MAX} or None, got {bounds!r}")
     if low is not None and high is not None and low > high:
         raise FilterError(f"{name}: expected (low, high) with low <= high, got {bounds!r}")
 

@@ -52,7 +52,8 @@ class MilvusConnection:
         self._host = _host_of(settings)
         self._lock = threading.RLock()
         self._client: MilvusClient | None = None
-        self._made_for: tuple[object, ...] = ()
+        self._made_by = os.getpid()
+        self._made_for: tuple[object, ...] | None = None  # which embedded server
         self._uri = _shown(settings.uri) if self._host is None else str(self._host.file)
 
     @property
@@ -218,18 +219,20 @@ class MilvusConnection:
 
     def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
         try:
-            return self._call(doing, call)
+            return self._call(doing, call, self._connected)
         except (IndexNotFoundError, _TooLateError):
             raise
         except RegionIndexError as error:
             logger.debug("once more after: %s", error)
-            return self._call(doing, call)
+            return self._call(doing, call, self._surely_connected)
 
     def _write(self, doing: str, call: Callable[[MilvusClient, float], object]) -> None:
-        self._call(doing, call)
+        self._call(doing, call, self._surely_connected)
 
-    def _call(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
-        client = self._once("connect", self._connected)
+    def _call(
+        self, doing: str, call: Callable[[MilvusClient, float], Result], connect: Callable[[], MilvusClient]
+    ) -> Result:
+        client = self._once("connect", connect)
         try:
             return self._once(doing, lambda: call(client, self._settings.timeout_s))
         except _TooLateError:
@@ -249,17 +252,22 @@ class MilvusConnection:
             raise index_error(error, doing, self._uri) from error
 
     def _connected(self) -> MilvusClient:
-        """The client; a new one where this process was forked or the embedded server is not the same any more."""
+        """The client that was made before, or a new one; an embedded server is not asked whether it still lives."""
+        with self._lock:
+            if self._client is None or self._made_by != os.getpid():
+                return self._surely_connected()
+            return self._client
+
+    def _surely_connected(self) -> MilvusClient:
+        """The client; a new one where this process was forked or the embedded server was replaced meanwhile."""
         with self._lock:
             address = None if self._host is None else self._host.acquire()
-            made_for: tuple[object, ...] = (os.getpid(),)
-            if address is not None:
-                socket_file = Path(address).stat()
-                made_for += (address, socket_file.st_ino, socket_file.st_ctime_ns)
-            if self._client is None or self._made_for != made_for:
+            socket_file = None if address is None else Path(address).stat()
+            server = None if socket_file is None else (address, socket_file.st_ino, socket_file.st_ctime_ns)
+            if self._client is None or self._made_by != os.getpid() or self._made_for != server:
                 self._drop_client()
                 self._client = self._connect(address)
-                self._made_for = made_for
+                self._made_by, self._made_for = os.getpid(), server
             return self._client
 
     def _connect(self, socket_path: str | None) -> MilvusClient:
@@ -276,7 +284,7 @@ class MilvusConnection:
         )
 
     def _drop_client(self) -> None:
-        if self._client is not None and self._made_for[0] == os.getpid():  # a forked one belongs to the parent
+        if self._client is not None and self._made_by == os.getpid():  # a forked one belongs to the parent
             with contextlib.suppress(MilvusException, grpc.RpcError):
                 self._client.close()
         self._client = None

@@ -8,13 +8,15 @@ A prefix is a range of the bytes' order, because `like` cannot match a literal `
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable
 
 from searchanything.errors import FilterError
-from searchanything.stores.filters import Value, check_filter
+from searchanything.stores.filters import INT64_MIN, Value, check_filter
 from searchanything.types import Filter
 
 _LAST_LETTER = "\U0010ffff"
+_LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -64,14 +66,10 @@ def check_expression(expression: str) -> str:
             raise FilterError(f"expression: a {letter!r} too many in {expression!r}")
     if open_brackets:
         raise FilterError(f"expression: a {open_brackets[-1]!r} is missing in {expression!r}")
-    words = outside.lower().split()
-    if any(
-        word == "like" and not following.startswith('"')
-        for word, following in zip(words, [*words[1:], ""], strict=True)
-    ):
-        raise FilterError(f"expression: `like` wants a quoted text after it: {expression!r}")
-    if not words:
+    if not outside.strip():
         raise FilterError("expression: it is empty; leave it out instead")
+    if _LIKE_NO_TEXT.search(outside):
+        raise FilterError(f"expression: `like` wants a quoted text after it: {expression!r}")
     return expression
 
 
@@ -135,7 +133,8 @@ def _literal(value: Value) -> str:
         return quote(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value)
+    # The server reads the digits before the sign, and this one's are out of range; it compares as doubles anyway.
+    return repr(float(value) if value == INT64_MIN else value)
 
 
 def _writable(text: str) -> str:

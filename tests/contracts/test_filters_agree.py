@@ -80,7 +80,7 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
         index.insert_images(list(images.values()))
     found: list[int] = []
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(wanted=filters(rows))
     def agree(wanted: Filter) -> None:
         expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
@@ -93,7 +93,7 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
         found.append(len(expected))
 
     agree()
-    assert sum(1 for count in found if count) > 40, "the filters hit too seldom to prove anything"
+    assert sum(1 for count in found if count) > 25, "the filters hit too seldom to prove anything"
 
 
 @pytest.mark.parametrize("text", ['") or (region >= 0', "\\", '"', "%", "_", "') or true or ('", 'a\\" or 1'])

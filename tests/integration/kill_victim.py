@@ -47,7 +47,7 @@ class MortalConnection(MilvusConnection):
             self._die(self._server())
 
     def _server(self) -> int:
-        self._once("connect", self._connected)
+        self._once("connect", self._surely_connected)
         return processes_of(self._file)["server"][0]
 
     def _die(self, server: int) -> None:

@@ -31,9 +31,12 @@ REGIONS = 60
 ZERO = np.zeros((1, BITS // 8), dtype=np.uint8)
 # Writes 0 to 10: insert_regions, insert_images, delete_before (2), create (3 collections, hash layer, manifest), switch
 # (2). Each death comes during the write or after it; within `create`, which has a test of its own, one of the two.
-DEATHS = [(write, acknowledged) for write in range(11) for acknowledged in (False, True)]
+CREATE = range(4, 9)
 DEATHS = [
-    (write, acknowledged) for write, acknowledged in DEATHS if not 4 <= write <= 8 or acknowledged == (write % 2 > 0)
+    (write, acknowledged)
+    for write in range(11)
+    for acknowledged in (False, True)
+    if write not in CREATE or acknowledged == bool(write % 2)
 ]
 
 

@@ -1,0 +1,86 @@
+"""What only a Milvus server has: the alias as live pointer, inverted lists, and a life after kill -9."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, random_codes, region_row
+from integration.milvus_server import MilvusServer
+from pymilvus import MilvusClient
+
+from searchanything.codes import next_generation
+from searchanything.errors import IndexUnavailableError
+from searchanything.protocols import RegionIndex
+from searchanything.settings import MilvusSettings
+from searchanything.stores.milvus import open_milvus
+from searchanything.types import Filter, ImageRef
+
+pytestmark = pytest.mark.server
+
+
+def test_the_alias_is_the_live_pointer_and_indexes_are_as_set(milvus_server: MilvusServer) -> None:
+    prefix = f"t{uuid4().hex[:8]}_"
+    settings = MilvusSettings(
+        uri=milvus_server.uri, collection_prefix=prefix, index_type="BIN_IVF_FLAT", nlist=16, nprobe=16
+    )
+    client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)
+    with open_milvus(settings) as store:
+        index = store.create(manifest_of("f" * 64), HASH_LAYER)
+        assert index.collections == (f"{prefix}regions_{'f' * 16}", f"{prefix}images_{'f' * 16}")
+        assert not index.exact
+        store.switch("f" * 64)
+        assert client.describe_alias(f"{prefix}regions", timeout=30)["collection_name"] == index.collections[0]
+        described = client.describe_index(index.collections[0], "code", timeout=30)
+        assert (described["index_type"], described["metric_type"], described["nlist"]) == (
+            "BIN_IVF_FLAT",
+            "HAMMING",
+            "16",
+        )
+        assert client.describe_index(index.collections[0], "image_id", timeout=30)["index_type"] == "Trie"
+        codes = random_codes(300)
+        rows = [region_row(ImageRef("b", "k"), i, generation=1, code=code.tobytes()) for i, code in enumerate(codes)]
+        index.insert_regions(rows)
+        [[hit]] = index.search(codes[17][None], limit=1)  # every list is searched: exact after all
+        assert (hit.region, hit.distance_bits) == (17, 0)
+        assert not open_milvus(settings.model_copy(update={"index_type": "BIN_FLAT"})).open("f" * 64).exact
+    client.close()
+
+
+def commit_for_ever(index: RegionIndex, committed: list[ImageRef]) -> None:
+    for number in range(100_000):
+        image, generation = ImageRef("b", str(number)), next_generation()
+        index.insert_regions([region_row(image, i, generation=generation) for i in range(25)])
+        index.insert_images([image_row(image, generation=generation)])
+        committed.append(image)
+
+
+@pytest.mark.slow
+def test_what_was_committed_survives_the_server(tmp_path: Path) -> None:
+    server = MilvusServer(tmp_path / "milvus")
+    server.start()
+    try:
+        with open_milvus(MilvusSettings(uri=server.uri, timeout_s=20)) as store:
+            index = store.create(manifest_of("f" * 64), HASH_LAYER)
+            store.switch("f" * 64)
+            committed: list[ImageRef] = []
+            threading.Timer(2.0, server.kill).start()
+            with pytest.raises(IndexUnavailableError):
+                commit_for_ever(index, committed)
+        server.start()
+        with open_milvus(MilvusSettings(uri=server.uri, consistency="Strong")) as store:
+            live = store.live()
+            assert live is not None
+            index = store.open(live.fingerprint)
+            newest = index.newest(committed)
+            assert newest.keys() == set(committed)
+            assert len(committed) > 5
+            for image in (committed[0], committed[-1]):
+                zero = np.zeros((1, BITS // 8), dtype=np.uint8)
+                [hits] = index.search(zero, limit=100, filter=Filter(key_prefix=image.key))
+                assert sorted(hit.region for hit in hits if hit.image == image) == list(range(25))
+    finally:
+        server.stop()
