@@ -149,15 +149,18 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("data/segmenter.pt"))
     parser.add_argument("--scenes", type=Path, default=Path("data/scenes/val"))
     parser.add_argument("--input-size", type=int, default=640)
-    parser.add_argument("--confidence", type=float, default=0.25)
+    parser.add_argument("--confidence", type=float, nargs="+", default=(0.25, 0.12), help="thresholds to measure at")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--training", type=Path, help="what training.segmenter wrote of the run, to be included")
     parser.add_argument("--out", type=Path, help="where the figures go, besides the output")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    segmenter_options = SegmenterOptions(input_size_px=options.input_size, confidence=options.confidence)
-    figures = figures_of(measure(FastSAMSegmenter(options.weights, options=segmenter_options), options.scenes))
-    figures["input_size_px"] = options.input_size
+    figures = []
+    for confidence in options.confidence:
+        settings = SegmenterOptions(input_size_px=options.input_size, confidence=confidence)
+        outcomes = measure(FastSAMSegmenter(options.weights, options=settings), options.scenes)
+        setup = {"confidence": confidence, "input_size_px": options.input_size, "threads": options.threads}
+        figures.append({**setup, **figures_of(outcomes)})
     document = {
         "weights_sha256": hashlib.sha256(options.weights.read_bytes()).hexdigest(),
         "licence": "AGPL-3.0-or-later",
