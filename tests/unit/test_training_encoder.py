@@ -24,6 +24,15 @@ from training.text_teacher import TEACHER_DIM, TeacherTable, extend, qualified, 
 from training.text_tower import VOCAB_SIZE, encode_tokens, write_merges  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny tensors: threads that wait for each other on a busy machine take minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def a_disc() -> np.ndarray:
     """A white disc on a transparent ground, off the centre, (160, 160, 4) premultiplied."""
     rows, columns = np.mgrid[:160, :160]
