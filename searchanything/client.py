@@ -11,23 +11,30 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from searchanything import wiring
+from searchanything.decoding import decode_image
 from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
 from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.explaining import Expected, Question, explain
+from searchanything.explanations import Explanation
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import IndexingJob, IndexingOptions, index_images
 from searchanything.inputs import ImageInput, load_image
+from searchanything.locating import IndexedImage, locate
 from searchanything.prompts import WholeImage, as_prompt, candidates, describe, describe_prompt
 from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.receipts import Receipt, Replay, compare_runs, question_document
+from searchanything.reencoding import SearchContext
 from searchanything.results import SearchResults, Segments
 from searchanything.searching import Page, PageRequest, search_images, search_regions
 from searchanything.settings import Settings, load_settings
 from searchanything.types import (
+    BoxXYXY,
     Filter,
     ImageRef,
     IndexCounts,
@@ -36,6 +43,7 @@ from searchanything.types import (
     IndexReport,
     IndexStatus,
     RGBImage,
+    StoredObject,
 )
 
 logger = logging.getLogger(__name__)
@@ -95,7 +103,50 @@ class Client:
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
             timings_ms=watch.timings_ms,
             open_image=self.open_image,
+            asked=question_document(image, pixels, wanted, request, filter),
+            explainer=lambda expect, box: self._explain(Question(pixels, wanted, request, filter), expect, box),
         )
+
+    def explain(
+        self,
+        image: ImageInput,
+        prompt: object = None,
+        *,
+        expect: IndexedImage,
+        expect_box: BoxXYXY | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        filter: Filter | None = None,
+        group_by_image: bool = False,
+    ) -> Explanation:
+        """Why `expect` is not among the hits of that query, or where it is: every step with its figures.
+
+        `expect`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `expect_box`: where
+        the thing is in it, in pixels of that image. The rest as for `query`.
+
+        Raises: what `query` raises; PromptError for a box outside the expected image; StoreError.
+        """
+        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
+        question = Question(self._load(image), as_prompt(prompt), request, filter)
+        return self._explain(question, expect, expect_box)
+
+    def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
+        """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
+
+        `image` is needed where the query image was given as bytes or an array. Raises: UsageError for what is no
+        receipt, or without an image; what `query` raises.
+        """
+        read = Receipt.parse(receipt)
+        request = read.request
+        results = self.query(
+            read.image_to_ask(image),
+            read.prompt,
+            limit=request.limit,
+            offset=request.offset,
+            filter=read.filter,
+            group_by_image=request.group_by_image,
+        )
+        return compare_runs(read, results)
 
     def segment(self, image: ImageInput) -> Segments:
         """All regions of an image, surest first. Raises: ImageError, PresetError, WeightsMissingError."""
@@ -173,12 +224,30 @@ class Client:
     def _load(self, image: ImageInput) -> RGBImage:
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
 
+    def _explain(self, question: Question, image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
+        index, encoder = self._live()
+        live = index.manifest.fingerprint
+        stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
+        others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]
+        expected = Expected(locate(image, [index, *others]), box_xyxy)
+        return explain(self._context(index, encoder), question, expected, others=others)
+
+    def _context(self, index: RegionIndex, encoder: Encoder) -> SearchContext:
+        return SearchContext(index, encoder, self._indexes.max_limit, self._open_with_etag)
+
+    def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
+        stored, data = self._read(image)
+        return stored.etag, decode_image(data, name=str(image), max_pixels=self._settings.ingest.max_pixels)
+
     def _read_object(self, image: ImageRef) -> bytes:
+        return self._read(image)[1]
+
+    def _read(self, image: ImageRef) -> tuple[StoredObject, bytes]:
         with self._lock:
             if image.bucket not in self._stores:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self._settings)
             store = self._stores[image.bucket]
-        return store.read(image.key)[1]
+        return store.read(image.key)
 
     def _preset_of(self, manifest: IndexManifest) -> str:
         """The index' preset. Raises: PresetError if another one was asked for."""

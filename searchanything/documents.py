@@ -48,6 +48,17 @@ def hit_document(hit: Hit) -> dict[str, Any]:
     }
 
 
+def receipt_hit(hit: Hit) -> dict[str, Any]:
+    """What tells a hit from another: which region of which content, and how far it is."""
+    return {
+        "bucket": hit.image.bucket,
+        "key": hit.image.key,
+        "etag": hit.etag,
+        "region": hit.region,
+        "distance_bits": int(hit.distance_bits),
+    }
+
+
 def mask_document(mask: MaskRLE) -> dict[str, Any]:
     """A run-length encoding: `size` [height, width] and `counts`."""
     return {"size": [int(side) for side in mask.size], "counts": mask.counts}

@@ -85,9 +85,11 @@ class RegionJob:
     whole_image: bool = False
 
     @classmethod
-    def of_rows(cls, image: RGBImage, segmentation: Segmentation, rows: NDArray[np.intp]) -> Self:
+    def of_rows(
+        cls, image: RGBImage, segmentation: Segmentation, rows: NDArray[np.intp], *, whole_image: bool = False
+    ) -> Self:
         """Some of the segmentation's own regions."""
-        return cls(image, segmentation, segmentation.masks[rows], segmentation.boxes_xyxy[rows])
+        return cls(image, segmentation, segmentation.masks[rows], segmentation.boxes_xyxy[rows], whole_image)
 
     @classmethod
     def of_choice(cls, image: RGBImage, segmentation: Segmentation, choice: Choice) -> Self:
@@ -121,7 +123,7 @@ class Encoder:
             segmentations = self.segmenter.segment(images)
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
         jobs = [
-            RegionJob(image, one, one.masks[rows], one.boxes_xyxy[rows], whole_image=bool(len(rows)))
+            RegionJob.of_rows(image, one, rows, whole_image=bool(len(rows)))
             for image, one, rows in zip(images, segmentations, kept, strict=True)
         ]
         codes = self._codes(jobs, watch)
@@ -152,7 +154,7 @@ class Encoder:
 
     def text_similarities(self, image: RGBImage, segmentation: Segmentation, text: str) -> FloatArray:
         """(N,) cosine of each candidate region with a text."""
-        job = RegionJob(image, segmentation, segmentation.masks, segmentation.boxes_xyxy)
+        job = RegionJob.of_rows(image, segmentation, np.arange(len(segmentation.scores)))
         similarities = self.embed_regions([job], crops=self.text_crops) @ self.embedder.embed_texts([text])[0]
         return np.asarray(similarities, dtype=np.float32)
 

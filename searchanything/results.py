@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
 
-from searchanything.documents import candidate_document, hit_document, selection_document
+from searchanything.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.errors import SearchAnythingError, UsageError
+from searchanything.explanations import Explanation
 from searchanything.overlays import (
     HIT,
     MUTED,
@@ -28,8 +31,8 @@ from searchanything.overlays import (
     draw_marks,
     prompt_marks,
 )
-from searchanything.saving import png_bytes, save_image
-from searchanything.types import Candidate, Hit, ImageRef, RGBImage, Selection
+from searchanything.saving import png_bytes, save_image, save_text
+from searchanything.types import BoxXYXY, Candidate, Hit, ImageRef, RGBImage, Selection
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -40,6 +43,7 @@ TILE_PX = 320
 MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
 DRAWING_THREADS = 8
 SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
+RECEIPT_FORMAT = "searchanything-receipt/1"
 PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 
 
@@ -50,7 +54,8 @@ class SearchResults(Sequence[Hit]):
     `image` (H, W, 3) uint8 RGB is the query image; all boxes are in pixels of EXIF-corrected images.
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
-    that ran out of candidates). `open_image` reads a hit's image, for drawing.
+    that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
+    plain JSON (`receipts.question_document`); `explainer` answers `explain`.
     """
 
     hits: tuple[Hit, ...]
@@ -62,6 +67,8 @@ class SearchResults(Sequence[Hit]):
     exact: bool
     timings_ms: Mapping[str, float]
     open_image: Callable[[ImageRef], RGBImage]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -95,6 +102,37 @@ class SearchResults(Sequence[Hit]):
             "exact": self.exact,
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
+
+    def receipt(self) -> dict[str, Any]:
+        """All that is needed to repeat this query and to tell what differs: plain JSON, see `searchanything replay`."""
+        mask = f"{self.selection.mask.size} {self.selection.mask.counts}"
+        return {
+            "format": RECEIPT_FORMAT,
+            **self.asked,
+            "fingerprint": self.fingerprint,
+            "collection": self.collection,
+            "selection": {
+                **selection_document(self.selection),
+                "mask_sha256": hashlib.sha256(mask.encode()).hexdigest(),
+            },
+            "hits": [receipt_hit(hit) for hit in self.hits],
+            "exact": self.exact,
+            "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
+        }
+
+    def save_receipt(self, path: str | Path) -> None:
+        """Write the receipt, all or nothing. Raises: UsageError for another suffix than .json or a bad place."""
+        save_text(json.dumps(self.receipt(), ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
+
+    def explain(self, image: str | Path | ImageRef, box_xyxy: BoxXYXY | None = None) -> Explanation:
+        """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
+
+        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `box_xyxy`: where the
+        thing is in it. Raises: UsageError for results that came without an index; what `Client.explain` raises.
+        """
+        if self.explainer is None:
+            raise UsageError("these results are not from a client, so nothing can be asked about them")
+        return self.explainer(image, box_xyxy)
 
     def to_pandas(self) -> DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
