@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from searchanything.cli import delete, demo, doctor, index, models, query, segment, status
+from searchanything.cli import delete, demo, doctor, explain, index, models, query, replay, segment, status
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 app.command("index")(index.index)
 app.command("query")(query.query)
+app.command("explain")(explain.explain)
+app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
 app.command("status")(status.status)
 app.command("delete")(delete.delete)

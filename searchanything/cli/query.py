@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
 from searchanything.cli.prompting import Granularity, PromptOptions, parse_metadata
-from searchanything.cli.session import answer, check_image, check_save, say, session_of
+from searchanything.cli.session import answer, check_image, check_receipt, check_save, say, session_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -82,6 +82,17 @@ ExpressionOption = Annotated[
     typer.Option("--filter", metavar="EXPR", help="A Milvus expression, passed on.", rich_help_panel=FILTER),
 ]
 
+ReceiptOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipt",
+        metavar="FILE.json",
+        help="Write all that `replay` needs to repeat the query.",
+        show_default=False,
+        rich_help_panel=PAGE,
+    ),
+]
+
 
 def query(
     context: typer.Context,
@@ -101,6 +112,7 @@ def query(
     metadata: MetadataOption = None,
     expression: ExpressionOption = None,
     save: Save = None,
+    receipt: ReceiptOption = None,
     uri: Uri = None,
     preset: Preset = None,
     format: FormatOption = "text",
@@ -115,19 +127,23 @@ def query(
     [bold]searchanything query s3://holiday/7.jpg --box 10,20,200,180 --metadata album=sea --metadata year:=2024[/bold]
     """
     prompt = PromptOptions(point or (), background or (), box, text, mask, granularity).prompt()
-    wanted = _filter(bucket, key_prefix, size_class, metadata or (), expression)
+    wanted = parse_filter(bucket, key_prefix, size_class, metadata or (), expression)
     check_save(save)
+    check_receipt(receipt)
     check_image(image)
     with session_of(context).client(uri, preset) as client:
         results = client.query(image, prompt, limit=limit, offset=offset, filter=wanted, group_by_image=group_by_image)
         if save is not None:
             results.save(save)
             say(f"saved {save}")
+        if receipt is not None:
+            results.save_receipt(receipt)
+            say(f"saved {receipt}")
     document = results.to_dict()
     answer(document, format, lambda: _text(document, first=offset + 1))
 
 
-def _filter(
+def parse_filter(
     bucket: str | None,
     key_prefix: str | None,
     size_class: str | None,

@@ -100,3 +100,11 @@ def check_save(path: Path | None) -> None:
         from searchanything.saving import check_save_path
 
         check_save_path(path)
+
+
+def check_receipt(path: Path | None) -> None:
+    """Refuse a name that no receipt can be written under before anything is computed. Raises: UsageError."""
+    if path is not None:
+        from searchanything.saving import check_save_path
+
+        check_save_path(path, (".json",))

@@ -1,0 +1,65 @@
+"""`searchanything replay`: a receipt's query again, and what differs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
+from searchanything.cli.session import answer, check_image, session_of
+from searchanything.errors import UsageError
+
+DIFFERENT = 1
+
+ReceiptArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RECEIPT", help="A file that `query --receipt` wrote.", show_default=False),
+]
+QueryImageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image", metavar="FILE", help="The query image, where it is not where the receipt says.", show_default=False
+    ),
+]
+
+
+def replay(
+    context: typer.Context,
+    receipt: ReceiptArgument,
+    image: QueryImageOption = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Repeat the query of a receipt and say what differs: exit code 0 if nothing does, 1 if something does.
+
+    Example: [bold]searchanything query street.jpg --point 320,240 --receipt r.json[/bold], later
+    [bold]searchanything replay r.json[/bold]
+    """
+    document = _read(receipt)
+    if image is not None:
+        check_image(image)
+    with session_of(context).client(uri, preset) as client:
+        replayed = client.replay(document, image)
+    answer(replayed.to_dict(), format, replayed.to_text)
+    if not replayed.same:
+        raise typer.Exit(DIFFERENT)
+
+
+def _read(path: Path) -> dict[str, object]:
+    """A receipt's JSON object; what is in it is checked later. Raises: UsageError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: expected a receipt that `query --receipt` wrote, this is no JSON ({error})"
+        ) from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: expected a receipt that `query --receipt` wrote, got a {type(document).__name__}")
+    return document
