@@ -72,10 +72,9 @@ def compare_with_predictor(segmenter: FastSAMSegmenter, weights: Path, image: RG
     from ultralytics import FastSAM
 
     ours = segmenter.segment([image])[0]
-    size = int(segmenter.description["input_size_px"])
-    theirs = FastSAM(weights).predict(
-        image[..., ::-1], imgsz=size, conf=0.25, iou=0.7, max_det=100, device="cpu", verbose=False, save=False
-    )[0]
+    facts = segmenter.description
+    thresholds = {"imgsz": facts["input_size_px"], "conf": facts["confidence"], "iou": facts["iou"], "max_det": 100}
+    theirs = FastSAM(weights).predict(image[..., ::-1], **thresholds, device="cpu", verbose=False, save=False)[0]
     boxes, scores = theirs.boxes.xyxy.numpy(), theirs.boxes.conf.numpy()
     overlap = box_iou(snapped(ours.boxes_xyxy, image.shape[0], image.shape[1]), boxes)
     apart = np.abs(ours.scores[:, None] - scores[None, :])
