@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.errors import UsageError
-from searchanything.searching import PageRequest, search_images, search_regions
+from searchanything.searching import GROWTH, SLACK, PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.types import (
     Codes,
@@ -292,3 +292,21 @@ def test_garbage_costs_one_more_look_and_no_more() -> None:
     index.insert_regions([region_row(PAINTING, 0, 0, 0)])  # left by a killed worker
     search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=70), filter=None, max_limit=MANY)
     assert index.calls == 4
+
+
+def test_a_search_asks_for_more_rows_step_by_step() -> None:
+    """A page out of a large index must not cost all that the index would give."""
+    limits: list[int] = []
+
+    class Noting(MemoryRegionIndex):
+        def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+            limits.append(limit)
+            return super().search(codes, limit=limit, filter=filter)
+
+    index = Noting(MANIFEST)
+    fill(index)
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=1), filter=None, max_limit=MANY)
+    assert limits == [2 + SLACK]
+    limits.clear()
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    assert limits == [10 + SLACK, GROWTH * (10 + SLACK)]
