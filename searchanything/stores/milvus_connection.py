@@ -190,8 +190,8 @@ class MilvusConnection:
     ) -> list[list[tuple[int, Entity]]]:
         """For each query (distance in bits, row with its id), ordered by (distance, id)."""
         settings = self._settings
-        exact = self.embedded or settings.index_type == "BIN_FLAT"
-        parameters = {"metric_type": "HAMMING", "params": {} if exact else {"nprobe": settings.nprobe}}
+        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT passes over it.
+        parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": settings.nprobe}}
 
         def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
             found = client.search(

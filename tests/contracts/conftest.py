@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 from contracts.index_rows import HASH_LAYER, manifest_of
+from integration.lite_processes import wait_until_ended
 from integration.milvus_server import MilvusServer
 
 from searchanything.protocols import IndexStore, RegionIndex
 from searchanything.settings import MilvusSettings
-from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus import open_milvus
 from searchanything.types import ImageRef
@@ -36,16 +35,7 @@ def lite_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One embedded index for the whole run, its server gone at the end."""
     file = tmp_path_factory.mktemp("lite") / "contract.db"
     yield file
-    wait_until_ended(file)
-
-
-def wait_until_ended(file: Path, *, timeout_s: float = 10.0) -> None:
-    """Wait for the embedded server to end by itself; fail if it does not."""
-    host = LiteHost(file, idle_s=1.0, timeout_s=1.0)
-    deadline = time.monotonic() + timeout_s
-    while host.running:
-        assert time.monotonic() < deadline, f"the server of {file} is still there"
-        time.sleep(0.05)
+    wait_until_ended(file)  # by itself: nothing may be left behind
 
 
 StoreOpener = Callable[[], IndexStore]
