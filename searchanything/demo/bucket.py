@@ -29,6 +29,11 @@ class Filling:
     unchanged: int
     removed: tuple[str, ...]
 
+    @property
+    def changed(self) -> bool:
+        """Whether the bucket is no longer as it was."""
+        return bool(self.uploaded or self.removed)
+
 
 def fill_bucket(store: S3Store, scenes: Mapping[str, Path], *, done: Callable[[int, int], None]) -> Filling:
     """Make the bucket hold exactly these files (by key) and a note. Objects whose etag is the file's MD5 stay.

@@ -6,6 +6,7 @@ Whatever the figures owe to the codes must go then, down to chance. What stays w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -15,6 +16,7 @@ import numpy as np
 from searchanything.demo.examiner import MOST_ROWS, Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
+from searchanything.demo.trials import ASKING_THREADS
 from searchanything.encoding import Encoder
 from searchanything.models.hashing import HashLayer
 from searchanything.protocols import RegionIndex, Segmentation, Segmenter
@@ -39,20 +41,29 @@ class Control:
         """Per question and shuffle, whether a right hit is among the first five. Questions about one image in a row
         share its segmentation.
         """
-        outcomes = []
-        seeds = iter(range(len(questions)))
         layer = HashLayer.from_bytes(self.encoder.hasher.to_bytes())
-        for key, group in groupby(questions, key=lambda one: one.scene.key):
-            image = ImageRef(self.bucket, key)
-            pixels = self.open_image(image)
-            segmenter = _Segmented(self.encoder.segmenter, self.encoder.segmenter.segment([pixels])[0])
-            for question in group:
-                shuffled = replace(self.encoder, segmenter=segmenter, hasher=shuffled_layers(layer, next(seeds)))
-                query = shuffled.encode_query(pixels, question.prompt)
-                codes = np.split(query.code, SHUFFLES)
-                hits = [self._search(image, code, query.choice.kind) for code in codes]
-                outcomes.append(tuple(hit_among_first(examiner.right(question, found)) for found in hits))
+        seeded = ((question, shuffled_layers(layer, seed)) for seed, question in enumerate(questions))
+        groups = [list(group) for _, group in groupby(seeded, key=lambda pair: pair[0].scene.key)]
+        outcomes: list[tuple[bool, ...]] = []
+        with ThreadPoolExecutor(ASKING_THREADS) as pool:
+            for some in pool.map(lambda group: self._ask_about_one_image(group, examiner), groups):
+                outcomes += some
                 done(len(outcomes), len(questions))
+        return outcomes
+
+    def _ask_about_one_image(
+        self, questions: Sequence[tuple[Question, HashLayer]], examiner: Examiner
+    ) -> list[tuple[bool, ...]]:
+        """The outcomes of questions about one image, each with the layers that hash it."""
+        image = ImageRef(self.bucket, questions[0][0].scene.key)
+        pixels = self.open_image(image)
+        segmenter = _Segmented(self.encoder.segmenter, self.encoder.segmenter.segment([pixels])[0])
+        outcomes = []
+        for question, layers in questions:
+            shuffled = replace(self.encoder, segmenter=segmenter, hasher=layers)
+            query = shuffled.encode_query(pixels, question.prompt)
+            hits = [self._search(image, code, query.choice.kind) for code in np.split(query.code, SHUFFLES)]
+            outcomes.append(tuple(hit_among_first(examiner.right(question, found)) for found in hits))
         return outcomes
 
     def _search(self, image: ImageRef, code: Codes, kind: str) -> Sequence[Hit]:

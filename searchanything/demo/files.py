@@ -1,10 +1,11 @@
-"""Files that are there as a whole or not at all, however a run ends."""
+"""The demo's files: written as a whole or not at all, by one run at a time; and those that the package ships."""
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from searchanything.errors import UsageError
@@ -28,3 +29,12 @@ def held_alone(folder: Path) -> Iterator[None]:
         except OSError:
             raise UsageError(f"another demo runs in {folder}; wait for it, or name another folder") from None
         yield
+
+
+def files_below(folder: Traversable) -> Iterator[Traversable]:
+    """All files of a folder of the package, always in the same order."""
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            yield from files_below(entry)
+        else:
+            yield entry

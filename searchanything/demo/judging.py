@@ -37,17 +37,15 @@ class TrueObject:
 
 @dataclass(frozen=True, slots=True)
 class TrueScene:
-    """The ground truth of one image: its key in the bucket, its size in pixels and its objects, from back to front."""
+    """The ground truth of one image: its key in the bucket, its size in pixels, the number of the photograph that it
+    shows, and its objects, from back to front.
+    """
 
     key: str
     width: int
     height: int
+    photograph: int
     objects: tuple[TrueObject, ...]
-
-    @property
-    def concepts(self) -> frozenset[str]:
-        """The concepts that the image shows."""
-        return frozenset(one.concept for one in self.objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +76,33 @@ class Share:
         return cls(sum(one.right for one in shares), sum(one.count for one in shares))
 
 
-def mask_iou(mask: BoolMask, other: BoolMask) -> float:
-    """Intersection over union of two masks of one shape; 0 where both are empty. Raises: ValueError."""
-    if mask.shape != other.shape:
-        raise ValueError(f"expected masks of one shape, got {mask.shape} and {other.shape}")
-    union = int(np.count_nonzero(mask | other))
-    return int(np.count_nonzero(mask & other)) / union if union else 0.0
-
-
 def true_masks(scene: TrueScene) -> list[BoolMask]:
     """The visible pixels of each object, (H, W) bool."""
     return [decode_rle(one.mask) for one in scene.objects]
 
 
+def object_ious(region: MaskRLE, scene: TrueScene, masks: Sequence[BoolMask]) -> list[float]:
+    """IoU of a region with each object of a scene; the region's coarser mask is brought to the image's size.
+
+    `masks` are the scene's `true_masks`.
+    """
+    shown = mask_of_size(region, scene.height, scene.width)
+    area_px = int(np.count_nonzero(shown))
+    ious = []
+    for one, mask in zip(scene.objects, masks, strict=True):
+        x1, y1, x2, y2 = one.box_xyxy
+        inside = mask[y1:y2, x1:x2]  # all of the object: its box is tight
+        common = int(np.count_nonzero(inside & shown[y1:y2, x1:x2]))
+        ious.append(common / (area_px + int(np.count_nonzero(inside)) - common))
+    return ious
+
+
 def matched_object(region: MaskRLE, scene: TrueScene, masks: Sequence[BoolMask]) -> int | None:
     """The number of the object that a region covers with IoU ≥ 0.5, the best one of several; None if there is none.
 
-    `masks` are the scene's `true_masks`; the region's coarser mask is brought to their size.
+    `masks` are the scene's `true_masks`.
     """
-    shown = mask_of_size(region, scene.height, scene.width)
-    ious = [mask_iou(shown, mask) for mask in masks]
+    ious = object_ious(region, scene, masks)
     best = int(np.argmax(ious)) if ious else -1
     return best if best >= 0 and ious[best] >= MIN_IOU else None
 

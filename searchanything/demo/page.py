@@ -26,7 +26,7 @@ _TITLES: Final[Mapping[Kind, tuple[str, str]]] = {
     "mask": ("Mask", "The object's visible pixels themselves."),
     "image": (
         "Whole image",
-        "No prompt: images like this one as a whole. Right is an image that shares at least two concepts with it.",
+        "No prompt: images like this one as a whole. Right is an image on a crop of the same photograph.",
     ),
 }
 
@@ -54,10 +54,10 @@ def _facts(document: Mapping[str, Any], kinds: Sequence[KindFigures]) -> str:
     indexed = Share(scenes["objects_indexed"], scenes["objects"])
     query_ms = sum(document["timings"]["query_ms"].values())
     facts = (
-        ("hit@5, all prompts for regions", _decimal(hits), f"{hits.count} questions"),
+        ("hit@5, region prompts", _decimal(hits), f"{hits.count} questions"),
         ("by chance", f"{chance:.2f}", f"{_decimal(shuffled)} with shuffled weights"),
         ("images in the bucket", f"{scenes['count']:,}", f"{scenes['objects']:,} objects in them"),
-        ("regions in the index", f"{scenes['regions']:,}", f"{_percent(indexed)} of the objects among them"),
+        ("regions in the index", f"{scenes['regions']:,}", f"{_percent(indexed)} of the objects"),
         ("one query", f"{query_ms:.0f} ms", "all stages, models included"),
     )
     return "".join(
@@ -120,7 +120,7 @@ def _example(figure: Figure, examiner: Examiner) -> str:
         what = _shown_by(hit, examiner)
         caption = (
             f"<b>{'✓' if right else '✗'} {place}{' · ' if what else ''}{escape(what)}</b><br>"
-            f"{hit.distance_bits} bits · {escape(hit.image.key)}"
+            f"{hit.distance_bits} bits<br>{escape(hit.image.key)}"
         )
         shown.append(_image("right" if right else "wrong", file, caption, f"answer {place}: {what or hit.image.key}"))
     return (

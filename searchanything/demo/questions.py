@@ -21,7 +21,6 @@ from searchanything.types import BoolMask
 Kind: TypeAlias = Literal["point", "points", "background", "box", "text", "mask", "image"]
 KINDS: Final[tuple[Kind, ...]] = ("point", "points", "background", "box", "text", "mask", "image")
 MIN_OTHER_IMAGES: Final = 2  # that show the wanted concept
-SHARED_CONCEPTS: Final = 2  # that make two whole images alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +49,8 @@ def pose_questions(scenes: Sequence[TrueScene], count: int, *, seed: int) -> lis
 
 
 def images_like(scene: TrueScene, scenes: Sequence[TrueScene]) -> set[str]:
-    """Keys of the other images that share at least two concepts with this one."""
-    others = (other for other in scenes if other.key != scene.key)
-    return {other.key for other in others if len(other.concepts & scene.concepts) >= SHARED_CONCEPTS}
+    """Keys of the other images that show the same photograph, cropped and covered in their own ways."""
+    return {other.key for other in scenes if other.photograph == scene.photograph and other.key != scene.key}
 
 
 def innermost_point(mask: BoolMask) -> Point:

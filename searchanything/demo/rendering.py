@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
-from searchanything.demo.files import write_whole
+from searchanything.demo.files import files_below, write_whole
 from searchanything.demo.judging import TrueObject, TrueScene
-from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
+from searchanything.demo.scenes import DemoAssets, Scene, generate_demo_scenes, load_demo_assets
 from searchanything.geometry import encode_rle
 from searchanything.types import MaskRLE
 
+_THREADS: Final = 2  # numpy and OpenCV work outside the interpreter's lock
 _QUALITY: Final = 90
 _SUFFIXES: Final = {5: "png", 11: "webp"}  # of every twelve scenes; the others are JPEG
 _FORMATS: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
@@ -38,15 +39,18 @@ class Rendered:
 
 
 def render_scenes(folder: Path, count: int, *, seed: int, done: Callable[[int, int], None]) -> list[Rendered]:
-    """The demo's first `count` scenes of a seed. What the folder holds of them is kept; files of other scenes go."""
-    recipe = _recipe(seed)
+    """`count` scenes of a seed, on each photograph in turn. What the folder holds of them is kept, all else goes."""
+    recipe = scenes_digest(seed)
     rendered = {number: one for number in range(count) if (one := _read(folder, number, recipe)) is not None}
     if len(rendered) < count:
         assets = load_demo_assets()
-        for number, (_, scene) in enumerate(generate_demo_scenes(count, seed=seed, assets=assets)):
-            if number not in rendered:
-                rendered[number] = _write(folder, number, recipe, _described(number, scene, assets.zero_shot), scene)
-            done(number + 1, count)
+        every, known = len(assets.backdrops), frozenset(rendered)
+        series = [_Series(folder, recipe, assets, photograph) for photograph in range(every)]
+        numbers = [range(photograph, count, every) for photograph in range(every)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for some in pool.map(lambda one, its: one.render(its, seed, known), series, numbers):
+                rendered |= some
+                done(len(rendered), count)
     wanted = {file for number in range(count) for file in (rendered[number].path, _truth_file(folder, number))}
     for file in folder.iterdir():
         if file not in wanted:
@@ -54,21 +58,42 @@ def render_scenes(folder: Path, count: int, *, seed: int, done: Callable[[int, i
     return [rendered[number] for number in range(count)]
 
 
-def _described(number: int, scene: Scene, zero_shot: frozenset[str]) -> TrueScene:
-    height, width = scene.image.shape[:2]
-    objects = [
-        TrueObject(
-            concept=one.concept,
-            style=one.style,
-            zero_shot=one.concept in zero_shot,
-            box_xyxy=one.box_xyxy,
-            visible_fraction=round(one.visible_fraction, 3),
-            mask=encode_rle(one.mask),
-        )
-        for one in scene.objects
-    ]
-    suffix = _SUFFIXES.get(number % 12, "jpg")
-    return TrueScene(f"scenes/{number:04d}.{suffix}", width, height, tuple(objects))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Series:
+    """The scenes on one photograph: a run of the generator of its own, so that each scene's photograph is known."""
+
+    folder: Path
+    recipe: str
+    assets: DemoAssets
+    photograph: int
+
+    def render(self, numbers: range, seed: int, known: Collection[int]) -> dict[int, Rendered]:
+        """Render the scenes with these numbers that are not known."""
+        if all(number in known for number in numbers):
+            return {}
+        assets = replace(self.assets, backdrops=(self.assets.backdrops[self.photograph],))
+        scenes = generate_demo_scenes(len(numbers), seed=seed + self.photograph, assets=assets)
+        return {
+            number: _write(self.folder, number, self.recipe, self._described(number, scene), scene)
+            for number, (_, scene) in zip(numbers, scenes, strict=True)
+            if number not in known
+        }
+
+    def _described(self, number: int, scene: Scene) -> TrueScene:
+        height, width = scene.image.shape[:2]
+        objects = [
+            TrueObject(
+                concept=one.concept,
+                style=one.style,
+                zero_shot=one.concept in self.assets.zero_shot,
+                box_xyxy=one.box_xyxy,
+                visible_fraction=round(one.visible_fraction, 3),
+                mask=encode_rle(one.mask),
+            )
+            for one in scene.objects
+        ]
+        suffix = _SUFFIXES.get(number % 12, "jpg")
+        return TrueScene(f"scenes/{number:04d}.{suffix}", width, height, self.photograph, tuple(objects))
 
 
 def _write(folder: Path, number: int, recipe: str, truth: TrueScene, scene: Scene) -> Rendered:
@@ -95,7 +120,7 @@ def _read(folder: Path, number: int, recipe: str) -> Rendered | None:
 
 def _scene_from(fields: dict[str, Any]) -> TrueScene:
     objects = tuple(_object_from(one) for one in fields["objects"])
-    return TrueScene(fields["key"], fields["width"], fields["height"], objects)
+    return TrueScene(fields["key"], fields["width"], fields["height"], fields["photograph"], objects)
 
 
 def _object_from(fields: dict[str, Any]) -> TrueObject:
@@ -107,18 +132,10 @@ def _truth_file(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.json"
 
 
-def _recipe(seed: int) -> str:
+def scenes_digest(seed: int) -> str:
     """A digest of all that the scenes follow from: the seed, the assets, and the code that composes and writes."""
     package = files("searchanything.demo")
     digest = sha256(str(seed).encode())
-    for file in (package / "scenes.py", package / "rendering.py", *_files_below(package / "assets")):
+    for file in (package / "scenes.py", package / "rendering.py", *files_below(package / "assets")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
-
-
-def _files_below(folder: Traversable) -> Iterator[Traversable]:
-    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
-        if entry.is_dir():
-            yield from _files_below(entry)
-        else:
-            yield entry

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, MIN_IOU, Share, TrueScene
-from searchanything.demo.questions import KINDS, SHARED_CONCEPTS, Kind
+from searchanything.demo.questions import KINDS, Kind
 from searchanything.demo.trials import Trial
 from searchanything.settings import Settings
 from searchanything.types import IndexReport, SizeClass, size_class_of
@@ -86,13 +86,13 @@ class KindFigures:
         }
 
 
-def document_of(
-    indexed: IndexReport, answers: Answers, settings: Settings, seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """`report.json`."""
+def document_of(answers: Answers, settings: Settings, drawings: Sequence[str], inputs: str) -> dict[str, Any]:
+    """`report.json`, but for what one run alone did.
+
+    `drawings` are files beside the report; `inputs` is the digest of what the answers follow from.
+    """
     recall = answers.examiner.recall
     return {
-        "index": indexed.to_dict(),
         "queries": [one.to_dict() for one in answers.kinds],
         "by_size": _hits_by_size(answers.trials),
         "scenes": {
@@ -103,13 +103,22 @@ def document_of(
         },
         "judging": {
             "right": f"a region of another image that covers an object of the wanted concept with mask IoU ≥ {MIN_IOU}",
-            "right_image": f"another image that shares at least {SHARED_CONCEPTS} concepts",
+            "right_image": "another image on a crop of the same photograph",
             "chance": f"probability that {AMONG_FIRST} regions (images) drawn blindly from the index hold a right one",
             "shuffled": "the same questions hashed with the columns of the hash layer's weights in random order",
         },
-        "timings": {"seconds": dict(seconds), "query_ms": _stage_milliseconds(answers.trials)},
+        "timings": {"query_ms": _stage_milliseconds(answers.trials)},
         "environment": _environment(settings),
+        "answers": "asked in this run",
+        "drawings": list(drawings),
+        "inputs": inputs,
     }
+
+
+def with_run(document: Mapping[str, Any], indexed: IndexReport, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """A report with what this run did: its index document, and the seconds of its steps."""
+    rest = {name: value for name, value in document.items() if name != "index"}
+    return {"index": indexed.to_dict(), **rest, "timings": {**document["timings"], "seconds": dict(seconds)}}
 
 
 def _hits_by_size(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
@@ -133,7 +142,7 @@ def examples_of(trials: Sequence[Trial], kind: Kind) -> list[Trial]:
     # The kinds ask about the same objects: each begins elsewhere, so that they don't all show the same.
     start = KINDS.index(kind) * len(of_kind) // len(KINDS)
     turned = of_kind[start:] + of_kind[:start]
-    found = [one for one in turned if one.found]
+    found = [one for one in turned if one.found and one.selected]
     wanted = [one.question.wanted for one in found]
     groups = [
         [one for one, thing in zip(found, wanted, strict=True) if thing is None or not thing.zero_shot],

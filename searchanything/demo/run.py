@@ -3,41 +3,33 @@
     render ─► upload ─► index ─► ask ─► control ─► report ─► draw
 
 What is made once is kept in `OUT/.state`: the scenes, the bucket, the index. A later run, or one after a run that was
-cut off, does only what is missing; the questions are asked anew each time.
+cut off, does only what is missing. Where nothing has changed at all, the answers of the last run stand.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client import Client
-from searchanything.demo.bucket import BUCKET, fill_bucket
-from searchanything.demo.control import Control
+from searchanything.demo.bench import PRESET, SEED, Bench
+from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
-from searchanything.demo.examiner import Examiner, label_regions
-from searchanything.demo.figures import Figure, draw_figure
 from searchanything.demo.files import held_alone, write_whole
 from searchanything.demo.page import IMAGES, render_page
-from searchanything.demo.questions import KINDS, Kind, pose_questions
-from searchanything.demo.rendering import Rendered, render_scenes
-from searchanything.demo.report import Answers, document_of, examples_of
-from searchanything.demo.trials import ask
-from searchanything.encoding import Encoder
+from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
+from searchanything.demo.report import document_of, with_run
+from searchanything.demo.reuse import inputs_digest, standing_report
 from searchanything.fingerprints import manifest_of
-from searchanything.protocols import RegionIndex
 from searchanything.servers import LocalS3
 from searchanything.settings import Settings, load_settings
 from searchanything.stores.s3 import S3Store
-from searchanything.types import IndexProgress, IndexReport
+from searchanything.types import IndexReport
 
-PRESET: Final = "pico"
-SEED: Final = 2026
 STATE: Final = ".state"
 _IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind
 
@@ -67,77 +59,36 @@ def run_demo(
         with course.step("s3_server", "starting an S3 server on loopback"):
             stack.enter_context(server)
         settings = _settings(server)
-        removed = _upload(settings, rendered, course)
+        filling = _upload(settings, rendered, course)
         with course.step("models", f"loading the models of preset {PRESET}"):
             encoder = wiring.load_encoder(PRESET, wiring.hash_layer_of(PRESET, None, settings), settings)
-        settings.milvus.uri = uri or str(_index_file(state, encoder))
-        bench = _Bench(stack.enter_context(Client(settings)), settings, encoder, rendered, course)
-        indexed = bench.index(removed)
-        answers = bench.ask(questions)
-        figures = bench.draw(answers, out / IMAGES)
-    document = document_of(indexed, answers, settings, course.seconds)
-    write_whole(out / "index.html", render_page(document, answers, figures).encode())
+        fingerprint = manifest_of(encoder, PRESET).fingerprint
+        settings.milvus.uri = uri or str(_index_file(state, fingerprint))
+        bench = Bench(stack.enter_context(Client(settings)), settings, encoder, rendered, course)
+        indexed = bench.index(filling.removed)
+        inputs = inputs_digest(fingerprint, settings.milvus.uri, scenes_digest(SEED), f"{scenes} {questions}")
+        kept = None if filling.changed or _found_new(indexed) else standing_report(out, inputs)
+        if kept is None:
+            document = _answer(bench, out, questions, indexed, inputs)
+        else:
+            say("nothing has changed since the last run: its answers stand")
+            document = with_run({**kept, "answers": "kept from an earlier run"}, indexed, course.seconds)
     write_whole(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return document
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Bench:
-    """Everything that stands ready once the bucket is filled."""
+def _answer(bench: Bench, out: Path, questions: int, indexed: IndexReport, inputs: str) -> dict[str, Any]:
+    """Ask the questions, draw examples and write the page; returns the report."""
+    answers = bench.ask(questions)
+    figures = bench.draw(answers, out / IMAGES)
+    drawings = [f"{IMAGES}/{file}" for of_kind in figures.values() for one in of_kind for file in one.files]
+    document = with_run(document_of(answers, bench.settings, drawings, inputs), indexed, bench.course.seconds)
+    write_whole(out / "index.html", render_page(document, answers, figures).encode())
+    return document
 
-    client: Client
-    settings: Settings
-    encoder: Encoder
-    rendered: Sequence[Rendered]
-    course: Course
 
-    def index(self, removed: Sequence[str]) -> IndexReport:
-        """Index what is new in the bucket, and forget what is gone from it."""
-
-        def progress(now: IndexProgress) -> None:
-            self.course.progress(now.done, len(self.rendered))
-
-        with self.course.step("index", f"indexing s3://{BUCKET} into {self.client.uri}"):
-            for key in removed:
-                self.client.delete(f"s3://{BUCKET}/{key}")
-            report = self.client.index(f"s3://{BUCKET}", progress=progress)
-        self.course.note(f"{report.indexed} indexed, {report.unchanged} unchanged, {report.regions} regions written")
-        return report
-
-    def ask(self, count: int) -> Answers:
-        """Ask `count` questions of each kind, then once more with shuffled weights."""
-        scenes = [one.truth for one in self.rendered]
-        questions = pose_questions(scenes, count, seed=SEED)
-        with self._region_index() as index:
-            with self.course.step("truth", "comparing the indexed regions with what was pasted into the scenes"):
-                examiner = Examiner(BUCKET, scenes, label_regions(index, BUCKET, scenes))
-            with self.course.step("questions", f"asking {len(questions)} questions, {count} of each kind"):
-                trials = ask(self.client, BUCKET, questions, examiner, done=self.course.progress)
-            with self.course.step("control", "asking them again with shuffled weights"):
-                control = Control(BUCKET, index, self.encoder, self.client.open_image)
-                shuffled = control.ask(questions, examiner, done=self.course.progress)
-        return Answers(scenes, examiner, trials, shuffled)
-
-    def draw(self, answers: Answers, folder: Path) -> dict[Kind, list[Figure]]:
-        """Draw examples of every kind into a folder, and remove the drawings of earlier runs."""
-        figures: dict[Kind, list[Figure]] = {}
-        with self.course.step("drawings", f"drawing examples into {folder}"):
-            for kind in KINDS:
-                figures[kind] = [
-                    draw_figure(trial, f"{kind}-{number}", folder, bucket=BUCKET, open_image=self.client.open_image)
-                    for number, trial in enumerate(examples_of(answers.trials, kind), start=1)
-                ]
-            drawn = {file for of_kind in figures.values() for figure in of_kind for file in figure.files}
-            for file in folder.glob("*.png"):
-                if file.name not in drawn:
-                    file.unlink()
-        return figures
-
-    @contextmanager
-    def _region_index(self) -> Iterator[RegionIndex]:
-        """The index itself, which the control needs: it searches with codes that no client would make."""
-        with wiring.open_index_store(self.settings.milvus) as indexes:
-            yield indexes.open(manifest_of(self.encoder, PRESET).fingerprint)
+def _found_new(indexed: IndexReport) -> bool:
+    return bool(indexed.indexed or indexed.empty or indexed.failed)
 
 
 def _settings(server: LocalS3) -> Settings:
@@ -149,18 +100,17 @@ def _settings(server: LocalS3) -> Settings:
     return settings
 
 
-def _upload(settings: Settings, rendered: Sequence[Rendered], course: Course) -> tuple[str, ...]:
-    """Bring the bucket up to date; returns the keys that are gone from it."""
+def _upload(settings: Settings, rendered: Sequence[Rendered], course: Course) -> Filling:
     with course.step("upload", f"uploading to s3://{BUCKET} what is not there yet"):
         store = S3Store(settings.storage, BUCKET)
         filling = fill_bucket(store, {one.truth.key: one.path for one in rendered}, done=course.progress)
     course.note(f"{filling.uploaded} objects uploaded, {filling.unchanged} were there")
-    return filling.removed
+    return filling
 
 
-def _index_file(state: Path, encoder: Encoder) -> Path:
+def _index_file(state: Path, fingerprint: str) -> Path:
     """The embedded index of these very models. Those of other models, from before an update, are removed."""
-    name = f"index-{manifest_of(encoder, PRESET).fingerprint[:8]}"
+    name = f"index-{fingerprint[:8]}"
     for file in state.glob("index-*"):
         if not file.name.startswith(name) and file.is_file():
             file.unlink()

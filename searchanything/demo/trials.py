@@ -13,7 +13,7 @@ from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
 from searchanything.types import Filter, Hit, ImageRef, Selection
 
-_THREADS: Final = 2  # one query reads and searches while the other one's models run
+ASKING_THREADS: Final = 2  # one query reads and searches while the other one's models run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,7 @@ def ask(
         )
 
     trials = []
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(ASKING_THREADS) as pool:
         for one in pool.map(trial, questions):
             trials.append(one)
             done(len(trials), len(questions))

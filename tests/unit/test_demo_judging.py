@@ -13,8 +13,8 @@ from searchanything.demo.judging import (
     TrueScene,
     chance_of_hit,
     hit_among_first,
-    mask_iou,
     matched_object,
+    object_ious,
     true_masks,
     wilson_interval,
 )
@@ -35,20 +35,26 @@ def thing(concept: str, box: tuple[int, int, int, int]) -> TrueObject:
 
 
 def scene_of(*objects: TrueObject, key: str = "scene.jpg") -> TrueScene:
-    return TrueScene(key, width=40, height=20, objects=objects)
+    return TrueScene(key, width=40, height=20, photograph=0, objects=objects)
 
 
-class TestMaskIou:
+class TestObjectIous:
     def test_half_shifted_squares_share_a_third(self) -> None:
-        # 10 x 10 each, 50 shared, 150 together
-        assert mask_iou(rectangle(0, 0, 10, 10), rectangle(5, 0, 15, 10)) == pytest.approx(1 / 3)
+        # 10 x 10 each, 50 shared, 150 together; the other object lies apart
+        scene = scene_of(thing("cat", (0, 0, 10, 10)), thing("dog", (30, 0, 40, 10)))
+        region = encode_rle(rectangle(5, 0, 15, 10))
+        assert object_ious(region, scene, true_masks(scene)) == pytest.approx([1 / 3, 0])
 
-    def test_empty_masks_share_nothing(self) -> None:
-        assert mask_iou(rectangle(0, 0, 0, 0), rectangle(0, 0, 0, 0)) == 0.0
+    def test_only_the_visible_pixels_count(self) -> None:
+        # an L of 20 x 10 with a hole of 10 x 5: 150 px, all within the region's 200
+        box = (0, 0, 20, 10)
+        visible = rectangle(*box) & ~rectangle(10, 0, 20, 5)
+        scene = scene_of(TrueObject("cat", "style", False, box, 0.75, encode_rle(visible)))
+        assert object_ious(encode_rle(rectangle(*box)), scene, [visible]) == pytest.approx([0.75])
 
-    def test_masks_of_two_shapes_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="one shape"):
-            mask_iou(np.zeros((2, 3), np.bool_), np.zeros((3, 2), np.bool_))
+    def test_an_empty_region_covers_nothing(self) -> None:
+        scene = scene_of(thing("cat", (0, 0, 10, 10)))
+        assert object_ious(encode_rle(rectangle(0, 0, 0, 0)), scene, true_masks(scene)) == [0]
 
 
 class TestMatchedObject:

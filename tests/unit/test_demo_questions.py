@@ -29,14 +29,14 @@ def rectangle(x1: int, y1: int, x2: int, y2: int) -> BoolMask:
     return mask
 
 
-def scene(key: str, *concepts: str) -> TrueScene:
+def scene(key: str, *concepts: str, photograph: int = 0) -> TrueScene:
     """One square of 10 px per concept, side by side."""
     objects = []
     for place, concept in enumerate(concepts):
         x = 15 * place
         box = (x, 5, x + 10, 15)
         objects.append(TrueObject(concept, "style", False, box, 1.0, encode_rle(rectangle(*box))))
-    return TrueScene(key, width=SIZE[1], height=SIZE[0], objects=tuple(objects))
+    return TrueScene(key, width=SIZE[1], height=SIZE[0], photograph=photograph, objects=tuple(objects))
 
 
 SCENES = (
@@ -120,5 +120,6 @@ class TestPoseQuestions:
         assert len(background.background) == 1
 
 
-def test_images_are_alike_from_two_shared_concepts_on_and_never_like_themselves() -> None:
-    assert images_like(SCENES[0], SCENES) == {"b", "c"}
+def test_images_are_alike_that_show_one_photograph_and_never_like_themselves() -> None:
+    scenes = [scene("a", "cat", photograph=1), scene("b", "cat", photograph=2), scene("c", "dog", photograph=1)]
+    assert images_like(scenes[0], scenes) == {"c"}
