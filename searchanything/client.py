@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from searchanything import wiring
+from searchanything.comparing import compare
+from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
 from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
 from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
@@ -129,6 +131,16 @@ class Client:
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
         question = Question(self._load(image), as_prompt(prompt), request, filter)
         return self._explain(question, expect, expect_box)
+
+    def compare(
+        self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
+    ) -> Comparison:
+        """The nearest regions by code, ranked by CLIP alone, masked CLIP, masked CLIP with f_M, and by code.
+
+        Raises: what `query` raises; PromptError without a prompt.
+        """
+        pixels, wanted = self._load(image), as_prompt(prompt)
+        return compare(self._context(*self._live()), pixels, wanted, candidates=candidates, filter=filter)
 
     def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from searchanything.cli import delete, demo, doctor, explain, index, models, query, replay, segment, status
+from searchanything.cli import compare, delete, demo, doctor, explain, index, models, query, replay, segment, status
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
+app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
 app.command("status")(status.status)

@@ -25,7 +25,7 @@ from searchanything.cli.query import (
     TextOption,
     parse_filter,
 )
-from searchanything.cli.session import answer, check_image, check_save, say, session_of
+from searchanything.cli.session import answer, check_image, check_save, plain, say, session_of
 
 EXPECTED = "What was expected"
 
@@ -100,4 +100,4 @@ def explain(
         if save is not None:
             explanation.save(save)
             say(f"saved {save}")
-    answer(explanation.to_dict(), format, explanation.to_text)
+    answer(explanation.to_dict(), format, lambda: plain(explanation.to_text()))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
-from searchanything.cli.session import answer, check_image, session_of
+from searchanything.cli.session import answer, check_image, plain, session_of
 from searchanything.errors import UsageError
 
 DIFFERENT = 1
@@ -45,7 +45,7 @@ def replay(
         check_image(image)
     with session_of(context).client(uri, preset) as client:
         replayed = client.replay(document, image)
-    answer(replayed.to_dict(), format, replayed.to_text)
+    answer(replayed.to_dict(), format, lambda: plain(replayed.to_text()))
     if not replayed.same:
         raise typer.Exit(DIFFERENT)
 

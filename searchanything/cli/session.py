@@ -72,6 +72,13 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
     write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
 
 
+def plain(text: str) -> RenderableType:
+    """A text as it stands: what looks like markup in a key is no markup."""
+    from rich.text import Text
+
+    return Text(text)
+
+
 def write_stdout(text: str) -> None:
     """Write all of it now. A reader that went away (`… | head`) is not an error."""
     try:
