@@ -139,17 +139,16 @@ def _hits_by_size(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
 def examples_of(trials: Sequence[Trial], kind: Kind) -> list[Trial]:
     """Trials of a kind to show: one that found a seen concept, one that found a zero-shot one, one that failed."""
     of_kind = [one for one in trials if one.question.kind == kind]
-    # The kinds ask about the same objects: each begins elsewhere, so that they don't all show the same.
-    start = KINDS.index(kind) * len(of_kind) // len(KINDS)
-    turned = of_kind[start:] + of_kind[:start]
-    found = [one for one in turned if one.found and one.selected]
-    wanted = [one.question.wanted for one in found]
+    found = [one for one in of_kind if one.found and one.selected]
+    zero_shot = [one for one in found if one.question.wanted and one.question.wanted.zero_shot]
     groups = [
-        [one for one, thing in zip(found, wanted, strict=True) if thing is None or not thing.zero_shot],
-        [one for one, thing in zip(found, wanted, strict=True) if thing is not None and thing.zero_shot],
-        [one for one in turned if not one.found],
+        [one for one in found if one not in zero_shot],
+        zero_shot,
+        [one for one in of_kind if not one.found],
     ]
-    return [group[0] for group in groups if group]
+    # The kinds ask about the same objects: each takes another one, so that they don't all show the same.
+    place = KINDS.index(kind)
+    return [group[place * len(group) // len(KINDS)] for group in groups if group] or of_kind[:1]
 
 
 def example_of(trial: Trial) -> dict[str, Any]:
