@@ -24,7 +24,7 @@ from searchanything.overlays import (
     draw_marks,
     prompt_marks,
 )
-from searchanything.saving import FORMATS, check_save_path, png_bytes, save_image, save_text
+from searchanything.saving import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
 from searchanything.types import Hit, RGBImage, Selection
 
 TILE_PX: Final = 180
@@ -198,4 +198,4 @@ def tile_of(hit: Hit, image: RGBImage) -> RGBImage:
 
 
 def _url(image: RGBImage) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png_bytes(Image.fromarray(image))).decode('ascii')}"
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg_bytes(Image.fromarray(image))).decode('ascii')}"

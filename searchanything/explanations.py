@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from searchanything.documents import candidate_document, rounded, selection_document
 from searchanything.overlays import (
     BACKGROUND,
+    DESK,
     FOREGROUND,
     HIT,
+    INK,
     MUTED,
     SELECTED,
     BoxMark,
@@ -25,12 +27,15 @@ from searchanything.overlays import (
     Tile,
     contact_sheet,
     draw_marks,
+    font_of,
     prompt_marks,
+    shorten,
 )
 from searchanything.saving import png_bytes, save_image
 from searchanything.types import BoxXYXY, Candidate, ImageRef, RGBImage, Selection
 
 TILE_PX: Final = 560
+CAPTION_PX: Final = 20
 
 
 class Verdict(StrEnum):
@@ -123,7 +128,8 @@ class Explanation:
 
     def plot(self) -> Image.Image:
         """Side by side: the query with its selection, the expected image with box, region and kept regions."""
-        return Image.fromarray(contact_sheet([self._query_tile(), self._expected_tile()], columns=2, side_px=TILE_PX))
+        sheet = contact_sheet([self._query_tile(), self._expected_tile()], columns=2, side_px=TILE_PX)
+        return _captioned(Image.fromarray(sheet), f"{self.verdict}: {self.sentence}")
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError for a foreign suffix or a place that cannot be written."""
@@ -143,7 +149,7 @@ class Explanation:
         badge = str(self.verdict).replace("_", " ")
         if self.expected_image is None:
             shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
-            return Tile(shown, self.expected.key, self.sentence, badge=badge, accent=accent)
+            return Tile(shown, self.expected.key, badge=badge, accent=accent)
         # Small regions are drawn last, or the fill of larger ones would hide them.
         marks: list[Mark] = [RegionMark(one.mask, MUTED) for one in sorted(self.kept, key=lambda one: -one.area_px)]
         if self.region is not None:
@@ -151,4 +157,25 @@ class Explanation:
         if self.expected_box_xyxy is not None:
             marks.append(BoxMark(self.expected_box_xyxy, FOREGROUND))
         shown = draw_marks(self.expected_image, marks, longest_side_px=TILE_PX)
-        return Tile(shown, self.expected.key, self.sentence, badge=badge, accent=accent)
+        legend = "green: expected box; blue: the region meant; grey: kept regions"
+        return Tile(shown, self.expected.key, legend, badge=badge, accent=accent)
+
+
+def _captioned(sheet: Image.Image, text: str) -> Image.Image:
+    """The sheet with a text below it, in as many lines as it takes."""
+    font = font_of(CAPTION_PX)
+    room = sheet.width - 4 * CAPTION_PX
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > room and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    step = round(CAPTION_PX * 1.4)
+    canvas = Image.new("RGB", (sheet.width, sheet.height + step * len(lines) + CAPTION_PX), DESK)
+    canvas.paste(sheet)
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((2 * CAPTION_PX, sheet.height + number * step), shorten(line, room, font), font=font, fill=INK)
+    return canvas

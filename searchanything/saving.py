@@ -48,6 +48,13 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg_bytes(image: Image.Image) -> bytes:
+    """A JPEG file's bytes, small enough for a page of many."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
 def _write_whole(target: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside the target and rename, so that nobody ever reads half a file. Raises: UsageError."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

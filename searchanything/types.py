@@ -63,8 +63,8 @@ class ImageRef:
 class StoredObject:
     """One object as a listing shows it.
 
-    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the metadata does; 0 where
-    the store does not know. A listing may leave `metadata` out; `ImageStore.stat` and `read` tell it.
+    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the metadata does; 0
+    where the store does not know. A listing may leave `metadata` out; `ImageStore.stat` and `read` tell it.
     """
 
     ref: ImageRef

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from searchanything.encoding import Encoder
-from searchanything.errors import PresetError, SettingsError
+from searchanything.errors import ModelError, PresetError, SettingsError
 from searchanything.policies import RegionPolicy
 from searchanything.protocols import ImageStore, IndexStore, RegionEncoder, Segmenter
 from searchanything.settings import MilvusSettings, Settings
@@ -76,10 +76,17 @@ def load_encoder(
         if key not in _models:
             _models[key] = presets.load_segmenter(name, settings.models), presets.load_encoder(name, settings.models)
         segmenter, embedder = _models[key]
+    hasher = HashLayer.from_bytes(hash_layer)
+    wanted, got = (segmenter.feature_dimension, embedder.dimension), (hasher.mask_dimension, hasher.image_dimension)
+    if wanted != got:
+        raise ModelError(
+            f"expected a hash layer for {wanted[0]} mask and {wanted[1]} image features, those of preset {name!r}, "
+            f"got one for {got[0]} and {got[1]}; train it on this preset's features, or leave --hash out"
+        )
     return Encoder(
         segmenter=segmenter,
         embedder=embedder,
-        hasher=HashLayer.from_bytes(hash_layer),
+        hasher=hasher,
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
     )

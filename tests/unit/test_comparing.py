@@ -148,7 +148,7 @@ def test_the_page_stands_alone_and_shows_every_rank(tmp_path: Path) -> None:
     assert page.count("<li>") == 16
     assert page.count("<h2>") == 4
     assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z/.]", page)
-    assert page.count("data:image/png;base64,") == 5  # four candidates and the query, each once
+    assert page.count("data:image/jpeg;base64,") == 5  # four candidates and the query, each once
     found.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.size == found.plot().size

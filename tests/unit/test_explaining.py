@@ -313,7 +313,7 @@ def test_the_drawing_shows_both_images_side_by_side() -> None:
     sheet = np.asarray(found.plot())
     assert sheet.shape[1] > 1.5 * sheet.shape[0]
     missing = World(**reds(1)).explain("other")
-    assert missing.plot().size == found.plot().size
+    assert missing.plot().width == found.plot().width
     assert "other" in missing.to_text()
 
 
