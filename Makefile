@@ -3,6 +3,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE := 1
+# Trust what the machine trusts: company networks have their own authorities.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: setup demo test check lint types layers docs compose env lock clean
 
