@@ -157,7 +157,7 @@ class Explanation:
         if self.expected_box_xyxy is not None:
             marks.append(BoxMark(self.expected_box_xyxy, FOREGROUND))
         shown = draw_marks(self.expected_image, marks, longest_side_px=TILE_PX)
-        legend = "green: expected box; blue: the region meant; grey: kept regions"
+        legend = "green: expected; blue: meant; grey: kept"
         return Tile(shown, self.expected.key, legend, badge=badge, accent=accent)
 
 

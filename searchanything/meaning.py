@@ -59,10 +59,12 @@ def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Meant:
         "best_iou": round(float(ious[best]), 4),
         "least_iou": MIN_FIT_IOU,
         "mask_iou": round(float(box_ious(box_xyxy, segmentation)[best]), 4),
-        "box_xyxy": rounded(box_of(segmentation, best)),
+        "box_xyxy": rounded(box_of(segmentation, best)) if ious[best] else None,
     }
+    if not ious[best]:
+        what = f"none of {count} masks has a box that overlaps the expected one"
     sentence = what if found else f"no mask fits the thing: {what}, and {MIN_FIT_IOU} is the least"
-    return Meant(best, figures, sentence, found=found)
+    return Meant(best if ious[best] else None, figures, sentence, found=found)
 
 
 def region_on_page(hit: Hit, segmentation: Segmentation, encoder: Encoder) -> Meant | None:

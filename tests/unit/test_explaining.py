@@ -165,6 +165,8 @@ def test_no_mask_where_the_thing_is() -> None:
     assert found.region is not None
     assert found.region.box_xyxy == (0, 0, 20, 20)
     assert world.explain("one", (0, 0, 25, 25)).verdict is Verdict.HIT  # 0.64
+    apart = world.explain("one", (30, 30, 40, 40))
+    assert (apart.verdict, last(apart)["best_iou"], apart.region) == (Verdict.NO_MASK, 0, None)
     with pytest.raises(PromptError, match="outside the image of 64 x 64"):
         world.explain("one", (64, 0, 80, 20))
 
