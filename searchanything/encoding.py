@@ -103,7 +103,7 @@ class RegionJob:
 class Encoder:
     """Turns images into codes with one set of models.
 
-    `text_crops` is the crop policy by which regions are matched to text: context crops beat the paper's masked ones
+    `text_crops` is the crop policy by which regions are matched to text; it makes no difference for pico
     (docs/adr/0005).
     """
 
