@@ -1,8 +1,8 @@
 """Adapters to the model libraries; the only place that imports torch.
 
 Importing this lets OpenMP threads sleep while they wait, unless the environment says otherwise: by default they spin,
-and on a machine that does anything else besides, the models then take three times as long (docs/adr/0006). It must happen
-before torch is loaded; a program that has loaded torch before keeps its own setting.
+and on a machine that does anything else besides, the models then take several times as long (docs/adr/0006). It must
+happen before torch is loaded; a program that has loaded torch before keeps its own setting.
 """
 
 import os
