@@ -202,6 +202,10 @@ class RegionIndex(Protocol):
         """Stream all image rows (older generations included) in no particular order."""
         ...
 
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        """Stream all region rows with their codes, garbage included, in no particular order."""
+        ...
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 

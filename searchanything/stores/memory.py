@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -77,6 +77,10 @@ def _first(rows: Sequence[Row], distances: NDArray[np.int32], limit: int) -> lis
     return [(rows[number], distance) for distance, _, number in ranked[:limit]]
 
 
+def _under(rows: Iterable[Row], bucket: str | None, key_prefix: str) -> Iterator[Row]:
+    return (row for row in rows if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix))
+
+
 class MemoryRegionIndex:
     """The `RegionIndex` of one fingerprint in this process' memory. Thread-safe."""
 
@@ -122,9 +126,12 @@ class MemoryRegionIndex:
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         with self._lock:
             rows = list(self._images.rows)
-        for row in rows:
-            if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix):
-                yield row
+        return _under(rows, bucket, key_prefix)
+
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        with self._lock:
+            rows = list(self._regions.rows)
+        return _under(rows, bucket, key_prefix)
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from searchanything.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
@@ -12,6 +12,7 @@ from searchanything.stores.milvus_schema import (
     IMAGE_MATCH_OUTPUT,
     IMAGE_OUTPUT,
     REGION_OUTPUT,
+    REGION_ROW_OUTPUT,
     Entity,
     batches,
     image_entity,
@@ -19,6 +20,7 @@ from searchanything.stores.milvus_schema import (
     image_row_of,
     region_entity,
     region_match_of,
+    region_row_of,
 )
 from searchanything.stores.row_checks import RowLimits
 from searchanything.types import (
@@ -90,10 +92,12 @@ class MilvusRegionIndex:
         return newest
 
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
-        expression = objects_expression(bucket, key_prefix)
-        for row in map(image_row_of, self._connection.iterate(self._images, expression, IMAGE_OUTPUT)):
-            if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix):
-                yield row
+        rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_OUTPUT)
+        return map(image_row_of, _under(rows, bucket, key_prefix))
+
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), REGION_ROW_OUTPUT)
+        return map(region_row_of, _under(rows, bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
@@ -165,6 +169,11 @@ class MilvusRegionIndex:
             for collection in (self._images, self._regions):
                 for portion in _portions(ids, _IDS_PER_DELETE):
                     self._connection.delete(collection, one_of("image_id", portion) + condition)
+
+
+def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:
+    """The rows of a bucket and prefix exactly: an expression cannot say every name (see `objects_expression`)."""
+    return (one for one in entities if bucket in (None, one["bucket"]) and one["key"].startswith(key_prefix))
 
 
 def _portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

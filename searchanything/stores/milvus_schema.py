@@ -130,6 +130,7 @@ _IMAGE_FIELDS = (
 REGION_OUTPUT = [
     field.name for field in regions_spec("", 8).fields if field.name not in ("code", "image_id", "size_class")
 ]
+REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 IMAGE_MATCH_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
 
@@ -197,6 +198,26 @@ def region_match_of(entity: Entity, distance_bits: int) -> RegionMatch:
         indexed_at_ms=entity["indexed_at_ms"],
         metadata=entity["metadata"],
         distance_bits=distance_bits,
+    )
+
+
+def region_row_of(entity: Entity) -> RegionRow:
+    """A row with the fields of `REGION_ROW_OUTPUT`."""
+    return RegionRow(
+        id=entity["id"],
+        code=b"".join(entity["code"]),  # pymilvus gives a vector of bytes as a list of one
+        image=ImageRef(entity["bucket"], entity["key"]),
+        etag=entity["etag"],
+        generation=entity["generation"],
+        region=entity["region"],
+        box_xyxy=(entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
+        area_px=entity["area_px"],
+        mask=MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
+        score=entity["score"],
+        image_width=entity["image_width"],
+        image_height=entity["image_height"],
+        indexed_at_ms=entity["indexed_at_ms"],
+        metadata=entity["metadata"],
     )
 
 

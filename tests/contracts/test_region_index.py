@@ -356,6 +356,21 @@ def test_iterating_by_bucket_and_prefix(bench: Bench) -> None:
     assert list(bench.index.iterate_images(bucket="line\nbreak")) == []
 
 
+def test_regions_are_streamed_whole_with_their_garbage(bench: Bench) -> None:
+    committed, rows = commit(bench, "a/1.jpg")
+    stale = region_row(bench.image("a/1.jpg"), 9, generation=committed.generation - 1, metadata={"n": 2.5, "s": "ä"})
+    others = [region_row(bench.image(key), generation=committed.generation) for key in ("a%", "b", "a\n1")]
+    elsewhere = region_row(bench.image("a/1.jpg", bucket="elsewhere"), generation=committed.generation)
+    bench.index.insert_regions([stale, *others, elsewhere])
+    mine = [*rows, stale, *others]
+    for prefix in ["", "a/", "a%", "a\n1"]:
+        found = bench.index.iterate_regions(bucket=bench.bucket, key_prefix=prefix)
+        expected = [row for row in mine if row.image.key.startswith(prefix)]
+        assert sorted(found, key=lambda row: row.id) == sorted(expected, key=lambda row: row.id), prefix
+    assert len(list(bench.index.iterate_regions(key_prefix="a/1"))) == 5
+    assert list(bench.index.iterate_regions(bucket="line\nbreak")) == []
+
+
 def test_an_iteration_that_is_left_early_does_no_harm(bench: Bench) -> None:
     for number in range(3):
         commit(bench, f"{number}.jpg", regions=1)
