@@ -24,6 +24,7 @@ from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
 from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
 from searchanything.explaining import Expected, Question, explain
 from searchanything.explanations import Explanation
+from searchanything.exporting import check_export_path, export_regions
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import IndexingJob, IndexingOptions, index_images
 from searchanything.inputs import ImageInput, load_image
@@ -203,6 +204,16 @@ class Client:
         index.delete_images(images)
         return len(images)
 
+    def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.
+
+        Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
+        RegionIndexError.
+        """
+        check_export_path(destination)
+        index = self._indexes.open(self._live_manifest().fingerprint)
+        return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix)
+
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
         live = self._indexes.live()
@@ -271,11 +282,16 @@ class Client:
             )
         return manifest.preset
 
-    def _live(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
-        """The live index and the encoder that fits it."""
+    def _live_manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError."""
         manifest = self._indexes.live()
         if manifest is None:
             raise IndexNotFoundError(f"nothing is indexed at {self.uri}; run `searchanything index SOURCE` first")
+        return manifest
+
+    def _live(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
+        """The live index and the encoder that fits it."""
+        manifest = self._live_manifest()
         preset = self._preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:

@@ -6,12 +6,13 @@ import io
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from PIL import Image
 
 from searchanything.errors import UsageError
 
+Result = TypeVar("Result")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -32,13 +33,13 @@ def save_image(draw: Callable[[], Image.Image], path: str | Path) -> None:
     """
     target = check_save_path(path)
     image = draw()
-    _write_whole(target, lambda file: image.save(file, format=FORMATS[target.suffix.lower()]))
+    write_whole(target, lambda file: image.save(file, format=FORMATS[target.suffix.lower()]))
 
 
 def save_text(text: str, path: str | Path, *, suffixes: tuple[str, ...]) -> None:
     """Write a text as UTF-8; parent folders are made. Raises: UsageError as `save_image`."""
     data = text.encode("utf-8", "backslashreplace")  # keys may hold bytes that are no UTF-8, as lone surrogates
-    _write_whole(check_save_path(path, suffixes), lambda file: file.write(data))
+    write_whole(check_save_path(path, suffixes), lambda file: file.write(data))
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -55,15 +56,19 @@ def jpeg_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _write_whole(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside the target and rename, so that nobody ever reads half a file. Raises: UsageError."""
+def write_whole(target: Path, write: Callable[[BinaryIO], Result]) -> Result:
+    """Write beside the target and rename, so that nobody ever reads half a file; parent folders are made.
+
+    Returns what `write` returns. Raises: UsageError for a place that cannot be written.
+    """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as file:
-                write(file)
+                written = write(file)
             part.replace(target)
+            return written
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:

@@ -15,7 +15,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from searchanything.cli import compare, delete, demo, doctor, explain, index, models, query, replay, segment, status
+from searchanything.cli import (
+    compare,
+    delete,
+    demo,
+    doctor,
+    explain,
+    export,
+    index,
+    models,
+    query,
+    replay,
+    segment,
+    status,
+)
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
@@ -36,6 +49,7 @@ app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
 app.command("status")(status.status)
+app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.add_typer(models.app, name="models")
 app.command("demo")(demo.demo)

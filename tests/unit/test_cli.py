@@ -50,6 +50,7 @@ VERBS = (
     ["segment", "q.png"],
     ["status"],
     ["delete", "src"],
+    ["export", "regions.json"],
 )
 
 
@@ -99,6 +100,10 @@ class FakeClient:
     def delete(self, source):
         self._called("delete", source)
         return 4
+
+    def export(self, destination, *, bucket, key_prefix):
+        self._called("export", destination, bucket, key_prefix)
+        return 1200
 
     def status(self):
         self._called("status")
@@ -230,6 +235,8 @@ def test_cures_are_commands(capsys):
         (["query", "q.png", "--save", "hits.pdf"], ".png"),
         (["segment", "q.png", "--save", "."], "none"),
         (["index", "src", "--hash", "nowhere"], "nowhere"),
+        (["export", "regions.csv"], ".parquet"),
+        (["export", ".", "--bucket", "b"], "none"),
         (["models"], "command"),
         (["models", "fetch", "huge"], "huge"),
         (["models", "path", "huge"], "huge"),
@@ -307,6 +314,15 @@ def test_unreadable_and_empty_masks_are_wrong_usage(client, tmp_path, capsys):
     Image.fromarray(np.zeros((40, 60), dtype=np.uint8)).save(tmp_path / "m.png")
     assert call(client, "query", "q.png", "--mask", "m.png") == 2
     assert "empty" in capsys.readouterr().err
+
+
+def test_export_hands_everything_over_and_says_how_many(client, capsys):
+    assert call(client, "export", "out/r.parquet", "--bucket", "b", "--key-prefix", "2024/") == 0
+    assert client.calls == [("export", Path("out/r.parquet"), "b", "2024/")]
+    assert "1,200 regions written to out/r.parquet" in capsys.readouterr().out
+    assert call(client, "export", "r.json", "--format", "json") == 0
+    assert client.calls[1] == ("export", Path("r.json"), None, "")
+    assert json.loads(capsys.readouterr().out) == {"file": "r.json", "regions": 1200}
 
 
 def test_filters(client):
@@ -465,7 +481,9 @@ def test_log_handlers_do_not_pile_up(client):
     assert (list(package.handlers), package.level) == before
 
 
-@pytest.mark.parametrize("verb", ["index", "query", "segment", "status", "delete", "demo", "doctor", "models"])
+@pytest.mark.parametrize(
+    "verb", ["index", "query", "segment", "status", "delete", "export", "demo", "doctor", "models"]
+)
 def test_reference_names_every_option(verb, client, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

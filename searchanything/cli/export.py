@@ -1,0 +1,46 @@
+"""`searchanything export`: regions, masks and codes into a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
+from searchanything.cli.session import answer, plain, session_of
+
+Destination = Annotated[
+    Path, typer.Argument(metavar="FILE", help="COCO instances (.json), or a row per region (.parquet).")
+]
+BucketOption = Annotated[
+    str | None,
+    typer.Option("--bucket", metavar="NAME", help="Only this bucket, or folder's absolute path.", show_default=False),
+]
+KeyPrefixOption = Annotated[
+    str, typer.Option("--key-prefix", metavar="TEXT", help="Only keys that start so.", show_default=False)
+]
+
+
+def export(
+    context: typer.Context,
+    destination: Destination,
+    bucket: BucketOption = None,
+    key_prefix: KeyPrefixOption = "",
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Write the index' regions, masks and codes as COCO JSON or Parquet.
+
+    Example: [bold]searchanything export regions.parquet --bucket holiday --key-prefix 2024/[/bold]
+    """
+    from searchanything.exporting import check_export_path
+
+    check_export_path(destination)
+    with session_of(context).client(uri, preset) as client:
+        written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
+    noun = "region" if written == 1 else "regions"
+    document = {"file": str(destination), "regions": written}
+    answer(document, format, lambda: plain(f"{written:,} {noun} written to {destination}"))
