@@ -1,0 +1,39 @@
+"""Makes `docs/images/query.png`, the picture of the README: `python docs/make_query_image.py`.
+
+A click on one object of a generated scene, among 240 indexed scenes, with the bundled models.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import searchanything
+from searchanything.demo.questions import innermost_point
+from searchanything.demo.scenes import generate_demo_scenes
+
+SCENES, SEED = 240, 3
+CONCEPT = "soccer-ball"
+
+
+def main() -> None:
+    """Index scenes, click on the largest object of the concept, save the contact sheet."""
+    target = Path(__file__).parent / "images" / "query.png"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "scenes"
+        folder.mkdir()
+        found = []
+        for file, scene in generate_demo_scenes(SCENES, seed=SEED):
+            Image.fromarray(scene.image).save(folder / file, quality=92)
+            found += [(int(one.mask.sum()), file, one.mask) for one in scene.objects if one.concept == CONCEPT]
+        _, file, mask = max(found, key=lambda one: one[0])
+        with searchanything.connect(str(Path(name) / "index.db"), preset="pico") as client:
+            client.index(folder)
+            client.query(folder / file, innermost_point(mask), limit=9, group_by_image=True).save(target)
+
+
+if __name__ == "__main__":
+    main()
