@@ -187,7 +187,7 @@ def test_the_mask_of_the_smallest_box_is_the_cell_of_its_centre(
     letterbox: Letterbox, across: float, down: float
 ) -> None:
     x, y = across * letterbox.width, down * letterbox.height
-    mask = letterbox.box_mask((x, y, x + 1e-6, y + 1e-6))
+    mask = letterbox.box_mask((x - 5e-7, y - 5e-7, x + 5e-7, y + 5e-7))
     cell = tuple(letterbox.cells_of(np.array([[x, y]], dtype=np.float32))[0])
     assert mask.sum() == 1
     assert mask[cell]

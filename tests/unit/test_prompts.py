@@ -30,7 +30,7 @@ from searchanything.prompts import (
     describe,
 )
 from searchanything.protocols import Segmentation
-from searchanything.types import BoolMasks, BoxXYXY
+from searchanything.types import BoxXYXY
 
 MIN_IOU = 0.1
 seed = st.integers(0, 2**32 - 1)
@@ -294,9 +294,3 @@ def test_selections_keep_their_promises_at_every_size(height: int, width: int, s
         assert 0 <= y1 <= y2 <= height + 1e-3
         assert len(set(choice.others)) == len(choice.others) <= RUNNERS_UP
         assert all(isinstance(side, float) for side in selection.box_xyxy)
-        if choice.kind == "region":
-            assert all((masks[row] != choice.mask).any() or same_twice(masks, row) for row in choice.others)
-
-
-def same_twice(masks: BoolMasks, row: int) -> bool:
-    return sum(bool((masks[row] == mask).all()) for mask in masks) > 1
