@@ -1,8 +1,8 @@
 """Importing the model libraries without their side effects: no network, no files in the user's home, no output.
 
 ultralytics at import creates a settings file in the home, looks for a network, registers analytics, replaces
-`torch.save`, turns off OpenCV's threads, sets `OMP_NUM_THREADS` and logs to stdout. open_clip logs through the root
-logger, which configures it. All of this belongs to the application, so it is prevented or put back.
+`torch.save` and Pillow's `Image.open`, turns off OpenCV's threads, sets `OMP_NUM_THREADS` and logs to stdout. open_clip
+logs through the root logger, which configures it. All of this belongs to the application: it is prevented or put back.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 _lock = threading.Lock()
 
@@ -80,8 +81,9 @@ def _silence(folder: Path) -> None:
 
 @contextmanager
 def _state_kept() -> Iterator[None]:
-    """Put the process' own state back afterwards: environment, threads, print options, warnings, `torch.save`."""
-    environment, threads, save = dict(os.environ), cv2.getNumThreads(), torch.save
+    """Put the process' own state back: environment, threads, print options, warnings, `torch.save`, `Image.open`."""
+    environment, threads = dict(os.environ), cv2.getNumThreads()
+    save, image_open = torch.save, Image.open
     try:
         with np.printoptions(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,4 +93,5 @@ def _state_kept() -> Iterator[None]:
         os.environ.update(environment)
         cv2.setNumThreads(threads)
         torch.save = save
+        Image.open = image_open
         torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]

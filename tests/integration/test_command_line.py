@@ -253,8 +253,13 @@ def test_folder_without_a_preset_says_both_ways(workplace, tmp_path):
 
 def test_interruption_ends_cleanly(workplace, tmp_path):
     """Ctrl-C during the run: exit code 130, nothing on stdout, no traceback."""
-    interrupted = Workplace(workplace.images, workplace.scenes, str(tmp_path / "i.db"), workplace.environment)
-    command = interrupted.command("index", str(workplace.images), "--preset", "pico", "--verbose")
+    many = tmp_path / "many"
+    many.mkdir()
+    path, _ = workplace.thing()
+    for number in range(400):  # more than any machine gets through before the signal arrives
+        (many / f"{number}{path.suffix}").hardlink_to(path)
+    interrupted = Workplace(many, workplace.scenes, str(tmp_path / "i.db"), workplace.environment)
+    command = interrupted.command("index", str(many), "--preset", "pico", "--verbose")
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=workplace.environment
     ) as process:
