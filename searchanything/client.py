@@ -29,12 +29,13 @@ from searchanything.fingerprints import manifest_of
 from searchanything.indexing import IndexingJob, IndexingOptions, index_images
 from searchanything.inputs import ImageInput, load_image
 from searchanything.locating import IndexedImage, locate
-from searchanything.prompts import WholeImage, as_prompt, candidates, describe, describe_prompt
+from searchanything.prompts import WholeImage, as_prompt, describe_prompt
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.receipts import Receipt, Replay, compare_runs, question_document
 from searchanything.reencoding import SearchContext
 from searchanything.results import SearchResults, Segments
 from searchanything.searching import Page, PageRequest, search_images, search_regions
+from searchanything.selecting import candidates, describe
 from searchanything.settings import Settings, load_settings
 from searchanything.types import (
     BoxXYXY,

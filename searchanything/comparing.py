@@ -23,9 +23,10 @@ from searchanything.comparisons import Comparison, Method, tile_of
 from searchanything.crops import CropPolicy
 from searchanything.encoding import EncodedQuery, Encoder, RegionJob, joined_features
 from searchanything.errors import PromptError
-from searchanything.prompts import Prompt, WholeImage, describe, describe_prompt
+from searchanything.prompts import Prompt, WholeImage, describe_prompt
 from searchanything.reencoding import SearchContext, cosines, reencode
 from searchanything.searching import PageRequest, search_regions
+from searchanything.selecting import describe
 from searchanything.types import Filter, FloatArray, Hit, RGBImage, SizeClass, size_class_of
 
 FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features"]

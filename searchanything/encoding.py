@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from searchanything.crops import CropPolicy, image_crop, region_crops
 from searchanything.policies import RegionPolicy
-from searchanything.prompts import Choice, Prompt, Text, choose, choose_by_similarity
+from searchanything.prompts import Prompt, Text
 from searchanything.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
+from searchanything.selecting import Choice, choose, choose_by_similarity
 from searchanything.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid

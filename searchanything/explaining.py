@@ -23,10 +23,11 @@ from searchanything.errors import ObjectNotFoundError, PromptError
 from searchanything.explanations import Explanation, Step, Verdict
 from searchanything.geometry import box_iou
 from searchanything.meaning import NO_REGIONS, Meant, region_in_box, region_most_similar, region_on_page
-from searchanything.prompts import Prompt, candidates, describe, describe_prompt
+from searchanything.prompts import Prompt, describe_prompt
 from searchanything.protocols import RegionIndex, Segmentation
 from searchanything.reencoding import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines, reencode
 from searchanything.searching import PageRequest
+from searchanything.selecting import candidates, describe
 from searchanything.standing import Race, Standing, excluding_parts, standing
 from searchanything.types import BoxXYXY, Filter, Hit, ImageRef, ImageRow, Outcome, RegionMatch, RGBImage
 

@@ -12,9 +12,9 @@ from searchanything.documents import rounded
 from searchanything.encoding import Encoder, RegionJob
 from searchanything.errors import PromptError
 from searchanything.geometry import box_iou
-from searchanything.prompts import box_ious, box_of
 from searchanything.protocols import Segmentation
 from searchanything.reencoding import RegionFeatures, region_row
+from searchanything.selecting import box_ious, box_of
 from searchanything.types import BoxXYXY, Hit, RGBImage
 
 MIN_FIT_IOU: Final = 0.5  # of the expected box with a region's box: the usual bound of "found"

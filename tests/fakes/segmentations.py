@@ -14,8 +14,8 @@ from fakes.models import GridMap
 from numpy.typing import NDArray
 
 from searchanything.geometry import Letterbox
-from searchanything.prompts import Choice
 from searchanything.protocols import Segmentation
+from searchanything.selecting import Choice
 from searchanything.types import BoolMasks
 
 WIDTH = 64

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from searchanything.prompts import Points, choose_by_points
+from searchanything.prompts import Points
+from searchanything.selecting import choose_by_points
 
 seed = st.integers(0, 2**32 - 1)
 

@@ -18,18 +18,9 @@ from hypothesis import strategies as st
 
 from searchanything.errors import PromptError
 from searchanything.geometry import Letterbox, decode_rle
-from searchanything.prompts import (
-    RUNNERS_UP,
-    Box,
-    Mask,
-    Points,
-    WholeImage,
-    choose,
-    choose_by_points,
-    choose_by_similarity,
-    describe,
-)
+from searchanything.prompts import Box, Mask, Points, WholeImage
 from searchanything.protocols import Segmentation
+from searchanything.selecting import RUNNERS_UP, choose, choose_by_points, choose_by_similarity, describe
 from searchanything.types import BoxXYXY
 
 MIN_IOU = 0.1
