@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -188,7 +189,8 @@ class Client:
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
         """
         store, prefix = wiring.open_source(source, self._settings)
-        objects = store.list(prefix)
+        listing = store.list(prefix)
+        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
         index, encoder = self._live_or_new(None if hash_file is None else Path(hash_file))
         ingest = self._settings.ingest
         options = IndexingOptions(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels, force)
@@ -304,9 +306,9 @@ class Client:
             return self._opened[manifest.fingerprint]
 
     def _live_or_new(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
-        """The live index, or a new one that becomes live."""
+        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
         live = self._indexes.live()
-        if live is not None:
+        if live is not None and self._indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
             opened = self._live()
             if hash_file is not None:
                 layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
@@ -316,13 +318,17 @@ class Client:
                         f"the index at {self.uri} already has another hash layer; {hash_file} needs an empty index"
                     )
             return opened
-        preset = self._settings.models.preset
+        preset = self._settings.models.preset or (live.preset if live else None)
         layer = wiring.hash_layer_of(preset, hash_file, self._settings)
-        encoder = self._load_encoder(preset, layer)
-        manifest = manifest_of(encoder, str(preset))
+        manifest = manifest_of(self._load_encoder(preset, layer), str(preset))
         self._indexes.create(manifest, layer)
         self._indexes.switch(manifest.fingerprint)
-        return self._live()
+        if live is not None and live.fingerprint != manifest.fingerprint:
+            self._indexes.drop(live.fingerprint)
+        opened = self._live()
+        if opened[0].manifest.fingerprint != manifest.fingerprint:
+            raise PresetError(f"another process has just made the index at {self.uri} otherwise; try again")
+        return opened
 
     def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
         start = time.perf_counter()

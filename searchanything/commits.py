@@ -88,10 +88,12 @@ def commit_batch(
         if etag is not None and etag != attempt.stored.etag
     ]
     index.insert_images(rows)
-    if rows:
-        index.delete_before([row.image for row in rows], min(row.generation for row in rows))
-    for attempt in gone:  # what another worker found there since has a younger generation, and stays
-        index.delete_before([attempt.stored.ref], attempt.generation + 1)
+    # Another worker may have committed the same images meanwhile: whoever looks last sees all and leaves the newest.
+    newest = index.newest([row.image for row in rows])
+    outdated = {image: row.generation for image, row in newest.items()}
+    # Of an object that is gone, what another worker found there since has a younger generation, and stays.
+    outdated.update({attempt.stored.ref: attempt.generation + 1 for attempt in gone})
+    index.delete_before(outdated)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
         "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",

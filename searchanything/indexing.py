@@ -123,7 +123,7 @@ def _looked_up(job: IndexingJob, images: Iterable[ImageRef], tally: _Tally) -> l
             tally.add_failures([Failure(image.key, type(error).__name__, str(error))])
             continue
         if stored is None:
-            job.index.delete_before([image], next_generation())
+            job.index.delete_before({image: next_generation()})
         else:
             found.append(stored)
     return found
@@ -137,7 +137,7 @@ def _index_round(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tall
         transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
         writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="commit"))
         ahead = 2 * max(options.batch_images, options.transfer_threads)
-        planned = _planned(job, objects, tally)
+        planned = _planned(job, objects, transfer, tally)
         read = map_ahead(transfer, lambda one: _read(job.store, one, options), planned, most=ahead)
         decoded = map_ahead(transfer, _decode, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
         encoded = (_encode(job.encoder, batch) for batch in _batches(decoded, options.batch_images))
@@ -152,11 +152,14 @@ def _index_round(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tall
     return changed
 
 
-def _planned(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tally) -> Iterator[Attempt]:
+def _planned(
+    job: IndexingJob, objects: Iterable[StoredObject], pool: ThreadPoolExecutor, tally: _Tally
+) -> Iterator[Attempt]:
     """Attempts at the images among `objects` that the index does not have as they are."""
     remaining = iter(objects)
     while listed := list(islice(remaining, PLAN_BATCH)):
-        images = [one for one in listed if claims_to_be_image(one.ref.key, one.content_type)]
+        typed = pool.map(lambda one: _with_type(job.store, one), listed)
+        images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
         tally.skip(len(listed) - len(images))
         known = job.index.newest([one.ref for one in images])
         for one in images:
@@ -166,6 +169,19 @@ def _planned(job: IndexingJob, objects: Iterable[StoredObject], tally: _Tally) -
             else:
                 generation = next_generation(after=previous.generation if previous else 0)
                 yield Attempt(stored=one, generation=generation, previous=previous)
+
+
+def _with_type(store: ImageStore, listed: StoredObject) -> StoredObject:
+    """The object with its content type where nothing else tells what it is: listings of S3 leave the type out."""
+    if listed.content_type is not None or "." in listed.ref.key.rpartition("/")[2]:
+        return listed
+    try:
+        found = store.stat(listed.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return listed
+    return listed if found is None else replace(listed, content_type=found.content_type)
 
 
 def _unchanged(store: ImageStore, listed: StoredObject, previous: ImageRow) -> bool:

@@ -217,8 +217,8 @@ class RegionIndex(Protocol):
         """The same over whole-image codes; only rows with outcome `indexed`. Region-only filters raise FilterError."""
         ...
 
-    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
-        """Delete these images' rows with a generation below the given one: image rows first, then regions."""
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+        """Delete each image's rows with a generation below the given one: image rows first, then regions."""
         ...
 
     def delete_images(self, images: Collection[ImageRef]) -> None:

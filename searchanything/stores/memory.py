@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -149,11 +149,10 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, indexed)
         return [[image_match(row, distance) for row, distance in one] for one in found]
 
-    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
-        doomed = set(images)
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
-            self._images.delete(lambda row: row.image in doomed and row.generation < generation)
-            self._regions.delete(lambda row: row.image in doomed and row.generation < generation)
+            self._images.delete(lambda row: row.generation < generations.get(row.image, 0))
+            self._regions.delete(lambda row: row.generation < generations.get(row.image, 0))
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
         doomed = set(images)

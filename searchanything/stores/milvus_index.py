@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from searchanything.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
@@ -38,6 +38,7 @@ from searchanything.types import (
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024
+_AGES_PER_DELETE = 32  # longer chains of `or` are parsed slowly
 Item = TypeVar("Item")
 
 
@@ -111,11 +112,18 @@ class MilvusRegionIndex:
         found = self._search(self._images, queries, expression, IMAGE_MATCH_OUTPUT, limit=limit, filter=filter)
         return [[image_match_of(entity, distance) for distance, entity in hits] for hits in found]
 
-    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
-        self._delete(images, f" and generation < {generation:d}")
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+        ages = sorted((image.image_id, generation) for image, generation in generations.items())
+        self._delete(
+            " or ".join(
+                f'(image_id == "{image_id}" and generation < {generation:d})' for image_id, generation in portion
+            )
+            for portion in _portions(ages, _AGES_PER_DELETE)
+        )
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
-        self._delete(images, "")
+        ids = sorted({image.image_id for image in images})
+        self._delete(one_of("image_id", portion) for portion in _portions(ids, _IDS_PER_DELETE))
 
     def counts(self) -> IndexCounts:
         images, empty, failed = (
@@ -163,12 +171,12 @@ class MilvusRegionIndex:
                 return False
         return True
 
-    def _delete(self, images: Collection[ImageRef], condition: str) -> None:
-        ids = sorted({image.image_id for image in images})
+    def _delete(self, expressions: Iterable[str]) -> None:
+        chosen = list(expressions)
         with self._connection.writing():
             for collection in (self._images, self._regions):
-                for portion in _portions(ids, _IDS_PER_DELETE):
-                    self._connection.delete(collection, one_of("image_id", portion) + condition)
+                for expression in chosen:
+                    self._connection.delete(collection, expression)
 
 
 def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:

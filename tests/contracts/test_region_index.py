@@ -229,7 +229,7 @@ def test_deleting_before_a_generation_spares_it_and_the_other_images(bench: Benc
     for one, generation in ((image, old), (image, new), (other, old)):
         bench.index.insert_regions([region_row(one, number, generation=generation) for number in range(2)])
         bench.index.insert_images([image_row(one, generation=generation)])
-    bench.index.delete_before([image], new)
+    bench.index.delete_before({image: new, other: old})
     left = {(row.image, row.generation) for row in bench.index.iterate_images(bucket=bench.bucket)}
     assert left == {(image, new), (other, old)}
     [hits] = bench.index.search(random_codes(1), limit=50)
@@ -247,7 +247,7 @@ def test_deleting_images_removes_all_their_rows_and_may_be_repeated(bench: Bench
         assert [row.image for row in bench.index.iterate_images(bucket=bench.bucket)] == [kept.image]
         assert bench.index.counts() == IndexCounts(images=1, empty=0, failed=0, regions=2)
     bench.index.delete_images([])
-    bench.index.delete_before([], fresh_generation())
+    bench.index.delete_before({})
     assert bench.index.counts().images == 1
 
 

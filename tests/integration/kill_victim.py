@@ -66,7 +66,7 @@ def work(file: Path, orders: dict[str, Any]) -> None:
     index = store.open("0" * 64)
     index.insert_regions([region_row(IMAGE, number, generation=generation) for number in range(60)])
     index.insert_images([image_row(IMAGE, generation=generation, regions=60)])
-    index.delete_before([IMAGE], generation)
+    index.delete_before({IMAGE: generation})
     store.create(manifest_of(orders["fingerprint"]), HASH_LAYER)
     store.switch(orders["fingerprint"])
     store.close()

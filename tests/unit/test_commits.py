@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -34,9 +34,9 @@ class Recording(MemoryRegionIndex):
         self.steps.append(f"insert {len(rows)} images")
         super().insert_images(rows)
 
-    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
-        self.steps.append(f"delete {len(images)} images before {generation}")
-        super().delete_before(images, generation)
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+        self.steps.append(f"delete before {sorted(generations.values())}")
+        super().delete_before(generations)
 
 
 class Asked(InMemoryStore):
@@ -83,10 +83,24 @@ def test_regions_then_the_store_then_images_then_what_is_old(
         "stat 0.png",
         "stat 1.png",
         "insert 2 images",
-        "delete 2 images before 10",
+        "delete before [10, 11]",
     ]
     assert [row.image.key for row in committed.rows] == ["0.png", "1.png"]
     assert committed.changed == ()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_workers_on_the_same_images_the_newest_rows_alone_remain(
+    index: Recording, store: Asked, encoded: EncodedImage, first: int
+) -> None:
+    """Whichever commits first, and although one's generations lie between the other's."""
+    stored = [store.put(f"{number}.png", RED) for number in range(3)]
+    ages = [(10, 30, 41), (20, 21, 40)]
+    for worker in (first, 1 - first):
+        commit(index, store, *((Attempt(one, age), encoded) for one, age in zip(stored, ages[worker], strict=True)))
+    left = {(row.image.key, row.generation) for row in index.iterate_images()}
+    assert left == {("0.png", 20), ("1.png", 30), ("2.png", 41)}
+    assert index.counts().regions == 6
 
 
 def test_rows_say_what_was_found(index: Recording, store: Asked, encoded: EncodedImage) -> None:

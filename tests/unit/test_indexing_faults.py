@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -128,7 +128,8 @@ class Faulty(MemoryRegionIndex):
         if self.calls != self.number:
             return call(subjects, *rest)
         parts = {"before": 0, "half": len(subjects) // 2, "after": len(subjects)}
-        call(list(subjects)[: parts[self.effect]], *rest)
+        part = list(subjects)[: parts[self.effect]]
+        call({one: subjects[one] for one in part} if isinstance(subjects, Mapping) else part, *rest)
         raise RegionIndexError("the index broke down")
 
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
@@ -140,8 +141,8 @@ class Faulty(MemoryRegionIndex):
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
         return self._faulty(super().newest, images)  # type: ignore[return-value]
 
-    def delete_before(self, images: Collection[ImageRef], generation: int) -> None:
-        self._faulty(super().delete_before, images, generation)
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+        self._faulty(super().delete_before, generations)
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
         self._faulty(super().delete_images, images)

@@ -265,7 +265,7 @@ def replace_painting(index: MemoryRegionIndex) -> None:
     """What a commit of a new generation does."""
     index.insert_regions([region_row(PAINTING, 2, 0, 0)])
     index.insert_images([image_row(PAINTING, 2, 0)])
-    index.delete_before([PAINTING], 2)
+    index.delete_before({PAINTING: 2})
 
 
 @pytest.mark.parametrize("search", [search_regions, search_images])
