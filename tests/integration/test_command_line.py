@@ -18,6 +18,7 @@ from PIL import Image
 
 from searchanything.cli.app import run
 from searchanything.demo.scenes import Scene, generate_demo_scenes
+from searchanything.models.hashing import HashLayer
 
 ROOT = Path(__file__).parents[2]
 SCENES = 6
@@ -296,3 +297,27 @@ def _elsewhere(mask: np.ndarray) -> str:
     rows, columns = np.nonzero(~mask)
     away = np.argmax(np.hypot(rows - np.nonzero(mask)[0].mean(), columns - np.nonzero(mask)[1].mean()))
     return f"{columns[away]},{rows[away]}"
+
+
+def test_a_source_that_is_not_there_makes_no_index(workplace, tmp_path):
+    elsewhere = Workplace(tmp_path, workplace.scenes, str(tmp_path / "none.db"), workplace.environment)
+    assert elsewhere.shell("index", str(tmp_path / "missing"), "--preset", "pico").code == 1
+    status = elsewhere.shell("status")
+    assert (status.code, status.document["fingerprint"]) == (0, None)
+
+
+def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_path):
+    layer = HashLayer.random_rotation(32, 256, bits=64, seed=1)
+    (tmp_path / "hash.safetensors").write_bytes(layer.to_bytes())
+    path, _ = workplace.thing()
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / path.name).write_bytes(path.read_bytes())
+    emptied = Workplace(images, workplace.scenes, str(tmp_path / "h.db"), workplace.environment)
+    assert emptied.shell("index", str(images), "--preset", "pico").code == 0
+    with_hash = ("index", str(images), "--hash", str(tmp_path / "hash.safetensors"))
+    assert emptied.shell(*with_hash).code == 2
+    assert emptied.shell("delete", str(images)).code == 0
+    again = emptied.shell(*with_hash)
+    assert (again.code, again.document["images"]["indexed"]) == (0, 1)
+    assert emptied.shell("status").document["hash"] == "untrained"

@@ -166,3 +166,14 @@ def test_a_row_from_a_clock_that_runs_ahead_is_replaced() -> None:
     assert setting.row("a.png").etag == setting.store.stat("a.png").etag  # type: ignore[union-attr]
     assert setting.run().unchanged == 1
     assert without_garbage(setting.index)
+
+
+def test_an_object_without_a_suffix_is_an_image_if_its_type_says_so() -> None:
+    """As in a bucket whose keys are digests: a listing of S3 names no types."""
+    setting = Setting()
+    setting.store.put("ab12/image", RED, content_type="image/png")
+    setting.store.put("ab12/words", b"words", content_type="text/plain")
+    setting.store.put("words.txt", b"words", content_type="image/png")
+    report = setting.run()
+    assert (report.indexed, report.skipped) == (1, 2)
+    assert setting.knows("ab12/image")
