@@ -38,6 +38,8 @@ def load_image(image: ImageInput, *, read_object: Callable[[ImageRef], bytes], m
             return _from_pil(image, max_pixels=max_pixels)
         case str() if image.startswith("s3://"):
             bucket, _, key = image.removeprefix("s3://").partition("/")
+            if not bucket or not key:
+                raise UsageError(f"expected s3://bucket/key, got {image!r}")
             return load_image(ImageRef(bucket, key), read_object=read_object, max_pixels=max_pixels)
         case str() | Path():
             return decode_image(_file_bytes(Path(image)), name=str(image), max_pixels=max_pixels)

@@ -56,7 +56,10 @@ def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings
     from searchanything.models.presets import load_hash
 
     if hash_file is not None:
-        return HashLayer.from_file(hash_file).to_bytes()
+        try:
+            return HashLayer.from_file(hash_file).to_bytes()
+        except ModelError as error:
+            raise ModelError(f"{hash_file}: {error}; make one with python -m training.hash") from error
     return load_hash(_chosen(preset or settings.models.preset)).to_bytes()
 
 
