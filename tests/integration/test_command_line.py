@@ -266,8 +266,8 @@ def test_interruption_ends_cleanly(workplace, tmp_path):
     ) as process:
         deadline = time.monotonic() + 120
         assert process.stderr is not None
-        for line in process.stderr:  # once the models are there, the images are at work
-            if "ready after" in line or time.monotonic() > deadline:
+        for line in process.stderr:  # the first batch is there, the next ones are at work
+            if "committed" in line or time.monotonic() > deadline:
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
