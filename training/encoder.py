@@ -216,6 +216,13 @@ class ImageTrainer:
         torch.save(state, partial)
         partial.replace(self._run.checkpoint)
 
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with another run's averaged weights and heads: same concepts, new clock and learning rate."""
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        self.tower.load_state_dict(averaged_tower_state(checkpoint))
+        self.average.load_state_dict(state["average"])
+        self.heads.load_state_dict(state["heads"])
+
     def resume(self) -> None:
         """Take up the state of the run's checkpoint, if there is one."""
         if not self._run.checkpoint.exists():
@@ -247,6 +254,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"), help="cache of the photographs")
     parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--start", type=Path, help="checkpoint of another run to begin with")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--leave-out", nargs="*", default=[], help="styles kept from training, to try the encoder on")
@@ -271,6 +279,8 @@ def main() -> None:
     maker = CropMaker(drawings, Backgrounds.from_photographs(arguments.photographs, held_out=False), CropRecipe())
     run = ImageRun(arguments.run, minutes=arguments.minutes)
     trainer = ImageTrainer(run, maker, drawings=drawings, name_vectors=centred_names(table, names))
+    if arguments.start:
+        trainer.start_from(arguments.start)
     trainer.resume()
     trainer.fit()
 
