@@ -261,9 +261,8 @@ def test_interruption_ends_cleanly(workplace, tmp_path):
         (many / f"{number}{path.suffix}").hardlink_to(path)
     interrupted = Workplace(many, workplace.scenes, str(tmp_path / "i.db"), workplace.environment)
     command = interrupted.command("index", str(many), "--preset", "pico", "--verbose")
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=workplace.environment
-    ) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=workplace.environment, preexec_fn=_heed_interrupts) as process:
         deadline = time.monotonic() + 120
         assert process.stderr is not None
         for line in process.stderr:  # the first batch is there, the next ones are at work
@@ -275,6 +274,11 @@ def test_interruption_ends_cleanly(workplace, tmp_path):
     assert out == ""
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+def _heed_interrupts() -> None:
+    """Shells start background jobs deaf to SIGINT, and children inherit that; a terminal's program is not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_delete_forgets_its_source_alone(workplace, indexed, tmp_path):
