@@ -10,9 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-import time
-from collections.abc import Callable, Mapping
-from itertools import chain, islice
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,12 +20,10 @@ from searchanything.comparing import compare
 from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
 from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
-from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
 from searchanything.explaining import Expected, Question, explain
 from searchanything.explanations import Explanation
 from searchanything.exporting import check_export_path, export_regions
-from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingJob, IndexingOptions, index_images
+from searchanything.ingesting import Ingestion
 from searchanything.inputs import ImageInput, load_image
 from searchanything.locating import IndexedImage, locate
 from searchanything.prompts import WholeImage, as_prompt, describe_prompt
@@ -43,9 +39,6 @@ from searchanything.types import (
     Filter,
     ImageRef,
     IndexCounts,
-    IndexManifest,
-    IndexProgress,
-    IndexReport,
     IndexStatus,
     RGBImage,
     StoredObject,
@@ -54,20 +47,13 @@ from searchanything.types import (
 logger = logging.getLogger(__name__)
 
 
-class Client:
+class Client(Ingestion):
     """A connection to one index. Thread-safe; models are loaded once per process, at the first need."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._indexes = wiring.open_index_store(settings.milvus)
+        super().__init__(settings)
         self._lock = threading.Lock()
-        self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
         self._stores: dict[str, ImageStore] = {}
-
-    @property
-    def uri(self) -> str:
-        """The URI of the index."""
-        return self._indexes.uri
 
     def query(
         self,
@@ -92,7 +78,7 @@ class Client:
         wanted = as_prompt(prompt)
         watch = Stopwatch()
         with watch.stage("open"):
-            index, encoder = self._live(watch)
+            index, encoder = self._models.open(watch)
         with watch.stage("decode"):
             pixels = self._load(image)
         encoded = encoder.encode_query(pixels, wanted, watch)
@@ -143,7 +129,7 @@ class Client:
         Raises: what `query` raises; PromptError without a prompt.
         """
         pixels, wanted = self._load(image), as_prompt(prompt)
-        return compare(self._context(*self._live()), pixels, wanted, candidates=candidates, filter=filter)
+        return compare(self._context(*self._models.open()), pixels, wanted, candidates=candidates, filter=filter)
 
     def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
@@ -167,45 +153,11 @@ class Client:
         """All regions of an image, surest first. Raises: ImageError, PresetError, WeightsMissingError."""
         pixels = self._load(image)
         live = self._indexes.live()
-        preset = self._settings.models.preset if live is None else self._preset_of(live)
+        preset = self._settings.models.preset if live is None else self._models.preset_of(live)
         layer = wiring.hash_layer_of(preset, None, self._settings)
         segmentation = wiring.load_encoder(preset, layer, self._settings).segmenter.segment([pixels])[0]
         regions = candidates(segmentation, range(len(segmentation.scores)))
         return Segments(image=pixels, regions=tuple(regions))
-
-    def index(
-        self,
-        source: str | Path,
-        *,
-        hash_file: str | Path | None = None,
-        force: bool = False,
-        progress: Callable[[IndexProgress], None] | None = None,
-    ) -> IndexReport:
-        """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
-
-        The first call makes the index and fixes its preset and hash layer (`hash_file`, or the preset's own).
-
-        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
-        StoreUnavailableError, RegionIndexError, WeightsMissingError.
-        """
-        store, prefix = wiring.open_source(source, self._settings)
-        listing = store.list(prefix)
-        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
-        index, encoder = self._live_or_new(None if hash_file is None else Path(hash_file))
-        ingest = self._settings.ingest
-        options = IndexingOptions(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels, force)
-        return index_images(IndexingJob(store, encoder, index, options), objects, progress=progress)
-
-    def delete(self, source: str | Path) -> int:
-        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
-        store, prefix = wiring.open_source(source, self._settings)
-        live = self._indexes.live()
-        if live is None:
-            return 0
-        index = self._indexes.open(live.fingerprint)
-        images = {row.image for row in index.iterate_images(bucket=store.bucket, key_prefix=prefix)}
-        index.delete_images(images)
-        return len(images)
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
         """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.
@@ -214,7 +166,7 @@ class Client:
         RegionIndexError.
         """
         check_export_path(destination)
-        index = self._indexes.open(self._live_manifest().fingerprint)
+        index = self._indexes.open(self._models.manifest().fingerprint)
         return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix)
 
     def status(self) -> IndexStatus:
@@ -251,7 +203,7 @@ class Client:
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
 
     def _explain(self, question: Question, image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
-        index, encoder = self._live()
+        index, encoder = self._models.open()
         live = index.manifest.fingerprint
         stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
         others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]
@@ -274,79 +226,6 @@ class Client:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self._settings)
             store = self._stores[image.bucket]
         return store.read(image.key)
-
-    def _preset_of(self, manifest: IndexManifest) -> str:
-        """The index' preset. Raises: PresetError if another one was asked for."""
-        asked = self._settings.models.preset
-        if asked is not None and asked != manifest.preset:
-            raise PresetError(
-                f"the index at {self.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked for; "
-                f"leave the preset out, or name another index"
-            )
-        return manifest.preset
-
-    def _live_manifest(self) -> IndexManifest:
-        """What the live index was made with. Raises: IndexNotFoundError."""
-        manifest = self._indexes.live()
-        if manifest is None:
-            raise IndexNotFoundError(f"nothing is indexed at {self.uri}; run `searchanything index SOURCE` first")
-        return manifest
-
-    def _live(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
-        """The live index and the encoder that fits it."""
-        manifest = self._live_manifest()
-        preset = self._preset_of(manifest)
-        with self._lock:
-            if manifest.fingerprint not in self._opened:
-                with (watch or Stopwatch()).stage("load_models"):
-                    layer = self._indexes.hash_layer(manifest.fingerprint)
-                    encoder = self._load_encoder(preset, layer, manifest)
-                self._check(manifest, manifest_of(encoder, preset))
-                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
-            return self._opened[manifest.fingerprint]
-
-    def _live_or_new(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
-        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
-        live = self._indexes.live()
-        if live is not None and self._indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
-            opened = self._live()
-            if hash_file is not None:
-                layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
-                other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
-                if other.fingerprint != live.fingerprint:
-                    raise PresetError(
-                        f"the index at {self.uri} already has another hash layer; {hash_file} needs an empty index"
-                    )
-            return opened
-        preset = self._settings.models.preset or (live.preset if live else None)
-        layer = wiring.hash_layer_of(preset, hash_file, self._settings)
-        manifest = manifest_of(self._load_encoder(preset, layer), str(preset))
-        self._indexes.create(manifest, layer)
-        self._indexes.switch(manifest.fingerprint)
-        if live is not None and live.fingerprint != manifest.fingerprint:
-            self._indexes.drop(live.fingerprint)
-        opened = self._live()
-        if opened[0].manifest.fingerprint != manifest.fingerprint:
-            raise PresetError(f"another process has just made the index at {self.uri} otherwise; try again")
-        return opened
-
-    def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
-        start = time.perf_counter()
-        policy = wiring.policy_of(self._settings, manifest)
-        encoder = wiring.load_encoder(preset, layer, self._settings, policy=policy)
-        logger.info("models of preset %s ready after %.1f s", preset, time.perf_counter() - start)
-        return encoder
-
-    def _check(self, index: IndexManifest, local: IndexManifest) -> None:
-        """Raises: IndexMismatchError unless this machine's models are those of the index."""
-        if index.fingerprint == local.fingerprint:
-            return
-        names = sorted({*index.details, *local.details})
-        differing = [name for name in names if index.details.get(name) != local.details.get(name)]
-        raise IndexMismatchError(
-            f"the index at {self.uri} was made with other models than this machine's preset {local.preset!r} "
-            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
-        )
 
 
 _clients: dict[str, Client] = {}

@@ -166,4 +166,5 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         regions=regions,
         metadata=stored.metadata,
         modified_at_ms=stored.modified_at_ms,
+        sidecar_etag=stored.sidecar_etag,
     )

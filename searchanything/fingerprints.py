@@ -15,7 +15,7 @@ from typing import Any, Final
 from searchanything.encoding import Encoder
 from searchanything.types import IndexManifest
 
-SCHEMA_VERSION: Final = 1  # of the rows in the index
+SCHEMA_VERSION: Final = 2  # of the rows in the index
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
 
 

@@ -19,6 +19,7 @@ from searchanything.types import (
     ImageMatch,
     ImageRef,
     ImageRow,
+    ImageState,
     IndexCounts,
     IndexManifest,
     RegionMatch,
@@ -206,6 +207,14 @@ class RegionIndex(Protocol):
         """Stream all region rows with their codes, garbage included, in no particular order."""
         ...
 
+    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+        """`iterate_images` with no more than tells whether an image is up to date."""
+        ...
+
+    def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
+        """Stream image and generation of every region row, garbage included, in no particular order."""
+        ...
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 
@@ -225,7 +234,9 @@ class RegionIndex(Protocol):
         """Delete all rows of these images: image rows first, then regions."""
         ...
 
-    def counts(self) -> IndexCounts: ...
+    def counts(self) -> IndexCounts:
+        """How many rows there are, garbage included; cheap. `counting.count_committed` leaves garbage out."""
+        ...
 
 
 @runtime_checkable

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from searchanything.errors import SettingsError
 
 ENV_PREFIX = "SEARCHANYTHING_"
+OWN_PREFIX = ".searchanything/"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+PatternList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 def default_index_uri() -> str:
@@ -38,6 +46,10 @@ class StorageSettings(BaseModel):
     region: str | None = Field(None, description="Region, where the server wants one.")
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
+    own_prefix: str = Field(
+        OWN_PREFIX,
+        description="Keys that begin so are our own products in a bucket: never listed, indexed or reported.",
+    )
 
 
 class MilvusSettings(BaseModel):
@@ -93,6 +105,16 @@ class IngestSettings(BaseModel):
     )
     regions: int | None = Field(
         None, ge=1, le=1000, description="Regions kept of each image of a new index; 25 by default."
+    )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="An image that failed so often with the same content waits for `searchanything failed retry`.",
+    )
+    include: PatternList = Field((), description="Index only keys that match one of these, as `*.jpg,2024/*`.")
+    exclude: PatternList = Field((), description="Leave out keys that match one of these.")
+    sidecar_suffix: str | None = Field(
+        None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this (`.json`); off without."
     )
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
@@ -162,7 +184,7 @@ def _rows() -> Iterator[tuple[str, str, str, str]]:
         schema = model.model_json_schema()["properties"]
         for name, inner in model.model_fields.items():
             value = inner.get_default(call_default_factory=True)
-            shown = "" if value is None else f"`{str(value).replace(home, '~')}`"
+            shown = "" if value in (None, ()) else f"`{str(value).replace(home, '~')}`"
             variable = f"`{ENV_PREFIX}{group}__{name}`".upper()
             yield variable, _type_of(schema[name]), shown, inner.description or ""
 
@@ -172,6 +194,8 @@ def _type_of(schema: dict[str, object]) -> str:
     if "enum" in schema:
         values = schema["enum"]
         return " or ".join(str(value) for value in values) if isinstance(values, list) else "choice"
+    if schema.get("type") == "array":
+        return "texts with commas"
     options = schema.get("anyOf")
     if isinstance(options, list):
         return " or ".join(_type_of(option) for option in options if option.get("type") != "null")

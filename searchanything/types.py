@@ -63,8 +63,9 @@ class ImageRef:
 class StoredObject:
     """One object as a listing shows it.
 
-    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the metadata does; 0
-    where the store does not know. A listing may leave `metadata` out; `ImageStore.stat` and `read` tell it.
+    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the object's own metadata
+    does; 0 where the store does not know. `sidecar_etag` is the etag of the sidecar that was read with it, "" for none.
+    A listing may leave `metadata` and `sidecar_etag` out; `ImageStore.stat` and `read` tell them.
     """
 
     ref: ImageRef
@@ -73,6 +74,7 @@ class StoredObject:
     modified_at_ms: int = 0
     content_type: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    sidecar_etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class ImageRow:
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
     `code` is the whole image's code, all zero where the outcome is not `INDEXED`.
-    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` is the stored object's.
+    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` and `sidecar_etag` are the stored
+    object's. `attempts` counts tries at the same content, the first of them at `first_at_ms`.
     """
 
     id: str
@@ -130,6 +133,20 @@ class ImageRow:
     regions: int
     metadata: Metadata
     modified_at_ms: int = 0
+    sidecar_etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """As much of an image row as tells whether it is up to date."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    outcome: Outcome
+    regions: int
+    modified_at_ms: int
+    sidecar_etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +281,19 @@ class Failure:
     error: str
     message: str
 
+    def to_dict(self) -> dict[str, str]:
+        """As the documents of the command line show it."""
+        return {"key": self.key, "error": self.error, "message": self.message}
+
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one run of `index` did, in images; `regions` counts the regions this run wrote."""
+    """What one run of `index` or `refresh` did, in images; `regions` counts the regions this run wrote.
+
+    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
+    with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
+    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar.
+    """
 
     indexed: int = 0
     unchanged: int = 0
@@ -277,12 +303,24 @@ class IndexReport:
     regions: int = 0
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
+    deleted: int = 0
+    given_up: int = 0
+    left: tuple[str, ...] = ()
+    warnings: tuple[Failure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
         images = {name: getattr(self, name) for name in ("indexed", "unchanged", "empty", "failed", "skipped")}
-        failures = [{"key": one.key, "error": one.error, "message": one.message} for one in self.failures]
-        return {"images": images, "regions": self.regions, "failures": failures, "seconds": round(self.seconds, 3)}
+        return {
+            "images": images,
+            "regions": self.regions,
+            "failures": [one.to_dict() for one in self.failures],
+            "seconds": round(self.seconds, 3),
+            "deleted": self.deleted,
+            "given_up": self.given_up,
+            "left": list(self.left),
+            "warnings": [one.to_dict() for one in self.warnings],
+        }
 
 
 @dataclass(frozen=True, slots=True)

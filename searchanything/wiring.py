@@ -12,6 +12,7 @@ from searchanything.encoding import Encoder
 from searchanything.errors import ModelError, PresetError, SettingsError
 from searchanything.policies import RegionPolicy
 from searchanything.protocols import ImageStore, IndexStore, RegionEncoder, Segmenter
+from searchanything.scopes import Patterns, Scope
 from searchanything.settings import MilvusSettings, Settings
 from searchanything.types import IndexManifest
 
@@ -40,6 +41,18 @@ def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str
 
     parsed = parse_source(str(source))
     return open_store(parsed, settings), parsed.prefix
+
+
+def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
+    """An image store and which of its keys are meant, by the source and the settings (or other patterns)."""
+    store, prefix = open_source(source, settings)
+    ingest = settings.ingest
+    return store, Scope(
+        prefix=prefix,
+        patterns=patterns or Patterns(ingest.include, ingest.exclude),
+        own_prefix=settings.storage.own_prefix,
+        sidecar_suffix=ingest.sidecar_suffix,
+    )
 
 
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:

@@ -22,12 +22,14 @@ from searchanything.cli import (
     doctor,
     explain,
     export,
+    failed,
     index,
     models,
     query,
     replay,
     segment,
     status,
+    sync,
 )
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
@@ -43,6 +45,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("index")(index.index)
+app.add_typer(sync.app, name="sync")
+app.add_typer(failed.app, name="failed")
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.options import FormatOption, Preset, Source, Uri, Verbose
+from searchanything.cli.options import Exclude, FormatOption, Include, Preset, Source, Uri, Verbose, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, session_of
 
@@ -35,6 +35,8 @@ def index(
     source: Source,
     hash_file: HashFile = None,
     force: Force = False,
+    include: Include = None,
+    exclude: Exclude = None,
     uri: Uri = None,
     preset: Preset = None,
     format: FormatOption = "text",
@@ -48,15 +50,17 @@ def index(
 
     [bold]searchanything index ./images --preset pico --uri trial.db --format json[/bold]
     """
+    patterns = patterns_of(include, exclude)
     with session_of(context).client(uri, preset) as client, indexing_progress() as show:
-        report = client.index(source, hash_file=hash_file, force=force, progress=show)
+        report = client.index(source, hash_file=hash_file, force=force, patterns=patterns, progress=show)
     document = report.to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, format, lambda: report_text(document))
     if report.failed:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
-def _text(document: dict[str, Any]) -> RenderableType:
+def report_text(document: dict[str, Any]) -> RenderableType:
+    """An `IndexReport`'s document for people."""
     from rich.text import Text
 
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from searchanything.scopes import Patterns
 
 COMMON = "Common options"
 
@@ -44,3 +47,25 @@ Save = Annotated[
     Path | None,
     typer.Option("--save", metavar="FILE.png", help="Draw the answer into an image file.", show_default=False),
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="PATTERN",
+        help="Only keys that match, such as '*.jpg' or '2024/*'. May be repeated.",
+        show_default=False,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="No keys that match this. May be repeated.", show_default=False),
+]
+
+
+def patterns_of(include: list[str] | None, exclude: list[str] | None) -> Patterns | None:
+    """What the options ask for; None leaves it to the settings."""
+    if not include and not exclude:
+        return None
+    from searchanything.scopes import Patterns
+
+    return Patterns(tuple(include or ()), tuple(exclude or ()))

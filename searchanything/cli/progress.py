@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def indexing_progress() -> Iterator[Callable[[IndexProgress], None]]:
+def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgress], None]]:
     """A bar with rate and remaining time; a pulse while the number of images is not known."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("indexing"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -29,7 +29,7 @@ def indexing_progress() -> Iterator[Callable[[IndexProgress], None]]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        task = bar.add_task("indexing", total=None, rate="", failed="")
+        task = bar.add_task(doing, total=None, rate="", failed="")
 
         def show(progress: IndexProgress) -> None:
             speed = bar.tasks[0].speed

@@ -167,7 +167,7 @@ class FolderStore:
             ref=ImageRef(self.bucket, key),
             etag=etag,
             size_bytes=size_bytes,
-            modified_at_ms=state.st_mtime_ns // 1_000_000,
+            modified_at_ms=max(0, state.st_mtime_ns // 1_000_000),
         )
 
     def _is_digested(self, key: str, state: os.stat_result) -> bool:

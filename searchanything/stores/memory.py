@@ -22,6 +22,7 @@ from searchanything.types import (
     ImageMatch,
     ImageRef,
     ImageRow,
+    ImageState,
     IndexCounts,
     IndexManifest,
     Outcome,
@@ -132,6 +133,15 @@ class MemoryRegionIndex:
         with self._lock:
             rows = list(self._regions.rows)
         return _under(rows, bucket, key_prefix)
+
+    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+        for row in self.iterate_images(bucket=bucket, key_prefix=key_prefix):
+            yield ImageState(
+                row.image, row.etag, row.generation, row.outcome, row.regions, row.modified_at_ms, row.sidecar_etag
+            )
+
+    def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
+        return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)

@@ -11,6 +11,7 @@ from searchanything.stores.milvus_filters import compile_filter, objects_express
 from searchanything.stores.milvus_schema import (
     IMAGE_MATCH_OUTPUT,
     IMAGE_OUTPUT,
+    IMAGE_STATE_OUTPUT,
     REGION_OUTPUT,
     REGION_ROW_OUTPUT,
     Entity,
@@ -18,6 +19,7 @@ from searchanything.stores.milvus_schema import (
     image_entity,
     image_match_of,
     image_row_of,
+    image_state_of,
     region_entity,
     region_match_of,
     region_row_of,
@@ -29,6 +31,7 @@ from searchanything.types import (
     ImageMatch,
     ImageRef,
     ImageRow,
+    ImageState,
     IndexCounts,
     IndexManifest,
     Outcome,
@@ -99,6 +102,15 @@ class MilvusRegionIndex:
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), REGION_ROW_OUTPUT)
         return map(region_row_of, _under(rows, bucket, key_prefix))
+
+    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+        rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_STATE_OUTPUT)
+        return map(image_state_of, _under(rows, bucket, key_prefix))
+
+    def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
+        fields = ["bucket", "key", "generation"]
+        rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), fields)
+        return ((ImageRef(one["bucket"], one["key"]), one["generation"]) for one in _under(rows, bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)

@@ -23,6 +23,7 @@ from searchanything.types import (
     ImageMatch,
     ImageRef,
     ImageRow,
+    ImageState,
     MaskRLE,
     Outcome,
     RegionMatch,
@@ -126,12 +127,17 @@ _IMAGE_FIELDS = (
     FieldSpec("first_at_ms", FieldType.INT64),
     FieldSpec("last_at_ms", FieldType.INT64),
     FieldSpec("regions", FieldType.INT32),
+    FieldSpec("modified_at_ms", FieldType.INT64),
+    FieldSpec("sidecar_etag", FieldType.VARCHAR, ETAG_BYTES),
 )
 REGION_OUTPUT = [
     field.name for field in regions_spec("", 8).fields if field.name not in ("code", "image_id", "size_class")
 ]
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
+IMAGE_STATE_OUTPUT = [
+    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag",
+]  # fmt: skip
 IMAGE_MATCH_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
 
 
@@ -164,6 +170,8 @@ def image_entity(row: ImageRow) -> dict[str, Any]:
         "first_at_ms": int(row.first_at_ms),
         "last_at_ms": int(row.last_at_ms),
         "regions": int(row.regions),
+        "modified_at_ms": int(row.modified_at_ms),
+        "sidecar_etag": row.sidecar_etag,
     }
 
 
@@ -252,6 +260,21 @@ def image_row_of(entity: Entity) -> ImageRow:
         image_height=entity["image_height"],
         regions=entity["regions"],
         metadata=entity["metadata"],
+        modified_at_ms=entity["modified_at_ms"],
+        sidecar_etag=entity["sidecar_etag"],
+    )
+
+
+def image_state_of(entity: Entity) -> ImageState:
+    """A row with the fields of `IMAGE_STATE_OUTPUT`."""
+    return ImageState(
+        image=ImageRef(entity["bucket"], entity["key"]),
+        etag=entity["etag"],
+        generation=entity["generation"],
+        outcome=Outcome(entity["outcome"]),
+        regions=entity["regions"],
+        modified_at_ms=entity["modified_at_ms"],
+        sidecar_etag=entity["sidecar_etag"],
     )
 
 

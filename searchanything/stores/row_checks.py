@@ -62,7 +62,9 @@ class RowLimits:
             self._check_shared(row)
             name = str(row.image)
             _check_integers(name, {"attempts": row.attempts, "regions": row.regions})
-            _check_integers(name, {"first_at_ms": row.first_at_ms, "last_at_ms": row.last_at_ms}, largest=INT64_MAX)
+            times = {"first_at_ms": row.first_at_ms, "last_at_ms": row.last_at_ms, "modified_at_ms": row.modified_at_ms}
+            _check_integers(name, times, largest=INT64_MAX)
+            _check_bytes(name, "sidecar_etag", row.sidecar_etag, ETAG_BYTES)
         return [
             replace(row, error=cut_to_bytes(row.error, ERROR_BYTES), message=cut_to_bytes(row.message, MESSAGE_BYTES))
             for row in fresh

@@ -310,7 +310,7 @@ def _http_client(settings: StorageSettings, connections: int) -> PoolManager:
 
 def _whole_seconds_ms(modified: datetime | None) -> int:
     """Milliseconds since 1970; in whole seconds, since listings may tell fractions that single answers do not."""
-    return int(modified.timestamp()) * 1000 if modified else 0
+    return max(0, int(modified.timestamp())) * 1000 if modified else 0
 
 
 def _unquoted(etag: str | None) -> str:

@@ -10,7 +10,8 @@ from fakes.stores import InMemoryStore
 from PIL import Image
 
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingJob, IndexingOptions, index_images
+from searchanything.indexing import index_images
+from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.types import ImageRef, ImageRow, IndexReport, Outcome, RegionRow, RGBImage, StoredObject
 

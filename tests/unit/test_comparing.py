@@ -19,7 +19,8 @@ from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
 from searchanything.errors import PromptError, UsageError
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingJob, index_images
+from searchanything.indexing import index_images
+from searchanything.planning import IndexingJob
 from searchanything.prompts import Box, Points, Prompt, WholeImage
 from searchanything.reencoding import SearchContext
 from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex

@@ -18,8 +18,9 @@ from searchanything.errors import ObjectNotFoundError, PromptError, UsageError
 from searchanything.explaining import Expected, Question, explain
 from searchanything.explanations import Explanation, Verdict
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingJob, index_images
+from searchanything.indexing import index_images
 from searchanything.locating import locate
+from searchanything.planning import IndexingJob
 from searchanything.prompts import Points, Prompt, WholeImage
 from searchanything.reencoding import SearchContext, reencode
 from searchanything.searching import PageRequest, search_regions

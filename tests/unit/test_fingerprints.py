@@ -27,9 +27,9 @@ def test_fingerprints_are_sha256_of_canonical_json() -> None:
     )
     feature_digest = hashlib.sha256(features.encode()).hexdigest()[:32]
     layer_digest = hashlib.sha256(encoder.hasher.to_bytes()).hexdigest()
-    whole = f'{{"bits":64,"features":"{feature_digest}","hash":"{layer_digest}","schema":1}}'
+    whole = f'{{"bits":64,"features":"{feature_digest}","hash":"{layer_digest}","schema":2}}'
     manifest = manifest_of(encoder, "fake")
-    assert (PREPROCESSING_VERSION, SCHEMA_VERSION) == (1, 1)
+    assert (PREPROCESSING_VERSION, SCHEMA_VERSION) == (1, 2)
     assert manifest.feature_fingerprint == feature_digest
     assert manifest.fingerprint == hashlib.sha256(whole.encode()).hexdigest()[:32]
 

@@ -22,7 +22,8 @@ from fakes.models import FakeSegmenter, drawn
 from fakes.stores import InMemoryStore
 
 from searchanything.errors import ModelError
-from searchanything.indexing import IndexingJob, index_images
+from searchanything.indexing import index_images
+from searchanything.planning import IndexingJob
 from searchanything.searching import PageRequest, search_regions
 from searchanything.types import IndexProgress, Outcome, StoredObject
 

@@ -14,7 +14,8 @@ from fakes.stores import InMemoryStore
 
 from searchanything import indexing
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingOptions, map_ahead
+from searchanything.indexing import map_ahead
+from searchanything.planning import IndexingOptions
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.types import ImageRow, StoredObject
 

@@ -13,7 +13,8 @@ from fakes.stores import InMemoryStore
 
 from searchanything.codes import next_generation
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import ROUNDS, IndexingJob, index_images
+from searchanything.indexing import ROUNDS, index_images
+from searchanything.planning import IndexingJob
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.types import Failure, RegionRow, StoredObject
 

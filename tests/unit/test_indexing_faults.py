@@ -12,7 +12,7 @@ from fakes.stores import InMemoryStore
 
 from searchanything.errors import RegionIndexError, StoreError, StoreUnavailableError
 from searchanything.fingerprints import manifest_of
-from searchanything.indexing import IndexingOptions
+from searchanything.planning import IndexingOptions
 from searchanything.searching import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject

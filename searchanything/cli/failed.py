@@ -1,0 +1,99 @@
+"""`searchanything failed list|retry|drop`: the images that could not be indexed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.cli.index import report_text
+from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
+from searchanything.cli.progress import indexing_progress
+from searchanything.cli.session import answer, session_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from searchanything.reports import FailedImage
+
+OptionalSource = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; all sources without.", show_default=False
+    ),
+]
+app = typer.Typer(help="List, try again or forget the images that could not be indexed.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_failed(
+    context: typer.Context,
+    source: OptionalSource = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Say which images failed, why, how often, and when first and last.
+
+    Example: [bold]searchanything failed list s3://holiday/ --format json[/bold]
+    """
+    with session_of(context).client(uri, preset) as client:
+        failed = client.failures(source)
+    answer({"failed": [one.to_dict() for one in failed]}, format, lambda: _text(failed))
+
+
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    source: OptionalSource = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Try the failed images again, those too that failed too often to be tried on their own.
+
+    Example: [bold]searchanything failed retry s3://holiday/[/bold]
+    """
+    with session_of(context).client(uri, preset) as client, indexing_progress("retrying") as show:
+        report = client.retry_failed(source, progress=show)
+    document = report.to_dict()
+    answer(document, format, lambda: report_text(document))
+    if report.failed:
+        raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+@app.command("drop")
+def drop(
+    context: typer.Context,
+    source: OptionalSource = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Forget the failures. The images themselves are not touched: while they are there, a sync finds them missing.
+
+    Example: [bold]searchanything failed drop s3://holiday/[/bold]
+    """
+    with session_of(context).client(uri, preset) as client:
+        dropped = client.drop_failed(source)
+    answer({"source": source, "dropped": dropped}, format, lambda: f"{dropped:,} failures forgotten")
+
+
+def _text(failed: list[FailedImage]) -> RenderableType:
+    from rich.text import Text
+
+    lines = [
+        f"{one.image}: {one.error}: {one.message} ({one.attempts} attempts from {_time(one.first_at_ms)} to "
+        f"{_time(one.last_at_ms)}{'; given up' if one.given_up else ''})"
+        for one in failed
+    ]
+    return Text("\n".join(lines) or "no failures")
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(" ", "seconds")

@@ -1,0 +1,90 @@
+"""`searchanything sync check|repair`: where listing and index differ, and making them agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.cli.options import Exclude, FormatOption, Include, Preset, Source, Uri, Verbose, patterns_of
+from searchanything.cli.progress import indexing_progress
+from searchanything.cli.session import answer, session_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN_KEYS = 20
+HEADINGS = ("missing", "stale", "orphaned", "failed")
+app = typer.Typer(help="Compare a bucket's listing with the index, and repair what differs.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    source: Source,
+    include: Include = None,
+    exclude: Exclude = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
+
+    The exit code is 0 whether they differ or not, and 3 where images are known as failed.
+
+    Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
+    """
+    patterns = patterns_of(include, exclude)
+    with session_of(context).client(uri, preset) as client, indexing_progress("checking") as show:
+        report = client.sync(source, patterns=patterns, progress=show)
+    document = report.to_dict()
+    answer(document, format, lambda: _text(document))
+    if report.failed:
+        raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+@app.command("repair")
+def repair(
+    context: typer.Context,
+    source: Source,
+    include: Include = None,
+    exclude: Exclude = None,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
+
+    The answer names what differed before. The exit code is 3 where images failed.
+
+    Example: [bold]searchanything sync repair s3://holiday/2024/[/bold]
+    """
+    patterns = patterns_of(include, exclude)
+    with session_of(context).client(uri, preset) as client, indexing_progress("repairing") as show:
+        report = client.sync(source, repair=True, patterns=patterns, progress=show)
+    document = report.to_dict()
+    answer(document, format, lambda: _text(document))
+    if report.repaired is not None and (report.repaired.failed or report.repaired.given_up):
+        raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
+    lines = [f"{document['checked']:,} images checked in {document['seconds']:.1f} s: {counts}"]
+    for heading in HEADINGS:
+        keys = document[heading]
+        lines += [f"{heading}: {key}" for key in keys[:SHOWN_KEYS]]
+        if len(keys) > SHOWN_KEYS:
+            lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")
+    if "repaired" in document:
+        images = document["repaired"]["images"]
+        lines.append(
+            f"repaired: {images['indexed'] + images['empty']:,} indexed, {document['repaired']['deleted']:,} "
+            f"forgotten, {images['failed']:,} failed; garbage of {document['garbage']:,} images deleted"
+        )
+    return Text("\n".join(lines))

@@ -1,0 +1,184 @@
+"""What a client can do to bring an index up to date and to keep it so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+from searchanything import wiring
+from searchanything.indexing import index_images, refresh_images
+from searchanything.opening import LiveIndex
+from searchanything.planning import IndexingJob, IndexingOptions
+from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.reports import FailedImage, SyncReport, sum_reports
+from searchanything.scopes import Patterns, Scope
+from searchanything.settings import Settings
+from searchanything.syncing import WAVE_KEYS, SyncJob, batches, sync_images
+from searchanything.types import ImageRef, ImageRow, IndexProgress, IndexReport, Outcome
+
+Progress = Callable[[IndexProgress], None]
+SourceName = str | Path
+
+
+class Ingestion:
+    """The half of a client that writes. Thread-safe; models are loaded once per process, at the first need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._indexes = wiring.open_index_store(settings.milvus)
+        self._models = LiveIndex(self._indexes, settings)
+
+    @property
+    def uri(self) -> str:
+        """The URI of the index."""
+        return self._indexes.uri
+
+    def index(
+        self,
+        source: SourceName,
+        *,
+        hash_file: str | Path | None = None,
+        force: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
+
+        The first call makes the index and fixes its preset and hash layer (`hash_file`, or the preset's own). Known
+        failures are tried again, however often they failed. `patterns` stand in for `ingest.include` and `…exclude`.
+
+        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
+        StoreUnavailableError, RegionIndexError, WeightsMissingError.
+        """
+        store, scope = self._open_source(source, patterns)
+        listing = store.list(scope.prefix)
+        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
+        index, encoder = self._models.open_or_make(None if hash_file is None else Path(hash_file))
+        job = IndexingJob(store, encoder, index, self._options(force=force, untiring=True), scope)
+        return index_images(job, objects, progress=progress)
+
+    def refresh(
+        self,
+        source: SourceName,
+        keys: Iterable[str],
+        *,
+        force: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring these keys of a source up to date with their objects as they are now. Nothing is listed.
+
+        Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
+        the source or no image: its rows are deleted. Failing: recorded with reason, attempts and times; an image that
+        failed `ingest.max_attempts` times with the same content is given up (`force` tries it). Doubled, late or
+        reordered calls end the same. An empty index is made, as by `index`.
+
+        Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
+        """
+        store, scope = self._open_source(source, patterns)
+        index, encoder = self._models.open_or_make(None)
+        job = IndexingJob(store, encoder, index, self._options(force=force), scope)
+        return refresh_images(job, keys, progress=progress)
+
+    def sync(
+        self,
+        source: SourceName,
+        *,
+        repair: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> SyncReport:
+        """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
+
+        Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
+        """
+        store, scope = self._open_source(source, patterns)
+        options = self._options()
+        if not repair:
+            return sync_images(SyncJob(store, self._read_index(), scope, options), progress=progress)
+        listing = store.list(scope.prefix)
+        next(listing, None)  # a source that is not there makes no index
+        index, encoder = self._models.open_or_make(None)
+
+        job = IndexingJob(store, encoder, index, options, scope)
+        return sync_images(SyncJob(store, index, scope, options, partial(refresh_images, job)), progress=progress)
+
+    def failures(self, source: SourceName | None = None) -> list[FailedImage]:
+        """The known failures, of one source if asked, in the order of their keys.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        limit = self._settings.ingest.max_attempts
+        rows = self._failed_rows(self._read_index(), source)
+        return [FailedImage.of(row, max_attempts=limit) for row in rows]
+
+    def retry_failed(self, source: SourceName | None = None, *, progress: Progress | None = None) -> IndexReport:
+        """Try the known failures again, however often they failed. Raises: as `refresh`."""
+        index, encoder = self._models.open()
+        keys: dict[str, list[str]] = {}
+        for row in self._failed_rows(index, source):
+            keys.setdefault(row.image.bucket, []).append(row.image.key)
+        total = IndexReport()
+        for bucket, failed in keys.items():
+            store, scope = self._open_bucket(bucket)
+            job = IndexingJob(store, encoder, index, self._options(untiring=True), scope)
+            for wave in batches(failed, WAVE_KEYS):
+                total = sum_reports(total, refresh_images(job, wave, progress=progress))
+        return total
+
+    def drop_failed(self, source: SourceName | None = None) -> int:
+        """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        index = self._read_index()
+        rows = self._failed_rows(index, source)
+        index.delete_before({row.image: row.generation + 1 for row in rows})
+        return len(rows)
+
+    def delete(self, source: SourceName) -> int:
+        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
+        store, scope = self._open_source(source)
+        if self._indexes.live() is None:
+            return 0
+        index = self._read_index()
+        images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
+        index.delete_images(images)
+        return len(images)
+
+    def _read_index(self) -> RegionIndex:
+        """The live index, without its models."""
+        return self._indexes.open(self._models.manifest().fingerprint)
+
+    def _open_source(self, source: SourceName, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
+        return wiring.open_scoped(source, self._settings, patterns)
+
+    def _open_bucket(self, bucket: str) -> tuple[ImageStore, Scope]:
+        return self._open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}")
+
+    def _failed_rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
+        bucket, prefix = None, ""
+        if source is not None:
+            store, scope = self._open_source(source)
+            bucket, prefix = store.bucket, scope.prefix
+        states = index.iterate_states(bucket=bucket, key_prefix=prefix)
+        failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+        return sorted(_still_failed(index, failed), key=lambda row: row.image)
+
+    def _options(self, *, force: bool = False, untiring: bool = False) -> IndexingOptions:
+        ingest = self._settings.ingest
+        return IndexingOptions(
+            batch_images=ingest.batch_images,
+            transfer_threads=ingest.transfer_threads,
+            max_pixels=ingest.max_pixels,
+            force=force,
+            max_attempts=None if untiring else ingest.max_attempts,
+        )
+
+
+def _still_failed(index: RegionIndex, images: Iterable[ImageRef]) -> Iterator[ImageRow]:
+    """The newest rows of those images that have failed at their last attempt."""
+    for batch in batches(images, WAVE_KEYS):
+        yield from (row for row in index.newest(batch).values() if row.outcome is Outcome.FAILED)

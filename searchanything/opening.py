@@ -1,0 +1,104 @@
+"""The live index and the encoder that fits it, opened once each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from searchanything import wiring
+from searchanything.encoding import Encoder, Stopwatch
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.fingerprints import manifest_of
+from searchanything.protocols import IndexStore, RegionIndex
+from searchanything.settings import Settings
+from searchanything.types import IndexCounts, IndexManifest
+
+logger = logging.getLogger(__name__)
+
+
+class LiveIndex:
+    """What an index store's live pointer names, ready for use. Thread-safe; models are loaded at the first need."""
+
+    def __init__(self, indexes: IndexStore, settings: Settings) -> None:
+        self._indexes = indexes
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
+
+    def manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError."""
+        manifest = self._indexes.live()
+        if manifest is None:
+            raise IndexNotFoundError(
+                f"nothing is indexed at {self._indexes.uri}; run `searchanything index SOURCE` first"
+            )
+        return manifest
+
+    def preset_of(self, manifest: IndexManifest) -> str:
+        """The index' preset. Raises: PresetError if another one was asked for."""
+        asked = self._settings.models.preset
+        if asked is not None and asked != manifest.preset:
+            raise PresetError(
+                f"the index at {self._indexes.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked "
+                f"for; leave the preset out, or name another index"
+            )
+        return manifest.preset
+
+    def open(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
+        """The live index and its encoder. Raises: IndexNotFoundError, IndexMismatchError, PresetError."""
+        manifest = self.manifest()
+        preset = self.preset_of(manifest)
+        with self._lock:
+            if manifest.fingerprint not in self._opened:
+                with (watch or Stopwatch()).stage("load_models"):
+                    layer = self._indexes.hash_layer(manifest.fingerprint)
+                    encoder = self._load_encoder(preset, layer, manifest)
+                self._check(manifest, manifest_of(encoder, preset))
+                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
+            return self._opened[manifest.fingerprint]
+
+    def open_or_make(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
+        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
+        live = self._indexes.live()
+        if live is not None and self._indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
+            opened = self.open()
+            if hash_file is not None:
+                layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
+                other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
+                if other.fingerprint != live.fingerprint:
+                    raise PresetError(
+                        f"the index at {self._indexes.uri} already has another hash layer; "
+                        f"{hash_file} needs an empty index"
+                    )
+            return opened
+        preset = self._settings.models.preset or (live.preset if live else None)
+        layer = wiring.hash_layer_of(preset, hash_file, self._settings)
+        manifest = manifest_of(self._load_encoder(preset, layer), str(preset))
+        self._indexes.create(manifest, layer)
+        self._indexes.switch(manifest.fingerprint)
+        if live is not None and live.fingerprint != manifest.fingerprint:
+            self._indexes.drop(live.fingerprint)
+        opened = self.open()
+        if opened[0].manifest.fingerprint != manifest.fingerprint:
+            raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
+        return opened
+
+    def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
+        start = time.perf_counter()
+        policy = wiring.policy_of(self._settings, manifest)
+        encoder = wiring.load_encoder(preset, layer, self._settings, policy=policy)
+        logger.info("models of preset %s ready after %.1f s", preset, time.perf_counter() - start)
+        return encoder
+
+    def _check(self, index: IndexManifest, local: IndexManifest) -> None:
+        """Raises: IndexMismatchError unless this machine's models are those of the index."""
+        if index.fingerprint == local.fingerprint:
+            return
+        names = sorted({*index.details, *local.details})
+        differing = [name for name in names if index.details.get(name) != local.details.get(name)]
+        raise IndexMismatchError(
+            f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
+            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
+        )

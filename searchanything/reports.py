@@ -1,0 +1,107 @@
+"""What the verbs that look after an index answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from searchanything.types import ImageRef, ImageRow, IndexReport
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """Where an index differed from the listing of its source: keys, each under one heading, sorted.
+
+    `missing`: images that the index does not have. `stale`: indexed with another etag, other metadata or other models.
+    `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
+    `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
+    sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
+    """
+
+    missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    orphaned: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    checked: int = 0
+    repaired: IndexReport | None = None
+    garbage: int = 0
+    seconds: float = 0.0
+
+    @property
+    def differs(self) -> bool:
+        """True if index and listing did not agree. Known failures are no difference."""
+        return bool(self.missing or self.stale or self.orphaned)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything sync check|repair --format json`."""
+        document: dict[str, Any] = {
+            "missing": list(self.missing),
+            "stale": list(self.stale),
+            "orphaned": list(self.orphaned),
+            "failed": list(self.failed),
+            "checked": self.checked,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.repaired is not None:
+            document |= {"repaired": self.repaired.to_dict(), "garbage": self.garbage}
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """A known failure. `given_up` ones are no longer tried by `refresh` and `sync repair`."""
+
+    image: ImageRef
+    etag: str
+    error: str
+    message: str
+    attempts: int
+    first_at_ms: int
+    last_at_ms: int
+    given_up: bool
+
+    @classmethod
+    def of(cls, row: ImageRow, *, max_attempts: int | None) -> FailedImage:
+        """From an image row whose outcome is `failed`."""
+        return cls(
+            image=row.image,
+            etag=row.etag,
+            error=row.error,
+            message=row.message,
+            attempts=row.attempts,
+            first_at_ms=row.first_at_ms,
+            last_at_ms=row.last_at_ms,
+            given_up=max_attempts is not None and row.attempts >= max_attempts,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `searchanything failed list --format json` shows it."""
+        return {
+            "bucket": self.image.bucket,
+            "key": self.image.key,
+            "etag": self.etag,
+            "error": self.error,
+            "message": self.message,
+            "attempts": self.attempts,
+            "first_at_ms": self.first_at_ms,
+            "last_at_ms": self.last_at_ms,
+            "given_up": self.given_up,
+        }
+
+
+def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
+    """Two runs as one."""
+    return IndexReport(
+        indexed=first.indexed + second.indexed,
+        unchanged=first.unchanged + second.unchanged,
+        empty=first.empty + second.empty,
+        failed=first.failed + second.failed,
+        skipped=first.skipped + second.skipped,
+        regions=first.regions + second.regions,
+        failures=first.failures + second.failures,
+        seconds=first.seconds + second.seconds,
+        deleted=first.deleted + second.deleted,
+        given_up=first.given_up + second.given_up,
+        left=first.left + second.left,
+        warnings=first.warnings + second.warnings,
+    )
