@@ -46,13 +46,13 @@ layers: .venv/.ready
 docs: .venv/.ready
 	$(BIN)/python docs/generate.py --check
 
-# Validated, not run: that takes a docker engine.
+# docker-compose.yml, checked without a docker engine.
 compose: .venv/.ready
-	SEARCHANYTHING_STORAGE__ACCESS_KEY=check SEARCHANYTHING_STORAGE__SECRET_KEY=check $(BIN)/docker-compose config --quiet
+	$(BIN)/python -m deploy.validate
 
-# Random credentials for docker-compose.yml; an existing file is kept.
+# Random secrets for docker-compose.yml. What .env has already is kept, what it lacks is added.
 env:
-	test -e .env || (umask 077 && $(PYTHON) -c "import secrets; print('SEARCHANYTHING_STORAGE__ENDPOINT=localhost:8333\nSEARCHANYTHING_STORAGE__SECURE=false\nSEARCHANYTHING_STORAGE__ACCESS_KEY=' + secrets.token_hex(10) + '\nSEARCHANYTHING_STORAGE__SECRET_KEY=' + secrets.token_hex(20) + '\nSEARCHANYTHING_MILVUS__URI=http://localhost:19530')" > .env)
+	$(PYTHON) deploy/environment.py
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -61,6 +61,11 @@ lock:
 		--all-extras --group dev --group training pyproject.toml -o requirements/training.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements/milvus-server.in -o requirements/milvus-server.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra service --extra onnx --extra pandas --extra parquet -c requirements/dev.lock \
+		pyproject.toml -o requirements/service.lock
+	printf 'hatchling>=1.27\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header - -o requirements/build.lock
 
 clean:
 	rm -rf .venv .venv-milvus demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

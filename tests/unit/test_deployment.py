@@ -1,0 +1,100 @@
+"""docker-compose.yml and its `.env`: the checks of `make compose` find what they are for; the real file passes."""
+
+from __future__ import annotations
+
+import copy
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.environment import complete
+from deploy.validate import problems, resolved, secrets_of
+
+Config = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compose") / ".env"
+    complete(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(env_file: Path) -> Config:
+    return resolved(env_file, s3_server="seaweedfs", profiles="cpu")
+
+
+def test_the_real_file_is_in_order(config: Config, env_file: Path) -> None:
+    assert problems(config, secrets_of(env_file)) == []
+    assert set(config["services"]) == {
+        "milvus", "s3", "bucket", "postgres", "prefect", "scheduler", "worker", "watcher",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("s3_server", ["seaweedfs", "minio"])
+def test_one_setting_chooses_the_s3_server(env_file: Path, s3_server: str) -> None:
+    s3 = resolved(env_file, s3_server=s3_server, profiles="cpu")["services"]["s3"]
+    assert s3_server in s3["image"]
+    assert [volume["source"] for volume in s3["volumes"]] == [f"s3-{s3_server}"]
+    assert s3["ports"][0]["published"] == "8333"
+
+
+def test_the_gpu_profile_replaces_the_workers(env_file: Path) -> None:
+    services = resolved(env_file, s3_server="seaweedfs", profiles="gpu")["services"]
+    assert "worker" not in services
+    [device] = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+BREAKAGES: dict[str, Callable[[Config], object]] = {
+    "a port open to the world": lambda services: services["milvus"]["ports"][0].pop("host_ip"),
+    "a floating image": lambda services: services["postgres"].update(image="postgres:latest"),
+    "an image without a release": lambda services: services["postgres"].update(image="postgres"),
+    "no limits": lambda services: services["worker"].pop("deploy"),
+    "no health check": lambda services: services["watcher"].pop("healthcheck"),
+    "a password of its own": lambda services: services["postgres"]["environment"].update(POSTGRES_PASSWORD="prefect"),
+    "a writable root": lambda services: services["prefect"].update(read_only=False),
+    "a privileged container": lambda services: services["s3"].update(privileged=True),
+    "a folder of the host": lambda services: services["s3"]["volumes"].append(
+        {"type": "bind", "source": "/srv", "target": "/data"}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_what_breaks_the_policy_is_found(config: Config, env_file: Path, name: str) -> None:
+    broken = copy.deepcopy(config)
+    BREAKAGES[name](broken["services"])
+    assert problems(broken, secrets_of(env_file))
+
+
+def test_the_unauthenticated_networks_lead_nowhere(config: Config, env_file: Path) -> None:
+    broken = copy.deepcopy(config)
+    broken["networks"]["queue"]["internal"] = False
+    assert problems(broken, secrets_of(env_file))
+    assert set(config["services"]["scheduler"]["networks"]) == {"queue"}
+
+
+def test_secrets_are_random_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    for path in (first, second):
+        complete(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(secrets_of(first)) == 7
+    assert not secrets_of(first) & secrets_of(second)
+
+
+def test_an_existing_env_is_kept_and_completed(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("S3_SERVER=minio\nSEARCHANYTHING_MILVUS__TOKEN=root:already-there")
+    added = complete(path)
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["S3_SERVER=minio", "SEARCHANYTHING_MILVUS__TOKEN=root:already-there"]
+    assert "MILVUS_ROOT_PASSWORD=already-there" in lines
+    assert "S3_SERVER" not in added
+    assert complete(path) == []
+    assert path.read_text().splitlines() == lines
