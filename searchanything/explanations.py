@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from searchanything.documents import candidate_document, rounded, selection_document
+from searchanything.lettering import legible, shorten, text_width_px, write_text
 from searchanything.overlays import (
     BACKGROUND,
     DESK,
@@ -27,9 +28,7 @@ from searchanything.overlays import (
     Tile,
     contact_sheet,
     draw_marks,
-    font_of,
     prompt_marks,
-    shorten,
 )
 from searchanything.saving import png_bytes, save_image
 from searchanything.types import BoxXYXY, Candidate, ImageRef, RGBImage, Selection
@@ -163,12 +162,11 @@ class Explanation:
 
 def _captioned(sheet: Image.Image, text: str) -> Image.Image:
     """The sheet with a text below it, in as many lines as it takes."""
-    font = font_of(CAPTION_PX)
     room = sheet.width - 4 * CAPTION_PX
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) > room and lines[-1]:
+        if text_width_px(legible(longer), CAPTION_PX) > room and lines[-1]:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -177,5 +175,6 @@ def _captioned(sheet: Image.Image, text: str) -> Image.Image:
     canvas.paste(sheet)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
-        draw.text((2 * CAPTION_PX, sheet.height + number * step), shorten(line, room, font), font=font, fill=INK)
+        start = 2 * CAPTION_PX, sheet.height + number * step + CAPTION_PX
+        write_text(draw, start, shorten(line, room, CAPTION_PX), size_px=CAPTION_PX, fill=INK)
     return canvas

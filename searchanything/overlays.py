@@ -10,17 +10,18 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from searchanything.geometry import mask_of_size
+from searchanything.lettering import CAP_HEIGHT, ELLIPSIS, shorten, text_width_px, write_text
 from searchanything.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 
 Color: TypeAlias = tuple[int, int, int]  # RGB
+PlateXYXY: TypeAlias = tuple[int, int, int, int]  # of a label, in shown pixels
 
 SELECTED: Color = (255, 204, 0)
 HIT: Color = (64, 224, 255)
@@ -35,7 +36,6 @@ MAT: Color = (226, 229, 234)
 FILL_OPACITY = 0.32
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
-ELLIPSIS = "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,40 +159,6 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320
     return np.array(canvas)
 
 
-def shorten(text: str, width_px: float, font: ImageFont.FreeTypeFont) -> str:
-    """Make a text fit into a width by an ellipsis in its middle; the end, where names differ, keeps most letters."""
-    if font.getlength(text) <= width_px:
-        return text
-    fitting, too_long = 0, len(text)
-    while too_long - fitting > 1:
-        kept = (fitting + too_long) // 2
-        if font.getlength(_without_middle(text, kept)) <= width_px:
-            fitting = kept
-        else:
-            too_long = kept
-    return _without_middle(text, fitting)
-
-
-@lru_cache(maxsize=32)
-def font_of(size_px: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own scalable font, the same on every machine. Raises: OSError in a Pillow without FreeType."""
-    font = ImageFont.load_default(size=size_px)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise OSError("this Pillow cannot draw scalable text: install a Pillow wheel with FreeType")
-    return font
-
-
-def _without_middle(text: str, kept: int) -> str:
-    head = kept // 3
-    tail = kept - head
-    return text[:head] + ELLIPSIS + text[len(text) - tail :]
-
-
-def _printable(text: str) -> str:
-    """One line that every font takes: control characters and lone surrogates become replacement marks."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def _resized(image: RGBImage, size: tuple[int, int]) -> RGBImage:
     """A new array of (height, width) `size`: averaged when shrunk, smooth when enlarged."""
     height, width = size
@@ -264,27 +230,52 @@ def _middle_of(shape: BoolMask) -> tuple[int, int]:
 
 
 def _with_plates(pixels: RGBImage, labels: Sequence[tuple[str, tuple[int, int]]]) -> RGBImage:
-    """Write each label on a solid plate centred on its point, and moved inside the image."""
+    """Write each label on a solid plate centred on its point, or beside it where another label lies there.
+
+    A label that has no room even there is left out.
+    """
     if not labels:
         return pixels
     canvas = Image.fromarray(pixels)
-    font = font_of(max(MIN_FONT_PX, round(9 + max(canvas.size) / 90)))
-    for text, center in labels:
-        _plate(canvas, text, center, font)
+    size_px = max(MIN_FONT_PX, round(9 + max(canvas.size) / 90))
+    taken: list[PlateXYXY] = []
+    for text, center in reversed(labels):  # the last lie on top: small regions, which have the least room
+        taken += _plate(canvas, text, center, size_px=size_px, taken=taken)
     return np.array(canvas)
 
 
-def _plate(canvas: Image.Image, text: str, center: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
-    pad = max(2, round(font.size / 4))
-    shown = shorten(_printable(text), canvas.width - 2 * pad, font)
+def _plate(
+    canvas: Image.Image, text: str, center: tuple[int, int], *, size_px: int, taken: Sequence[PlateXYXY] = ()
+) -> list[PlateXYXY]:
+    """Draw one plate. Returns: where it lies; nothing if it has no room: two labels on one place say nothing."""
+    pad = max(2, round(size_px / 4))
+    shown = shorten(text, canvas.width - 2 * pad, size_px)
     if shown == ELLIPSIS:
-        return
-    width, height = round(font.getlength(shown)) + 2 * pad, round(font.size * 1.1) + pad
-    x = min(max(center[0] - width // 2, 0), max(canvas.width - width, 0))
-    y = min(max(center[1] - height // 2, 0), max(canvas.height - height, 0))
+        return []
+    width, height = round(text_width_px(shown, size_px)) + 2 * pad, round(size_px * 1.1) + pad
+    place = _free_place((width, height), center, canvas.size, taken)
+    if place is None:
+        return []
+    x, y = place
     draw = ImageDraw.Draw(canvas)
     draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=INK)
-    draw.text((x + width / 2, y + height / 2), shown, font=font, fill=PAPER, anchor="mm")
+    baseline = y + (height + size_px * CAP_HEIGHT) / 2
+    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=PAPER)
+    return [(x - 1, y - 1, x + width + 1, y + height + 1)]
+
+
+def _free_place(
+    size: tuple[int, int], center: tuple[int, int], room: tuple[int, int], taken: Sequence[PlateXYXY]
+) -> tuple[int, int] | None:
+    """Upper left corner of a plate (width, height) inside the room, near its point and on no other plate."""
+    width, height = size
+    steps = [(dx, dy) for dx in range(-2, 3) for dy in range(-2, 3)]
+    for dx, dy in sorted(steps, key=lambda step: (step[0] * width) ** 2 + (step[1] * height) ** 2):
+        x = min(max(center[0] - width // 2 + dx * (width + 1), 0), max(room[0] - width, 0))
+        y = min(max(center[1] - height // 2 + dy * (height + 1), 0), max(room[1] - height, 0))
+        if all(x >= x2 or x + width <= x1 or y >= y2 or y + height <= y1 for x1, y1, x2, y2 in taken):
+            return x, y
+    return None
 
 
 def _caption_height(side_px: int) -> int:
@@ -312,11 +303,11 @@ def _draw_tile(canvas: Image.Image, tile: Tile, corner: tuple[int, int], side_px
         shown = _resized(shown, shown_size(height, width, side_px))
         height, width = shown.shape[:2]
     canvas.paste(Image.fromarray(shown), (left + (side_px - width) // 2, top + (side_px - height) // 2))
-    size = _font_size(side_px)
+    size_px = _font_size(side_px)
     if tile.badge:
-        half_width = round(font_of(size).getlength(_printable(tile.badge)) / 2)
-        _plate(canvas, tile.badge, (left + pad + half_width, top + pad + size // 2), font_of(size))
+        half_width = round(text_width_px(shorten(tile.badge, side_px, size_px), size_px) / 2)
+        _plate(canvas, tile.badge, (left + pad + half_width, top + pad + size_px // 2), size_px=size_px)
     for line, (text, shade) in enumerate(((tile.title, INK), (tile.subtitle, MUTED))):
-        font = font_of(size if line == 0 else max(MIN_FONT_PX - 1, size - 2))
-        baseline = top + side_px + round(size * (1.45 + 1.35 * line))
-        draw.text((left, baseline), shorten(_printable(text), side_px, font), font=font, fill=shade, anchor="ls")
+        line_px = size_px if line == 0 else max(MIN_FONT_PX - 1, size_px - 2)
+        baseline = top + side_px + round(size_px * (1.45 + 1.35 * line))
+        write_text(draw, (left, baseline), shorten(text, side_px, line_px), size_px=line_px, fill=shade)

@@ -1,5 +1,7 @@
 """Overlays: marks land where they should, read on any background, and never change their arguments."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 from searchanything.geometry import encode_rle
 from searchanything.overlays import (
     BACKGROUND,
-    ELLIPSIS,
     FOREGROUND,
     HIT,
     BoxMark,
@@ -16,11 +17,10 @@ from searchanything.overlays import (
     RegionMark,
     TextMark,
     Tile,
+    _free_place,
     contact_sheet,
     distinct_colors,
     draw_marks,
-    font_of,
-    shorten,
     shown_size,
 )
 from searchanything.types import MaskRLE
@@ -153,17 +153,34 @@ def test_texts_that_the_font_lacks_are_drawn_all_the_same(text):
     assert contact_sheet([Tile(plain(40, 40), text, text, text)], side_px=120).shape[2] == 3
 
 
-def test_shortened_text_fits_and_keeps_both_ends():
-    font = font_of(14)
-    text = "photos/2023/" + "long/" * 40 + "IMG_0042.jpg"
-    short = shorten(text, 200, font)
-    assert font.getlength(short) <= 200
-    head, tail = short.split(ELLIPSIS)
-    assert text.startswith(head)
-    assert text.endswith(tail)
-    assert head
-    assert len(tail) > len(head)
-    assert shorten("short", 200, font) == "short"
+@given(
+    sizes=st.lists(st.tuples(st.integers(8, 60), st.integers(8, 20)), max_size=40),
+    centers=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 120)), min_size=40, max_size=40),
+)
+def test_plates_lie_inside_the_image_and_never_on_each_other(sizes, centers):
+    shown = np.zeros((120, 200), dtype=int)
+    taken = []
+    for (width, height), center in zip(sizes, centers, strict=False):
+        place = _free_place((width, height), center, (200, 120), taken)
+        if place is None:
+            continue
+        x, y = place
+        assert 0 <= x <= x + width <= 200
+        assert 0 <= y <= y + height <= 120
+        taken.append((x, y, x + width, y + height))
+        shown[y : y + height, x : x + width] += 1
+    assert shown.max() <= 1
+    assert bool(taken) == bool(sizes)
+
+
+def test_label_of_a_small_region_keeps_its_place_and_that_of_the_large_one_around_it_moves():
+    dot = np.zeros((200, 200), dtype=np.bool_)
+    dot[98:103, 98:103] = True
+    everything = RegionMark(encode_rle(np.ones((200, 200), dtype=np.bool_)), HIT, "large")
+    small = RegionMark(encode_rle(dot), HIT, "small")
+    alone, both = (draw_marks(plain(200, 200), marks, longest_side_px=200) for marks in ([small], [everything, small]))
+    np.testing.assert_array_equal(both[94:107, 85:115], alone[94:107, 85:115])
+    assert (both != draw_marks(plain(200, 200), [replace(everything, label=""), small], longest_side_px=200)).any()
 
 
 def test_colors_differ():
