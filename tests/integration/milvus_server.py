@@ -79,10 +79,11 @@ def milvus_python() -> Path:
 
 
 class MilvusServer:
-    """One server process and its data folder; `kill` and `start` again keep the data."""
+    """One server process and its data folder; `kill` and `start` again keep the data, `stop` only with `keep`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: bool = False) -> None:
         self._folder = folder
+        self._keep = keep
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
 
@@ -94,11 +95,15 @@ class MilvusServer:
     def folder(self) -> Path:
         return self._folder
 
-    def start(self) -> None:
-        """Start and wait until collections can be made: a healthy answer of `/healthz` comes too early for that."""
+    def start(self, *, same_address: bool = False) -> None:
+        """Start and wait until collections can be made: a healthy answer of `/healthz` comes too early for that.
+
+        `same_address`: on the ports of the last start, so that its clients find it again.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         names = [f"{name}_port" for name in _PORTS] + ["internal_port", "etcd_port", "etcd_peer_port", "metrics_port"]
-        self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        if not (same_address and self._ports):
+            self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
         arguments = [f"{name}={port}" for name, port in self._ports.items()]
         log_path = self._folder / "server.log"
         with log_path.open("ab") as log:
@@ -115,7 +120,8 @@ class MilvusServer:
     def stop(self) -> None:
         """End the server by its pid and remove its data."""
         self.kill(signal.SIGKILL)  # its orderly end takes seconds and saves nothing that a test wants
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal and wait for the end; the data stay."""

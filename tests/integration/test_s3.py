@@ -107,6 +107,17 @@ class TestLocalS3:
         assert list(kept.values()) == [[], [b"bytes"]]
         assert not list(Path("/tmp").glob(f"seaweedfs-*{server.endpoint.rpartition(':')[2]}.sock"))  # noqa: S108
 
+    def test_after_a_crash_it_is_found_where_it_was(self, tmp_path: Path) -> None:
+        with LocalS3(tmp_path) as server:
+            store = S3Store(server.settings(), "kept")
+            store.make_bucket()
+            store.upload("a.jpg", b"bytes")
+            server.kill()
+            with pytest.raises(StoreUnavailableError):
+                store.read("a.jpg")
+            server.start(same_address=True)
+            assert store.read("a.jpg")[1] == b"bytes"
+
     def test_keys_are_for_the_owner_only(self, s3_server: LocalS3) -> None:
         assert (s3_server.log_file.parent / "s3.config.json").stat().st_mode & 0o077 == 0
 
