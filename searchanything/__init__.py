@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from searchanything.client import Client, connect, query
+    from searchanything.comparisons import Comparison
     from searchanything.errors import SearchAnythingError
-    from searchanything.prompts import Box, Mask, Points, Text, WholeImage
+    from searchanything.explanations import Explanation
+    from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
+    from searchanything.receipts import Replay
     from searchanything.results import SearchResults, Segments
     from searchanything.settings import Settings
     from searchanything.types import Filter, Hit, ImageRef, IndexReport, IndexStatus, Selection, SizeClass
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Box",
     "Client",
+    "Comparison",
+    "Explanation",
     "Filter",
     "Hit",
     "ImageRef",
@@ -29,6 +34,8 @@ __all__ = [
     "IndexStatus",
     "Mask",
     "Points",
+    "Prompts",
+    "Replay",
     "SearchAnythingError",
     "SearchResults",
     "Segments",
@@ -43,8 +50,11 @@ __all__ = [
 
 _HOMES = {
     "client": ("Client", "connect", "query"),
+    "comparisons": ("Comparison",),
     "errors": ("SearchAnythingError",),
-    "prompts": ("Box", "Mask", "Points", "Text", "WholeImage"),
+    "explanations": ("Explanation",),
+    "prompts": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
+    "receipts": ("Replay",),
     "results": ("SearchResults", "Segments"),
     "settings": ("Settings",),
     "types": ("Filter", "Hit", "ImageRef", "IndexReport", "IndexStatus", "Selection", "SizeClass"),

@@ -19,7 +19,7 @@ from searchanything import wiring
 from searchanything.comparing import compare
 from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
-from searchanything.encoding import EncodedQuery, Encoder, Stopwatch
+from searchanything.encoding import EncodedQuery, Stopwatch
 from searchanything.explaining import Expected, Question, explain
 from searchanything.explanations import Explanation
 from searchanything.exporting import check_export_path, export_regions
@@ -78,9 +78,10 @@ class Client(Ingestion):
         wanted = as_prompt(prompt)
         watch = Stopwatch()
         with watch.stage("open"):
-            index, encoder = self._models.open(watch)
+            index, encoder = self._models.open_to_ask()
         with watch.stage("decode"):
             pixels = self._load(image)
+        wiring.load_models(encoder, watch)
         encoded = encoder.encode_query(pixels, wanted, watch)
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
@@ -98,38 +99,15 @@ class Client(Ingestion):
             explainer=lambda expect, box: self._explain(Question(pixels, wanted, request, filter), expect, box),
         )
 
-    def explain(
-        self,
-        image: ImageInput,
-        prompt: object = None,
-        *,
-        expect: IndexedImage,
-        expect_box: BoxXYXY | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        filter: Filter | None = None,
-        group_by_image: bool = False,
-    ) -> Explanation:
-        """Why `expect` is not among the hits of that query, or where it is: every step with its figures.
-
-        `expect`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `expect_box`: where
-        the thing is in it, in pixels of that image. The rest as for `query`.
-
-        Raises: what `query` raises; PromptError for a box outside the expected image; StoreError.
-        """
-        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
-        question = Question(self._load(image), as_prompt(prompt), request, filter)
-        return self._explain(question, expect, expect_box)
-
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
     ) -> Comparison:
-        """The nearest regions by code, ranked by CLIP alone, masked CLIP, masked CLIP with f_M, and by code.
+        """The nearest regions by code, ranked by CLIP alone, masked CLIP, each with f_M, and by code.
 
         Raises: what `query` raises; PromptError without a prompt.
         """
         pixels, wanted = self._load(image), as_prompt(prompt)
-        return compare(self._context(*self._models.open()), pixels, wanted, candidates=candidates, filter=filter)
+        return compare(self._context(), pixels, wanted, candidates=candidates, filter=filter)
 
     def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
@@ -150,12 +128,12 @@ class Client(Ingestion):
         return compare_runs(read, results)
 
     def segment(self, image: ImageInput) -> Segments:
-        """All regions of an image, surest first. Raises: ImageError, PresetError, WeightsMissingError."""
+        """All regions of an image, surest first; the index is not asked where a preset was chosen.
+
+        Raises: ImageError, PresetError, WeightsMissingError, ModelError.
+        """
         pixels = self._load(image)
-        live = self._indexes.live()
-        preset = self._settings.models.preset if live is None else self._models.preset_of(live)
-        layer = wiring.hash_layer_of(preset, None, self._settings)
-        segmentation = wiring.load_encoder(preset, layer, self._settings).segmenter.segment([pixels])[0]
+        segmentation = self._models.segmenter().segment([pixels])[0]
         regions = candidates(segmentation, range(len(segmentation.scores)))
         return Segments(image=pixels, regions=tuple(regions))
 
@@ -203,14 +181,15 @@ class Client(Ingestion):
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
 
     def _explain(self, question: Question, image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
-        index, encoder = self._models.open()
-        live = index.manifest.fingerprint
+        context = self._context()
+        live = context.index.manifest.fingerprint
         stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
         others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]
-        expected = Expected(locate(image, [index, *others]), box_xyxy)
-        return explain(self._context(index, encoder), question, expected, others=others)
+        expected = Expected(locate(image, [context.index, *others]), box_xyxy)
+        return explain(context, question, expected, others=others)
 
-    def _context(self, index: RegionIndex, encoder: Encoder) -> SearchContext:
+    def _context(self) -> SearchContext:
+        index, encoder = self._models.open_to_ask()
         return SearchContext(index, encoder, self._indexes.max_limit, self._open_with_etag)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:

@@ -1,4 +1,4 @@
-"""Binary codes: packing, distance, and the total order of generations."""
+"""Binary codes: what they are made of, packing, distance, and the total order of generations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from searchanything.types import Codes, FloatArray
 _RANDOM_BITS = 10
 _lock = threading.Lock()
 _last = 0
+
+
+def joined_features(mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
+    """What the hash layer sees, [f_M / |f_M|, f_I / |f_I|]: (N, C), (N, D) -> (N, C + D) float32; zeros stay zero."""
+    return np.concatenate([_unit_rows(mask_features), _unit_rows(image_features)], axis=1)
 
 
 def pack_signs(activations: FloatArray) -> Codes:
@@ -46,3 +51,9 @@ def next_generation(*, after: int = 0) -> int:
         tick = max(time.time_ns() >> _RANDOM_BITS, (after >> _RANDOM_BITS) + 1)
         _last = max(tick << _RANDOM_BITS | secrets.randbelow(1 << _RANDOM_BITS), _last + 1)
         return _last
+
+
+def _unit_rows(rows: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float32), where=lengths != 0)
+    return scaled

@@ -19,9 +19,10 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from searchanything.codes import joined_features
 from searchanything.comparisons import Comparison, Method, tile_of
 from searchanything.crops import CropPolicy
-from searchanything.encoding import EncodedQuery, Encoder, RegionJob, joined_features
+from searchanything.encoding import EncodedQuery, Encoder, RegionJob
 from searchanything.errors import PromptError
 from searchanything.prompts import Prompt, WholeImage, describe_prompt
 from searchanything.reencoding import SearchContext, cosines, reencode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from searchanything.types import BoxXYXY, Candidate, Hit, MaskRLE, Selection
@@ -9,6 +10,7 @@ from searchanything.types import BoxXYXY, Candidate, Hit, MaskRLE, Selection
 
 def selection_document(selection: Selection) -> dict[str, Any]:
     """What a prompt selected."""
+    match = selection.text_match
     return {
         "kind": selection.kind,
         "box_xyxy": rounded(selection.box_xyxy),
@@ -18,6 +20,7 @@ def selection_document(selection: Selection) -> dict[str, Any]:
         "rule": selection.rule,
         "reason": selection.reason,
         "runners_up": [candidate_document(one) for one in selection.runners_up],
+        "text_match": None if match is None else asdict(match) | {"cosine": round(match.cosine, 4)},
     }
 
 

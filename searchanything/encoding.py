@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.combining import choose_together
 from searchanything.crops import CropPolicy, image_crop, region_crops
+from searchanything.plausibility import TextJudge
 from searchanything.policies import RegionPolicy
-from searchanything.prompts import Prompt, Text
+from searchanything.prompts import Prompt, Prompts, Text
 from searchanything.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
 from searchanything.selecting import Choice, choose, choose_by_similarity
 from searchanything.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
@@ -114,6 +116,10 @@ class Encoder:
     policy: RegionPolicy = field(default_factory=RegionPolicy)
     box_min_iou: float = 0.1
     text_crops: CropPolicy = CropPolicy.PAPER
+    _judge: TextJudge = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_judge", TextJudge(self.embedder))
 
     def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
         """Segment, select and encode a batch; one pass of each model for all images of the batch."""
@@ -153,12 +159,6 @@ class Encoder:
         (codes,) = self._codes([RegionJob.of_choice(image, segmentation, choice)], watch or Stopwatch())
         return np.asarray(codes[0], dtype=np.uint8)
 
-    def text_similarities(self, image: RGBImage, segmentation: Segmentation, text: str) -> FloatArray:
-        """(N,) cosine of each candidate region with a text."""
-        job = RegionJob.of_rows(image, segmentation, np.arange(len(segmentation.scores)))
-        similarities = self.embed_regions([job], crops=self.text_crops) @ self.embedder.embed_texts([text])[0]
-        return np.asarray(similarities, dtype=np.float32)
-
     def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
         """f_M of the jobs' regions, one after the other: (R, C) float32."""
         return np.concatenate([_pooled(job) for job in jobs])
@@ -174,10 +174,24 @@ class Encoder:
             return self.embedder.embed_crops(np.concatenate(cut))
 
     def _choose(self, image: RGBImage, segmentation: Segmentation, prompt: Prompt) -> Choice:
-        if isinstance(prompt, Text):
-            similarities = self.text_similarities(image, segmentation, prompt.text)
-            return choose_by_similarity(similarities, segmentation, prompt.text)
+        match prompt:
+            case Text(text=str(text)) | Prompts(text=str(text)):
+                return self._choose_by_text(image, segmentation, prompt, text)
+            case Prompts():
+                return choose_together(prompt, segmentation, box_min_iou=self.box_min_iou)
         return choose(prompt, segmentation, box_min_iou=self.box_min_iou)
+
+    def _choose_by_text(self, image: RGBImage, segmentation: Segmentation, prompt: Text | Prompts, text: str) -> Choice:
+        job = RegionJob.of_rows(image, segmentation, np.arange(len(segmentation.scores)))
+        regions = self.embed_regions([job], crops=self.text_crops)
+        similarities = np.asarray(regions @ self.embedder.embed_texts([text])[0], dtype=np.float32)
+        if isinstance(prompt, Text):
+            choice = choose_by_similarity(similarities, segmentation, text)
+        else:
+            least = self.box_min_iou
+            choice = choose_together(prompt, segmentation, box_min_iou=least, similarities=similarities)
+        rows = list(choice.rows)
+        return replace(choice, text_match=self._judge.judge(similarities[rows], regions[rows])) if rows else choice
 
     def _codes(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[Codes]:
         """Codes of each job's regions: pooled per image, embedded and hashed in one batch for all."""
@@ -218,15 +232,6 @@ def _pooled(job: RegionJob) -> FloatArray:
     if job.whole_image:
         masks = np.concatenate([masks, (job.segmentation.letterbox.coverage > 0)[None]])
     return job.segmentation.features.pool(masks)
-
-
-def joined_features(mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
-    """What the hash layer sees, [f_M / |f_M|, f_I / |f_I|]: (N, C), (N, D) -> (N, C + D) float32; zeros stay zero."""
-    parts = []
-    for rows in (mask_features, image_features):
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        parts.append(rows / np.where(lengths > 0, lengths, 1))
-    return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 def box_tuple(box_xyxy: FloatArray) -> BoxXYXY:

@@ -9,6 +9,7 @@
     ├── ImageError                 an object that cannot be decoded as an image
     ├── ModelError                 weights that are damaged, foreign or do not fit together
     │   └── WeightsMissingError    weights that have not been fetched
+    ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
     ├── StoreError                 the image store refused
     │   ├── ObjectNotFoundError    no such bucket, folder or object
     │   ├── ObjectChangedError     the object changed between listing and reading
@@ -69,6 +70,10 @@ class ModelError(SearchAnythingError):
 
 class WeightsMissingError(ModelError):
     """Weights that have not been fetched to this machine."""
+
+
+class ModelLoadError(SearchAnythingError):
+    """Weights that turn out to be damaged or foreign when work needs them: it ends the work, not an image of it."""
 
 
 class StoreError(SearchAnythingError):

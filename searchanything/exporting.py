@@ -43,7 +43,7 @@ def export_regions(
     """Write the regions of an index, of one bucket and prefix if asked, and return how many were written.
 
     `.json`: COCO instances, each mask at its image's size. `.parquet`: a row per region, masks and codes as stored.
-    The file appears whole or not at all; parent folders are made.
+    The file appears whole or not at all.
 
     Raises: UsageError as `check_export_path`, and for a place that cannot be written; RegionIndexError.
     """

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
+from dataclasses import replace
 from pathlib import Path
 
 from searchanything import wiring
-from searchanything.encoding import Encoder, Stopwatch
+from searchanything.encoding import Encoder
 from searchanything.errors import IndexMismatchError, IndexNotFoundError, PresetError
 from searchanything.fingerprints import manifest_of
-from searchanything.protocols import IndexStore, RegionIndex
+from searchanything.protocols import IndexStore, RegionIndex, Segmenter
+from searchanything.remembering import RememberingSegmenter
 from searchanything.settings import Settings
 from searchanything.types import IndexCounts, IndexManifest
-
-logger = logging.getLogger(__name__)
 
 
 class LiveIndex:
@@ -26,6 +24,8 @@ class LiveIndex:
         self._settings = settings
         self._lock = threading.Lock()
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
+        self._remembering: dict[str, RememberingSegmenter] = {}  # by preset
+        self._asking: dict[str, Encoder] = {}
 
     def manifest(self) -> IndexManifest:
         """What the live index was made with. Raises: IndexNotFoundError."""
@@ -46,18 +46,41 @@ class LiveIndex:
             )
         return manifest.preset
 
-    def open(self, watch: Stopwatch | None = None) -> tuple[RegionIndex, Encoder]:
-        """The live index and its encoder. Raises: IndexNotFoundError, IndexMismatchError, PresetError."""
+    def open(self) -> tuple[RegionIndex, Encoder]:
+        """The live index and its encoder, whose models are loaded at the first need.
+
+        Raises: IndexNotFoundError, IndexMismatchError, PresetError, WeightsMissingError.
+        """
         manifest = self.manifest()
         preset = self.preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:
-                with (watch or Stopwatch()).stage("load_models"):
-                    layer = self._indexes.hash_layer(manifest.fingerprint)
-                    encoder = self._load_encoder(preset, layer, manifest)
+                encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
                 self._check(manifest, manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
             return self._opened[manifest.fingerprint]
+
+    def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
+        """The same for queries: this encoder remembers the last images, so that they are segmented once."""
+        index, encoder = self.open()
+        name, preset = index.manifest.fingerprint, index.manifest.preset
+        with self._lock:
+            if name not in self._asking:
+                self._asking[name] = replace(encoder, segmenter=self._kept(preset, encoder.segmenter))
+            return index, self._asking[name]
+
+    def segmenter(self) -> Segmenter:
+        """The segmenter of the preset that was asked for, else of the index; it remembers the last images.
+
+        Raises: PresetError, WeightsMissingError, ModelError.
+        """
+        preset = self._settings.models.preset
+        if preset is None:
+            live = self._indexes.live()
+            preset = None if live is None else live.preset
+        encoder = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), self._settings)
+        with self._lock:
+            return self._kept(str(preset), encoder.segmenter)
 
     def open_or_make(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
@@ -85,12 +108,12 @@ class LiveIndex:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
         return opened
 
+    def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
+        return self._remembering.setdefault(preset, RememberingSegmenter(segmenter))
+
     def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
-        start = time.perf_counter()
         policy = wiring.policy_of(self._settings, manifest)
-        encoder = wiring.load_encoder(preset, layer, self._settings, policy=policy)
-        logger.info("models of preset %s ready after %.1f s", preset, time.perf_counter() - start)
-        return encoder
+        return wiring.load_encoder(preset, layer, self._settings, policy=policy)
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""

@@ -86,10 +86,10 @@ class Tile:
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
-    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, box and text."""
+    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, boxes and text."""
     marks: list[Mark] = []
-    if prompt.get("box_xyxy"):
-        x1, y1, x2, y2 = prompt["box_xyxy"]
+    for box in [*prompt.get("boxes_xyxy", ()), *([prompt["box_xyxy"]] if prompt.get("box_xyxy") else [])]:
+        x1, y1, x2, y2 = box
         marks.append(BoxMark((x1, y1, x2, y2), FOREGROUND))
     for name in ("foreground", "background"):
         marks += [PointMark(x, y, foreground=name == "foreground") for x, y in prompt.get(name) or ()]

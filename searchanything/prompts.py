@@ -7,6 +7,7 @@ The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of
 - `Box`: the mask with the largest IoU with the box; the box itself where none reaches a minimum.
 - `Text`: the region whose embedding is closest to the text's.
 - `Mask`: the given mask. `WholeImage`: everything.
+- `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.combining`).
 """
 
 from __future__ import annotations
@@ -104,18 +105,58 @@ class WholeImage:
     """No region: search for images that are alike as a whole."""
 
 
-Prompt: TypeAlias = Points | Box | Text | Mask | WholeImage
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Boxes, points and a text read together: all of them say something about what is meant, in image pixels.
+
+    Each box, and each foreground point outside all boxes, is a place where something is meant; what the places choose
+    is merged. A foreground point in a box says which thing of that box; a mask that holds a background point is out; a
+    text chooses among what the places leave, or the whole image without a place.
+
+    `boxes`: `Box` values or rows of four numbers. A mask says all by itself and takes no company.
+    """
+
+    boxes: tuple[Box, ...] = ()
+    foreground: tuple[Point, ...] = ()
+    background: tuple[Point, ...] = ()
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", _boxes(self.boxes))
+        object.__setattr__(self, "foreground", _points(self.foreground))
+        object.__setattr__(self, "background", _points(self.background))
+        if self.text is not None:
+            Text(self.text)
+        if not self.boxes and not self.foreground and self.text is None:
+            alone = "background points, which only say what is not meant" if self.background else "nothing"
+            raise PromptError(f"expected a box, a foreground point or a text, got {alone}")
+
+    def simplest(self) -> Points | Box | Text | Prompts:
+        """The prompt of one kind that means the same, where there is one."""
+        if not self.boxes and self.text is None:
+            return Points(self.foreground, self.background)
+        if not self.boxes and not self.foreground and not self.background and self.text is not None:
+            return Text(self.text)
+        if len(self.boxes) == 1 and not self.foreground and not self.background and self.text is None:
+            return self.boxes[0]
+        return self
+
+
+Prompt: TypeAlias = Points | Box | Text | Mask | WholeImage | Prompts
 
 
 def as_prompt(value: object) -> Prompt:
     """What people write instead of a prompt: None is the whole image, a string a text, two numbers a point,
-    four a box, a boolean array a mask, a list of pairs points, a mapping the fields of `Points`.
+    four a box, a boolean array a mask, a list of pairs points, a list of fours boxes, a mapping the fields of `Points`
+    or, with `boxes` or `text`, those of `Prompts`.
 
     Raises: PromptError.
     """
     match value:
         case Points() | Box() | Text() | Mask() | WholeImage():
             return value
+        case Prompts():
+            return value.simplest()
         case None:
             return WholeImage()
         case str():
@@ -149,6 +190,32 @@ def describe_prompt(prompt: Prompt) -> dict[str, Any]:
             return {"kind": "mask", "area_px": int(prompt.mask.sum())}
         case WholeImage():
             return {"kind": "image"}
+        case Prompts():
+            return {
+                "kind": "mixed" if prompt.foreground or prompt.background or prompt.text is not None else "boxes",
+                "boxes_xyxy": [list(box.xyxy) for box in prompt.boxes],
+                "foreground": [list(point) for point in prompt.foreground],
+                "background": [list(point) for point in prompt.background],
+                "text": prompt.text,
+            }
+
+
+def _boxes(values: object) -> tuple[Box, ...]:
+    """A box, or any sequence of boxes and rows of four numbers. Raises: PromptError."""
+    if isinstance(values, Box):
+        return (values,)
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
+        raise PromptError(f"expected boxes, each a Box or four numbers, got {values!r}")
+    if len(values) == 4 and not any(isinstance(one, Box | Sequence | np.ndarray) for one in values):
+        return (_box(values),)
+    return tuple(one if isinstance(one, Box) else _box(one) for one in values)
+
+
+def _box(values: object) -> Box:
+    sides = _numbers(values)
+    if sides.shape != (4,):
+        raise PromptError(f"expected a box as four numbers x1, y1, x2, y2, got {values!r}")
+    return Box(*sides.tolist())
 
 
 def _points(values: object) -> tuple[Point, ...]:
@@ -173,21 +240,34 @@ def _numbers(values: object) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _from_numbers(value: object) -> Prompt:
+def _from_numbers(value: Sequence[object] | NDArray[Any]) -> Prompt:
+    if isinstance(value, Sequence) and any(isinstance(one, Prompt) for one in value):
+        raise PromptError("several prompts at once are one Prompts(boxes=…, foreground=…, background=…, text=…)")
     array = _numbers(value)
     if array.shape == (4,):
         return Box(*array.tolist())
     if array.shape == (2,) or (array.ndim == 2 and array.shape[1] == 2 and len(array)):
         return Points(_points(array))
+    if array.ndim == 2 and array.shape[1] == 4 and len(array):
+        return Prompts(tuple(Box(*row) for row in array.tolist())).simplest()
     raise PromptError(
-        f"expected 2 numbers (a point), 4 (a box), pairs (points) or a boolean mask, got shape {array.shape}"
+        f"expected 2 numbers (a point), 4 (a box), pairs (points), fours (boxes) or a boolean mask, "
+        f"got shape {array.shape}; boxes, points and a text together are a searchanything.Prompts"
     )
 
 
-def _from_mapping(fields: Mapping[str, object]) -> Points:
-    known = {"foreground", "background", "granularity", "rule"}
-    if unknown := set(fields) - known:
-        raise PromptError(f"expected the fields {sorted(known)} of Points, got {sorted(map(str, unknown))}")
+def _from_mapping(fields: Mapping[str, object]) -> Points | Box | Text | Prompts:
+    of_points, of_prompts = (
+        {"foreground", "background", "granularity", "rule"},
+        {"boxes", "foreground", "background", "text"},
+    )
+    if unknown := set(fields) - of_points - of_prompts:
+        known = sorted(of_points | of_prompts)
+        raise PromptError(f"expected the fields {known} of Points or Prompts, got {sorted(map(str, unknown))}")
+    if not {"boxes", "text"}.isdisjoint(fields):
+        if both := sorted(set(fields) - of_prompts):
+            raise PromptError(f"{' and '.join(both)} go with points alone: beside them, a box or a text decides")
+        return Prompts(**fields).simplest()  # type: ignore[arg-type]
     if "foreground" not in fields:
         raise PromptError("expected a foreground point, got none")
     return Points(**fields)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from searchanything.documents import mask_document
 from searchanything.errors import UsageError
 from searchanything.geometry import decode_rle, encode_rle
 from searchanything.inputs import ImageInput
-from searchanything.prompts import Box, Mask, Points, Prompt, Text, WholeImage, describe_prompt
+from searchanything.prompts import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.results import RECEIPT_FORMAT, SearchResults
 from searchanything.searching import PageRequest
 from searchanything.types import Filter, ImageRef, MaskRLE, RGBImage, SizeClass
@@ -277,6 +277,10 @@ def _prompt_of(document: Mapping[str, Any]) -> Prompt:
             return Mask(decode_rle(_rle_of(document["mask"])))
         case "image":
             return WholeImage()
+        case "boxes" | "mixed":
+            return Prompts(
+                document["boxes_xyxy"], document["foreground"], document["background"], text=document["text"]
+            )
     raise ValueError(f"unknown kind of prompt {document['kind']!r}")
 
 

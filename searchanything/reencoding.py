@@ -14,8 +14,9 @@ from typing import Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.codes import joined_features
 from searchanything.crops import CropPolicy
-from searchanything.encoding import Encoder, RegionJob, joined_features
+from searchanything.encoding import Encoder, RegionJob
 from searchanything.errors import ImageError, StoreError
 from searchanything.geometry import box_iou
 from searchanything.protocols import RegionIndex, Segmentation

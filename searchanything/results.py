@@ -159,7 +159,7 @@ class SearchResults(Sequence[Hit]):
         return Image.fromarray(contact_sheet([self._query_tile(), *tiles], columns=columns, side_px=TILE_PX))
 
     def save(self, path: str | Path) -> None:
-        """Write the contact sheet, all or nothing; parent folders are made.
+        """Write the contact sheet, all or nothing.
 
         Raises: UsageError for a suffix other than .png, .jpg, .jpeg or .webp, or a place that cannot be written.
         """
@@ -248,7 +248,7 @@ class Segments(Sequence[Candidate]):
         return Image.fromarray(draw_marks(self.image, marks, longest_side_px=side))
 
     def save(self, path: str | Path) -> None:
-        """Write `plot()`, all or nothing; parent folders are made. Raises: UsageError as `SearchResults.save`."""
+        """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
         save_image(self.plot, path)
 
     def _repr_png_(self) -> bytes:

@@ -6,6 +6,7 @@ image (design decision 2), settles ties, groups (decision 8), and says whether t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,13 +29,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which stretch of the ranking is wanted. Raises: UsageError for a negative offset or a limit below 1."""
+    """Which stretch of the ranking is wanted.
+
+    Raises: UsageError for what is no whole number, a negative offset or a limit below 1.
+    """
 
     limit: int = 10
     offset: int = 0
     group_by_image: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("limit", "offset"):
+            try:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            except TypeError:
+                raise UsageError(f"expected a whole number as {name}, got {getattr(self, name)!r}") from None
         if self.limit < 1 or self.offset < 0:
             raise UsageError(f"expected limit ≥ 1 and offset ≥ 0, got limit {self.limit}, offset {self.offset}")
 

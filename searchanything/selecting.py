@@ -15,7 +15,7 @@ from searchanything.errors import PromptError
 from searchanything.geometry import boxes_of
 from searchanything.prompts import Box, Granularity, Mask, Point, Points, WholeImage
 from searchanything.protocols import Segmentation
-from searchanything.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection
+from searchanything.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
 
 RUNNERS_UP = 5
 
@@ -24,7 +24,7 @@ RUNNERS_UP = 5
 class Choice:
     """The outcome of a prompt on the mask grid: `mask` (gh, gw) bool, and what `Selection` says of it.
 
-    `others` lists the runners-up, best first, as rows of the segmentation.
+    As rows of the segmentation, `others` lists the runners-up, best first, and `rows` the masks that were chosen.
     """
 
     kind: Literal["region", "image", "none"]
@@ -34,6 +34,8 @@ class Choice:
     rule: str
     reason: str
     others: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    text_match: TextMatch | None = None
 
 
 def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation, *, box_min_iou: float) -> Choice:
@@ -51,8 +53,8 @@ def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation,
 
 def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     """The masks under the foreground points, one each, merged. Raises: PromptError for a point outside the image."""
-    foreground = _holds(segmentation, prompt.foreground)
-    background = _holds(segmentation, prompt.background)
+    foreground = masks_under(segmentation, prompt.foreground)
+    background = masks_under(segmentation, prompt.background)
     if prompt.rule == "fastsam":
         return _painted(segmentation, np.any(foreground, axis=1), np.any(background, axis=1))
     usable = foreground & ~np.any(background, axis=1, keepdims=True)
@@ -71,11 +73,12 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     return Choice(
         kind="region",
         mask=mask,
-        box_xyxy=_merged_box(segmentation.boxes_xyxy[chosen]),
+        box_xyxy=merged_box(segmentation.boxes_xyxy[chosen]),
         score=float(segmentation.scores[chosen].max()),
         rule=f"points/{prompt.granularity or 'score'}",
         reason=reason,
         others=tuple(int(row) for row in _ranked(rest, areas, prompt.granularity)[:RUNNERS_UP]),
+        rows=tuple(chosen),
     )
 
 
@@ -84,7 +87,7 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
 
     Raises: PromptError for a box that lies outside the image.
     """
-    box = _clipped(prompt.xyxy, segmentation)
+    box = clipped(prompt.xyxy, segmentation)
     ious = box_ious(box, segmentation)
     order = np.argsort(-ious, kind="stable")
     if len(order) and 0 < ious[order[0]] >= min_iou:
@@ -97,6 +100,7 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
             rule="box/iou",
             reason=f"IoU {ious[best]:.2f} with the box is the largest of {len(ious)} masks",
             others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0),
+            rows=(best,),
         )
     nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
     return Choice(
@@ -113,7 +117,7 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
 def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, text: str) -> Choice:
     """The region whose embedding is closest to a text's; (N,) cosines. None where there are no regions."""
     if not len(similarities):
-        return _nothing(segmentation, rule="text", reason=f"the image has no regions to match {text!r}")
+        return nothing(segmentation, rule="text", reason=f"the image has no regions to match {text!r}")
     order = np.argsort(-similarities, kind="stable")
     best = int(order[0])
     return Choice(
@@ -124,6 +128,7 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
         rule="text/cosine",
         reason=f"cosine {similarities[best]:.3f} to {text!r} is the highest of {len(similarities)} regions",
         others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1]),
+        rows=(best,),
     )
 
 
@@ -157,6 +162,7 @@ def describe(choice: Choice, segmentation: Segmentation) -> Selection:
         rule=choice.rule,
         reason=choice.reason,
         runners_up=tuple(candidates(segmentation, choice.others)),
+        text_match=choice.text_match,
     )
 
 
@@ -192,8 +198,8 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def _holds(segmentation: Segmentation, points: Sequence[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """(N, P) bool: which masks hold which points."""
+def masks_under(segmentation: Segmentation, points: Sequence[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """(N, P) bool: which masks hold which points. Raises: PromptError for a point outside the image."""
     letterbox = segmentation.letterbox
     for x, y in points:
         if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
@@ -227,7 +233,7 @@ def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_bac
         if holds_background[row]:
             painted &= ~segmentation.masks[row]
     if not painted.any():
-        return _nothing(segmentation, rule="points/fastsam", reason="the points leave no pixel of any mask")
+        return nothing(segmentation, rule="points/fastsam", reason="the points leave no pixel of any mask")
     x1, y1, x2, y2 = boxes_of(painted[None], segmentation.letterbox)[0].tolist()
     score = float(segmentation.scores[holds_foreground].max())
     reason = f"{int(holds_foreground.sum())} masks painted, {int(holds_background.sum())} erased"
@@ -236,31 +242,40 @@ def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_bac
 
 def _nearest(segmentation: Segmentation, prompt: Points, *, excluded: np.ndarray) -> Choice:
     """No usable mask holds a foreground point: select nothing, offer the nearest masks."""
-    rows = np.flatnonzero(~excluded)
-    boxes = segmentation.boxes_xyxy[rows]
     x, y = prompt.foreground[0]
-    outside = np.maximum(np.maximum(boxes[:, :2] - (x, y), (x, y) - boxes[:, 2:]), 0)
-    order = rows[np.argsort(np.hypot(outside[:, 0], outside[:, 1]), kind="stable")]
-    return _nothing(
+    return nothing(
         segmentation,
         rule="points",
         reason=f"no usable mask lies under the foreground points, the first at ({x:g}, {y:g}); the nearest are offered",
-        others=tuple(int(row) for row in order[:RUNNERS_UP]),
+        others=nearest_rows(segmentation, (x, y), ~excluded),
     )
 
 
-def _nothing(segmentation: Segmentation, *, rule: str, reason: str, others: tuple[int, ...] = ()) -> Choice:
+def nearest_rows(segmentation: Segmentation, point: Point, usable: np.ndarray) -> tuple[int, ...]:
+    """The usable (N,) masks whose boxes are nearest to a point."""
+    rows = np.flatnonzero(usable)
+    boxes = segmentation.boxes_xyxy[rows]
+    x, y = point
+    outside = np.maximum(np.maximum(boxes[:, :2] - (x, y), (x, y) - boxes[:, 2:]), 0)
+    order = rows[np.argsort(np.hypot(outside[:, 0], outside[:, 1]), kind="stable")]
+    return tuple(int(row) for row in order[:RUNNERS_UP])
+
+
+def nothing(segmentation: Segmentation, *, rule: str, reason: str, others: tuple[int, ...] = ()) -> Choice:
+    """Nothing is selected; `others` is what is offered."""
     empty = np.zeros(segmentation.letterbox.grid_size, dtype=np.bool_)
     return Choice("none", empty, (0.0, 0.0, 0.0, 0.0), 0.0, rule, reason, others)
 
 
-def _merged_box(boxes_xyxy: FloatArray) -> BoxXYXY:
+def merged_box(boxes_xyxy: FloatArray) -> BoxXYXY:
+    """The smallest box around (N, 4) boxes, N ≥ 1."""
     x1, y1 = boxes_xyxy[:, :2].min(axis=0).tolist()
     x2, y2 = boxes_xyxy[:, 2:].max(axis=0).tolist()
     return x1, y1, x2, y2
 
 
-def _clipped(box: BoxXYXY, segmentation: Segmentation) -> BoxXYXY:
+def clipped(box: BoxXYXY, segmentation: Segmentation) -> BoxXYXY:
+    """The part of a box that lies on the image. Raises: PromptError where there is none."""
     width, height = segmentation.letterbox.width, segmentation.letterbox.height
     x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
     if x2 <= x1 or y2 <= y1:

@@ -239,11 +239,25 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class TextMatch:
+    """How well a text names the region that it chose: `better` of `words` everyday words name it better.
+
+    `confidence` goes by their share (`searchanything.plausibility`); `weak` often means that no such thing is there.
+    """
+
+    cosine: float
+    better: int
+    words: int
+    confidence: Literal["clear", "unsure", "weak"]
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What a prompt selected in the query image, and why.
 
     `kind` is `region`, `image` (the whole image) or `none` (nothing matched the prompt; then `mask` is empty and
     `runners_up` holds the nearest candidates). `rule` names the rule that chose, `reason` says it in a sentence.
+    `text_match` is None for prompts without a text.
     """
 
     kind: Literal["region", "image", "none"]
@@ -254,6 +268,7 @@ class Selection:
     rule: str
     reason: str
     runners_up: tuple[Candidate, ...] = ()
+    text_match: TextMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

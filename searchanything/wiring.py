@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from searchanything.encoding import Encoder
+from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
+from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 from searchanything.policies import RegionPolicy
-from searchanything.protocols import ImageStore, IndexStore, RegionEncoder, Segmenter
+from searchanything.protocols import ImageStore, IndexStore
+from searchanything.remembering import RememberingSegmenter
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import MilvusSettings, Settings
 from searchanything.types import IndexManifest
@@ -20,7 +22,7 @@ CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
     "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
 )
-_models: dict[str, tuple[Segmenter, RegionEncoder]] = {}
+_models: dict[str, tuple[LazySegmenter, LazyEncoder]] = {}
 _lock = threading.Lock()
 
 
@@ -79,7 +81,9 @@ def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings
 def load_encoder(
     preset: str | None, hash_layer: bytes, settings: Settings, *, policy: RegionPolicy | None = None
 ) -> Encoder:
-    """Models, hash layer and region policy as one encoder. Models are loaded once per process. Thread-safe.
+    """Models, hash layer and region policy as one encoder. Thread-safe.
+
+    Models are loaded once per process, at the first need (`load_models`); their weights must be there.
 
     Raises: PresetError, WeightsMissingError, ModelError.
     """
@@ -90,7 +94,7 @@ def load_encoder(
     key = f"{name} {settings.models.model_dump_json()}"
     with _lock:
         if key not in _models:
-            _models[key] = presets.load_segmenter(name, settings.models), presets.load_encoder(name, settings.models)
+            _models[key] = presets.lazy_models(name, settings.models)
         segmenter, embedder = _models[key]
     hasher = HashLayer.from_bytes(hash_layer)
     wanted, got = (segmenter.feature_dimension, embedder.dimension), (hasher.mask_dimension, hasher.image_dimension)
@@ -106,6 +110,18 @@ def load_encoder(
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
     )
+
+
+def load_models(encoder: Encoder, watch: Stopwatch) -> None:
+    """Load what of an encoder is not loaded yet, as a stage of its own. Raises: ModelError."""
+    segmenter = encoder.segmenter
+    if isinstance(segmenter, RememberingSegmenter):
+        segmenter = segmenter.segmenter
+    parts = (segmenter, encoder.embedder)
+    if waiting := [part for part in parts if isinstance(part, LazyModel) and not part.loaded]:
+        with watch.stage("load_models"):
+            for part in waiting:
+                part.load()
 
 
 def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolicy:

@@ -8,21 +8,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import FormatOption, ImageArgument, Preset, Uri, Verbose
-from searchanything.cli.prompting import PromptOptions
-from searchanything.cli.query import (
-    BackgroundOption,
-    BoxOption,
-    BucketOption,
-    ExpressionOption,
-    GranularityOption,
-    KeyPrefixOption,
-    MaskOption,
-    MetadataOption,
-    PointOption,
-    SizeClassOption,
-    TextOption,
-    parse_filter,
-)
+from searchanything.cli.prompting import FilterOptions, PromptOptions, expanded
 from searchanything.cli.session import answer, check_image, plain, say, session_of
 
 CandidatesOption = Annotated[
@@ -39,21 +25,13 @@ SavesOption = Annotated[
 ]
 
 
+@expanded
 def compare(
     context: typer.Context,
     image: ImageArgument,
-    point: PointOption = None,
-    background: BackgroundOption = None,
-    box: BoxOption = None,
-    text: TextOption = None,
-    mask: MaskOption = None,
-    granularity: GranularityOption = None,
+    prompt: PromptOptions,
+    filter: FilterOptions,
     candidates: CandidatesOption = 50,
-    bucket: BucketOption = None,
-    key_prefix: KeyPrefixOption = None,
-    size_class: SizeClassOption = None,
-    metadata: MetadataOption = None,
-    expression: ExpressionOption = None,
     save: SavesOption = None,
     uri: Uri = None,
     preset: Preset = None,
@@ -64,13 +42,12 @@ def compare(
 
     Example: [bold]searchanything compare street.jpg --point 320,240 --save four.png --save four.html[/bold]
     """
-    prompt = PromptOptions(point or (), background or (), box, text, mask, granularity).prompt()
-    wanted = parse_filter(bucket, key_prefix, size_class, metadata or (), expression)
+    meant, wanted = prompt.prompt(), filter.filter()
     paths = save or []
     _check_saves(paths)
     check_image(image)
     with session_of(context).client(uri, preset) as client:
-        comparison = client.compare(image, prompt, candidates=candidates, filter=wanted)
+        comparison = client.compare(image, meant, candidates=candidates, filter=wanted)
         for path in paths:
             comparison.save(path)
             say(f"saved {path}")

@@ -7,24 +7,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
-from searchanything.cli.prompting import PromptOptions, parse_numbers
-from searchanything.cli.query import (
-    BackgroundOption,
-    BoxOption,
-    BucketOption,
-    ExpressionOption,
-    GranularityOption,
-    GroupOption,
-    KeyPrefixOption,
-    LimitOption,
-    MaskOption,
-    MetadataOption,
-    OffsetOption,
-    PointOption,
-    SizeClassOption,
-    TextOption,
-    parse_filter,
-)
+from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, expanded, parse_numbers
 from searchanything.cli.session import answer, check_image, check_save, plain, say, session_of
 
 EXPECTED = "What was expected"
@@ -49,25 +32,15 @@ ExpectBoxOption = Annotated[
 ]
 
 
+@expanded
 def explain(
     context: typer.Context,
     image: ImageArgument,
     expect: ExpectOption,
+    prompt: PromptOptions,
+    page: PageOptions,
+    filter: FilterOptions,
     expect_box: ExpectBoxOption = None,
-    point: PointOption = None,
-    background: BackgroundOption = None,
-    box: BoxOption = None,
-    text: TextOption = None,
-    mask: MaskOption = None,
-    granularity: GranularityOption = None,
-    limit: LimitOption = 10,
-    offset: OffsetOption = 0,
-    group_by_image: GroupOption = False,
-    bucket: BucketOption = None,
-    key_prefix: KeyPrefixOption = None,
-    size_class: SizeClassOption = None,
-    metadata: MetadataOption = None,
-    expression: ExpressionOption = None,
     save: Save = None,
     uri: Uri = None,
     preset: Preset = None,
@@ -78,8 +51,7 @@ def explain(
 
     Example: [bold]searchanything explain street.jpg --point 320,240 --expect s3://holiday/7.jpg --save why.png[/bold]
     """
-    prompt = PromptOptions(point or (), background or (), box, text, mask, granularity).prompt()
-    wanted = parse_filter(bucket, key_prefix, size_class, metadata or (), expression)
+    meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_image(image)
     expected_box = None
@@ -87,16 +59,15 @@ def explain(
         x1, y1, x2, y2 = parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")
         expected_box = x1, y1, x2, y2
     with session_of(context).client(uri, preset) as client:
-        explanation = client.explain(
+        results = client.query(
             image,
-            prompt,
-            expect=expect,
-            expect_box=expected_box,
-            limit=limit,
-            offset=offset,
+            meant,
+            limit=page.limit,
+            offset=page.offset,
             filter=wanted,
-            group_by_image=group_by_image,
+            group_by_image=page.group_by_image,
         )
+        explanation = results.explain(expect, expected_box)
         if save is not None:
             explanation.save(save)
             say(f"saved {save}")

@@ -1,57 +1,185 @@
-"""From the options of `query` to a prompt and a filter. Heavy modules are imported when a value is made."""
+"""What `query`, `explain` and `compare` have in common: the options of a prompt, of a filter and of a page.
+
+Each group of options is a dataclass, which `expanded` puts into a verb's signature. Heavy modules are imported when a
+value is made.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_type_hints
+
+import typer
 
 from searchanything.errors import FilterError, PromptError
 
 if TYPE_CHECKING:
     from searchanything.prompts import Prompt
-    from searchanything.types import BoolMask
+    from searchanything.types import BoolMask, Filter
+
+PROMPT = "Prompt (pixels of the EXIF-corrected image); default: the whole image"
+PAGE = "Answer"
+FILTER = "Filter"
 
 Granularity: TypeAlias = Literal["part", "object", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """The prompt as it was typed: at most one kind of it."""
+    """The prompt as it was typed."""
 
-    points: Sequence[str] = ()
-    background: Sequence[str] = ()
-    box: str | None = None
-    text: str | None = None
-    mask: Path | None = None
-    granularity: Granularity | None = None
+    point: Annotated[
+        list[str] | None,
+        typer.Option("--point", metavar="X,Y", help="A point on the thing; repeatable.", rich_help_panel=PROMPT),
+    ] = None
+    background: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--background", metavar="X,Y", help="A point beside the thing; repeatable.", rich_help_panel=PROMPT
+        ),
+    ] = None
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--box", metavar="X1,Y1,X2,Y2", help="A box around the thing; repeatable.", rich_help_panel=PROMPT
+        ),
+    ] = None
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="TEXT", help="Words for the thing.", rich_help_panel=PROMPT)
+    ] = None
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="An image of the same size, bright on the thing; goes alone.",
+            rich_help_panel=PROMPT,
+        ),
+    ] = None
+    granularity: Annotated[
+        Granularity | None,
+        typer.Option(
+            "--granularity", help="Which of several masks under a point; with points alone.", rich_help_panel=PROMPT
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        kinds = {"--point": self.points, "--box": self.box, "--text": self.text, "--mask": self.mask}
-        given = [name for name, value in kinds.items() if value not in (None, (), [])]
-        if len(given) > 1:
-            raise PromptError(f"{' and '.join(given)} exclude each other: give one kind of prompt")
-        for name, value in (("--background", self.background), ("--granularity", self.granularity)):
-            if value and given != ["--point"]:
-                raise PromptError(f"{name} goes with --point alone: add at least one --point X,Y")
+        beside = [name for name, value in (("--box", self.box), ("--text", self.text)) if value is not None]
+        if self.mask is not None and (self.point or self.background or beside):
+            raise PromptError("--mask says all by itself: give it alone, or leave it out")
+        if self.background and not (self.point or beside):
+            raise PromptError("--background only says what is not meant: add a --point, a --box or a --text")
+        if self.granularity is not None and (beside or not self.point):
+            raise PromptError("--granularity goes with points alone: beside them, a box or a text decides")
 
     def prompt(self) -> Prompt:
         """Raises: PromptError."""
-        from searchanything.prompts import Box, Mask, Points, Text, WholeImage
+        from searchanything.prompts import Mask, Points, Prompts, WholeImage
 
-        if self.points:
-            foreground, background = (
-                tuple(parse_point(text, option) for text in texts)
-                for option, texts in (("--point", self.points), ("--background", self.background))
-            )
+        foreground, background = (
+            tuple(parse_point(text, option) for text in texts or ())
+            for option, texts in (("--point", self.point), ("--background", self.background))
+        )
+        if self.box or self.text is not None:
+            boxes = [parse_numbers(text, "--box", "X1,Y1,X2,Y2") for text in self.box or ()]
+            return Prompts(boxes, foreground, background, self.text).simplest()  # type: ignore[arg-type]
+        if foreground:
             return Points(foreground, background, granularity=self.granularity)
-        if self.box is not None:
-            return Box(*parse_numbers(self.box, "--box", "X1,Y1,X2,Y2"))
-        if self.text is not None:
-            return Text(self.text)
         return WholeImage() if self.mask is None else Mask(read_mask(self.mask))
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """The filter as it was typed."""
+
+    bucket: Annotated[
+        str | None,
+        typer.Option("--bucket", metavar="NAME", help="Hits of this bucket or folder.", rich_help_panel=FILTER),
+    ] = None
+    key_prefix: Annotated[
+        str | None,
+        typer.Option("--key-prefix", metavar="PREFIX", help="Hits whose key begins so.", rich_help_panel=FILTER),
+    ] = None
+    size_class: Annotated[
+        Literal["small", "medium", "large"] | None,
+        typer.Option(
+            "--size-class", help="By the area of the region's box: up to 32², 96² px.", rich_help_panel=FILTER
+        ),
+    ] = None
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata",
+            metavar="NAME=TEXT",
+            help="Equality of metadata; NAME:=VALUE for a number, true or false; repeatable.",
+            rich_help_panel=FILTER,
+        ),
+    ] = None
+    expression: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="EXPR", help="A Milvus expression, passed on.", rich_help_panel=FILTER),
+    ] = None
+
+    def filter(self) -> Filter | None:
+        """None where no part is given. Raises: FilterError."""
+        from searchanything.types import Filter, SizeClass
+
+        wanted = Filter(
+            bucket=self.bucket,
+            key_prefix=self.key_prefix,
+            size_class=None if self.size_class is None else SizeClass(self.size_class),
+            metadata=parse_metadata(self.metadata or ()),
+            expression=self.expression,
+        )
+        return None if wanted == Filter() else wanted
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """Which hits are wanted."""
+
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most hits.", rich_help_panel=PAGE)] = 10
+    offset: Annotated[
+        int, typer.Option("--offset", metavar="N", min=0, help="Hits to pass over.", rich_help_panel=PAGE)
+    ] = 0
+    group_by_image: Annotated[
+        bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
+    ] = False
+
+
+def expanded(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with each parameter that is a group of options replaced by the group's own options."""
+    hints = get_type_hints(verb, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(verb).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=own[field.name])
+            for field in fields(groups[name])
+        ]
+
+    @wraps(verb)
+    def run(**options: object) -> None:
+        made = {
+            name: group(**{field.name: options.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        verb(**made, **options)
+
+    run.__signature__ = signature(verb).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def parse_point(text: str, option: str) -> tuple[float, float]:

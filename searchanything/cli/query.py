@@ -2,85 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
-from searchanything.cli.prompting import Granularity, PromptOptions, parse_metadata
+from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions, expanded
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, say, session_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from searchanything.types import Filter
-
-PROMPT = "Prompt (pixels of the EXIF-corrected image); default: the whole image"
-PAGE = "Answer"
-FILTER = "Filter"
-
-PointOption = Annotated[
-    list[str] | None,
-    typer.Option("--point", metavar="X,Y", help="A point on the thing; repeatable.", rich_help_panel=PROMPT),
-]
-BackgroundOption = Annotated[
-    list[str] | None,
-    typer.Option("--background", metavar="X,Y", help="A point beside the thing; repeatable.", rich_help_panel=PROMPT),
-]
-BoxOption = Annotated[
-    str | None, typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A box around the thing.", rich_help_panel=PROMPT)
-]
-TextOption = Annotated[
-    str | None, typer.Option("--text", metavar="TEXT", help="Words for the thing.", rich_help_panel=PROMPT)
-]
-MaskOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--mask",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="An image of the same size, bright on the thing.",
-        rich_help_panel=PROMPT,
-    ),
-]
-GranularityOption = Annotated[
-    Granularity | None,
-    typer.Option("--granularity", help="Which of several masks under a point.", rich_help_panel=PROMPT),
-]
-LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most hits.", rich_help_panel=PAGE)]
-OffsetOption = Annotated[
-    int, typer.Option("--offset", metavar="N", min=0, help="Hits to pass over.", rich_help_panel=PAGE)
-]
-GroupOption = Annotated[
-    bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
-]
-BucketOption = Annotated[
-    str | None, typer.Option("--bucket", metavar="NAME", help="Hits of this bucket or folder.", rich_help_panel=FILTER)
-]
-KeyPrefixOption = Annotated[
-    str | None,
-    typer.Option("--key-prefix", metavar="PREFIX", help="Hits whose key begins so.", rich_help_panel=FILTER),
-]
-SizeClassOption = Annotated[
-    Literal["small", "medium", "large"] | None,
-    typer.Option("--size-class", help="By the area of the region's box: up to 32², 96² px.", rich_help_panel=FILTER),
-]
-MetadataOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metadata",
-        metavar="NAME=TEXT",
-        help="Equality of metadata; NAME:=VALUE for a number, true or false; repeatable.",
-        rich_help_panel=FILTER,
-    ),
-]
-ExpressionOption = Annotated[
-    str | None,
-    typer.Option("--filter", metavar="EXPR", help="A Milvus expression, passed on.", rich_help_panel=FILTER),
-]
 
 ReceiptOption = Annotated[
     Path | None,
@@ -94,23 +26,13 @@ ReceiptOption = Annotated[
 ]
 
 
+@expanded
 def query(
     context: typer.Context,
     image: ImageArgument,
-    point: PointOption = None,
-    background: BackgroundOption = None,
-    box: BoxOption = None,
-    text: TextOption = None,
-    mask: MaskOption = None,
-    granularity: GranularityOption = None,
-    limit: LimitOption = 10,
-    offset: OffsetOption = 0,
-    group_by_image: GroupOption = False,
-    bucket: BucketOption = None,
-    key_prefix: KeyPrefixOption = None,
-    size_class: SizeClassOption = None,
-    metadata: MetadataOption = None,
-    expression: ExpressionOption = None,
+    prompt: PromptOptions,
+    page: PageOptions,
+    filter: FilterOptions,
     save: Save = None,
     receipt: ReceiptOption = None,
     uri: Uri = None,
@@ -120,19 +42,29 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that hold a similar region.
 
+    Boxes, points and a text may be given together: a point says which thing of a box, a text which thing at the places.
+
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
     [bold]searchanything query street.jpg --text "a red bicycle" --group-by-image --format json[/bold]
 
+    [bold]searchanything query street.jpg --box 10,20,200,180 --background 30,170[/bold]
+
     [bold]searchanything query s3://holiday/7.jpg --box 10,20,200,180 --metadata album=sea --metadata year:=2024[/bold]
     """
-    prompt = PromptOptions(point or (), background or (), box, text, mask, granularity).prompt()
-    wanted = parse_filter(bucket, key_prefix, size_class, metadata or (), expression)
+    meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_receipt(receipt)
     check_image(image)
     with session_of(context).client(uri, preset) as client:
-        results = client.query(image, prompt, limit=limit, offset=offset, filter=wanted, group_by_image=group_by_image)
+        results = client.query(
+            image,
+            meant,
+            limit=page.limit,
+            offset=page.offset,
+            filter=wanted,
+            group_by_image=page.group_by_image,
+        )
         if save is not None:
             results.save(save)
             say(f"saved {save}")
@@ -140,27 +72,7 @@ def query(
             results.save_receipt(receipt)
             say(f"saved {receipt}")
     document = results.to_dict()
-    answer(document, format, lambda: _text(document, first=offset + 1))
-
-
-def parse_filter(
-    bucket: str | None,
-    key_prefix: str | None,
-    size_class: str | None,
-    metadata: Sequence[str],
-    expression: str | None,
-) -> Filter | None:
-    """None where no part is given."""
-    from searchanything.types import Filter, SizeClass
-
-    wanted = Filter(
-        bucket=bucket,
-        key_prefix=key_prefix,
-        size_class=None if size_class is None else SizeClass(size_class),
-        metadata=parse_metadata(metadata),
-        expression=expression,
-    )
-    return None if wanted == Filter() else wanted
+    answer(document, format, lambda: _text(document, first=page.offset + 1))
 
 
 def _text(document: dict[str, Any], *, first: int) -> RenderableType:
@@ -170,6 +82,8 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
 
     selection = document["selection"]
     lines = [f"selected: {_what(selection)}: {selection['reason']}"]
+    if selection["text_match"] is not None:
+        lines.append(_how_well(selection["text_match"]))
     total = sum(document["timings_ms"].values())
     exact = "exact" if document["exact"] else "approximate"
     tail = f"{len(document['hits'])} hits, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
@@ -183,6 +97,12 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         image = Text(f"{hit['bucket']}/{hit['key']}")
         table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
     return Group(Text("\n".join(lines)), table, Text(tail))
+
+
+def _how_well(match: dict[str, Any]) -> str:
+    better = f"{match['better']} of {match['words']} everyday words name that region better than the text"
+    notes = {"clear": "", "unsure": ", so it may be something else", "weak": ": perhaps there is no such thing here"}
+    return f"the text fits it {match['confidence']}ly: {better}{notes[match['confidence']]}"
 
 
 def _what(selection: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from searchanything.codes import pack_signs
+from searchanything.codes import joined_features, pack_signs
 from searchanything.errors import ModelError, WeightsMissingError
 from searchanything.types import Codes, FloatArray
 
@@ -151,18 +151,10 @@ class HashLayer:
             raise ModelError(
                 f"the hash layer expected features {expected[0]} and {expected[1]}, got {got[0]} and {got[1]}"
             )
-        joined = np.concatenate([_unit_rows(mask_features), _unit_rows(image_features)], axis=1)
-        activations = joined @ self.weight.T + self.bias
+        activations = joined_features(mask_features, image_features) @ self.weight.T + self.bias
         if not np.isfinite(activations).all():
             raise ModelError("the features hold values that are not finite; try SEARCHANYTHING_MODELS__PRECISION=fp32")
         return pack_signs(activations)
-
-
-def _unit_rows(rows: FloatArray) -> FloatArray:
-    """Rows at unit length; zero rows stay zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float32), where=lengths != 0)
-    return scaled
 
 
 def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from searchanything.errors import ModelError, PresetError
 from searchanything.models.hashing import HashLayer
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
 from searchanything.protocols import Hasher, RegionEncoder, Segmenter
@@ -173,6 +174,25 @@ def load_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
         encoder = OpenClipEncoder.from_checkpoint(preset.architecture, path, compute=compute, batch=batch)
     _check_dimension(preset.encoder, preset.embedding_dimension, encoder.dimension)
     return encoder
+
+
+def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, LazyEncoder]:
+    """The preset's segmenter and encoder, loaded when they are first used. Raises: what `describe` raises."""
+    preset = find_preset(name)
+    of_segmenter, of_encoder = describe(name, settings)
+    segmenter = LazySegmenter(
+        preset.segmenter.name,
+        lambda: load_segmenter(name, settings),
+        dimension=preset.feature_dimension,
+        description=of_segmenter,
+    )
+    encoder = LazyEncoder(
+        preset.encoder.name,
+        lambda: load_encoder(name, settings),
+        dimension=preset.embedding_dimension,
+        description=of_encoder,
+    )
+    return segmenter, encoder
 
 
 def load_hash(name: str) -> Hasher:

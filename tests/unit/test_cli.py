@@ -23,7 +23,7 @@ from searchanything.errors import (
     WeightsMissingError,
 )
 from searchanything.geometry import encode_rle
-from searchanything.prompts import Box, Mask, Points, Text, WholeImage
+from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
 from searchanything.results import SearchResults, Segments
 from searchanything.types import (
     Candidate,
@@ -217,10 +217,16 @@ def test_cures_are_commands(capsys):
         (["query", "q.png", "--offset", "-1"], "--offset"),
         (["query", "nowhere.png"], "nowhere.png: no such file"),
         (["segment", "nowhere.png"], "nowhere.png: no such file"),
-        (["query", "q.png", "--point", "1,2", "--box", "1,2,3,4"], "--point and --box exclude each other"),
-        (["query", "q.png", "--text", "x", "--mask", "q.png"], "--text and --mask exclude each other"),
-        (["query", "q.png", "--background", "1,2"], "--background goes with --point"),
-        (["query", "q.png", "--box", "1,2,3,4", "--granularity", "part"], "--granularity goes with --point"),
+        (["query", "q.png", "--text", "x", "--mask", "q.png"], "--mask says all by itself"),
+        (["query", "q.png", "--box", "1,2,3,4", "--mask", "q.png"], "--mask says all by itself"),
+        (["query", "q.png", "--point", "1,2", "--mask", "q.png"], "--mask says all by itself"),
+        (["query", "q.png", "--background", "1,2"], "add a --point, a --box or a --text"),
+        (["query", "q.png", "--box", "1,2,3,4", "--granularity", "part"], "--granularity goes with points alone"),
+        (["query", "q.png", "--granularity", "part"], "--granularity goes with points alone"),
+        (["query", "q.png", "--save", "nowhere/x.png"], "there is no folder nowhere"),
+        (["query", "q.png", "--receipt", "nowhere/x.json"], "there is no folder nowhere"),
+        (["segment", "q.png", "--save", "nowhere/x.png"], "there is no folder nowhere"),
+        (["compare", "q.png", "--text", "x", "--save", "nowhere/x.html"], "there is no folder nowhere"),
         (["query", "q.png", "--point", "12"], "--point 12: expected X,Y"),
         (["query", "q.png", "--point", "1,2,3"], "expected X,Y"),
         (["query", "q.png", "--point", "a,b"], "expected X,Y"),
@@ -282,6 +288,10 @@ def test_prompts(client, tmp_path):
     assert points == Points(((1, 2), (3.5, 4)), ((9, 9),), granularity="whole")
     assert prompt_of(client, "--box", "1,2,3,4.5") == Box(1, 2, 3, 4.5)
     assert prompt_of(client, "--text", "a red car") == Text("a red car")
+    assert prompt_of(client, "--box", "1,2,3,4", "--box", "5,6,7,8") == Prompts((Box(1, 2, 3, 4), Box(5, 6, 7, 8)))
+    mixed = prompt_of(client, "--box", "1,2,9,9", "--point", "3,4", "--background", "5,5", "--text", "car")
+    assert mixed == Prompts((Box(1, 2, 9, 9),), ((3, 4),), ((5, 5),), "car")
+    assert prompt_of(client, "--text", "car", "--background", "5,5") == Prompts(background=((5, 5),), text="car")
     mask = np.zeros((40, 60), dtype=np.uint8)
     mask[10:20, 5:50] = 1
     Image.fromarray(mask).save(tmp_path / "m.png")
@@ -317,9 +327,9 @@ def test_unreadable_and_empty_masks_are_wrong_usage(client, tmp_path, capsys):
 
 
 def test_export_hands_everything_over_and_says_how_many(client, capsys):
-    assert call(client, "export", "out/r.parquet", "--bucket", "b", "--key-prefix", "2024/") == 0
-    assert client.calls == [("export", Path("out/r.parquet"), "b", "2024/")]
-    assert "1,200 regions written to out/r.parquet" in capsys.readouterr().out
+    assert call(client, "export", "r.parquet", "--bucket", "b", "--key-prefix", "2024/") == 0
+    assert client.calls == [("export", Path("r.parquet"), "b", "2024/")]
+    assert "1,200 regions written to r.parquet" in capsys.readouterr().out
     assert call(client, "export", "r.json", "--format", "json") == 0
     assert client.calls[1] == ("export", Path("r.json"), None, "")
     assert json.loads(capsys.readouterr().out) == {"file": "r.json", "regions": 1200}
@@ -364,11 +374,11 @@ def test_nothing_selected_is_no_error(capsys):
 
 @pytest.mark.parametrize("verb", ["query", "segment"])
 def test_save_draws_a_file(verb, client, capsys):
-    assert call(client, verb, "q.png", "--save", "out/drawn.png", "--format", "json") == 0
+    assert call(client, verb, "q.png", "--save", "drawn.png", "--format", "json") == 0
     streams = capsys.readouterr()
     json.loads(streams.out)
-    assert "saved out/drawn.png" in streams.err
-    with Image.open("out/drawn.png") as image:
+    assert "saved drawn.png" in streams.err
+    with Image.open("drawn.png") as image:
         assert image.format == "PNG"
 
 

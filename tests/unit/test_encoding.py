@@ -17,7 +17,7 @@ from searchanything.encoding import EncodedImage, Encoder, Stopwatch, box_tuple
 from searchanything.errors import PromptError
 from searchanything.geometry import decode_rle
 from searchanything.policies import RegionPolicy
-from searchanything.prompts import Box, Mask, Points, Text, WholeImage
+from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
 from searchanything.protocols import Segmentation
 from searchanything.types import FloatArray, RGBImage
 
@@ -154,11 +154,20 @@ def test_prompts_outside_the_image_are_refused() -> None:
 def test_a_text_is_closest_to_the_region_of_its_colour() -> None:
     image = drawn(90, 120, red=(4, 4, 40, 60), green=(56, 8, 112, 40), blue=(60, 52, 100, 80))
     encoder = fake_encoder()
-    segmentation = encoder.segmenter.segment([image])[0]
-    similarities = encoder.text_similarities(image, segmentation, "a blue thing")
-    assert (similarities.dtype, similarities.shape) == (np.float32, (3,))
-    assert similarities.argmax() == 2  # the palette's order: red, green, blue
-    assert similarities[2] > 0.9 > 0.1 > max(similarities[:2])
+    choice = encoder.encode_query(image, Text("a blue thing")).choice
+    assert choice.box_xyxy == (60, 52, 100, 80)
+    assert choice.score > 0.9
+    assert choice.others == (0, 1)
+
+
+def test_a_text_in_a_box_or_under_a_point_is_looked_for_there() -> None:
+    image = drawn(90, 120, red=(4, 4, 40, 60), green=(56, 8, 112, 40), blue=(60, 52, 100, 80))
+    encoder = fake_encoder()
+    for place in ({"boxes": (0, 0, 120, 62)}, {"foreground": ((10, 10), (60, 20))}):
+        choice = encoder.encode_query(image, Prompts(**place, text="red or blue")).choice  # type: ignore[arg-type]
+        assert (4, 4, 40, 60)[:2] == choice.box_xyxy[:2]
+        assert 2 not in choice.rows
+        assert choice.text_match is not None
 
 
 class Counting(FakeEmbedder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from searchanything.errors import PromptError
-from searchanything.prompts import Box, Mask, Points, Prompt, Text, WholeImage, as_prompt, describe_prompt
+from searchanything.prompts import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, as_prompt, describe_prompt
 
 BOX_FIELDS = ("x1", "y1", "x2", "y2")
 MASK = np.eye(4, dtype=np.bool_)
@@ -25,6 +25,17 @@ MASK = np.eye(4, dtype=np.bool_)
         ([(3, 4), (5, 6)], Points(((3, 4), (5, 6)))),
         (np.array([[3, 4], [5, 6], [7, 8]]), Points(((3, 4), (5, 6), (7, 8)))),
         ((1, 2, 3, 4), Box(1, 2, 3, 4)),
+        ([[1, 2, 3, 4]], Box(1, 2, 3, 4)),
+        ([(1, 2, 3, 4), (5, 6, 7, 8)], Prompts(((1, 2, 3, 4), (5, 6, 7, 8)))),  # type: ignore[arg-type]
+        ({"boxes": (1, 2, 3, 4)}, Box(1, 2, 3, 4)),
+        ({"text": "apple"}, Text("apple")),
+        ({"boxes": [], "foreground": (3, 4)}, Points((3, 4))),
+        (
+            {"boxes": [Box(1, 2, 3, 4)], "foreground": (3, 4), "background": (5, 6), "text": "apple"},
+            Prompts((Box(1, 2, 3, 4),), ((3, 4),), ((5, 6),), "apple"),
+        ),
+        (Prompts(boxes=Box(1, 2, 3, 4)), Box(1, 2, 3, 4)),  # type: ignore[arg-type]
+        (Prompts(foreground=(3, 4), background=(5, 6)), Points((3, 4), (5, 6))),  # type: ignore[arg-type]
         (np.array([1, 2, 3, 4], dtype=np.float32), Box(1, 2, 3, 4)),
         ({"foreground": (3, 4)}, Points((3, 4))),
         (
@@ -65,7 +76,6 @@ def test_a_boolean_array_is_a_mask() -> None:
         (1, 2, 3, 4, 5),
         [(1, 2, 3)],
         [(1, 2), (3,)],
-        [[1, 2, 3, 4]],
         (4, 3, 2, 1),
         (1, 1, 1, 5),
         (1, float("nan")),
@@ -93,6 +103,18 @@ def test_a_boolean_array_is_a_mask() -> None:
         {"foreground": (1, 2), "colour": "red"},
         {"foreground": (1, 2), 5: 6},
         {"background": (1, 2)},
+        {"boxes": []},
+        {"boxes": [], "background": (1, 2)},
+        {"boxes": (1, 2, 3)},
+        {"boxes": [(1, 2, 3, 4), (1, 2)]},
+        {"boxes": "abcd"},
+        {"boxes": None},
+        {"text": ""},
+        {"text": "apple", "granularity": "part"},
+        {"text": "apple", "foreground": (1, 2), "rule": "fastsam"},
+        [(1, 2, 3, 4), (4, 3, 2, 1)],
+        [Box(1, 2, 3, 4), Points((1, 2))],
+        (Text("apple"), Box(1, 2, 3, 4)),
         {"foreground": (1, 2), "granularity": "huge"},
         {"foreground": (1, 2), "granularity": ["part"]},
         {"foreground": (1, 2), "rule": "sam"},
@@ -124,6 +146,9 @@ def test_what_cannot_be_meant_is_refused(written: object) -> None:
         (lambda: Points(()), "at least one foreground point"),
         (lambda: Points((1, 2), background=(float("inf"), 1)), r"finite \(x, y\) pairs"),  # type: ignore[arg-type]
         (lambda: as_prompt({"foreground": (1, 2), "colour": 1}), "colour"),
+        (lambda: as_prompt([Box(1, 2, 3, 4), Points((1, 2))]), r"are one Prompts\(boxes="),
+        (lambda: Prompts(background=((1, 2),)), "got background points, which only say what is not meant"),
+        (lambda: as_prompt({"text": "x", "granularity": "part"}), "granularity go with points alone"),
     ],
 )
 def test_refusals_say_what_was_expected(make: object, message: str) -> None:
@@ -147,6 +172,9 @@ def test_prompts_hold_plain_numbers_whatever_they_were_made_of() -> None:
         (Text("apple"), "text"),
         (Mask(MASK), "mask"),
         (WholeImage(), "image"),
+        (Prompts(((1, 2, 3, 4), (5, 6, 7, 8))), "boxes"),  # type: ignore[arg-type]
+        (Prompts((Box(1, 2, 3, 4),), background=((5, 6),)), "mixed"),
+        (Prompts(foreground=((5, 6),), text="apple"), "mixed"),
     ],
 )
 def test_prompts_are_described_by_kind(prompt: Prompt, kind: str) -> None:

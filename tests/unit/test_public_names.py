@@ -18,6 +18,8 @@ def test_the_public_names_are_these() -> None:
     assert searchanything.__all__ == [
         "Box",
         "Client",
+        "Comparison",
+        "Explanation",
         "Filter",
         "Hit",
         "ImageRef",
@@ -25,6 +27,8 @@ def test_the_public_names_are_these() -> None:
         "IndexStatus",
         "Mask",
         "Points",
+        "Prompts",
+        "Replay",
         "SearchAnythingError",
         "SearchResults",
         "Segments",

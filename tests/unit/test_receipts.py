@@ -15,7 +15,7 @@ from PIL import Image
 
 from searchanything.errors import UsageError
 from searchanything.geometry import encode_rle
-from searchanything.prompts import Box, Mask, Points, Prompt, Text, WholeImage, describe_prompt
+from searchanything.prompts import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.receipts import Receipt, Replay, compare_runs, pixels_digest, prompt_document, question_document
 from searchanything.results import SearchResults
 from searchanything.searching import PageRequest
@@ -66,6 +66,8 @@ def replayed(then: SearchResults, now: SearchResults) -> Replay:
         Points(((5, 5.25),)),
         Points(((5, 5), (1 / 3, 7)), ((0, 0),), granularity="part"),
         Points(((5, 5),), rule="fastsam"),
+        Prompts((Box(1, 2, 3, 4), Box(2, 2, 1e3 / 3, 9))),
+        Prompts((Box(1, 2, 3, 4),), ((5, 5.25),), ((0, 0),), "a red apple"),
         Box(1.5, 2, 12.125, 13),
         Text("ein „roter“ Apfel"),
         WholeImage(),
@@ -203,7 +205,7 @@ def test_a_damaged_receipt_is_refused(path: list[str | int], instead: object) ->
 
 
 def test_a_receipt_is_written_whole_under_a_json_name(tmp_path: Path) -> None:
-    results(hit(1)).save_receipt(tmp_path / "new" / "r.json")
-    assert Receipt.parse(json.loads((tmp_path / "new" / "r.json").read_text())).prompt == Points(((5, 5),))
+    results(hit(1)).save_receipt(tmp_path / "r.json")
+    assert Receipt.parse(json.loads((tmp_path / "r.json").read_text())).prompt == Points(((5, 5),))
     with pytest.raises(UsageError, match=r"ends in \.json"):
         results().save_receipt(tmp_path / "r.txt")

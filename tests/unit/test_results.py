@@ -89,6 +89,7 @@ def test_document_has_the_promised_fields_in_plain_json():
                 "mask": document["selection"]["mask"],
             }
         ],
+        "text_match": None,
     }
     assert document["hits"] == [
         {
@@ -189,7 +190,7 @@ def test_defect_of_a_reader_is_not_hidden():
         results(hit(1), open_image=open_image).plot()
 
 
-@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("b.JPG", "JPEG"), ("new/folder/c.webp", "WEBP")])
+@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("b.JPG", "JPEG"), ("c.webp", "WEBP")])
 def test_saved_file_is_of_the_kind_its_name_says(tmp_path, name, format):
     results(hit(1)).save(tmp_path / name)
     with Image.open(tmp_path / name) as image:
@@ -217,8 +218,10 @@ def test_folder_is_not_a_file_name(tmp_path):
 
 def test_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"file/a\.png cannot be written"):
-        results().save(tmp_path / "file" / "a.png")
+    for folder in ("file", "none/there"):
+        with pytest.raises(UsageError, match=rf"{folder}/a\.png: there is no folder .*{folder};"):
+            results().save(tmp_path / folder / "a.png")
+    assert not (tmp_path / "none").exists()
 
 
 def test_failed_save_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):

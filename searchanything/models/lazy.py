@@ -1,0 +1,91 @@
+"""Models that are loaded at the first need: what is asked of them before comes from their records.
+
+An index that is up to date, a status or a fingerprint needs no weights in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from searchanything.errors import ModelError, ModelLoadError
+from searchanything.protocols import RegionEncoder, Segmentation, Segmenter
+from searchanything.types import FloatArray, RGBImage
+
+logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model")
+
+
+class LazyModel(Generic[Model]):
+    """A model, or how to load it. Thread-safe.
+
+    `dimension` and `description` are those that the loaded model will have.
+    """
+
+    def __init__(
+        self, name: str, load: Callable[[], Model], *, dimension: int, description: Mapping[str, str | int | float]
+    ) -> None:
+        self._name = name
+        self._load = load
+        self._dimension = dimension
+        self._description = description
+        self._lock = threading.Lock()
+        self._model: Model | None = None
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        return self._description
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self._model is not None
+
+    def load(self) -> Model:
+        """The model, loaded if it is not yet. Raises: ModelError."""
+        with self._lock:
+            if self._model is None:
+                start = time.perf_counter()
+                self._model = self._load()
+                logger.info("%s loaded in %.1f s", self._name, time.perf_counter() - start)
+            return self._model
+
+    def _needed(self) -> Model:
+        """The model, in the midst of other work. Raises: ModelLoadError, which nobody takes for the work's failure."""
+        try:
+            return self.load()
+        except ModelError as error:
+            raise ModelLoadError(f"{self._name}: {error}") from error
+
+
+class LazySegmenter(LazyModel[Segmenter]):
+    """A `Segmenter`."""
+
+    @property
+    def feature_dimension(self) -> int:
+        return self._dimension
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        return self._needed().segment(images)
+
+
+class LazyEncoder(LazyModel[RegionEncoder]):
+    """A `RegionEncoder`."""
+
+    @property
+    def dimension(self) -> int:
+        return self._dimension
+
+    @property
+    def crop_size_px(self) -> int:
+        return self._needed().crop_size_px
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        return self._needed().embed_crops(crops)
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        return self._needed().embed_texts(texts)
