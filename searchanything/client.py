@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from searchanything import wiring
+from searchanything.collecting import holdings
 from searchanything.comparing import compare
 from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
@@ -153,7 +154,8 @@ class Client(Ingestion):
         if live is None:
             return IndexStatus(self.uri, IndexCounts(0, 0, 0, 0), None, None)
         index = self._indexes.open(live.fingerprint)
-        return IndexStatus(self.uri, index.counts(), live, index.collections)
+        held = holdings(index)
+        return IndexStatus(self.uri, held.counts, live, index.collections, held.garbage)
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""

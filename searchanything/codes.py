@@ -53,6 +53,11 @@ def next_generation(*, after: int = 0) -> int:
         return _last
 
 
+def generation_at(*, age_s: float) -> int:
+    """Below it lie all generations that were taken more than `age_s` ago, by this machine's clock."""
+    return max(0, time.time_ns() - round(age_s * 1e9))
+
+
 def _unit_rows(rows: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float32), where=lengths != 0)

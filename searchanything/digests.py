@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.batching import batches
 from searchanything.types import ImageRef, ImageState, Outcome
 
 ROW: Final = np.dtype(
@@ -52,6 +52,10 @@ class KnownImages:
         """How many region rows the images say that they have."""
         return int(self.rows["regions"].sum(dtype=np.int64))
 
+    def generations(self, numbers: Numbers) -> Numbers:
+        """The committed generations of rows by number; any value for -1."""
+        return self.rows["generation"][numbers] if len(self.rows) else np.zeros(len(numbers), dtype=np.int64)
+
     def find(self, images: Sequence[ImageRef]) -> Numbers:
         """The number of each image's row, -1 for those that the index does not have."""
         names = np.array([self._name(image) for image in images], dtype=np.uint64)
@@ -62,10 +66,7 @@ class KnownImages:
         return np.where(self.rows["image"][places] == names, places, -1)
 
     def _collect(self, states: Iterable[ImageState]) -> NDArray[np.void]:
-        remaining = iter(states)
-        chunks = []
-        while chunk := [self._row(state) for state in islice(remaining, CHUNK_ROWS)]:
-            chunks.append(np.array(chunk, dtype=ROW))
+        chunks = [np.array([self._row(state) for state in chunk], dtype=ROW) for chunk in batches(states, CHUNK_ROWS)]
         return np.concatenate(chunks) if chunks else np.empty(0, dtype=ROW)
 
     def _row(self, state: ImageState) -> tuple[int, int, int, int, int, bool, bool]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from searchanything import wiring
+from searchanything.batching import batches
 from searchanything.indexing import index_images, refresh_images
 from searchanything.opening import LiveIndex
 from searchanything.planning import IndexingJob, IndexingOptions
@@ -15,7 +17,7 @@ from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.reports import FailedImage, SyncReport, sum_reports
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
-from searchanything.syncing import WAVE_KEYS, SyncJob, batches, sync_images
+from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
 from searchanything.types import ImageRef, ImageRow, IndexProgress, IndexReport, Outcome
 
 Progress = Callable[[IndexProgress], None]
@@ -103,7 +105,12 @@ class Ingestion:
         index, encoder = self._models.open_or_make(None)
 
         job = IndexingJob(store, encoder, index, options, scope)
-        return sync_images(SyncJob(store, index, scope, options, partial(refresh_images, job)), progress=progress)
+        forced = replace(job, options=self._options(force=True))
+        age_s = self._settings.ingest.garbage_age_s
+        repairing = SyncJob(
+            store, index, scope, options, partial(refresh_images, job), partial(refresh_images, forced), age_s
+        )
+        return sync_images(repairing, progress=progress)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.

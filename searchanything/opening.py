@@ -85,6 +85,8 @@ class LiveIndex:
     def open_or_make(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
         live = self._indexes.live()
+        if live is not None and hash_file is None and live.fingerprint in self._opened:
+            return self.open()
         if live is not None and self._indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
             opened = self.open()
             if hash_file is not None:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Final
 
+from searchanything.batching import batches
 from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Failed
 from searchanything.decoding import claims_to_be_image
@@ -60,8 +60,7 @@ class IndexingJob:
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
-    remaining = iter(objects)
-    while listed := list(islice(remaining, PLAN_BATCH)):
+    for listed in batches(objects, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
         wanted = [one for one in foreign if job.scope.wants(one.ref.key)]
         typed = pool.map(lambda one: with_type(job.store, one), wanted)
@@ -81,8 +80,8 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
     """
-    unique = iter(dict.fromkeys(job.scope.image_key(key) for key in keys))
-    while refs := [ImageRef(job.store.bucket, key) for key in islice(unique, PLAN_BATCH)]:
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys)
+    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
         known = job.index.newest(refs)
         found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))

@@ -235,7 +235,7 @@ class RegionIndex(Protocol):
         ...
 
     def counts(self) -> IndexCounts:
-        """How many rows there are, garbage included; cheap. `counting.count_committed` leaves garbage out."""
+        """How many rows there are, garbage included; cheap. `collecting.holdings` leaves it out."""
         ...
 
 

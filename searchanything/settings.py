@@ -116,6 +116,11 @@ class IngestSettings(BaseModel):
     sidecar_suffix: str | None = Field(
         None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this (`.json`); off without."
     )
+    garbage_age_s: float = Field(
+        24 * 3600.0,
+        ge=600,
+        description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
+    )
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
 

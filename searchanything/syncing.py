@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
+from searchanything.batching import batches
+from searchanything.collecting import GARBAGE_AGE_S, collect_garbage
 from searchanything.decoding import claims_to_be_image
 from searchanything.digests import KnownImages
 from searchanything.planning import IndexingOptions, is_unchanged, with_type
@@ -34,19 +35,23 @@ logger = logging.getLogger(__name__)
 
 LISTED_BATCH: Final = 4096
 WAVE_KEYS: Final = 512  # per refresh of a repair: what is differing meanwhile waits in memory
-Item = TypeVar("Item")
 Refresh = Callable[[Sequence[str]], IndexReport]  # of keys
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyncJob:
-    """What is compared. `refresh` repairs; without it differences are only told."""
+    """What is compared. `refresh` repairs, `again` indexes even what seems unchanged; without them nothing is changed.
+
+    Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
+    """
 
     store: ImageStore
     index: RegionIndex
     scope: Scope
     options: IndexingOptions = field(default_factory=IndexingOptions)
     refresh: Refresh | None = None
+    again: Refresh | None = None
+    garbage_age_s: float = GARBAGE_AGE_S
 
 
 @dataclass(slots=True)
@@ -82,6 +87,7 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
                 progress(IndexProgress(found.checked, None, done.indexed, done.failed, listed[-1].ref.key))
     _find_orphans(job, known, found)
     _repair(job, found, least=1)
+    garbage = _collect(job, found)
     return SyncReport(
         missing=tuple(sorted(found.missing)),
         stale=tuple(sorted(found.stale)),
@@ -89,6 +95,7 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
         failed=tuple(sorted(found.failed)),
         checked=found.checked,
         repaired=found.repaired if job.refresh is not None else None,
+        garbage=garbage,
         seconds=time.perf_counter() - start,
     )
 
@@ -146,6 +153,19 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
     found.waiting.extend(found.orphaned)
 
 
+def _collect(job: SyncJob, found: _Found) -> int:
+    """Delete what belongs to nobody, in a repair."""
+    refresh_again = job.again
+    if refresh_again is None:
+        return 0
+
+    def again(keys: Sequence[str]) -> None:
+        found.repaired = sum_reports(found.repaired, refresh_again(keys))
+
+    bucket, prefix = job.store.bucket, job.scope.prefix
+    return collect_garbage(job.index, bucket=bucket, key_prefix=prefix, again=again, age_s=job.garbage_age_s)
+
+
 def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
     """Refresh what waits, if it is at least so much."""
     if job.refresh is None:
@@ -154,10 +174,3 @@ def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
     while len(found.waiting) >= least:
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
         found.repaired = sum_reports(found.repaired, job.refresh(wave))
-
-
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of up to `size` items."""
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -351,12 +351,17 @@ class IndexProgress:
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """What an index holds, and with what it was made. All None or 0 where nothing has been indexed."""
+    """What an index holds, and with what it was made. All None or 0 where nothing has been indexed.
+
+    `counts` are of committed images and regions. `garbage` rows are left of killed runs: no search finds them, the next
+    commit of their image or `sync repair` deletes them.
+    """
 
     uri: str
     counts: IndexCounts
     manifest: IndexManifest | None
     collections: tuple[str, str] | None
+    garbage: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything status --format json`."""
@@ -371,6 +376,7 @@ class IndexStatus:
             "preset": manifest.preset if manifest else None,
             "hash": trained,
             "collections": {"regions": names[0], "images": names[1]} if names else None,
+            "garbage": self.garbage,
             "uri": self.uri,
         }
 

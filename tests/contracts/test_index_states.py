@@ -1,0 +1,94 @@
+"""What a sync reads of every index, and which rows it takes for garbage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from contracts.conftest import Bench
+from contracts.index_rows import image_row, region_row
+
+from searchanything.codes import generation_at, next_generation
+from searchanything.collecting import collect_garbage, holdings
+from searchanything.types import ImageRef, ImageState, IndexCounts, Outcome
+
+HOUR_NS = 3600 * 10**9
+
+
+def put(bench: Bench, key: str, generation: int, *, rows: int = 2, says: int | None = None) -> ImageRef:
+    """Commit an image with `rows` region rows, of which its row says that there are `says`."""
+    image = bench.image(key)
+    bench.index.insert_regions([region_row(image, number, generation=generation) for number in range(rows)])
+    bench.index.insert_images([image_row(image, generation=generation, regions=rows if says is None else says)])
+    return image
+
+
+def left(bench: Bench) -> set[tuple[str, int]]:
+    regions = {(image.key, generation) for image, generation in bench.index.iterate_attempts(bucket=bench.bucket)}
+    return regions | {(row.image.key, row.generation) for row in bench.index.iterate_images(bucket=bench.bucket)}
+
+
+def test_states_and_attempts_are_as_much_of_the_rows_as_a_sync_needs(bench: Bench) -> None:
+    generation = next_generation()
+    image = bench.image("a/ä.jpg")
+    row = image_row(image, generation=generation, regions=7, modified_at_ms=1_760_000_123_000, sidecar_etag="s-1")
+    bad = image_row(bench.image("b.jpg"), generation=generation, outcome=Outcome.FAILED, regions=0, code=bytes(32))
+    bench.index.insert_images([row, bad])
+    bench.index.insert_regions([region_row(image, 0, generation=generation), region_row(image, 1, generation=3)])
+    assert list(bench.index.iterate_states(bucket=bench.bucket, key_prefix="a/")) == [
+        ImageState(image, f"etag-{generation}", generation, Outcome.INDEXED, 7, 1_760_000_123_000, "s-1")
+    ]
+    assert {state.outcome for state in bench.index.iterate_states()} == {Outcome.INDEXED, Outcome.FAILED}
+    assert sorted(bench.index.iterate_attempts(key_prefix="a/")) == [(image, 3), (image, generation)]
+    assert list(bench.index.iterate_attempts(bucket=bench.bucket, key_prefix="b")) == []
+    assert bench.index.newest([image])[image] == row
+
+
+def test_holdings_leave_garbage_out(bench: Bench) -> None:
+    now = next_generation()
+    put(bench, "a.jpg", now - 5, rows=3)
+    put(bench, "a.jpg", now, rows=2)  # whoever committed it was killed before it deleted the older rows
+    bench.index.insert_regions([region_row(bench.image("b.jpg"), generation=now)])
+    bench.index.insert_images([image_row(bench.image("e.jpg"), generation=now, outcome=Outcome.EMPTY, regions=0)])
+    held = holdings(bench.index)
+    assert held.counts == IndexCounts(images=1, empty=1, failed=0, regions=2)
+    assert held.garbage == 3 + 1 + 1  # regions of the older generation, its image row, a region without an image
+
+
+def test_garbage_is_what_no_running_attempt_can_own(bench: Bench) -> None:
+    now = next_generation()
+    old, older = now - 30 * HOUR_NS, now - 40 * HOUR_NS
+    put(bench, "whole.jpg", old)
+    put(bench, "replaced.jpg", now - 3)
+    put(bench, "replaced.jpg", now - 2)
+    put(bench, "again.jpg", older)
+    put(bench, "short.jpg", now - 1, rows=1, says=2)
+    for key, generation in (("killed.jpg", old), ("running.jpg", now), ("again.jpg", old), ("whole.jpg", now)):
+        bench.index.insert_regions([region_row(bench.image(key), 5, generation=generation)])
+    asked: list[Sequence[str]] = []
+    collected = collect_garbage(bench.index, bucket=bench.bucket, key_prefix="", again=asked.append, age_s=24 * 3600.0)
+    assert collected == 2
+    assert asked == [["again.jpg", "short.jpg"]]
+    assert left(bench) == {
+        ("whole.jpg", old),
+        ("whole.jpg", now),  # may be running
+        ("replaced.jpg", now - 2),
+        ("again.jpg", older),  # its garbage is younger: the next commit deletes both
+        ("again.jpg", old),
+        ("short.jpg", now - 1),
+        ("running.jpg", now),
+    }
+
+
+def test_another_source_is_not_collected(bench: Bench) -> None:
+    now = next_generation()
+    put(bench, "in/a.jpg", now)
+    bench.index.insert_regions([region_row(bench.image(key), 5, generation=7) for key in ("in/b.jpg", "out/b.jpg")])
+    assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="in/", again=pytest.fail) == 1
+    assert left(bench) == {("in/a.jpg", now), ("out/b.jpg", 7)}
+
+
+def test_ages_are_those_of_generations() -> None:
+    taken = next_generation()
+    assert generation_at(age_s=60) < taken <= generation_at(age_s=-60)
+    assert generation_at(age_s=10**12) == 0
