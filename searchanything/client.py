@@ -103,7 +103,7 @@ class Client(Ingestion):
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
     ) -> Comparison:
-        """The nearest regions by code, ranked by CLIP alone, masked CLIP, each with f_M, and by code.
+        """The nearest regions by code, ranked by CLIP alone, masked CLIP, that and indexed crops with f_M, and code.
 
         Raises: what `query` raises; PromptError without a prompt.
         """

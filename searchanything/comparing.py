@@ -1,4 +1,4 @@
-"""The paper's Figure 4 for one's own query: the same candidates, ranked by four descriptions of a region.
+"""The paper's Figure 4 for one's own query: the same candidates, ranked by five descriptions of a region.
 
 The candidates are the regions nearest by code. Their images are read once, their regions encoded in batches, and ranked
 by the cosine to the query's region of
@@ -6,9 +6,10 @@ by the cosine to the query's region of
 1. CLIP's embedding of the unmasked crop (of a small region three times its box, as the index does it),
 2. CLIP's embedding of the crop with everything outside the mask black,
 3. the second joined with f_M, each scaled to unit length,
+4. the same of the crops that are indexed, masked by the index' own rule (large regions alone): what is hashed,
 
-and by 4. the Hamming distance of the codes in the index, which were made of crops masked by the index' own rule (large
-regions alone). Who stands where in one and not in the other shows what masking, f_M and hashing each do.
+and by 5. the Hamming distance of the codes in the index. Who stands where in one and not in the next shows what
+masking, f_M, the crop rule and hashing each do: between the last two lies hashing alone.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from searchanything.prompts import Prompt, WholeImage, describe_prompt
 from searchanything.reencoding import SearchContext, cosines, reencode
 from searchanything.searching import PageRequest, search_regions
 from searchanything.selecting import describe
-from searchanything.types import Filter, FloatArray, Hit, RGBImage, SizeClass, size_class_of
+from searchanything.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage, SizeClass, size_class_of
 
-FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features"]
+FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features", "indexed_features"]
 CANDIDATES: Final = 50
 POLICIES: Final = (CropPolicy.CONTEXT, CropPolicy.MASKED)
 
@@ -108,25 +109,37 @@ def _encoded_again(context: SearchContext, hits: Sequence[Hit]) -> _Found:
 
 
 def _methods(encoder: Encoder, image: RGBImage, query: EncodedQuery, found: _Found) -> tuple[Method, ...]:
-    """The four rankings, in the order of the module's docstring."""
-    context, masked = (found.image_features[policy] for policy in POLICIES)
-    joined = joined_features(found.mask_features, masked)
-    cosines_of = [np.zeros(0, dtype=np.float32)] * 3
+    """The five rankings, in the order of the module's docstring."""
+    rows = _descriptions(found.mask_features, found.image_features, [hit.box_xyxy for hit in found.hits])
+    cosines_of = [np.zeros(0, dtype=np.float32)] * len(rows)
     if found.hits:
         job = RegionJob.of_choice(image, query.segmentation, query.choice)
-        own_context, own_masked = (encoder.embed_regions([job], crops=policy) for policy in POLICIES)
-        own_joined = joined_features(encoder.pool_masks([job]), own_masked)
-        cosines_of = [cosines(context, own_context), cosines(masked, own_masked), cosines(joined, own_joined)]
-    by_clip, by_masked, by_joined = cosines_of
+        embedded = {policy: encoder.embed_regions([job], crops=policy) for policy in POLICIES}
+        own = _descriptions(encoder.pool_masks([job]), embedded, [query.choice.box_xyxy])
+        cosines_of = [cosines(theirs, ours) for theirs, ours in zip(rows, own, strict=True)]
     distances = tuple(float(hit.distance_bits) for hit in found.hits)
     crop, cut_out = "the crop as it is", "the crop with everything outside the mask black"
-    bits, stored = encoder.hasher.bits, "crops masked where the region is large"
+    bits, indexed = encoder.hasher.bits, "crops masked where the region is large, as indexed"
+    labels: list[tuple[FloatMethod, str, str]] = [
+        ("clip", "CLIP, crop alone", crop),
+        ("clip_masked", "CLIP, masked crop", cut_out),
+        ("clip_masked_and_mask_features", "masked CLIP + f_M", cut_out),
+        ("indexed_features", "indexed crop + f_M", indexed),
+    ]
     return (
-        _by_cosine("clip", "CLIP, crop alone", crop, by_clip),
-        _by_cosine("clip_masked", "CLIP, masked crop", cut_out, by_masked),
-        _by_cosine("clip_masked_and_mask_features", "masked CLIP + f_M", cut_out, by_joined),
-        Method("codes", f"{bits}-bit code", stored, "distance_bits", distances, tuple(range(len(distances)))),
+        *(_by_cosine(*told, similar) for told, similar in zip(labels, cosines_of, strict=True)),
+        Method("codes", f"{bits}-bit code", indexed, "distance_bits", distances, tuple(range(len(distances)))),
     )
+
+
+def _descriptions(
+    mask_features: FloatArray, image_features: Mapping[CropPolicy, FloatArray], boxes: Sequence[BoxXYXY]
+) -> list[FloatArray]:
+    """N regions' rows under each float method. The indexed crop is one of the two others, by the region's size."""
+    context, masked = (image_features[policy] for policy in POLICIES)
+    large = np.array([size_class_of(box) is SizeClass.LARGE for box in boxes], dtype=np.bool_)
+    indexed = np.where(large[:, None], masked, context)
+    return [context, masked, joined_features(mask_features, masked), joined_features(mask_features, indexed)]
 
 
 def _by_cosine(name: FloatMethod, label: str, crops: str, similar: FloatArray) -> Method:

@@ -49,7 +49,7 @@ class Method:
     the candidates' numbers, nearest first, equals in the order of the codes. `crops` says what CLIP was shown.
     """
 
-    name: Literal["clip", "clip_masked", "clip_masked_and_mask_features", "codes"]
+    name: Literal["clip", "clip_masked", "clip_masked_and_mask_features", "indexed_features", "codes"]
     label: str
     crops: str
     measure: Literal["cosine", "distance_bits"]

@@ -38,7 +38,7 @@ def compare(
     format: FormatOption = "text",
     _verbose: Verbose = False,
 ) -> None:
-    """Rank the nearest regions by CLIP alone, masked CLIP, masked CLIP with mask features, and by code.
+    """Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.
 
     Example: [bold]searchanything compare street.jpg --point 320,240 --save four.png --save four.html[/bold]
     """

@@ -112,7 +112,7 @@ def test_a_receipt_is_repeated_and_a_difference_is_an_exit_code(workplace, ask, 
     assert (code, refused["error"]["type"]) == (2, "UsageError")
 
 
-def test_four_rankings_of_the_same_candidates(workplace, ask, tmp_path):
+def test_five_rankings_of_the_same_candidates(workplace, ask, tmp_path):
     files = [str(tmp_path / "four.png"), str(tmp_path / "four.html")]
     query = (str(workplace.query), "--point", workplace.point, "--candidates", "6")
     code, found = ask("compare", *query, "--save", files[0], "--save", files[1])

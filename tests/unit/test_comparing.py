@@ -1,4 +1,4 @@
-"""The four rankings on drawn images whose colour shares, and so cosines, are known."""
+"""The five rankings on drawn images whose colour shares, and so cosines, are known."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from searchanything.codes import hamming
 from searchanything.comparing import compare
 from searchanything.comparisons import Comparison
 from searchanything.decoding import decode_image
+from searchanything.encoding import RegionJob
 from searchanything.errors import PromptError, UsageError
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
 from searchanything.prompts import Box, Points, Prompt, WholeImage
-from searchanything.reencoding import SearchContext
+from searchanything.reencoding import RegionFeatures, SearchContext
 from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
 from searchanything.types import Filter, ImageRef, RGBImage
 
@@ -88,6 +89,23 @@ def test_mask_features_count_for_half() -> None:
     assert values["c", 0] == pytest.approx(red @ green / (red @ red) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("box", [Box(8, 8, 56, 56), Box(20, 20, 44, 44)])
+def test_indexed_features_are_what_is_hashed(box: Box) -> None:
+    """By another way: the cosine of what the hash layer gets of the encoder's own crops."""
+    world = World()
+    big = drawn(160, 160, red=(8, 8, 152, 152), blue=(50, 50, 80, 80))  # one large region, one small
+    found = compare(SearchContext(world.index, world.encoder, MAX_LIMIT, world.read), big, box)
+    query = world.encoder.encode_query(big, box)
+    own = RegionFeatures.of_job(world.encoder, RegionJob.of_choice(big, query.segmentation, query.choice))
+    values = ranking(found, "indexed_features")
+    for name, image in IMAGES.items():
+        segmentation = world.encoder.segmenter.segment([image])[0]
+        rows = world.encoder.policy.keep(segmentation)
+        features = RegionFeatures.of_job(world.encoder, RegionJob.of_rows(image, segmentation, rows))
+        for region, cosine in enumerate(features.cosines(own).tolist()):
+            assert values[name[0], region] == pytest.approx(cosine, abs=1e-4)
+
+
 def test_codes_are_those_of_the_index() -> None:
     world = World()
     found = world.compare()
@@ -126,7 +144,7 @@ def test_a_candidate_that_changed_is_left_out_and_named() -> None:
 def test_a_prompt_on_nothing_has_empty_rankings() -> None:
     found = World().compare(Points(((1, 1),)))
     assert found.selection.kind == "none"
-    assert [one["ranking"] for one in found.to_dict()["methods"]] == [[], [], [], []]
+    assert [one["ranking"] for one in found.to_dict()["methods"]] == [[], [], [], [], []]
     assert found.plot().size[0] > 0
     assert found.to_html().startswith("<!doctype html>")
 
@@ -146,8 +164,8 @@ def test_the_page_stands_alone_and_shows_every_rank(tmp_path: Path) -> None:
     found = World().compare()
     found.save(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<li>") == 16
-    assert page.count("<h2>") == 4
+    assert page.count("<li>") == 20
+    assert page.count("<h2>") == 5
     assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z/.]", page)
     assert page.count("data:image/jpeg;base64,") == 5  # four candidates and the query, each once
     found.save(tmp_path / "sheet.png")
@@ -162,4 +180,4 @@ def test_documents_are_plain() -> None:
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["candidates"] == 4
     assert "256-bit" not in found.to_text()
     assert "64-bit code:" in found.to_text()
-    assert repr(found) == "<Comparison: 4 candidates by 4 methods>"
+    assert repr(found) == "<Comparison: 4 candidates by 5 methods>"
