@@ -6,63 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.models import FakeEmbedder, FakeSegmenter, drawn
+from fakes.machine import Machine
+from fakes.models import drawn
 from PIL import Image
 
 import searchanything
 from searchanything import wiring
 from searchanything.encoding import Stopwatch
-from searchanything.errors import ModelError, ModelLoadError, PresetError, UsageError
+from searchanything.errors import ModelLoadError, PresetError, UsageError
 from searchanything.models import presets
-from searchanything.models.hashing import HashLayer
-from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.prompts import Box, Prompts, WholeImage
 from searchanything.settings import Settings
-
-
-class Machine:
-    """Models of a preset that count how often they were loaded."""
-
-    def __init__(self) -> None:
-        self.segmenter, self.embedder = FakeSegmenter(), FakeEmbedder()
-        self.loads: list[str] = []
-        self.damaged = False
-
-    def lazy_models(self, _name: str, _settings: object) -> tuple[LazySegmenter, LazyEncoder]:
-        def load(part: str) -> object:
-            self.loads.append(part)
-            if self.damaged:
-                raise ModelError("bad magic number")
-            return self.segmenter if part == "segmenter" else self.embedder
-
-        return (
-            LazySegmenter(
-                "segmenter",
-                lambda: load("segmenter"),
-                dimension=self.segmenter.feature_dimension,
-                description=self.segmenter.description,
-            ),
-            LazyEncoder(
-                "encoder",
-                lambda: load("encoder"),
-                dimension=self.embedder.dimension,
-                description=self.embedder.description,
-            ),
-        )
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     one = Machine()
-    monkeypatch.setattr(wiring, "_models", {})
-    monkeypatch.setattr(presets, "lazy_models", one.lazy_models)
-    layer = HashLayer.random_rotation(4, FakeEmbedder.dimension, bits=64, seed=5)
-    monkeypatch.setattr(presets, "load_hash", lambda _: layer)
+    one.install(monkeypatch)
     (tmp_path / "images").mkdir()
     for number in range(3):
-        Image.fromarray(drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))).save(
-            tmp_path / "images" / f"{number}.png"
-        )
+        image = drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
     return one
 
 

@@ -1,0 +1,50 @@
+"""A machine whose presets are the hand-written models: client, wiring and command line above them are real."""
+
+from __future__ import annotations
+
+import pytest
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+
+from searchanything import wiring
+from searchanything.errors import ModelError
+from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
+
+
+class Machine:
+    """Models of a preset that count how often they were loaded."""
+
+    def __init__(self) -> None:
+        self.segmenter, self.embedder = FakeSegmenter(), FakeEmbedder()
+        self.loads: list[str] = []
+        self.damaged = False
+
+    def lazy_models(self, _name: str, _settings: object) -> tuple[LazySegmenter, LazyEncoder]:
+        def load(part: str) -> object:
+            self.loads.append(part)
+            if self.damaged:
+                raise ModelError("bad magic number")
+            return self.segmenter if part == "segmenter" else self.embedder
+
+        return (
+            LazySegmenter(
+                "segmenter",
+                lambda: load("segmenter"),
+                dimension=self.segmenter.feature_dimension,
+                description=self.segmenter.description,
+            ),
+            LazyEncoder(
+                "encoder",
+                lambda: load("encoder"),
+                dimension=self.embedder.dimension,
+                description=self.embedder.description,
+            ),
+        )
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of every preset's models and hash."""
+        layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5)
+        monkeypatch.setattr(wiring, "_models", {})
+        monkeypatch.setattr(presets, "lazy_models", self.lazy_models)
+        monkeypatch.setattr(presets, "load_hash", lambda _: layer)
