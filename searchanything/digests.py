@@ -24,6 +24,7 @@ ROW: Final = np.dtype(
         ("seen", "?"),
     ]
 )
+SIDECAR: Final = np.dtype([("image", "u8"), ("sidecar", "u8")])
 CHUNK_ROWS: Final = 1 << 16
 Numbers = NDArray[np.int64]
 
@@ -55,6 +56,22 @@ class KnownImages:
     def generations(self, numbers: Numbers) -> Numbers:
         """The committed generations of rows by number; any value for -1."""
         return self.rows["generation"][numbers] if len(self.rows) else np.zeros(len(numbers), dtype=np.int64)
+
+    def differing_sidecars(self, listed: NDArray[np.void]) -> NDArray[np.bool_]:
+        """For each row whether its sidecar is another than those of a listing (rows of `sidecar_digests`)."""
+        expected = np.zeros(len(self.rows), dtype=np.uint64)
+        if len(self.rows) and len(listed):
+            places = np.searchsorted(self.rows["image"], listed["image"])
+            places[places == len(self.rows)] = 0
+            known = self.rows["image"][places] == listed["image"]
+            expected[places[known]] = listed["sidecar"][known]
+        differing: NDArray[np.bool_] = self.rows["sidecar"] != expected
+        return differing
+
+    def sidecar_digests(self, sidecars: Iterable[tuple[ImageRef, str]]) -> NDArray[np.void]:
+        """Images and the etags of their sidecars, 16 bytes each."""
+        rows = [(self._name(image), self.digest(etag)) for image, etag in sidecars]
+        return np.array(rows, dtype=SIDECAR)
 
     def find(self, images: Sequence[ImageRef]) -> Numbers:
         """The number of each image's row, -1 for those that the index does not have."""

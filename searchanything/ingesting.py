@@ -97,18 +97,22 @@ class Ingestion:
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         store, scope = self._open_source(source, patterns)
-        options = self._options()
+        options, asked = self._options(), self._settings.storage.object_tags
         if not repair:
-            return sync_images(SyncJob(store, self._read_index(), scope, options), progress=progress)
-        listing = store.list(scope.prefix)
-        next(listing, None)  # a source that is not there makes no index
+            checking = SyncJob(store, self._read_index(), scope, options, ask_each=asked)
+            return sync_images(checking, progress=progress)
+        next(store.list(scope.prefix), None)  # a source that is not there makes no index
         index, encoder = self._models.open_or_make(None)
-
         job = IndexingJob(store, encoder, index, options, scope)
-        forced = replace(job, options=self._options(force=True))
-        age_s = self._settings.ingest.garbage_age_s
         repairing = SyncJob(
-            store, index, scope, options, partial(refresh_images, job), partial(refresh_images, forced), age_s
+            store=store,
+            index=index,
+            scope=scope,
+            options=options,
+            refresh=partial(refresh_images, job),
+            again=partial(refresh_images, replace(job, options=self._options(force=True))),
+            garbage_age_s=self._settings.ingest.garbage_age_s,
+            ask_each=asked,
         )
         return sync_images(repairing, progress=progress)
 
@@ -182,6 +186,7 @@ class Ingestion:
             max_pixels=ingest.max_pixels,
             force=force,
             max_attempts=None if untiring else ingest.max_attempts,
+            listing_is_enough=ingest.sidecar_suffix is None and not self._settings.storage.object_tags,
         )
 
 

@@ -35,8 +35,8 @@ class IndexingOptions:
     """How much is done at once, and what is done again.
 
     `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are given up;
-    None tries them for ever. `listing_is_enough` is False where a change of metadata may not show in a listing
-    (sidecars, object tags): then every known object is asked about.
+    None tries them for ever. `listing_is_enough` is False where a change of metadata does not show in an object's own
+    line of the listing (sidecars, object tags): then every known object is asked about.
     """
 
     batch_images: int = 16

@@ -46,6 +46,10 @@ class StorageSettings(BaseModel):
     region: str | None = Field(None, description="Region, where the server wants one.")
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
+    object_tags: bool = Field(
+        default=False,
+        description="Objects' tags are metadata, too: costs a request per image, and each run asks about every image.",
+    )
     own_prefix: str = Field(
         OWN_PREFIX,
         description="Keys that begin so are our own products in a bucket: never listed, indexed or reported.",
@@ -114,7 +118,7 @@ class IngestSettings(BaseModel):
     include: PatternList = Field((), description="Index only keys that match one of these, as `*.jpg,2024/*`.")
     exclude: PatternList = Field((), description="Leave out keys that match one of these.")
     sidecar_suffix: str | None = Field(
-        None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this (`.json`); off without."
+        None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this, as `.json`; off without."
     )
     garbage_age_s: float = Field(
         24 * 3600.0,

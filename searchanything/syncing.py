@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.batching import batches
 from searchanything.collecting import GARBAGE_AGE_S, collect_garbage
 from searchanything.decoding import claims_to_be_image
-from searchanything.digests import KnownImages
+from searchanything.digests import SIDECAR, KnownImages
 from searchanything.planning import IndexingOptions, is_unchanged, with_type
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.reports import SyncReport, sum_reports
@@ -42,6 +43,7 @@ Refresh = Callable[[Sequence[str]], IndexReport]  # of keys
 class SyncJob:
     """What is compared. `refresh` repairs, `again` indexes even what seems unchanged; without them nothing is changed.
 
+    `ask_each` asks the store about every known object: for what no listing tells, such as new tags.
     Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
     """
 
@@ -52,6 +54,7 @@ class SyncJob:
     refresh: Refresh | None = None
     again: Refresh | None = None
     garbage_age_s: float = GARBAGE_AGE_S
+    ask_each: bool = False
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class _Found:
     orphaned: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     checked: int = 0
+    sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     repaired: IndexReport = field(default_factory=IndexReport)
 
@@ -85,14 +89,14 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
             if progress is not None and listed:
                 done = found.repaired
                 progress(IndexProgress(found.checked, None, done.indexed, done.failed, listed[-1].ref.key))
-    _find_orphans(job, known, found)
+        _look_again(job, known, found, pool)
     _repair(job, found, least=1)
     garbage = _collect(job, found)
     return SyncReport(
-        missing=tuple(sorted(found.missing)),
-        stale=tuple(sorted(found.stale)),
-        orphaned=tuple(sorted(found.orphaned)),
-        failed=tuple(sorted(found.failed)),
+        missing=tuple(sorted(set(found.missing))),
+        stale=tuple(sorted(set(found.stale))),
+        orphaned=tuple(sorted(set(found.orphaned))),
+        failed=tuple(sorted(set(found.failed))),
         checked=found.checked,
         repaired=found.repaired if job.refresh is not None else None,
         garbage=garbage,
@@ -109,14 +113,35 @@ def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, f
     for one, number in zip(images, numbers.tolist(), strict=True):
         if number < 0 or not _agrees(job, one, known, number):
             suspects.append(one)
-    found.checked += len(images) - len(suspects)
+    foreign = _judge(job, suspects, found, pool)
+    found.checked += len(images) - foreign
+    sidecars = [(ImageRef(one.ref.bucket, image), one.etag) for one in listed if (image := _image_of(job, one.ref.key))]
+    if sidecars:
+        found.sidecars.append(known.sidecar_digests(sidecars))
+
+
+def _judge(
+    job: SyncJob,
+    suspects: Sequence[StoredObject],
+    found: _Found,
+    pool: Executor,
+    *,
+    only: Sequence[str] = ("missing", "stale", "failed"),
+) -> int:
+    """Look at suspects exactly and note what they are; returns how many are no images."""
     rows = job.index.newest([one.ref for one in suspects])
-    verdicts = pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects)
+    verdicts = list(pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects))
     for one, verdict in zip(suspects, verdicts, strict=True):
-        found.checked += verdict != "foreign"
-        if verdict in ("missing", "stale", "failed"):
+        if verdict in only:
             getattr(found, verdict).append(one.ref.key)
             found.waiting.append(one.ref.key)
+    return verdicts.count("foreign")
+
+
+def _image_of(job: SyncJob, key: str) -> str | None:
+    """The image that a sidecar belongs to, where it is meant; None for what is no sidecar."""
+    image = job.scope.image_key(key)
+    return image if image != key and job.scope.wants(image) else None
 
 
 def _may_be_image(key: str) -> bool:
@@ -127,7 +152,8 @@ def _agrees(job: SyncJob, listed: StoredObject, known: KnownImages, number: int)
     """The listing says of an object what a row says, and that is enough."""
     row = known.rows[number]
     state = known.state_digest(listed.etag, listed.modified_at_ms)
-    return bool(job.options.listing_is_enough and listed.modified_at_ms and row["state"] == state and not row["failed"])
+    told = listed.modified_at_ms != 0 and not job.ask_each
+    return bool(told and row["state"] == state and not row["failed"])
 
 
 def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
@@ -140,17 +166,27 @@ def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
     return "same" if is_unchanged(job.store, job.options, listed, row) else "stale"
 
 
-def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
-    """The images whose rows the listing never named: a second pass tells their keys, as digests do not."""
-    if known.rows["seen"].all():
+def _look_again(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
+    """A second pass over the rows, where one is needed: digests do not tell keys.
+
+    Finds the images whose rows the listing never named, and those whose sidecars changed.
+    """
+    seen = known.rows["seen"]
+    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
+    differing = known.differing_sidecars(listed) & seen if job.scope.sidecar_suffix else np.zeros_like(seen)
+    if seen.all() and not differing.any():
         return
-    unseen: set[ImageRef] = set()
+    unseen, doubtful = set(), {}
     for states in batches(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix), LISTED_BATCH):
-        numbers = known.find([one.image for one in states])
-        gone = (numbers >= 0) & ~known.rows["seen"][numbers]
-        unseen.update(states[number].image for number in np.flatnonzero(gone))
+        for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
+            if number >= 0 and not seen[number]:
+                unseen.add(state.image)
+            elif number >= 0 and differing[number]:
+                doubtful[state.image] = StoredObject(state.image, state.etag, 0)
     found.orphaned.extend(image.key for image in unseen)
     found.waiting.extend(found.orphaned)
+    for images in batches(doubtful, LISTED_BATCH):
+        _judge(job, [doubtful[image] for image in images], found, pool, only=("stale",))
 
 
 def _collect(job: SyncJob, found: _Found) -> int:

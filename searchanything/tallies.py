@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from searchanything.commits import Committed
+from searchanything.sidecars import SIDECAR_PROBLEM
 from searchanything.types import Failure, ImageRef, IndexProgress, IndexReport, Outcome
-
-SIDECAR_PROBLEM = "sidecar_problem"  # the metadata that tells what was wrong with an image's sidecar
 
 
 class Tally:

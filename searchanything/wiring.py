@@ -47,8 +47,12 @@ def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str
 
 def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
     """An image store and which of its keys are meant, by the source and the settings (or other patterns)."""
+    from searchanything.stores.sidecars import SidecarStore
+
     store, prefix = open_source(source, settings)
     ingest = settings.ingest
+    if ingest.sidecar_suffix is not None:
+        store = SidecarStore(store, ingest.sidecar_suffix)
     return store, Scope(
         prefix=prefix,
         patterns=patterns or Patterns(ingest.include, ingest.exclude),

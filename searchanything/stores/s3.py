@@ -74,6 +74,7 @@ class S3Store:
         self._bucket = bucket
         self._timeout_s = settings.timeout_s
         self._max_object_bytes = settings.max_object_bytes
+        self._object_tags = settings.object_tags
         try:
             self._client = Minio(
                 self._endpoint,
@@ -110,16 +111,16 @@ class S3Store:
                     )
 
     def stat(self, key: str) -> StoredObject | None:
-        """The object as it is now, with its metadata; None where there is none.
+        """The object as it is now, with its metadata (and its tags, if asked for); None where there is none.
 
         Raises: StoreUnavailableError, StoreError.
         """
         try:
             with self._mapped(key):
                 found = self._client.stat_object(self._bucket, key)
+                return self._described(key, found.metadata or {}, found.size or 0)
         except ObjectNotFoundError:
             return None
-        return self._described(key, found.metadata or {}, found.size or 0)
 
     def read(self, key: str) -> tuple[StoredObject, bytes]:
         """The object's bytes, with the etag and metadata of exactly these bytes (all from one answer).
@@ -176,7 +177,7 @@ class S3Store:
 
     def _described(self, key: str, headers: Mapping[str, str], size_bytes: int) -> StoredObject:
         known = {name.lower(): value for name, value in headers.items()}
-        metadata = {
+        metadata = self._tags(key) | {
             name.removeprefix(_METADATA_HEADER): _header_text(value)
             for name, value in known.items()
             if name.startswith(_METADATA_HEADER)
@@ -190,6 +191,10 @@ class S3Store:
             content_type=known.get("content-type"),
             metadata=metadata,
         )
+
+    def _tags(self, key: str) -> dict[str, str]:
+        """The object's tags, where they are asked for."""
+        return dict(self._client.get_object_tags(self._bucket, key) or {}) if self._object_tags else {}
 
     def _body(self, key: str, response: BaseHTTPResponse) -> bytes:
         """The stored bytes as they are (never decompressed), within the limits of size and time."""

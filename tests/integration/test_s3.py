@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from minio.commonconfig import Tags
 from pydantic import SecretStr
 
 from searchanything import servers
@@ -33,6 +34,21 @@ def test_metadata_and_content_type_travel(s3_store: S3Store) -> None:
     assert found == s3_store.read("a.jpg")[0]
     assert (found.etag, found.content_type) == (etag, "image/jpeg")
     assert found.metadata == {"camera-model": "X100", "taken": "2026-11-23"}
+
+
+def test_tags_are_metadata_where_they_are_asked_for(s3_server: LocalS3, s3_store: S3Store) -> None:
+    tagging = S3Store(s3_server.settings().model_copy(update={"object_tags": True}), s3_store.bucket)
+    s3_store.upload("a.jpg", b"x", metadata={"shelf": "user"})
+    assert tagging.stat("a.jpg") == s3_store.stat("a.jpg")  # no tags are no error
+    tags = Tags.new_object_tags()
+    tags.update({"shelf": "tag", "Project": "räder + mehr"})
+    s3_store._client.set_object_tags(s3_store.bucket, "a.jpg", tags)
+    found = tagging.stat("a.jpg")
+    assert found is not None
+    assert found == tagging.read("a.jpg")[0]
+    assert found.metadata == {"shelf": "user", "Project": "räder + mehr"}
+    assert s3_store.read("a.jpg")[0].metadata == {"shelf": "user"}
+    assert tagging.stat("b.jpg") is None
 
 
 def test_new_metadata_show_in_the_listing(s3_store: S3Store) -> None:

@@ -1,0 +1,66 @@
+"""An image store whose images take metadata from sidecars in the same store.
+
+Of one name in several places the sidecar's value counts, then the object's user metadata, then its tags. Asking for an
+image costs one more request, and reading its sidecar another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from searchanything.errors import ImageError, StoreError, StoreUnavailableError
+from searchanything.protocols import ImageStore
+from searchanything.sidecars import MAX_SIDECAR_BYTES, SIDECAR_PROBLEM, parse_sidecar, problem
+from searchanything.types import Metadata, StoredObject
+
+logger = logging.getLogger(__name__)
+
+
+class SidecarStore:
+    """An `ImageStore` over another one. Sidecars are listed as the objects that they are."""
+
+    def __init__(self, store: ImageStore, suffix: str) -> None:
+        self._store = store
+        self._suffix = suffix
+
+    @property
+    def bucket(self) -> str:
+        return self._store.bucket
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """As the store lists them: without metadata and sidecars' etags."""
+        return self._store.list(prefix)
+
+    def stat(self, key: str) -> StoredObject | None:
+        """The object as it is now, with the sidecar's metadata. Raises: as the store does for the image."""
+        found = self._store.stat(key)
+        return None if found is None else self._with_sidecar(found)
+
+    def read(self, key: str) -> tuple[StoredObject, bytes]:
+        """The object's bytes, and its sidecar as it is at about that time. Raises: as the store does for the image."""
+        found, data = self._store.read(key)
+        return self._with_sidecar(found), data
+
+    def _with_sidecar(self, found: StoredObject) -> StoredObject:
+        key = f"{found.ref.key}{self._suffix}"
+        etag, metadata = self._sidecar(key)
+        if SIDECAR_PROBLEM in metadata:
+            logger.warning("%s: %s", key, metadata[SIDECAR_PROBLEM])
+        return replace(found, metadata={**found.metadata, **metadata}, sidecar_etag=etag)
+
+    def _sidecar(self, key: str) -> tuple[str, Metadata]:
+        """A sidecar's etag and metadata; "" and nothing where there is none. Raises: StoreUnavailableError."""
+        try:
+            seen = self._store.stat(key)
+            if seen is None:
+                return "", {}
+            if seen.size_bytes > MAX_SIDECAR_BYTES:  # not fetched, however large
+                return seen.etag, problem(f"has {seen.size_bytes} bytes, at most {MAX_SIDECAR_BYTES} are read")
+            read, data = self._store.read(key)
+        except StoreUnavailableError:
+            raise
+        except (StoreError, ImageError) as error:
+            return "", problem(f"cannot be read: {error}")
+        return read.etag, parse_sidecar(data)
