@@ -45,6 +45,7 @@ layers: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # docker-compose.yml, checked without a docker engine.
 compose: .venv/.ready
@@ -68,4 +69,4 @@ lock:
 		--no-emit-index-url --no-header - -o requirements/build.lock
 
 clean:
-	rm -rf .venv .venv-milvus demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-milvus demo site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

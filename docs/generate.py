@@ -1,35 +1,36 @@
-"""Writes the generated parts of the documentation: `python docs/generate.py`; with `--check` it only compares."""
+"""Writes the generated pages of the documentation: `python docs/generate.py`; with `--check` it only compares."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from searchanything.settings import settings_table
+from reference import api_page, errors_page, options_page, presets_page, settings_page
 
 HERE = Path(__file__).parent
-SETTINGS_HEAD = """# Settings
-
-Generated from `searchanything/settings.py` by `python docs/generate.py`. Each is read from the environment or from a
-`.env` file in the working directory. Secrets are never logged or shown.
-
-"""
 
 
 def pages() -> dict[Path, str]:
     """The generated pages and what they should hold."""
-    return {HERE / "settings.md": SETTINGS_HEAD + settings_table()}
+    return {
+        HERE / "settings.md": settings_page(),
+        HERE / "options.md": options_page(),
+        HERE / "errors.md": errors_page(),
+        HERE / "presets.md": presets_page(),
+        HERE / "api.md": api_page(),
+    }
 
 
 def main() -> int:
     """Write the pages, or report those that are out of date."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    wanted = pages()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
             sys.stderr.write(f"{path.name} is out of date: run python docs/generate.py\n")
         return 1 if stale else 0
     for path in stale:
-        path.write_text(pages()[path])
+        path.write_text(wanted[path], "utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Makes `docs/images/query.png`, the picture of the README: `python docs/make_query_image.py`.
+"""Makes `docs/images/query.webp`, the picture of the README: `python docs/make_query_image.py`.
 
 A click on one object of a generated scene, among 240 indexed scenes, with the bundled models.
 """
@@ -16,13 +16,15 @@ from searchanything.demo.scenes import generate_demo_scenes
 
 SCENES, SEED = 240, 3
 CONCEPT = "soccer-ball"
+WIDEST_PX = 1200
 
 
 def main() -> None:
     """Index scenes, click on the largest object of the concept, save the contact sheet."""
-    target = Path(__file__).parent / "images" / "query.png"
+    target = Path(__file__).parent / "images" / "query.webp"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
+        sheet = Path(name) / "sheet.png"
         folder = Path(name) / "scenes"
         folder.mkdir()
         found = []
@@ -32,7 +34,10 @@ def main() -> None:
         _, file, mask = max(found, key=lambda one: one[0])
         with searchanything.connect(str(Path(name) / "index.db"), preset="pico") as client:
             client.index(folder)
-            client.query(folder / file, innermost_point(mask), limit=9, group_by_image=True).save(target)
+            client.query(folder / file, innermost_point(mask), limit=9, group_by_image=True).save(sheet)
+        picture = Image.open(sheet)
+        picture.thumbnail((WIDEST_PX, WIDEST_PX), Image.Resampling.LANCZOS)
+        picture.save(target, quality=82, method=6)
 
 
 if __name__ == "__main__":

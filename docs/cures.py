@@ -1,0 +1,34 @@
+"""What to do about each error: a column of `docs/errors.md`. A class without an entry stops `docs/generate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+CURES: Final[Mapping[str, str]] = {
+    "SearchAnythingError": "Catch it to catch all below.",
+    "UsageError": "Change the request; the message says what was expected and what came. Repeating it cannot help.",
+    "PromptError": "Give coordinates inside the image, in pixels of the EXIF-corrected image (`searchanything segment "
+    "IMAGE` prints its size), and the prompt's own form: [Prompts](prompts.md).",
+    "FilterError": "Use the fields of `Filter`; a Milvus expression (`--filter`) needs a Milvus index.",
+    "SettingsError": "Set or correct the variable that the message names: [Settings](settings.md). `searchanything "
+    "doctor` checks all.",
+    "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
+    "remembers its own.",
+    "ImageError": "Open the object with another program; repair or remove it. In a run it is one failure: the other "
+    "images are indexed.",
+    "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
+    "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
+    "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
+    "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
+    "a listing.",
+    "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",
+    "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so by itself.",
+    "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT` and whether the server runs: `searchanything "
+    "doctor`.",
+    "RegionIndexError": "Read the server's own words in the message; `searchanything doctor` checks the index.",
+    "IndexNotFoundError": "`searchanything index SOURCE`, or name the right index: `--uri`.",
+    "IndexMismatchError": "Fetch the weights that the index was made with, or make a new index with these.",
+    "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
+    "right; ask again.",
+}

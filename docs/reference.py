@@ -1,0 +1,216 @@
+"""Builds the generated pages from the package itself: settings, verbs and options, errors, presets, Python names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import typer
+from cures import CURES
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+import searchanything
+from searchanything import errors
+from searchanything.cli.app import app
+from searchanything.cli.failures import exit_code_of
+from searchanything.models.presets import PRESETS, Preset
+from searchanything.models.weights import WeightsRecord
+from searchanything.settings import settings_table
+
+Parameter: TypeAlias = TyperArgument | TyperOption
+GENERATED = "Generated from {source} by `python docs/generate.py`.\n"
+SETTINGS = f"""# Settings
+
+{GENERATED.format(source="`searchanything/settings.py`")}
+Each is read from the environment or from a `.env` file in the working directory. Secrets are never logged or shown.
+
+"""
+OPTIONS = f"""# Verbs and options
+
+{GENERATED.format(source="the command line itself")}
+What scripts may rely on, and the JSON documents, are in [Command line](cli.md). Coordinates are pixels of the
+EXIF-corrected image.
+"""
+ERRORS = f"""# Errors and their cures
+
+{GENERATED.format(source="`searchanything/errors.py`")}
+All errors that this package raises on purpose lie under `searchanything.SearchAnythingError`; the classes are in
+`searchanything.errors`. The command line prints `error:` and, where one is known, `cure:` on stderr. With
+`--format json` it prints `{{"error": {{"type", "message", "cure"}}}}`, where `type` is the class. Any other class is a
+defect: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows.
+
+| error | means | what to do | exit code |
+|---|---|---|---|
+"""
+PRESET_HEAD = f"""# Presets and their licences
+
+{GENERATED.format(source="the weight records in `searchanything/models/presets.py`")}
+A preset is a segmenter, an encoder and a hash that belong together; the code path is one. `searchanything models fetch
+PRESET` fetches weights and checks them; no other call fetches anything. `searchanything models list` says what is on
+this machine. An index remembers its preset, and queries follow it.
+
+"""
+PRESET_TAIL = """## What to know before choosing
+
+- **`pico` knows pictograms, not the world.** It is really trained, by the scripts in `training/`, on public emoji sets
+  over photographs, and is loaded by the same classes as the large models. It is for the demo, the tests and trials.
+- **{untrained}: no trained hash.** The index starts with a seeded random rotation, and `searchanything status` says
+  `untrained`.
+- **Checksums.** Where the publisher states a sha256 it is checked. Where none is stated, it is recorded at the first
+  fetch and checked from then on.
+- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because ultralytics
+  is. The bundled pictograms and photographs have their own licences: `searchanything/demo/assets/ATTRIBUTION.md`.
+"""
+API = f"""# Python
+
+{GENERATED.format(source="`searchanything.__all__`")}
+`import searchanything` is light: torch, pymilvus and the models are imported when they are first needed. Boxes are (x1,
+y1, x2, y2) in pixels of the EXIF-corrected image, exclusive at the far edges; images are (H, W, 3) uint8 RGB.
+"""
+API_GROUPS = {
+    "Connect and ask": ("connect", "query", "Client"),
+    "Prompts": ("Points", "Box", "Text", "Mask", "WholeImage", "Prompts"),
+    "Answers": ("SearchResults", "Hit", "Selection", "Segments", "Explanation", "Comparison", "Replay"),
+    "Index": ("ImageRef", "IndexReport", "IndexStatus"),
+    "Narrowing a search": ("Filter", "SizeClass"),
+    "Settings and errors": ("Settings", "SearchAnythingError"),
+}
+
+
+def settings_page() -> str:
+    """`docs/settings.md`."""
+    return SETTINGS + settings_table()
+
+
+def errors_page() -> str:
+    """`docs/errors.md`, one row per class. Raises: LookupError if the cures are not those of the classes there are."""
+    classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
+    names = {one.__name__ for one in classes}
+    if names != set(CURES):
+        raise LookupError(f"docs/cures.py and searchanything/errors.py differ in {sorted(names ^ set(CURES))}")
+    order = list(CURES)
+    rows = (_error_row(one) for one in sorted(classes, key=lambda one: order.index(one.__name__)))
+    return ERRORS + "".join(rows)
+
+
+def _error_row(kind: type[Exception]) -> str:
+    depth = len([one for one in kind.__mro__ if issubclass(one, errors.SearchAnythingError)]) - 1
+    meaning = (kind.__doc__ or "").partition("\n")[0]
+    code = exit_code_of(kind("", "") if kind is errors.ImageError else kind(""))
+    return f"| {'· ' * depth}`{kind.__name__}` | {meaning} | {CURES[kind.__name__]} | {code} |\n"
+
+
+def presets_page() -> str:
+    """`docs/presets.md`."""
+    untrained = ", ".join(f"`{name}`" for name, preset in PRESETS.items() if preset.hash_layer is None)
+    sections = "\n".join(_preset_section(preset) for preset in PRESETS.values())
+    return f"{PRESET_HEAD}{sections}\n{PRESET_TAIL.format(untrained=untrained)}"
+
+
+def _preset_section(preset: Preset) -> str:
+    head = "| weights | licence | size | from | sha256 |\n|---|---|---|---|---|\n"
+    rows = "".join(_weights_row(record) for record in preset.records)
+    bits = "trained, in the package" if preset.hash_layer else "a seeded random rotation: untrained"
+    summary = f"{preset.summary[0].upper()}{preset.summary[1:]}."
+    return f"## {preset.name}\n\n{summary} Features: {_dimensions(preset)}. Hash: {bits}.\n\n{head}{rows}"
+
+
+def _dimensions(preset: Preset) -> str:
+    return f"{preset.feature_dimension} of the segmenter's pyramid and {preset.embedding_dimension} of the encoder"
+
+
+def _weights_row(record: WeightsRecord) -> str:
+    size = f"{record.approximate_bytes / 1e6:,.1f} MB" if record.approximate_bytes < 1e7 else _megabytes(record)
+    digest = f"`{record.sha256[:12]}…`" if record.sha256 else "recorded at the first fetch" if record.address else "—"
+    place = f"[{record.file_name}]({record.address})" if record.address else "the package"
+    return f"| {record.name} | {record.licence} | {size} | {place} | {digest} |\n"
+
+
+def _megabytes(record: WeightsRecord) -> str:
+    return f"{record.approximate_bytes / 1e6:,.0f} MB"
+
+
+def api_page() -> str:
+    """`docs/api.md`: every public name. Those without a group come last, so that none is missing."""
+    grouped = {name for names in API_GROUPS.values() for name in names}
+    rest = tuple(name for name in searchanything.__all__ if name not in grouped)
+    groups = {**API_GROUPS, **({"More": rest} if rest else {})}
+    parts = [API]
+    for title, names in groups.items():
+        there = [name for name in names if name in searchanything.__all__]
+        parts.append(f"\n## {title}\n" + "".join(f"\n::: {_home_of(name)}\n" for name in there))
+    return "".join(parts)
+
+
+def _home_of(name: str) -> str:
+    value = getattr(searchanything, name)
+    return f"{value.__module__}.{name}"
+
+
+def options_page() -> str:
+    """`docs/options.md`: every verb with its arguments and options."""
+    root = typer.main.get_command(app)
+    if not isinstance(root, TyperGroup):
+        raise TypeError(f"expected a group of verbs, got {type(root).__name__}")
+    return OPTIONS + "".join(_verb_section(name, command) for name, command in _verbs(root, "searchanything"))
+
+
+def _verbs(group: TyperGroup, path: str) -> Iterator[tuple[str, TyperCommand]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _verbs(command, f"{path} {name}")
+        elif isinstance(command, TyperCommand):
+            yield f"{path} {name}", command
+
+
+def _verb_section(path: str, command: TyperCommand) -> str:
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTIONS]"])
+    sections = [f"\n## {path.partition(' ')[2]}\n\n```text\n{usage}\n```\n\n{_prose(command.help or '')}\n"]
+    head = "\n| {title} | meaning | default |\n|---|---|---|\n"
+    shown = [one for one in command.params if not one.hidden]
+    for title in dict.fromkeys(_panel(one) for one in shown):
+        rows = "".join(_parameter_row(one) for one in shown if _panel(one) == title)
+        sections.append(head.format(title=title) + rows)
+    return "".join(sections)
+
+
+def _argument(parameter: Parameter) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _panel(parameter: Parameter) -> str:
+    if parameter.param_type_name == "argument":
+        return "argument"
+    return (parameter.rich_help_panel or "option").partition(" (")[0]
+
+
+def _parameter_row(parameter: Parameter) -> str:
+    if parameter.param_type_name == "argument":
+        name = f"`{parameter.metavar or parameter.name.upper()}`"
+    else:
+        value = "" if parameter.is_flag else f" {parameter.metavar or _choices(parameter)}"
+        name = f"`{', '.join([*parameter.opts, *parameter.secondary_opts])}{value}`"
+    default = "required" if parameter.required else parameter.default
+    shown = "" if default in (None, False, "", ()) else str(default) if default == "required" else f"`{default}`"
+    return f"| {name} | {_cell(parameter.help or '')} | {shown} |\n"
+
+
+def _choices(parameter: Parameter) -> str:
+    annotation = parameter.type_descriptor.annotation
+    options = getattr(annotation, "__args__", ())
+    named = ",".join(str(option) for option in options if isinstance(option, str))
+    return f"{{{named}}}" if named else "TEXT"
+
+
+def _cell(text: str) -> str:
+    """A sentence as it stands: none of its characters is markup."""
+    return re.sub(r"([|*_<\[])", r"\\\1", " ".join(text.split()))
+
+
+def _prose(help_text: str) -> str:
+    """A verb's help as Markdown: what it shows in bold is a command line."""
+    return re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", help_text.strip(), flags=re.DOTALL)

@@ -1,0 +1,135 @@
+"""Runs the examples of the pages and writes their output and pictures into them: `python docs/run_examples.py`.
+
+On each page, from top to bottom and in one folder with generated scenes: the lines `$ …` of ```console blocks are run
+by the command line itself, in this process, and what follows them is replaced by what they print; ```python blocks are
+run, and a ```text block right below one is replaced by what it prints. Pictures that an example saves in `pictures/`
+go to `docs/images/`. Blocks of any other language are left alone. With `--check` nothing is written: the examples
+run, and a failure of any of them is the failure of the check. Names of pages (`explain.md`) restrict it to those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+PAGES = ("index.md", "prompts.md", "explain.md")
+SCENES, SEED = 120, 3
+BLOCK = re.compile(
+    r"^```(?P<kind>console|python)\n(?P<code>.*?)^```\n(?P<out>\n```text\n.*?^```\n)?", re.MULTILINE | re.DOTALL
+)
+WIDTH_COLUMNS = 110
+WIDEST_PX = 1000
+
+
+def main() -> int:
+    """Run the pages in one temporary folder."""
+    check = "--check" in sys.argv[1:]
+    pages = [page for page in PAGES if page in sys.argv[1:]] or PAGES
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        make_scenes(Path("images"))
+        Path("pictures").mkdir()
+        os.environ |= {"COLUMNS": str(WIDTH_COLUMNS), "SEARCHANYTHING_MILVUS__URI": str(Path(name) / "trial.db")}
+        for page in pages:
+            text = (HERE / page).read_text("utf-8")
+            done = run_page(text)
+            if not check:
+                (HERE / page).write_text(done, "utf-8")
+        if not check:
+            keep_pictures(Path("pictures"))
+    return 0
+
+
+def make_scenes(folder: Path) -> None:
+    """The images that the examples index: the first scenes of the generator, saved as the demo saves them."""
+    from searchanything.demo.scenes import generate_demo_scenes
+
+    folder.mkdir()
+    for name, scene in generate_demo_scenes(SCENES, seed=SEED):
+        Image.fromarray(scene.image).save(folder / name, quality=92)
+
+
+def run_page(text: str) -> str:
+    """The page with what its examples print now. Raises: RuntimeError for one that fails."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+
+    def run(match: re.Match[str]) -> str:
+        kind, code = match["kind"], match["code"]
+        if kind == "console":
+            return f"```console\n{''.join(_run_console(code))}```\n{match['out'] or ''}"
+        printed = _run_python(code, names)
+        shown = f"\n```text\n{printed}```\n" if match["out"] else ""
+        return f"```python\n{code}```\n{shown}"
+
+    return BLOCK.sub(run, text)
+
+
+def commands_of(code: str) -> list[tuple[str, bool]]:
+    """The command lines of a console block (continued by a backslash), and whether the page shows their output."""
+    parts = re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]
+    commands = []
+    for part in parts:
+        line = re.match(r"(?:.*\\\n)*.*\n", part)
+        if line is None:
+            raise RuntimeError(f"not a command line: {part!r}")
+        commands.append((line[0], bool(part[line.end() :].strip())))
+    return commands
+
+
+def _run_console(code: str) -> Iterator[str]:
+    from searchanything.cli.app import run
+
+    for line, shows in commands_of(code):
+        words = shlex.split(line.replace("\\\n", " "), comments=True)
+        if words[0] != "searchanything":
+            raise RuntimeError(f"only searchanything is run here: {line}")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code_of_exit = run(words[1:])
+        if code_of_exit != 0:
+            raise RuntimeError(f"exit code {code_of_exit}: {line}")
+        yield f"$ {line}"
+        if shows:
+            yield _plain(printed.getvalue())
+
+
+def _run_python(code: str, names: dict[str, Any]) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "page", "exec"), names)  # noqa: S102  the pages are ours
+    return _plain(printed.getvalue())
+
+
+def _plain(printed: str) -> str:
+    """What was printed, without this run's folder, times and blanks at line ends: the next run prints the same."""
+    folder = f"{Path.cwd()}/"
+    narrower = re.compile(rf"^(#.*?) {{{len(folder)}}}", re.MULTILINE)  # a table's column is narrower by as much
+    shown = narrower.sub(r"\1", printed.replace(folder, ""))
+    shown = re.sub(r"[\d,.]+ (ms|s)\b", r"… \1", shown)
+    return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+
+
+def keep_pictures(made: Path) -> None:
+    """Pictures for the pages: no wider than a page shows them twice as fine, and small files."""
+    for path in sorted(made.iterdir()):
+        if path.suffix == ".html":
+            continue
+        picture = Image.open(path).convert("RGB")
+        picture.thumbnail((WIDEST_PX, 4 * WIDEST_PX), Image.Resampling.LANCZOS)
+        picture.save(HERE / "images" / f"{path.stem}.webp", quality=82, method=6)
+    shutil.rmtree(made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
