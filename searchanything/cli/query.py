@@ -100,9 +100,9 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
 
 
 def _how_well(match: dict[str, Any]) -> str:
-    better = f"{match['better']} of {match['words']} everyday words name that region better than the text"
-    notes = {"clear": "", "unsure": ", so it may be something else", "weak": ": perhaps there is no such thing here"}
-    return f"the text fits it {match['confidence']}ly: {better}{notes[match['confidence']]}"
+    better = f"{match['better']} of {match['words']} everyday words name that region better than the text does"
+    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": perhaps there is no such thing here"}
+    return f"text match {match['confidence']}, {better}{notes[match['confidence']]}"
 
 
 def _what(selection: dict[str, Any]) -> str:

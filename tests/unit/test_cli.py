@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from searchanything.types import (
     IndexStatus,
     Selection,
     SizeClass,
+    TextMatch,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -502,3 +504,25 @@ def test_reference_names_every_option(verb, client, capsys, monkeypatch):
     assert options or verb in ("models", "sync", "failed")
     assert [option for option in sorted(options) if f"`{option}" not in page] == []
     assert f"searchanything {verb}" in page
+
+
+@pytest.mark.parametrize(
+    ("better", "confidence", "said"),
+    [
+        (1, "clear", "text match clear, 1 of 102 everyday words name that region better than the text does\n"),
+        (5, "unsure", ": it may be something else\n"),
+        (40, "weak", "text match weak, 40 of 102"),
+    ],
+)
+def test_a_text_says_how_well_it_fits(better, confidence, said, capsys):
+    selection = replace(SELECTION, text_match=TextMatch(0.25, better, 102, confidence))
+    assert call(FakeClient(selection=selection), "query", "q.png", "--text", "x") == 0
+    assert said in capsys.readouterr().out
+    assert call(FakeClient(selection=selection), "query", "q.png", "--text", "x", "--format", "json") == 0
+    match = json.loads(capsys.readouterr().out)["selection"]["text_match"]
+    assert match == {"cosine": 0.25, "better": better, "words": 102, "confidence": confidence}
+
+
+def test_without_a_text_nothing_is_said_of_one(client, capsys):
+    assert call(client, "query", "q.png", "--point", "1,2") == 0
+    assert "text match" not in capsys.readouterr().out
