@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections import Counter, defaultdict
@@ -113,6 +114,7 @@ def read_index(uri: str, bucket: str, *, prefix: str = "", token: str = "") -> H
     """
     from pymilvus import MilvusClient
 
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what goes wrong is raised as well
     client = MilvusClient(_address(uri), token=token, timeout=_TIMEOUT_S, dedicated=True)
     try:
         collections = client.list_collections(timeout=_TIMEOUT_S)

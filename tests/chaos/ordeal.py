@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import minio
 import urllib3
@@ -16,6 +15,7 @@ from deploy.local import Stack
 
 DOWN_S = 0.5  # a victim stays dead so long before it is started again
 DEED_S = 90.0  # longest time for a deed while the S3 server is down
+POLL_S = 1.0
 AGREED_TWICE_S = 1.5  # agreement has to last: a late worker may still be about to write
 
 Say = Callable[[str], None]
@@ -54,8 +54,12 @@ class Ordeal:
                 last = self._differences()
                 if last == []:
                     return agreed_s
-            time.sleep(0.3)
+            time.sleep(POLL_S)
         raise AssertionError(f"no agreement within {timeout_s:.0f} s: {last}")
+
+    def last_words(self) -> str:
+        """The ends of the programs' logs."""
+        return "\n".join(f"--- {name}\n{program.last_words()}" for name, program in self._stack.programs.items())
 
     def _differences(self) -> list[Difference] | str:
         try:
@@ -132,8 +136,3 @@ class Ordeal:
             program.kill()
             time.sleep(DOWN_S)
             program.start()
-
-
-def log_of(stack: Stack, folder: Path) -> str:
-    """The last words of every program, for a failed test."""
-    return "\n".join(f"--- {name} ({folder})\n{program.last_words()}" for name, program in stack.programs.items())

@@ -1,0 +1,55 @@
+"""Parts for the chaos tests: an embedded index whose server can be killed, and a stack of nothing but syncs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from integration.lite_processes import kill, processes_of, wait_until_ended
+
+from deploy.local import Stack
+from deploy.processes import Program
+
+_SYNCING = """
+import sys, time
+from pathlib import Path
+import searchanything
+from searchanything.errors import SearchAnythingError
+with searchanything.connect() as client:
+    while True:
+        try:
+            client.sync(sys.argv[1], repair=True)
+        except SearchAnythingError as error:
+            print(error, flush=True)
+        Path("synced").touch()
+        time.sleep(0.3)
+"""
+
+
+class MortalLite:
+    """A Milvus Lite file whose server is killed where it runs; its next user starts it again."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.uri = str(file)
+
+    def start(self, *, same_address: bool = False) -> None:
+        """Nothing: the next user does."""
+
+    def kill(self) -> None:
+        """kill -9 of the server, if there is one."""
+        if processes_of(self._file)["server"]:
+            kill("server", self._file)
+
+    def stop(self) -> None:
+        """Wait until it has ended by itself."""
+        wait_until_ended(self._file)
+
+
+class SyncingStack(Stack):
+    """An S3 server, an index, and a process that syncs again and again: no Prefect, no events."""
+
+    def _programs(self) -> dict[str, Program]:
+        command = [sys.executable, "-c", _SYNCING, f"s3://{self.bucket}"]
+        ready = (self.folder / "synced").exists
+        return {"watcher": Program("watcher", command, self.environment, self.folder, ready, grace_s=1.0)}
