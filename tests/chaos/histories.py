@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fakes.models import PALETTE
 from PIL import Image, ImageDraw
 
 _KEYS = 12
@@ -53,7 +54,7 @@ class Step:
 def history(seed: int, *, deeds: int, victims: Sequence[Victim]) -> list[Step]:
     """The steps of a seed: `deeds` deeds, with the death of each of `victims` somewhere among them, in random order."""
     rng = random.Random(seed)  # noqa: S311  repeatable on purpose
-    names = [f"{seed}/{rng.choice(_FOLDERS)}image-{number}.jpg" for number in range(_KEYS)]
+    names = [f"{seed}/{rng.choice(_FOLDERS)}image-{number}.png" for number in range(_KEYS)]
     there: list[str] = []
     steps: list[Step] = []
     for version in range(deeds):
@@ -80,17 +81,16 @@ def _choose(rng: random.Random, names: list[str], there: list[str], *, first: bo
 
 
 def picture(version: int) -> bytes:
-    """JPEG bytes that belong to one version: figures on a plain ground, in a size that tells versions apart."""
+    """PNG bytes that belong to one version: rectangles in colours that the fake models see, in a size of its own."""
     rng = random.Random(version)  # noqa: S311  repeatable on purpose
     width, height = size_of(version)
-    image = Image.new("RGB", (width, height), tuple(rng.randrange(256) for _ in range(3)))
+    image = Image.new("RGB", (width, height), (30, 30, rng.randrange(30, 90)))
     draw = ImageDraw.Draw(image)
-    for _ in range(rng.randrange(1, 4)):
-        x, y, side = rng.randrange(width // 2), rng.randrange(height // 2), rng.randrange(20, 48)
-        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
-        shape((x, y, x + side, y + side), fill=tuple(rng.randrange(256) for _ in range(3)))
+    for colour in rng.sample(list(PALETTE.values()), rng.randrange(1, 5)):
+        x, y = rng.randrange(1, width // 2), rng.randrange(1, height // 2)
+        draw.rectangle((x, y, x + rng.randrange(20, 48), y + rng.randrange(20, 48)), fill=colour)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -76,7 +76,8 @@ class Ordeal:
         return [
             Difference("stale", row["key"], f"of size {row['image_width']} × {row['image_height']}")
             for row in held.images
-            if (row["image_width"], row["image_height"]) != size_of(self.versions[row["key"]])
+            if row["key"] in self.versions  # or it is orphaned, which was told already
+            and (row["image_width"], row["image_height"]) != size_of(self.versions[row["key"]])
         ]
 
     def _listing(self) -> dict[str, str]:
@@ -105,7 +106,7 @@ class Ordeal:
             self.versions.pop(step.key, None)
             return
         data = picture(step.version)
-        client.put_object(self._stack.bucket, step.key, io.BytesIO(data), len(data), content_type="image/jpeg")
+        client.put_object(self._stack.bucket, step.key, io.BytesIO(data), len(data), content_type="image/png")
         self.versions[step.key] = step.version
 
     def _client(self) -> minio.Minio:

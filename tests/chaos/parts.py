@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,12 @@ _SYNCING = """
 import sys, time
 from pathlib import Path
 import searchanything
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
 from searchanything.errors import SearchAnythingError
+from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
+presets.lazy_models = lambda *_: (FakeSegmenter(), FakeEmbedder())
+presets.load_hash = lambda _: HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
 with searchanything.connect() as client:
     while True:
         try:
@@ -50,6 +56,7 @@ class SyncingStack(Stack):
     """An S3 server, an index, and a process that syncs again and again: no Prefect, no events."""
 
     def _programs(self) -> dict[str, Program]:
+        environment = self.environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-c", _SYNCING, f"s3://{self.bucket}"]
         ready = (self.folder / "synced").exists
-        return {"watcher": Program("watcher", command, self.environment, self.folder, ready, grace_s=1.0)}
+        return {"watcher": Program("watcher", command, environment, self.folder, ready, grace_s=1.0)}
