@@ -25,6 +25,7 @@ class CropPolicy(StrEnum):
     PAPER = "paper"  # by size, as above
     MASKED = "masked"  # every region masked, 1 x its box
     CONTEXT = "context"  # none masked; small regions 3 x, others 1 x their box
+    BOX = "box"  # none masked, 1 x their box
 
 
 def region_crops(
@@ -45,7 +46,7 @@ def region_crops(
     for crop, mask, row in zip(crops, masks, boxes_xyxy, strict=True):
         box: BoxXYXY = tuple(row.tolist())
         size_class = size_class_of(box)
-        tripled = size_class is SizeClass.SMALL and policy is not CropPolicy.MASKED
+        tripled = size_class is SizeClass.SMALL and policy in (CropPolicy.PAPER, CropPolicy.CONTEXT)
         masked = policy is CropPolicy.MASKED or (policy is CropPolicy.PAPER and size_class is SizeClass.LARGE)
         window = _window(box, image.shape[:2], SMALL_CONTEXT if tripled else 1.0)
         part = _resized(image, window, size_px)

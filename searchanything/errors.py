@@ -7,6 +7,7 @@
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   └── PresetError            no preset chosen, or one that contradicts the index
     ├── ImageError                 an object that cannot be decoded as an image
+    ├── AnnotationsError           a file of annotations that does not hold what its format says
     ├── ModelError                 weights that are damaged, foreign or do not fit together
     │   └── WeightsMissingError    weights that have not been fetched
     ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
@@ -23,6 +24,8 @@ Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the ad
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class SearchAnythingError(Exception):
@@ -62,6 +65,22 @@ class ImageError(SearchAnythingError):
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
         return type(self), (self.name, self.reason)
+
+
+class AnnotationsError(SearchAnythingError):
+    """A file of annotations that cannot be read, or does not hold what its format says.
+
+    `path` is the file, `field` where in it (`annotations[3].bbox`), `reason` what came and what was expected.
+    """
+
+    def __init__(self, path: Path, field: str, reason: str) -> None:
+        super().__init__(f"{path}: {field}: {reason}")
+        self.path = path
+        self.field = field
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[AnnotationsError], tuple[Path, str, str]]:
+        return type(self), (self.path, self.field, self.reason)
 
 
 class ModelError(SearchAnythingError):

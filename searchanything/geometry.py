@@ -159,7 +159,10 @@ class Letterbox:
         return filled if filled.any() else (share > 0) & (self.coverage > 0)
 
     def mask_in_box(self, mask: BoolMask, box_xyxy: tuple[int, int, int, int], size: tuple[int, int]) -> BoolMask:
-        """Sample a grid mask over a box in image pixels at (height, width) points, bilinearly: a smooth outline."""
+        """Sample a grid mask over a box in image pixels at (height, width) points, bilinearly: a smooth outline.
+
+        A stack of masks (…, gh, gw) gives a stack.
+        """
         x1, y1, x2, y2 = box_xyxy
         height, width = size
         (top, left), (sy, sx) = self.offset, self.scale
@@ -171,7 +174,11 @@ class Letterbox:
 
     def image_mask(self, mask: BoolMask) -> BoolMask:
         """A grid mask at the image's own size, (height, width) bool."""
-        return self.mask_in_box(mask, (0, 0, self.width, self.height), (self.height, self.width))
+        return np.asarray(self.image_masks(mask[None])[0], dtype=np.bool_)
+
+    def image_masks(self, masks: BoolMasks) -> BoolMasks:
+        """(N, gh, gw) grid masks at the image's own size, (N, height, width) bool."""
+        return self.mask_in_box(masks, (0, 0, self.width, self.height), (self.height, self.width))
 
     def stored_mask(self, mask: BoolMask) -> MaskRLE:
         """A grid mask as RLE over a grid that spans the image, longest side ≤ 256, counts ≤ 4096 bytes."""
@@ -198,12 +205,12 @@ def _sample_bilinear(mask: BoolMask, rows: NDArray[np.float64], columns: NDArray
     Separable, in two gathers, because cv2.remap refuses sides beyond 32767.
     """
     values = mask.astype(np.float32)
-    for axis, positions in enumerate((rows, columns)):
+    for axis, positions in ((-2, rows), (-1, columns)):
         last = values.shape[axis] - 1
         low = np.clip(np.floor(positions), 0, last).astype(np.intp)
         high = np.minimum(low + 1, last)
         share = np.clip(positions - low, 0, 1).astype(np.float32)
-        share = share[:, None] if axis == 0 else share[None, :]
+        share = share[:, None] if axis == -2 else share[None, :]
         values = values.take(low, axis=axis) * (1 - share) + values.take(high, axis=axis) * share
     return values
 

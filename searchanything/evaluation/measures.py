@@ -1,0 +1,79 @@
+"""Average precision, precision and recall at k, and bootstrap intervals: figures as values per query, then means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.evaluation.evidence import Numbers
+
+Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
+
+DEPTH: Final = 100  # of the rankings
+ROUNDS: Final = 1000  # of the bootstrap
+_ROUNDS_AT_ONCE: Final = 50
+
+
+def average_precision(right: NDArray[np.bool_], possible: Numbers, *, depth: int) -> Values:
+    """AP@depth of rankings (Q, K), K >= depth or the whole index: (Q,), NaN where nothing is to be found.
+
+    The sum of the precisions at the ranks of the right hits, over min(depth, `possible`): 1 exactly for a ranking
+    that could not be better.
+    """
+    hits = right[:, :depth]
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return _share((precisions * hits).sum(axis=1), np.minimum(depth, possible))
+
+
+def retrieval_values(right: NDArray[np.bool_], possible: Numbers) -> dict[str, Values]:
+    """Every retrieval figure of rankings (Q, K) of right and wrong hits, per query; NaN where nothing is to be found.
+
+    precision_k: right ones of the first k, over k. recall_k: right ones of the first k, over `possible`.
+    """
+    asked = np.where(possible > 0, 1.0, np.nan)
+    values = {f"map_{depth}": average_precision(right, possible, depth=depth) for depth in (10, DEPTH)}
+    values |= {f"precision_{k}": right[:, :k].sum(axis=1) / k * asked for k in (1, 5, 10)}
+    return values | {f"recall_{k}": _share(right[:, :k].sum(axis=1), possible) for k in (1, 10, DEPTH)}
+
+
+def mean(values: Values) -> float | None:
+    """The mean of the values that apply; None without any."""
+    applying = values[~np.isnan(values)]
+    return float(applying.mean()) if len(applying) else None
+
+
+def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Values]:
+    """Means of 1,000 resamples of the queries, (1000,) by figure; each resample is the same for all figures.
+
+    Bootstrap: Efron, Annals of Statistics 1979. Multiplicities of the queries are drawn instead of the queries.
+    """
+    if not values:
+        return {}
+    table = np.stack(list(values.values()), axis=1)
+    applies = ~np.isnan(table)
+    filled = np.where(applies, table, 0.0)
+    rng, queries = np.random.default_rng((seed, 95)), len(table)
+    parts = []
+    for start in range(0, ROUNDS, _ROUNDS_AT_ONCE):
+        rounds = min(_ROUNDS_AT_ONCE, ROUNDS - start)
+        weights = rng.multinomial(queries, np.full(queries, 1 / max(1, queries)), size=rounds).astype(np.float64)
+        parts.append(_share(weights @ filled, weights @ applies))
+    return dict(zip(values, np.concatenate(parts).T, strict=True))
+
+
+def interval(means: Values) -> tuple[float, float] | None:
+    """The 95 % percentile interval of resampled means; None where no resample had a value."""
+    means = means[~np.isnan(means)]
+    if not len(means):
+        return None
+    low, high = np.quantile(means, (0.025, 0.975)).tolist()
+    return low, high
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> Values:
+    """part / whole, NaN where whole is 0."""
+    out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    return np.asarray(np.divide(part, whole, out=out, where=whole > 0), dtype=np.float64)

@@ -1,0 +1,237 @@
+"""Images through the real pipeline: what it finds, selects, keeps and encodes, beside what is annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.crops import CropPolicy
+from searchanything.encoding import Encoder, RegionJob, joined_features
+from searchanything.evaluation.asking import Vocabulary
+from searchanything.evaluation.overlaps import MIN_IOU, Ious, innermost_point, paired, region_ious
+from searchanything.evaluation.truth import TrueImage
+from searchanything.policies import RegionPolicy
+from searchanything.prompts import Box, Points
+from searchanything.protocols import Segmentation
+from searchanything.selecting import Choice, choose
+from searchanything.types import Codes, FloatArray, RGBImage, SizeClass, size_class_of
+
+
+@dataclass(frozen=True, slots=True)
+class CropChange:
+    """Regions of some size classes shown by another policy than an index shows them."""
+
+    policy: CropPolicy
+    size_classes: tuple[SizeClass, ...]
+
+
+# Changes to the published policy, by the names of the ablations.
+CROP_CHANGES: Final[Mapping[str, CropChange]] = {
+    "masks_off": CropChange(CropPolicy.BOX, (SizeClass.LARGE,)),
+    "masks_on": CropChange(CropPolicy.MASKED, (SizeClass.SMALL, SizeClass.MEDIUM)),
+    "context_1x": CropChange(CropPolicy.BOX, (SizeClass.SMALL,)),
+}
+AS_SHIPPED: Final = "as_shipped"  # the variant of the codes that an index holds
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How images are observed. `policies`: which regions an index may keep, the evaluated index' own first."""
+
+    encoder: Encoder
+    vocabulary: Vocabulary
+    policies: tuple[RegionPolicy, ...]
+    ablations: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Of T rows: `joined` (T, C + D), what the hash layer sees; `named` (T, D), what is matched with words; `changed`
+    (T, D), f_I with the crops of each ablation, if wanted; `codes` (T, B) by variant: ablations and `AS_SHIPPED`.
+    """
+
+    joined: FloatArray
+    named: FloatArray
+    changed: Mapping[str, FloatArray]
+    codes: Mapping[str, Codes]
+
+    def rows(self, part: slice) -> Self:
+        """Some of the rows."""
+        changed = {name: rows[part] for name, rows in self.changed.items()}
+        codes = {name: codes[part] for name, codes in self.codes.items()}
+        return type(self)(self.joined[part], self.named[part], changed, codes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompted:
+    """What prompts for an image's M instances came to, float64: 1 right, 0 wrong, NaN not asked.
+
+    `rows` (M,) is the row that the box prompt selected. `text` is asked once a category, with its first instance.
+    """
+
+    rows: NDArray[np.intp]
+    box: NDArray[np.float64]
+    point: NDArray[np.float64]
+    text: NDArray[np.float64]
+    naming: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One image: T rows, first its `regions`, then the boxes that a box prompt took because no region fitted.
+
+    `kept` (T, P) bool by policy, never true of a box; `stored_bytes` (T,) of code and mask in an index; `ious` (T, M); `paired_ious` (M,) of the regions, one to one, 0 for crowds.
+    """
+
+    regions: int
+    kept: NDArray[np.bool_]
+    stored_bytes: NDArray[np.int64]
+    ious: Ious
+    paired_ious: NDArray[np.float64]
+    prompted: Prompted
+    features: Features
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """One image after segmentation and prompts: the rows to encode, and those that the prompts chose, -1 for none."""
+
+    truth: TrueImage
+    segmentation: Segmentation
+    job: RegionJob
+    box_rows: NDArray[np.intp]
+    point_rows: NDArray[np.intp]
+
+
+def observe(setup: Setup, images: Sequence[RGBImage], truths: Sequence[TrueImage]) -> list[Observation]:
+    """Observe a batch; one pass of each model for all its images."""
+    segmentations = setup.encoder.segmenter.segment(images)
+    seen = [
+        _seen(setup.encoder, image, segmentation, truth)
+        for image, segmentation, truth in zip(images, segmentations, truths, strict=True)
+    ]
+    features = _features(setup, [one.job for one in seen])
+    ends = np.cumsum([len(one.job.masks) for one in seen]).tolist()
+    return [
+        _observation(setup, one, features.rows(slice(end - len(one.job.masks), end)))
+        for one, end in zip(seen, ends, strict=True)
+    ]
+
+
+def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: TrueImage) -> _Seen:
+    """Apply the prompts; boxes that no region fits become rows of their own."""
+    masks, boxes = [segmentation.masks], [segmentation.boxes_xyxy]
+    box_rows, point_rows = [], []
+    count = len(segmentation.scores)
+    for one in truth.instances:
+        choice = choose(Box(*one.box_xyxy), segmentation, box_min_iou=encoder.box_min_iou)
+        row = _row_of(choice, segmentation)
+        if row < 0:
+            row, count = count, count + 1
+            masks.append(choice.mask[None])
+            boxes.append(np.array([choice.box_xyxy], dtype=np.float32))
+        box_rows.append(row)
+        clicked = choose(Points((innermost_point(one),)), segmentation, box_min_iou=encoder.box_min_iou)
+        point_rows.append(_row_of(clicked, segmentation))
+    job = RegionJob(image, segmentation, np.concatenate(masks), np.concatenate(boxes))
+    return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), np.array(point_rows, dtype=np.intp))
+
+
+def _row_of(choice: Choice, segmentation: Segmentation) -> int:
+    """The row of the segmentation that a choice is, -1 if it is none of them."""
+    same_box = (segmentation.boxes_xyxy == np.array(choice.box_xyxy, dtype=np.float32)).all(axis=1)
+    rows = np.flatnonzero(same_box)
+    same = rows[(segmentation.masks[rows] == choice.mask).all(axis=(1, 2))]
+    return int(same[0]) if choice.kind == "region" and len(same) else -1
+
+
+def _features(setup: Setup, jobs: Sequence[RegionJob]) -> Features:
+    encoder = setup.encoder
+    pooled, embedded = encoder.pool_masks(jobs), encoder.embed_regions(jobs)
+    named = embedded
+    if encoder.text_crops is not CropPolicy.PAPER:
+        named = encoder.embed_regions(jobs, crops=encoder.text_crops)
+    changed: dict[str, FloatArray] = {}
+    if setup.ablations:
+        classes = np.concatenate([_size_classes(job.boxes_xyxy) for job in jobs])
+        changed = {name: _changed(encoder, jobs, classes, embedded, change) for name, change in CROP_CHANGES.items()}
+    codes = {name: encoder.hasher.encode(pooled, rows) for name, rows in {AS_SHIPPED: embedded, **changed}.items()}
+    return Features(joined_features(pooled, embedded), named, changed, codes)
+
+
+def _changed(
+    encoder: Encoder, jobs: Sequence[RegionJob], classes: NDArray[np.str_], embedded: FloatArray, change: CropChange
+) -> FloatArray:
+    """f_I of all rows, embedded anew where the change concerns them."""
+    concerned = np.isin(classes, change.size_classes)
+    features = embedded.copy()
+    if concerned.any():
+        parts = np.split(concerned, np.cumsum([len(job.masks) for job in jobs])[:-1])
+        some = [_some(job, part) for job, part in zip(jobs, parts, strict=True)]
+        features[concerned] = encoder.embed_regions(some, crops=change.policy)
+    return features
+
+
+def _some(job: RegionJob, wanted: NDArray[np.bool_]) -> RegionJob:
+    return RegionJob(job.image, job.segmentation, job.masks[wanted], job.boxes_xyxy[wanted])
+
+
+def _observation(setup: Setup, seen: _Seen, features: Features) -> Observation:
+    job, truth = seen.job, seen.truth
+    ious = region_ious(job.segmentation.letterbox, job.masks, truth)
+    regions = len(seen.segmentation.scores)
+    solid = np.array([not one.crowd for one in truth.instances], dtype=np.bool_)
+    pairs = np.zeros(len(truth.instances))
+    pairs[solid] = paired(ious[:regions, solid])
+    kept = np.zeros((len(job.masks), len(setup.policies)), dtype=np.bool_)
+    for column, policy in zip(kept.T, setup.policies, strict=True):
+        column[policy.keep(seen.segmentation)] = True
+    return Observation(
+        regions=regions,
+        kept=kept,
+        stored_bytes=_stored_bytes(job, features.codes[AS_SHIPPED].shape[1], wanted=setup.ablations),
+        ious=ious,
+        paired_ious=pairs,
+        prompted=_prompted(setup.vocabulary, seen, ious, features.named),
+        features=features,
+    )
+
+
+def _prompted(vocabulary: Vocabulary, seen: _Seen, ious: Ious, named: FloatArray) -> Prompted:
+    instances = seen.truth.instances
+    count = len(instances)
+    right = np.vstack([ious >= MIN_IOU, np.zeros((1, count), dtype=np.bool_)])  # the last row is nobody's: row -1
+    places = np.arange(count)
+    solid = np.array([not one.crowd for one in instances], dtype=np.bool_)
+    box, point = (
+        np.where(solid, right[rows, places].astype(np.float64), np.nan) for rows in (seen.box_rows, seen.point_rows)
+    )
+    similar = named @ vocabulary.embeddings.T
+    text, naming = np.full(count, np.nan), np.full(count, np.nan)
+    categories = np.array([vocabulary.number(one.category) for one in instances], dtype=np.intp)
+    regions = len(seen.segmentation.scores)
+    for place in np.flatnonzero(solid).tolist():
+        category = categories[place]
+        words = vocabulary.words[category]
+        if len(words) > 1:
+            naming[place] = float(similar[seen.box_rows[place], words].argmax() == 0)
+        alike = categories == category
+        if place == np.flatnonzero(alike & solid)[0]:
+            text[place] = float(regions > 0 and right[similar[:regions, category].argmax(), alike].any())
+    return Prompted(seen.box_rows, box, point, text, naming)
+
+
+def _size_classes(boxes_xyxy: FloatArray) -> NDArray[np.str_]:
+    return np.array([size_class_of(tuple(row)) for row in boxes_xyxy.tolist()], dtype="<U6")
+
+
+def _stored_bytes(job: RegionJob, code_bytes: int, *, wanted: bool) -> NDArray[np.int64]:
+    """Bytes of code and mask, as an index stores them; zeros where nobody asks."""
+    if not wanted:
+        return np.zeros(len(job.masks), dtype=np.int64)
+    letterbox = job.segmentation.letterbox
+    return np.array([code_bytes + len(letterbox.stored_mask(mask).counts) for mask in job.masks], dtype=np.int64)

@@ -1,0 +1,76 @@
+"""Masks of regions against masks of annotated instances, by pycocotools, and where to click on an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from searchanything.evaluation.truth import Instance, TrueImage
+from searchanything.geometry import Letterbox, decode_rle
+from searchanything.prompts import Point
+from searchanything.types import BoolMasks
+
+Encoded: TypeAlias = dict[str, Any]  # pycocotools' own form of a mask
+Ious: TypeAlias = NDArray[np.float64]
+
+MIN_IOU: Final = 0.5
+_MASKS_AT_ONCE: Final = 16  # of the image's size in memory
+
+
+def region_ious(letterbox: Letterbox, masks: BoolMasks, image: TrueImage) -> Ious:
+    """IoU (N, M) of N masks on the segmenter's grid with an image's M instances, in pixels of the image.
+
+    With a crowd it is the share of the region that lies on the crowd, as COCO has it.
+    """
+    instances = image.instances
+    if not len(masks) or not instances:
+        return np.zeros((len(masks), len(instances)))
+    void = None if image.void is None else decode_rle(image.void)
+    regions: list[Encoded] = []
+    for start in range(0, len(masks), _MASKS_AT_ONCE):
+        pixels = letterbox.image_masks(masks[start : start + _MASKS_AT_ONCE])
+        if void is not None:
+            pixels &= ~void
+        regions += coco_mask.encode(np.asfortranarray(pixels.transpose(1, 2, 0), dtype=np.uint8))
+    truths = [_encoded(one) for one in instances]
+    return np.asarray(coco_mask.iou(regions, truths, [int(one.crowd) for one in instances]), dtype=np.float64)
+
+
+def paired(ious: Ious) -> NDArray[np.float64]:
+    """For every column the IoU of the row that it is paired with, one to one, greedily by falling IoU; else 0."""
+    best = np.zeros(ious.shape[1])
+    left = ious.copy()
+    for _ in range(min(left.shape)):
+        row, column = np.unravel_index(int(left.argmax()), left.shape)
+        if left[row, column] <= 0:
+            break
+        best[column] = left[row, column]
+        left[row, :] = left[:, column] = -1
+    return best
+
+
+def innermost_point(instance: Instance) -> Point:
+    """The centre of the pixel of an instance that is farthest from its outline and from the image's border, (x, y).
+
+    Of several, the first in reading order. Distance transform: Felzenszwalb and Huttenlocher, Theory of Computing 2012,
+    as OpenCV has it.
+    """
+    mask = decode_rle(instance.mask)
+    framed = np.pad(mask, 1).astype(np.uint8)
+    distances = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(np.argmax(distances)), mask.shape)
+    return float(column) + 0.5, float(row) + 0.5
+
+
+def matches(ious: Ious, instances: Sequence[Instance]) -> NDArray[np.bool_]:
+    """Which regions lie on which instances: (N, M) bool, IoU at least 0.5."""
+    return np.asarray(ious.reshape(-1, len(instances)) >= MIN_IOU, dtype=np.bool_)
+
+
+def _encoded(instance: Instance) -> Encoded:
+    return {"size": list(instance.mask.size), "counts": instance.mask.counts.encode("ascii")}

@@ -1,0 +1,190 @@
+"""The evaluation itself: images are observed once, everything else is computed from what was seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from searchanything.encoding import Encoder
+from searchanything.errors import ImageError, UsageError
+from searchanything.evaluation.asking import WORDS, Vocabulary
+from searchanything.evaluation.evidence import Collector, Evidence
+from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
+from searchanything.evaluation.measures import Values, interval, mean, resampled_means
+from searchanything.evaluation.observing import Setup, observe
+from searchanything.evaluation.truth import TrueImage, Truth
+from searchanything.inputs import load_image
+from searchanything.policies import RegionPolicy
+from searchanything.types import Failure, ImageRef, RGBImage
+
+Report: TypeAlias = dict[str, Any]
+Progress: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
+
+POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
+_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What is reported, and how images are read.
+
+    `group_by`: attributes by whose values figures are reported; `other`: an attribute in which hits must differ from
+    the query to count, besides. Both must have been read with the annotations.
+    """
+
+    group_by: tuple[str, ...] = ()
+    other: str | None = None
+    ablations: bool = True
+    seed: int = 0
+    batch_images: int = 16
+    reading_threads: int = 8
+    max_pixels: int = 100_000_000
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that annotations must have."""
+        return tuple(dict.fromkeys([*self.group_by, *([self.other] if self.other else [])]))
+
+
+def evaluate(
+    truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: Progress | None = None
+) -> Report:
+    """The report on annotated images that lie below a folder. Images that cannot be read are left out and listed.
+
+    Raises: UsageError where nothing can be evaluated, ModelError.
+    """
+    started = time.perf_counter()
+    first_group = options.group_by[0] if options.group_by else None
+    vocabulary = Vocabulary.of(truth, encoder.embedder, group_by=first_group, seed=options.seed)
+    policies = (encoder.policy, *(POLICIES if options.ablations else ()))
+    setup = Setup(encoder, vocabulary, policies, options.ablations)
+    failures: list[Failure] = []
+    with Collector(vocabulary, options.attributes) as collector:
+        for images, truths in _read(truth, folder, options, failures, progress):
+            for one, seen in zip(truths, observe(setup, images, truths), strict=True):
+                collector.add(one, seen)
+        if not collector.images or not collector.instances:
+            raise UsageError(
+                f"nothing to evaluate in {folder}: {collector.images} images were read, {len(failures)} failed, "
+                f"{collector.instances} instances"
+                + "".join(f"; {failure.key}: {failure.message}" for failure in failures[:1])
+            )
+        evidence = collector.evidence()
+        report = _report(Judge(evidence, encoder, _queries(evidence), options.seed), policies, options)
+    dataset = {
+        "failed": len(failures),
+        "empty_annotations": truth.empty_annotations,
+        "categories": len(vocabulary.names),
+    }
+    return {
+        "dataset": {**report.pop("dataset"), **dataset},
+        "regions": encoder.policy.description,
+        **report,
+        "failures": [{"key": one.key, "error": one.error, "message": one.message} for one in failures],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _read(
+    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: Progress | None
+) -> Iterator[tuple[list[RGBImage], list[TrueImage]]]:
+    """Batches of images with what is annotated on them; what cannot be read joins the failures."""
+    total = len(truth.images)
+    with ThreadPoolExecutor(options.reading_threads) as pool:
+        for start in range(0, total, options.batch_images):
+            batch = truth.images[start : start + options.batch_images]
+            read = list(pool.map(lambda one: _pixels(folder, one, options.max_pixels), batch))
+            failures += [one for one in read if isinstance(one, Failure)]
+            good = [(pixels, one) for pixels, one in zip(read, batch, strict=True) if not isinstance(pixels, Failure)]
+            if good:
+                yield [pixels for pixels, _ in good], [one for _, one in good]
+            if progress is not None:
+                progress(start + len(batch), total, len(failures))
+
+
+def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failure:
+    path = folder / image.file_name
+    try:
+        pixels = load_image(path, read_object=_no_objects, max_pixels=max_pixels)
+        if pixels.shape[:2] != (image.height, image.width):
+            expected = f"expected {image.width} x {image.height} pixels, as the annotations say"
+            raise ImageError(str(path), f"{expected}, got {pixels.shape[1]} x {pixels.shape[0]}")
+    except ImageError as error:
+        return Failure(image.file_name, type(error).__name__, str(error))
+    return pixels
+
+
+def _no_objects(image: ImageRef) -> bytes:
+    raise ImageError(str(image), "evaluations read files alone")
+
+
+def _queries(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.flatnonzero(~evidence.instances.crowd)
+
+
+def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: EvaluationOptions) -> Report:
+    figures, sources = judge.main_figures(other=options.other)
+    means, intervals = _summary((), figures, options.seed)
+    for path, members in judge.subsets(options.group_by).items():
+        subset = {name: values[members] for name, values in figures.items()}
+        part_means, part_intervals = _summary(path, subset, options.seed)
+        means |= {(*path, "instances"): int(members.sum()), **part_means}
+        intervals |= part_intervals
+    ablations: Report = {}
+    if options.ablations:
+        ablated, ablated_intervals = _summary((), judge.ablations(policies), options.seed)
+        intervals |= ablated_intervals
+        ablations = nested(ablated)["ablations"]
+        for name, costs in judge.policy_costs(policies).items():
+            ablations["policies"][name] |= {cost: round(value, _DIGITS) for cost, value in costs.items()}
+    rows, instances = judge.evidence.rows, judge.evidence.instances
+    return {
+        "dataset": {
+            "images": judge.evidence.images,
+            "instances": len(judge.queries),
+            "crowds": int(instances.crowd.sum()),
+            "answerable": int((~np.isnan(figures["funnel", "left"])).sum()),
+            "regions": int(rows.is_region.sum()),
+            "indexed_regions": int(rows.kept[:, 0].sum()),
+        },
+        "spaces": sources,
+        "candidate_words": WORDS,
+        "other_attribute": options.other,
+        "seed": options.seed,
+        **nested(means),
+        "ablations": ablations,
+        "ci95": {".".join(path): ends for path, ends in intervals.items()},
+    }
+
+
+def _summary(
+    prefix: FigurePath, figures: Figures, seed: int
+) -> tuple[dict[FigurePath, Any], dict[FigurePath, list[float]]]:
+    """Means and 95 % intervals of figures, and of what codes keep of float's map_10, all below a prefix."""
+    named = {".".join(path): values for path, values in figures.items()}
+    resampled = resampled_means(named, seed=seed)
+    means: dict[FigurePath, Any] = {(*prefix, *path): _rounded(mean(values)) for path, values in figures.items()}
+    ends = {(*prefix, *path): interval(resampled[".".join(path)]) for path in figures}
+    for path in figures:
+        of_float = (*path[:-2], "float", path[-1])
+        if path[-1] == "map_10" and path[-2].startswith("bits_") and of_float in figures:
+            ratio = (*prefix, *path[:-2], f"{path[-2]}_over_float")
+            whole, part = mean(figures[of_float]), mean(figures[path])
+            means[ratio] = _rounded(part / whole) if whole and part is not None else None
+            ends[ratio] = interval(_ratio(resampled[".".join(path)], resampled[".".join(of_float)]))
+    rounded = {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None}
+    return means, rounded
+
+
+def _ratio(part: Values, whole: Values) -> Values:
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)

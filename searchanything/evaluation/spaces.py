@@ -1,0 +1,115 @@
+"""In which the regions are compared: float features, codes, and what ablations make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from searchanything.encoding import Encoder
+from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
+from searchanything.evaluation.observing import AS_SHIPPED
+from searchanything.evaluation.ranking import signs, units
+from searchanything.models.hashing import HashLayer
+from searchanything.types import Codes, FloatArray
+
+CODE_LENGTHS: Final = (256, 64)  # bits that every report has
+_ROWS_AT_ONCE: Final = 16384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """A way to compare rows: its features by inner product, and where they come from, for people."""
+
+    rows_of: RowsOf
+    source: str
+
+
+def space_name(bits: int) -> str:
+    """The name of the space of codes of so many bits."""
+    return f"bits_{bits}"
+
+
+def main_spaces(rows: Rows, encoder: Encoder, *, seed: int) -> dict[str, Space]:
+    """Float cosine, the codes of the encoder's own layer, and of layers fitted here for the lengths that it lacks."""
+    hasher = encoder.hasher
+    own = "trained" if hasher.trained else "untrained"
+    spaces = {"float": Space(units(joined(rows)), "cosine of [f_M / |f_M|, f_I / |f_I|], before the hash layer")}
+    shipped = Space(signs(rows.codes[AS_SHIPPED]), f"the index' own layer, {own}, sha256 {hasher.digest}")
+    for bits in dict.fromkeys((hasher.bits, *CODE_LENGTHS)):
+        if bits == hasher.bits:
+            spaces[space_name(bits)] = shipped
+            continue
+        layer = fitted_layer(rows, encoder, bits=bits, seed=seed)
+        source = "fitted here on the indexed regions: centred, random rotation; a baseline, not a trained layer"
+        spaces[space_name(bits)] = Space(signs(_codes(rows, layer)), source)
+    return spaces
+
+
+def ablated_spaces(rows: Rows, encoder: Encoder) -> dict[str, dict[str, Space]]:
+    """By ablation, float and code spaces. Codes are those of the encoder's own layer."""
+    split = encoder.segmenter.feature_dimension
+    whole = joined(rows)
+
+    def image_part(numbers: Numbers) -> FloatArray:
+        return whole(numbers)[:, split:]
+
+    mean = _mean(rows)
+
+    def centred(numbers: Numbers) -> FloatArray:
+        return whole(numbers) - mean
+
+    spaces = {
+        "mask_features_off": {"float": Space(units(image_part), "cosine of f_I alone")},
+        "centred": {"float": Space(units(centred), "float features less their mean over the index")},
+    }
+    name = space_name(encoder.hasher.bits)
+    for ablation in rows.changed:
+        spaces[ablation] = {
+            "float": Space(units(joined(rows, ablation=ablation, split=split)), "cosine"),
+            name: Space(signs(rows.codes[ablation]), "the index' own layer"),
+        }
+    return spaces
+
+
+def joined(rows: Rows, *, ablation: str | None = None, split: int = 0) -> RowsOf:
+    """[f_M / |f_M|, f_I / |f_I|] of rows, or with the crops of an ablation; f_I begins at column `split`."""
+    if ablation is None:
+        return lambda numbers: rows.joined[numbers].astype(np.float32)
+    changed = rows.changed[ablation]
+
+    def rows_of(numbers: Numbers) -> FloatArray:
+        features = rows.joined[numbers].astype(np.float32)
+        features[:, split:] = changed[numbers]
+        return features
+
+    return rows_of
+
+
+def fitted_layer(rows: Rows, encoder: Encoder, *, bits: int, seed: int) -> HashLayer:
+    """The simplest baseline: the indexed regions' features less their mean, and a random rotation's signs."""
+    dimensions = encoder.segmenter.feature_dimension, encoder.embedder.dimension
+    layer = HashLayer.random_rotation(*dimensions, bits=bits, seed=seed)
+    bias = np.asarray(-layer.weight @ _mean(rows), dtype=np.float32)
+    provenance: Mapping[str, str] = {"method": "centred random rotation", "trained": "true", "seed": str(seed)}
+    return HashLayer.create(layer.weight, bias, mask_dimension=layer.mask_dimension, provenance=provenance)
+
+
+def _mean(rows: Rows) -> FloatArray:
+    """The mean features of the rows that the index holds."""
+    index = np.flatnonzero(rows.kept[:, 0])
+    total = np.zeros(rows.joined.shape[1])
+    for start in range(0, len(index), _ROWS_AT_ONCE):
+        total += rows.joined[index[start : start + _ROWS_AT_ONCE]].sum(axis=0, dtype=np.float64)
+    return np.asarray(total / max(1, len(index)), dtype=np.float32)
+
+
+def _codes(rows: Rows, layer: HashLayer) -> Codes:
+    """The codes of all rows under a layer, (R, bits // 8)."""
+    parts = [np.zeros((0, layer.bits // 8), dtype=np.uint8)]
+    for start in range(0, len(rows.image), _ROWS_AT_ONCE):
+        features = rows.joined[start : start + _ROWS_AT_ONCE].astype(np.float32)
+        parts.append(layer.encode(features[:, : layer.mask_dimension], features[:, layer.mask_dimension :]))
+    return np.concatenate(parts)
