@@ -20,6 +20,7 @@ from searchanything.cli import (
     delete,
     demo,
     doctor,
+    evaluate,
     explain,
     export,
     failed,
@@ -55,6 +56,7 @@ app.command("segment")(segment.segment)
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("delete")(delete.delete)
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

@@ -41,6 +41,24 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
 
 
 @contextlib.contextmanager
+def evaluation_progress() -> Iterator[Callable[[int, int, int], None]]:
+    """A bar over the images: how many are done, of how many, and how many failed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    failed_column = TextColumn("{task.fields[failed]}", style="red")
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), failed_column)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        task = bar.add_task("evaluating", total=None, failed="")
+
+        def show(done: int, total: int, failed: int) -> None:
+            bar.update(task, completed=done, total=total, failed=f"{failed} failed" if failed else "")
+
+        yield show
+
+
+@contextlib.contextmanager
 def download_progress() -> Iterator[RecordProgress]:
     """One bar per file of weights, with rate and remaining time."""
     from rich.console import Console

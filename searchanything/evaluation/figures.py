@@ -63,18 +63,27 @@ class Judge:
             figures |= self.retrieval(("ablations", name), ablated, relevance)
         spaces = main_spaces(self.evidence.rows, self.encoder, seed=self.seed)
         compared = {name: spaces[name] for name in ("float", space_name(self.encoder.hasher.bits))}
+        kept = self.evidence.rows.kept
+        on_instances = kept[:, 0] & self.on_instances
+        figures |= self.retrieval(("ablations", "index_without_background"), compared, relevance, indexed=on_instances)
         for number, policy in enumerate(policies[1:], start=1):
             path = ("ablations", "policies", policy_name(policy))
-            figures |= self.retrieval(path, compared, relevance, policy=number)
-            figures[*path, "instances_indexed"] = _flags(self._covered(self.evidence.rows.kept[:, number]))
+            figures |= self.retrieval(path, compared, relevance, indexed=kept[:, number])
+            figures[*path, "instances_indexed"] = _flags(self._covered(kept[:, number]))
         return figures
 
     def retrieval(
-        self, path: FigurePath, spaces: Mapping[str, Space], relevance: Relevance, *, policy: int = 0
+        self,
+        path: FigurePath,
+        spaces: Mapping[str, Space],
+        relevance: Relevance,
+        *,
+        indexed: NDArray[np.bool_] | None = None,
     ) -> Figures:
-        """Retrieval figures of each space over the index of one policy."""
+        """Retrieval figures of each space over the evaluated index, or one of other rows (R,) bool."""
         figures: Figures = {}
-        index = np.random.default_rng(self.seed).permutation(np.flatnonzero(self.evidence.rows.kept[:, policy]))
+        rows_kept = self.evidence.rows.kept[:, 0] if indexed is None else indexed
+        index = np.random.default_rng(self.seed).permutation(np.flatnonzero(rows_kept))
         rows, possible = self.evidence.instances.row[self.queries], relevance.possible
         for name, space in spaces.items():
             ranked = nearest(space.rows_of, rows, index, barred=relevance.barred, depth=DEPTH)
@@ -132,6 +141,13 @@ class Judge:
             "left": of_codes,
         }
         return {("funnel", name): values for name, values in losses.items()}
+
+    @property
+    def on_instances(self) -> NDArray[np.bool_]:
+        """(R,) bool: which rows lie on an instance, crowds included."""
+        matched = np.zeros(len(self.evidence.rows.image), dtype=np.bool_)
+        matched[self.evidence.matches[0]] = True
+        return matched
 
     def _holding(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(M,) bool: which instances some of the given rows (R,) lies on."""

@@ -1,0 +1,255 @@
+"""`searchanything eval`: how good a preset and a hash layer are on annotated images."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.cli.index import SHOWN_FAILURES, HashFile
+from searchanything.cli.options import Format, FormatOption, Preset, Verbose
+from searchanything.cli.progress import evaluation_progress
+from searchanything.cli.session import answer, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from searchanything.evaluation.running import EvaluationOptions
+    from searchanything.evaluation.truth import Truth
+
+app = typer.Typer(help="Measure segmentation, prompts and retrieval on annotated images.", rich_markup_mode="rich")
+
+Category = Annotated[
+    str | None,
+    typer.Option("--category", metavar="KEY", help="The annotations' key that holds the category.", show_default=False),
+]
+GroupBy = Annotated[
+    list[str] | None,
+    typer.Option("--group-by", metavar="KEY", help="Report by each value of this key; repeatable.", show_default=False),
+]
+Other = Annotated[
+    str | None,
+    typer.Option("--other", metavar="KEY", help="Count hits of another value of this key than the query's, besides."),
+]
+Ablations = Annotated[
+    bool, typer.Option("--ablations/--no-ablations", help="Other crops, features and region policies: twice the time.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit-images", metavar="N", min=1, help="So many images, drawn by --seed.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of draws, ties and the bootstrap.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", file_okay=False, help="report.json, figures.png and figures.svg go here."),
+]
+
+
+_FIGURES = (
+    ("recall at IoU 0.5", "segmentation.recall_iou50"),
+    ("recall at IoU 0.75", "segmentation.recall_iou75"),
+    ("box prompt", "prompts.box"),
+    ("point prompt", "prompts.point"),
+    ("text prompt", "prompts.text"),
+    ("one of {words} words", "prompts.naming"),
+    ("mAP@10 float", "retrieval.float.map_10"),
+    ("mAP@10 {bits} bit", "retrieval.bits_{bits}.map_10"),
+    ("mAP@10, other {other}, {bits} bit", "retrieval_other.bits_{bits}.map_10"),
+    ("precision@1 {bits} bit", "retrieval.bits_{bits}.precision_1"),
+    ("recall@10 {bits} bit", "retrieval.bits_{bits}.recall_10"),
+)
+_FUNNEL = {
+    "not_segmented": "no region on the object",
+    "not_kept": "region not kept",
+    "float": "float ranking",
+    "hash": "hash",
+    "left": "left: mAP@10 by code",
+}
+
+
+@app.command("coco")
+def coco(
+    images: Annotated[Path, typer.Option("--images", metavar="DIR", exists=True, file_okay=False)],
+    annotations: Annotated[Path, typer.Option("--annotations", metavar="FILE", exists=True, dir_okay=False)],
+    category: Category = None,
+    group_by: GroupBy = None,
+    other: Other = None,
+    limit_images: Limit = None,
+    ablations: Ablations = True,
+    seed: Seed = 0,
+    out: Out = None,
+    hash_file: HashFile = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Evaluate on COCO instance annotations: every instance is a query by its box.
+
+    Example: [bold]searchanything eval coco --images val2017 --annotations instances_val2017.json --preset small[/bold]
+    """
+    from searchanything.evaluation.coco import read_coco
+
+    options = _options(group_by or (), other, ablations=ablations, seed=seed)
+    truth = read_coco(annotations, category=category, attributes=options.attributes)
+    _evaluate(truth.sample(limit_images, seed=seed), images, options, _Run(preset, hash_file, out, format))
+
+
+@app.command("voc")
+def voc(
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", exists=True, file_okay=False, help="VOC2012's folder.")
+    ],
+    split: Annotated[str, typer.Option("--split", help="A list in ImageSets/Segmentation.")] = "val",
+    category: Category = None,
+    group_by: GroupBy = None,
+    other: Other = None,
+    limit_images: Limit = None,
+    ablations: Ablations = True,
+    seed: Seed = 0,
+    out: Out = None,
+    hash_file: HashFile = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Evaluate on Pascal VOC 2012's segmentation annotations.
+
+    Example: [bold]searchanything eval voc --root VOCdevkit/VOC2012 --preset small --out report[/bold]
+    """
+    from searchanything.evaluation.voc import read_voc
+
+    options = _options(group_by or (), other, ablations=ablations, seed=seed)
+    truth = read_voc(root, split=split, category=category, attributes=options.attributes)
+    _evaluate(truth.sample(limit_images, seed=seed), root, options, _Run(preset, hash_file, out, format))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """With what to evaluate, and where the report goes."""
+
+    preset: str | None
+    hash_file: Path | None
+    out: Path | None
+    format: Format
+
+
+def _options(group_by: Sequence[str], other: str | None, *, ablations: bool, seed: int) -> EvaluationOptions:
+    from searchanything.evaluation.running import EvaluationOptions
+    from searchanything.settings import load_settings
+
+    ingest = load_settings().ingest
+    return EvaluationOptions(
+        group_by=tuple(group_by),
+        other=other,
+        ablations=ablations,
+        seed=seed,
+        batch_images=ingest.batch_images,
+        reading_threads=ingest.transfer_threads,
+        max_pixels=ingest.max_pixels,
+    )
+
+
+def _evaluate(truth: Truth, folder: Path, options: EvaluationOptions, run: _Run) -> None:
+    from searchanything import wiring
+    from searchanything.evaluation.plots import save_report
+    from searchanything.evaluation.running import evaluate
+    from searchanything.settings import load_settings
+
+    settings = load_settings()
+    with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
+        layer = wiring.hash_layer_of(run.preset, run.hash_file, settings)
+        encoder = wiring.load_encoder(run.preset, layer, settings)
+        report = {"preset": run.preset or settings.models.preset}
+        report |= evaluate(truth, folder, encoder, options, progress=show)
+        if run.out is not None:
+            for path in save_report(report, run.out):
+                say(f"saved {path}")
+    answer(report, run.format, lambda: _text(report))
+    if report["failures"]:
+        raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _text(report: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    counts, failures = report["dataset"], report["failures"]
+    summary = (
+        f"{counts['images']:,} images, {counts['instances']:,} instances of {counts['categories']:,} categories, "
+        f"{counts['answerable']:,} with another one to find; {counts['indexed_regions']:,} indexed regions, "
+        f"{counts['indexed_regions_on_instances']:,} on an instance"
+    )
+    lines = [f"failed: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    if len(failures) > SHOWN_FAILURES:
+        lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
+    tables = [_figures_table(report), _funnel_table(report)]
+    if report["ablations"]:
+        tables.append(_ablations_table(report))
+    return Group(Text(summary), *tables, *map(Text, lines))
+
+
+def _figures_table(report: Mapping[str, Any]) -> Table:
+    parts = [*report["by_size"].items()]
+    parts += [(f"{name}={level}", part) for name, of in report.get("groups", {}).items() for level, part in of.items()]
+    table = _table("figure", "all", "95 % interval", *(name for name, _ in parts))
+    names = {"words": report["candidate_words"], "bits": report["bits"], "other": report["other_attribute"]}
+    for label, template in _FIGURES:
+        path = template.format(**names)
+        if _at(report, path) is not None:
+            shown = [_number(_at(part, path)) for _, part in parts]
+            table.add_row(label.format(**names), _number(_at(report, path)), _ends(report, path), *shown)
+    return table
+
+
+def _funnel_table(report: Mapping[str, Any]) -> Table:
+    table = _table("where mAP@10 is lost", "mAP@10", "95 % interval")
+    for name, label in _FUNNEL.items():
+        path = f"funnel.{name}"
+        table.add_row(label, _number(_at(report, path)), _ends(report, path))
+    return table
+
+
+def _ablations_table(report: Mapping[str, Any]) -> Table:
+    bits = f"bits_{report['bits']}"
+    table = _table("ablation", "mAP@10 float", f"mAP@10 {report['bits']} bit", "bytes per image", "found per KiB")
+    of_policies = {f"{name} regions": part for name, part in report["ablations"]["policies"].items()}
+    others = {name: part for name, part in report["ablations"].items() if name != "policies"}
+    for name, part in {"as shipped": report["retrieval"], **others, **of_policies}.items():
+        shown = [_number(_at(part, f"{space}.map_10")) for space in ("float", bits)]
+        stored = part.get("stored_bytes_per_image")
+        size = "–" if stored is None else f"{stored:,.0f}"
+        table.add_row(name.replace("_", " "), *shown, size, _number(part.get("instances_indexed_per_kib")))
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading.replace("_", " "), justify="right")
+    return table
+
+
+def _at(tree: Mapping[str, Any], path: str) -> float | None:
+    """The figure at a dotted path, None where the report has none."""
+    place: Any = tree
+    for part in path.split("."):
+        place = place.get(part) if isinstance(place, Mapping) else None
+    return place if isinstance(place, int | float) else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _ends(report: Mapping[str, Any], path: str) -> str:
+    ends = report["ci95"].get(path)
+    return "" if ends is None else f"{ends[0]:.3f} … {ends[1]:.3f}"

@@ -1,0 +1,118 @@
+"""The report as files: JSON, and one page of plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from searchanything.saving import save_text, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FORMATS: Final = ("png", "svg")
+_FUNNEL: Final = ("not_segmented", "not_kept", "float", "hash", "left")
+_COLOURS: Final = {"float": "#4c72b0", "bits": "#dd8452", "few_bits": "#937860", "lost": "#c44e52", "left": "#55a868"}
+
+
+def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write `report.json`, `figures.png` and `figures.svg`, and return their paths. Raises: UsageError."""
+    paths = [folder / "report.json", *(folder / f"figures.{suffix}" for suffix in _FORMATS)]
+    save_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", paths[0], suffixes=(".json",))
+    page = draw(report)
+    for path in paths[1:]:
+        write_whole(path, lambda file, path=path: page.savefig(file, format=path.suffix[1:], dpi=110))
+    return paths
+
+
+def draw(report: Mapping[str, Any]) -> Figure:
+    """One page: retrieval by subset, recall by size, the funnel, and what regions cost."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(12, 8), layout="constrained")
+    panels = page.subplots(2, 2)
+    _retrieval(panels[0, 0], report)
+    _sizes(panels[0, 1], report)
+    _funnel(panels[1, 0], report)
+    _policies(panels[1, 1], report)
+    counts = report["dataset"]
+    page.suptitle(f"{report.get('preset', '')}: {counts['images']:,} images, {counts['instances']:,} instances")
+    return page
+
+
+def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
+    """mAP@10 of each space, for all queries and for each group, with 95 % intervals."""
+    subsets = {"all": ((), report)}
+    for name, levels in report.get("groups", {}).items():
+        subsets |= {f"{name} = {level}": (("groups", name, level), part) for level, part in levels.items()}
+    spaces = [name for name, part in report["retrieval"].items() if isinstance(part, Mapping)]
+    colours = (_COLOURS["float"], _COLOURS["bits"], _COLOURS["few_bits"], "#8c8c8c")
+    for place, space in enumerate(spaces):
+        heights = [part["retrieval"][space]["map_10"] or 0.0 for _, part in subsets.values()]
+        keys = [(*prefix, "retrieval", space, "map_10") for prefix, _ in subsets.values()]
+        positions = [row + (place - (len(spaces) - 1) / 2) * 0.8 / len(spaces) for row in range(len(subsets))]
+        axes.bar(positions, heights, 0.8 / len(spaces), label=space.replace("_", " "), color=colours[place % 4])
+        for position, height, key in zip(positions, heights, keys, strict=True):
+            low, high = report["ci95"].get(".".join(key), (height, height))
+            axes.plot([position, position], [low, high], color="black", linewidth=1)
+    axes.set_xticks(range(len(subsets)), [*subsets])
+    axes.set_ylim(0, 1)
+    axes.set_title("mAP@10, box prompt to regions of other images")
+    axes.legend(frameon=False)
+
+
+def _sizes(axes: Axes, report: Mapping[str, Any]) -> None:
+    """What is found, by the size of the object."""
+    sizes = report["by_size"]
+    bits = f"bits_{report['bits']}"
+    lines = {
+        "segmented, IoU ≥ 0.5": [part["segmentation"]["recall_iou50"] for part in sizes.values()],
+        "box prompt": [part["prompts"]["box"] for part in sizes.values()],
+        "point prompt": [part["prompts"]["point"] for part in sizes.values()],
+        f"recall@10, {report['bits']} bit": [part["retrieval"][bits]["recall_10"] for part in sizes.values()],
+    }
+    for label, values in lines.items():
+        axes.plot(range(len(sizes)), _numbers(values), marker="o", label=label)
+    labels = [f"{name.replace('_', ' ')}\n{part['instances']:,}" for name, part in sizes.items()]
+    axes.set_xticks(range(len(sizes)), labels)
+    axes.set_ylim(0, 1)
+    axes.set_title("by the object's size (number of instances below)")
+    axes.legend(frameon=False)
+
+
+def _funnel(axes: Axes, report: Mapping[str, Any]) -> None:
+    """From a perfect ranking down to what is left."""
+    top = 1.0
+    for place, name in enumerate(_FUNNEL):
+        value = report["funnel"][name] or 0.0
+        bottom = 0.0 if name == "left" else top - value
+        axes.bar(place, value, bottom=bottom, color=_COLOURS["left" if name == "left" else "lost"])
+        axes.text(place, max(bottom + value, bottom), f"{value:.3f}", ha="center", va="bottom")
+        top = bottom
+    axes.set_xticks(range(len(_FUNNEL)), [name.replace("_", " ") for name in _FUNNEL])
+    axes.set_ylim(0, 1.08)
+    axes.set_title("where mAP@10 is lost")
+
+
+def _policies(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Instances with an indexed region against the bytes that an image takes."""
+    policies = report["ablations"].get("policies", {})
+    for name, part in policies.items():
+        family, count = name.split("_")
+        marker = "o" if family == "largest" else "s"
+        axes.plot(
+            part["stored_bytes_per_image"], part["instances_indexed"], marker, label=f"{family} {count}", alpha=0.7
+        )
+    axes.set_xlabel("bytes of codes and masks per image")
+    axes.set_title("instances with an indexed region")
+    if policies:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "without ablations", ha="center", transform=axes.transAxes)
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
