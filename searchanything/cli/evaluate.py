@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure segmentation, prompts and retrieval on annotated images.", rich_markup_mode="rich")
 
+Images = Annotated[
+    Path, typer.Option("--images", metavar="DIR", exists=True, file_okay=False, help="The folder of the images.")
+]
+Annotations = Annotated[
+    Path, typer.Option("--annotations", metavar="FILE", exists=True, dir_okay=False, help="COCO instances, JSON.")
+]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", exists=True, file_okay=False, help="The folder VOC2012.")]
+Split = Annotated[str, typer.Option("--split", metavar="NAME", help="A list in ImageSets/Segmentation.")]
 Category = Annotated[
     str | None,
     typer.Option("--category", metavar="KEY", help="The annotations' key that holds the category.", show_default=False),
@@ -36,21 +44,33 @@ GroupBy = Annotated[
 ]
 Other = Annotated[
     str | None,
-    typer.Option("--other", metavar="KEY", help="Count hits of another value of this key than the query's, besides."),
+    typer.Option(
+        "--other",
+        metavar="KEY",
+        help="Report besides how well hits are found that have another value of this key than the query.",
+        show_default=False,
+    ),
 ]
 Ablations = Annotated[
-    bool, typer.Option("--ablations/--no-ablations", help="Other crops, features and region policies: twice the time.")
+    bool, typer.Option("--ablations/--no-ablations", help="Try other crops, features and region policies: slower.")
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit-images", metavar="N", min=1, help="So many images, drawn by --seed.")
+    int | None,
+    typer.Option(
+        "--limit-images", metavar="N", min=1, help="So many of the images, drawn by --seed.", show_default=False
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of draws, ties and the bootstrap.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", file_okay=False, help="report.json, figures.png and figures.svg go here."),
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        file_okay=False,
+        help="Where report.json, figures.png and figures.svg go.",
+        show_default=False,
+    ),
 ]
-
-
 _FIGURES = (
     ("recall at IoU 0.5", "segmentation.recall_iou50"),
     ("recall at IoU 0.75", "segmentation.recall_iou75"),
@@ -75,8 +95,8 @@ _FUNNEL = {
 
 @app.command("coco")
 def coco(
-    images: Annotated[Path, typer.Option("--images", metavar="DIR", exists=True, file_okay=False)],
-    annotations: Annotated[Path, typer.Option("--annotations", metavar="FILE", exists=True, dir_okay=False)],
+    images: Images,
+    annotations: Annotations,
     category: Category = None,
     group_by: GroupBy = None,
     other: Other = None,
@@ -102,10 +122,8 @@ def coco(
 
 @app.command("voc")
 def voc(
-    root: Annotated[
-        Path, typer.Option("--root", metavar="DIR", exists=True, file_okay=False, help="VOC2012's folder.")
-    ],
-    split: Annotated[str, typer.Option("--split", help="A list in ImageSets/Segmentation.")] = "val",
+    root: Root,
+    split: Split = "val",
     category: Category = None,
     group_by: GroupBy = None,
     other: Other = None,

@@ -67,6 +67,9 @@ class _Place:
     path: Path
     field: str
 
+    def at(self, name: str) -> _Place:
+        return _Place(self.path, f"{self.field}.{name}")
+
     def wrong(self, expected: str, got: object) -> AnnotationsError:
         return AnnotationsError(self.path, self.field, f"expected {expected}, got {got}")
 
@@ -89,11 +92,11 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
     for number, annotation in enumerate(document.annotations):
         place = _Place(path, f"annotations[{number}]")
         if annotation.image_id not in sizes:
-            raise place.wrong("an image_id that images has", annotation.image_id)
+            raise place.at("image_id").wrong("the id of an image", annotation.image_id)
         extra = _attributes(annotation, [*attributes, *([category] if category else [])], place)
         name = extra[category] if category else names.get(annotation.category_id)
         if name is None:
-            raise place.wrong("a category_id that categories has", annotation.category_id)
+            raise place.at("category_id").wrong("the id of a category", annotation.category_id)
         instance = _instance(annotation, sizes[annotation.image_id], name, extra, place)
         empty += instance is None
         if instance is not None:
@@ -124,7 +127,7 @@ def _attributes(annotation: _Annotation, names: Sequence[str], place: _Place) ->
     values: Mapping[str, Any] = annotation.model_extra or {}
     for name in names:
         if not isinstance(values.get(name), str | int | float):
-            raise _Place(place.path, f"{place.field}.{name}").wrong("a text, number or boolean", values.get(name))
+            raise place.at(name).wrong("a text, number or boolean", values.get(name))
     return {name: attribute_text(values[name]) for name in names}
 
 
@@ -139,7 +142,7 @@ def _instance(
         return None
     left, top, width, height = annotation.bbox or tuple(float(side) for side in coco_mask.toBbox(encoded))
     if width <= 0 or height <= 0:
-        raise _Place(place.path, f"{place.field}.bbox").wrong("a positive width and height", (width, height))
+        raise place.at("bbox").wrong("a positive width and height", (width, height))
     return Instance(
         category=name,
         box_xyxy=(left, top, left + width, top + height),
@@ -152,7 +155,7 @@ def _instance(
 
 def _mask(annotation: _Annotation, size: tuple[int, int], place: _Place) -> MaskRLE:
     """The mask at the image's size (height, width)."""
-    where = _Place(place.path, f"{place.field}.segmentation")
+    where = place.at("segmentation")
     outline = annotation.segmentation
     if isinstance(outline, _Rle):
         return _run_lengths(outline, size, where)

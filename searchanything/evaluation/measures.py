@@ -48,18 +48,22 @@ def mean(values: Values) -> float | None:
 def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Values]:
     """Means of 1,000 resamples of the queries, (1000,) by figure; each resample is the same for all figures.
 
+    NaN where no query of a resample has a value.
+
     Bootstrap: Efron, Annals of Statistics 1979. Multiplicities of the queries are drawn instead of the queries.
     """
     if not values:
         return {}
     table = np.stack(list(values.values()), axis=1)
+    if not len(table):
+        return {name: np.full(ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
     rng, queries = np.random.default_rng((seed, 95)), len(table)
     parts = []
     for start in range(0, ROUNDS, _ROUNDS_AT_ONCE):
         rounds = min(_ROUNDS_AT_ONCE, ROUNDS - start)
-        weights = rng.multinomial(queries, np.full(queries, 1 / max(1, queries)), size=rounds).astype(np.float64)
+        weights = rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
         parts.append(_share(weights @ filled, weights @ applies))
     return dict(zip(values, np.concatenate(parts).T, strict=True))
 

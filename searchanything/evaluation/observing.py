@@ -84,7 +84,8 @@ class Prompted:
 class Observation:
     """One image: T rows, first its `regions`, then the boxes that a box prompt took because no region fitted.
 
-    `kept` (T, P) bool by policy, never true of a box; `stored_bytes` (T,) of code and mask in an index; `ious` (T, M); `paired_ious` (M,) of the regions, one to one, 0 for crowds.
+    `kept` (T, P) bool by policy, never true of a box; `stored_bytes` (T,) of code and mask in an index; `ious` (T, M);
+    `paired_ious` (M,) of the regions, one to one, 0 for crowds.
     """
 
     regions: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     save_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", paths[0], suffixes=(".json",))
     page = draw(report)
     for path in paths[1:]:
-        write_whole(path, lambda file, path=path: page.savefig(file, format=path.suffix[1:], dpi=110))
+        write_whole(path, partial(page.savefig, format=path.suffix[1:], dpi=110))
     return paths
 
 
@@ -45,7 +46,7 @@ def draw(report: Mapping[str, Any]) -> Figure:
 
 def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
     """mAP@10 of each space, for all queries and for each group, with 95 % intervals."""
-    subsets = {"all": ((), report)}
+    subsets: dict[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {"all": ((), report)}
     for name, levels in report.get("groups", {}).items():
         subsets |= {f"{name} = {level}": (("groups", name, level), part) for level, part in levels.items()}
     spaces = [name for name, part in report["retrieval"].items() if isinstance(part, Mapping)]
@@ -54,7 +55,8 @@ def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
         heights = [part["retrieval"][space]["map_10"] or 0.0 for _, part in subsets.values()]
         keys = [(*prefix, "retrieval", space, "map_10") for prefix, _ in subsets.values()]
         positions = [row + (place - (len(spaces) - 1) / 2) * 0.8 / len(spaces) for row in range(len(subsets))]
-        axes.bar(positions, heights, 0.8 / len(spaces), label=space.replace("_", " "), color=colours[place % 4])
+        label = f"{space.removeprefix('bits_')} bit" if space.startswith("bits_") else space
+        axes.bar(positions, heights, 0.8 / len(spaces), label=label, color=colours[place % len(colours)])
         for position, height, key in zip(positions, heights, keys, strict=True):
             low, high = report["ci95"].get(".".join(key), (height, height))
             axes.plot([position, position], [low, high], color="black", linewidth=1)
@@ -74,13 +76,15 @@ def _sizes(axes: Axes, report: Mapping[str, Any]) -> None:
         "point prompt": [part["prompts"]["point"] for part in sizes.values()],
         f"recall@10, {report['bits']} bit": [part["retrieval"][bits]["recall_10"] for part in sizes.values()],
     }
-    for label, values in lines.items():
-        axes.plot(range(len(sizes)), _numbers(values), marker="o", label=label)
-    labels = [f"{name.replace('_', ' ')}\n{part['instances']:,}" for name, part in sizes.items()]
+    for place, (label, values) in enumerate(lines.items()):
+        positions = [size + (place - (len(lines) - 1) / 2) * 0.2 for size in range(len(sizes))]
+        axes.bar(positions, _numbers(values), 0.2, label=label)
+    names = [name.replace("_px_or_more", " px+").replace("_", " ") for name in sizes]
+    labels = [f"{name}\n{part['instances']:,}" for name, part in zip(names, sizes.values(), strict=True)]
     axes.set_xticks(range(len(sizes)), labels)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.3)  # the legend lies above the bars
     axes.set_title("by the object's size (number of instances below)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, loc="upper center")
 
 
 def _funnel(axes: Axes, report: Mapping[str, Any]) -> None:
@@ -89,7 +93,8 @@ def _funnel(axes: Axes, report: Mapping[str, Any]) -> None:
     for place, name in enumerate(_FUNNEL):
         value = report["funnel"][name] or 0.0
         bottom = 0.0 if name == "left" else top - value
-        axes.bar(place, value, bottom=bottom, color=_COLOURS["left" if name == "left" else "lost"])
+        gained = name == "left" or value < 0
+        axes.bar(place, value, bottom=bottom, color=_COLOURS["left" if gained else "lost"])
         axes.text(place, max(bottom + value, bottom), f"{value:.3f}", ha="center", va="bottom")
         top = bottom
     axes.set_xticks(range(len(_FUNNEL)), [name.replace("_", " ") for name in _FUNNEL])
@@ -103,13 +108,14 @@ def _policies(axes: Axes, report: Mapping[str, Any]) -> None:
     for name, part in policies.items():
         family, count = name.split("_")
         marker = "o" if family == "largest" else "s"
-        axes.plot(
-            part["stored_bytes_per_image"], part["instances_indexed"], marker, label=f"{family} {count}", alpha=0.7
-        )
+        place = part["stored_bytes_per_image"], part["instances_indexed"]
+        axes.plot(*place, marker, label=f"{family} {count}", alpha=0.7)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1)
     axes.set_xlabel("bytes of codes and masks per image")
     axes.set_title("instances with an indexed region")
     if policies:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=2, loc="lower left")
     else:
         axes.text(0.5, 0.5, "without ablations", ha="center", transform=axes.transAxes)
 

@@ -60,6 +60,8 @@ def evaluate(
     Raises: UsageError where nothing can be evaluated, ModelError.
     """
     started = time.perf_counter()
+    if not any(not one.crowd for image in truth.images for one in image.instances):
+        raise UsageError(f"nothing to evaluate: {len(truth.images)} annotated images, and no instance on any of them")
     first_group = options.group_by[0] if options.group_by else None
     vocabulary = Vocabulary.of(truth, encoder.embedder, group_by=first_group, seed=options.seed)
     policies = (encoder.policy, *(POLICIES if options.ablations else ()))
@@ -69,11 +71,11 @@ def evaluate(
         for images, truths in _read(truth, folder, options, failures, progress):
             for one, seen in zip(truths, observe(setup, images, truths), strict=True):
                 collector.add(one, seen)
-        if not collector.images or not collector.instances:
+        if not collector.instances:
+            first = f", the first: {failures[0].message}" if failures else ""
             raise UsageError(
-                f"nothing to evaluate in {folder}: {collector.images} images were read, {len(failures)} failed, "
-                f"{collector.instances} instances"
-                + "".join(f"; {failure.key}: {failure.message}" for failure in failures[:1])
+                f"nothing to evaluate in {folder}: no instance on the {collector.images} images that could be read, "
+                f"{len(failures)} could not{first}"
             )
         evidence = collector.evidence()
         report = _report(Judge(evidence, encoder, _queries(evidence), options.seed), policies, options)
