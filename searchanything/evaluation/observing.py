@@ -9,8 +9,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.codes import joined_features
 from searchanything.crops import CropPolicy
-from searchanything.encoding import Encoder, RegionJob, joined_features
+from searchanything.encoding import Encoder, RegionJob
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.overlaps import MIN_IOU, Ious, innermost_point, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
@@ -130,24 +131,21 @@ def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: 
     count = len(segmentation.scores)
     for one in truth.instances:
         choice = choose(Box(*one.box_xyxy), segmentation, box_min_iou=encoder.box_min_iou)
-        row = _row_of(choice, segmentation)
+        row = _row_of(choice)
         if row < 0:
             row, count = count, count + 1
             masks.append(choice.mask[None])
             boxes.append(np.array([choice.box_xyxy], dtype=np.float32))
         box_rows.append(row)
         clicked = choose(Points((innermost_point(one),)), segmentation, box_min_iou=encoder.box_min_iou)
-        point_rows.append(_row_of(clicked, segmentation))
+        point_rows.append(_row_of(clicked))
     job = RegionJob(image, segmentation, np.concatenate(masks), np.concatenate(boxes))
     return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), np.array(point_rows, dtype=np.intp))
 
 
-def _row_of(choice: Choice, segmentation: Segmentation) -> int:
-    """The row of the segmentation that a choice is, -1 if it is none of them."""
-    same_box = (segmentation.boxes_xyxy == np.array(choice.box_xyxy, dtype=np.float32)).all(axis=1)
-    rows = np.flatnonzero(same_box)
-    same = rows[(segmentation.masks[rows] == choice.mask).all(axis=(1, 2))]
-    return int(same[0]) if choice.kind == "region" and len(same) else -1
+def _row_of(choice: Choice) -> int:
+    """The row of the segmentation that a single box or point chose, -1 if it is none of them."""
+    return choice.rows[0] if choice.rows else -1
 
 
 def _features(setup: Setup, jobs: Sequence[RegionJob]) -> Features:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchanything.errors import UsageError
 from searchanything.saving import save_text, write_whole
 
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ _COLOURS: Final = {"float": "#4c72b0", "bits": "#dd8452", "few_bits": "#937860",
 
 
 def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `report.json`, `figures.png` and `figures.svg`, and return their paths. Raises: UsageError."""
+    """Write `report.json`, `figures.png` and `figures.svg`, and return their paths; the folder is made.
+
+    Raises: UsageError for a folder that cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror or error}") from error
     paths = [folder / "report.json", *(folder / f"figures.{suffix}" for suffix in _FORMATS)]
     save_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", paths[0], suffixes=(".json",))
     page = draw(report)

@@ -205,7 +205,7 @@ def _stored_bytes(encoder: Encoder, images: Sequence[RGBImage]) -> int:
     return sum(one.codes.nbytes + sum(len(mask.counts) for mask in one.masks) for one in encoded)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_retrieval_agrees_with_a_statement_in_loops(tmp_path: Path, seed: int) -> None:
     images, instances = _random_scenes(np.random.default_rng(seed))
     encoder = replace(fake_encoder(), policy=RegionPolicy("largest", 3))

@@ -1,0 +1,110 @@
+"""`searchanything eval`: arguments in, one report on stdout, files in a folder, an exit code out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.models import drawn, fake_encoder
+from PIL import Image
+
+from searchanything import wiring
+from searchanything.cli.app import run
+
+SIDE = 320
+SQUARE = (20, 20, 140, 140)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two images of a red cup, and fake models in place of the preset's."""
+    encoder = fake_encoder()
+    monkeypatch.setattr(wiring, "load_encoder", lambda *_, **__: encoder)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(drawn(SIDE, SIDE, red=SQUARE)).save(tmp_path / name)
+    images = [{"id": n, "file_name": name, "height": SIDE, "width": SIDE} for n, name in enumerate(("a.png", "b.png"))]
+    cups = [{"image_id": n, "category_id": 1, "bbox": [20, 20, 120, 120], "style": "flat"} for n in (0, 1)]
+    content = {"images": images, "annotations": cups, "categories": [{"id": 1, "name": "cup"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content), "utf-8")
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    named = ["--images", str(folder), "--annotations", str(folder / "annotations.json")]
+    return ["eval", "coco", *named, "--preset", "pico", *more]
+
+
+def test_the_report_is_one_json_document_with_the_fields_that_scripts_rely_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(folder, "--format", "json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"recall_iou50", "recall_iou75"} <= {*report["segmentation"]}
+    assert {"box", "point", "text"} <= {*report["prompts"]}
+    assert {"float", "bits_256", "bits_64"} <= {*report["retrieval"]}
+    assert {"map_10", "precision_1", "precision_5", "precision_10", "recall_10"} <= {*report["retrieval"]["bits_256"]}
+    assert {"by_size", "ablations", "funnel", "ci95", "preset"} <= {*report}
+    assert report["ci95"]["retrieval.float.map_10"] == [1.0, 1.0]
+    assert report["preset"] == "pico"
+
+
+def test_the_table_shows_the_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments(folder, "--no-ablations", "--group-by", "style", "--other", "style")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 images, 2 instances of 1 categories, 2 with another one to find")
+    assert lines[1].split()[-1] == "style=flat"
+    assert any(line.startswith("mAP@10 64 bit") and line.split()[3] == "1.000" for line in lines)
+    assert not any("other style" in line for line in lines)  # nothing of another style is to be found
+
+
+def test_files_go_into_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "new" / "report"
+    assert run(arguments(folder, "--out", str(out), "--format", "json")) == 0
+    captured = capsys.readouterr()
+    assert json.loads((out / "report.json").read_text("utf-8")) == json.loads(captured.out)
+    with Image.open(out / "figures.png") as page:
+        assert np.ptp(np.asarray(page.convert("L"))) == 255
+    assert (out / "figures.svg").read_text("utf-8").rstrip().endswith("</svg>")
+    assert str(out / "figures.png") in captured.err
+
+
+def test_missing_images_are_reported_and_the_exit_code_is_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "b.png").unlink()
+    assert run(arguments(folder, "--no-ablations")) == 3
+    assert f"failed: {folder / 'b.png'}: cannot be read" in capsys.readouterr().out
+
+
+def test_broken_annotations_are_an_error_that_names_the_field(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments(folder, "--category", "concept", "--format", "json")) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "AnnotationsError"
+    assert "annotations.json: annotations[0].concept: expected a text" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [["eval", "coco"], ["eval", "voc", "--root", "nowhere"], ["eval", "coco", "--images", "nowhere"]]
+)
+def test_wrong_usage_is_told_before_anything_is_loaded(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(wrong) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_voc_reads_its_own_layout(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder / "VOC2012"
+    for part in ("JPEGImages", "SegmentationObject", "Annotations", "ImageSets/Segmentation"):
+        (root / part).mkdir(parents=True)
+    for number, name in enumerate(("a", "b")):
+        Image.fromarray(drawn(SIDE, SIDE, red=SQUARE)).save(root / "JPEGImages" / f"{name}.jpg", format="PNG")
+        mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        mask[20:140, 20:140] = 1
+        Image.fromarray(mask).save(root / "SegmentationObject" / f"{name}.png")
+        xml = f"<annotation><object><name>cup</name><pose>{number}</pose></object></annotation>"
+        (root / "Annotations" / f"{name}.xml").write_text(xml, "utf-8")
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\n", "utf-8")
+    options = ["--root", str(root), "--preset", "pico", "--no-ablations", "--group-by", "pose", "--format", "json"]
+    assert run(["eval", "voc", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["segmentation"]["recall_iou50"] == 1.0
+    assert [*report["groups"]["pose"]] == ["0", "1"]
