@@ -57,6 +57,15 @@ class KnownImages:
         """The committed generations of rows by number; any value for -1."""
         return self.rows["generation"][numbers] if len(self.rows) else np.zeros(len(numbers), dtype=np.int64)
 
+    def agree(self, numbers: Numbers, states: Iterable[tuple[str, int]]) -> NDArray[np.bool_]:
+        """For each numbered row whether it is a good one of this etag and `modified_at_ms`; -1 never is."""
+        if not len(self.rows):
+            return np.zeros(len(numbers), dtype=np.bool_)
+        rows = self.rows[numbers]
+        told = np.array([self._state(etag, modified_at_ms) for etag, modified_at_ms in states], dtype=np.uint64)
+        agreeing: NDArray[np.bool_] = (numbers >= 0) & (rows["state"] == told) & ~rows["failed"]
+        return agreeing
+
     def differing_sidecars(self, listed: NDArray[np.void]) -> NDArray[np.bool_]:
         """For each row whether its sidecar is another than those of a listing (rows of `sidecar_digests`)."""
         expected = np.zeros(len(self.rows), dtype=np.uint64)
@@ -70,7 +79,7 @@ class KnownImages:
 
     def sidecar_digests(self, sidecars: Iterable[tuple[ImageRef, str]]) -> NDArray[np.void]:
         """Images and the etags of their sidecars, 16 bytes each."""
-        rows = [(self._name(image), self.digest(etag)) for image, etag in sidecars]
+        rows = [(self._name(image), self._digest(etag)) for image, etag in sidecars]
         return np.array(rows, dtype=SIDECAR)
 
     def find(self, images: Sequence[ImageRef]) -> Numbers:
@@ -90,21 +99,20 @@ class KnownImages:
         return (
             self._name(state.image),
             state.generation,
-            self.state_digest(state.etag, state.modified_at_ms),
-            self.digest(state.sidecar_etag),
+            self._state(state.etag, state.modified_at_ms),
+            self._digest(state.sidecar_etag),
             state.regions,
             state.outcome is Outcome.FAILED,
             False,
         )
 
     def _name(self, image: ImageRef) -> int:
-        return self.digest(f"{image.bucket}\0{image.key}")
+        return self._digest(f"{image.bucket}\0{image.key}")
 
-    def state_digest(self, etag: str, modified_at_ms: int) -> int:
-        """64 bits of what a listing tells of an object's state."""
-        return self.digest(f"{etag}\0{modified_at_ms}")
+    def _state(self, etag: str, modified_at_ms: int) -> int:
+        return self._digest(f"{etag}\0{modified_at_ms}")
 
-    def digest(self, text: str) -> int:
+    def _digest(self, text: str) -> int:
         """64 bits of a text; 0 for the empty one."""
         if not text:
             return 0

@@ -109,10 +109,9 @@ def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, f
     images = [one for one in listed if job.scope.wants(one.ref.key) and _may_be_image(one.ref.key)]
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
-    suspects = []
-    for one, number in zip(images, numbers.tolist(), strict=True):
-        if number < 0 or not _agrees(job, one, known, number):
-            suspects.append(one)
+    same = known.agree(numbers, [(one.etag, one.modified_at_ms) for one in images])
+    told = [not job.ask_each and one.modified_at_ms != 0 for one in images]
+    suspects = [images[number] for number in np.flatnonzero(~(same & np.array(told, dtype=np.bool_)))]
     foreign = _judge(job, suspects, found, pool)
     found.checked += len(images) - foreign
     sidecars = [(ImageRef(one.ref.bucket, image), one.etag) for one in listed if (image := _image_of(job, one.ref.key))]
@@ -129,6 +128,8 @@ def _judge(
     only: Sequence[str] = ("missing", "stale", "failed"),
 ) -> int:
     """Look at suspects exactly and note what they are; returns how many are no images."""
+    if not suspects:
+        return 0
     rows = job.index.newest([one.ref for one in suspects])
     verdicts = list(pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects))
     for one, verdict in zip(suspects, verdicts, strict=True):
@@ -146,14 +147,6 @@ def _image_of(job: SyncJob, key: str) -> str | None:
 
 def _may_be_image(key: str) -> bool:
     return claims_to_be_image(key, None) or "." not in key.rpartition("/")[2]
-
-
-def _agrees(job: SyncJob, listed: StoredObject, known: KnownImages, number: int) -> bool:
-    """The listing says of an object what a row says, and that is enough."""
-    row = known.rows[number]
-    state = known.state_digest(listed.etag, listed.modified_at_ms)
-    told = listed.modified_at_ms != 0 and not job.ask_each
-    return bool(told and row["state"] == state and not row["failed"])
 
 
 def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
