@@ -15,6 +15,7 @@ CURES: Final[Mapping[str, str]] = {
     "doctor` checks all.",
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
     "remembers its own.",
+    "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
     "ImageError": "Open the object with another program; repair or remove it. In a run it is one failure: the other "
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",

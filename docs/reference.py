@@ -98,7 +98,7 @@ def errors_page() -> str:
 def _error_row(kind: type[Exception]) -> str:
     depth = len([one for one in kind.__mro__ if issubclass(one, errors.SearchAnythingError)]) - 1
     meaning = (kind.__doc__ or "").partition("\n")[0]
-    code = exit_code_of(kind("", "") if kind is errors.ImageError else kind(""))
+    code = exit_code_of(kind.__new__(kind))  # the class decides, whatever its message needs
     return f"| {'· ' * depth}`{kind.__name__}` | {meaning} | {CURES[kind.__name__]} | {code} |\n"
 
 
