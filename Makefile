@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test check lint types layers docs compose env lock clean
+.PHONY: setup demo test check lint types layers docs compose verify-compose chaos env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -50,6 +50,15 @@ docs: .venv/.ready
 # docker-compose.yml, checked without a docker engine.
 compose: .venv/.ready
 	$(BIN)/python -m deploy.validate
+
+# docker-compose.yml, built, started, tried and removed again: for whoever has a docker engine.
+verify-compose: .venv/.ready
+	$(BIN)/python -m deploy.verify
+
+# Random histories with kill -9 of everything; SEEDS=17,18 for others.
+SEEDS ?= 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20
+chaos: .venv/.ready .venv-milvus/.ready
+	SEARCHANYTHING_CHAOS_SEEDS=$(SEEDS) $(BIN)/pytest tests/chaos -m server -s
 
 # Random secrets for docker-compose.yml. What .env has already is kept, what it lacks is added.
 env:

@@ -31,7 +31,8 @@ from searchanything.stores.s3 import S3Store
 logger = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-_READY_S = 180.0
+_READY_S = 300.0
+_FIRST = ("prefect", "scheduler")  # the others need them
 _PROBE_S = 5.0
 _BIN = Path(sysconfig.get_path("scripts"))
 
@@ -125,10 +126,12 @@ class Stack:
         self.milvus.start()
         S3Store(self.s3.settings(), self.bucket).make_bucket()
         self.programs = self._programs()
-        for program in self.programs.values():  # all at once: each waits for what it needs
-            program.start()
-        for program in self.programs.values():
-            program.wait(_READY_S)
+        first = [self.programs[name] for name in _FIRST if name in self.programs]
+        for wave in (first, [program for program in self.programs.values() if program not in first]):
+            for program in wave:
+                program.start()
+            for program in wave:
+                program.wait(_READY_S)
 
     def mend(self) -> list[str]:
         """Start again what has ended, as Docker's `unless-stopped` would; the names."""

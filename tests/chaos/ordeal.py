@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import minio
 import urllib3
@@ -58,8 +59,9 @@ class Ordeal:
         raise AssertionError(f"no agreement within {timeout_s:.0f} s: {last}")
 
     def last_words(self) -> str:
-        """The ends of the programs' logs."""
-        return "\n".join(f"--- {name}\n{program.last_words()}" for name, program in self._stack.programs.items())
+        """The ends of all logs."""
+        logs = sorted(self._stack.folder.glob("*.log")) + sorted(self._stack.folder.glob("watcher/*.log"))
+        return "\n".join(f"--- {log.name}\n{_end_of(log)}" for log in logs)
 
     def _differences(self) -> list[Difference] | str:
         try:
@@ -137,3 +139,7 @@ class Ordeal:
             program.kill()
             time.sleep(DOWN_S)
             program.start()
+
+
+def _end_of(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-25:])

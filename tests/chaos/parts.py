@@ -52,11 +52,25 @@ class MortalLite:
         wait_until_ended(self._file)
 
 
+def with_fakes(folder: Path) -> dict[str, str]:
+    """Settings under which Dask's workers have fake models instead of torch."""
+    return {
+        "PYTHONPATH": module_paths(),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": "['fakes.worker_preload']",
+        "FAKE_LOADS": str(folder / "loads"),
+    }
+
+
+def module_paths() -> str:
+    """Where the tests' own modules are found, as a PYTHONPATH."""
+    return os.pathsep.join(path for path in sys.path if path)
+
+
 class SyncingStack(Stack):
     """An S3 server, an index, and a process that syncs again and again: no Prefect, no events."""
 
     def _programs(self) -> dict[str, Program]:
-        environment = self.environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = self.environment | {"PYTHONPATH": module_paths()}
         command = [sys.executable, "-c", _SYNCING, f"s3://{self.bucket}"]
         ready = (self.folder / "synced").exists
         return {"watcher": Program("watcher", command, environment, self.folder, ready, grace_s=1.0)}
