@@ -98,6 +98,11 @@ def claims_to_be_image(key: str, content_type: str | None) -> bool:
     return content_type is not None and content_type.partition(";")[0].strip().lower() in _CONTENT_TYPES
 
 
+def may_be_image(name: str) -> bool:
+    """False where the name alone tells that this is no image; one without a suffix may have an image's type."""
+    return claims_to_be_image(name, None) or "." not in name.rpartition("/")[2]
+
+
 def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
     """(height, width) that `decode_image` would give, from the file's header alone.
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from searchanything import wiring
 from searchanything.batching import batches
+from searchanything.estimating import estimate_images
+from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images, refresh_images
 from searchanything.opening import LiveIndex
 from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.protocols import ImageStore, RegionIndex
-from searchanything.reports import FailedImage, SyncReport, sum_reports
+from searchanything.reports import Estimate, FailedImage, SyncReport, sum_reports
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
 from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
@@ -60,6 +62,27 @@ class Ingestion:
         index, encoder = self._models.open_or_make(None if hash_file is None else Path(hash_file))
         job = IndexingJob(store, encoder, index, self._options(force=force, untiring=True), scope)
         return index_images(job, objects, progress=progress)
+
+    def estimate(
+        self,
+        source: SourceName,
+        *,
+        images: int = 32,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> Estimate:
+        """What indexing a source from nothing would take: time, size and memory, from `images` random ones of it.
+
+        Nothing is written to the index, nor is one made.
+
+        Raises: as `index`.
+        """
+        store, scope = self._open_source(source, patterns)
+        encoder = self._models.encoder()
+        scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
+        job = IndexingJob(store, encoder, scratch, self._options(), scope)
+        found = estimate_images(job, sample=images, progress=progress)
+        return replace(found, disk_free_bytes=wiring.free_disk_bytes(self._settings.milvus.uri))
 
     def refresh(
         self,

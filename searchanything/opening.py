@@ -82,6 +82,16 @@ class LiveIndex:
         with self._lock:
             return self._kept(str(preset), encoder.segmenter)
 
+    def encoder(self) -> Encoder:
+        """The encoder of the live index, or what a new one would get; nothing is made.
+
+        Raises: PresetError, WeightsMissingError, ModelError, IndexMismatchError.
+        """
+        if self._indexes.live() is not None:
+            return self.open()[1]
+        preset = self._settings.models.preset
+        return self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings))
+
     def open_or_make(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
         live = self._indexes.live()

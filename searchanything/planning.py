@@ -91,7 +91,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
         for ref, one in found.items():
             previous = known.get(ref)
             if isinstance(one, Failed):
-                attempt = _refused(ref, one, previous, tally)
+                attempt = _refused(job, ref, one, previous, tally)
             elif one is not None:
                 attempt = _attempt(job, one, previous, tally, unchanged=_is_same(one, previous))
             else:
@@ -179,7 +179,7 @@ def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | None:
     return found if found is not None and claims_to_be_image(ref.key, found.content_type) else None
 
 
-def _refused(ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
+def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
     """What becomes of an object that the store refuses to tell of: its etag is not known, "" stands for it.
 
     A good row stays as long as nobody knows better; without one the failure is recorded.
@@ -187,8 +187,8 @@ def _refused(ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally
     if previous is not None and previous.outcome is not Outcome.FAILED:
         tally.add_failures([Failure(ref.key, why.error, why.message)])
         return None
-    generation = next_generation(after=previous.generation if previous else 0)
-    return Attempt(StoredObject(ref, "", 0), generation=generation, previous=previous, failed=why)
+    attempt = _attempt(job, StoredObject(ref, "", 0), previous, tally, unchanged=False)
+    return None if attempt is None else replace(attempt, failed=why)
 
 
 def _forget(index: RegionIndex, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], *, before: int) -> None:

@@ -89,6 +89,49 @@ class FailedImage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What indexing a source from nothing would take, extrapolated from a sample.
+
+    `bytes` are the images' own. `disk_bytes` and `index_memory_bytes` are those of an embedded index, and less than a
+    Milvus server with its replicas takes (see `milvus/`); `worker_memory_bytes` is the peak of this process, models
+    included. `disk_free_bytes` is None where the index is not a file of this machine. `sample` tells how it went.
+    """
+
+    images: int
+    bytes: int
+    regions: int
+    images_per_s: float
+    seconds: float
+    disk_bytes: int
+    index_memory_bytes: int
+    worker_memory_bytes: int
+    sample: IndexReport
+    load_seconds: float
+    disk_free_bytes: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        """False if the index would not fit on the disk."""
+        return self.disk_free_bytes is None or self.disk_bytes < self.disk_free_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything index --estimate --format json`."""
+        return {
+            "images": self.images,
+            "bytes": self.bytes,
+            "regions": self.regions,
+            "images_per_s": round(self.images_per_s, 3),
+            "seconds": round(self.seconds, 1),
+            "disk_bytes": self.disk_bytes,
+            "disk_free_bytes": self.disk_free_bytes,
+            "fits": self.fits,
+            "memory_bytes": {"index": self.index_memory_bytes, "worker": self.worker_memory_bytes},
+            "load_seconds": round(self.load_seconds, 1),
+            "sample": self.sample.to_dict(),
+        }
+
+
 def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
     """Two runs as one."""
     return IndexReport(

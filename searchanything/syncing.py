@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from searchanything.batching import batches
 from searchanything.collecting import GARBAGE_AGE_S, collect_garbage
-from searchanything.decoding import claims_to_be_image
+from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.digests import SIDECAR, KnownImages
 from searchanything.planning import IndexingOptions, is_unchanged, with_type
 from searchanything.protocols import ImageStore, RegionIndex
@@ -106,7 +106,7 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
 
 def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
-    images = [one for one in listed if job.scope.wants(one.ref.key) and _may_be_image(one.ref.key)]
+    images = [one for one in listed if job.scope.wants(one.ref.key) and may_be_image(one.ref.key)]
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
     same = known.agree(numbers, [(one.etag, one.modified_at_ms) for one in images])
@@ -143,10 +143,6 @@ def _image_of(job: SyncJob, key: str) -> str | None:
     """The image that a sidecar belongs to, where it is meant; None for what is no sidecar."""
     image = job.scope.image_key(key)
     return image if image != key and job.scope.wants(image) else None
-
-
-def _may_be_image(key: str) -> bool:
-    return claims_to_be_image(key, None) or "." not in key.rpartition("/")[2]
 
 
 def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:

@@ -5,6 +5,7 @@ Heavy libraries are imported inside the functions, so that importing this module
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 from searchanything.policies import RegionPolicy
-from searchanything.protocols import ImageStore, IndexStore
+from searchanything.protocols import ImageStore, IndexStore, RegionIndex
 from searchanything.remembering import RememberingSegmenter
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import MilvusSettings, Settings
@@ -35,6 +36,21 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
     from searchanything.stores.milvus import open_milvus
 
     return open_milvus(settings)
+
+
+def scratch_index(manifest: IndexManifest) -> RegionIndex:
+    """An empty index in memory, for one run."""
+    from searchanything.stores.memory import MemoryIndexStore
+
+    return MemoryIndexStore().create(manifest, b"")
+
+
+def free_disk_bytes(uri: str) -> int | None:
+    """What is free on the disk of an embedded index; None for another one."""
+    if "://" in uri:
+        return None
+    folder = Path(uri).absolute().parent
+    return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
 
 
 def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str]:

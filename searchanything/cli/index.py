@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import Exclude, FormatOption, Include, Preset, Source, Uri, Verbose, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, session_of
+from searchanything.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +29,9 @@ HashFile = Annotated[
         show_default=False,
     ),
 ]
+EstimateOnly = Annotated[
+    bool, typer.Option("--estimate", help="Index a sample alone, and say what all would take. Nothing is written.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
 
@@ -37,6 +42,7 @@ def index(
     force: Force = False,
     include: Include = None,
     exclude: Exclude = None,
+    estimate: EstimateOnly = False,
     uri: Uri = None,
     preset: Preset = None,
     format: FormatOption = "text",
@@ -49,8 +55,17 @@ def index(
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 
     [bold]searchanything index ./images --preset pico --uri trial.db --format json[/bold]
+
+    [bold]searchanything index s3://archive --preset small --estimate[/bold]
     """
     patterns = patterns_of(include, exclude)
+    if estimate:
+        if hash_file is not None or force:
+            raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
+        with session_of(context).client(uri, preset) as client, indexing_progress("estimating") as show:
+            foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
+        answer(foreseen, format, lambda: _estimate_text(foreseen))
+        return
     with session_of(context).client(uri, preset) as client, indexing_progress() as show:
         report = client.index(source, hash_file=hash_file, force=force, patterns=patterns, progress=show)
     document = report.to_dict()
@@ -70,3 +85,30 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
     return Text("\n".join(lines))
+
+
+def _estimate_text(document: dict[str, Any]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    sample = document["sample"]
+    free = document["disk_free_bytes"]
+    rows = {
+        "images": f"{document['images']:,}, {_size_text(document['bytes'])}",
+        "regions": f"{document['regions']:,}",
+        "time": f"{timedelta(seconds=round(document['seconds']))} at {document['images_per_s']:.2f} images/s",
+        "index on disk": _size_text(document["disk_bytes"]) + ("" if free is None else f" of {_size_text(free)} free"),
+        "index in memory": _size_text(document["memory_bytes"]["index"]),
+        "this process": _size_text(document["memory_bytes"]["worker"]),
+        "sample": f"{sum(sample['images'].values()):,} objects, {sample['images']['failed']:,} failed",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    if not document["fits"]:
+        table.add_row("", Text("the index would not fit on the disk"))
+    return table
+
+
+def _size_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
