@@ -100,7 +100,8 @@ def claims_to_be_image(key: str, content_type: str | None) -> bool:
 
 def may_be_image(name: str) -> bool:
     """False where the name alone tells that this is no image; one without a suffix may have an image's type."""
-    return claims_to_be_image(name, None) or "." not in name.rpartition("/")[2]
+    last = name.rpartition("/")[2]
+    return claims_to_be_image(name, None) or (last != "" and "." not in last)
 
 
 def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:

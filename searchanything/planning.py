@@ -17,7 +17,7 @@ from typing import Final
 from searchanything.batching import batches
 from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Failed
-from searchanything.decoding import claims_to_be_image
+from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.encoding import Encoder
 from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.protocols import ImageStore, RegionIndex
@@ -168,7 +168,7 @@ def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) 
 
 def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | None:
     """The object as it is now; None where it is gone, not wanted or no image; or why the store will not tell."""
-    if not job.scope.wants(ref.key):
+    if not (job.scope.wants(ref.key) and may_be_image(ref.key)):
         return None
     try:
         found = job.store.stat(ref.key)

@@ -134,6 +134,14 @@ def test_an_object_that_is_refused_has_failed_but_a_good_row_stays(setting: Sett
     assert refresh(setting, "b.png").indexed == 1
 
 
+def test_keys_that_are_no_images_are_not_even_asked_for(setting: Setting) -> None:
+    """As an event source may name them: texts, folders, nothing at all."""
+    keys = ("notes.txt", "folder/", "", "a.png.part")
+    setting.store.denied = keys  # type: ignore[attr-defined]
+    report = refresh(setting, *keys)
+    assert (report.failures, report.deleted, setting.visible()) == ((), 0, {})
+
+
 def test_an_object_that_never_rests_is_left_and_told(setting: Setting) -> None:
     shades = iter(range(20, 200))
 
