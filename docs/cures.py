@@ -16,6 +16,7 @@ CURES: Final[Mapping[str, str]] = {
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
     "remembers its own.",
     "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
+    "EventError": "Send notifications as S3 servers or SeaweedFS' filer do: [the service](service.md).",
     "ImageError": "Open the object with another program; repair or remove it. In a run it is one failure: the other "
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
@@ -25,6 +26,7 @@ CURES: Final[Mapping[str, str]] = {
     "a listing.",
     "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",
     "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so by itself.",
+    "EventsNotOfferedError": "Use the webhook where the server can send to one; else syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT` and whether the server runs: `searchanything "
     "doctor`.",
     "RegionIndexError": "Read the server's own words in the message; `searchanything doctor` checks the index.",
@@ -32,4 +34,5 @@ CURES: Final[Mapping[str, str]] = {
     "IndexMismatchError": "Fetch the weights that the index was made with, or make a new index with these.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
+    "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",
 }

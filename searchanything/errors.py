@@ -5,7 +5,8 @@
     │   ├── PromptError            a prompt outside the image, of the wrong shape, contradictory
     │   ├── FilterError            a filter that cannot be expressed or understood
     │   ├── SettingsError          a setting that is missing or contradicts another
-    │   └── PresetError            no preset chosen, or one that contradicts the index
+    │   ├── PresetError            no preset chosen, or one that contradicts the index
+    │   └── EventError             a notification of no known format
     ├── ImageError                 an object that cannot be decoded as an image
     ├── AnnotationsError           a file of annotations that does not hold what its format says
     ├── ModelError                 weights that are damaged, foreign or do not fit together
@@ -14,11 +15,13 @@
     ├── StoreError                 the image store refused
     │   ├── ObjectNotFoundError    no such bucket, folder or object
     │   ├── ObjectChangedError     the object changed between listing and reading
+    │   ├── EventsNotOfferedError  the image store does not tell of changes
     │   └── StoreUnavailableError  the image store cannot be reached
-    └── RegionIndexError           the index refused
-        ├── IndexNotFoundError     nothing has been indexed under this URI
-        ├── IndexMismatchError     schema, bits or fingerprint do not fit
-        └── IndexUnavailableError  the index cannot be reached, or answered too late
+    ├── RegionIndexError           the index refused
+    │   ├── IndexNotFoundError     nothing has been indexed under this URI
+    │   ├── IndexMismatchError     schema, bits or fingerprint do not fit
+    │   └── IndexUnavailableError  the index cannot be reached, or answered too late
+    └── ServiceError               a part of the ingestion service did not come up, or ended
 
 Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
 """
@@ -50,6 +53,10 @@ class SettingsError(UsageError):
 
 class PresetError(UsageError):
     """No preset was chosen, it is unknown, or it contradicts the index."""
+
+
+class EventError(UsageError):
+    """A notification of a bucket that is of no known format."""
 
 
 class ImageError(SearchAnythingError):
@@ -107,6 +114,10 @@ class ObjectChangedError(StoreError):
     """The object is no longer the one that was listed."""
 
 
+class EventsNotOfferedError(StoreError):
+    """The image store does not tell of changes; only a sync finds them."""
+
+
 class StoreUnavailableError(StoreError):
     """The image store cannot be reached."""
 
@@ -125,3 +136,7 @@ class IndexMismatchError(RegionIndexError):
 
 class IndexUnavailableError(RegionIndexError):
     """The region index cannot be reached, or answered too late."""
+
+
+class ServiceError(SearchAnythingError):
+    """A part of the ingestion service (Prefect, the coordinator) did not come up, or ended with an error."""

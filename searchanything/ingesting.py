@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from searchanything import wiring
 from searchanything.batching import batches
-from searchanything.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.codes import next_generation
+from searchanything.commits import Attempt, Failed, commit_batch
+from searchanything.encoding import Stopwatch
 from searchanything.estimating import estimate_images
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images, refresh_images
@@ -109,6 +111,30 @@ class Ingestion:
         job = IndexingJob(store, encoder, index, self._options(force=force), scope)
         return refresh_images(job, keys, progress=progress)
 
+    def load_models(self) -> None:
+        """Load the models of the index now, rather than at the first need.
+
+        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
+        """
+        wiring.load_models(self._models.open()[1], Stopwatch())
+
+    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
+        """Record that an image failed where no process lived to say so; it counts as one of its attempts.
+
+        An object that is gone is left alone.
+
+        Raises: IndexNotFoundError, RegionIndexError, StoreError.
+        """
+        store, _ = self._open_source(source)
+        stored, index = store.stat(key), self._read_index()
+        if stored is None:
+            return
+        previous = index.newest([stored.ref]).get(stored.ref)
+        generation = next_generation(after=previous.generation if previous else 0)
+        attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=Failed(error, message))
+        with ThreadPoolExecutor(1) as pool:
+            commit_batch(index, store, [(attempt, None)], pool)
+
     def sync(
         self,
         source: SourceName,
@@ -122,15 +148,24 @@ class Ingestion:
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         store, scope = self._open_source(source, patterns)
-        job = SyncJob(
+        options, asked = self._options(), self._settings.storage.object_tags
+        if not repair:
+            checking = SyncJob(store, self._read_index(), scope, options, ask_each=asked)
+            return sync_images(checking, progress=progress)
+        next(store.list(scope.prefix), None)  # a source that is not there makes no index
+        index, encoder = self._models.open_or_make(None)
+        job = IndexingJob(store, encoder, index, options, scope)
+        repairing = SyncJob(
             store=store,
+            index=index,
             scope=scope,
-            index=self._read_index() if not repair else self._index_to_repair(store, scope),
-            options=self._options(),
-            ask_each=self._settings.storage.object_tags,
-            elsewhere=self._known_elsewhere,
+            options=options,
+            refresh=partial(refresh_images, job),
+            again=partial(refresh_images, replace(job, options=self._options(force=True))),
+            garbage_age_s=self._settings.ingest.garbage_age_s,
+            ask_each=asked,
         )
-        return sync_images(self._repairing(job) if repair else job, progress=progress)
+        return sync_images(repairing, progress=progress)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.
@@ -178,31 +213,6 @@ class Ingestion:
     def _read_index(self) -> RegionIndex:
         """The live index, without its models."""
         return self._indexes.open(self._models.manifest().fingerprint)
-
-    def _index_to_repair(self, store: ImageStore, scope: Scope) -> RegionIndex:
-        """The live index, made if need be; a source that is not there makes none."""
-        next(store.list(scope.prefix), None)
-        return self._models.open_or_make(None)[0]
-
-    def _repairing(self, job: SyncJob) -> SyncJob:
-        """The same, with the means to repair."""
-        work = IndexingJob(job.store, self._models.encoder(), job.index, job.options, job.scope)
-        return replace(
-            job,
-            refresh=partial(refresh_images, work),
-            again=partial(refresh_images, replace(work, options=self._options(force=True))),
-            garbage_age_s=self._settings.ingest.garbage_age_s,
-        )
-
-    def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:
-        """Which of these images indexes of other models have."""
-        live = self._models.manifest().fingerprint
-        known: set[ImageRef] = set()
-        for manifest in self._indexes.manifests():
-            if manifest.fingerprint != live:
-                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of an older schema, or half dropped
-                    known.update(self._indexes.open(manifest.fingerprint).newest(images))
-        return known
 
     def _open_source(self, source: SourceName, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
         return wiring.open_scoped(source, self._settings, patterns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from searchanything.geometry import Letterbox
 from searchanything.types import (
@@ -161,6 +161,26 @@ class ImageStore(Protocol):
 
         Raises: ObjectNotFoundError, StoreUnavailableError.
         """
+        ...
+
+
+class ChangeEvents(Protocol):
+    """The notifications of one bucket, from now on. Iterated once, closed from any thread."""
+
+    @property
+    def connected(self) -> bool:
+        """True once changes are being told."""
+        ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        """Notifications as the server sends them.
+
+        Raises: EventsNotOfferedError; StoreUnavailableError as soon as one may have been lost; StoreError.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the iteration."""
         ...
 
 

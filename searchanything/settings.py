@@ -128,6 +128,44 @@ class IngestSettings(BaseModel):
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
 
+class ServiceSettings(BaseModel):
+    """The ingestion service: `searchanything watch`, its workers and its flows."""
+
+    folder: Path | None = Field(
+        None, description="State and logs of `watch`, Prefect's database included; by default beside the index."
+    )
+    prefect_port: int = Field(
+        4200, ge=1, le=65535, description="Port of the Prefect server that `watch` starts; another one if it is taken."
+    )
+    workers: int = Field(1, ge=1, le=256, description="Worker processes that `watch` starts; each loads the models.")
+    scheduler: str | None = Field(
+        None, description="Dask scheduler to use, e.g. `tcp://host:8786`; without one, `watch` starts its own."
+    )
+    scheduler_host: str = Field(
+        "127.0.0.1", description="Where `watch`'s own scheduler listens. Whoever reaches it may run code."
+    )
+    scheduler_port: int = Field(0, ge=0, le=65535, description="Port of `watch`'s own scheduler; 0 for any free one.")
+    batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")
+    wave_keys: int = Field(256, ge=1, le=512, description="Images per run of the flow `index`.")
+    waves: int = Field(2, ge=1, le=64, description="Runs of the flow `index` at once.")
+    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for so many seconds,")
+    longest_wait_s: float = Field(1.0, ge=0, description="or when one has waited so long, in seconds.")
+    queue_keys: int = Field(100_000, ge=1, description="Events beyond that are left to a sync.")
+    sync_s: float = Field(900.0, gt=0, description="Seconds between syncs where events come.")
+    poll_s: float = Field(30.0, gt=0, description="Seconds between syncs where none come.")
+    shift_s: float = Field(3600.0, gt=0, description="A run of the flow `watch` is followed by the next after this.")
+    retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
+    batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
+    webhook_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which `watch` takes notifications; none without one."
+    )
+    webhook_host: str = Field("127.0.0.1", description="Address on which `watch` takes notifications.")
+    webhook_token: SecretStr | None = Field(None, description="Token that notifications must carry.")
+    alert_block: str | None = Field(
+        None, description="Prefect notification block to tell of failures, e.g. `slack-webhook/ops`."
+    )
+
+
 class ServerSettings(BaseModel):
     """The REST server and web page."""
 
@@ -152,6 +190,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = Field(default_factory=MilvusSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
 
     @field_validator("*", mode="before")

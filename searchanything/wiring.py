@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 from searchanything.policies import RegionPolicy
-from searchanything.protocols import ImageStore, IndexStore, RegionIndex
+from searchanything.protocols import ChangeEvents, ImageStore, IndexStore, RegionIndex
 from searchanything.remembering import RememberingSegmenter
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import MilvusSettings, Settings
@@ -77,6 +78,18 @@ def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | Non
     )
 
 
+def events_opener(source: str | Path, settings: Settings) -> Callable[[], ChangeEvents] | None:
+    """Opens the notifications of a source's bucket; None for a folder, which sends none. Nothing is contacted yet."""
+    from searchanything.stores.sources import parse_source
+
+    parsed = parse_source(str(source))
+    if parsed.kind == "folder":
+        return None
+    from searchanything.stores.s3_events import BucketEvents
+
+    return lambda: BucketEvents(settings.storage, parsed.bucket, parsed.prefix)
+
+
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
     return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
@@ -94,7 +107,7 @@ def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings
         try:
             return HashLayer.from_file(hash_file).to_bytes()
         except ModelError as error:
-            raise ModelError(f"{hash_file}: {error}; make one with searchanything hash train") from error
+            raise ModelError(f"{hash_file}: {error}; make one with python -m training.hash") from error
     return load_hash(_chosen(preset or settings.models.preset)).to_bytes()
 
 

@@ -19,6 +19,7 @@ from searchanything.cli import (
     compare,
     delete,
     demo,
+    deploy,
     doctor,
     evaluate,
     explain,
@@ -31,8 +32,8 @@ from searchanything.cli import (
     segment,
     status,
     sync,
+    watch,
 )
-from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
@@ -47,6 +48,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("index")(index.index)
+app.command("watch")(watch.watch)
+app.command("worker")(watch.worker)
+app.command("deploy")(deploy.deploy)
 app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
 app.command("query")(query.query)
@@ -59,7 +63,6 @@ app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
-app.add_typer(hash_verbs.app, name="hash")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

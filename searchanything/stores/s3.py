@@ -1,4 +1,4 @@
-"""Images in a bucket of an S3 server (MinIO, SeaweedFS, AWS …). The only place that imports `minio`.
+"""Images in a bucket of an S3 server (MinIO, SeaweedFS, AWS …). Only this and `s3_events` import `minio`.
 
 Every error of minio, urllib3 and the operating system leaves this file as a `StoreError`, by `store_error`.
 """
@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.errors import HeaderParseError
@@ -75,17 +75,7 @@ class S3Store:
         self._timeout_s = settings.timeout_s
         self._max_object_bytes = settings.max_object_bytes
         self._object_tags = settings.object_tags
-        try:
-            self._client = Minio(
-                self._endpoint,
-                access_key=settings.access_key.get_secret_value() if settings.access_key else None,
-                secret_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
-                secure=settings.secure,
-                region=settings.region,
-                http_client=_http_client(settings, connections),
-            )
-        except ValueError as error:
-            raise SettingsError(f"{ENV_PREFIX}STORAGE__ENDPOINT or …REGION cannot be used: {error}") from None
+        self._client = s3_client(settings, http_client(settings, connections))
 
     @property
     def bucket(self) -> str:
@@ -293,7 +283,26 @@ def _endpoint(settings: StorageSettings) -> str:
     return endpoint
 
 
-def _http_client(settings: StorageSettings, connections: int) -> PoolManager:
+def s3_client(settings: StorageSettings, http: PoolManager) -> Minio:
+    """minio's client over these connections. Raises: SettingsError if endpoint or keys are missing or malformed."""
+    try:
+        return Minio(
+            _endpoint(settings),
+            access_key=settings.access_key.get_secret_value() if settings.access_key else None,
+            secret_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+            secure=settings.secure,
+            region=settings.region,
+            http_client=http,
+        )
+    except SettingsError:
+        raise  # it is a ValueError too
+    except ValueError as error:
+        raise SettingsError(f"{ENV_PREFIX}STORAGE__ENDPOINT or …REGION cannot be used: {error}") from None
+
+
+def http_client(
+    settings: StorageSettings, connections: int, *, kind: Callable[..., PoolManager] = PoolManager
+) -> PoolManager:
     """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals."""
     retries = Retry(
         total=_RETRIES,
@@ -303,7 +312,7 @@ def _http_client(settings: StorageSettings, connections: int) -> PoolManager:
         respect_retry_after_header=False,  # it may ask for hours
         redirect=0,
     )
-    return PoolManager(
+    return kind(
         num_pools=4,
         maxsize=connections,
         timeout=Timeout(connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), read=settings.timeout_s),

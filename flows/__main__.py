@@ -1,0 +1,103 @@
+"""The coordinator's process: `python -m searchanything_flows watch|once|deploy SOURCE`.
+
+`searchanything watch` starts it, keeps it alive, and ends it by closing its standard input; so it also ends when
+`watch` itself is killed. It tells what it has in a JSON file, and its answer, if any, is one JSON line on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from searchanything.settings import load_settings
+
+from .automations import ensure_automations
+from .deployments import deploy
+from .engine import workers
+from .index import report_of
+from .sync import sync
+from .watch import station_of, watch
+
+logger = logging.getLogger("searchanything.flows")
+
+_LONGEST_END_S: Final = 25.0
+
+
+async def keep_watch(source: str, notes: Path | None) -> None:
+    """Shift after shift, until standard input ends."""
+    settings = load_settings().service
+    async with workers(source) as engine, station_of(source) as station:
+        await ensure_automations(settings.alert_block)
+
+        def stop() -> None:
+            engine.stopping = True
+            station.stop()
+
+        _when_stdin_ends(stop)
+        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": station.webhook_url})
+        while not station.stopping:
+            await watch(source)
+
+
+async def bring_up_to_date(source: str) -> int:
+    """One sync; 3 if images failed, as every command has it."""
+    async with workers(source) as engine:
+        _when_stdin_ends(lambda: setattr(engine, "stopping", True))
+        report = await report_of(await sync(source, return_state=True))
+    sys.stdout.write(json.dumps(report.total.to_dict()) + "\n")
+    return 3 if report.total.failed else 0
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="searchanything_flows")
+    parser.add_argument("command", choices=("watch", "once", "deploy"))
+    parser.add_argument("source")
+    parser.add_argument("--notes", type=Path, help="file to write addresses to")
+    parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if given.command == "deploy":
+        names = asyncio.run(deploy(given.source, sync_every_s=given.sync_every))
+        sys.stdout.write(json.dumps({"deployments": names}) + "\n")
+        return 0
+    if given.command == "once":
+        return asyncio.run(bring_up_to_date(given.source))
+    asyncio.run(keep_watch(given.source, given.notes))
+    return 0
+
+
+def _when_stdin_ends(stop: Callable[[], None]) -> None:
+    """Call `stop` when nobody holds the other end of standard input any more."""
+
+    def read() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        logger.info("standard input has ended; stopping")
+        stop()
+        time.sleep(_LONGEST_END_S)
+        logger.warning("not everything ended in time; what has been committed stays")
+        os._exit(1)  # Prefect's client waits for minutes for a server that is gone; workers end with this process
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+
+
+def _write(path: Path | None, notes: dict[str, object]) -> None:
+    if path is not None:
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(notes))
+        fresh.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Two automations: runs whose process died end as Crashed, and failures are told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from prefect.automations import AutomationCore, EventTrigger, Posture
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, DoNothing, SendNotification
+
+from .telling import FAILURES_EVENT
+
+# Heartbeats come every 30 s (Prefect's least); a server that is away for a while must not be taken for a death.
+_SILENCE: Final = timedelta(seconds=75)
+_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed"})
+
+
+def crashed_runs() -> AutomationCore:
+    """A run whose heartbeats stop before it has ended is Crashed."""
+    ends = {f"prefect.flow-run.{name}" for name in _ENDS}
+    return AutomationCore(
+        name="searchanything: runs without a heartbeat have crashed",
+        description="The process of a run died, or its machine. The work is not lost: the next sync finds it.",
+        tags=["searchanything"],
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ends},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=_SILENCE,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its process gave no sign of life")],
+    )
+
+
+def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: ANN401  a UUID as Prefect has it
+    """Images of a wave failed: a notification where a block is named, else a line in Prefect's event feed."""
+    body = "{{ event.payload.failed }} images failed: {{ event.resource.name }}. See `searchanything failed list`."
+    tell: DoNothing | SendNotification = DoNothing()
+    if block_document_id is not None:
+        tell = SendNotification(block_document_id=block_document_id, subject="Images failed", body=body)
+    return AutomationCore(
+        name="searchanything: images failed",
+        description="Fires once per source within five minutes.",
+        tags=["searchanything"],
+        trigger=EventTrigger(
+            expect={FAILURES_EVENT},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(minutes=5),
+        ),
+        actions=[tell],
+    )
+
+
+async def ensure_automations(alert_block: str | None) -> None:
+    """Register both, replacing older ones of the same names. `alert_block` is `type-slug/name`."""
+    async with get_client() as client:
+        block_id = None
+        if alert_block is not None:
+            kind, _, name = alert_block.partition("/")
+            block_id = (await client.read_block_document_by_name(name, kind)).id
+        for wanted in (crashed_runs(), failures_alert(block_id)):
+            known = await client.read_automations_by_name(wanted.name)
+            if known:
+                await client.update_automation(known[0].id, wanted)
+            else:
+                await client.create_automation(wanted)

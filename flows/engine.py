@@ -1,0 +1,95 @@
+"""Where tasks run: Dask through prefect-dask, one cluster and one connection for the whole process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from prefect_dask.client import PrefectDaskClient
+
+from searchanything.service.cluster import local_cluster, warm
+from searchanything.settings import load_settings
+
+if TYPE_CHECKING:
+    from distributed import Future
+    from prefect import Task
+    from prefect.client.schemas.objects import State
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """A connection to a Dask scheduler that runs Prefect's tasks."""
+
+    def __init__(self, address: str, client: PrefectDaskClient) -> None:
+        self.address = address
+        self.stopping = False
+        """Set when the process is to end: long runs stop between waves."""
+        self._client = client
+
+    async def run(
+        self, task: Task[..., Any], parameters: dict[str, Any], *, urgent: bool, timeout_s: float
+    ) -> State[Any]:
+        """The final state of a task; urgent ones go before all that wait.
+
+        A task that is worked on for longer than `timeout_s` is given up, and its worker process is replaced: a thread
+        that hangs in a model or a driver cannot be interrupted otherwise.
+
+        Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
+        """
+        future = self._client.submit(  # type: ignore[no-untyped-call]
+            task, parameters=parameters, return_type="state", pure=False, priority=10 if urgent else 0
+        )
+        try:
+            await self._settled(future, timeout_s)
+            return future.result()  # type: ignore[no-any-return]
+        finally:
+            future.release()
+
+    async def _settled(self, future: Future[Any], timeout_s: float) -> None:
+        loop, settled = asyncio.get_running_loop(), asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(settled.set))  # type: ignore[no-untyped-call]
+        before: set[str] = set()
+        while True:
+            try:
+                await asyncio.wait_for(settled.wait(), timeout_s)
+            except TimeoutError:
+                now = await asyncio.to_thread(self._working_on, str(future.key))
+                if before & now:  # for the second time: it has been there for all of `timeout_s`
+                    await asyncio.to_thread(self._client.restart_workers, list(now), raise_for_error=False)
+                    raise TimeoutError(f"a batch took longer than {timeout_s:.0f} s; its worker was replaced") from None
+                before = now
+            else:
+                return
+
+    def _working_on(self, key: str) -> set[str]:
+        """The workers that have this task."""
+        found = self._client.processing()  # type: ignore[no-untyped-call]
+        return {worker for worker, keys in found.items() if key in keys}
+
+
+_open: list[Workers] = []
+
+
+@contextlib.asynccontextmanager
+async def workers(source: str) -> AsyncIterator[Workers]:
+    """The workers of this process; the first block that asks connects, or starts a cluster, and ends it."""
+    if _open:
+        yield _open[0]
+        return
+    settings = load_settings().service
+    with contextlib.ExitStack() as stack:
+        cluster = contextlib.nullcontext(settings.scheduler) if settings.scheduler else local_cluster(settings)
+        address = str(await asyncio.to_thread(stack.enter_context, cluster))
+        client = await asyncio.to_thread(PrefectDaskClient, address, set_as_default=False, timeout=30)
+        stack.callback(client.close)
+        warming = asyncio.create_task(asyncio.to_thread(warm, address, source))
+        _open.append(Workers(address, client))
+        try:
+            yield _open[0]
+        finally:
+            _open.clear()
+            await asyncio.gather(warming, return_exceptions=True)

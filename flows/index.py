@@ -1,0 +1,138 @@
+"""The flow `index`: one bounded wave of keys, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from prefect import flow, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled, Completed
+from prefect.tasks import Task, exponential_backoff
+
+from searchanything.errors import IndexUnavailableError, StoreUnavailableError
+from searchanything.service.cluster import KilledWorker
+from searchanything.service.reports import BatchReport, WaveReport, summary
+from searchanything.service.work import refresh_keys, worker_client
+from searchanything.settings import ServiceSettings, load_settings
+from searchanything.types import Failure
+
+from .engine import Workers, workers
+from .telling import stop_if_cancelled, tell_batch, tell_wave
+
+
+def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Only what another moment may mend is tried again."""
+    try:
+        state.result()
+    except (StoreUnavailableError, IndexUnavailableError, ConnectionError, TimeoutError):
+        return True
+    except Exception:  # noqa: BLE001  whatever else it is, trying again will not mend it
+        return False
+    return False
+
+
+@task(
+    name="index batch",
+    task_run_name="{label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retry_delay_seconds=exponential_backoff(backoff_factor=1),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_io,
+)
+def index_batch(source: str, keys: list[str], force: bool, label: str) -> BatchReport:  # noqa: ARG001, FBT001
+    """Bring these keys up to date. Runs in a worker; `label` is what Prefect shows."""
+    return refresh_keys(source, keys, force=force)
+
+
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    keys = parameters["keys"]
+    return f"{len(keys)} images of {parameters['source']}"
+
+
+@flow(name="index", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+async def index(source: str, keys: list[str], force: bool = False, urgent: bool = True) -> State[WaveReport]:  # noqa: FBT001, FBT002
+    """Bring the index up to date with these keys: present objects are indexed, absent ones forgotten.
+
+    Args:
+        source: s3://bucket/prefix, or a folder.
+        keys: Object keys, whole, as the bucket has them; a few hundred at most.
+        force: Index images again that have not changed.
+        urgent: Go before the batches that wait already.
+    """
+    async with workers(source) as engine:
+        try:
+            wave = await stop_if_cancelled(_wave(engine, source, keys, force=force, urgent=urgent))
+        except CancelledRun as stopped:
+            return Cancelled(message=str(stopped))
+    await tell_wave(source, wave)
+    return finished(wave)
+
+
+def finished(wave: WaveReport) -> State[WaveReport]:
+    """The last state of a run: what it did in a line, and by its name whether all went well."""
+    name = "Some failed" if wave.total.failed else "Completed"
+    return Completed(name=name, message=summary(wave), data=wave)
+
+
+async def report_of(state: State[Any]) -> WaveReport:
+    """What a run returned. Raises: what it raised; CancelledRun."""
+    report = await state.aresult()
+    if not isinstance(report, WaveReport):
+        raise TypeError(f"expected a WaveReport of the run, got {type(report).__name__}")
+    return report
+
+
+async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: bool, urgent: bool) -> WaveReport:
+    """All batches at once; one that fails does not stop the others. Raises: what the first that failed raised."""
+    start = time.perf_counter()
+    settings = load_settings().service
+    runner = _BatchRunner(engine, source, settings, force=force, urgent=urgent)
+    size = settings.batch_keys
+    batches = [list(keys[first : first + size]) for first in range(0, len(keys), size)]
+    done = await asyncio.gather(*(runner.run(batch) for batch in batches), return_exceptions=True)
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+    wave = sum((one for one in done if isinstance(one, WaveReport)), WaveReport())
+    return WaveReport(wave.batches, wave.lost, time.perf_counter() - start)
+
+
+class _BatchRunner:
+    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it stands alone."""
+
+    def __init__(self, engine: Workers, source: str, settings: ServiceSettings, *, force: bool, urgent: bool) -> None:
+        self._engine, self._source, self._force, self._urgent = engine, source, force, urgent
+        self._task = index_batch.with_options(retries=settings.retries)
+        self._timeout_s = settings.batch_timeout_s
+
+    async def run(self, keys: list[str]) -> WaveReport:
+        """Raises: what the task raised."""
+        label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
+        parameters = {"source": self._source, "keys": keys, "force": self._force, "label": label}
+        try:
+            state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
+        except KilledWorker as error:
+            if len(keys) == 1:
+                return WaveReport(lost=(await self._lost(keys[0], error),))
+            middle = len(keys) // 2
+            return await self.run(keys[:middle]) + await self.run(keys[middle:])
+        report: BatchReport = await state.aresult()
+        tell_batch(self._source, report)
+        return WaveReport((report,))
+
+    async def _lost(self, key: str, error: KilledWorker) -> Failure:
+        """An image of which every worker died is a failure like others, so that it is given up some day."""
+        failure = Failure(key, "WorkerLostError", f"every worker that took it died: {error}")
+        record = partial(
+            worker_client().record_failure, self._source, key, error=failure.error, message=failure.message
+        )
+        await asyncio.to_thread(record)
+        return failure

@@ -1,0 +1,50 @@
+"""Many keys in bounded waves: what `sync`, `reindex` and `retry-failed` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from prefect.exceptions import CancelledRun
+
+from searchanything.batching import batches
+from searchanything.service.reports import WaveReport
+from searchanything.settings import load_settings
+
+from .engine import Workers
+from .index import index, report_of
+from .telling import Progress
+
+
+async def index_in_waves(
+    engine: Workers, source: str, keys: Iterable[str], *, total: int, force: bool = False
+) -> WaveReport:
+    """Run the flow `index` over all keys, a few waves at a time; `keys` may block, and is read as needed.
+
+    Raises: CancelledRun when a wave was cancelled or the process is to end; what the first failing wave raised.
+    """
+    settings = load_settings().service
+    start = time.perf_counter()
+    progress, report = Progress(source, total), WaveReport()
+    waves = iter(batches(keys, settings.wave_keys))
+    running: set[asyncio.Task[WaveReport]] = set()
+    try:
+        while True:
+            while len(running) < settings.waves and (wave := await asyncio.to_thread(next, waves, None)):
+                running.add(asyncio.create_task(_wave(source, wave, force=force)))
+            if not running:
+                break
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                report += one.result()
+            await progress.show(report.images)
+            if engine.stopping:
+                raise CancelledRun("the service is ending; the next sync goes on from here")
+    finally:
+        await asyncio.gather(*running, return_exceptions=True)
+    return WaveReport(report.batches, report.lost, time.perf_counter() - start)
+
+
+async def _wave(source: str, keys: list[str], *, force: bool) -> WaveReport:
+    return await report_of(await index(source, keys, force=force, urgent=False, return_state=True))

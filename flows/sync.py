@@ -1,0 +1,84 @@
+"""The flow `sync`: the listing against the index, and what differs in waves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled
+
+from searchanything.errors import IndexNotFoundError
+from searchanything.reports import SyncReport
+from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
+from searchanything.service.work import refresh_keys, tidy, worker_client
+from searchanything.settings import load_settings
+
+from .engine import Workers, workers
+from .index import finished, is_io
+from .many import index_in_waves
+from .telling import stop_if_cancelled, tell_run
+
+_tidied: set[str] = set()  # sources that this process has tidied up: a new process may follow a crash
+
+
+@task(
+    task_run_name="{step} {source}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_io,
+)
+def prepare(source: str, step: str) -> BatchReport:
+    """`make index`: an empty one; `tidy`: repair what is left, and collect rows that belong to nobody. In a worker."""
+    return tidy(source) if step == "tidy" else refresh_keys(source, ())
+
+
+@flow(name="sync", flow_run_name="sync {source}", persist_result=False)
+async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: FBT001, FBT002
+    """Compare the listing with the index: missing, stale and orphaned images, known failures; repair in waves.
+
+    Args:
+        source: s3://bucket/prefix, or a folder.
+        repair: Make the index agree with the listing; without it, only tell.
+    """
+    try:
+        async with workers(source) as engine:
+            found, wave = await stop_if_cancelled(_sync(engine, source, repair=repair))
+    except CancelledRun as stopped:
+        return Cancelled(message=str(stopped))
+    await tell_run("sync", source, sync_markdown(source, found.to_dict(), wave))
+    return finished(wave)
+
+
+async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncReport, WaveReport]:
+    found = await _checked(engine, source)
+    if not repair:
+        return found, WaveReport()
+    keys = [*found.missing, *found.stale, *found.orphaned, *found.failed]
+    wave = await index_in_waves(engine, source, keys, total=len(keys))
+    if found.differs or source not in _tidied:
+        wave += WaveReport((await _step(engine, source, "tidy"),))
+        _tidied.add(source)
+    return found, wave
+
+
+async def _checked(engine: Workers, source: str) -> SyncReport:
+    """What differs. An index that is not there yet is made by a worker, which has the models."""
+    client = worker_client()
+    try:
+        return await asyncio.to_thread(client.sync, source)
+    except IndexNotFoundError:
+        await _step(engine, source, "make index")
+        return await asyncio.to_thread(client.sync, source)
+
+
+async def _step(engine: Workers, source: str, step: str) -> BatchReport:
+    timeout_s = load_settings().service.batch_timeout_s
+    state: State[Any] = await engine.run(prepare, {"source": source, "step": step}, urgent=False, timeout_s=timeout_s)
+    report: BatchReport = await state.aresult()
+    return report

@@ -1,0 +1,105 @@
+"""What Prefect shows of our work: artifacts, events, cancellation. All of it O(batches)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from prefect import runtime
+from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.events import emit_event
+from prefect.exceptions import CancelledRun
+
+from searchanything.service.reports import BatchReport, WaveReport, wave_markdown
+
+logger = logging.getLogger(__name__)
+
+FAILURES_EVENT: Final = "searchanything.wave.failures"
+FAILURES_TOLD: Final = 10  # events per wave for single images
+_CANCEL_POLL_S: Final = 5.0
+_Result = TypeVar("_Result")
+
+
+async def tell_run(kind: str, source: str, text: str) -> None:
+    """The artifact of a run, in Markdown."""
+    await acreate_markdown_artifact(text, key=artifact_key(kind, source))
+
+
+async def tell_wave(source: str, wave: WaveReport) -> None:
+    """The artifact of a wave, and its failures as events: one for the wave, and for the first images."""
+    await tell_run("index", source, wave_markdown(source, wave))
+    failures = wave.total.failures
+    if not failures:
+        return
+    for one in failures[:FAILURES_TOLD]:
+        emit_event(
+            "searchanything.image.failed",
+            resource=_resource(source),
+            payload={"key": one.key, "error": one.error, "message": one.message},
+        )
+    emit_event(FAILURES_EVENT, resource=_resource(source), payload={"failed": len(failures)})
+
+
+def tell_batch(source: str, batch: BatchReport) -> None:
+    """One event per batch."""
+    counts = {name: value for name, value in batch.report.to_dict()["images"].items() if value}
+    payload = {**counts, "seconds": round(batch.seconds, 3), "worker": f"{batch.host}:{batch.pid}"}
+    emit_event("searchanything.batch.done", resource=_resource(source), payload=payload)
+
+
+class Progress:
+    """A bar in Prefect's UI for a run of many waves."""
+
+    def __init__(self, source: str, total: int) -> None:
+        """`total` images are expected; where that is an estimate, the bar waits at its end."""
+        self._source, self._total, self._done = source, total, 0
+        self._artifact: Any = None
+
+    async def show(self, images: int) -> None:
+        """So many images are done by now."""
+        self._done = images
+        percent = 100.0 if not self._total else min(100.0, 100 * self._done / self._total)
+        text = f"{self._done:,} of {self._total:,} images"
+        if self._artifact is None:
+            self._artifact = await acreate_progress_artifact(percent, key=artifact_key("progress", self._source))
+        await aupdate_progress_artifact(self._artifact, progress=percent, description=text)
+
+
+async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`; cancelled meanwhile in Prefect, it is given up: what is committed stays.
+
+    Raises: CancelledRun.
+    """
+    task = asyncio.ensure_future(work)
+    run_id = runtime.flow_run.id
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_CANCEL_POLL_S)
+            if not task.done() and run_id is not None and await _is_cancelling(run_id):
+                raise CancelledRun("cancelled; what has been committed stays")
+        return await task
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def artifact_key(kind: str, source: str) -> str:
+    """An artifact's key: small letters, digits and dashes."""
+    return f"{kind}-{re.sub('[^a-z0-9]+', '-', source.lower()).strip('-') or 'source'}"
+
+
+def _resource(source: str) -> dict[str, str]:
+    return {"prefect.resource.id": f"searchanything.source.{source}", "prefect.resource.name": source}
+
+
+async def _is_cancelling(run_id: str) -> bool:
+    async with get_client() as client:
+        run = await client.read_flow_run(run_id)  # type: ignore[arg-type]
+    return run.state is not None and (run.state.is_cancelling() or run.state.is_cancelled())

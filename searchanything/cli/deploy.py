@@ -1,0 +1,37 @@
+"""`searchanything deploy`: the flows as deployments on a Prefect server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from searchanything.cli.options import FormatOption, Source, Verbose
+from searchanything.cli.session import answer, plain
+
+SyncEvery = Annotated[
+    float | None,
+    typer.Option(
+        "--sync-every",
+        min=1,
+        metavar="SECONDS",
+        help="Let Prefect run the sync on a schedule; not needed where `watch` runs.",
+        show_default=False,
+    ),
+]
+
+
+def deploy(
+    source: Source, sync_every: SyncEvery = None, format: FormatOption = "text", _verbose: Verbose = False
+) -> None:
+    """Register the flows for a source on the Prefect server that PREFECT_API_URL names; idempotent.
+
+    Makes the work pool `searchanything`, deployments of watch, index, sync, reindex and retry-failed, and two
+    automations: dead runs end as Crashed, failures are told. `prefect worker start --pool searchanything` runs them.
+
+    Example: [bold]PREFECT_API_URL=http://prefect:4200/api searchanything deploy s3://holiday[/bold]
+    """
+    from searchanything.service.tree import deploy_flows
+
+    document = deploy_flows(source, sync_every_s=sync_every)
+    answer(document, format, lambda: plain("\n".join(document["deployments"])))

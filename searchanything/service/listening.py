@@ -1,0 +1,111 @@
+"""A thread that listens to a bucket and hints at what changes.
+
+Whatever happens while nobody listens is lost, so each time listening begins, and each time it breaks, a sync is owed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from searchanything.errors import EventError, EventsNotOfferedError, StoreError
+from searchanything.protocols import ChangeEvents
+from searchanything.service.events import changed_objects
+from searchanything.service.waves import WaveQueue
+
+logger = logging.getLogger(__name__)
+
+_PAUSES_S: Final = (0.5, 30.0)  # between attempts to listen, doubling
+_STEADY_S: Final = 10.0  # a stream that lasted so long was a good one
+_JOIN_S: Final = 5.0
+
+
+class HintFilter:
+    """Puts those objects of a notification into the queue that lie in a bucket and under a prefix."""
+
+    def __init__(self, queue: WaveQueue, bucket: str, prefix: str) -> None:
+        self._queue, self._bucket, self._prefix = queue, bucket, prefix
+
+    def __call__(self, notification: Mapping[str, Any]) -> int:
+        """How many hints it gave. Raises: EventError."""
+        found = changed_objects(notification)
+        keys = [ref.key for ref in found if ref.bucket == self._bucket and ref.key.startswith(self._prefix)]
+        if keys:
+            self._queue.put(keys)
+        return len(keys)
+
+
+class Listener:
+    """Listens until `stop`. `open_events` opens a new stream; `hint` takes its notifications.
+
+    `on_offer` is told once whether the server offers notifications at all.
+    """
+
+    def __init__(
+        self,
+        open_events: Callable[[], ChangeEvents],
+        hint: Callable[[Mapping[str, Any]], object],
+        queue: WaveQueue,
+        *,
+        on_offer: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._open, self._hint, self._queue, self._on_offer = open_events, hint, queue, on_offer
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._events: ChangeEvents | None = None
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; what has been hinted at stays in the queue."""
+        self._stopping.set()
+        with self._lock:
+            if self._events is not None:
+                self._events.close()
+        self._thread.join(_JOIN_S)
+
+    def _run(self) -> None:
+        pause = _PAUSES_S[0]
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._listen()
+            except EventsNotOfferedError as error:
+                logger.info("%s; syncs will find what changes", error)
+                self._on_offer(False)  # noqa: FBT003
+                return
+            except StoreError as error:
+                logger.warning("listening broke off: %s", error)
+                self._queue.owe_sync("listening broke off")
+            pause = _PAUSES_S[0] if time.monotonic() - began > _STEADY_S else min(2 * pause, _PAUSES_S[1])
+            self._stopping.wait(pause)
+
+    def _listen(self) -> None:
+        events = self._open()
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._events = events
+        watcher = threading.Thread(target=self._tell_when_connected, args=(events,), daemon=True)
+        watcher.start()
+        try:
+            for notification in events:
+                with suppress(EventError):  # of a server that says more than we know
+                    self._hint(notification)
+        finally:
+            events.close()
+
+    def _tell_when_connected(self, events: ChangeEvents) -> None:
+        """What changed before the server began to tell is for a sync to find."""
+        while not events.connected:
+            if self._stopping.wait(0.02) or self._events is not events:
+                return
+        self._on_offer(True)  # noqa: FBT003
+        self._queue.owe_sync("listening began")

@@ -1,0 +1,119 @@
+"""What a run did, as people read it: counts, rates, times, failures with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, Final
+
+from searchanything.reports import sum_reports
+from searchanything.types import Failure, IndexReport
+
+SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
+_COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What became of a batch, and where: `loads` is how often that process has loaded models so far."""
+
+    report: IndexReport
+    seconds: float
+    host: str
+    pid: int
+    loads: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaveReport:
+    """What became of the batches of a wave, or of all waves of a sync. `seconds` is the time from begin to end."""
+
+    batches: tuple[BatchReport, ...] = ()
+    lost: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> IndexReport:
+        """The sums over all batches; images that no worker survived are failures."""
+        total = reduce(sum_reports, (batch.report for batch in self.batches), IndexReport())
+        return replace(total, failed=total.failed + len(self.lost), failures=total.failures + self.lost)
+
+    @property
+    def images(self) -> int:
+        """Images that were looked at."""
+        total = self.total
+        return total.indexed + total.unchanged + total.empty + total.failed
+
+    def __add__(self, other: WaveReport) -> WaveReport:
+        """Two waves as one; their times are added."""
+        return WaveReport(self.batches + other.batches, self.lost + other.lost, self.seconds + other.seconds)
+
+
+def summary(wave: WaveReport) -> str:
+    """One line, for the state of a run."""
+    total = wave.total
+    counts = [f"{getattr(total, name):,} {name.replace('_', ' ')}" for name in _COUNTS if getattr(total, name)]
+    return ", ".join(counts) or "nothing to do"
+
+
+def wave_markdown(source: str, wave: WaveReport) -> str:
+    """The artifact of a run, in Markdown."""
+    total = wave.total
+    workers = {(batch.host, batch.pid): batch for batch in wave.batches}
+    busy = sum(batch.seconds for batch in wave.batches)
+    rate = wave.images / wave.seconds if wave.seconds else 0.0
+    lines = [
+        f"### {escaped(source)}",
+        "",
+        "| what | how many |",
+        "|---|---:|",
+        *(f"| {name.replace('_', ' ')} | {getattr(total, name):,} |" for name in _COUNTS),
+        f"| regions written | {total.regions:,} |",
+        "",
+        "| time | |",
+        "|---|---:|",
+        f"| from begin to end | {wave.seconds:.2f} s |",
+        f"| of it work, summed over {len(workers)} worker(s) | {busy:.2f} s |",
+        f"| images per second | {rate:.1f} |",
+        f"| batches | {len(wave.batches)} |",
+    ]
+    return "\n".join(lines + _worker_lines(workers) + failure_lines(total.failures)) + "\n"
+
+
+def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
+    """The artifact of a sync: what differed, and the repair. `found` is the document of `sync check`."""
+    lines = [
+        f"### Sync of {escaped(source)}",
+        "",
+        "| listing against index | objects |",
+        "|---|---:|",
+        f"| checked | {found['checked']:,} |",
+        *(f"| {name} | {len(found[name]):,} |" for name in ("missing", "stale", "orphaned", "failed")),
+        "",
+    ]
+    return "\n".join(lines) + wave_markdown(source, wave)
+
+
+def failure_lines(failures: Sequence[Failure]) -> list[str]:
+    """A table of failures, the first `SHOWN_FAILURES` of them."""
+    if not failures:
+        return []
+    rows = [
+        f"| `{escaped(one.key)}` | {escaped(one.error)} | {escaped(one.message)} |" for one in failures[:SHOWN_FAILURES]
+    ]
+    more = len(failures) - len(rows)
+    return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
+
+
+def escaped(text: str) -> str:
+    """A text inside a Markdown table: keys are anybody's, and may hold what looks like a table, a tag or a link."""
+    shown = " ".join(text.split())[:300]
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;")):
+        shown = shown.replace(character, entity)
+    return shown
+
+
+def _worker_lines(workers: dict[tuple[str, int], BatchReport]) -> list[str]:
+    rows = [f"| {escaped(host)} | {pid} | {batch.loads} |" for (host, pid), batch in sorted(workers.items())]
+    return ["", "| worker | process | model loads |", "|---|---:|---:|", *rows] if rows else []

@@ -1,0 +1,202 @@
+"""The watcher's loop: hints become waves, debts and the clock become syncs. Knows nothing of Prefect or Dask.
+
+    listener, webhook ─► WaveQueue ─► index_wave(keys)   (up to `waves` at once)
+              └ "something may have been lost" ─► debt ─► sync()   (one at a time; waves go on meanwhile)
+
+What a failed wave held is not put back: a sync is owed, and finds it. A sync that fails is owed still, after a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from searchanything import wiring
+from searchanything.service.listening import HintFilter, Listener
+from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.webhook import Webhook
+from searchanything.settings import ServiceSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+_PAUSES_S: Final = (2.0, 60.0)  # between syncs that fail, doubling
+_GRACE_S: Final = 15.0  # for waves in work when the watcher is to end
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the loop starts: a wave of keys (returns those to look at again), and a sync. Either may raise."""
+
+    index_wave: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+    sync: Callable[[], Awaitable[None]]
+
+
+class SyncClock:
+    """When the next sync is due: by debt, by interval, not before the pause after a failure is over."""
+
+    def __init__(self, interval_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.interval_s = interval_s
+        self._clock = clock
+        self._due = clock() + interval_s
+        self._not_before = 0.0
+        self._pause = _PAUSES_S[0]
+
+    def due_in_s(self, *, owed: bool) -> float:
+        """Seconds until a sync is due; 0 for now."""
+        now = self._clock()
+        wanted = now if owed else min(self._due, now + self.interval_s)
+        return max(0.0, wanted - now, self._not_before - now)
+
+    def succeeded(self) -> None:
+        """A sync has ended well."""
+        self._due = self._clock() + self.interval_s
+        self._pause = _PAUSES_S[0]
+
+    def failed(self) -> None:
+        """A sync or a wave has failed: the next one waits."""
+        self._not_before = self._clock() + self._pause
+        self._pause = min(2 * self._pause, _PAUSES_S[1])
+
+
+class Station:
+    """One watched source: queue, listener, webhook and the loop. Made in the event loop that runs it.
+
+    Raises: SettingsError (no token, port taken), UsageError (source).
+    """
+
+    def __init__(self, source: str, settings: Settings) -> None:
+        self._settings: ServiceSettings = settings.service
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._debts: set[str] = set()
+        limits = WaveLimits(
+            quiet_s=self._settings.quiet_s,
+            longest_wait_s=self._settings.longest_wait_s,
+            wave_keys=self._settings.wave_keys,
+            queue_keys=self._settings.queue_keys,
+        )
+        self.queue = WaveQueue(limits, on_change=self._wake_up)
+        self.clock = SyncClock(self._settings.poll_s)
+        self.events_offered: bool | None = None
+        self.webhook_url: str | None = None
+        self._open = ExitStack()
+        store, prefix = wiring.open_source(source, settings)
+        hint = HintFilter(self.queue, store.bucket, prefix)
+        if self._settings.webhook_port is not None:
+            self.webhook_url = self._open.enter_context(Webhook(self._settings, hint)).url
+            self.clock.interval_s = self._settings.sync_s
+        self._listen(source, settings, hint)
+
+    def stop(self) -> None:
+        """Let the loop end: no new work; what is being worked on gets a while. From any thread."""
+        self._stopping = True
+        self._wake_up()
+
+    @property
+    def stopping(self) -> bool:
+        """True once the loop is to end."""
+        return self._stopping
+
+    def close(self) -> None:
+        """End listener and webhook."""
+        self._open.close()
+
+    async def run(self, work: Work, *, until: float = float("inf")) -> None:
+        """Start work as it falls due, until `stop`, or until `time.monotonic()` is past `until` and no sync runs."""
+        waves: set[asyncio.Task[None]] = set()
+        sync: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping:
+                sync = None if sync is not None and sync.done() else sync
+                waves = {wave for wave in waves if not wave.done()}
+                if time.monotonic() >= until and sync is None:
+                    break
+                self._debts.update(self.queue.take_debts())
+                if sync is None and self.clock.due_in_s(owed=bool(self._debts)) == 0:
+                    sync = self._started(self._sync(work))
+                while len(waves) < self._settings.waves and self.queue.due_in_s() == 0:
+                    waves.add(self._started(self._wave(work, self.queue.take())))
+                await self._sleep(sync, waves, until)
+        finally:
+            await _ended({*waves, *([sync] if sync else [])})
+
+    def _listen(self, source: str, settings: Settings, hint: HintFilter) -> None:
+        open_events = wiring.events_opener(source, settings)
+        if open_events is None:
+            self._offered(False)  # noqa: FBT003
+            return
+        listener = Listener(open_events, hint, self.queue, on_offer=self._offered)
+        listener.start()
+        self._open.callback(listener.stop)
+
+    def _offered(self, offered: bool) -> None:  # noqa: FBT001
+        """The server tells of changes, or does not: syncs are rare then, or the only way."""
+        self.events_offered = offered
+        if offered:
+            self.clock.interval_s = self._settings.sync_s
+        else:
+            self.queue.owe_sync("the watch began")
+        self._wake_up()
+
+    def _started(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: self._wake.set())
+        return task
+
+    async def _wave(self, work: Work, keys: Sequence[str]) -> None:
+        again: Sequence[str] = ()
+        try:
+            again = await work.index_wave(keys)
+        except Exception:
+            logger.exception("a wave of %d images failed; a sync will find them", len(keys))
+            self.clock.failed()
+            self.queue.owe_sync("a wave failed")
+        finally:
+            self.queue.done(keys)
+        if again:
+            self.queue.put(again)
+
+    async def _sync(self, work: Work) -> None:
+        self._debts = set()  # what is owed from now on, this sync may be too early for
+        try:
+            await work.sync()
+        except Exception:
+            logger.exception("a sync failed; it is tried again")
+            self.clock.failed()
+            self._debts.add("a sync failed")
+        else:
+            self.clock.succeeded()
+
+    async def _sleep(self, sync: asyncio.Task[None] | None, waves: set[asyncio.Task[None]], until: float) -> None:
+        """Until something has changed or falls due."""
+        waits = [max(0.05, until - time.monotonic())]
+        if sync is None:
+            waits.append(self.clock.due_in_s(owed=bool(self._debts)))
+        due = self.queue.due_in_s()
+        if due is not None and len(waves) < self._settings.waves:
+            waits.append(due)
+        try:
+            await asyncio.wait_for(self._wake.wait(), min(*waits, 3600.0))
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _wake_up(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for what is being worked on, for a while; then cancel it, which the commit rule makes harmless."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=_GRACE_S)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,117 @@
+"""Hints → waves of work: coalesced per key, debounced, bounded.
+
+A key waits once, however often it is hinted at; while it is being worked on, a new hint waits until that is done.
+A wave is due when nothing new has come for `quiet_s`, when the first key has waited for `longest_wait_s`, or when it
+is full. What does not fit into the queue is not kept: a sync is owed instead, and finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+
+@dataclass(frozen=True, slots=True)
+class WaveLimits:
+    """How hints are gathered: seconds of quiet, longest wait in seconds, keys of a wave, keys that may wait."""
+
+    quiet_s: float = 0.3
+    longest_wait_s: float = 1.0
+    wave_keys: int = 256
+    queue_keys: int = 100_000
+
+
+class WaveQueue:
+    """The keys that wait. Thread-safe; it never sleeps: whoever takes waves asks `due_in_s` how long to.
+
+    `on_change` is called, from any thread, whenever a wave may be due sooner than was said before.
+    """
+
+    def __init__(
+        self,
+        limits: WaveLimits,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._on_change = on_change
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: dict[str, float] = {}  # key -> when it was first hinted at
+        self._working: set[str] = set()
+        self._last = 0.0
+        self._debts: list[str] = []
+        self._hints = 0
+
+    def put(self, keys: Iterable[str]) -> None:
+        """Hint at keys. A key that does not fit is dropped, and a sync is owed."""
+        now = self._clock()
+        with self._lock:
+            for key in keys:
+                self._hints += 1
+                if key in self._waiting:
+                    continue
+                if len(self._waiting) >= self._limits.queue_keys:
+                    self._owe(f"more than {self._limits.queue_keys} keys waited")
+                else:
+                    self._waiting[key] = now
+            self._last = now
+        self._on_change()
+
+    def owe_sync(self, reason: str) -> None:
+        """Hints may have been lost: only a sync can tell."""
+        with self._lock:
+            self._owe(reason)
+        self._on_change()
+
+    def take_debts(self) -> tuple[str, ...]:
+        """Why a sync is owed (empty: none is); whoever takes the reasons owes the sync from now on."""
+        with self._lock:
+            debts, self._debts = tuple(self._debts), []
+            return debts
+
+    def due_in_s(self) -> float | None:
+        """Seconds until a wave is due (0: now); None while nothing waits that could be taken."""
+        with self._lock:
+            free = (first for key, first in self._waiting.items() if key not in self._working)
+            since = list(islice(free, self._limits.wave_keys))
+            if not since:
+                return None
+            if len(since) >= self._limits.wave_keys:
+                return 0.0
+            due = min(self._last + self._limits.quiet_s, since[0] + self._limits.longest_wait_s)
+            return max(0.0, due - self._clock())
+
+    def take(self) -> tuple[str, ...]:
+        """The keys of the next wave, longest waiting first. They are being worked on until `done`."""
+        with self._lock:
+            free = (key for key in self._waiting if key not in self._working)
+            keys = tuple(islice(free, self._limits.wave_keys))
+            for key in keys:
+                del self._waiting[key]
+            self._working.update(keys)
+            return keys
+
+    def done(self, keys: Iterable[str]) -> None:
+        """These keys are no longer being worked on, whatever came of it."""
+        with self._lock:
+            self._working.difference_update(keys)
+        self._on_change()
+
+    @property
+    def hints(self) -> int:
+        """How many hints have come so far."""
+        with self._lock:
+            return self._hints
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._waiting) + len(self._working)
+
+    def _owe(self, reason: str) -> None:
+        if reason not in self._debts:
+            self._debts.append(reason)

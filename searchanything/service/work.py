@@ -1,0 +1,53 @@
+"""What a worker process does: one client for its whole life, so models are loaded once, and batches of keys.
+
+Settings come from the worker's own environment: secrets travel neither through Prefect nor through Dask.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+from searchanything.client import Client, connect
+from searchanything.service.reports import BatchReport
+from searchanything.types import IndexReport
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_clients: list[Client] = []  # at most one; a list, so that whoever imports the name sees it
+
+
+def warm_up(source: str) -> None:
+    """Load the models before they are needed; an index that is not there is made. Raises: as `Client.refresh`."""
+    client = worker_client()
+    client.refresh(source, ())
+    client.load_models()
+
+
+def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False) -> BatchReport:
+    """Bring these keys up to date, as `Client.refresh` does, in this process. Raises: the same."""
+    start = time.perf_counter()
+    report = worker_client().refresh(source, keys, force=force)
+    seconds = time.perf_counter() - start
+    return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients))
+
+
+def tidy(source: str) -> BatchReport:
+    """Repair what a sync still finds, and collect garbage. Raises: as `Client.sync`."""
+    start = time.perf_counter()
+    found = worker_client().sync(source, repair=True)
+    seconds = time.perf_counter() - start
+    return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid(), len(_clients))
+
+
+def worker_client() -> Client:
+    """This process' one client."""
+    with _lock:
+        if not _clients:
+            _clients.append(connect())
+        return _clients[0]

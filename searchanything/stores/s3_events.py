@@ -1,0 +1,125 @@
+"""Listening to a bucket: MinIO's extension of S3, which RustFS and the JuiceFS gateway speak too.
+
+One HTTP answer that never ends, a JSON line per notification. minio's own iterator connects again without a word when
+the stream breaks; what happened meanwhile is lost then, and nobody knows. So here the stream ends with an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from minio.error import S3Error
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.exceptions import HTTPError
+
+from searchanything.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.settings import StorageSettings
+from searchanything.stores.s3 import FOREIGN_ERRORS, http_client, s3_client, store_error
+
+logger = logging.getLogger(__name__)
+
+_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
+_NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"})
+
+
+class BucketEvents:
+    """The notifications of one bucket, from now on; iterate once. `close`, from any thread, ends the iteration.
+
+    Raises, while iterating: EventsNotOfferedError; StoreUnavailableError as soon as the stream breaks; StoreError.
+    """
+
+    def __init__(self, settings: StorageSettings, bucket: str, prefix: str = "") -> None:
+        self._endpoint = settings.endpoint or ""
+        self._bucket, self._prefix = bucket, prefix
+        self._pool = _OneStream.of(settings)
+        self._client = s3_client(settings, self._pool)
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Notifications as they come, in S3's format."""
+        try:
+            stream = self._client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
+            with stream:
+                yield from stream
+        except FOREIGN_ERRORS as error:
+            if not self._closed.is_set():
+                raise self._explained(error) from error
+        except AttributeError:  # minio's iterator, when its answer is closed by another thread
+            if not self._closed.is_set():
+                raise
+
+    @property
+    def connected(self) -> bool:
+        """True once the server has begun to answer: what happens from then on is told."""
+        return self._pool.stream is not None
+
+    def close(self) -> None:
+        """End the iteration."""
+        self._closed.set()
+        self._pool.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _explained(self, error: Exception) -> Exception:
+        subject = f"bucket {self._bucket}"
+        refused = isinstance(error, S3Error) and error.code in _NOT_OFFERED
+        if refused or isinstance(error, _NotOfferedError) or "not supported in Amazon" in str(error):
+            return EventsNotOfferedError(f"{subject}: {self._endpoint} does not offer to listen to buckets")
+        if isinstance(error, _EndedError):
+            return StoreUnavailableError(f"{subject}: {self._endpoint} ended the stream of notifications")
+        return store_error(error, subject=subject, endpoint=self._endpoint)
+
+
+class _EndedError(HTTPError):
+    """The stream of notifications is over."""
+
+
+class _NotOfferedError(HTTPError):
+    """The server answered with something that is no stream of notifications."""
+
+
+class _OneStream(PoolManager):
+    """Connections that carry one stream of notifications, and refuse a second one."""
+
+    stream: BaseHTTPResponse | None = None
+
+    @classmethod
+    def of(cls, settings: StorageSettings) -> Self:
+        """With the waits of every other client; silence longer than those counts as broken."""
+        made = http_client(settings, 1, kind=cls)
+        if not isinstance(made, cls):
+            raise TypeError(f"expected a {cls.__name__}, got {type(made).__name__}")
+        return made
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
+        """As `PoolManager.urlopen`; minio asks for the stream by the parameter `events`."""
+        listening = "events=" in url
+        if listening and self.stream is not None:
+            raise _EndedError("it was answered once")
+        response = super().urlopen(method, url, redirect, **options)
+        if listening and response.status == 200:
+            if "xml" in response.headers.get("content-type", ""):  # the server took it for a listing
+                response.close()
+                raise _NotOfferedError("an XML document")
+            self.stream = response
+        return response
+
+    def end(self) -> None:
+        """Wake up whoever reads the stream."""
+        connection = getattr(self.stream, "connection", None)
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        self.clear()

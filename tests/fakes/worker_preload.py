@@ -1,0 +1,51 @@
+"""Loaded by Dask's worker processes in tests (`DASK_DISTRIBUTED__WORKER__PRELOAD`): fake models instead of torch.
+
+Each load of models adds a line with the process' number to the file that `FAKE_LOADS` names. An image whose first pixel
+is `DEADLY` kills the process that segments it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+
+from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
+from searchanything.protocols import Segmentation, Segmenter
+from searchanything.types import RGBImage
+
+DEADLY = (9, 9, 9)
+
+
+class DeadlySegmenter(FakeSegmenter):
+    """Dies of an image with the mark; slow by `FAKE_SECONDS` per batch."""
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        if any(tuple(image[0, 0]) == DEADLY for image in images):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
+        return super().segment(images)
+
+
+def _segmenter() -> Segmenter:
+    with Path(os.environ["FAKE_LOADS"]).open("a") as loads:
+        loads.write(f"{os.getpid()}\n")
+    return DeadlySegmenter()
+
+
+def _lazy_models(*_: object) -> tuple[LazySegmenter, LazyEncoder]:
+    segmenter, embedder = DeadlySegmenter(), FakeEmbedder()
+    return (
+        LazySegmenter("fake", _segmenter, dimension=CHANNELS, description=segmenter.description),
+        LazyEncoder("fake", FakeEmbedder, dimension=FakeEmbedder.dimension, description=embedder.description),
+    )
+
+
+presets.lazy_models = _lazy_models
+presets.load_hash = lambda _: HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)

@@ -1,0 +1,170 @@
+"""The ingestion service as it runs: real S3 server, real Prefect, real Dask, real Milvus Lite; models are fakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_bench, until
+
+from searchanything.service.cluster import worker_pids
+from searchanything.service.events import MAX_KEY_BYTES
+from searchanything.service.tree import deploy_flows
+from searchanything.types import Outcome
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+RED = {"red": (8, 8, 40, 40)}
+TWO = {"green": (8, 8, 30, 30), "blue": (34, 34, 60, 60)}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One service for all tests of this file, in the order in which they stand."""
+    with pytest.MonkeyPatch.context() as patch, service_bench(tmp_path_factory.mktemp("service"), patch) as bench:
+        yield bench
+
+
+def test_an_upload_is_found(bench: Bench) -> None:
+    etag = bench.store.upload("watched/ä b+c.png", png(**RED))
+    bench.until_indexed({"watched/ä b+c.png": etag})
+    row = bench.row("watched/ä b+c.png")
+    assert row is not None
+    assert (row.outcome, row.regions) == (Outcome.INDEXED, 1)
+
+
+def test_an_overwrite_leaves_the_new_regions_alone(bench: Bench) -> None:
+    bench.until_indexed({"watched/o.png": bench.store.upload("watched/o.png", png(**RED))})
+    bench.until_indexed({"watched/o.png": bench.store.upload("watched/o.png", png(**TWO))})
+    until(lambda: bench.regions("watched/o.png") == 2, "the old region is gone")
+
+
+def test_a_deletion_is_forgotten(bench: Bench) -> None:
+    bench.until_indexed({"watched/d.png": bench.store.upload("watched/d.png", png(**RED))})
+    bench.store.delete("watched/d.png")
+    until(lambda: bench.row("watched/d.png") is None, "the image is forgotten")
+    until(lambda: bench.regions("watched/d.png") == 0, "its region is gone")
+
+
+def test_objects_beside_the_prefix_are_not_touched(bench: Bench) -> None:
+    bench.store.upload("elsewhere/a.png", png(**RED))
+    bench.until_indexed({"watched/after.png": bench.store.upload("watched/after.png", png(**RED))})
+    assert bench.row("elsewhere/a.png") is None
+
+
+def test_the_webhook_asks_for_its_token(bench: Bench) -> None:
+    url = bench.tree.notes["webhook"]
+    body = json.dumps({"Records": []}).encode()
+    for headers, status in [({}, 401), ({"Authorization": "Bearer wrong"}, 401), ({"Authorization": TOKEN}, 200)]:
+        assert bench.http.request("POST", url, body=body, headers=headers).status == status
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert bench.http.request("POST", url, body=body, headers=bearer).json() == {"hints": 0}
+    assert bench.http.request("POST", url, body=b"{", headers=bearer).status == 400
+    assert bench.http.request("POST", url, body=b" " * (9 << 20), headers=bearer).status == 413
+    assert bench.http.request("GET", url.replace("/events", "/health")).status == 200
+
+
+def test_doubled_late_and_false_events_do_no_harm(bench: Bench) -> None:
+    url, bearer = bench.tree.notes["webhook"], {"Authorization": f"Bearer {TOKEN}"}
+    etags = {f"watched/e{n}.png": bench.store.upload(f"watched/e{n}.png", png(**RED)) for n in range(4)}
+    names = ["s3:ObjectRemoved:Delete", "s3:ObjectCreated:Put", "s3:ObjectCreated:Put"]
+    events = [(name, key) for key in [*etags, "watched/never.png", "watched/" + "k" * MAX_KEY_BYTES] for name in names]
+    random.Random(7).shuffle(events)  # noqa: S311
+    for name, key in events:
+        record = {"eventName": name, "s3": {"bucket": {"name": BUCKET}, "object": {"key": key}}}
+        bench.http.request("POST", url, json={"Records": [record]}, headers=bearer)
+    bench.until_indexed(etags)
+    until(lambda: not bench.client.sync(SOURCE).differs, "listing and index agree")
+
+
+def test_a_burst_arrives_whole_in_few_runs(bench: Bench) -> None:
+    before = bench.prefect("flow_runs/count")
+    data = png(**TWO)
+    with ThreadPoolExecutor(8) as pool:
+        keys = [f"watched/burst/{number:03}.png" for number in range(100)]
+        etags = dict(zip(keys, pool.map(lambda key: bench.store.upload(key, data), keys), strict=True))
+    bench.until_indexed(etags)
+    assert bench.regions("watched/burst/") == 200
+    assert bench.prefect("flow_runs/count") - before <= 12  # waves of 32; a few that began before all had come
+
+
+def test_runs_read_well_in_prefect(bench: Bench) -> None:
+    runs = bench.prefect("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 50})
+    names = {run["name"] for run in runs}
+    assert f"watch {SOURCE}" in names
+    assert f"sync {SOURCE}" in names
+    assert any(name.endswith(f"images of {SOURCE}") for name in names)
+    artifacts = bench.prefect("artifacts/filter", {"limit": 50})
+    assert any("| indexed |" in str(one["data"]) and "| worker | process |" in str(one["data"]) for one in artifacts)
+
+
+def test_a_killed_worker_heals_and_nothing_is_lost(bench: Bench) -> None:
+    [(_, pid)] = worker_pids(bench.tree.notes["scheduler"]).items()
+    data = png(**RED)
+    etags = {f"watched/k{n:02}.png": bench.store.upload(f"watched/k{n:02}.png", data) for n in range(40)}
+    os.kill(pid, signal.SIGKILL)
+    bench.until_indexed(etags)
+    assert bench.regions("watched/k") == 40
+    assert pid not in worker_pids(bench.tree.notes["scheduler"]).values()
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_its_workers_is_found_and_told(bench: Bench) -> None:
+    etags = {f"watched/p{n}.png": bench.store.upload(f"watched/p{n}.png", png(**RED)) for n in range(3)}
+    bench.store.upload("watched/p9.png", png(deadly=True, **RED))
+    bench.until_indexed(etags, timeout_s=2 * HEAL_S)
+    until(lambda: bench.row("watched/p9.png") is not None, "the deadly image is recorded", timeout_s=3 * HEAL_S)
+    row = bench.row("watched/p9.png")
+    assert row is not None
+    assert (row.outcome, row.error) == (Outcome.FAILED, "WorkerLostError")
+
+
+def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
+    loads = bench.loads()
+    assert len(loads) >= 2  # the first worker, and those that replaced killed ones
+    assert len(set(loads)) == len(loads)
+
+
+def test_deployments_are_registered_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", bench.tree.api_url)
+    first = deploy_flows(SOURCE, sync_every_s=600)
+    assert deploy_flows(SOURCE, sync_every_s=600) == first
+    flows = {name.partition("/")[0] for name in first["deployments"]}
+    assert flows == {"watch", "index", "sync", "reindex", "retry-failed"}
+    deployed = bench.prefect("deployments/filter")
+    assert len(deployed) == 5
+    assert {one["entrypoint"].rpartition(".")[0].partition(".")[0] for one in deployed} == {"searchanything_flows"}
+    automations = {one["name"] for one in bench.prefect("automations/filter")}
+    assert automations == {"searchanything: runs without a heartbeat have crashed", "searchanything: images failed"}
+
+
+def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench: Bench) -> None:
+    from threading import Thread
+
+    keeper = Thread(target=bench.tree.run, daemon=True)
+    keeper.start()
+    pid = bench.tree.notes["pid"]
+    os.kill(pid, signal.SIGKILL)
+    etag = bench.store.upload("watched/meanwhile.png", png(**RED))
+    bench.until_indexed({"watched/meanwhile.png": etag}, timeout_s=2 * HEAL_S)
+    assert bench.tree.notes["pid"] != pid
+
+
+def test_nothing_is_left_behind(bench: Bench) -> None:
+    pids = [*bench.tree.pids.values(), *worker_pids(bench.tree.notes["scheduler"]).values()]
+    assert len(pids) >= 3
+    bench.tree.stop()
+    bench.tree.close()
+    until(lambda: not any(_alive(pid) for pid in pids), "all processes are gone")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""What the service ships: flows that load lazily and read well, and deployments that agree in both places."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from searchanything.errors import SettingsError, UsageError
+from searchanything.service.folders import service_folder
+from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
+from searchanything.service.tree import child_settings, deploy_flows, free_port
+from searchanything.settings import Settings
+from searchanything.types import Failure, IndexReport
+from searchanything_flows.deployments import FLOWS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_prefect_yaml_and_deploy_name_the_same_flows() -> None:
+    document = yaml.safe_load((ROOT / "flows" / "prefect.yaml").read_text())
+    assert {one["entrypoint"] for one in document["deployments"]} == set(FLOWS)
+    assert {one["work_pool"]["name"] for one in document["deployments"]} == {"searchanything"}
+
+
+@pytest.mark.parametrize("entrypoint", sorted(FLOWS))
+def test_every_parameter_is_described(entrypoint: str) -> None:
+    flow = FLOWS[entrypoint]
+    schema = flow.parameters.model_dump()["properties"]
+    assert flow.description
+    assert schema
+    assert all(one.get("description") for one in schema.values())
+
+
+def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
+    code = (
+        "import sys; import searchanything.cli.app, searchanything.service.station, searchanything.service.tree;"
+        "print([name for name in ('prefect', 'distributed', 'dask', 'fastapi', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reports_add_up() -> None:
+    bad = Failure("b|<img>.jpg", "ImageError", "broken")
+    first = BatchReport(IndexReport(indexed=3, failed=1, regions=7, failures=(bad,)), 2.0, "host", 11, 1)
+    second = BatchReport(IndexReport(indexed=2, deleted=4, regions=1), 1.0, "host", 12, 1)
+    wave = WaveReport((first,), (), 2.5) + WaveReport((second,), (Failure("c", "WorkerLostError", "died"),), 1.5)
+    assert (wave.images, wave.total.regions, wave.total.failed, wave.seconds) == (7, 8, 2, 4.0)
+    assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
+    text = wave_markdown("s3://images", wave)
+    assert "| indexed | 5 |" in text
+    assert "| of it work, summed over 2 worker(s) | 3.00 s |" in text
+    assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
+    assert summary(WaveReport()) == "nothing to do"
+
+
+def test_failures_in_an_artifact_are_capped() -> None:
+    lines = failure_lines([Failure(f"k{number}", "ImageError", "x") for number in range(60)])
+    assert len([line for line in lines if "ImageError" in line]) == 50
+    assert lines[-1] == "… and 10 more"
+    assert failure_lines([]) == []
+
+
+def test_keys_cannot_write_markdown() -> None:
+    assert escaped("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x](http://y) &#96;&lt;b>&#96;"
+
+
+def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri = str(tmp_path / "index.db")
+    assert service_folder(settings) == tmp_path / ".index.db.service"
+    settings.service.folder = tmp_path / "elsewhere"
+    assert service_folder(settings) == tmp_path / "elsewhere"
+
+
+def test_children_see_the_settings_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(_env_file=None)
+    settings.milvus.uri, settings.models.preset, settings.service.workers = "trial.db", "pico", 3
+    given = child_settings(settings)
+    assert given["SEARCHANYTHING_MILVUS__URI"] == str(tmp_path / "trial.db")
+    assert given["SEARCHANYTHING_SERVICE__WORKERS"] == "3"
+    assert given["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert "SEARCHANYTHING_SERVICE__SCHEDULER" not in given
+
+
+def test_a_taken_port_is_replaced() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(SettingsError, match="PREFECT_API_URL"):
+        deploy_flows("s3://images", sync_every_s=None)
+    assert issubclass(SettingsError, UsageError)
