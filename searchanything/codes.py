@@ -17,7 +17,7 @@ _last = 0
 
 def joined_features(mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
     """What the hash layer sees, [f_M / |f_M|, f_I / |f_I|]: (N, C), (N, D) -> (N, C + D) float32; zeros stay zero."""
-    return np.concatenate([_unit_rows(mask_features), _unit_rows(image_features)], axis=1)
+    return np.concatenate([unit_rows(mask_features), unit_rows(image_features)], axis=1)
 
 
 def pack_signs(activations: FloatArray) -> Codes:
@@ -58,7 +58,7 @@ def generation_at(*, age_s: float) -> int:
     return max(0, time.time_ns() - round(age_s * 1e9))
 
 
-def _unit_rows(rows: FloatArray) -> FloatArray:
+def unit_rows(rows: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows, dtype=np.float32), where=lengths != 0)
     return scaled

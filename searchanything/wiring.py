@@ -107,7 +107,7 @@ def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings
         try:
             return HashLayer.from_file(hash_file).to_bytes()
         except ModelError as error:
-            raise ModelError(f"{hash_file}: {error}; make one with python -m training.hash") from error
+            raise ModelError(f"{hash_file}: {error}; make one with searchanything hash train") from error
     return load_hash(_chosen(preset or settings.models.preset)).to_bytes()
 
 

@@ -3,6 +3,9 @@
     python -m training.region_features --out FEATURES.npz
     python -m training.region_features --crops-of FEATURES.npz --out NEW.npz   (the same regions by another encoder)
 
+Beside the .npz, a .parquet of the same name holds the regions that a hash layer may be fitted to, for
+`searchanything hash train`; benchmarks/hashing.py judges methods on the .npz, which has the concepts too.
+
 Two thirds of the scenes are drawn from what training may see, for fitting a hash layer; the others are evaluation
 scenes, with zero-shot concepts among them, for judging it. A region counts as an object's when their boxes overlap by
 at least a half.
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from searchanything.crops import region_crops
 from searchanything.demo.scenes import DEMO_RECIPE, Scene
+from searchanything.feature_files import FeatureBatch, feature_schema, record_batch
 from searchanything.geometry import box_iou
 from searchanything.models.presets import load_encoder, load_segmenter
 from searchanything.protocols import Segmenter
@@ -100,6 +104,17 @@ def segmented(arguments: argparse.Namespace, *, crop_size_px: int) -> Arrays:
     return arrays_of(found, pictograms=training.pictograms, fitting=fitting)
 
 
+def write_parquet(path: Path, arrays: Arrays) -> None:
+    """The regions to fit to, for `searchanything hash train`. They are of no index, and have no fingerprint."""
+    from pyarrow import parquet
+
+    rows = np.flatnonzero(arrays["fitting"])
+    features = FeatureBatch(arrays["mask"][rows], arrays["image"][rows])
+    schema = feature_schema(features.mask.shape[1], features.image.shape[1], fingerprint=None)
+    with parquet.ParquetWriter(path, schema) as writer:
+        writer.write_batch(record_batch(schema, [str(row) for row in rows], features))
+
+
 def main() -> None:
     """Draw scenes, segment and embed them, and keep the features of their objects."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -120,6 +135,7 @@ def main() -> None:
         arrays = segmented(arguments, crop_size_px=encoder.crop_size_px)
     arrays["image"] = encoder.embed_crops(arrays["crops"])
     np.savez(arguments.out, allow_pickle=False, **arrays)
+    write_parquet(arguments.out.with_suffix(".parquet"), arrays)
     logger.info("%d regions in %s", len(arrays["concepts"]), arguments.out)
 
 

@@ -34,6 +34,7 @@ from searchanything.cli import (
     sync,
     watch,
 )
+from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
@@ -63,6 +64,7 @@ app.command("export")(export.export)
 app.command("delete")(delete.delete)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
+app.add_typer(hash_verbs.app, name="hash")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from searchanything.hash_training.training import TrainingProgress
     from searchanything.models.presets import RecordProgress
     from searchanything.models.weights import WeightsRecord
     from searchanything.types import IndexProgress
@@ -79,5 +80,49 @@ def download_progress() -> Iterator[RecordProgress]:
             if record.name not in tasks:
                 tasks[record.name] = bar.add_task(record.name, total=total)
             bar.update(tasks[record.name], completed=done, total=total)
+
+        yield show
+
+
+@contextlib.contextmanager
+def rows_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over the rows of a file of features; a pulse while their number is not known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        task = bar.add_task(what, total=total)
+
+        def show(done: int) -> None:
+            bar.update(task, completed=done)
+
+        yield show
+
+
+@contextlib.contextmanager
+def hash_progress(rows: int | None) -> Iterator[Callable[[TrainingProgress], None]]:
+    """One bar per stage of training a hash layer, with the best held-out loss so far."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        tasks = {}
+
+        def show(progress: TrainingProgress) -> None:
+            if progress.stage not in tasks:
+                total = progress.total if progress.total is not None else rows
+                tasks[progress.stage] = bar.add_task(progress.stage, total=total, loss="")
+            loss = "" if progress.loss is None else f"held-out loss {progress.loss:.5f}"
+            bar.update(tasks[progress.stage], completed=progress.done, loss=loss)
 
         yield show

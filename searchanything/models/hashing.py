@@ -4,7 +4,8 @@ f_M and f_I are each scaled to unit length (zeros stay zeros) and joined in this
 (centring, weights of the two blocks, rotation) is folded into W and b. tanh keeps the sign and is not computed.
 
 The file is safetensors: `weight` (bits, C + D) and `bias` (bits,), float32, and string metadata that names the format,
-the dimensions and the layer's provenance.
+the dimensions and the layer's provenance. Further tensors (training keeps `mean` and `scale` of the inputs there)
+are notes: codes never depend on them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from searchanything.codes import joined_features, pack_signs
+from searchanything.codes import pack_signs
 from searchanything.errors import ModelError, WeightsMissingError
 from searchanything.types import Codes, FloatArray
 
@@ -44,7 +45,7 @@ class HashLayer:
 
     def __post_init__(self) -> None:
         bits, columns = self.weight.shape if self.weight.ndim == 2 else (0, 0)
-        if bits == 0 or bits % 8 or self.bias.shape != (bits,) or not 0 < self.mask_dimension < columns:
+        if bits == 0 or bits % 8 or self.bias.shape != (bits,) or not 0 <= self.mask_dimension < columns:
             raise ModelError(
                 "expected a hash weight (a multiple of 8, C + D) and a bias of as many rows, "
                 f"got weight {self.weight.shape}, bias {self.bias.shape}, C = {self.mask_dimension}"
@@ -54,9 +55,17 @@ class HashLayer:
 
     @classmethod
     def create(
-        cls, weight: FloatArray, bias: FloatArray, *, mask_dimension: int, provenance: Mapping[str, str]
+        cls,
+        weight: FloatArray,
+        bias: FloatArray,
+        *,
+        mask_dimension: int,
+        provenance: Mapping[str, str],
+        notes: Mapping[str, FloatArray] | None = None,
     ) -> Self:
         """A layer from its arrays. `provenance` must say `method` and `trained` ("true" or "false").
+
+        `notes` are further tensors of the file, which codes do not depend on.
 
         Raises: ModelError.
         """
@@ -68,7 +77,7 @@ class HashLayer:
             "image_dimension": str(columns - mask_dimension),
             "bits": str(rows),
         }
-        return cls.from_bytes(_serialise(weight, bias, facts))
+        return cls.from_bytes(_serialise({"bias": bias, "weight": weight, **(notes or {})}, facts))
 
     @classmethod
     def random_rotation(cls, mask_dimension: int, image_dimension: int, *, bits: int, seed: int) -> Self:
@@ -151,10 +160,24 @@ class HashLayer:
             raise ModelError(
                 f"the hash layer expected features {expected[0]} and {expected[1]}, got {got[0]} and {got[1]}"
             )
-        activations = joined_features(mask_features, image_features) @ self.weight.T + self.bias
+        split = self.mask_dimension
+        activations = _projected(mask_features, self.weight[:, :split])
+        activations += _projected(image_features, self.weight[:, split:])
+        activations += self.bias
         if not np.isfinite(activations).all():
             raise ModelError("the features hold values that are not finite; try SEARCHANYTHING_MODELS__PRECISION=fp32")
         return pack_signs(activations)
+
+
+def _projected(rows: FloatArray, weight: FloatArray) -> FloatArray:
+    """(N, d) rows at unit length times (bits, d) -> (N, bits). The product is scaled, not the longer rows: no copy."""
+    if not weight.shape[1]:
+        return np.zeros((len(rows), len(weight)), dtype=np.float32)
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    scales: FloatArray = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths != 0)
+    products: FloatArray = rows @ weight.T
+    products *= scales[:, None]
+    return products
 
 
 def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -163,12 +186,12 @@ def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[
     return q * np.sign(np.diag(r))
 
 
-def _serialise(weight: FloatArray, bias: FloatArray, facts: Mapping[str, str]) -> bytes:
+def _serialise(arrays: Mapping[str, FloatArray], facts: Mapping[str, str]) -> bytes:
     """A safetensors file, byte for byte the same each time (the library writes metadata in random order).
 
     Layout: header length as a little-endian 64-bit number, a JSON header padded to 8 bytes, the tensors' bytes.
     """
-    tensors = {"bias": bias.astype("<f4"), "weight": weight.astype("<f4")}
+    tensors = {name: array.astype("<f4") for name, array in arrays.items()}
     header: dict[str, object] = {"__metadata__": dict(sorted(facts.items()))}
     end = 0
     for name, tensor in tensors.items():

@@ -12,9 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 open_clip = pytest.importorskip("open_clip")
 
-from searchanything.models.hashing import HashLayer as ShippedHash  # noqa: E402
 from searchanything.models.openclip import OpenClipEncoder  # noqa: E402
-from training import hash as hash_training  # noqa: E402
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings, fit_icon  # noqa: E402
 from training.encoder import PairSampler, plain_name, supervised_contrastive  # noqa: E402
 from training.encoder_export import ridge_map  # noqa: E402
@@ -229,71 +227,6 @@ def test_right_of_choices_is_one_for_itself_and_chance_for_noise():
     noise = rng.normal(size=(64, 64)).astype(np.float32)
     assert right_of_choices(rows, rows, choices=6, rounds=2, rng=rng) == 1.0
     assert right_of_choices(rows, noise, choices=6, rounds=40, rng=rng) == pytest.approx(1 / 6, abs=0.06)
-
-
-# --- hash layer ---
-
-
-def some_features() -> hash_training.RegionFeatures:
-    """Clusters of 12 concepts: the image block tells them apart, the mask block is noise."""
-    rng, count = np.random.default_rng(0), 240
-    concepts = np.arange(count) % 12
-    centres = rng.normal(size=(12, 24))
-    return hash_training.RegionFeatures(
-        mask=rng.normal(size=(count, 8)).astype(np.float32) + 2,
-        image=(centres[concepts] + 0.6 * rng.normal(size=(count, 24)) + 3).astype(np.float32),
-        concepts=concepts,
-        images=np.arange(count),
-        zero_shot=concepts > 8,
-        fitting=np.arange(count) < count * 2 // 3,
-    )
-
-
-def test_folded_layer_equals_centring_weighing_and_rotating_one_after_the_other():
-    features = some_features()
-    centring = hash_training.Centring.fit(features, mask_share=0.2)
-    inputs = features.concatenated()
-    centred = centring(inputs)
-    rotation = np.random.default_rng(1).normal(size=(64, inputs.shape[1])).astype(np.float32)
-    assert np.allclose(centring.fold(rotation).activations(inputs), centred @ rotation.T, atol=1e-4)
-    assert (centred[:, :8] ** 2).sum(1).mean() == pytest.approx(0.2, rel=1e-3)
-    assert (centred[:, 8:] ** 2).sum(1).mean() == pytest.approx(0.8, rel=1e-3)
-
-
-@pytest.mark.parametrize("method", sorted(hash_training.METHODS))
-@pytest.mark.parametrize("bits", [16, 64])
-def test_every_method_keeps_the_neighbours_with_few_and_with_more_bits_than_dimensions(method: str, bits: int):
-    features = some_features()
-    centring = hash_training.Centring.fit(features, mask_share=0.0)
-    centred = centring(features.concatenated())
-    rotation = hash_training.METHODS[method](centred, bits=bits, rng=np.random.default_rng(0))
-    layer = centring.fold(rotation)
-    assert layer.weight.shape == (bits, 32)
-    shuffled = hash_training.HashLayer(layer.weight[:, ::-1].copy(), layer.bias)
-    found = hash_training.retrieval(hash_training.code_scores(layer, features), features)
-    control = hash_training.retrieval(hash_training.code_scores(shuffled, features), features)
-    assert found > max(0.5, 1.2 * control)
-
-
-def test_the_mask_block_gets_little_weight_where_it_is_noise():
-    features = some_features()
-    share, by_share = hash_training.choose_mask_share(features.at(features.fitting), features.at(~features.fitting))
-    assert share <= 0.1
-    assert by_share[0.3] < by_share[share]
-
-
-def test_a_written_layer_gives_the_package_the_same_bits(tmp_path: Path):
-    features = some_features()
-    centring = hash_training.Centring.fit(features, mask_share=0.1)
-    centred = centring(features.concatenated())
-    layer = centring.fold(hash_training.itq(centred, bits=16, rng=np.random.default_rng(0)))
-    hash_training.save(layer, tmp_path / "hash.safetensors", mask_dimension=8, method="itq", trained_on="noise")
-    shipped = ShippedHash.from_file(tmp_path / "hash.safetensors")
-    expected = np.packbits(layer.activations(features.concatenated()) > 0, axis=1)
-    assert shipped.trained
-    assert shipped.bits == 16
-    # The package scales in double precision: a bit may differ where an activation is next to zero.
-    assert np.bitwise_count(shipped.encode(features.mask, features.image) ^ expected).sum() <= 2
 
 
 # --- what is shipped ---

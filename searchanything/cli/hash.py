@@ -1,0 +1,232 @@
+"""`searchanything hash`: train, judge, apply and import hash layers, from features in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.options import FormatOption, Verbose
+from searchanything.cli.progress import hash_progress, rows_progress
+from searchanything.cli.session import answer, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from searchanything.hash_training.judging import Judgement
+
+app = typer.Typer(help="Train, judge, apply and import hash layers.", rich_markup_mode="rich")
+
+Features = Annotated[
+    str,
+    typer.Option(
+        "--features", metavar="FILE", help=".npy or .parquet, a folder of .parquet, or s3://bucket/key or prefix."
+    ),
+]
+MaskDimension = Annotated[
+    int | None,
+    typer.Option(
+        "--mask-dimension",
+        metavar="C",
+        help="How many columns of a .npy matrix are mask features; 0 for none.",
+        show_default=False,
+    ),
+]
+HashFile = Annotated[
+    Path, typer.Option("--hash", metavar="FILE", exists=True, dir_okay=False, help="Hash layer (safetensors).")
+]
+LayerOut = Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="Where the layer goes.")]
+CodesOut = Annotated[Path, typer.Option("--out", metavar="CODES.npy", help="Where the codes go.")]
+Bits = Annotated[int, typer.Option("--bits", metavar="L", help="Bits of a code: 64, 128, 256 or 512.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", metavar="NAME", help="deep, itq, pca-rotation or lsh; all are judged beside it.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed and features give the same layer.")]
+MaskShare = Annotated[
+    float, typer.Option("--mask-share", metavar="X", help="Share of the mask features in similarity, between 0 and 1.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted training stopped.")]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Write the judgement as a page.", show_default=False),
+]
+LayerFile = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A .safetensors or .onnx file.")
+]
+MaskFeatures = Annotated[int, typer.Option("--mask-dimension", metavar="C", min=0, help="Mask features it takes.")]
+ImageFeatures = Annotated[int, typer.Option("--image-dimension", metavar="D", min=1, help="Image features it takes.")]
+Tensor = Annotated[
+    str | None,
+    typer.Option("--tensor", metavar="NAME", help="The weight, where a file holds several.", show_default=False),
+]
+
+
+@app.command("train")
+def train(
+    features: Features,
+    out: LayerOut,
+    bits: Bits = 256,
+    method: MethodOption = "deep",
+    seed: Seed = 0,
+    mask_dimension: MaskDimension = None,
+    mask_share: MaskShare = 0.1,
+    resume: Resume = False,
+    report: Report = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Train a layer on features, without labels, and judge it beside the other methods.
+
+    Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
+    """
+    from searchanything.hash_training.features import open_features
+    from searchanything.hash_training.training import TrainingOptions, train_hash
+    from searchanything.saving import check_save_path, write_whole
+    from searchanything.settings import load_settings
+
+    settings, target = load_settings(), check_save_path(out, (".safetensors",))
+    _check_report(report)
+    options = TrainingOptions(
+        method=method,  # type: ignore[arg-type]  # checked there
+        bits=bits,
+        seed=seed,
+        mask_share=mask_share,
+        checkpoint=target.with_suffix(".state"),
+        resume=resume,
+        compute=settings.models,
+    )
+    source = open_features(features, mask_dimension=mask_dimension, settings=settings)
+    stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
+    with hash_progress(source.rows) as show:
+        trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)
+    write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
+    target.with_suffix(".state").unlink(missing_ok=True)
+    document = {"file": str(out), **trained.to_dict()}
+    _save_report(report, document, trained.judgements, chosen=method)
+    answer(document, format, lambda: _table(document, trained.judgements, chosen=method))
+
+
+@app.command("judge")
+def judge(
+    features: Features,
+    hash_file: HashFile,
+    mask_dimension: MaskDimension = None,
+    seed: Seed = 0,
+    report: Report = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Judge a layer on features, best on others than it was trained on.
+
+    Example: [bold]searchanything hash judge --features others.parquet --hash holiday.safetensors[/bold]
+    """
+    from searchanything.hash_training.features import open_features
+    from searchanything.hash_training.training import judge_layer
+    from searchanything.models.hashing import HashLayer
+    from searchanything.settings import load_settings
+
+    _check_report(report)
+    layer = HashLayer.from_file(hash_file)
+    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    with rows_progress("reading", source.rows) as show:
+        judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
+    name = layer.provenance.get("method", "layer")
+    document = {"file": str(hash_file), "method": name, "bits": layer.bits, "judgement": {name: judgement.to_dict()}}
+    _save_report(report, document, {name: judgement}, chosen=name)
+    answer(document, format, lambda: _table(document, {name: judgement}, chosen=name))
+
+
+@app.command("encode")
+def encode(
+    features: Features,
+    hash_file: HashFile,
+    out: CodesOut,
+    mask_dimension: MaskDimension = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Turn features into codes: a .npy matrix of uint8, N rows of bits / 8.
+
+    Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
+    """
+    from searchanything.hash_training.encoding_files import encode_features
+    from searchanything.hash_training.features import open_features
+    from searchanything.models.hashing import HashLayer
+    from searchanything.settings import load_settings
+
+    layer = HashLayer.from_file(hash_file)
+    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    with rows_progress("encoding", source.rows) as show:
+        rows = encode_features(source, layer, out, encoded=show)
+    document = {"file": str(out), "rows": rows, "bits": layer.bits}
+    answer(document, format, lambda: _line(f"{rows:,} codes of {layer.bits} bits written to {out}"))
+
+
+@app.command("import")
+def import_(
+    file: LayerFile,
+    out: LayerOut,
+    mask_dimension: MaskFeatures,
+    image_dimension: ImageFeatures,
+    tensor: Tensor = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Take a dense layer that was trained elsewhere; its inputs are both features at unit length, side by side.
+
+    Example: [bold]searchanything hash import mine.onnx --mask-dimension 32 --image-dimension 256 --out h.safetensors[/]
+    """
+    from searchanything.hash_training.importing import import_layer
+    from searchanything.saving import check_save_path, write_whole
+
+    target = check_save_path(out, (".safetensors",))
+    layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
+    write_whole(target, lambda opened: opened.write(layer.to_bytes()))
+    document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
+    answer(document, format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
+
+
+def _check_report(report: Path | None) -> None:
+    """Refuse a name that no page can be written under before anything is computed."""
+    if report is not None:
+        from searchanything.saving import check_save_path
+
+        check_save_path(report, (".html",))
+
+
+def _save_report(
+    report: Path | None, document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str
+) -> None:
+    if report is not None:
+        from searchanything.hash_training.report import render_report
+        from searchanything.saving import save_text
+
+        save_text(render_report(document, judgements, chosen=chosen), report, suffixes=(".html",))
+        say(f"the judgement's page: {report}")
+
+
+def _line(text: str) -> RenderableType:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    from searchanything.hash_training.judging import FIGURE_NAMES
+
+    one = next(iter(judgements.values()))
+    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {one.rows:,} held-out regions"
+    table = Table(box=None, pad_edge=False)
+    table.add_column("method")
+    for name, _ in FIGURE_NAMES.values():
+        table.add_column(name, justify="right")
+    for method, judgement in judgements.items():
+        figures = judgement.figures()
+        style = "bold" if method == chosen else ""
+        table.add_row(method, *(f"{figures[name]:.4f}" for name in FIGURE_NAMES), style=style)
+    return Group(_line(head), table)

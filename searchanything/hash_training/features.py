@@ -1,0 +1,183 @@
+"""Features in files: `.npy`, Parquet, or either in a bucket; streamed in batches, never held as a whole.
+
+The Parquet contract is that of `searchanything.feature_files`. A `.npy` file holds one matrix (N, C + D) of float16,
+float32 or float64: f_M, then f_I.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+
+import numpy as np
+
+from searchanything.errors import UsageError
+from searchanything.feature_files import FeatureBatch, FeatureFile
+from searchanything.protocols import ImageStore
+from searchanything.settings import Settings
+from searchanything.stores.sources import open_store, parse_source
+
+BATCH_ROWS: Final = 8192
+_ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
+
+Opener: TypeAlias = Callable[[], BinaryIO]
+
+
+class FeatureSource(Protocol):
+    """Where features come from. `batches` may be called again, and then streams the same rows in the same order."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many there are, where that is known without reading them."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The feature fingerprint, where the files state one."""
+        ...
+
+    def batches(self) -> Iterator[FeatureBatch]:
+        """Stream all rows. Raises: UsageError, StoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NpyFeatures:
+    """One matrix (N, C + D) in a `.npy` file, of which the first `mask_dimension` columns are f_M."""
+
+    name: str
+    open: Opener
+    mask_dimension: int
+    shape: tuple[int, int]
+    dtype: str
+    fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, name: str, open_file: Opener, mask_dimension: int) -> NpyFeatures:
+        """Read the header. Raises: UsageError for what is no such matrix."""
+        with open_file() as file:
+            shape, dtype = _npy_header(name, file)
+        if not 0 <= mask_dimension < shape[1]:
+            raise UsageError(
+                f"{name}: --mask-dimension {mask_dimension} does not fit its {shape[1]} columns; "
+                f"expected 0 to {shape[1] - 1}"
+            )
+        return cls(name, open_file, mask_dimension, shape, dtype.str)
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.shape[0]
+
+    def batches(self) -> Iterator[FeatureBatch]:
+        """Read `BATCH_ROWS` rows at a time: a mapped file would count as this process' memory."""
+        dtype, columns = np.dtype(self.dtype), self.shape[1]
+        with self.open() as file:
+            _npy_header(self.name, file)
+            for first in range(0, self.rows, BATCH_ROWS):
+                count = min(BATCH_ROWS, self.rows - first)
+                data = file.read(count * columns * dtype.itemsize)
+                if len(data) != count * columns * dtype.itemsize:
+                    raise UsageError(f"{self.name} ends within row {first + len(data) // (columns * dtype.itemsize)}")
+                rows = np.frombuffer(data, dtype).reshape(count, columns).astype(np.float32, copy=False)
+                yield FeatureBatch(rows[:, : self.mask_dimension], rows[:, self.mask_dimension :])
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFeatures:
+    """Parquet files of one fingerprint; `rows` is None where counting would mean to fetch them."""
+
+    names: Sequence[str]
+    openers: Sequence[Opener]
+    fingerprint: str | None
+    rows: int | None
+
+    @classmethod
+    def of(cls, names: Sequence[str], openers: Sequence[Opener], *, count: bool) -> ParquetFeatures:
+        """Look at the first file, or at all of them to `count` their rows. Raises: UsageError."""
+        first, rows = FeatureFile(names[0], openers[0]()), None
+        if count:
+            rows = first.rows + sum(FeatureFile(*pair).rows for pair in _opened(names[1:], openers[1:]))
+        return cls(names, openers, first.fingerprint, rows)
+
+    def batches(self) -> Iterator[FeatureBatch]:
+        """Stream row groups, file after file; one file of a bucket is held at a time."""
+        for name, opened in _opened(self.names, self.openers):
+            file = FeatureFile(name, opened)
+            if file.fingerprint != self.fingerprint:
+                raise UsageError(
+                    f"{name} holds features of fingerprint {file.fingerprint}, {self.names[0]} of {self.fingerprint}; "
+                    "features of different models cannot be mixed: give a prefix that holds one kind"
+                )
+            yield from file.batches(BATCH_ROWS)
+
+
+def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
+    """The features at a path or `s3://bucket/key`: a file, or all `.parquet` files below a folder or prefix.
+
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M; Parquet says so itself.
+
+    Raises: UsageError, SettingsError, StoreError.
+    """
+    found = _in_bucket(location, settings) if location[:5].lower() == "s3://" else _on_disk(Path(location))
+    suffixes = {Path(name).suffix.lower() for name, _ in found}
+    if suffixes == {".parquet"}:
+        if mask_dimension is not None:
+            raise UsageError("--mask-dimension is for .npy files; Parquet has a column for either kind of features")
+        names, openers = zip(*sorted(found, key=lambda one: one[0]), strict=True)
+        return ParquetFeatures.of(names, openers, count=location[:5].lower() != "s3://")
+    if suffixes != {".npy"} or len(found) != 1:
+        raise UsageError(f"{location}: {_ACCEPTED}")
+    if mask_dimension is None:
+        raise UsageError(f"{location}: say with --mask-dimension how many of its columns are mask features (or 0)")
+    return NpyFeatures.of(*found[0], mask_dimension)
+
+
+def _opened(names: Sequence[str], openers: Sequence[Opener]) -> Iterator[tuple[str, BinaryIO]]:
+    """One file after the other, each closed when the next is asked for."""
+    for name, opener in zip(names, openers, strict=True):
+        with opener() as file:
+            yield name, file
+
+
+def _on_disk(path: Path) -> list[tuple[str, Opener]]:
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; {_ACCEPTED}")
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"{path} holds no .parquet file; {_ACCEPTED}")
+    return [(str(file), lambda file=file: file.open("rb")) for file in files]  # type: ignore[misc]
+
+
+def _in_bucket(location: str, settings: Settings) -> list[tuple[str, Opener]]:
+    source = parse_source(location)
+    store = open_store(source, settings)
+    exact = source.prefix.lower().endswith((".npy", ".parquet"))
+    keys = [source.prefix] if exact else [found.ref.key for found in store.list(source.prefix)]
+    keys = [key for key in keys if exact or key.lower().endswith(".parquet")]
+    if not keys:
+        raise UsageError(f"{location} holds no .parquet object; {_ACCEPTED}")
+    return [(f"s3://{source.bucket}/{key}", _opener(store, key)) for key in keys]
+
+
+def _opener(store: ImageStore, key: str) -> Opener:
+    return lambda: io.BytesIO(store.read(key)[1])
+
+
+def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """Read up to the first row."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(file)
+    except ValueError as error:
+        raise UsageError(f"{name} is no .npy file: {error}") from error
+    if len(shape) != 2 or is_fortran or dtype.kind != "f" or not shape[1]:
+        order = "Fortran" if is_fortran else "C"
+        raise UsageError(
+            f"{name}: expected a matrix (N, C + D) of floats in C order, got {shape} {dtype} in {order} order"
+        )
+    return (shape[0], shape[1]), dtype

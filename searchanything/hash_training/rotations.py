@@ -1,0 +1,79 @@
+"""The hash methods without a loss: random, principal and iteratively fitted rotations. All end in orthonormal rows.
+
+Where the bits are more than the directions they project, the rows are several rotations of the same directions, one
+below the other: an over-complete frame.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from searchanything.types import FloatArray
+
+ITQ_ROUNDS: Final = 50  # Gong and Lazebnik's own number
+_CHUNK_ROWS = 8192
+
+
+def random_projection(dimension: int, *, bits: int, generator: np.random.Generator) -> FloatArray:
+    """Rows of random rotations (bits, dimension): orthogonal LSH.
+
+    Source: Charikar, Similarity estimation techniques from rounding algorithms, STOC 2002; orthogonal as in Ji et al.,
+    Super-bit locality-sensitive hashing, NeurIPS 2012.
+    """
+    blocks = []
+    for _ in range(-(-bits // dimension)):
+        q, r = np.linalg.qr(generator.standard_normal((dimension, dimension)))
+        blocks.append((q * np.sign(np.diag(r))).T)
+    return np.concatenate(blocks)[:bits].astype(np.float32)
+
+
+def principal_components(rows: FloatArray, *, count: int) -> FloatArray:
+    """The directions (at most `count`, d) of largest variance of centred rows (n, d), largest first."""
+    values, vectors = np.linalg.eigh(covariance(rows))
+    order = np.argsort(values)[::-1][: min(count, len(rows), rows.shape[1])]
+    return np.ascontiguousarray(vectors[:, order].T, dtype=np.float32)
+
+
+def covariance(rows: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Second moments (d, d) of centred rows."""
+    return np.asarray(rows.T @ rows, dtype=np.float64) / len(rows)
+
+
+def pca_rotation(rows: FloatArray, *, bits: int, generator: np.random.Generator) -> FloatArray:
+    """Principal components under random rotations, which even out their variances: (bits, d).
+
+    Source: Jégou et al., Aggregating local descriptors into a compact image representation, CVPR 2010, section 3.
+    """
+    components = principal_components(rows, count=bits)
+    return random_projection(len(components), bits=bits, generator=generator) @ components
+
+
+def itq(rows: FloatArray, *, bits: int, generator: np.random.Generator) -> FloatArray:
+    """Iterative quantisation: rotations of the principal components that move them least to their signs: (bits, d).
+
+    Each block of an over-complete frame is fitted from its own random start.
+
+    Source: Gong and Lazebnik, Iterative quantization, CVPR 2011, section 2.2.
+    """
+    components = principal_components(rows, count=bits)
+    projected = rows @ components.T
+    count = len(components)
+    blocks = [
+        _fitted_rotation(projected, random_projection(count, bits=count, generator=generator))
+        for _ in range(-(-bits // count))
+    ]
+    return (np.concatenate(blocks)[:bits] @ components).astype(np.float32)
+
+
+def _fitted_rotation(projected: FloatArray, rotation: FloatArray) -> FloatArray:
+    """Alternate between the signs of the rotated rows and the rotation that fits them best (Procrustes)."""
+    for _ in range(ITQ_ROUNDS):
+        moments = np.zeros((len(rotation), projected.shape[1]))
+        for first in range(0, len(projected), _CHUNK_ROWS):
+            chunk = projected[first : first + _CHUNK_ROWS]
+            moments += np.sign(chunk @ rotation.T).T @ chunk
+        left, _, right = np.linalg.svd(moments)
+        rotation = (left @ right).astype(np.float32)
+    return rotation

@@ -1,0 +1,60 @@
+"""Centring and weighting of the two blocks of features, which training learns and W and b then carry.
+
+    y = (x - mean) * scale,  W' y = (W' * scale) x - (W' * scale) mean
+
+x is [f_M / |f_M|, f_I / |f_I|]. Each block gets one scale, so that the mask block has a chosen share of the mean
+squared length of y, which is 1. Scales per column would blow up channels that hardly ever change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.numpy
+
+from searchanything.hash_training.sampling import FeatureSample
+from searchanything.models.hashing import HashLayer
+from searchanything.types import FloatArray
+
+_LEAST_ENERGY = 1e-12  # of a block whose features never change
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standardisation:
+    """`mean` and `scale` (C + D,) float32 of the joined unit blocks."""
+
+    mean: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def of(cls, sample: FeatureSample, *, mask_share: float) -> Standardisation:
+        """From the moments of all rows that were seen. Without mask features the image block gets all."""
+        split = sample.mask_dimension
+        share = mask_share if split else 0.0
+        blocks = ((slice(0, split), share), (slice(split, None), 1 - share))
+        scale = np.empty_like(sample.variance)
+        for block, part in blocks:
+            scale[block] = np.sqrt(part / max(float(sample.variance[block].sum()), _LEAST_ENERGY))
+        return cls(sample.mean.astype(np.float32), scale.astype(np.float32))
+
+    @classmethod
+    def of_layer(cls, layer: HashLayer) -> Standardisation:
+        """What training kept in the layer's file; nothing is centred or weighted where it kept nothing."""
+        tensors = safetensors.numpy.load(layer.to_bytes())
+        columns = layer.weight.shape[1]
+        return cls(
+            tensors.get("mean", np.zeros(columns, np.float32)), tensors.get("scale", np.ones(columns, np.float32))
+        )
+
+    def apply(self, rows: FloatArray) -> FloatArray:
+        """(n, C + D) joined unit blocks, centred and weighted."""
+        centred: FloatArray = rows - self.mean
+        centred *= self.scale
+        return centred
+
+    def fold(self, projection: FloatArray, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """W (bits, C + D) and b (bits,) that act on x as `projection` y + `offset` acts on y. Sums are in float64."""
+        weight = projection.astype(np.float64) * self.scale
+        bias = offset - weight @ self.mean.astype(np.float64)
+        return weight.astype(np.float32), bias.astype(np.float32)

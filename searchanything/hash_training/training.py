@@ -1,0 +1,208 @@
+"""Train a hash layer on a stream of features, with the baselines beside it: read this first.
+
+batches ──► sample and moments ──► standardise ──► a layer by each method ──► judge ──► the one asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from searchanything.errors import UsageError
+from searchanything.feature_files import FeatureBatch
+from searchanything.hash_training import rotations
+from searchanything.hash_training.judging import Judgement, judge_codes
+from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
+from searchanything.hash_training.standardising import Standardisation
+from searchanything.models.hashing import HashLayer
+from searchanything.settings import ModelSettings
+from searchanything.types import Codes, FloatArray
+
+Method: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+BITS: Final = (64, 128, 256, 512)
+SAMPLE_ROWS: Final = 50_000
+HELD_OUT_ROWS: Final = 10_000
+LEAST_ROWS: Final = 20
+MASK_SHARE: Final = 0.1
+STEPS: Final = 200
+STRENGTH: Final = 0.2  # docs/hashing.md has the figures
+_HELD_OUT_PART = 5  # of few rows, every fifth is held out
+_ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
+    "itq": rotations.itq,
+    "pca-rotation": rotations.pca_rotation,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """What to train. `mask_share` is the mask features' share of the mean squared length of the standardised rows.
+
+    `sample_rows` bounds memory. `steps` (at most) and `strength` (of the neighbour whitening) are those of `deep`.
+    `checkpoint` names the file from which `resume` goes on; None keeps no state. `compute` says on which device.
+
+    Raises: UsageError, at construction.
+    """
+
+    method: Method = "deep"
+    bits: int = 256
+    seed: int = 0
+    mask_share: float = MASK_SHARE
+    sample_rows: int = SAMPLE_ROWS
+    steps: int = STEPS
+    strength: float = STRENGTH
+    checkpoint: Path | None = None
+    resume: bool = False
+    compute: ModelSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"expected a method of {', '.join(METHODS)}, got {self.method!r}")
+        if self.bits not in BITS:
+            raise UsageError(f"expected {', '.join(map(str, BITS))} bits, got {self.bits}")
+        if not 0 < self.mask_share < 1:
+            raise UsageError(f"expected a mask share between 0 and 1, got {self.mask_share}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far training is: `done` rows read, or steps or methods done, of `total` (None: not known)."""
+
+    stage: Literal["reading", "training", "judging"]
+    done: int
+    total: int | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedHash:
+    """The layer that was asked for; every method's layer, and its judgement on the same held-out rows."""
+
+    layer: HashLayer
+    layers: Mapping[str, HashLayer]
+    judgements: Mapping[str, Judgement]
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer of `searchanything hash train --format json`."""
+        return {
+            "method": self.layer.provenance["method"],
+            "bits": self.layer.bits,
+            "mask_dimension": self.layer.mask_dimension,
+            "image_dimension": self.layer.image_dimension,
+            "rows": self.rows,
+            "sha256": self.layer.digest,
+            "judgement": {name: judgement.to_dict() for name, judgement in self.judgements.items()},
+        }
+
+
+Progress: TypeAlias = Callable[[TrainingProgress], None]
+
+
+def train_hash(
+    batches: Iterable[FeatureBatch],
+    *,
+    options: TrainingOptions,
+    provenance: Mapping[str, str] | None = None,
+    progress: Progress = lambda _: None,
+) -> TrainedHash:
+    """Train `options.method` on features as the models gave them, and every other method to compare it with.
+
+    One pass over `batches`; memory does not depend on their number. `provenance` is written into the layer's file.
+
+    Raises: UsageError for too few rows, features that are not finite or change their widths, a foreign checkpoint.
+    """
+    sample = draw_sample(
+        batches,
+        rows=options.sample_rows,
+        seed=options.seed,
+        seen=lambda rows: progress(TrainingProgress("reading", rows)),
+    )
+    if len(sample.rows) < LEAST_ROWS:
+        raise UsageError(
+            f"expected at least {LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
+        )
+    held_out = min(HELD_OUT_ROWS, len(sample.rows) // _HELD_OUT_PART)
+    fitting, judged = sample.split(held_out, seed=options.seed)
+    standardisation = Standardisation.of(sample, mask_share=options.mask_share)
+    rows, held = standardisation.apply(fitting), standardisation.apply(judged)
+    layers: dict[str, HashLayer] = {}
+    judgements: dict[str, Judgement] = {}
+    for number, method in enumerate(METHODS):
+        facts = {**_facts(sample, options), **(provenance or {}), "method": method}
+        weight, bias = standardisation.fold(*_fit(method, rows, held, options=options, progress=progress))
+        layers[method] = HashLayer.create(
+            weight,
+            bias,
+            mask_dimension=sample.mask_dimension,
+            provenance=facts,
+            notes={"mean": standardisation.mean, "scale": standardisation.scale},
+        )
+        judgements[method] = judge_codes(_encoded(layers[method], judged), held, seed=options.seed)
+        progress(TrainingProgress("judging", number + 1, len(METHODS)))
+    return TrainedHash(layers[options.method], layers, judgements, sample.seen)
+
+
+def judge_layer(
+    layer: HashLayer, batches: Iterable[FeatureBatch], *, seed: int = 0, seen: RowsSeen = lambda _: None
+) -> Judgement:
+    """Judge a layer on a sample of features, by its own standardisation's neighbours.
+
+    Raises: UsageError for too few rows or such that are not finite; ModelError for features of another width.
+    """
+    sample = draw_sample(batches, rows=HELD_OUT_ROWS, seed=seed, seen=seen)
+    if len(sample.rows) < LEAST_ROWS:
+        raise UsageError(f"expected at least {LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
+    codes = _encoded(layer, sample.rows)
+    return judge_codes(codes, Standardisation.of_layer(layer).apply(sample.rows), seed=seed)
+
+
+def _encoded(layer: HashLayer, rows: FloatArray) -> Codes:
+    return layer.encode(rows[:, : layer.mask_dimension], rows[:, layer.mask_dimension :])
+
+
+def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
+    """What the layer's file says about its making."""
+    return {
+        "created_by": "searchanything hash train",
+        "trained": "true",
+        "seed": str(options.seed),
+        "rows": str(sample.seen),
+        "mask_share": str(options.mask_share if sample.mask_dimension else 0),
+    }
+
+
+def _fit(
+    method: Method, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: Progress
+) -> tuple[FloatArray, FloatArray]:
+    """Projection (bits, d) and offset (bits,) over standardised rows."""
+    generator = np.random.default_rng([options.seed, 5])
+    if method == "lsh":
+        projection = rotations.random_projection(rows.shape[1], bits=options.bits, generator=generator)
+        return projection, np.zeros(options.bits, np.float32)
+    if method in _ROTATIONS:
+        projection = _ROTATIONS[method](rows, bits=options.bits, generator=generator)
+        return projection, np.zeros(options.bits, np.float32)
+    from searchanything.hash_training.deep import DeepOptions, fit_deep  # loads torch
+    from searchanything.models.compute import prepare_compute
+
+    compute = prepare_compute(options.compute or ModelSettings())
+    deep = DeepOptions(
+        steps=options.steps,
+        strength=options.strength,
+        seed=options.seed,
+        device=str(compute.device),
+        checkpoint=options.checkpoint,
+        resume=options.resume,
+    )
+    return fit_deep(
+        rows,
+        held,
+        bits=options.bits,
+        options=deep,
+        step_done=lambda step, loss: progress(TrainingProgress("training", step, options.steps, loss)),
+    )
