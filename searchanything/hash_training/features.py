@@ -98,10 +98,10 @@ class ParquetFeatures:
     @classmethod
     def of(cls, names: Sequence[str], openers: Sequence[Opener], *, count: bool) -> ParquetFeatures:
         """Look at the first file, or at all of them to `count` their rows. Raises: UsageError."""
-        first, rows = FeatureFile(names[0], openers[0]()), None
-        if count:
-            rows = first.rows + sum(FeatureFile(*pair).rows for pair in _opened(names[1:], openers[1:]))
-        return cls(names, openers, first.fingerprint, rows)
+        last = len(names) if count else 1
+        looked_at = [FeatureFile(*pair) for pair in _opened(names[:last], openers[:last])]
+        rows = sum(file.rows for file in looked_at) if count else None
+        return cls(names, openers, looked_at[0].fingerprint, rows)
 
     def batches(self) -> Iterator[FeatureBatch]:
         """Stream row groups, file after file; one file of a bucket is held at a time."""

@@ -116,7 +116,7 @@ def _dense(node: Any, graph: Any, constants: Mapping[str, Any]) -> tuple[FloatAr
     if settings.get("transA"):
         raise ModelError(f"{node.op_type} {node.name!r} transposes its features; expected (N, C + D) features")
     weight = np.asarray(matrix if settings.get("transB") else matrix.T, dtype=np.float32)
-    weight *= np.float32(settings.get("alpha", 1.0))
+    weight = weight * np.float32(settings.get("alpha", 1.0))
     if node.op_type == "Gemm":
         bias = constants.get(node.input[2]) if len(node.input) > 2 else None
         scale = settings.get("beta", 1.0)
