@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, all_regions, new_index, whole, without_garbage
@@ -18,11 +20,12 @@ from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.reports import SyncReport
 from searchanything.scopes import Patterns, Scope
 from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.sidecars import SidecarStore
 from searchanything.syncing import SyncJob, sync_images
 from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow
 
-OPTIONS = IndexingOptions(batch_images=2, transfer_threads=2, max_attempts=2)
-SCOPE = Scope(prefix="in/", patterns=Patterns(exclude=("*/draft*",)), own_prefix="in/own/")
+OPTIONS = IndexingOptions(batch_images=2, transfer_threads=2, max_attempts=2, listing_is_enough=False)
+SCOPE = Scope(prefix="in/", patterns=Patterns(exclude=("*/draft*",)), own_prefix="in/own/", sidecar_suffix=".json")
 IMAGES = ("in/a.png", "in/b.png", "in/c/d.png")
 OTHERS = ("in/draft.png", "in/own/sheet.png", "in/notes.txt", "out/a.png")
 OUTCOMES = {RED: Outcome.INDEXED, GREEN_BLUE: Outcome.INDEXED, EMPTY: Outcome.EMPTY}
@@ -72,25 +75,33 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(contents=st.lists(CONTENTS, min_size=len(IMAGES + OTHERS), max_size=len(IMAGES + OTHERS)))
     def start(self, contents: list[bytes]) -> None:
-        self.store = InMemoryStore()
+        self.bucket = InMemoryStore()
         self.index = Killable()
         self.encoder = fake_encoder()
         for key, content in zip(IMAGES + OTHERS, contents, strict=True):
-            self.store.put(key, content)
+            self.bucket.put(key, content)
 
     @rule(key=KEYS, content=CONTENTS)
     def upload(self, key: str, content: bytes) -> None:
-        self.store.put(key, content)
+        self.bucket.put(key, content)
 
     @rule(key=KEYS, shelf=st.sampled_from(["a", "b"]))
     def relabel(self, key: str, shelf: str) -> None:
         """New metadata and the same content."""
-        if key in self.store._objects:
-            self.store.put(key, self.store._objects[key][1], metadata={"shelf": shelf})
+        if key in self.bucket._objects:
+            self.bucket.put(key, self.bucket._objects[key][1], metadata={"shelf": shelf})
+
+    @rule(key=st.sampled_from(IMAGES), shelf=st.sampled_from(["c", "d", None]))
+    def relabel_beside(self, key: str, shelf: str | None) -> None:
+        """A new sidecar, another one, or none any more."""
+        if shelf is None:
+            self.bucket.delete(f"{key}.json")
+        else:
+            self.bucket.put(f"{key}.json", json.dumps({"shelf": shelf}).encode())
 
     @rule(key=KEYS)
     def delete(self, key: str) -> None:
-        self.store.delete(key)
+        self.bucket.delete(key)
 
     @rule(keys=KEY_LISTS, force=st.booleans(), kill=KILLS)
     def refresh(self, keys: list[str], force: bool, kill: tuple[int, str] | None) -> None:
@@ -98,48 +109,48 @@ class Histories(RuleBasedStateMachine):
 
     @rule(kill=KILLS)
     def index_all(self, kill: tuple[int, str] | None) -> None:
-        self.attempted(kill, lambda: index_images(self.job(), self.store.list()))
+        self.attempted(kill, lambda: index_images(self.job(), self.store().list()))
 
     @rule(keys=KEY_LISTS, key=KEYS, content=st.one_of(st.none(), CONTENTS))
     def refresh_while_it_changes(self, keys: list[str], key: str, content: bytes | None) -> None:
         """An object is overwritten or deleted once its bytes, or those of another, have been read."""
 
         def change(_: str) -> None:
-            self.store.after_read = lambda _: None
+            self.bucket.after_read = lambda _: None
             if content is None:
-                self.store.delete(key)
+                self.bucket.delete(key)
             else:
-                self.store.put(key, content)
+                self.bucket.put(key, content)
 
-        self.store.after_read = change
+        self.bucket.after_read = change
         refresh_images(self.job(), keys)
-        self.store.after_read = lambda _: None
+        self.bucket.after_read = lambda _: None
 
     @rule(keys=KEY_LISTS, content=CONTENTS)
     def two_workers(self, keys: list[str], content: bytes) -> None:
         """Another worker brings everything up to date while this one has just read the old bytes."""
 
         def meet(_: str) -> None:
-            self.store.after_read = lambda _: None
-            self.store.put(keys[0], content)
+            self.bucket.after_read = lambda _: None
+            self.bucket.put(keys[0], content)
             refresh_images(self.job(), keys)
 
-        self.store.after_read = meet
+        self.bucket.after_read = meet
         refresh_images(self.job(), keys)
-        self.store.after_read = lambda _: None
+        self.bucket.after_read = lambda _: None
 
     @rule(kill=KILLS)
     def repair(self, kill: tuple[int, str] | None) -> None:
         self.attempted(kill, lambda: self.sync(repair=True))
 
     def teardown(self) -> None:
-        if not hasattr(self, "store"):
+        if not hasattr(self, "bucket"):
             return
         self.sync(repair=True)
         self.agrees()
         again = self.sync(repair=False)
         assert (again.missing, again.stale, again.orphaned) == ((), (), ())
-        assert again.checked == sum(key in self.store._objects for key in IMAGES)
+        assert again.checked == sum(key in self.bucket._objects for key in IMAGES)
         quiet = self.sync(repair=True)
         assert quiet.repaired is not None
         assert (quiet.repaired.indexed, quiet.repaired.deleted, quiet.garbage) == (0, 0, 0)
@@ -147,12 +158,14 @@ class Histories(RuleBasedStateMachine):
     def agrees(self) -> None:
         """Read the store and the rows directly: they tell of the same objects, whole, and of nothing else."""
         rows = {row.image.key: row for row in self.index.iterate_images()}
-        expected = {key: self.store._objects[key] for key in IMAGES if key in self.store._objects}
+        expected = {key: self.bucket._objects[key] for key in IMAGES if key in self.bucket._objects}
         assert rows.keys() == expected.keys()
         for key, (stored, data) in expected.items():
             row = rows[key]
             assert row.etag == stored.etag, key
-            assert row.outcome is Outcome.FAILED or dict(row.metadata) == dict(stored.metadata), key
+            beside = self.bucket._objects.get(f"{key}.json", (None, b"{}"))[1]
+            metadata = {**stored.metadata, **json.loads(beside)}
+            assert row.outcome is Outcome.FAILED or dict(row.metadata) == metadata, key
             assert (row.outcome, row.regions) == (OUTCOMES.get(data, Outcome.FAILED), REGIONS.get(data, 0)), key
         whole(self.index)
         assert without_garbage(self.index)
@@ -167,15 +180,18 @@ class Histories(RuleBasedStateMachine):
         finally:
             self.index.dying(None)
 
+    def store(self) -> SidecarStore:
+        return SidecarStore(self.bucket, ".json")
+
     def job(self, *, force: bool = False) -> IndexingJob:
-        options = IndexingOptions(2, 2, force=force, max_attempts=OPTIONS.max_attempts)
-        return IndexingJob(self.store, self.encoder, self.index, options, SCOPE)
+        options = replace(OPTIONS, force=force)
+        return IndexingJob(self.store(), self.encoder, self.index, options, SCOPE)
 
     def sync(self, *, repair: bool) -> SyncReport:
         if not repair:
-            return sync_images(SyncJob(self.store, self.index, SCOPE, OPTIONS))
+            return sync_images(SyncJob(self.store(), self.index, SCOPE, OPTIONS))
         refresh, again = partial(refresh_images, self.job()), partial(refresh_images, self.job(force=True))
-        return sync_images(SyncJob(self.store, self.index, SCOPE, OPTIONS, refresh, again, garbage_age_s=0))
+        return sync_images(SyncJob(self.store(), self.index, SCOPE, OPTIONS, refresh, again, garbage_age_s=0))
 
 
 TestHistories = Histories.TestCase
