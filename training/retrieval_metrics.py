@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.evaluation.measures import average_precision
+
 
 def mean_average_precision(
     scores: NDArray[np.float32],
@@ -16,17 +18,15 @@ def mean_average_precision(
     """mAP@depth over the queries that have anything relevant to find; 0.0 when none has.
 
     `scores` (Q, N), the higher the closer; `relevant`, `admissible` (Q, N) bool: a query's own image is not admissible.
-    Average precision at a depth: mean precision at the ranks of the hits, over min(depth, number of relevant).
+    Average precision is `searchanything.evaluation.measures.average_precision`, as in `searchanything eval`.
     """
     wanted = relevant & admissible
-    answerable = np.flatnonzero(wanted.any(1))
-    precisions = []
-    for query in answerable:
-        ranked = np.argsort(np.where(admissible[query], -scores[query], np.inf), kind="stable")[:depth]
-        hits = wanted[query, ranked]
-        at_rank = np.cumsum(hits) / np.arange(1, len(ranked) + 1)
-        precisions.append(float((at_rank * hits).sum()) / min(depth, int(wanted[query].sum())))
-    return float(np.mean(precisions)) if precisions else 0.0
+    answerable = wanted.any(1)
+    if not answerable.any():
+        return 0.0
+    order = np.argsort(np.where(admissible, -scores, np.inf), axis=1, kind="stable")[answerable, :depth]
+    hits = np.take_along_axis(wanted[answerable], order, axis=1)
+    return float(average_precision(hits, wanted[answerable].sum(1), depth=depth).mean())
 
 
 def right_of_choices(

@@ -20,18 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from searchanything.evaluation.coco import read_coco
+from searchanything.evaluation.overlaps import MIN_IOU, paired, region_ious
+from searchanything.evaluation.truth import TrueImage
 from searchanything.geometry import decode_rle
 from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.options import SegmenterOptions
-from searchanything.protocols import Segmenter
-from searchanything.types import MEDIUM_AREA_PX, SMALL_AREA_PX, BoolMasks, MaskRLE
+from searchanything.protocols import Segmentation, Segmenter
+from searchanything.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 
 logger = logging.getLogger(__name__)
 
-FOUND_IOU = 0.5
 BACKGROUND_SHARE = 0.2
 
 
@@ -58,18 +59,14 @@ class SceneOutcome:
 
 def measure(segmenter: Segmenter, scenes: Path) -> list[SceneOutcome]:
     """Segment every scene that `training.scenes_dataset.write_coco` wrote into the folder."""
-    document = json.loads((scenes / "annotations.json").read_text("utf-8"))
+    truth = read_coco(scenes / "annotations.json", attributes=("style", "zero_shot"))
     outcomes = []
-    for image in document["images"]:
-        with Image.open(scenes / "images" / image["file_name"]) as stored:
+    for image in truth.images:
+        with Image.open(scenes / "images" / image.file_name) as stored:
             pixels = np.asarray(stored.convert("RGB"))
         started = time.perf_counter()
         segmentation = segmenter.segment([pixels])[0]
-        milliseconds = 1000 * (time.perf_counter() - started)
-        size = (image["height"], image["width"])
-        masks = np.array([segmentation.letterbox.image_mask(mask) for mask in segmentation.masks], dtype=np.bool_)
-        annotations = [item for item in document["annotations"] if item["image_id"] == image["id"]]
-        outcomes.append(_outcome(masks.reshape(-1, *size), annotations, milliseconds))
+        outcomes.append(_outcome(segmentation, image, 1000 * (time.perf_counter() - started)))
     return outcomes
 
 
@@ -86,7 +83,7 @@ def figures_of(outcomes: Sequence[SceneOutcome]) -> dict[str, Any]:
         "zero-shot concepts": [item for item in objects if item.zero_shot],
         **{f"style {style}": [o for o in objects if o.style == style] for style in sorted({o.style for o in objects})},
     }
-    found = [item.iou for item in objects if item.iou >= FOUND_IOU]
+    found = [item.iou for item in objects if item.iou >= MIN_IOU]
     return {
         "images": len(outcomes),
         "recall_at_iou_0.5": {name: _recall(group) for name, group in groups.items()},
@@ -98,49 +95,29 @@ def figures_of(outcomes: Sequence[SceneOutcome]) -> dict[str, Any]:
     }
 
 
-def _outcome(masks: BoolMasks, annotations: Sequence[dict[str, Any]], milliseconds: float) -> SceneOutcome:
-    truths = [decode_rle(MaskRLE(tuple(a["segmentation"]["size"]), a["segmentation"]["counts"])) for a in annotations]
-    true_masks = np.array(truths, dtype=np.bool_).reshape(len(truths), *masks.shape[1:])
-    ious = _paired(_mask_iou(true_masks, masks))
-    anything = true_masks.any(axis=0)
-    on_objects = np.array([(mask & anything).sum() / max(1, mask.sum()) for mask in masks])
+def _outcome(segmentation: Segmentation, image: TrueImage, milliseconds: float) -> SceneOutcome:
+    letterbox, masks = segmentation.letterbox, segmentation.masks
+    ious = paired(region_ious(letterbox, masks, image))
+    anything = np.zeros((image.height, image.width), dtype=np.bool_)
+    for one in image.instances:
+        anything |= decode_rle(one.mask)
+    regions = letterbox.image_masks(masks)
+    on_objects = (regions & anything).sum(axis=(1, 2)) / np.maximum(1, regions.sum(axis=(1, 2)))
     items = tuple(
         ObjectOutcome(
-            box_area_px=int(a["bbox"][2] * a["bbox"][3]),
-            longest_side_px=int(max(a["bbox"][2:])),
-            style=a["style"],
-            zero_shot=a["zero_shot"],
+            box_area_px=int(np.prod(np.subtract(one.box_xyxy[2:], one.box_xyxy[:2]))),
+            longest_side_px=int(one.longest_side_px),
+            style=one.attributes["style"],
+            zero_shot=one.attributes["zero_shot"] == "true",
             iou=float(iou),
         )
-        for a, iou in zip(annotations, ious, strict=True)
+        for one, iou in zip(image.instances, ious, strict=True)
     )
     return SceneOutcome(items, len(masks), int((on_objects < BACKGROUND_SHARE).sum()), milliseconds)
 
 
-def _mask_iou(first: BoolMasks, second: BoolMasks) -> NDArray[np.float64]:
-    pixels = first.shape[1] * first.shape[2]
-    one = first.reshape(len(first), pixels).astype(np.float32)
-    other = second.reshape(len(second), pixels).astype(np.float32)
-    common = one @ other.T
-    union = one.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - common
-    return np.asarray(common / np.maximum(union, 1), dtype=np.float64)
-
-
-def _paired(ious: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For every row the IoU of the column that it is paired with, greedily by falling IoU."""
-    left = ious.copy()
-    best = np.zeros(len(left))
-    for _ in range(min(left.shape)):
-        row, column = np.unravel_index(int(left.argmax()), left.shape)
-        if left[row, column] <= 0:
-            break
-        best[row] = left[row, column]
-        left[row, :] = left[:, column] = -1
-    return best
-
-
 def _recall(objects: Sequence[ObjectOutcome]) -> float | None:
-    return round(float(np.mean([item.iou >= FOUND_IOU for item in objects])), 4) if objects else None
+    return round(float(np.mean([item.iou >= MIN_IOU for item in objects])), 4) if objects else None
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import cv2
@@ -65,11 +64,6 @@ def innermost_point(instance: Instance) -> Point:
     distances = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     row, column = np.unravel_index(int(np.argmax(distances)), mask.shape)
     return float(column) + 0.5, float(row) + 0.5
-
-
-def matches(ious: Ious, instances: Sequence[Instance]) -> NDArray[np.bool_]:
-    """Which regions lie on which instances: (N, M) bool, IoU at least 0.5."""
-    return np.asarray(ious.reshape(-1, len(instances)) >= MIN_IOU, dtype=np.bool_)
 
 
 def _encoded(instance: Instance) -> Encoded:

@@ -86,6 +86,18 @@ def test_no_regions_give_no_crops() -> None:
     assert empty.dtype == np.uint8
 
 
+def test_the_box_policy_shows_the_box_alone_whatever_its_size() -> None:
+    image = coordinates_image(400, 500)
+    small = crop_of(image, (100, 80, 110, 90), CropPolicy.BOX, size_px=10)
+    np.testing.assert_array_equal(small, image[80:90, 100:110])
+    large = np.full((400, 500, 3), 200, dtype=np.uint8)
+    letterbox = Letterbox(400, 500, 320)
+    nothing = np.zeros((1, *letterbox.grid_size), dtype=np.bool_)
+    nothing[0, 0, 0] = True
+    boxes = np.array([[50, 50, 250, 250]], dtype=np.float32)
+    assert region_crops(large, letterbox, nothing, boxes, size_px=SIDE, policy=CropPolicy.BOX).min() == 200
+
+
 def test_masks_and_boxes_must_be_as_many() -> None:
     letterbox = Letterbox(20, 30, 320)
     with pytest.raises(ValueError, match="zip"):

@@ -15,6 +15,7 @@ from scipy.ndimage import distance_transform_edt
 
 from searchanything.encoding import Encoder
 from searchanything.errors import UsageError
+from searchanything.evaluation.overlaps import paired, region_ious
 from searchanything.evaluation.running import EvaluationOptions, evaluate
 from searchanything.evaluation.truth import Instance, TrueImage, Truth
 from searchanything.geometry import decode_rle, encode_rle
@@ -170,6 +171,48 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
     assert report["dataset"]["failed"] == 2
     assert report["retrieval"]["float"]["map_10"] == 1.0  # of what could be read
     assert told == [(4, 4, 2)]
+
+
+def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) -> None:
+    truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
+    report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN)
+    assert [*report["spaces"]] == ["float", "bits_128", "bits_256", "bits_64"]
+    assert "the index' own layer, untrained" in report["spaces"]["bits_128"]
+    assert "fitted here" in report["spaces"]["bits_64"]
+    assert report["bits"] == 128
+    assert report["retrieval"]["bits_128_over_float"] == 1.0
+
+
+def test_names_are_asked_as_people_write_them_and_once_an_image(tmp_path: Path) -> None:
+    """Of two reds on one image one is hidden from the segmenter's eyes: a text may mean either."""
+    truth = saved(
+        tmp_path,
+        [image(red=LEFT, blue=RIGHT), image(green=LEFT)],
+        [[instance("a_red-thing", LEFT), instance("a_red-thing", LOW)], [instance("blue", RIGHT)]],
+    )
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN)
+    assert report["prompts"]["text"] == 0.5  # red is found on the first image, there is no blue on the second
+    assert report["ci95"]["prompts.text"] == [0.0, 1.0]
+
+
+def test_void_pixels_belong_to_nobody() -> None:
+    """A region of 5 x 5 cells; the instance is its left half, the right half is void or not."""
+    pixels = image(red=(20, 20, 140, 120))
+    segmentation = fake_encoder().segmenter.segment([pixels])[0]
+    half = instance("cup", (20, 20, 80, 120))
+    void = np.zeros((SIDE, SIDE), dtype=np.bool_)
+    void[20:120, 80:140] = True
+    judged = [TrueImage("a", SIDE, SIDE, (half,), border) for border in (None, encode_rle(void))]
+    without, with_void = (region_ious(segmentation.letterbox, segmentation.masks, one) for one in judged)
+    assert without == pytest.approx(0.5, abs=0.01)
+    assert with_void == pytest.approx(1.0, abs=0.02)  # the grid rounds corners
+
+
+def test_regions_and_instances_pair_up_one_to_one() -> None:
+    """The first region fits both instances; the better pair takes it, and the other has what is left."""
+    ious = np.array([[0.8, 0.9], [0.6, 0.7], [0.0, 0.0]])
+    assert paired(ious).tolist() == [0.6, 0.9]
+    assert paired(np.zeros((0, 2))).tolist() == [0, 0]
 
 
 def test_nothing_to_evaluate_says_why(tmp_path: Path) -> None:

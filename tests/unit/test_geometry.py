@@ -393,3 +393,13 @@ def test_box_iou_is_the_naive_one(seed: int, count: int, others: int) -> None:
     assert found.shape == (count, others)
     expected = [[iou(one, other) for other in boxes[count:].tolist()] for one in boxes[:count].tolist()]
     np.testing.assert_allclose(found, np.array(expected).reshape(count, others), rtol=1e-6)
+
+
+def test_a_stack_of_masks_is_sampled_as_each_mask_alone() -> None:
+    letterbox = Letterbox(90, 130, 320)
+    masks = np.random.default_rng(4).random((3, *letterbox.grid_size)) < 0.5
+    stack = letterbox.image_masks(masks)
+    assert stack.shape == (3, 90, 130)
+    for mask, sampled in zip(masks, stack, strict=True):
+        np.testing.assert_array_equal(letterbox.mask_in_box(mask, (0, 0, 130, 90), (90, 130)), sampled)
+    assert letterbox.image_masks(masks[:0]).shape == (0, 90, 130)
