@@ -148,8 +148,10 @@ class ServiceSettings(BaseModel):
     batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")
     wave_keys: int = Field(256, ge=1, le=512, description="Images per run of the flow `index`.")
     waves: int = Field(2, ge=1, le=64, description="Runs of the flow `index` at once.")
-    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for so many seconds,")
-    longest_wait_s: float = Field(1.0, ge=0, description="or when one has waited so long, in seconds.")
+    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for so many seconds.")
+    longest_wait_s: float = Field(
+        1.0, ge=0, description="A wave begins at the latest when an event has waited so long, in seconds."
+    )
     queue_keys: int = Field(100_000, ge=1, description="Events beyond that are left to a sync.")
     sync_s: float = Field(900.0, gt=0, description="Seconds between syncs where events come.")
     poll_s: float = Field(30.0, gt=0, description="Seconds between syncs where none come.")
