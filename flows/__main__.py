@@ -22,7 +22,7 @@ from searchanything.settings import load_settings
 
 from .automations import ensure_automations
 from .deployments import deploy
-from .engine import workers
+from .engine import Workers, workers
 from .index import report_of
 from .sync import sync
 from .watch import station_of, watch
@@ -30,10 +30,11 @@ from .watch import station_of, watch
 logger = logging.getLogger("searchanything.flows")
 
 _LONGEST_END_S: Final = 25.0
+_POLL_S: Final = 2.0
 
 
-async def keep_watch(source: str, notes: Path | None) -> None:
-    """Shift after shift, until standard input ends."""
+async def keep_watch(source: str, notes: Path | None) -> int:
+    """Shift after shift, until standard input ends; 1 if the scheduler went away, so that `watch` starts this again."""
     settings = load_settings().service
     async with workers(source) as engine, station_of(source) as station:
         await ensure_automations(settings.alert_block)
@@ -44,8 +45,18 @@ async def keep_watch(source: str, notes: Path | None) -> None:
 
         _when_stdin_ends(stop)
         _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": station.webhook_url})
+        guard = asyncio.create_task(_stop_when_lost(engine, stop))
         while not station.stopping:
             await watch(source)
+        guard.cancel()
+        return int(engine.lost)
+
+
+async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
+    while not engine.lost:
+        await asyncio.sleep(_POLL_S)
+    logger.error("the scheduler at %s went away for good; stopping", engine.address)
+    stop()
 
 
 async def bring_up_to_date(source: str) -> int:
@@ -73,8 +84,7 @@ def main() -> int:
         return 0
     if given.command == "once":
         return asyncio.run(bring_up_to_date(given.source))
-    asyncio.run(keep_watch(given.source, given.notes))
-    return 0
+    return asyncio.run(keep_watch(given.source, given.notes))
 
 
 def _when_stdin_ends(stop: Callable[[], None]) -> None:

@@ -30,6 +30,11 @@ class Workers:
         """Set when the process is to end: long runs stop between waves."""
         self._client = client
 
+    @property
+    def lost(self) -> bool:
+        """True once the scheduler has been away for so long that the connection is given up."""
+        return str(self._client.status) in ("closing", "closed")
+
     async def run(
         self, task: Task[..., Any], parameters: dict[str, Any], *, urgent: bool, timeout_s: float
     ) -> State[Any]:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 ALLOWED_DEATHS: Final = 2  # of workers under one task; after one more it is given back, and the flow halves it
 _CONNECT_S: Final = 30.0
+_PAUSE_S: Final = 2.0
 _DASK: Final[dict[str, Any]] = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     "distributed.nanny.pre-spawn-environ": {},  # Dask would give each model a single thread
@@ -87,7 +88,11 @@ async def run_worker(address: str) -> None:
     """Be a worker of that scheduler until cancelled; a scheduler that goes away is waited for."""
     with dask.config.set(_DASK):
         while True:
-            async with Nanny(address, nthreads=1, memory_limit=0) as nanny:
-                logger.info("worker %s of %s is ready", nanny.worker_address, address)
-                await nanny.finished()
-            logger.info("the scheduler at %s went away; waiting for it", address)
+            try:
+                async with Nanny(address, nthreads=1, memory_limit=0) as nanny:
+                    logger.info("worker %s of %s is ready", nanny.worker_address, address)
+                    await nanny.finished()
+            except OSError as error:
+                logger.info("no scheduler at %s: %s", address, error)
+            logger.info("waiting for a scheduler at %s", address)
+            await asyncio.sleep(_PAUSE_S)

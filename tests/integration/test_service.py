@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -123,6 +125,19 @@ def test_an_image_that_kills_its_workers_is_found_and_told(bench: Bench) -> None
     assert (row.outcome, row.error) == (Outcome.FAILED, "WorkerLostError")
 
 
+def test_the_same_command_adds_a_worker(bench: Bench) -> None:
+    address = bench.tree.notes["scheduler"]
+    before = len(worker_pids(address))
+    command = [sys.executable, "-m", "searchanything.cli.app", "worker", "--scheduler", address]
+    more = subprocess.Popen([*command, "--uri", bench.client.uri, "--preset", "pico"])
+    try:
+        until(lambda: len(worker_pids(address)) == before + 1, "the worker has joined")
+    finally:
+        more.terminate()
+    assert more.wait(60) == 0
+    until(lambda: len(worker_pids(address)) == before, "the worker has left")
+
+
 def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
     loads = bench.loads()
     assert len(loads) >= 2  # the first worker, and those that replaced killed ones
@@ -152,6 +167,15 @@ def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench
     etag = bench.store.upload("watched/meanwhile.png", png(**RED))
     bench.until_indexed({"watched/meanwhile.png": etag}, timeout_s=2 * HEAL_S)
     assert bench.tree.notes["pid"] != pid
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_killed_coordinator_end_as_crashed(bench: Bench) -> None:
+    def crashed() -> bool:
+        runs = bench.prefect("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
+        return f"watch {SOURCE}" in {run["name"] for run in runs}
+
+    until(crashed, "the killed run ends as Crashed", timeout_s=240)  # 30 s between heartbeats, 75 s of silence
 
 
 def test_nothing_is_left_behind(bench: Bench) -> None:
