@@ -144,10 +144,9 @@ def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
     assert len(set(loads)) == len(loads)
 
 
-def test_deployments_are_registered_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployments_are_registered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", bench.tree.api_url)
     first = deploy_flows(SOURCE, sync_every_s=600)
-    assert deploy_flows(SOURCE, sync_every_s=600) == first
     flows = {name.partition("/")[0] for name in first["deployments"]}
     assert flows == {"watch", "index", "sync", "reindex", "retry-failed"}
     deployed = bench.prefect("deployments/filter")
@@ -155,6 +154,15 @@ def test_deployments_are_registered_once(bench: Bench, monkeypatch: pytest.Monke
     assert {one["entrypoint"].rpartition(".")[0].partition(".")[0] for one in deployed} == {"searchanything_flows"}
     automations = {one["name"] for one in bench.prefect("automations/filter")}
     assert automations == {"searchanything: runs without a heartbeat have crashed", "searchanything: images failed"}
+
+
+@pytest.mark.slow
+def test_deploying_again_does_no_harm(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", bench.tree.api_url)
+    deploy_flows(SOURCE, sync_every_s=600)
+    deploy_flows(SOURCE, sync_every_s=600)
+    assert len(bench.prefect("deployments/filter")) == 5
+    assert len(bench.prefect("automations/filter")) == 2
 
 
 def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench: Bench) -> None:
