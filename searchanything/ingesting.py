@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from searchanything.batching import batches
 from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Failed, commit_batch
 from searchanything.encoding import Stopwatch
+from searchanything.errors import IndexMismatchError, IndexNotFoundError
 from searchanything.estimating import estimate_images
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images, refresh_images
@@ -148,24 +150,15 @@ class Ingestion:
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         store, scope = self._open_source(source, patterns)
-        options, asked = self._options(), self._settings.storage.object_tags
-        if not repair:
-            checking = SyncJob(store, self._read_index(), scope, options, ask_each=asked)
-            return sync_images(checking, progress=progress)
-        next(store.list(scope.prefix), None)  # a source that is not there makes no index
-        index, encoder = self._models.open_or_make(None)
-        job = IndexingJob(store, encoder, index, options, scope)
-        repairing = SyncJob(
+        job = SyncJob(
             store=store,
-            index=index,
             scope=scope,
-            options=options,
-            refresh=partial(refresh_images, job),
-            again=partial(refresh_images, replace(job, options=self._options(force=True))),
-            garbage_age_s=self._settings.ingest.garbage_age_s,
-            ask_each=asked,
+            index=self._read_index() if not repair else self._index_to_repair(store, scope),
+            options=self._options(),
+            ask_each=self._settings.storage.object_tags,
+            elsewhere=self._known_elsewhere,
         )
-        return sync_images(repairing, progress=progress)
+        return sync_images(self._repairing(job) if repair else job, progress=progress)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.
@@ -213,6 +206,31 @@ class Ingestion:
     def _read_index(self) -> RegionIndex:
         """The live index, without its models."""
         return self._indexes.open(self._models.manifest().fingerprint)
+
+    def _index_to_repair(self, store: ImageStore, scope: Scope) -> RegionIndex:
+        """The live index, made if need be; a source that is not there makes none."""
+        next(store.list(scope.prefix), None)
+        return self._models.open_or_make(None)[0]
+
+    def _repairing(self, job: SyncJob) -> SyncJob:
+        """The same, with the means to repair."""
+        work = IndexingJob(job.store, self._models.encoder(), job.index, job.options, job.scope)
+        return replace(
+            job,
+            refresh=partial(refresh_images, work),
+            again=partial(refresh_images, replace(work, options=self._options(force=True))),
+            garbage_age_s=self._settings.ingest.garbage_age_s,
+        )
+
+    def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:
+        """Which of these images indexes of other models have."""
+        live = self._models.manifest().fingerprint
+        known: set[ImageRef] = set()
+        for manifest in self._indexes.manifests():
+            if manifest.fingerprint != live:
+                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of an older schema, or half dropped
+                    known.update(self._indexes.open(manifest.fingerprint).newest(images))
+        return known
 
     def _open_source(self, source: SourceName, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
         return wiring.open_scoped(source, self._settings, patterns)

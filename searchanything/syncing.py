@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,7 +43,8 @@ Refresh = Callable[[Sequence[str]], IndexReport]  # of keys
 class SyncJob:
     """What is compared. `refresh` repairs, `again` indexes even what seems unchanged; without them nothing is changed.
 
-    `ask_each` asks the store about every known object: for what no listing tells, such as new tags.
+    `ask_each` asks the store about every known object: for what no listing tells, such as new tags. `elsewhere` tells
+    which images indexes of other models have: what this index lacks of them is stale rather than missing.
     Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
     """
 
@@ -55,6 +56,7 @@ class SyncJob:
     again: Refresh | None = None
     garbage_age_s: float = GARBAGE_AGE_S
     ask_each: bool = False
+    elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
 
 
 @dataclass(slots=True)
@@ -132,6 +134,9 @@ def _judge(
         return 0
     rows = job.index.newest([one.ref for one in suspects])
     verdicts = list(pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects))
+    lost = [one.ref for one, verdict in zip(suspects, verdicts, strict=True) if verdict == "missing"]
+    outdated = job.elsewhere(lost) if lost else frozenset()
+    verdicts = ["stale" if one.ref in outdated else verdict for one, verdict in zip(suspects, verdicts, strict=True)]
     for one, verdict in zip(suspects, verdicts, strict=True):
         if verdict in only:
             getattr(found, verdict).append(one.ref.key)

@@ -178,6 +178,15 @@ def test_orphans_are_looked_for_within_the_source_alone() -> None:
     assert set(setting.visible()) == {"in/b.png", "inn/c.png", "out/d.png"}
 
 
+def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
+    setting = Setting()
+    for key in ("a.png", "b.png"):
+        setting.store.put(key, RED)
+    work = SyncJob(setting.store, setting.index, Scope(), OPTIONS, elsewhere=lambda images: images[:1])
+    found = sync_images(work)
+    assert (found.stale, found.missing) == (("b.png",), ("a.png",))  # listed in this order
+
+
 def test_a_listing_that_breaks_orphans_nothing() -> None:
     class Broken(InMemoryStore):
         def list(self, prefix: str = ""):
