@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,15 @@ from searchanything.encoding import Encoder
 from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
 from searchanything.evaluation.observing import AS_SHIPPED
 from searchanything.evaluation.ranking import signs, units
+from searchanything.feature_files import FeatureBatch
+from searchanything.hash_training.rotations import pca_rotation
+from searchanything.hash_training.sampling import draw_sample
+from searchanything.hash_training.standardising import Standardisation
+from searchanything.hash_training.training import TrainingOptions
 from searchanything.models.hashing import HashLayer
 from searchanything.types import Codes, FloatArray
 
+FITTED: Final = "pca-rotation"  # the method, as `hash train` names it
 CODE_LENGTHS: Final = (256, 64)  # bits that every report has
 _ROWS_AT_ONCE: Final = 16384
 
@@ -43,7 +49,7 @@ def main_spaces(rows: Rows, encoder: Encoder, *, seed: int) -> dict[str, Space]:
             spaces[space_name(bits)] = shipped
             continue
         layer = fitted_layer(rows, encoder, bits=bits, seed=seed)
-        source = "fitted here on the indexed regions: centred, random rotation; a baseline, not a trained layer"
+        source = f"fitted here on the indexed regions by {FITTED}: a baseline, not a trained layer"
         spaces[space_name(bits)] = Space(signs(_codes(rows, layer)), source)
     return spaces
 
@@ -89,12 +95,26 @@ def joined(rows: Rows, *, ablation: str | None = None, split: int = 0) -> RowsOf
 
 
 def fitted_layer(rows: Rows, encoder: Encoder, *, bits: int, seed: int) -> HashLayer:
-    """The simplest baseline: the indexed regions' features less their mean, and a random rotation's signs."""
-    dimensions = encoder.segmenter.feature_dimension, encoder.embedder.dimension
-    layer = HashLayer.random_rotation(*dimensions, bits=bits, seed=seed)
-    bias = np.asarray(-layer.weight @ _mean(rows), dtype=np.float32)
-    provenance: Mapping[str, str] = {"method": "centred random rotation", "trained": "true", "seed": str(seed)}
-    return HashLayer.create(layer.weight, bias, mask_dimension=layer.mask_dimension, provenance=provenance)
+    """The simplest baseline of `hash train` on the indexed regions: centred, principal components, random rotation."""
+    split = encoder.segmenter.feature_dimension
+    if not rows.kept[:, 0].any():  # nothing to fit to, and nothing to find
+        return HashLayer.random_rotation(split, encoder.embedder.dimension, bits=bits, seed=seed)
+    options = TrainingOptions(method=FITTED, bits=bits, seed=seed)
+    sample = draw_sample(_batches(rows, split), rows=options.sample_rows, seed=seed)
+    standardisation = Standardisation.of(sample, mask_share=options.mask_share)
+    generator = np.random.default_rng(seed)
+    projection = pca_rotation(standardisation.apply(sample.rows), bits=bits, generator=generator)
+    weight, bias = standardisation.fold(projection, np.zeros(bits, dtype=np.float32))
+    provenance = {"method": FITTED, "trained": "true", "seed": str(seed)}
+    return HashLayer.create(weight, bias, mask_dimension=sample.mask_dimension, provenance=provenance)
+
+
+def _batches(rows: Rows, split: int) -> Iterator[FeatureBatch]:
+    """The features of the rows that the index holds."""
+    index = np.flatnonzero(rows.kept[:, 0])
+    for start in range(0, len(index), _ROWS_AT_ONCE):
+        features = rows.joined[index[start : start + _ROWS_AT_ONCE]].astype(np.float32)
+        yield FeatureBatch(features[:, :split], features[:, split:])
 
 
 def _mean(rows: Rows) -> FloatArray:
