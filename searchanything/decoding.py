@@ -65,6 +65,8 @@ _MAX_JPEG_SCANS = 500  # a progressive JPEG of a few kB can hold scans for hours
 _STRIPE_PIXELS = 1 << 18
 _MAX_PROFILE_BYTES = 4 << 20  # printers' profiles reach 3 MB
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+_STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}  # Pillow's modes in memory alone
+_MODES_OF_TIFF = ("CMYK", "F", "I", "LAB", "YCbCr")  # the others go through PNG
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 262, 322, 323
 
@@ -137,6 +139,25 @@ def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
             else:
                 pixels = _rgb(image)
             return _upright(pixels, _orientation(image))
+
+
+def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBImage:
+    """An image that a program opened or made with Pillow, treated as its file would be: (H, W, 3) uint8 RGB.
+
+    Raises: ImageError, as `decode_image`; also where only now its file turns out to be damaged, or it is closed.
+    """
+    kind = image.format or "Pillow"
+    if 0 in image.size:
+        raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
+    _check_pixels(image.size, name, max_pixels)
+    with _quiet_pillow(), _mapped(name, kind):
+        exif = image.getexif()
+        if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
+            return np.array(image)
+        storable = image.convert(_STORABLE_AS[image.mode]) if image.mode in _STORABLE_AS else image
+        file = BytesIO()
+        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=exif, compression="raw")
+    return decode_image(file.getvalue(), name=name, max_pixels=max_pixels)
 
 
 def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:

@@ -23,7 +23,7 @@ from searchanything.errors import ObjectNotFoundError, PromptError
 from searchanything.explanations import Explanation, Step, Verdict
 from searchanything.geometry import box_iou
 from searchanything.meaning import NO_REGIONS, Meant, region_in_box, region_most_similar, region_on_page
-from searchanything.prompts import Prompt, describe_prompt
+from searchanything.prompts import Prompt, as_box, describe_prompt
 from searchanything.protocols import RegionIndex, Segmentation
 from searchanything.reencoding import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines, reencode
 from searchanything.searching import PageRequest
@@ -46,10 +46,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The image that was expected among the hits, and where in it, in pixels of that image."""
+    """The image that was expected among the hits, and where in it, in pixels of that image.
+
+    Raises: PromptError for a box that is none.
+    """
 
     image: ImageRef
     box_xyxy: BoxXYXY | None = None
+
+    def __post_init__(self) -> None:
+        if self.box_xyxy is not None:
+            object.__setattr__(self, "box_xyxy", as_box(self.box_xyxy).xyxy)
 
 
 def explain(

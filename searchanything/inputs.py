@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from searchanything.decoding import decode_image
+from searchanything.decoding import decode_image, decode_pil_image
 from searchanything.errors import ImageError, UsageError
 from searchanything.types import ImageRef, RGBImage
 
@@ -35,7 +34,7 @@ def load_image(image: ImageInput, *, read_object: Callable[[ImageRef], bytes], m
         case bytes():
             return decode_image(image, name="<bytes>", max_pixels=max_pixels)
         case Image.Image():
-            return _from_pil(image, max_pixels=max_pixels)
+            return decode_pil_image(image, name="<PIL image>", max_pixels=max_pixels)
         case str() if image.startswith("s3://"):
             bucket, _, key = image.removeprefix("s3://").partition("/")
             if not bucket or not key:
@@ -46,17 +45,10 @@ def load_image(image: ImageInput, *, read_object: Callable[[ImageRef], bytes], m
     raise UsageError(f"expected a path, bytes, PIL image, array or ImageRef, got {type(image).__name__}")
 
 
-def _from_pil(image: Image.Image, *, max_pixels: int) -> RGBImage:
-    """Through a lossless file, so that orientation, palette, alpha and profile are treated as everywhere else."""
-    if image.mode == "RGB" and not image.getexif() and not image.info.get("icc_profile"):
-        return np.array(image)
-    buffer = io.BytesIO()
-    image.save(buffer, format="TIFF" if image.mode in ("CMYK", "F", "LAB", "YCbCr") else "PNG", exif=image.getexif())
-    return decode_image(buffer.getvalue(), name="<PIL image>", max_pixels=max_pixels)
-
-
 def _file_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a null byte in the name
+        raise ImageError(str(path), f"cannot be read: {error}") from error

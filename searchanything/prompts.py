@@ -207,11 +207,14 @@ def _boxes(values: object) -> tuple[Box, ...]:
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
         raise PromptError(f"expected boxes, each a Box or four numbers, got {values!r}")
     if len(values) == 4 and not any(isinstance(one, Box | Sequence | np.ndarray) for one in values):
-        return (_box(values),)
-    return tuple(one if isinstance(one, Box) else _box(one) for one in values)
+        return (as_box(values),)
+    return tuple(as_box(one) for one in values)
 
 
-def _box(values: object) -> Box:
+def as_box(values: object) -> Box:
+    """A box, or four numbers x1, y1, x2, y2 in image pixels. Raises: PromptError."""
+    if isinstance(values, Box):
+        return values
     sides = _numbers(values)
     if sides.shape != (4,):
         raise PromptError(f"expected a box as four numbers x1, y1, x2, y2, got {values!r}")

@@ -97,7 +97,8 @@ class Receipt:
                 filter=_filter_of(document["filter"]),
                 document=document,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # our own usage errors are ValueErrors
+        # Our own usage errors are ValueErrors; an infinite number overflows.
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UsageError(f"the receipt is damaged: {type(error).__name__}: {error}") from error
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput:
@@ -319,3 +320,5 @@ def _check_answer(document: Mapping[str, Any]) -> None:
     for names, part in parts:
         if missing := sorted(set(names) - part.keys()):
             raise KeyError(", ".join(missing))
+    for hit in document["hits"]:
+        hash(_name_of(hit))  # the names of hits are looked up

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.errors import FilterError
+
 RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
 BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
 BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
@@ -214,8 +216,10 @@ class Filter:
     """Restricts a search. All given parts must hold; `None` or empty means any.
 
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
-    `size_class` goes by the area of the region's box. `metadata` is equality per name.
+    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
     `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
+
+    Raises: FilterError for another size class; the other parts are checked when they are used.
     """
 
     bucket: str | None = None
@@ -226,6 +230,13 @@ class Filter:
     metadata: Metadata = field(default_factory=dict)
     indexed_at_ms: tuple[int | None, int | None] = (None, None)
     expression: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.size_class is None:
+            return
+        if self.size_class not in tuple(SizeClass):
+            raise FilterError(f"expected size_class {', '.join(SizeClass)}, got {self.size_class!r}")
+        object.__setattr__(self, "size_class", SizeClass(self.size_class))
 
 
 @dataclass(frozen=True, slots=True)

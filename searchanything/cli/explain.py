@@ -56,8 +56,9 @@ def explain(
     check_image(image)
     expected_box = None
     if expect_box is not None:
-        x1, y1, x2, y2 = parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")
-        expected_box = x1, y1, x2, y2
+        from searchanything.prompts import as_box
+
+        expected_box = as_box(parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")).xyxy
     with session_of(context).client(uri, preset) as client:
         results = client.query(
             image,

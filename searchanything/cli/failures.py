@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from searchanything.cli.options import Format
-from searchanything.cli.session import write_stdout
+from searchanything.cli.session import one_line, write_stdout
 from searchanything.errors import (
     ImageError,
     IndexNotFoundError,
@@ -53,7 +52,7 @@ def report(error: Exception, format: Format) -> int:
     cure = cure_of(error)
     if format == "json":
         document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}
-        write_stdout(json.dumps(document, ensure_ascii=False) + "\n")
+        write_stdout(one_line(document))
         return exit_code_of(error)
     print(f"error: {message}", file=sys.stderr)
     if cure:

@@ -60,7 +60,7 @@ def session_of(context: typer.Context) -> Session:
 def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> None:
     """Print a verb's answer: the document as JSON, or what `text` makes of it."""
     if format == "json":
-        write_stdout(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+        write_stdout(one_line(document))
         return
     from rich.console import Console
 
@@ -70,6 +70,12 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
     Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(text())
     lines = buffer.getvalue().splitlines()
     write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def one_line(document: Mapping[str, Any]) -> str:
+    """A document as a line of JSON, with escapes where stdout has no room for all letters."""
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    return json.dumps(document, ensure_ascii=escaped, allow_nan=False) + "\n"
 
 
 def plain(text: str) -> RenderableType:
@@ -82,8 +88,9 @@ def plain(text: str) -> RenderableType:
 def write_stdout(text: str) -> None:
     """Write all of it now. A reader that went away (`… | head`) is not an error."""
     try:
-        # Keys may hold bytes that are no UTF-8, which reach us as lone surrogates.
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        # Keys may hold bytes that are no UTF-8, which reach us as lone surrogates, and stdout may be Latin-1.
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes stdout once more at its end, and would complain then.
@@ -97,8 +104,15 @@ def say(message: str) -> None:
 
 def check_image(text: str) -> None:
     """Refuse a file that is not there before anything is loaded. Raises: UsageError."""
-    if not text.startswith("s3://") and not Path(text).is_file():
+    if not text.startswith("s3://") and not _is_file(text):
         raise UsageError(f"{text}: no such file; expected an image file or s3://bucket/key")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a name too long, a folder that must not be entered
+        return False
 
 
 def check_save(path: Path | None) -> None:

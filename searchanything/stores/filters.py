@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from searchanything.errors import FilterError
-from searchanything.types import Filter, ImageRow, RegionRow, size_class_of
+from searchanything.types import Filter, ImageRef, ImageRow, RegionRow, size_class_of
 
 Value: TypeAlias = str | int | float | bool
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -20,13 +20,21 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
 
     Raises: FilterError.
     """
+    if not isinstance(filter, Filter):
+        raise FilterError(f"expected a searchanything.Filter, got {type(filter).__name__}")
     if whole_images and (filter.area_px != (None, None) or filter.size_class is not None):
         raise FilterError("area_px and size_class restrict regions; a search of whole images has none: leave them out")
     for name, text in (("bucket", filter.bucket), ("key_prefix", filter.key_prefix)):
         if text is not None:
             _check_text(name, text)
+    if not isinstance(filter.expression, str | None):
+        raise FilterError(f"expression: expected text, got {filter.expression!r}")
     _check_range("area_px", filter.area_px)
     _check_range("indexed_at_ms", filter.indexed_at_ms)
+    if not isinstance(filter.exclude, Collection) or not all(isinstance(one, ImageRef) for one in filter.exclude):
+        raise FilterError(f"exclude: expected ImageRefs, got {filter.exclude!r}")
+    if not isinstance(filter.metadata, Mapping):
+        raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
     for name, value in filter.metadata.items():
         _check_metadata(name, value)
 
@@ -84,6 +92,8 @@ def _check_text(name: str, text: str) -> None:
 
 
 def _check_range(name: str, bounds: tuple[int | None, int | None]) -> None:
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise FilterError(f"{name}: expected (low, high), either may be None, got {bounds!r}")
     low, high = bounds
     for end in bounds:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end <= INT64_MAX):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -336,6 +337,29 @@ def test_a_long_list_of_exclusions(bench: Bench) -> None:
 def test_filters_that_no_index_could_answer(bench: Bench, filter: Filter) -> None:
     with pytest.raises(FilterError):
         bench.index.search(random_codes(1), limit=3, filter=filter)
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        Filter(exclude=("a name",)),  # type: ignore[arg-type]
+        Filter(exclude=None),  # type: ignore[arg-type]
+        Filter(metadata=None),  # type: ignore[arg-type]
+        Filter(area_px=(1,)),  # type: ignore[arg-type]
+        Filter(indexed_at_ms=5),  # type: ignore[arg-type]
+        Filter(expression=5),  # type: ignore[arg-type]
+        {"bucket": "b"},
+    ],
+)
+def test_values_that_are_no_filters(bench: Bench, filter: Any) -> None:
+    with pytest.raises(FilterError):
+        bench.index.search(random_codes(1), limit=3, filter=filter)
+
+
+def test_a_size_class_may_be_named() -> None:
+    assert Filter(size_class="small") == Filter(size_class=SizeClass.SMALL)  # type: ignore[arg-type]
+    with pytest.raises(FilterError, match="small, medium, large, got 'tiny'"):
+        Filter(size_class="tiny")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("filter", [Filter(area_px=(1, None)), Filter(size_class=SizeClass.SMALL)])

@@ -194,6 +194,26 @@ def test_every_verb_reports_errors_and_lets_the_client_go(verb, capsys):
     assert client.closed == 1
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+@pytest.mark.parametrize("error", [None, PresetError("keys like 猫.png")])
+def test_stdout_need_not_be_utf_8(encoding, error, client, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    client.report = replace(client.report, failures=(Failure("猫😀.jpg", "ImageError", "no"),))
+    client.error = error
+    code = call(client, "index", "src", "--format", "json")
+    document = json.loads(stdout.buffer.getvalue().decode(encoding))
+    assert (code, "猫" in json.dumps(document, ensure_ascii=False)) == (2 if error else 0, True)
+
+
+def test_text_has_escapes_where_stdout_lacks_a_letter(client, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    client.report = replace(client.report, failures=(Failure("猫é.jpg", "ImageError", "no"),))
+    call(client, "index", "src")
+    assert "failed: \\u732bé.jpg" in stdout.buffer.getvalue().decode("latin-1")
+
+
 @pytest.mark.parametrize("switch", ["environment", "--verbose"])
 def test_traceback_on_request(switch, capsys, monkeypatch):
     if switch == "environment":
@@ -219,6 +239,7 @@ def test_cures_are_commands(capsys):
         (["query", "q.png", "--offset", "-1"], "--offset"),
         (["query", "nowhere.png"], "nowhere.png: no such file"),
         (["segment", "nowhere.png"], "nowhere.png: no such file"),
+        (["query", "x" * 300], "no such file"),  # longer than any system's names
         (["query", "q.png", "--text", "x", "--mask", "q.png"], "--mask says all by itself"),
         (["query", "q.png", "--box", "1,2,3,4", "--mask", "q.png"], "--mask says all by itself"),
         (["query", "q.png", "--point", "1,2", "--mask", "q.png"], "--mask says all by itself"),

@@ -172,6 +172,12 @@ def test_no_mask_where_the_thing_is() -> None:
         world.explain("one", (64, 0, 80, 20))
 
 
+@pytest.mark.parametrize("box", [(np.nan, 0, 1, 1), (0, 0, np.inf, 9), (9, 9, 1, 1), (1, 2), "abcd"])
+def test_what_is_no_box_is_refused_before_anything_is_looked_at(box: object) -> None:
+    with pytest.raises(PromptError, match=r"box|'abcd'"):
+        Expected(ref("one"), box)  # type: ignore[arg-type]
+
+
 def test_a_region_too_small_to_be_kept() -> None:
     image = drawn(64, 64, red=(0, 0, 40, 40), blue=(44, 0, 64, 40), green=(0, 44, 16, 60))
     found = World(regions=2, busy=image).explain("busy", (0, 44, 16, 60))

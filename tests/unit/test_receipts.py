@@ -204,6 +204,17 @@ def test_a_damaged_receipt_is_refused(path: list[str | int], instead: object) ->
         Receipt.parse(document)
 
 
+@pytest.mark.parametrize(("path", "instead"), [(["page", "limit"], float("inf")), (["hits", 0, "key"], ["a", "list"])])
+def test_values_of_a_receipt_that_no_query_has_are_refused(path: list[str | int], instead: object) -> None:
+    document = results(hit(1)).receipt()
+    place = document
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = instead
+    with pytest.raises(UsageError, match="the receipt is damaged"):
+        Receipt.parse(document)
+
+
 def test_a_receipt_is_written_whole_under_a_json_name(tmp_path: Path) -> None:
     results(hit(1)).save_receipt(tmp_path / "r.json")
     assert Receipt.parse(json.loads((tmp_path / "r.json").read_text())).prompt == Points(((5, 5),))
