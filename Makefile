@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test check lint types layers docs compose verify-compose chaos env lock clean
+.PHONY: setup demo test check lint types layers docs compose verify-compose up-local chaos test-ui env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -55,10 +55,18 @@ compose: .venv/.ready
 verify-compose: .venv/.ready
 	$(BIN)/python -m deploy.verify
 
+# The same topology from PyPI's real servers, on loopback, until Ctrl-C. ARGS="--milvus server --workers 2"
+up-local: .venv/.ready .venv-milvus/.ready
+	$(BIN)/python -m deploy.local $(ARGS)
+
 # Random histories with kill -9 of everything; SEEDS=17,18 for others.
 SEEDS ?= 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20
 chaos: .venv/.ready .venv-milvus/.ready
 	SEARCHANYTHING_CHAOS_SEEDS=$(SEEDS) $(BIN)/pytest tests/chaos -m server -s
+
+# Prefect's UI in Debian's chromium; screenshots in build/ui/.
+test-ui: .venv/.ready
+	$(BIN)/pytest tests/ui -m ui
 
 # Random secrets for docker-compose.yml. What .env has already is kept, what it lacks is added.
 env:

@@ -143,11 +143,13 @@ class Stack:
 
     def stop(self) -> None:
         """End everything, whoever uses something before what is used. Does nothing where nothing runs."""
-        threads = [threading.Thread(target=program.stop) for program in self.programs.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        last = [self.programs[name] for name in _FIRST if name in self.programs]
+        for wave in ([program for program in self.programs.values() if program not in last], last):
+            threads = [threading.Thread(target=program.stop) for program in wave]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         self.milvus.stop()
         self.s3.stop()
 

@@ -29,7 +29,7 @@ class Program:
     environment: Mapping[str, str]
     folder: Path
     ready: Callable[[], bool]
-    grace_s: float = 20.0
+    grace_s: float = 40.0
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -78,7 +78,7 @@ class Program:
         raise NotReadyError(f"{self.name} was not ready within {timeout_s:.0f} s: {self.last_words()}")
 
     def kill(self) -> None:
-        """SIGKILL to it and to all it started, as a machine that loses power would."""
+        """SIGKILL to it and to its process group. What it put into sessions of their own has to notice by itself."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

