@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 _SEEDS_VARIABLE = "SEARCHANYTHING_CHAOS_SEEDS"
 SHORT_SEEDS = (1, 2, 3)
-AGREEMENT_S = 120.0
+AGREEMENT_S = 240.0  # seconds on a quiet machine
 QUICK = {
     "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
     "SEARCHANYTHING_SERVICE__SYNC_S": "5",  # events that died with the S3 server are found by the next sync
