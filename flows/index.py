@@ -130,7 +130,7 @@ class _BatchRunner:
 
     async def _lost(self, key: str, error: KilledWorker) -> Failure:
         """An image of which every worker died is a failure like others, so that it is given up some day."""
-        failure = Failure(key, "WorkerLostError", f"every worker that took it died: {error}")
+        failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
         record = partial(
             worker_client().record_failure, self._source, key, error=failure.error, message=failure.message
         )

@@ -1,0 +1,147 @@
+"""What the flows do when workers die or hang, without Prefect's server, Dask's scheduler or a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from distributed import KilledWorker
+from prefect.states import Completed
+
+from searchanything.errors import ImageError, StoreUnavailableError
+from searchanything.service.reports import BatchReport
+from searchanything.settings import ServiceSettings
+from searchanything.types import IndexReport
+from searchanything_flows import index as index_flow
+from searchanything_flows.engine import Workers
+
+
+class FakeFuture:
+    """A future of Dask's that is done when the test says so."""
+
+    key = "task-1"
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], None]] = []
+        self.released = False
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def finish(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+
+    def result(self) -> str:
+        return "a state"
+
+    def release(self) -> None:
+        self.released = True
+
+
+class FakeDask:
+    """A scheduler's client: one task, on the workers that the test names."""
+
+    def __init__(self) -> None:
+        self.future = FakeFuture()
+        self.working: dict[str, tuple[str, ...]] = {}
+        self.looks = 0
+        self.restarted: list[str] = []
+        self.priorities: list[int] = []
+
+    def submit(self, *_: Any, priority: int, **__: Any) -> FakeFuture:
+        self.priorities.append(priority)
+        return self.future
+
+    def processing(self) -> dict[str, tuple[str, ...]]:
+        self.looks += 1
+        if self.looks == 4:
+            self.future.finish()
+        return self.working
+
+    def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
+        assert not raise_for_error
+        self.restarted += workers
+
+
+def run(dask: FakeDask, *, urgent: bool = False) -> Any:
+    workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
+    return asyncio.run(workers.run(None, {}, urgent=urgent, timeout_s=0.02))  # type: ignore[arg-type]
+
+
+def test_a_task_that_hangs_costs_its_worker() -> None:
+    dask = FakeDask()
+    dask.working = {"tcp://a": ("other",), "tcp://b": ("task-1",)}
+    with pytest.raises(TimeoutError, match="took longer"):
+        run(dask)
+    assert (dask.restarted, dask.looks, dask.future.released) == (["tcp://b"], 2, True)
+
+
+def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
+    dask = FakeDask()
+    assert run(dask) == "a state"
+    assert (dask.restarted, dask.looks) == ([], 4)
+
+
+def test_urgent_tasks_go_first() -> None:
+    dask = FakeDask()
+    run(dask, urgent=True)
+    run_again = FakeDask()
+    run(run_again)
+    assert dask.priorities > run_again.priorities
+
+
+class Deadly:
+    """Workers that die of one key, and say of the others that they are indexed."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self.sizes: list[int] = []
+
+    async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
+        assert urgent
+        assert timeout_s == 1800
+        keys = parameters["keys"]
+        self.sizes.append(len(keys))
+        if self._key in keys:
+            raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+        return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
+
+
+def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[tuple[Any, ...]] = []
+
+    class Recorder:
+        def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
+            recorded.append((source, key, error, message))
+
+    monkeypatch.setattr(index_flow, "tell_batch", lambda *_: None)
+    monkeypatch.setattr(index_flow, "worker_client", Recorder)
+    deadly = Deadly("k5")
+    runner = index_flow._BatchRunner(deadly, "s3://images", ServiceSettings(), force=False, urgent=True)  # type: ignore[arg-type]
+    wave = asyncio.run(runner.run([f"k{number}" for number in range(8)]))
+    assert (wave.total.indexed, wave.total.failed) == (7, 1)
+    assert [one.key for one in wave.lost] == ["k5"]
+    assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2]
+    [(source, key, error, message)] = recorded
+    assert (source, key, error) == ("s3://images", "k5", "WorkerLostError")
+    assert "died" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (StoreUnavailableError("away"), True),
+        (ConnectionResetError("reset"), True),
+        (ImageError("a.jpg", "broken"), False),
+        (ValueError("a defect"), False),
+    ],
+)
+def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
+    class Ended:
+        def result(self) -> None:
+            raise error
+
+    assert index_flow.is_io(None, None, Ended()) is again  # type: ignore[arg-type]
