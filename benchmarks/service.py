@@ -64,12 +64,12 @@ def started(folder: Path, preset: str, open_: ExitStack) -> tuple[Settings, S3St
     return settings, store, tree
 
 
-def latencies(client: searchanything.Client, store: S3Store, images: list[bytes]) -> list[float]:
+def latencies(client: searchanything.Client, store: S3Store, images: dict[str, bytes]) -> list[float]:
     """Seconds from the end of each upload, one after the other, until one more image is in the index."""
     found = []
-    for number, data in enumerate(images):
+    for key, data in images.items():
         before = client.status().counts.images
-        store.upload(f"upload/{number}.jpg", data)
+        store.upload(key, data)
         start = time.perf_counter()
         while client.status().counts.images == before:
             time.sleep(0.02)
@@ -104,8 +104,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_:
         settings, store, tree = started(Path(name), options.preset, open_)
         client = open_.enter_context(searchanything.connect(settings=settings))
-        latencies(client, store, images[:1])  # the models are loaded by now
-        latency = latencies(client, store, images[1 : options.uploads + 1])
+        latencies(client, store, {"first.jpg": images[0]})  # the models are loaded then
+        uploads = {f"upload/{number}.jpg": data for number, data in enumerate(images[: options.uploads])}
+        latency = latencies(client, store, uploads)
         keys = [f"batch/{number:02}.jpg" for number in range(BATCH)]
         for key, data in zip(keys, images, strict=False):
             store.upload(key, data)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from distributed import KilledWorker
-from prefect.states import Completed
+from prefect.states import Completed, exception_to_failed_state
 
 from searchanything.errors import ImageError, StoreUnavailableError
 from searchanything.service.reports import BatchReport
@@ -140,8 +140,5 @@ def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: 
     ],
 )
 def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
-    class Ended:
-        def result(self) -> None:
-            raise error
-
-    assert index_flow.is_io(None, None, Ended()) is again  # type: ignore[arg-type]
+    state = asyncio.run(exception_to_failed_state(error))  # as Prefect makes it of what a task raises
+    assert index_flow.is_io(None, None, state) is again  # type: ignore[arg-type]
