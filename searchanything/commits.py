@@ -15,7 +15,7 @@ from typing import Self
 
 from searchanything.encoding import EncodedImage, box_tuple
 from searchanything.errors import StoreError, StoreUnavailableError
-from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
 from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
 
 logger = logging.getLogger(__name__)
@@ -63,16 +63,25 @@ class Committed:
 
 
 def commit_batch(
-    index: RegionIndex, store: ImageStore, batch: Sequence[tuple[Attempt, EncodedImage | None]], pool: Executor
+    index: RegionIndex,
+    store: ImageStore,
+    batch: Sequence[tuple[Attempt, EncodedImage | None]],
+    pool: Executor,
+    keeper: FeatureKeeper | None = None,
 ) -> Committed:
     """Write a batch so that each of its images becomes visible whole or not at all. `pool` asks the store.
 
-    Raises: RegionIndexError, StoreUnavailableError; the batch's region rows may then lie there as garbage.
+    `keeper` gets the features first: whatever is committed has them.
+
+    Raises: RegionIndexError, StoreUnavailableError, StoreError where features cannot be kept; the batch's region rows
+    may then lie there as garbage.
     """
     start = time.perf_counter()
     now_ms = time.time_ns() // 1_000_000
     bits = index.manifest.bits
     regions = [row for attempt, image in batch if image for row in _region_rows(attempt, image, now_ms)]
+    if keeper is not None and regions:
+        keeper.keep([_features(attempt, image) for attempt, image in batch if image and len(image.codes)])
     index.insert_regions(regions)
     attempts = [attempt for attempt, _ in batch]
     etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
@@ -92,8 +101,10 @@ def commit_batch(
     newest = index.newest([row.image for row in rows])
     outdated = {image: row.generation for image, row in newest.items()}
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
-    outdated.update({attempt.stored.ref: attempt.generation + 1 for attempt in gone})
-    index.delete_before(outdated)
+    buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
+    if keeper is not None and buried:
+        keeper.bury(buried)
+    index.delete_before(outdated | buried)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
         "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
@@ -140,6 +151,11 @@ def _region_rows(attempt: Attempt, image: EncodedImage, now_ms: int) -> list[Reg
         )
         for number in range(len(image.codes))
     ]
+
+
+def _features(attempt: Attempt, image: EncodedImage) -> ImageFeatures:
+    stored, features = attempt.stored, image.features
+    return ImageFeatures(stored.ref, stored.etag, attempt.generation, features.mask, features.image)
 
 
 def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, code_bytes: int) -> ImageRow:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from searchanything.combining import choose_together
 from searchanything.crops import CropPolicy, image_crop, region_crops
+from searchanything.feature_files import FeatureBatch
 from searchanything.plausibility import TextJudge
 from searchanything.policies import RegionPolicy
 from searchanything.prompts import Prompt, Prompts, Text
@@ -34,7 +35,8 @@ class EncodedImage:
     """An image's kept regions, R of them, largest first, and their codes.
 
     `boxes_xyxy` (R, 4) and `areas_px` (R,) float32 in image pixels; `scores` (R,); `codes` (R, B) uint8;
-    `image_code` (B,) uint8 is the whole image's.
+    `image_code` (B,) uint8 is the whole image's. `features` are what the codes were made of: those of the R regions,
+    then those of the whole image; none where R is 0.
     """
 
     height: int
@@ -45,6 +47,7 @@ class EncodedImage:
     masks: tuple[MaskRLE, ...]
     codes: Codes
     image_code: Codes
+    features: FeatureBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,11 +136,12 @@ class Encoder:
             RegionJob.of_rows(image, one, rows, whole_image=bool(len(rows)))
             for image, one, rows in zip(images, segmentations, kept, strict=True)
         ]
-        codes = self._codes(jobs, watch)
+        features = self._features(jobs, watch)
+        codes = self._codes(features, watch)
         with watch.stage("masks"):
             return [
-                self._encoded(job, job.segmentation.scores[rows], of_image)
-                for job, rows, of_image in zip(jobs, kept, codes, strict=True)
+                self._encoded(job, job.segmentation.scores[rows], of_image, seen)
+                for job, rows, of_image, seen in zip(jobs, kept, codes, features, strict=True)
             ]
 
     def encode_query(self, image: RGBImage, prompt: Prompt, watch: Stopwatch | None = None) -> EncodedQuery:
@@ -156,7 +160,8 @@ class Encoder:
         self, image: RGBImage, segmentation: Segmentation, choice: Choice, watch: Stopwatch | None = None
     ) -> Codes:
         """The code (B,) of one chosen region, or of the whole image."""
-        (codes,) = self._codes([RegionJob.of_choice(image, segmentation, choice)], watch or Stopwatch())
+        watch = watch or Stopwatch()
+        (codes,) = self._codes(self._features([RegionJob.of_choice(image, segmentation, choice)], watch), watch)
         return np.asarray(codes[0], dtype=np.uint8)
 
     def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
@@ -193,14 +198,20 @@ class Encoder:
         rows = list(choice.rows)
         return replace(choice, text_match=self._judge.judge(similarities[rows], regions[rows])) if rows else choice
 
-    def _codes(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[Codes]:
-        """Codes of each job's regions: pooled per image, embedded and hashed in one batch for all."""
+    def _features(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[FeatureBatch]:
+        """Features of each job's regions: pooled per image, embedded in one batch for all."""
         with watch.stage("pool"):
             pooled = self.pool_masks(jobs)
         embedded = self.embed_regions(jobs, watch=watch)
+        ends = np.cumsum([len(job.masks) + job.whole_image for job in jobs])[:-1]
+        return [FeatureBatch(*pair) for pair in zip(np.split(pooled, ends), np.split(embedded, ends), strict=True)]
+
+    def _codes(self, features: Sequence[FeatureBatch], watch: Stopwatch) -> list[Codes]:
+        """The codes of all features, hashed in one batch."""
         with watch.stage("hash"):
-            codes = self.hasher.encode(pooled, embedded)
-        return np.split(codes, np.cumsum([len(job.masks) + job.whole_image for job in jobs])[:-1])
+            mask = np.concatenate([batch.mask for batch in features])
+            codes = self.hasher.encode(mask, np.concatenate([batch.image for batch in features]))
+        return np.split(codes, np.cumsum([len(batch.mask) for batch in features])[:-1])
 
     def _crops(self, job: RegionJob, policy: CropPolicy) -> RGBImage:
         size = self.embedder.crop_size_px
@@ -210,7 +221,7 @@ class Encoder:
             return crops
         return np.concatenate([crops, image_crop(job.image, size_px=size)[None]])
 
-    def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes) -> EncodedImage:
+    def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes, features: FeatureBatch) -> EncodedImage:
         letterbox = job.segmentation.letterbox
         regions = len(job.masks)
         empty = np.zeros(self.hasher.bits // 8, dtype=np.uint8)
@@ -223,6 +234,7 @@ class Encoder:
             masks=tuple(letterbox.stored_mask(mask) for mask in job.masks),
             codes=codes[:regions],
             image_code=codes[regions] if regions else empty,
+            features=features,
         )
 
 

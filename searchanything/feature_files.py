@@ -44,7 +44,7 @@ class FeatureBatch:
 
 def feature_schema(mask_dimension: int, image_dimension: int, *, fingerprint: str | None) -> Any:  # noqa: ANN401
     """The pyarrow schema of a file of features. Raises: UsageError without pyarrow."""
-    arrow, _ = _libraries()
+    arrow, _ = parquet_libraries()
     columns = [
         arrow.field(ID_COLUMN, arrow.string(), nullable=False),
         arrow.field(MASK_COLUMN, arrow.list_(arrow.float16(), mask_dimension), nullable=False),
@@ -55,7 +55,7 @@ def feature_schema(mask_dimension: int, image_dimension: int, *, fingerprint: st
 
 def record_batch(schema: Any, ids: Sequence[str], features: FeatureBatch) -> Any:  # noqa: ANN401
     """Rows for a `pyarrow.parquet.ParquetWriter` of `feature_schema`."""
-    arrow, _ = _libraries()
+    arrow, _ = parquet_libraries()
     lists = [
         arrow.FixedSizeListArray.from_arrays(arrow.array(np.asarray(block, np.float16).ravel()), block.shape[1])
         for block in (features.mask, features.image)
@@ -70,7 +70,7 @@ class FeatureFile:
     """
 
     def __init__(self, name: str, file: BinaryIO) -> None:
-        arrow, parquet = _libraries()
+        arrow, parquet = parquet_libraries()
         self._name = name
         try:
             self._file = parquet.ParquetFile(file)
@@ -90,7 +90,7 @@ class FeatureFile:
 
     def batches(self, rows: int) -> Iterator[FeatureBatch]:
         """Stream at most `rows` rows at a time. Raises: UsageError for rows without features or damaged pages."""
-        arrow, _ = _libraries()
+        arrow, _ = parquet_libraries()
         try:
             for batch in self._file.iter_batches(rows, columns=[MASK_COLUMN, IMAGE_COLUMN]):
                 yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN))
@@ -105,7 +105,8 @@ class FeatureFile:
         return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
 
 
-def _libraries() -> tuple[Any, Any]:
+def parquet_libraries() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises: UsageError where they are not installed."""
     try:
         import pyarrow as pa
         from pyarrow import parquet

@@ -115,7 +115,7 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         decoded = map_ahead(transfer, _decode, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
         encoded = (_encode(job.encoder, batch) for batch in _batches(decoded, options.batch_images))
         committed = map_ahead(
-            writer, lambda batch: commit_batch(job.index, job.store, batch, transfer), encoded, most=2
+            writer, lambda batch: commit_batch(job.index, job.store, batch, transfer, job.keeper), encoded, most=2
         )
         for stage in (read, decoded, encoded, committed):
             stack.callback(stage.close)  # before the pools end: what has not begun is cancelled

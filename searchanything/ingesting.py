@@ -17,11 +17,15 @@ from searchanything.commits import Attempt, Failed, commit_batch
 from searchanything.encoding import Stopwatch
 from searchanything.errors import IndexMismatchError, IndexNotFoundError
 from searchanything.estimating import estimate_images
+from searchanything.feature_cache.compacting import Compaction, compact
+from searchanything.feature_cache.keeping import ParquetKeeper
+from searchanything.feature_cache.layout import FeatureCache
+from searchanything.feature_cache.status import CacheStatus, cache_status
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images, refresh_images
 from searchanything.opening import LiveIndex
 from searchanything.planning import IndexingJob, IndexingOptions
-from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.reports import Estimate, FailedImage, SyncReport, sum_reports
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
@@ -66,7 +70,9 @@ class Ingestion:
         listing = store.list(scope.prefix)
         objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
         index, encoder = self._models.open_or_make(None if hash_file is None else Path(hash_file))
-        job = IndexingJob(store, encoder, index, self._options(force=force, untiring=True), scope)
+        job = IndexingJob(
+            store, encoder, index, self._options(force=force, untiring=True), scope, self._keeper(store, index)
+        )
         return index_images(job, objects, progress=progress)
 
     def estimate(
@@ -110,7 +116,7 @@ class Ingestion:
         """
         store, scope = self._open_source(source, patterns)
         index, encoder = self._models.open_or_make(None)
-        job = IndexingJob(store, encoder, index, self._options(force=force), scope)
+        job = IndexingJob(store, encoder, index, self._options(force=force), scope, self._keeper(store, index))
         return refresh_images(job, keys, progress=progress)
 
     def load_models(self) -> None:
@@ -178,7 +184,8 @@ class Ingestion:
         total = IndexReport()
         for bucket, failed in keys.items():
             store, scope = self._open_bucket(bucket)
-            job = IndexingJob(store, encoder, index, self._options(untiring=True), scope)
+            options = self._options(untiring=True)
+            job = IndexingJob(store, encoder, index, options, scope, self._keeper(store, index))
             for wave in batches(failed, WAVE_KEYS):
                 total = sum_reports(total, refresh_images(job, wave, progress=progress))
         return total
@@ -200,8 +207,38 @@ class Ingestion:
             return 0
         index = self._read_index()
         images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
+        keeper = self._keeper(store, index)
+        if keeper is not None and images:
+            keeper.bury(dict.fromkeys(images, next_generation()))
         index.delete_images(images)
         return len(images)
+
+    def features_status(self, source: SourceName) -> CacheStatus:
+        """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
+
+        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
+        """
+        index = self._read_index()
+        return cache_status(self._cache(self._open_source(source)[0], index), index, age_s=self._garbage_age_s)
+
+    def compact_features(self, source: SourceName) -> Compaction:
+        """Merge the files of kept features, without those of images that were deleted or indexed again.
+
+        Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
+        """
+        index = self._read_index()
+        return compact(self._cache(self._open_source(source)[0], index), index, age_s=self._garbage_age_s)
+
+    @property
+    def _garbage_age_s(self) -> float:
+        return self._settings.ingest.garbage_age_s
+
+    def _cache(self, store: ImageStore, index: RegionIndex) -> FeatureCache:
+        return wiring.open_feature_cache(store.bucket, index.manifest, self._settings)
+
+    def _keeper(self, store: ImageStore, index: RegionIndex) -> FeatureKeeper | None:
+        """What keeps features, where that is switched on."""
+        return ParquetKeeper(self._cache(store, index)) if self._settings.ingest.keep_features else None
 
     def _read_index(self) -> RegionIndex:
         """The live index, without its models."""
@@ -214,12 +251,13 @@ class Ingestion:
 
     def _repairing(self, job: SyncJob) -> SyncJob:
         """The same, with the means to repair."""
-        work = IndexingJob(job.store, self._models.encoder(), job.index, job.options, job.scope)
+        keeper = self._keeper(job.store, job.index)
+        work = IndexingJob(job.store, self._models.encoder(), job.index, job.options, job.scope, keeper)
         return replace(
             job,
             refresh=partial(refresh_images, work),
             again=partial(refresh_images, replace(work, options=self._options(force=True))),
-            garbage_age_s=self._settings.ingest.garbage_age_s,
+            garbage_age_s=self._garbage_age_s,
         )
 
     def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:

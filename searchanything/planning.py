@@ -20,7 +20,7 @@ from searchanything.commits import Attempt, Failed
 from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.encoding import Encoder
 from searchanything.errors import StoreError, StoreUnavailableError
-from searchanything.protocols import ImageStore, RegionIndex
+from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.scopes import Scope
 from searchanything.tallies import Tally
 from searchanything.types import Failure, ImageRef, ImageRow, Outcome, StoredObject
@@ -49,13 +49,14 @@ class IndexingOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexingJob:
-    """Where images come from and which of them are meant, what encodes them, and where their rows go."""
+    """Where images come from and which of them are meant, what encodes them, and where rows and features go."""
 
     store: ImageStore
     encoder: Encoder
     index: RegionIndex
     options: IndexingOptions = IndexingOptions()
     scope: Scope = field(default_factory=Scope)
+    keeper: FeatureKeeper | None = None
 
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
@@ -86,7 +87,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
         known = job.index.newest(refs)
         found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
         gone = [ref for ref, one in found.items() if one is None]
-        _forget(job.index, gone, known, before=before)
+        _forget(job, gone, known, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)
@@ -191,11 +192,14 @@ def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | 
     return None if attempt is None else replace(attempt, failed=why)
 
 
-def _forget(index: RegionIndex, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], *, before: int) -> None:
+def _forget(job: IndexingJob, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], *, before: int) -> None:
     """Delete the rows of images that were seen to be gone, but none that another worker begins to write after that.
 
     A known row may be younger than this machine's clock.
     """
     ages = {ref: max(before, known[ref].generation + 1 if ref in known else 0) for ref in gone}
+    buried = {ref: age for ref, age in ages.items() if ref in known}
+    if job.keeper is not None and buried:
+        job.keeper.bury(buried)
     if ages:
-        index.delete_before(ages)
+        job.index.delete_before(ages)

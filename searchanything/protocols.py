@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from searchanything.geometry import Letterbox
 from searchanything.types import (
@@ -181,6 +181,74 @@ class ChangeEvents(Protocol):
 
     def close(self) -> None:
         """End the iteration."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of our own, as a listing shows it."""
+
+    name: str
+    size_bytes: int
+
+
+class FileStore(Protocol):
+    """Where this program keeps files of its own: below a prefix of a bucket, or in a folder. Thread-safe.
+
+    Raises, all methods: StoreError, StoreUnavailableError.
+    """
+
+    @property
+    def location(self) -> str:
+        """`s3://bucket/prefix/` or the folder's path: as `hash train --features` takes it."""
+        ...
+
+    def list(self) -> Iterator[StoredFile]:
+        """Stream the files in no particular order, what killed writers left among them; nothing where no place is."""
+        ...
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        """A seekable file that fetches no more than is read. Raises: ObjectNotFoundError, at the latest on reading."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make a file, which appears whole or not at all. Its name must be new."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a file; it is no error if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFeatures:
+    """What one attempt at an image found, before hashing, R regions of it.
+
+    `mask_features` (R + 1, C) and `image_features` (R + 1, D) float32; the last row is the whole image's.
+    """
+
+    image: ImageRef
+    etag: str
+    generation: int
+    mask_features: FloatArray
+    image_features: FloatArray
+
+
+class FeatureKeeper(Protocol):
+    """Takes the features of images while they are committed, and is told which are deleted. Thread-safe.
+
+    Raises, all methods: StoreError, StoreUnavailableError.
+    """
+
+    def keep(self, images: Sequence[ImageFeatures]) -> None:
+        """Keep the features of a batch, durable on return. Called before its rows are written.
+
+        So every committed image has its features. Those of an attempt that is never committed are garbage.
+        """
+        ...
+
+    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+        """Each image's features of a generation below the given one are deleted for good."""
         ...
 
 

@@ -31,6 +31,11 @@ def default_index_uri() -> str:
     return str(Path.home() / ".local" / "share" / "searchanything" / "index.db")
 
 
+def default_features_dir() -> Path:
+    """Where features of folders' images are kept: `~/.local/share/searchanything/features`."""
+    return Path.home() / ".local" / "share" / "searchanything" / "features"
+
+
 def default_weights_dir() -> Path:
     """Where fetched weights lie: `~/.cache/searchanything/weights`."""
     return Path.home() / ".cache" / "searchanything" / "weights"
@@ -124,6 +129,14 @@ class IngestSettings(BaseModel):
         24 * 3600.0,
         ge=600,
         description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
+    )
+    keep_features: bool = Field(
+        default=False,
+        description="Keep each region's features, so that hash layers are trained and applied without the models.",
+    )
+    features_dir: Path = Field(
+        default_factory=default_features_dir,
+        description="Where features of folders' images are kept; those of a bucket lie in it, under our own prefix.",
     )
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
+from searchanything.feature_cache.layout import FeatureCache
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 from searchanything.policies import RegionPolicy
-from searchanything.protocols import ChangeEvents, ImageStore, IndexStore, RegionIndex
+from searchanything.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
 from searchanything.remembering import RememberingSegmenter
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import MilvusSettings, Settings
@@ -93,6 +95,32 @@ def events_opener(source: str | Path, settings: Settings) -> Callable[[], Change
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
     return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
+
+
+def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings) -> FeatureCache:
+    """Where the features of a bucket's images in an index are kept: under our own prefix of it, or in a folder.
+
+    Raises: SettingsError where the index of the source would meet them; UsageError without pyarrow.
+    """
+    from searchanything.stores.files import BucketFiles, FolderFiles
+
+    if not Path(bucket).is_absolute():
+        from searchanything.stores.s3 import S3Store
+
+        prefix = settings.storage.own_prefix
+        if not prefix:
+            raise SettingsError(
+                "features lie under storage.own_prefix of the bucket; set one, such as .searchanything/"
+            )
+        store = S3Store(settings.storage, bucket, connections=settings.ingest.transfer_threads)
+        files: FileStore = BucketFiles(store, f"{prefix}features/{manifest.feature_fingerprint}/")
+        return FeatureCache(files, bucket, manifest)
+    kept = settings.ingest.features_dir.expanduser().resolve()
+    inside = kept.relative_to(bucket).parts if kept.is_relative_to(bucket) else (".",)
+    if not any(part.startswith(".") for part in inside):
+        raise SettingsError(f"ingest.features_dir {kept} lies in the folder of images {bucket}; name another place")
+    name = f"{Path(bucket).name}-{blake2b(bucket.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()}"
+    return FeatureCache(FolderFiles(kept / name / manifest.feature_fingerprint), bucket, manifest)
 
 
 def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings) -> bytes:

@@ -25,6 +25,7 @@ from searchanything.cli import (
     explain,
     export,
     failed,
+    features,
     index,
     models,
     query,
@@ -54,6 +55,7 @@ app.command("worker")(watch.worker)
 app.command("deploy")(deploy.deploy)
 app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
+app.add_typer(features.app, name="features")
 app.command("query")(query.query)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)

@@ -40,6 +40,7 @@ _CONNECT_TIMEOUT_S = 5.0  # a server that can be reached answers a connection at
 _RETRIES = 3
 _BACKOFF_S = 0.2
 _CHUNK_BYTES = 1 << 18
+_LEAST_PART_BYTES = 5 << 20  # that minio accepts
 _SLOWEST_BYTES_PER_S = 1 << 14  # a body that trickles in more slowly than this is given up
 _BUSY_STATUS = (429, 500, 502, 503, 504)
 _METADATA_HEADER = "x-amz-meta-"
@@ -117,13 +118,25 @@ class S3Store:
 
         Raises: ObjectNotFoundError, StoreUnavailableError, StoreError; ImageError if it is larger than allowed.
         """
+        headers, data = self._get(key)
+        with self._mapped(key):
+            return self._described(key, headers, len(data)), data
+
+    def read_part(self, key: str, *, first: int, count: int) -> bytes:
+        """`count` (> 0) bytes of an object from byte `first` on, fewer at its end; how large it is does not matter.
+
+        Raises: ObjectNotFoundError, StoreUnavailableError, StoreError.
+        """
+        return self._get(key, first=first, count=count)[1]
+
+    def _get(self, key: str, *, first: int = 0, count: int = 0) -> tuple[Mapping[str, str], bytes]:
+        """An answer's headers and bytes; 0 for `count` stands for all."""
         with self._mapped(key):
             for attempt in range(_RETRIES):
                 time.sleep(_BACKOFF_S * (2**attempt - 1))
-                response = self._client.get_object(self._bucket, key)
+                response = self._client.get_object(self._bucket, key, offset=first, length=count)
                 try:
-                    data = self._body(key, response)
-                    return self._described(key, response.headers, len(data)), data
+                    return response.headers, self._body(key, response)
                 except (HTTPError, OSError) as error:
                     logger.info("%s: broken off, attempt %d: %s", key, attempt + 1, error)
                 finally:
@@ -156,7 +169,13 @@ class S3Store:
         """Write an object and return its etag; metadata is ASCII. Raises: StoreError, StoreUnavailableError."""
         with self._mapped(key):
             written = self._client.put_object(
-                self._bucket, key, BytesIO(data), len(data), content_type=content_type, metadata=dict(metadata or {})
+                self._bucket,
+                key,
+                BytesIO(data),
+                len(data),
+                content_type=content_type,
+                metadata=dict(metadata or {}),
+                part_size=max(len(data), _LEAST_PART_BYTES),  # one request: nothing is left of one that was cut off
             )
         return _unquoted(written.etag)
 

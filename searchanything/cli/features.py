@@ -1,0 +1,67 @@
+"""`searchanything features status|compact`: what is kept of the regions' features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from searchanything.cli.options import FormatOption, Preset, Source, Uri, Verbose
+from searchanything.cli.session import answer, session_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(help="Look after the features that indexing keeps (ingest.keep_features).", no_args_is_help=True)
+
+
+@app.command("status")
+def status(
+    context: typer.Context,
+    source: Source,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Say where a bucket's features lie, how many, and how many of them belong to images of the index.
+
+    Example: [bold]searchanything features status s3://holiday --format json[/bold]
+    """
+    with session_of(context).client(uri, preset) as client:
+        document = client.features_status(source).to_dict()
+    answer(document, format, lambda: _text(document))
+
+
+@app.command("compact")
+def compact(
+    context: typer.Context,
+    source: Source,
+    uri: Uri = None,
+    preset: Preset = None,
+    format: FormatOption = "text",
+    _verbose: Verbose = False,
+) -> None:
+    """Merge small files of features into large ones, without what was deleted or indexed again.
+
+    Indexing may go on meanwhile; a second compaction of the same features is refused.
+
+    Example: [bold]searchanything features compact s3://holiday[/bold]
+    """
+    with session_of(context).client(uri, preset) as client:
+        document = client.compact_features(source).to_dict()
+    answer(document, format, lambda: _text(document))
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in document.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{number:,} {when}" for when, number in value.items())
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value:,}"
+        table.add_row(name.replace("_", " "), Text("none" if value is None else str(value)))
+    return table

@@ -1,0 +1,139 @@
+"""Files of our own: below a prefix of a bucket, or in a folder. Each appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from searchanything.errors import ObjectNotFoundError, StoreError, UsageError
+from searchanything.protocols import StoredFile
+from searchanything.saving import write_whole
+from searchanything.types import StoredObject
+
+READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
+
+
+class Bucket(Protocol):
+    """As much of `S3Store` as is needed here."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]: ...
+
+    def read_part(self, key: str, *, first: int, count: int) -> bytes: ...
+
+    def upload(self, key: str, data: bytes) -> str: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class BucketFiles:
+    """A `FileStore` below a prefix of a bucket. A file is one object, put at once."""
+
+    def __init__(self, store: Bucket, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    @property
+    def location(self) -> str:
+        return f"s3://{self._store.bucket}/{self._prefix}"
+
+    def list(self) -> Iterator[StoredFile]:
+        for found in self._store.list(self._prefix):
+            yield StoredFile(found.ref.key.removeprefix(self._prefix), found.size_bytes)
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        part = _ObjectParts(self._store, f"{self._prefix}{file.name}", file.size_bytes)
+        return io.BufferedReader(part, READ_BYTES)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._store.upload(f"{self._prefix}{name}", data)
+
+    def delete(self, name: str) -> None:
+        self._store.delete(f"{self._prefix}{name}")
+
+
+class FolderFiles:
+    """A `FileStore` in a folder, which is made when the first file is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def location(self) -> str:
+        return str(self._folder)
+
+    def list(self) -> Iterator[StoredFile]:
+        try:
+            found = sorted(self._folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error(error) from error
+        for path in found:
+            try:
+                if path.is_file():
+                    yield StoredFile(path.name, path.stat().st_size)
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        try:
+            return (self._folder / file.name).open("rb")
+        except FileNotFoundError as error:
+            raise ObjectNotFoundError(f"{self._folder / file.name}: no such file any more") from error
+        except OSError as error:
+            raise self._error(error) from error
+
+    def write(self, name: str, data: bytes) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._folder / name, lambda file: file.write(data))
+        except OSError as error:
+            raise self._error(error) from error
+        except UsageError as error:
+            raise StoreError(str(error)) from error
+
+    def delete(self, name: str) -> None:
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self._folder} cannot be used: {error.strerror or error}; check its permissions and its disk"
+        )
+
+
+class _ObjectParts(io.RawIOBase):
+    """An object as a file that fetches what is read."""
+
+    def __init__(self, store: Bucket, key: str, size_bytes: int) -> None:
+        super().__init__()
+        self._store, self._key, self._size, self._place = store, key, size_bytes, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what BufferedReader hands over
+        count = min(len(buffer), self._size - self._place)
+        if count <= 0:
+            return 0
+        data = self._store.read_part(self._key, first=self._place, count=count)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
