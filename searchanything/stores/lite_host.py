@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME_LENGTH = 36  # Milvus Lite's own limit
 _FILE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,100}")  # sun_path holds 104 bytes on macOS; gRPC unquotes the rest
 _STARTS = 3  # of a server that ends at once: a start may meet another program's last moments
 _POLL_S = (0.002, 0.05)
@@ -155,6 +156,7 @@ class LiteHost:
         return True
 
     def _start(self, guard: int) -> None:
+        _check_content(self._file)
         address = self._choose_address()
         orders = {
             "library": _library(),
@@ -251,7 +253,26 @@ def check_file_name(file: Path) -> None:
     if not _FILE_NAME.fullmatch(name) or len(name) > FILE_NAME_LENGTH:
         raise SettingsError(
             f"an embedded index needs a file name of at most {FILE_NAME_LENGTH} letters (A-Z a-z 0-9 . _ -), "
-            f"got {name!r}: choose another name, or a Milvus server with http://host:port"
+            f"got {name.rpartition('@')[2]!r}: choose another name, or a Milvus server with http://host:port"
+        )
+    if file.expanduser().is_dir():
+        raise SettingsError(
+            f"{file}: an embedded index needs the name of a file, this is a folder; try {file}/index.db"
+        )
+
+
+def _check_content(file: Path) -> None:
+    """Refuse what Milvus Lite would give up on without a reason. An empty file will do, as an absent one.
+
+    Raises: IndexUnavailableError.
+    """
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        head = opened.read(len(_SQLITE_MAGIC))
+    if head not in (b"", _SQLITE_MAGIC):
+        raise IndexUnavailableError(
+            f"{file}: expected an embedded index (a SQLite file), this begins with {head!r}; name another file"
         )
 
 

@@ -37,6 +37,9 @@ Result = TypeVar("Result")
 _CODE_UNAVAILABLE, _CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING = 2, 100, 1600
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _ITERATOR_ROWS = 1000
+# Milvus Lite's server breaks off a connection that is idle and pings every ten seconds, as pymilvus' do; a Unix socket
+# needs no pings to tell that the other end is gone.
+_NEVER_MS: Final = 2**31 - 1
 
 
 class MilvusConnection:
@@ -273,7 +276,8 @@ class MilvusConnection:
     def _connect(self, socket_path: str | None) -> MilvusClient:
         settings = self._settings
         if socket_path is not None:
-            return MilvusClient(f"unix:{socket_path}", timeout=settings.timeout_s, dedicated=True)
+            options = {"grpc.keepalive_time_ms": _NEVER_MS}
+            return MilvusClient(f"unix:{socket_path}", timeout=settings.timeout_s, dedicated=True, grpc_options=options)
         return MilvusClient(
             settings.uri,
             token="" if settings.token is None else settings.token.get_secret_value(),
@@ -347,7 +351,8 @@ def _host_of(settings: MilvusSettings) -> LiteHost | None:
         return None
     if "://" in settings.uri:
         raise SettingsError(
-            f"SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, got {settings.uri!r}"
+            "SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, "
+            f"got {_shown(settings.uri)!r}"
         )
     if settings.index_type != "BIN_FLAT":
         raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")

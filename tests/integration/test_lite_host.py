@@ -206,6 +206,18 @@ def test_names_that_milvus_lite_cannot_open(tmp_path: Path, name: str) -> None:
         LiteHost(tmp_path / name, idle_s=1.0, timeout_s=1.0)
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"this is a folder; try .*index\.db"):
+        LiteHost(tmp_path, idle_s=1.0, timeout_s=1.0)
+
+
+def test_a_file_of_another_program_is_told_by_its_first_bytes(file: Path) -> None:
+    file.write_text("notes of mine")
+    with pytest.raises(IndexUnavailableError, match=r"expected an embedded index .* begins with b'notes of mine'"):
+        host_of(file).acquire()
+    assert file.read_text() == "notes of mine"
+
+
 def test_a_file_that_another_program_has_opened(file: Path) -> None:
     with file.with_name(".index.db.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)  # as milvus_lite does when it opens a file by its path
@@ -220,7 +232,7 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_an_error_in_time(file: Path) -> None:
-    file.write_bytes(b"this is no database" * 1000)
+    file.write_bytes(b"SQLite format 3\0" + b"this is no database" * 1000)
     store = open_milvus(MilvusSettings(uri=str(file), lite_idle_s=IDLE_S, timeout_s=10.0))
     with pytest.raises(IndexUnavailableError, match="index"):
         store.manifests()

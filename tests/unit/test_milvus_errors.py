@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pymilvus.exceptions
@@ -17,8 +18,48 @@ from searchanything.errors import (
     SettingsError,
 )
 from searchanything.settings import MilvusSettings
+from searchanything.stores import milvus_connection
 from searchanything.stores.milvus import open_milvus
 from searchanything.stores.milvus_connection import MilvusConnection, index_error
+
+
+class _Host:
+    """An embedded server that is not there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def acquire(self) -> str:
+        return str(self.file)
+
+
+def test_nobody_pings_the_embedded_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Client:
+        def __init__(self, uri: str, **options: Any) -> None:
+            made.append({"uri": uri, **options})
+
+        def has_collection(self, _name: str, *, timeout: float) -> bool:
+            return timeout > 0
+
+    (socket := tmp_path / "socket").touch()
+    monkeypatch.setattr(milvus_connection, "MilvusClient", Client)
+    monkeypatch.setattr(milvus_connection, "_host_of", lambda _: _Host(socket))
+    assert MilvusConnection(MilvusSettings(uri="i.db")).has_collection("c")
+    day_ms = 24 * 3600 * 1000  # Milvus Lite ends connections that ping more often than every five minutes
+    assert [(one["uri"], one["grpc_options"]["grpc.keepalive_time_ms"] > day_ms) for one in made] == [
+        (f"unix:{socket}", True)
+    ]
+
+
+@pytest.mark.parametrize("uri", ["htps://user:SECRET@host", "user:SECRET@host:19530"])
+def test_an_address_that_is_refused_is_told_without_its_credentials(uri: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        MilvusConnection(MilvusSettings(uri=uri))
+    assert "SECRET" not in str(caught.value)
+    assert "host" in str(caught.value)
+
 
 URI = "http://localhost:19530"
 MILVUS_ERRORS = [
