@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Final, Literal
 
 from searchanything import wiring
 from searchanything.batching import batches
 from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Failed, commit_batch
-from searchanything.encoding import Stopwatch
+from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import IndexMismatchError, IndexNotFoundError
 from searchanything.estimating import estimate_images
 from searchanything.feature_cache.compacting import Compaction, compact
@@ -23,7 +24,8 @@ from searchanything.feature_cache.layout import FeatureCache
 from searchanything.feature_cache.status import CacheStatus, cache_status
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images, refresh_images
-from searchanything.opening import LiveIndex
+from searchanything.learning import LearningOptions, learn_hash
+from searchanything.opening import Learn, LiveIndex
 from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.reports import Estimate, FailedImage, SyncReport, sum_reports
@@ -31,9 +33,11 @@ from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
 from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
 from searchanything.types import ImageRef, ImageRow, IndexProgress, IndexReport, Outcome
+from searchanything.wiring import HashChoice
 
 Progress = Callable[[IndexProgress], None]
 SourceName = str | Path
+UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
 
 
 class Ingestion:
@@ -60,8 +64,10 @@ class Ingestion:
     ) -> IndexReport:
         """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
 
-        The first call makes the index and fixes its preset and hash layer (`hash_file`, or the preset's own). Known
-        failures are tried again, however often they failed. `patterns` stand in for `ingest.include` and `…exclude`.
+        The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
+        preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
+        log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
+        and `…exclude`.
 
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
@@ -69,7 +75,8 @@ class Ingestion:
         store, scope = self._open_source(source, patterns)
         listing = store.list(scope.prefix)
         objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
-        index, encoder = self._models.open_or_make(None if hash_file is None else Path(hash_file))
+        choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
+        index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = IndexingJob(
             store, encoder, index, self._options(force=force, untiring=True), scope, self._keeper(store, index)
         )
@@ -115,7 +122,7 @@ class Ingestion:
         Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
         """
         store, scope = self._open_source(source, patterns)
-        index, encoder = self._models.open_or_make(None)
+        index, encoder = self._models.open_or_make(None, self._learner(store, scope, progress))
         job = IndexingJob(store, encoder, index, self._options(force=force), scope, self._keeper(store, index))
         return refresh_images(job, keys, progress=progress)
 
@@ -159,7 +166,7 @@ class Ingestion:
         job = SyncJob(
             store=store,
             scope=scope,
-            index=self._read_index() if not repair else self._index_to_repair(store, scope),
+            index=self._read_index() if not repair else self._index_to_repair(store, scope, progress),
             options=self._options(),
             ask_each=self._settings.storage.object_tags,
             elsewhere=self._known_elsewhere,
@@ -244,10 +251,25 @@ class Ingestion:
         """The live index, without its models."""
         return self._indexes.open(self._models.manifest().fingerprint)
 
-    def _index_to_repair(self, store: ImageStore, scope: Scope) -> RegionIndex:
+    def _index_to_repair(self, store: ImageStore, scope: Scope, progress: Progress | None) -> RegionIndex:
         """The live index, made if need be; a source that is not there makes none."""
         next(store.list(scope.prefix), None)
-        return self._models.open_or_make(None)[0]
+        return self._models.open_or_make(None, self._learner(store, scope, progress))[0]
+
+    def _learner(self, store: ImageStore, scope: Scope, progress: Progress | None) -> Learn:
+        """What trains a hash layer on a sample of a source."""
+        ingest = self._settings.ingest
+        options = LearningOptions(
+            images=ingest.hash_sample_images, least_regions=ingest.hash_least_regions, compute=self._settings.models
+        )
+
+        def learn(encoder: Encoder) -> bytes | None:
+            scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+            job = IndexingJob(store, encoder, scratch, self._options(), scope)
+            layer = learn_hash(job, options, progress=progress)
+            return None if layer is None else layer.to_bytes()
+
+        return learn
 
     def _repairing(self, job: SyncJob) -> SyncJob:
         """The same, with the means to repair."""

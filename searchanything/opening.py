@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeAlias
 
 from searchanything import wiring
 from searchanything.encoding import Encoder
@@ -14,6 +15,9 @@ from searchanything.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.remembering import RememberingSegmenter
 from searchanything.settings import Settings
 from searchanything.types import IndexCounts, IndexManifest
+from searchanything.wiring import HashChoice
+
+Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for an encoder, None where it cannot be
 
 
 class LiveIndex:
@@ -23,6 +27,7 @@ class LiveIndex:
         self._indexes = indexes
         self._settings = settings
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset
         self._asking: dict[str, Encoder] = {}
@@ -92,33 +97,64 @@ class LiveIndex:
         preset = self._settings.models.preset
         return self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings))
 
-    def open_or_make(self, hash_file: Path | None) -> tuple[RegionIndex, Encoder]:
-        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced."""
+    def open_or_make(self, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced.
+
+        `learn` is asked for a hash layer where the new index would have an untrained one that nobody chose.
+
+        Raises: as `open`; PresetError for a choice that the live index contradicts.
+        """
         live = self._indexes.live()
-        if live is not None and hash_file is None and live.fingerprint in self._opened:
+        if live is not None and choice is None and live.hash_trained and live.fingerprint in self._opened:
             return self.open()
-        if live is not None and self._indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
+        with self._making:
+            live = self._indexes.live()
+            if live is None or not self._holds_rows(live):
+                return self._make(live, choice, learn)
             opened = self.open()
-            if hash_file is not None:
-                layer = wiring.hash_layer_of(live.preset, hash_file, self._settings)
+            if choice is not None:
+                layer = wiring.hash_layer_of(live.preset, choice, self._settings)
                 other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
                 if other.fingerprint != live.fingerprint:
                     raise PresetError(
                         f"the index at {self._indexes.uri} already has another hash layer; "
-                        f"{hash_file} needs an empty index"
+                        f"{choice} needs an empty index"
                     )
             return opened
+
+    def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+        """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
         preset = self._settings.models.preset or (live.preset if live else None)
-        layer = wiring.hash_layer_of(preset, hash_file, self._settings)
-        manifest = manifest_of(self._load_encoder(preset, layer), str(preset))
+        layer = wiring.hash_layer_of(preset, choice, self._settings)
+        encoder = self._load_encoder(preset, layer)
+        is_learnt = choice is None and not encoder.hasher.trained
+        if is_learnt:
+            layer = self._learnt_before(live, encoder) or learn(encoder) or layer
+            encoder = self._load_encoder(preset, layer)
+            now = self._indexes.live()
+            if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
+                return self.open()  # another process was faster
+        manifest = manifest_of(encoder, str(preset))
         self._indexes.create(manifest, layer)
         self._indexes.switch(manifest.fingerprint)
         if live is not None and live.fingerprint != manifest.fingerprint:
             self._indexes.drop(live.fingerprint)
         opened = self.open()
-        if opened[0].manifest.fingerprint != manifest.fingerprint:
+        found = opened[0].manifest
+        same = is_learnt and found.feature_fingerprint == manifest.feature_fingerprint
+        if found.fingerprint != manifest.fingerprint and not same:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
         return opened
+
+    def _learnt_before(self, live: IndexManifest | None, encoder: Encoder) -> bytes | None:
+        """The trained layer of an index that is empty by now, if it is for these features."""
+        if live is None or not live.hash_trained:
+            return None
+        fits = manifest_of(encoder, live.preset).feature_fingerprint == live.feature_fingerprint
+        return self._indexes.hash_layer(live.fingerprint) if fits else None
+
+    def _holds_rows(self, manifest: IndexManifest) -> bool:
+        return self._indexes.open(manifest.fingerprint).counts() != IndexCounts(0, 0, 0, 0)
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
         return self._remembering.setdefault(preset, RememberingSegmenter(segmenter))

@@ -130,6 +130,14 @@ class IngestSettings(BaseModel):
         ge=600,
         description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
     )
+    hash_sample_images: int = Field(
+        400,
+        ge=0,
+        description="Where a preset's hash is untrained, a new index trains one on so many images; 0: never.",
+    )
+    hash_least_regions: int = Field(
+        200, ge=20, description="With fewer regions in that sample the hash stays untrained, which is said."
+    )
     keep_features: bool = Field(
         default=False,
         description="Keep each region's features, so that hash layers are trained and applied without the models.",

@@ -351,13 +351,17 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known."""
+    """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known.
+
+    `stage` is empty, or names what is done first, and then `done` counts its steps.
+    """
 
     done: int
     total: int | None
     indexed: int
     failed: int
     key: str
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

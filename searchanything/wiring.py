@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
@@ -26,6 +27,7 @@ CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
     "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
 )
+HashChoice: TypeAlias = Path | Literal["untrained"] | None
 _models: dict[str, tuple[LazySegmenter, LazyEncoder]] = {}
 _lock = threading.Lock()
 
@@ -123,20 +125,21 @@ def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings)
     return FeatureCache(FolderFiles(kept / name / manifest.feature_fingerprint), bucket, manifest)
 
 
-def hash_layer_of(preset: str | None, hash_file: Path | None, settings: Settings) -> bytes:
-    """The hash layer for a new index: the given file, or what ships with the preset.
+def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) -> bytes:
+    """The hash layer for a new index: the given file, none that is trained, or (None) what belongs to the preset.
 
     Raises: PresetError, ModelError.
     """
+    from searchanything.models import presets
     from searchanything.models.hashing import HashLayer
-    from searchanything.models.presets import load_hash
 
-    if hash_file is not None:
+    if isinstance(choice, Path):
         try:
-            return HashLayer.from_file(hash_file).to_bytes()
+            return HashLayer.from_file(choice).to_bytes()
         except ModelError as error:
-            raise ModelError(f"{hash_file}: {error}; make one with searchanything hash train") from error
-    return load_hash(_chosen(preset or settings.models.preset)).to_bytes()
+            raise ModelError(f"{choice}: {error}; make one with searchanything hash train") from error
+    name = _chosen(preset or settings.models.preset)
+    return (presets.load_hash(name) if choice is None else presets.untrained_hash(name)).to_bytes()
 
 
 def load_encoder(

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 HashFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--hash",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="Hash layer (safetensors) of a new index, instead of the preset's.",
+        metavar="FILE|untrained",
+        help="Hash layer (safetensors) of a new index, or none that is trained. "
+        "By default the preset's; where that is untrained, one is trained on a sample of SOURCE first.",
         show_default=False,
     ),
 ]
@@ -59,6 +58,7 @@ def index(
     [bold]searchanything index s3://archive --preset small --estimate[/bold]
     """
     patterns = patterns_of(include, exclude)
+    layer = _hash_choice(hash_file)
     if estimate:
         if hash_file is not None or force:
             raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
@@ -67,11 +67,20 @@ def index(
         answer(foreseen, format, lambda: _estimate_text(foreseen))
         return
     with session_of(context).client(uri, preset) as client, indexing_progress() as show:
-        report = client.index(source, hash_file=hash_file, force=force, patterns=patterns, progress=show)
+        report = client.index(source, hash_file=layer, force=force, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, format, lambda: report_text(document))
     if report.failed:
         raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _hash_choice(text: str | None) -> str | Path | None:
+    """What `--hash` names. Raises: UsageError for a file that is not there."""
+    if text is None or text == "untrained":
+        return text
+    if not Path(text).is_file():
+        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or the word untrained")
+    return Path(text)
 
 
 def report_text(document: dict[str, Any]) -> RenderableType:

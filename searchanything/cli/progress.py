@@ -21,7 +21,7 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(doing),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -33,8 +33,11 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
         task = bar.add_task(doing, total=None, rate="", failed="")
 
         def show(progress: IndexProgress) -> None:
+            description = progress.stage or doing
+            if bar.tasks[0].description != description:
+                bar.reset(task, description=description, total=progress.total)
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} images/s" if speed else ""
+            rate = f"{speed:.1f} images/s" if speed and not progress.stage else ""
             failed = f"{progress.failed} failed" if progress.failed else ""
             bar.update(task, completed=progress.done, total=progress.total, rate=rate, failed=failed)
 

@@ -200,12 +200,16 @@ def load_hash(name: str) -> Hasher:
 
     Raises: WeightsMissingError, ModelError, PresetError.
     """
+    record = find_preset(name).hash_layer
+    return untrained_hash(name) if record is None else HashLayer.from_file(record.path_in(Path()))
+
+
+def untrained_hash(name: str) -> Hasher:
+    """A seeded random rotation of the preset's features. Raises: PresetError."""
     preset = find_preset(name)
-    if preset.hash_layer is None:
-        return HashLayer.random_rotation(
-            preset.feature_dimension, preset.embedding_dimension, bits=HASH_BITS, seed=HASH_SEED
-        )
-    return HashLayer.from_file(preset.hash_layer.path_in(Path()))
+    return HashLayer.random_rotation(
+        preset.feature_dimension, preset.embedding_dimension, bits=HASH_BITS, seed=HASH_SEED
+    )
 
 
 def describe(name: str, settings: ModelSettings) -> tuple[Description, Description]:

@@ -47,5 +47,6 @@ def _lazy_models(*_: object) -> tuple[LazySegmenter, LazyEncoder]:
     )
 
 
+os.environ.setdefault("SEARCHANYTHING_INGEST__HASH_SAMPLE_IMAGES", "0")  # a sample may hold a deadly image
 presets.lazy_models = _lazy_models
 presets.load_hash = lambda _: HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
