@@ -56,8 +56,9 @@ PRESET_TAIL = """## What to know before choosing
 
 - **`pico` knows pictograms, not the world.** It is really trained, by the scripts in `training/`, on public emoji sets
   over photographs, and is loaded by the same classes as the large models. It is for the demo, the tests and trials.
-- **{untrained}: no trained hash.** The index starts with a seeded random rotation, and `searchanything status` says
-  `untrained`.
+- **{untrained}: no trained hash.** A new index trains one on a sample of its source first
+  ([how](features.md#a-hash-of-ones-own-from-the-beginning)); with too few images it starts with a seeded random
+  rotation, and `searchanything status` says `untrained`.
 - **Checksums.** Where the publisher states a sha256 it is checked. Where none is stated, it is recorded at the first
   fetch and checked from then on.
 - **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because ultralytics
@@ -112,7 +113,7 @@ def presets_page() -> str:
 def _preset_section(preset: Preset) -> str:
     head = "| weights | licence | size | from | sha256 |\n|---|---|---|---|---|\n"
     rows = "".join(_weights_row(record) for record in preset.records)
-    bits = "trained, in the package" if preset.hash_layer else "a seeded random rotation: untrained"
+    bits = "trained, in the package" if preset.hash_layer else "trained on a sample of your images"
     summary = f"{preset.summary[0].upper()}{preset.summary[1:]}."
     return f"## {preset.name}\n\n{summary} Features: {_dimensions(preset)}. Hash: {bits}.\n\n{head}{rows}"
 

@@ -14,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 # Pages that are linked once they are there: section, title, file.
 WHEN_THERE = (
     ("Guide", "Training a hash", "hashing.md"),
+    ("Guide", "Keeping features", "features.md"),
     ("Guide", "Evaluation", "evaluation.md"),
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
