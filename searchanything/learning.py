@@ -13,6 +13,7 @@ import heapq
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -93,7 +94,7 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: Progress
             "sample_images": str(len(chosen)),
             "feature_fingerprint": job.index.manifest.feature_fingerprint,
         },
-        progress=(lambda _: None) if progress is None else lambda step: progress(_as_progress(step)),
+        progress=partial(_tell, progress),
     )
     logger.info("hash trained on %d regions of %d images", trained.rows, len(chosen))
     return trained.layer
@@ -127,5 +128,7 @@ def _staged(progress: Progress) -> Progress:
     return lambda step: progress(replace(step, stage=SAMPLING))
 
 
-def _as_progress(step: TrainingProgress) -> IndexProgress:
-    return IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING)
+def _tell(progress: Progress | None, step: TrainingProgress) -> None:
+    """Training's steps; reading and judging pass in a moment."""
+    if progress is not None and step.stage == "training":
+        progress(IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING))

@@ -35,7 +35,8 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
         def show(progress: IndexProgress) -> None:
             description = progress.stage or doing
             if bar.tasks[0].description != description:
-                bar.reset(task, description=description, total=progress.total)
+                bar.reset(task, description=description)
+                bar.tasks[0].total = progress.total  # `reset` and `update` take None for "as it is"
             speed = bar.tasks[0].speed
             rate = f"{speed:.1f} images/s" if speed and not progress.stage else ""
             failed = f"{progress.failed} failed" if progress.failed else ""

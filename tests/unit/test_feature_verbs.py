@@ -12,7 +12,7 @@ from PIL import Image
 
 import searchanything
 from searchanything.cli.app import run
-from searchanything.errors import IndexNotFoundError, SettingsError
+from searchanything.errors import IndexNotFoundError, SettingsError, StoreError
 from searchanything.settings import Settings
 from searchanything.types import IndexManifest
 from searchanything.wiring import open_feature_cache
@@ -128,3 +128,13 @@ def test_without_an_index_there_is_nothing_to_tell(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     with searchanything.connect(settings=settings) as client, pytest.raises(IndexNotFoundError):
         client.features_status(tmp_path / "images")
+
+
+def test_a_place_that_cannot_be_used_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file where a folder should be")
+    with searchanything.connect(settings=settings_for(tmp_path)) as client:
+        with pytest.raises(StoreError, match="check its permissions and its disk"):
+            client.index(tmp_path / "images")
+        assert client.status().counts.images == 0
+        (tmp_path / "kept").unlink()
+        assert client.index(tmp_path / "images").indexed == 3

@@ -107,6 +107,9 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
     stages = list(dict.fromkeys(step.stage for step in steps))
     assert stages == ["sampling", "training the hash", ""]
     assert [step.done for step in steps if step.stage == "sampling"][-1] == IMAGES
+    trained = [(step.done, step.total) for step in steps if step.stage == "training the hash"]
+    assert trained == sorted(trained)
+    assert {total for _, total in trained} == {200}
     [announced] = warnings_in(caplog)
     assert "one is trained first, on 14 images" in announced
 
