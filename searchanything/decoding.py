@@ -1,8 +1,9 @@
 """Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
 
-Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP and AVIF. The format is told by the first bytes, never by
-the name. EXIF orientation is applied, transparency laid over white, colours are brought to sRGB by an embedded ICC
-profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing is guessed or filled in.
+Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The format is told by
+the first bytes, never by the name. EXIF orientation is applied, transparency laid over white, colours are brought to
+sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
+is guessed or filled in.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pi_heif.as_plugin import HeifImageFile
 from PIL import ExifTags, Image, ImageCms
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -43,8 +45,8 @@ _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "TIFF": TiffImageFile,
     "BMP": BmpImageFile,
     "AVIF": AvifImageFile,
+    "HEIC": HeifImageFile,
 }
-# HEIC is claimed, and refused with a reason: silence would be taken for success.
 _NAMES = ("png", "apng", "webp", "gif", "tiff", "bmp", "avif", "heic", "heif")
 _SUFFIXES = frozenset({*_NAMES, "jpg", "jpeg", "jpe", "jfif", "tif"})
 _CONTENT_TYPES = frozenset(f"image/{name}" for name in (*_NAMES, "jpeg", "jpg", "pjpeg", "x-ms-bmp"))
@@ -190,7 +192,7 @@ def _kind(data: bytes, name: str) -> str:
         if b"avif" in brands or b"avis" in brands:
             return "AVIF"
         if any(brand in brands for brand in _HEIF_BRANDS):
-            raise ImageError(name, "is HEIC, which cannot be read here; convert it to JPEG, PNG or AVIF")
+            return "HEIC"
     raise ImageError(name, f"is not an image of a known format ({', '.join(_PLUGINS)}): it begins with {data[:12]!r}")
 
 

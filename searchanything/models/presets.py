@@ -76,8 +76,8 @@ PICO = Preset(
     name="pico",
     summary="knows pictograms, not the world; in the package",
     segmenter=_packaged("pico-segmenter", "segmenter.pt", 2_300_000),
-    # Its scores are modest after a short training: at 0.25 it finds 0.77 of the objects, at 0.12
-    # 0.83 (weights/pico/segmenter.json).
+    # Its scores are modest after a short training: at 0.25 it finds 0.81 of the objects, at 0.12
+    # 0.86 (weights/pico/segmenter.json).
     options=SegmenterOptions(input_size_px=640, confidence=0.12),
     feature_dimension=32,
     encoder=_packaged("pico-encoder", "encoder", 9_400_000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png_chunk, tiff_file
-from PIL import Image
+from PIL import ExifTags, Image
 
 from searchanything.decoding import claims_to_be_image, decode_image, image_size
 from searchanything.errors import ImageError
@@ -293,7 +296,7 @@ class TestLimits:
         [
             (b"", r"is empty \(0 bytes\)"),
             (b"<html>", r"is not an image of a known format .* begins with b'<html>'"),
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, .* convert it to JPEG"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a damaged HEIC file"),
             (b"\x89PNG\r\n\x1a\n", "is a damaged PNG file"),
         ],
     )
@@ -302,6 +305,53 @@ class TestLimits:
             decode_image(data, name="a/b.jpg", max_pixels=1)
         assert caught.value.name == "a/b.jpg"
         assert "\n" not in caught.value.reason
+
+
+class TestHeic:
+    """As phones write it; written here by libheif's x265, without loss where the test compares pixels."""
+
+    PIXELS = np.random.default_rng(3).integers(0, 256, (48, 80, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+
+    @classmethod
+    def encoded(cls, image: Image.Image | None = None, **options: object) -> bytes:
+        options = {"quality": -1, "chroma": 444, "matrix_coefficients": 0, **options}
+        file = pillow_heif.from_pillow(image or Image.fromarray(cls.PIXELS))
+        target = BytesIO()
+        file.save(target, **options)
+        return target.getvalue()
+
+    def test_pixels_come_through(self) -> None:
+        assert np.array_equal(decode(self.encoded()), self.PIXELS)
+
+    @pytest.mark.parametrize(("turn", "orientation"), [(Image.Transpose.ROTATE_90, 6), (Image.Transpose.ROTATE_180, 3)])
+    def test_stands_upright(self, turn: Image.Transpose, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        turned = Image.fromarray(self.PIXELS).transpose(turn)
+        assert np.array_equal(decode(self.encoded(turned, exif=exif.tobytes())), self.PIXELS)
+
+    def test_transparency_lies_over_white(self) -> None:
+        clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
+        assert (decode(self.encoded(clear)) == 255).all()
+
+    def test_too_many_pixels_are_refused_unread(self) -> None:
+        with pytest.raises(ImageError, match="declares 160 x 96 pixels"):
+            decode_image(self.encoded(), name="a.heic", max_pixels=1000)
+
+    def test_cut_off_anywhere_is_an_error(self) -> None:
+        data = self.encoded()
+        for length in range(16, len(data) - 1, max(1, len(data) // 40)):
+            with pytest.raises(ImageError):
+                decode(data[:length])
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_damage_is_a_result_or_an_image_error(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        data = bytearray(self.encoded(quality=60))
+        for position in rng.integers(12, 900, 6):
+            data[position] = rng.integers(256)
+        with contextlib.suppress(ImageError):
+            assert decode(bytes(data)).ndim == 3
 
 
 @pytest.mark.parametrize(
