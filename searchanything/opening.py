@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.encoding import Encoder
@@ -17,6 +19,8 @@ from searchanything.settings import Settings
 from searchanything.types import IndexCounts, IndexManifest
 from searchanything.wiring import HashChoice
 
+SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
+NEW_MS: Final = 3_600_000
 Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for an encoder, None where it cannot be
 
 
@@ -136,15 +140,38 @@ class LiveIndex:
                 return self.open()  # another process was faster
         manifest = manifest_of(encoder, str(preset))
         self._indexes.create(manifest, layer)
-        self._indexes.switch(manifest.fingerprint)
-        if live is not None and live.fingerprint != manifest.fingerprint:
-            self._indexes.drop(live.fingerprint)
+        agreed = self._agreed(manifest, live) if is_learnt else manifest
+        self._indexes.switch(agreed.fingerprint)
+        for one in (live, manifest):
+            if one is not None and one.fingerprint != agreed.fingerprint:
+                with contextlib.suppress(IndexNotFoundError):  # another process was faster
+                    self._indexes.drop(one.fingerprint)
         opened = self.open()
-        found = opened[0].manifest
-        same = is_learnt and found.feature_fingerprint == manifest.feature_fingerprint
-        if found.fingerprint != manifest.fingerprint and not same:
+        if opened[0].manifest.fingerprint != agreed.fingerprint:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
         return opened
+
+    def _agreed(self, own: IndexManifest, before: IndexManifest | None) -> IndexManifest:
+        """The index that all take who made one at the same time: their layers differ, as their samples do.
+
+        It is the one that is live by now, else the oldest of the new ones. Each looks a while after its own is there to
+        be seen, so that of two either both see both, or the later one sees the earlier one live.
+        """
+        time.sleep(SETTLING_S)
+        old = None if before is None else before.fingerprint
+        now = self._indexes.live()
+        if now is not None and now.fingerprint != old:
+            return now
+        made = [
+            one
+            for one in self._indexes.manifests()
+            if one.feature_fingerprint == own.feature_fingerprint
+            and one.hash_trained == own.hash_trained
+            and one.fingerprint != old
+            and own.created_at_ms - one.created_at_ms < NEW_MS
+            and not self._holds_rows(one)
+        ]
+        return min([own, *made], key=lambda one: (one.created_at_ms, one.fingerprint))
 
     def _learnt_before(self, live: IndexManifest | None, encoder: Encoder) -> bytes | None:
         """The trained layer of an index that is empty by now, if it is for these features."""

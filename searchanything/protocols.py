@@ -204,7 +204,7 @@ class FileStore(Protocol):
         ...
 
     def list(self) -> Iterator[StoredFile]:
-        """Stream the files in no particular order, what killed writers left among them; nothing where no place is."""
+        """Stream the files in no particular order, and what killed writers left; none where the place is not there."""
         ...
 
     def open(self, file: StoredFile) -> BinaryIO:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +29,16 @@ from searchanything.models.hashing import HashLayer
 from searchanything.models.presets import PRESETS
 from searchanything.opening import LiveIndex
 from searchanything.planning import IndexingJob
-from searchanything.protocols import IndexStore
+from searchanything.protocols import IndexStore, RegionIndex
 from searchanything.settings import ModelSettings, Settings
-from searchanything.types import IndexCounts, IndexProgress
+from searchanything.types import IndexCounts, IndexManifest, IndexProgress
 
 IMAGES, REGIONS = 14, 42
+
+
+@pytest.fixture(autouse=True)
+def no_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.opening.SETTLING_S", 0.0)
 
 
 @pytest.fixture
@@ -216,6 +224,32 @@ def test_an_index_that_another_process_made_meanwhile_is_taken(images: Path) -> 
         assert client.index(images, progress=meanwhile).unchanged == IMAGES
         assert len(client._indexes.manifests()) == 1
         assert client.status().to_dict()["hash"] == "untrained"
+
+
+@pytest.mark.usefixtures("machine")
+def test_processes_that_train_at_the_same_time_take_one_index(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different sources, so that their layers differ."""
+    monkeypatch.setattr("searchanything.opening.SETTLING_S", 0.3)
+    sources = [tmp_path / f"source{number}" for number in range(3)]
+    for number, source in enumerate(sources):
+        shutil.copytree(images, source)
+        Image.fromarray(drawn(64, 64, red=(2, 2, 9 + number, 9))).save(source / "more.png")
+    first = connected()
+    clients = [first, *(connected(indexes=first._indexes) for _ in sources[1:])]
+    made, create = threading.Barrier(len(clients)), first._indexes.create
+
+    def create_together(manifest: IndexManifest, layer: bytes) -> RegionIndex:
+        index = create(manifest, layer)
+        made.wait(timeout=30)
+        return index
+
+    monkeypatch.setattr(first._indexes, "create", create_together)
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(lambda client, source: client.index(source), clients, sources))
+    assert len(first._indexes.manifests()) == 1
+    assert first.status().counts.images == len(clients) * (IMAGES + 1)
 
 
 def test_an_emptied_index_keeps_its_trained_layer(
