@@ -1,6 +1,7 @@
 """Every hash method beside the others, paired over seeds: on pictogram scenes with labels, and on synthetic features.
 
-python -m benchmarks.hashing --features FEATURES.npz [--bits 256] [--mask-share 0.1] [--strength 0.2] [--json FILE]
+python -m benchmarks.hashing --features FEATURES.npz [--bits 256] [--mask-share 0.1] [--strength 0.4] [--scenes-only]
+                            [--json FILE]
 
 FEATURES.npz is of `training.region_features`. Layers are fitted to its fitting regions and judged on the others: mAP@10
 region to region by concept, hits in the query's own image left out, and recall10@100 of the float neighbours (cosine of
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--mask-share", type=float, default=MASK_SHARE)
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of the neighbour whitening of deep")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scenes-only", action="store_true", help="leave the synthetic features out")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     started = time.perf_counter()
@@ -139,7 +141,7 @@ def main() -> None:
         "seeds": arguments.seeds,
     }
     result["scenes"] = summary([scenes(arguments.features, plan) for plan in plans], names)
-    for dimension, rows in _SYNTHETIC:
+    for dimension, rows in () if arguments.scenes_only else _SYNTHETIC:
         runs = [synthetic(dimension, rows, plan) for plan in plans]
         result[f"synthetic_{dimension}"] = summary(runs, names[1:])
     result["seconds"] = round(time.perf_counter() - started, 1)

@@ -9,8 +9,10 @@ Loss, over pairs of rows i, j of a batch, with h = tanh(beta (W y + b)):
 - The target is the share of agreeing less differing bits that random hyperplanes give at that angle (Charikar, STOC
   2002), which L bits can reach exactly. Cosines themselves they cannot: the effort would go into the largest variances.
 - A is the neighbour whitening of `neighbours`: directions in which near neighbours differ count less.
-- beta rises, so that tanh comes close to the sign (Cao et al., HashNet, ICCV 2017); the start is a random rotation of
-  the principal components of A y. Codes of held-out rows decide which step is kept, the start among them.
+- beta rises, so that tanh comes close to the sign (Cao et al., HashNet, ICCV 2017).
+- The start is iterative quantisation of A y (Gong and Lazebnik, CVPR 2011), from the random rotation that the baseline
+  of the same seed begins with. A smaller loss does not make better neighbours: the step is kept, the start among them,
+  whose codes find most of the float neighbours of held-out rows.
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from searchanything.hash_training.checkpoints import LAYER, Checkpoint
-from searchanything.hash_training.neighbours import neighbour_whitening
-from searchanything.hash_training.rotations import pca_rotation
+from searchanything.hash_training.neighbours import nearest, neighbour_whitening
+from searchanything.hash_training.rotations import itq, rotation_generator
 from searchanything.types import FloatArray
 
 BATCH_ROWS: Final = 1024
+JUDGED_ROWS: Final = 1024  # of the held-out rows, at every check
+NEIGHBOURS: Final = 10
 CHECK_STEPS: Final = 20
 _RATE = 0.003
 _BETAS = (0.9, 0.999)
@@ -58,7 +63,8 @@ def fit_deep(
 ) -> tuple[FloatArray, FloatArray]:
     """Projection (bits, d) and offset (bits,) of standardised rows (n, d), and as float32 on the CPU.
 
-    `held_out` rows (m, d) choose the step that is kept. `step_done` gets the step and the best held-out loss so far.
+    `held_out` rows (m, d) choose the step that is kept. `step_done` gets the step and the smallest share so far of
+    their float neighbours that codes miss.
 
     Raises: UsageError for a checkpoint of another training.
     """
@@ -76,16 +82,17 @@ class _Training:
         self._whitening = neighbour_whitening(rows, strength=options.strength, generator=generator)
         self._inputs = torch.from_numpy(rows @ self._whitening)
         self._device = torch.device(options.device)
-        held = torch.from_numpy(held_out[: 2 * BATCH_ROWS] @ self._whitening)
-        self._held_out = (held if len(held) else self._inputs[: 2 * BATCH_ROWS]).to(self._device)
-        self._state = self._start(bits, generator)
+        held = (held_out if len(held_out) else rows)[:JUDGED_ROWS]
+        self._held_out = held @ self._whitening
+        self._near = _neighbours(held @ held.T / np.maximum(np.linalg.norm(held, axis=1), 1e-12))
+        self._state = self._start(bits)
         if options.resume and options.checkpoint is not None:
             self._state = Checkpoint.load(options.checkpoint, expected=self._state)
 
-    def _start(self, bits: int, generator: np.random.Generator) -> Checkpoint:
+    def _start(self, bits: int) -> Checkpoint:
         """The rotation, scaled so that activations have a mean square of 1."""
         inputs = self._inputs.numpy()
-        weight = pca_rotation(inputs, bits=bits, generator=generator)
+        weight = itq(inputs, bits=bits, generator=rotation_generator(self._options.seed))
         weight /= np.sqrt(max(float(np.square(inputs[: 8 * BATCH_ROWS] @ weight.T).mean()), 1e-12))
         options = self._options
         trained = f"{options.seed} {options.steps} {options.strength}"
@@ -137,9 +144,18 @@ class _Training:
         return _pairwise_loss(torch.tanh(slope * (inputs @ weight.T + bias)), inputs)
 
     def _held_out_loss(self, state: Checkpoint) -> float:
-        weight, bias = (torch.from_numpy(state.arrays[name]).to(self._device) for name in ("weight", "bias"))
-        signs = torch.where(self._held_out @ weight.T + bias > 0, 1.0, -1.0)
-        return float(_pairwise_loss(signs, self._held_out))
+        """The share of held-out rows' float neighbours that are not among as many nearest codes."""
+        weight, bias = (state.arrays[name] for name in LAYER)
+        signs = np.where(self._held_out @ weight.T + bias > 0, np.float32(1), np.float32(-1))
+        found = _neighbours(signs @ signs.T)
+        return 1 - float((found[:, :, None] == self._near[:, None]).any(axis=2).mean())
+
+
+def _neighbours(scores: FloatArray) -> NDArray[np.intp]:
+    """The columns of the largest scores (m, m) of each row, its own left out."""
+    others = scores.copy()
+    np.fill_diagonal(others, -np.inf)
+    return nearest(others, min(NEIGHBOURS, len(scores) - 1))
 
 
 def _pairwise_loss(codes: Tensor, inputs: Tensor) -> Tensor:

@@ -16,6 +16,11 @@ ITQ_ROUNDS: Final = 50  # Gong and Lazebnik's own number
 _CHUNK_ROWS = 8192
 
 
+def rotation_generator(seed: int) -> np.random.Generator:
+    """All methods draw from here, so that those of one seed begin with the same rotation and can be compared."""
+    return np.random.default_rng([seed, 5])
+
+
 def random_projection(dimension: int, *, bits: int, generator: np.random.Generator) -> FloatArray:
     """Rows of random rotations (bits, dimension): orthogonal LSH.
 

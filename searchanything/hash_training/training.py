@@ -30,7 +30,7 @@ HELD_OUT_ROWS: Final = 10_000
 LEAST_ROWS: Final = 20
 MASK_SHARE: Final = 0.1
 STEPS: Final = 200
-STRENGTH: Final = 0.2  # docs/hashing.md has the figures
+STRENGTH: Final = 0.4  # docs/hashing.md has the figures
 _HELD_OUT_PART = 5  # of few rows, every fifth is held out
 _ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
     "itq": rotations.itq,
@@ -180,7 +180,7 @@ def _fit(
     method: Method, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: Progress
 ) -> tuple[FloatArray, FloatArray]:
     """Projection (bits, d) and offset (bits,) over standardised rows."""
-    generator = np.random.default_rng([options.seed, 5])
+    generator = rotations.rotation_generator(options.seed)
     if method == "lsh":
         projection = rotations.random_projection(rows.shape[1], bits=options.bits, generator=generator)
         return projection, np.zeros(options.bits, np.float32)

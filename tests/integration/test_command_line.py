@@ -325,3 +325,19 @@ def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_pat
     again = emptied.shell(*with_hash)
     assert (again.code, again.document["images"]["indexed"]) == (0, 1)
     assert emptied.shell("status").document["hash"] == "untrained"
+
+
+@pytest.mark.parametrize("bits", [128, 512])
+def test_layers_of_other_lengths_fill_an_index_and_answer(workplace, tmp_path, capsys, monkeypatch, bits):
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__LITE_IDLE_S", "1")
+    layer = tmp_path / "hash.safetensors"
+    layer.write_bytes(HashLayer.random_rotation(32, 256, bits=bits, seed=1).to_bytes())
+    path, _ = workplace.thing()
+    images, index = tmp_path / "images", ("--uri", str(tmp_path / "index.db"), "--format", "json")
+    images.mkdir()
+    (images / path.name).write_bytes(path.read_bytes())
+    assert run(["index", str(images), "--preset", "pico", "--hash", str(layer), *index]) == 0
+    capsys.readouterr()
+    assert run(["query", str(path), *index]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["hits"][0]["key"], answer["hits"][0]["distance_bits"]) == (path.name, 0)

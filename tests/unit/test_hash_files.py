@@ -18,6 +18,7 @@ from searchanything.cli.app import run
 from searchanything.errors import ModelError, UsageError
 from searchanything.feature_files import FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training import features as features_module
+from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.features import open_features
 from searchanything.hash_training.importing import import_layer
@@ -265,6 +266,29 @@ def test_the_verbs_train_judge_encode_and_import(tmp_path: Path, capsys: pytest.
     again = str(tmp_path / "again.safetensors")
     dimensions = ("--mask-dimension", "2", "--image-dimension", "3", "--tensor", "weight", "--out", again)
     assert document("import", out, *dimensions)["provenance"]["source_sha256"] == layer.digest
+
+
+def test_an_interrupted_training_leaves_the_old_layer_and_is_resumed_to_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = str(write(tmp_path / "f.parquet", features(120))), tmp_path / "h.safetensors"
+    train = ["hash", "train", "--features", file, "--out", str(out), "--bits", "64", "--format", "json"]
+    assert run(train) == 0
+    whole = out.read_bytes()
+    out.write_bytes(b"the old layer")
+    save = Checkpoint.save
+
+    def interrupted(state: Checkpoint, path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", interrupted)
+        assert run(train) != 0
+    assert (out.read_bytes(), out.with_suffix(".state").exists()) == (b"the old layer", True)
+    assert run([*train, "--resume"]) == 0
+    assert (out.read_bytes(), out.with_suffix(".state").exists()) == (whole, False)
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(
