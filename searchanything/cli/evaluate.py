@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import SHOWN_FAILURES, HashFile
+from searchanything.cli.index import SHOWN_FAILURES, HashFile, hash_choice
 from searchanything.cli.options import Format, FormatOption, Preset, Verbose
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from searchanything.evaluation.running import EvaluationOptions
     from searchanything.evaluation.truth import Truth
+    from searchanything.wiring import HashChoice
 
 app = typer.Typer(help="Measure segmentation, prompts and retrieval on annotated images.", rich_markup_mode="rich")
 
@@ -117,7 +118,7 @@ def coco(
 
     options = _options(group_by or (), other, ablations=ablations, seed=seed)
     truth = read_coco(annotations, category=category, attributes=options.attributes)
-    _evaluate(truth.sample(limit_images, seed=seed), images, options, _Run(preset, hash_file, out, format))
+    _evaluate(truth.sample(limit_images, seed=seed), images, options, _Run(preset, hash_choice(hash_file), out, format))
 
 
 @app.command("voc")
@@ -144,7 +145,7 @@ def voc(
 
     options = _options(group_by or (), other, ablations=ablations, seed=seed)
     truth = read_voc(root, split=split, category=category, attributes=options.attributes)
-    _evaluate(truth.sample(limit_images, seed=seed), root, options, _Run(preset, hash_file, out, format))
+    _evaluate(truth.sample(limit_images, seed=seed), root, options, _Run(preset, hash_choice(hash_file), out, format))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class _Run:
     """With what to evaluate, and where the report goes."""
 
     preset: str | None
-    hash_file: Path | None
+    layer: HashChoice
     out: Path | None
     format: Format
 
@@ -181,7 +182,7 @@ def _evaluate(truth: Truth, folder: Path, options: EvaluationOptions, run: _Run)
 
     settings = load_settings()
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
-        layer = wiring.hash_layer_of(run.preset, run.hash_file, settings)
+        layer = wiring.hash_layer_of(run.preset, run.layer, settings)
         encoder = wiring.load_encoder(run.preset, layer, settings)
         report = {"preset": run.preset or settings.models.preset}
         report |= evaluate(truth, folder, encoder, options, progress=show)

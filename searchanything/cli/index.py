@@ -17,6 +17,8 @@ from searchanything.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from searchanything.wiring import HashChoice
+
 SHOWN_FAILURES = 20
 HashFile = Annotated[
     str | None,
@@ -58,7 +60,7 @@ def index(
     [bold]searchanything index s3://archive --preset small --estimate[/bold]
     """
     patterns = patterns_of(include, exclude)
-    layer = _hash_choice(hash_file)
+    layer = hash_choice(hash_file)
     if estimate:
         if hash_file is not None or force:
             raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
@@ -74,10 +76,12 @@ def index(
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
-def _hash_choice(text: str | None) -> str | Path | None:
+def hash_choice(text: str | None) -> HashChoice:
     """What `--hash` names. Raises: UsageError for a file that is not there."""
-    if text is None or text == "untrained":
-        return text
+    if text is None:
+        return None
+    if text == "untrained":
+        return "untrained"
     if not Path(text).is_file():
         raise UsageError(f"--hash {text}: no such file; expected a hash layer, or the word untrained")
     return Path(text)
