@@ -16,6 +16,7 @@ WHEN_THERE = (
     ("Guide", "Training a hash", "hashing.md"),
     ("Guide", "Keeping features", "features.md"),
     ("Guide", "Evaluation", "evaluation.md"),
+    ("Guide", "Model card of pico", "pico.md"),
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
 )
