@@ -30,6 +30,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 }
 POISON = (7, 7, 7)  # an image with this first pixel makes the segmenter fail
 CHANNELS = 4
+DEADLY = (9, 9, 9)  # as the first pixel: kills the worker process that segments the image
 _COLOURS = np.array(list(PALETTE.values()), dtype=np.int32)
 
 

@@ -1,5 +1,7 @@
 """Loaded by Dask's worker processes in tests (`DASK_DISTRIBUTED__WORKER__PRELOAD`): fake models instead of torch.
 
+Never to be imported by a test: it puts its models in the place of the real ones, for the whole process.
+
 Each load of models adds a line with the process' number to the file that `FAKE_LOADS` names. An image whose first pixel
 is `DEADLY` kills the process that segments it.
 """
@@ -12,15 +14,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+from fakes.models import CHANNELS, DEADLY, FakeEmbedder, FakeSegmenter
 
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.protocols import Segmentation, Segmenter
 from searchanything.types import RGBImage
-
-DEADLY = (9, 9, 9)
 
 
 class DeadlySegmenter(FakeSegmenter):

@@ -14,8 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fakes.models import drawn
-from fakes.worker_preload import DEADLY
+from fakes.models import DEADLY, drawn
 from juicefs_gateway import free_port
 from PIL import Image
 from pydantic import SecretStr
