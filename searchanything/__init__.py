@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from searchanything.explanations import Explanation
     from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
     from searchanything.receipts import Replay
+    from searchanything.reports import IndexReport, IndexStatus
     from searchanything.results import SearchResults, Segments
     from searchanything.settings import Settings
-    from searchanything.types import Filter, Hit, ImageRef, IndexReport, IndexStatus, Selection, SizeClass
+    from searchanything.types import Filter, Hit, ImageRef, Selection, SizeClass
 
 __all__ = [
     "Box",
@@ -55,9 +56,10 @@ _HOMES = {
     "explanations": ("Explanation",),
     "prompts": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
     "receipts": ("Replay",),
+    "reports": ("IndexReport", "IndexStatus"),
     "results": ("SearchResults", "Segments"),
     "settings": ("Settings",),
-    "types": ("Filter", "Hit", "ImageRef", "IndexReport", "IndexStatus", "Selection", "SizeClass"),
+    "types": ("Filter", "Hit", "ImageRef", "Selection", "SizeClass"),
 }
 
 

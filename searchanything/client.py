@@ -31,19 +31,12 @@ from searchanything.prompts import WholeImage, as_prompt, describe_prompt
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.receipts import Receipt, Replay, compare_runs, question_document
 from searchanything.reencoding import SearchContext
+from searchanything.reports import IndexStatus
 from searchanything.results import SearchResults, Segments
 from searchanything.searching import Page, PageRequest, search_images, search_regions
 from searchanything.selecting import candidates, describe
 from searchanything.settings import Settings, load_settings
-from searchanything.types import (
-    BoxXYXY,
-    Filter,
-    ImageRef,
-    IndexCounts,
-    IndexStatus,
-    RGBImage,
-    StoredObject,
-)
+from searchanything.types import BoxXYXY, Filter, ImageRef, IndexCounts, RGBImage, StoredObject
 
 logger = logging.getLogger(__name__)
 

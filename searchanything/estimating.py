@@ -20,8 +20,8 @@ import numpy as np
 from searchanything.decoding import may_be_image
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
-from searchanything.reports import Estimate
-from searchanything.types import IndexProgress, RegionRow, StoredObject
+from searchanything.reports import Estimate, IndexProgress
+from searchanything.types import RegionRow, StoredObject
 
 DISK_BYTES_PER_ROW: Final = 670  # beyond what the row holds
 MEMORY_BYTES_PER_ROW: Final = 530

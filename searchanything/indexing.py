@@ -28,8 +28,9 @@ from searchanything.encoding import EncodedImage, Encoder
 from searchanything.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.planning import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.protocols import ImageStore
+from searchanything.reports import IndexProgress, IndexReport
 from searchanything.tallies import Tally
-from searchanything.types import ImageRef, IndexProgress, IndexReport, RGBImage, StoredObject
+from searchanything.types import ImageRef, RGBImage, StoredObject
 
 logger = logging.getLogger(__name__)
 

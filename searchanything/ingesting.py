@@ -28,11 +28,11 @@ from searchanything.learning import LearningOptions, learn_hash
 from searchanything.opening import Learn, LiveIndex
 from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
-from searchanything.reports import Estimate, FailedImage, SyncReport, sum_reports
+from searchanything.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
 from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
-from searchanything.types import ImageRef, ImageRow, IndexProgress, IndexReport, Outcome
+from searchanything.types import ImageRef, ImageRow, Outcome
 from searchanything.wiring import HashChoice
 
 Progress = Callable[[IndexProgress], None]

@@ -24,8 +24,9 @@ from searchanything.indexing import index_images
 from searchanything.models.hashing import HashLayer
 from searchanything.planning import IndexingJob
 from searchanything.protocols import ImageFeatures
+from searchanything.reports import IndexProgress
 from searchanything.settings import ModelSettings
-from searchanything.types import ImageRef, IndexProgress, StoredObject
+from searchanything.types import ImageRef, StoredObject
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,10 @@ from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.encoding import Encoder
 from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
+from searchanything.reports import Failure
 from searchanything.scopes import Scope
 from searchanything.tallies import Tally
-from searchanything.types import Failure, ImageRef, ImageRow, Outcome, StoredObject
+from searchanything.types import ImageRef, ImageRow, Outcome, StoredObject
 
 logger = logging.getLogger(__name__)
 

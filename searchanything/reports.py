@@ -1,11 +1,108 @@
-"""What the verbs that look after an index answer."""
+"""What the verbs that fill an index and look after it answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from searchanything.types import ImageRef, ImageRow, IndexReport
+from searchanything.types import ImageRef, ImageRow, IndexCounts, IndexManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One image that could not be indexed: the error's class name and its message."""
+
+    key: str
+    error: str
+    message: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As the documents of the command line show it."""
+        return {"key": self.key, "error": self.error, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of `index` or `refresh` did, in images; `regions` counts the regions this run wrote.
+
+    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
+    with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
+    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar.
+    """
+
+    indexed: int = 0
+    unchanged: int = 0
+    empty: int = 0
+    failed: int = 0
+    skipped: int = 0
+    regions: int = 0
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+    deleted: int = 0
+    given_up: int = 0
+    left: tuple[str, ...] = ()
+    warnings: tuple[Failure, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything index --format json`."""
+        images = {name: getattr(self, name) for name in ("indexed", "unchanged", "empty", "failed", "skipped")}
+        return {
+            "images": images,
+            "regions": self.regions,
+            "failures": [one.to_dict() for one in self.failures],
+            "seconds": round(self.seconds, 3),
+            "deleted": self.deleted,
+            "given_up": self.given_up,
+            "left": list(self.left),
+            "warnings": [one.to_dict() for one in self.warnings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known.
+
+    `stage` is empty, or names what is done first, and then `done` counts its steps.
+    """
+
+    done: int
+    total: int | None
+    indexed: int
+    failed: int
+    key: str
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """What an index holds, and with what it was made. All None or 0 where nothing has been indexed.
+
+    `counts` are of committed images and regions. `garbage` rows are left of killed runs: no search finds them, the next
+    commit of their image or `sync repair` deletes them.
+    """
+
+    uri: str
+    counts: IndexCounts
+    manifest: IndexManifest | None
+    collections: tuple[str, str] | None
+    garbage: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything status --format json`."""
+        manifest, names = self.manifest, self.collections
+        trained = None if manifest is None else "trained" if manifest.hash_trained else "untrained"
+        return {
+            "images": self.counts.images,
+            "regions": self.counts.regions,
+            "failed": self.counts.failed,
+            "empty": self.counts.empty,
+            "fingerprint": manifest.fingerprint if manifest else None,
+            "preset": manifest.preset if manifest else None,
+            "hash": trained,
+            "collections": {"regions": names[0], "images": names[1]} if names else None,
+            "garbage": self.garbage,
+            "uri": self.uri,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.digests import SIDECAR, KnownImages
 from searchanything.planning import IndexingOptions, is_unchanged, with_type
 from searchanything.protocols import ImageStore, RegionIndex
-from searchanything.reports import SyncReport, sum_reports
+from searchanything.reports import IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.scopes import Scope
-from searchanything.types import ImageRef, ImageRow, IndexProgress, IndexReport, Outcome, StoredObject
+from searchanything.types import ImageRef, ImageRow, Outcome, StoredObject
 
 logger = logging.getLogger(__name__)
 

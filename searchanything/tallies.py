@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from searchanything.commits import Committed
+from searchanything.reports import Failure, IndexProgress, IndexReport
 from searchanything.sidecars import SIDECAR_PROBLEM
-from searchanything.types import Failure, ImageRef, IndexProgress, IndexReport, Outcome
+from searchanything.types import ImageRef, Outcome
 
 
 class Tally:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,9 +134,10 @@ class ImageTrainer:
         self._run, self._maker = run, maker
         torch.manual_seed(run.seed)
         self.tower = build_model(vocab_size=514).visual
-        load_imagenet_trunk(self.tower.trunk)  # type: ignore[arg-type]
+        trunk: Any = self.tower.trunk  # timm's models have no types
+        load_imagenet_trunk(trunk)
         self.tower.to(memory_format=torch.channels_last)
-        for layer in (self.tower.trunk.conv_stem, self.tower.trunk.bn1, self.tower.trunk.blocks[0]):  # type: ignore
+        for layer in (trunk.conv_stem, trunk.bn1, trunk.blocks[0]):
             layer.requires_grad_(False)  # noqa: FBT003 - edges are edges; a quarter of the step's time
         self.heads = ConceptHeads(name_vectors)
         averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import FormatOption, ImageArgument, Preset, Uri, Verbose
-from searchanything.cli.prompting import FilterOptions, PromptOptions, expanded
-from searchanything.cli.session import answer, check_image, plain, say, session_of
+from searchanything.cli.options import CommonOptions, ImageArgument, expanded
+from searchanything.cli.prompting import FilterOptions, PromptOptions
+from searchanything.cli.session import answer, check_image, client_of, plain, say
 
 CandidatesOption = Annotated[
     int, typer.Option("--candidates", metavar="N", min=1, help="The nearest regions by code that are ranked.")
@@ -26,6 +26,7 @@ SavesOption = Annotated[
 
 
 @expanded
+@expanded
 def compare(
     context: typer.Context,
     image: ImageArgument,
@@ -33,10 +34,8 @@ def compare(
     filter: FilterOptions,
     candidates: CandidatesOption = 50,
     save: SavesOption = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.
 
@@ -46,12 +45,12 @@ def compare(
     paths = save or []
     _check_saves(paths)
     check_image(image)
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         comparison = client.compare(image, meant, candidates=candidates, filter=wanted)
         for path in paths:
             comparison.save(path)
             say(f"saved {path}")
-    answer(comparison.to_dict(), format, lambda: plain(comparison.to_text()))
+    answer(comparison.to_dict(), common.format, lambda: plain(comparison.to_text()))
 
 
 def _check_saves(paths: list[Path]) -> None:

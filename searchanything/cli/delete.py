@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from searchanything.cli.options import FormatOption, Preset, Source, Uri, Verbose
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.options import CommonOptions, Source, expanded
+from searchanything.cli.session import answer, client_of
 
 
+@expanded
 def delete(
     context: typer.Context,
     source: Source,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Forget the images of a bucket or folder. The images themselves are not touched.
 
     Example: [bold]searchanything delete s3://holiday/2024/[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         deleted = client.delete(source)
     noun = "image" if deleted == 1 else "images"
-    answer({"source": source, "deleted": deleted}, format, lambda: f"{deleted:,} {noun} forgotten")
+    answer({"source": source, "deleted": deleted}, common.format, lambda: f"{deleted:,} {noun} forgotten")

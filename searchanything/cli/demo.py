@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, Uri, Verbose
+from searchanything.cli.options import OutputOptions, Uri, expanded
 from searchanything.cli.session import answer, say
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ OutOption = Annotated[
 ]
 
 
+@expanded
 def demo(
     out: OutOption = Path("demo"),
     uri: Uri = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Index generated pictogram scenes from a local S3 server, query them by every kind of prompt, and measure.
 
@@ -37,7 +38,7 @@ def demo(
 
     with contextlib.redirect_stdout(sys.stderr):
         report = run_demo(out, uri=uri, say=say)
-    answer(report, format, lambda: _text(out, report))
+    answer(report, output.format, lambda: _text(out, report))
 
 
 def _text(out: Path, report: Mapping[str, Any]) -> RenderableType:

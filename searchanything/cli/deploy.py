@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import FormatOption, Source, Verbose
+from searchanything.cli.options import OutputOptions, Source, expanded
 from searchanything.cli.session import answer, plain
 
 SyncEvery = Annotated[
@@ -21,9 +21,8 @@ SyncEvery = Annotated[
 ]
 
 
-def deploy(
-    source: Source, sync_every: SyncEvery = None, format: FormatOption = "text", _verbose: Verbose = False
-) -> None:
+@expanded
+def deploy(source: Source, sync_every: SyncEvery = None, *, output: OutputOptions) -> None:
     """Register the flows for a source on the Prefect server that PREFECT_API_URL names; idempotent.
 
     Makes the work pool `searchanything`, deployments of watch, index, sync, reindex and retry-failed, and two
@@ -34,4 +33,4 @@ def deploy(
     from searchanything.service.tree import deploy_flows
 
     document = deploy_flows(source, sync_every_s=sync_every)
-    answer(document, format, lambda: plain("\n".join(document["deployments"])))
+    answer(document, output.format, lambda: plain("\n".join(document["deployments"])))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import FAILED
-from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
+from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, session_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,12 @@ OptionalSource = Annotated[
 _STYLES = {"ok": "green", "warning": "yellow", "broken": "red"}
 
 
+@expanded
 def doctor(
     context: typer.Context,
     source: OptionalSource = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Check versions, settings, models, store and index, and say how to mend each. Exit code 1 if one is broken.
 
@@ -37,11 +36,10 @@ def doctor(
     from searchanything.cli.checks import examine
 
     with contextlib.redirect_stdout(sys.stderr):
-        findings = [
-            finding.to_dict() for finding in examine(session_of(context), uri=uri, preset=preset, source=source)
-        ]
+        found = examine(session_of(context), uri=common.uri, preset=common.preset, source=source)
+        findings = [finding.to_dict() for finding in found]
     broken = any(finding["state"] == "broken" for finding in findings)
-    answer({"ok": not broken, "checks": findings}, format, lambda: _text(findings))
+    answer({"ok": not broken, "checks": findings}, common.format, lambda: _text(findings))
     if broken:
         raise typer.Exit(FAILED)
 

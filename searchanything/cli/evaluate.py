@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import SHOWN_FAILURES, HashFile, hash_choice
-from searchanything.cli.options import Format, FormatOption, Preset, Verbose
+from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from searchanything.evaluation.running import EvaluationOptions
     from searchanything.evaluation.truth import Truth
-    from searchanything.wiring import HashChoice
 
 app = typer.Typer(help="Measure segmentation, prompts and retrieval on annotated images.", rich_markup_mode="rich")
 
@@ -94,21 +93,45 @@ _FUNNEL = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """What to measure with what, and where the report goes."""
+
+    category: Category = None
+    group_by: GroupBy = None
+    other: Other = None
+    limit_images: Limit = None
+    ablations: Ablations = True
+    seed: Seed = 0
+    out: Out = None
+    hash_file: HashFile = None
+    preset: Preset = None
+
+    def evaluation(self) -> EvaluationOptions:
+        """With the settings' batches and limits."""
+        from searchanything.evaluation.running import EvaluationOptions
+        from searchanything.settings import load_settings
+
+        ingest = load_settings().ingest
+        return EvaluationOptions(
+            group_by=tuple(self.group_by or ()),
+            other=self.other,
+            ablations=self.ablations,
+            seed=self.seed,
+            batch_images=ingest.batch_images,
+            reading_threads=ingest.transfer_threads,
+            max_pixels=ingest.max_pixels,
+        )
+
+
 @app.command("coco")
+@expanded
 def coco(
     images: Images,
     annotations: Annotations,
-    category: Category = None,
-    group_by: GroupBy = None,
-    other: Other = None,
-    limit_images: Limit = None,
-    ablations: Ablations = True,
-    seed: Seed = 0,
-    out: Out = None,
-    hash_file: HashFile = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    wanted: EvaluateOptions,
+    output: OutputOptions,
 ) -> None:
     """Evaluate on COCO instance annotations: every instance is a query by its box.
 
@@ -116,26 +139,19 @@ def coco(
     """
     from searchanything.evaluation.coco import read_coco
 
-    options = _options(group_by or (), other, ablations=ablations, seed=seed)
-    truth = read_coco(annotations, category=category, attributes=options.attributes)
-    _evaluate(truth.sample(limit_images, seed=seed), images, options, _Run(preset, hash_choice(hash_file), out, format))
+    options = wanted.evaluation()
+    truth = read_coco(annotations, category=wanted.category, attributes=options.attributes)
+    _evaluate(truth, images, options, wanted, output)
 
 
 @app.command("voc")
+@expanded
 def voc(
     root: Root,
     split: Split = "val",
-    category: Category = None,
-    group_by: GroupBy = None,
-    other: Other = None,
-    limit_images: Limit = None,
-    ablations: Ablations = True,
-    seed: Seed = 0,
-    out: Out = None,
-    hash_file: HashFile = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    wanted: EvaluateOptions,
+    output: OutputOptions,
 ) -> None:
     """Evaluate on Pascal VOC 2012's segmentation annotations.
 
@@ -143,53 +159,30 @@ def voc(
     """
     from searchanything.evaluation.voc import read_voc
 
-    options = _options(group_by or (), other, ablations=ablations, seed=seed)
-    truth = read_voc(root, split=split, category=category, attributes=options.attributes)
-    _evaluate(truth.sample(limit_images, seed=seed), root, options, _Run(preset, hash_choice(hash_file), out, format))
+    options = wanted.evaluation()
+    truth = read_voc(root, split=split, category=wanted.category, attributes=options.attributes)
+    _evaluate(truth, root, options, wanted, output)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """With what to evaluate, and where the report goes."""
-
-    preset: str | None
-    layer: HashChoice
-    out: Path | None
-    format: Format
-
-
-def _options(group_by: Sequence[str], other: str | None, *, ablations: bool, seed: int) -> EvaluationOptions:
-    from searchanything.evaluation.running import EvaluationOptions
-    from searchanything.settings import load_settings
-
-    ingest = load_settings().ingest
-    return EvaluationOptions(
-        group_by=tuple(group_by),
-        other=other,
-        ablations=ablations,
-        seed=seed,
-        batch_images=ingest.batch_images,
-        reading_threads=ingest.transfer_threads,
-        max_pixels=ingest.max_pixels,
-    )
-
-
-def _evaluate(truth: Truth, folder: Path, options: EvaluationOptions, run: _Run) -> None:
+def _evaluate(
+    truth: Truth, folder: Path, options: EvaluationOptions, wanted: EvaluateOptions, output: OutputOptions
+) -> None:
     from searchanything import wiring
     from searchanything.evaluation.plots import save_report
     from searchanything.evaluation.running import evaluate
     from searchanything.settings import load_settings
 
     settings = load_settings()
+    sample = truth.sample(wanted.limit_images, seed=wanted.seed)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
-        layer = wiring.hash_layer_of(run.preset, run.layer, settings)
-        encoder = wiring.load_encoder(run.preset, layer, settings)
-        report = {"preset": run.preset or settings.models.preset}
-        report |= evaluate(truth, folder, encoder, options, progress=show)
-        if run.out is not None:
-            for path in save_report(report, run.out):
+        layer = wiring.hash_layer_of(wanted.preset, hash_choice(wanted.hash_file), settings)
+        encoder = wiring.load_encoder(wanted.preset, layer, settings)
+        report = {"preset": wanted.preset or settings.models.preset}
+        report |= evaluate(sample, folder, encoder, options, progress=show)
+        if wanted.out is not None:
+            for path in save_report(report, wanted.out):
                 say(f"saved {path}")
-    answer(report, run.format, lambda: _text(report))
+    answer(report, output.format, lambda: _text(report))
     if report["failures"]:
         raise typer.Exit(SOME_IMAGES_FAILED)
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
-from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, expanded, parse_numbers
-from searchanything.cli.session import answer, check_image, check_save, plain, say, session_of
+from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, parse_numbers
+from searchanything.cli.session import answer, check_image, check_save, client_of, plain, say
 
 EXPECTED = "What was expected"
 
@@ -33,6 +33,7 @@ ExpectBoxOption = Annotated[
 
 
 @expanded
+@expanded
 def explain(
     context: typer.Context,
     image: ImageArgument,
@@ -42,10 +43,8 @@ def explain(
     filter: FilterOptions,
     expect_box: ExpectBoxOption = None,
     save: Save = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Why is an image not among the hits of a query? Step by step, with figures, up to the step that explains.
 
@@ -59,7 +58,7 @@ def explain(
         from searchanything.prompts import as_box
 
         expected_box = as_box(parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")).xyxy
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         results = client.query(
             image,
             meant,
@@ -72,4 +71,4 @@ def explain(
         if save is not None:
             explanation.save(save)
             say(f"saved {save}")
-    answer(explanation.to_dict(), format, lambda: plain(explanation.to_text()))
+    answer(explanation.to_dict(), common.format, lambda: plain(explanation.to_text()))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
-from searchanything.cli.session import answer, plain, session_of
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import answer, client_of, plain
 
 Destination = Annotated[
     Path, typer.Argument(metavar="FILE", help="COCO instances (.json), or a row per region (.parquet).")
@@ -22,15 +22,14 @@ KeyPrefixOption = Annotated[
 ]
 
 
+@expanded
 def export(
     context: typer.Context,
     destination: Destination,
     bucket: BucketOption = None,
     key_prefix: KeyPrefixOption = "",
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Write the index' regions, masks and codes as COCO JSON or Parquet.
 
@@ -39,8 +38,8 @@ def export(
     from searchanything.exporting import check_export_path
 
     check_export_path(destination)
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
     noun = "region" if written == 1 else "regions"
     document = {"file": str(destination), "regions": written}
-    answer(document, format, lambda: plain(f"{written:,} {noun} written to {destination}"))
+    answer(document, common.format, lambda: plain(f"{written:,} {noun} written to {destination}"))

@@ -9,9 +9,9 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import report_text
-from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
+from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.session import answer, client_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,60 +28,57 @@ app = typer.Typer(help="List, try again or forget the images that could not be i
 
 
 @app.command("list")
+@expanded
 def list_failed(
     context: typer.Context,
     source: OptionalSource = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Say which images failed, why, how often, and when first and last.
 
     Example: [bold]searchanything failed list s3://holiday/ --format json[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         failed = client.failures(source)
-    answer({"failed": [one.to_dict() for one in failed]}, format, lambda: _text(failed))
+    answer({"failed": [one.to_dict() for one in failed]}, common.format, lambda: _text(failed))
 
 
 @app.command("retry")
+@expanded
 def retry(
     context: typer.Context,
     source: OptionalSource = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Try the failed images again, those too that failed too often to be tried on their own.
 
     Example: [bold]searchanything failed retry s3://holiday/[/bold]
     """
-    with session_of(context).client(uri, preset) as client, indexing_progress("retrying") as show:
+    with client_of(context, common) as client, indexing_progress("retrying") as show:
         report = client.retry_failed(source, progress=show)
     document = report.to_dict()
-    answer(document, format, lambda: report_text(document))
+    answer(document, common.format, lambda: report_text(document))
     if report.failed:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
 @app.command("drop")
+@expanded
 def drop(
     context: typer.Context,
     source: OptionalSource = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Forget the failures. The images themselves are not touched: while they are there, a sync finds them missing.
 
     Example: [bold]searchanything failed drop s3://holiday/[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         dropped = client.drop_failed(source)
-    answer({"source": source, "dropped": dropped}, format, lambda: f"{dropped:,} failures forgotten")
+    answer({"source": source, "dropped": dropped}, common.format, lambda: f"{dropped:,} failures forgotten")
 
 
 def _text(failed: list[FailedImage]) -> RenderableType:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, Preset, Source, Uri, Verbose
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.options import CommonOptions, Source, expanded
+from searchanything.cli.session import answer, client_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,31 +16,29 @@ app = typer.Typer(help="Look after the features that indexing keeps (ingest.keep
 
 
 @app.command("status")
+@expanded
 def status(
     context: typer.Context,
     source: Source,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Say where a bucket's features lie, how many, and how many of them belong to images of the index.
 
     Example: [bold]searchanything features status s3://holiday --format json[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         document = client.features_status(source).to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
 
 
 @app.command("compact")
+@expanded
 def compact(
     context: typer.Context,
     source: Source,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Merge small files of features into large ones, without what was deleted or indexed again.
 
@@ -48,9 +46,9 @@ def compact(
 
     Example: [bold]searchanything features compact s3://holiday[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         document = client.compact_features(source).to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
 
 
 def _text(document: dict[str, Any]) -> RenderableType:

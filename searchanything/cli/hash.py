@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, Verbose
+from searchanything.cli.options import OutputOptions, expanded
 from searchanything.cli.progress import hash_progress, rows_progress
 from searchanything.cli.session import answer, say
 
@@ -64,6 +64,7 @@ Tensor = Annotated[
 
 
 @app.command("train")
+@expanded
 def train(
     features: Features,
     out: LayerOut,
@@ -74,8 +75,8 @@ def train(
     mask_share: MaskShare = 0.1,
     resume: Resume = False,
     report: Report = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Train a layer on features, without labels, and judge it beside the other methods.
 
@@ -105,18 +106,19 @@ def train(
     target.with_suffix(".state").unlink(missing_ok=True)
     document = {"file": str(out), **trained.to_dict()}
     _save_report(report, document, trained.judgements, chosen=method)
-    answer(document, format, lambda: _table(document, trained.judgements, chosen=method))
+    answer(document, output.format, lambda: _table(document, trained.judgements, chosen=method))
 
 
 @app.command("judge")
+@expanded
 def judge(
     features: Features,
     hash_file: HashFile,
     mask_dimension: MaskDimension = None,
     seed: Seed = 0,
     report: Report = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Judge a layer on features, best on others than it was trained on.
 
@@ -135,17 +137,18 @@ def judge(
     name = layer.provenance.get("method", "layer")
     document = {"file": str(hash_file), "method": name, "bits": layer.bits, "judgement": {name: judgement.to_dict()}}
     _save_report(report, document, {name: judgement}, chosen=name)
-    answer(document, format, lambda: _table(document, {name: judgement}, chosen=name))
+    answer(document, output.format, lambda: _table(document, {name: judgement}, chosen=name))
 
 
 @app.command("encode")
+@expanded
 def encode(
     features: Features,
     hash_file: HashFile,
     out: CodesOut,
     mask_dimension: MaskDimension = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Turn features into codes: a .npy matrix of uint8, N rows of bits / 8.
 
@@ -161,18 +164,19 @@ def encode(
     with rows_progress("encoding", source.rows) as show:
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}
-    answer(document, format, lambda: _line(f"{rows:,} codes of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: _line(f"{rows:,} codes of {layer.bits} bits written to {out}"))
 
 
 @app.command("import")
+@expanded
 def import_(
     file: LayerFile,
     out: LayerOut,
     mask_dimension: MaskFeatures,
     image_dimension: ImageFeatures,
     tensor: Tensor = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Take a dense layer that was trained elsewhere; its inputs are both features at unit length, side by side.
 
@@ -185,7 +189,7 @@ def import_(
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
-    answer(document, format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
 
 
 def _check_report(report: Path | None) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.options import Exclude, FormatOption, Include, Preset, Source, Uri, Verbose, patterns_of
+from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.session import answer, client_of
 from searchanything.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ EstimateOnly = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
 
+@expanded
 def index(
     context: typer.Context,
     source: Source,
@@ -44,10 +45,8 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     estimate: EstimateOnly = False,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Index the images of a bucket or folder; unchanged ones are passed over.
 
@@ -64,14 +63,14 @@ def index(
     if estimate:
         if hash_file is not None or force:
             raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
-        with session_of(context).client(uri, preset) as client, indexing_progress("estimating") as show:
+        with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
-        answer(foreseen, format, lambda: _estimate_text(foreseen))
+        answer(foreseen, common.format, lambda: _estimate_text(foreseen))
         return
-    with session_of(context).client(uri, preset) as client, indexing_progress() as show:
+    with client_of(context, common) as client, indexing_progress() as show:
         report = client.index(source, hash_file=layer, force=force, patterns=patterns, progress=show)
     document = report.to_dict()
-    answer(document, format, lambda: report_text(document))
+    answer(document, common.format, lambda: report_text(document))
     if report.failed:
         raise typer.Exit(SOME_IMAGES_FAILED)
 

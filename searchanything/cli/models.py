@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, Verbose
+from searchanything.cli.options import OutputOptions, expanded
 from searchanything.cli.progress import download_progress
 from searchanything.cli.session import answer
 
@@ -19,7 +19,8 @@ PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="pico, sma
 
 
 @app.command("list")
-def list_models(format: FormatOption = "text", _verbose: Verbose = False) -> None:
+@expanded
+def list_models(*, output: OutputOptions) -> None:
     """List the presets, their weights and licences, and which are on this machine."""
     from searchanything.models.presets import PRESETS, fetch_statuses
     from searchanything.settings import load_settings
@@ -39,11 +40,12 @@ def list_models(format: FormatOption = "text", _verbose: Verbose = False) -> Non
             }
         )
     presets = [{"name": name, "summary": preset.summary, "weights": weights[name]} for name, preset in PRESETS.items()]
-    answer({"presets": presets}, format, lambda: _text(presets))
+    answer({"presets": presets}, output.format, lambda: _text(presets))
 
 
 @app.command("fetch")
-def fetch(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbose = False) -> None:
+@expanded
+def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
     """Fetch the weights of a preset to this machine, and check them.
 
     Example: [bold]searchanything models fetch small[/bold]
@@ -53,11 +55,12 @@ def fetch(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbo
 
     with download_progress() as show:
         paths = fetch_preset(preset, load_settings().models.weights_dir, progress=show)
-    answer({"preset": preset, "paths": [str(path) for path in paths]}, format, lambda: _lines(paths))
+    answer({"preset": preset, "paths": [str(path) for path in paths]}, output.format, lambda: _lines(paths))
 
 
 @app.command("path")
-def path(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbose = False) -> None:
+@expanded
+def path(preset: PresetArgument, *, output: OutputOptions) -> None:
     """Print where the weights of a preset lie. Fails where they are not on this machine."""
     from searchanything.models.presets import find_preset
     from searchanything.models.weights import locate
@@ -65,7 +68,7 @@ def path(preset: PresetArgument, format: FormatOption = "text", _verbose: Verbos
 
     directory = load_settings().models.weights_dir
     paths = [locate(record, directory) for record in find_preset(preset).records]
-    answer({"preset": preset, "paths": [str(path) for path in paths]}, format, lambda: _lines(paths))
+    answer({"preset": preset, "paths": [str(path) for path in paths]}, output.format, lambda: _lines(paths))
 
 
 def _lines(paths: list[Path]) -> RenderableType:

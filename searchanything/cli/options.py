@@ -1,9 +1,16 @@
-"""The options and arguments that several verbs share, so that each is spelt and explained once."""
+"""The options and arguments that several verbs share, so that each is spelt and explained once.
+
+Options that go together are a dataclass, which `expanded` puts into a verb's signature.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_type_hints
 
 import typer
 
@@ -60,6 +67,52 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="PATTERN", help="No keys that match this. May be repeated.", show_default=False),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How a verb answers."""
+
+    format: FormatOption = "text"
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommonOptions:
+    """Which index and models a verb works with, and how it answers."""
+
+    uri: Uri = None
+    preset: Preset = None
+    format: FormatOption = "text"
+    verbose: Verbose = False
+
+
+def expanded(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with each parameter that is a group of options replaced by the group's own options."""
+    hints = get_type_hints(verb, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(verb).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=own[field.name])
+            for field in fields(groups[name])
+        ]
+
+    @wraps(verb)
+    def run(**options: object) -> None:
+        made = {
+            name: group(**{field.name: options.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        verb(**made, **options)
+
+    run.__signature__ = signature(verb).replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def patterns_of(include: list[str] | None, exclude: list[str] | None) -> Patterns | None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from searchanything.hash_training.training import TrainingProgress
     from searchanything.models.presets import RecordProgress
     from searchanything.models.weights import WeightsRecord
-    from searchanything.types import IndexProgress
+    from searchanything.reports import IndexProgress
 
 
 @contextlib.contextmanager

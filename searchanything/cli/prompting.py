@@ -1,18 +1,16 @@
 """What `query`, `explain` and `compare` have in common: the options of a prompt, of a filter and of a page.
 
-Each group of options is a dataclass, which `expanded` puts into a verb's signature. Heavy modules are imported when a
-value is made.
+Each group of options is a dataclass, which `options.expanded` puts into a verb's signature. Heavy modules are imported
+when a value is made.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, signature
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -152,34 +150,6 @@ class PageOptions:
     group_by_image: Annotated[
         bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
     ] = False
-
-
-def expanded(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with each parameter that is a group of options replaced by the group's own options."""
-    hints = get_type_hints(verb, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
-    parameters: list[Parameter] = []
-    for name, parameter in signature(verb).parameters.items():
-        if name not in groups:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
-            continue
-        own = get_type_hints(groups[name], include_extras=True)
-        parameters += [
-            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=own[field.name])
-            for field in fields(groups[name])
-        ]
-
-    @wraps(verb)
-    def run(**options: object) -> None:
-        made = {
-            name: group(**{field.name: options.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        verb(**made, **options)
-
-    run.__signature__ = signature(verb).replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    return run
 
 
 def parse_point(text: str, option: str) -> tuple[float, float]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
-from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions, expanded
-from searchanything.cli.session import answer, check_image, check_receipt, check_save, say, session_of
+from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
+from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +27,7 @@ ReceiptOption = Annotated[
 
 
 @expanded
+@expanded
 def query(
     context: typer.Context,
     image: ImageArgument,
@@ -35,10 +36,8 @@ def query(
     filter: FilterOptions,
     save: Save = None,
     receipt: ReceiptOption = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that hold a similar region.
 
@@ -56,7 +55,7 @@ def query(
     check_save(save)
     check_receipt(receipt)
     check_image(image)
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         results = client.query(
             image,
             meant,
@@ -72,7 +71,7 @@ def query(
             results.save_receipt(receipt)
             say(f"saved {receipt}")
     document = results.to_dict()
-    answer(document, format, lambda: _text(document, first=page.offset + 1))
+    answer(document, common.format, lambda: _text(document, first=page.offset + 1))
 
 
 def _text(document: dict[str, Any], *, first: int) -> RenderableType:

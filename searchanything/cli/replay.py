@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
-from searchanything.cli.session import answer, check_image, plain, session_of
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import answer, check_image, client_of, plain
 from searchanything.errors import UsageError
 
 DIFFERENT = 1
@@ -26,14 +26,13 @@ QueryImageOption = Annotated[
 ]
 
 
+@expanded
 def replay(
     context: typer.Context,
     receipt: ReceiptArgument,
     image: QueryImageOption = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Repeat the query of a receipt and say what differs: exit code 0 if nothing does, 1 if something does.
 
@@ -43,9 +42,9 @@ def replay(
     document = _read(receipt)
     if image is not None:
         check_image(image)
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         replayed = client.replay(document, image)
-    answer(replayed.to_dict(), format, lambda: plain(replayed.to_text()))
+    answer(replayed.to_dict(), common.format, lambda: plain(replayed.to_text()))
     if not replayed.same:
         raise typer.Exit(DIFFERENT)
 

@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, ImageArgument, Preset, Save, Uri, Verbose
-from searchanything.cli.session import answer, check_image, check_save, say, session_of
+from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.session import answer, check_image, check_save, client_of, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@expanded
 def segment(
     context: typer.Context,
     image: ImageArgument,
     save: Save = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Show every region that the segmenter finds in an image.
 
@@ -28,13 +27,13 @@ def segment(
     """
     check_save(save)
     check_image(image)
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         segments = client.segment(image)
         if save is not None:
             segments.save(save)
             say(f"saved {save}")
     document = segments.to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
 
 
 def _text(document: dict[str, Any]) -> RenderableType:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from searchanything.cli.options import Format
+from searchanything.cli.options import CommonOptions, Format
 from searchanything.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def session_of(context: typer.Context) -> Session:
     if not isinstance(session, Session):
         raise TypeError(f"expected a Session as the context's object, got {type(session).__name__}")
     return session
+
+
+def client_of(context: typer.Context, common: CommonOptions) -> contextlib.AbstractContextManager[Client]:
+    """A client of the index and preset that were asked for."""
+    return session_of(context).client(common.uri, common.preset)
 
 
 def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> None:

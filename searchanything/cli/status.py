@@ -6,27 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from searchanything.cli.options import FormatOption, Preset, Uri, Verbose
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import answer, client_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+@expanded
 def status(
     context: typer.Context,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Say what the index holds and with which models it was made.
 
     Example: [bold]searchanything status --uri trial.db --format json[/bold]
     """
-    with session_of(context).client(uri, preset) as client:
+    with client_of(context, common) as client:
         document = client.status().to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
 
 
 def _text(document: dict[str, Any]) -> RenderableType:

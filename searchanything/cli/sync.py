@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.options import Exclude, FormatOption, Include, Preset, Source, Uri, Verbose, patterns_of
+from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, session_of
+from searchanything.cli.session import answer, client_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,15 +20,14 @@ app = typer.Typer(help="Compare a bucket's listing with the index, and repair wh
 
 
 @app.command("check")
+@expanded
 def check(
     context: typer.Context,
     source: Source,
     include: Include = None,
     exclude: Exclude = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
 
@@ -37,24 +36,23 @@ def check(
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
     patterns = patterns_of(include, exclude)
-    with session_of(context).client(uri, preset) as client, indexing_progress("checking") as show:
+    with client_of(context, common) as client, indexing_progress("checking") as show:
         report = client.sync(source, patterns=patterns, progress=show)
     document = report.to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
     if report.failed:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
 @app.command("repair")
+@expanded
 def repair(
     context: typer.Context,
     source: Source,
     include: Include = None,
     exclude: Exclude = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
 
@@ -63,10 +61,10 @@ def repair(
     Example: [bold]searchanything sync repair s3://holiday/2024/[/bold]
     """
     patterns = patterns_of(include, exclude)
-    with session_of(context).client(uri, preset) as client, indexing_progress("repairing") as show:
+    with client_of(context, common) as client, indexing_progress("repairing") as show:
         report = client.sync(source, repair=True, patterns=patterns, progress=show)
     document = report.to_dict()
-    answer(document, format, lambda: _text(document))
+    answer(document, common.format, lambda: _text(document))
     if report.repaired is not None and (report.repaired.failed or report.repaired.given_up):
         raise typer.Exit(SOME_IMAGES_FAILED)
 

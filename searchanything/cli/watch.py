@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import Format, FormatOption, Preset, Source, Uri, Verbose
+from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded
 from searchanything.cli.session import answer, plain, say
 
 if TYPE_CHECKING:
@@ -35,15 +35,14 @@ SchedulerOfWorker = Annotated[
 ]
 
 
+@expanded
 def watch(
     source: Source,
     once: Once = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    uri: Uri = None,
-    preset: Preset = None,
-    format: FormatOption = "text",
-    _verbose: Verbose = False,
+    *,
+    common: CommonOptions,
 ) -> None:
     """Keep the index up to date with a bucket: what is uploaded is found, what is overwritten or deleted is gone.
 
@@ -56,18 +55,18 @@ def watch(
     """
     from searchanything.service.tree import ServiceTree, check_watchable
 
-    settings = _settings(uri, preset)
+    settings = _settings(common.uri, common.preset)
     settings.service.workers = workers or settings.service.workers
     settings.service.scheduler = scheduler or settings.service.scheduler
     check_watchable(source, settings)
     with ServiceTree(source, settings) as tree:
         if once:
             code, document = tree.once()
-            answer(document, format, lambda: plain(f"up to date; see {tree.ui_url}"))
+            answer(document, common.format, lambda: plain(f"up to date; see {tree.ui_url}"))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()
-            _tell(tree, source, format)
+            _tell(tree, source, common.format)
             tree.run()
             say("ending")
 

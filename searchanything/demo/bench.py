@@ -22,8 +22,8 @@ from searchanything.demo.trials import ask
 from searchanything.encoding import Encoder
 from searchanything.fingerprints import manifest_of
 from searchanything.protocols import RegionIndex
+from searchanything.reports import IndexProgress, IndexReport
 from searchanything.settings import Settings
-from searchanything.types import IndexProgress, IndexReport
 
 PRESET: Final = "pico"
 SEED: Final = 2026

@@ -25,10 +25,10 @@ from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
 from searchanything.fingerprints import manifest_of
+from searchanything.reports import IndexReport
 from searchanything.servers import LocalS3
 from searchanything.settings import Settings, load_settings
 from searchanything.stores.s3 import S3Store
-from searchanything.types import IndexReport
 
 STATE: Final = ".state"
 _IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind

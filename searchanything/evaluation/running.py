@@ -21,7 +21,8 @@ from searchanything.evaluation.observing import Setup, observe
 from searchanything.evaluation.truth import TrueImage, Truth
 from searchanything.inputs import load_image
 from searchanything.policies import RegionPolicy
-from searchanything.types import Failure, ImageRef, RGBImage
+from searchanything.reports import Failure
+from searchanything.types import ImageRef, RGBImage
 
 Report: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Final
 
-from searchanything.reports import sum_reports
-from searchanything.types import Failure, IndexReport
+from searchanything.reports import Failure, IndexReport, sum_reports
 
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 
 from searchanything.client import Client, connect
+from searchanything.reports import IndexReport
 from searchanything.service.reports import BatchReport
-from searchanything.types import IndexReport
 
 logger = logging.getLogger(__name__)
 

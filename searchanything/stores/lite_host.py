@@ -277,13 +277,17 @@ def _check_content(file: Path) -> None:
 
 
 def _answers(address: str) -> bool:
+    """True if a server greets, as gRPC servers do (HTTP/2 SETTINGS).
+
+    To connect proves nothing: the kernel accepts for a server that was killed and has not yet let go of its socket.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(address)
+            return bool(probe.recv(1))
         except OSError:
             return False
-        return True
 
 
 def _made_ours(folder: Path) -> bool:

@@ -192,41 +192,26 @@ def _shared_values(row: RegionRow | ImageRow) -> dict[str, Any]:
 
 def region_match_of(entity: Entity, distance_bits: int) -> RegionMatch:
     """A hit of a search, with the fields of `REGION_OUTPUT`."""
-    return RegionMatch(
-        image=ImageRef(entity["bucket"], entity["key"]),
-        etag=entity["etag"],
-        generation=entity["generation"],
-        region=entity["region"],
-        box_xyxy=(entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
-        area_px=entity["area_px"],
-        mask=MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
-        score=entity["score"],
-        image_width=entity["image_width"],
-        image_height=entity["image_height"],
-        indexed_at_ms=entity["indexed_at_ms"],
-        metadata=entity["metadata"],
-        distance_bits=distance_bits,
-    )
+    return RegionMatch(**_region_of(entity), distance_bits=distance_bits)
 
 
 def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
-    return RegionRow(
-        id=entity["id"],
-        code=b"".join(entity["code"]),  # pymilvus gives a vector of bytes as a list of one
-        image=ImageRef(entity["bucket"], entity["key"]),
-        etag=entity["etag"],
-        generation=entity["generation"],
-        region=entity["region"],
-        box_xyxy=(entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
-        area_px=entity["area_px"],
-        mask=MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
-        score=entity["score"],
-        image_width=entity["image_width"],
-        image_height=entity["image_height"],
-        indexed_at_ms=entity["indexed_at_ms"],
-        metadata=entity["metadata"],
+    code = b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
+    return RegionRow(**_region_of(entity), id=entity["id"], code=code)
+
+
+def _region_of(entity: Entity) -> dict[str, Any]:
+    """What a region's row and a hit have in common."""
+    same = (
+        *("etag", "generation", "region", "area_px", "score"),
+        *("image_width", "image_height", "indexed_at_ms", "metadata"),
     )
+    return {name: entity[name] for name in same} | {
+        "image": ImageRef(entity["bucket"], entity["key"]),
+        "box_xyxy": (entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
+        "mask": MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
+    }
 
 
 def image_match_of(entity: Entity, distance_bits: int) -> ImageMatch:

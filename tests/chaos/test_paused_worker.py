@@ -21,10 +21,11 @@ from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
 from searchanything.protocols import IndexStore, RegionIndex
+from searchanything.reports import IndexReport
 from searchanything.settings import MilvusSettings
 from searchanything.stores.milvus import open_milvus
 from searchanything.stores.s3 import S3Store
-from searchanything.types import IndexReport, RegionRow
+from searchanything.types import RegionRow
 
 pytestmark = pytest.mark.server
 

@@ -12,8 +12,9 @@ from PIL import Image
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob, IndexingOptions
+from searchanything.reports import IndexReport
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.types import ImageRef, ImageRow, IndexReport, Outcome, RegionRow, RGBImage, StoredObject
+from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, RGBImage, StoredObject
 
 SMALL_BATCHES = IndexingOptions(batch_images=2, transfer_threads=2)
 

@@ -25,21 +25,9 @@ from searchanything.errors import (
 )
 from searchanything.geometry import encode_rle
 from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
+from searchanything.reports import Failure, IndexProgress, IndexReport, IndexStatus
 from searchanything.results import SearchResults, Segments
-from searchanything.types import (
-    Candidate,
-    Failure,
-    Filter,
-    Hit,
-    ImageRef,
-    IndexCounts,
-    IndexProgress,
-    IndexReport,
-    IndexStatus,
-    Selection,
-    SizeClass,
-    TextMatch,
-)
+from searchanything.types import Candidate, Filter, Hit, ImageRef, IndexCounts, Selection, SizeClass, TextMatch
 
 ROOT = Path(__file__).parents[2]
 PIXELS = np.full((40, 60, 3), 100, dtype=np.uint8)

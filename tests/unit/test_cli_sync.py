@@ -8,9 +8,9 @@ import pytest
 
 from searchanything.cli.app import run
 from searchanything.errors import IndexUnavailableError
-from searchanything.reports import Estimate, FailedImage, SyncReport
+from searchanything.reports import Estimate, FailedImage, Failure, IndexProgress, IndexReport, SyncReport
 from searchanything.scopes import Patterns
-from searchanything.types import Failure, ImageRef, IndexProgress, IndexReport
+from searchanything.types import ImageRef
 
 FAILED = FailedImage(
     ImageRef("b", "k[red].jpg"), "e", "ImageError", "is cut off", 3, 1_760_000_000_000, 1_760_000_060_000, True

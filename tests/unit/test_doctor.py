@@ -11,7 +11,8 @@ from searchanything.cli import checks
 from searchanything.cli.app import run
 from searchanything.errors import IndexUnavailableError
 from searchanything.models import presets
-from searchanything.types import IndexCounts, IndexManifest, IndexStatus
+from searchanything.reports import IndexStatus
+from searchanything.types import IndexCounts, IndexManifest
 
 GENUINE_DESCRIBE = presets.describe
 MANIFEST = IndexManifest("f" * 16, "e" * 16, "pico", 256, "d", True, 1, 0)

@@ -11,9 +11,9 @@ from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
 from searchanything.errors import ImageError, StoreUnavailableError
+from searchanything.reports import IndexReport
 from searchanything.service.reports import BatchReport
 from searchanything.settings import ServiceSettings
-from searchanything.types import IndexReport
 from searchanything_flows import index as index_flow
 from searchanything_flows.engine import Workers
 

@@ -24,8 +24,9 @@ from fakes.stores import InMemoryStore
 from searchanything.errors import ModelError
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
+from searchanything.reports import IndexProgress
 from searchanything.searching import PageRequest, search_regions
-from searchanything.types import IndexProgress, Outcome, StoredObject
+from searchanything.types import Outcome, StoredObject
 
 
 def mixed_bucket(setting: Setting) -> None:

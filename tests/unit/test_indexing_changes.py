@@ -15,8 +15,9 @@ from searchanything.codes import next_generation
 from searchanything.fingerprints import manifest_of
 from searchanything.indexing import ROUNDS, index_images
 from searchanything.planning import IndexingJob
+from searchanything.reports import Failure
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.types import Failure, RegionRow, StoredObject
+from searchanything.types import RegionRow, StoredObject
 
 
 def once(action: Callable[[], object]) -> Callable[[str], None]:

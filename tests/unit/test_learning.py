@@ -30,8 +30,9 @@ from searchanything.models.presets import PRESETS
 from searchanything.opening import LiveIndex
 from searchanything.planning import IndexingJob
 from searchanything.protocols import IndexStore, RegionIndex
+from searchanything.reports import IndexProgress
 from searchanything.settings import ModelSettings, Settings
-from searchanything.types import IndexCounts, IndexManifest, IndexProgress
+from searchanything.types import IndexCounts, IndexManifest
 
 IMAGES, REGIONS = 14, 42
 

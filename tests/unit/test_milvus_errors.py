@@ -82,7 +82,7 @@ class RpcFailure(grpc.RpcError, grpc.Call):  # type: ignore[misc]
         return "the details"
 
     def _unused(self, *_: object) -> None:
-        raise NotImplementedError
+        raise AssertionError("pymilvus asks for code and details alone")
 
     initial_metadata = trailing_metadata = is_active = time_remaining = cancel = add_callback = _unused
 

@@ -15,9 +15,10 @@ from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.estimating import DISK_BYTES_PER_ROW, estimate_images
 from searchanything.indexing import ROUNDS, index_images, refresh_images
 from searchanything.planning import IndexingJob, IndexingOptions
+from searchanything.reports import Failure, IndexReport
 from searchanything.scopes import Patterns, Scope
 from searchanything.syncing import SyncJob, sync_images
-from searchanything.types import Failure, IndexReport, Outcome, StoredObject
+from searchanything.types import Outcome, StoredObject
 
 OPTIONS = IndexingOptions(2, 2, max_attempts=3)
 

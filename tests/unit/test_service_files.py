@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from searchanything.errors import SettingsError, UsageError
+from searchanything.reports import Failure, IndexReport
 from searchanything.service.folders import service_folder
 from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
 from searchanything.service.tree import child_settings, deploy_flows, free_port
 from searchanything.settings import Settings
-from searchanything.types import Failure, IndexReport
 from searchanything_flows.deployments import FLOWS
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.indexing import index_images, refresh_images
 from searchanything.planning import IndexingJob, IndexingOptions
-from searchanything.reports import SyncReport
+from searchanything.reports import IndexReport, SyncReport
 from searchanything.scopes import Patterns, Scope
 from searchanything.searching import PageRequest, search_regions
 from searchanything.sidecars import MAX_SIDECAR_BYTES, parse_sidecar
@@ -25,7 +25,7 @@ from searchanything.stores.folder import FolderStore
 from searchanything.stores.row_checks import RowLimits
 from searchanything.stores.sidecars import SidecarStore
 from searchanything.syncing import SyncJob, sync_images
-from searchanything.types import Filter, ImageRef, IndexReport, StoredObject
+from searchanything.types import Filter, ImageRef, StoredObject
 
 SCOPE = Scope(patterns=Patterns(include=("*.png",)), sidecar_suffix=".json")
 OPTIONS = IndexingOptions(2, 2, listing_is_enough=False)
