@@ -9,7 +9,7 @@ A row per region:
 | `image_features` | fixed-size list of D float16, not null | f_I as the encoder gave it |
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
-float32 lists, further columns, and any sizes of row groups; they read one row group at a time.
+float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ID_COLUMN: Final = "region_id"
 MASK_COLUMN: Final = "mask_features"
 IMAGE_COLUMN: Final = "image_features"
 FINGERPRINT_KEY: Final = b"feature_fingerprint"
+READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
 PARQUET_INSTALL: Final = "pip install 'searchanything[parquet]'"
 
 
@@ -73,7 +74,7 @@ class FeatureFile:
         arrow, parquet = parquet_libraries()
         self._name = name
         try:
-            self._file = parquet.ParquetFile(file)
+            self._file = parquet.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
         except arrow.ArrowException as error:
             raise UsageError(f"{name} is no Parquet file: {error}") from error
         schema = self._file.schema_arrow

@@ -1,26 +1,30 @@
 """Features in files: `.npy`, Parquet, or either in a bucket; streamed in batches, never held as a whole.
 
+Of an object in a bucket a few megabytes are fetched at a time, as they are read.
+
 The Parquet contract is that of `searchanything.feature_files`. A `.npy` file holds one matrix (N, C + D) of float16,
 float32 or float64: f_M, then f_I.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from searchanything.errors import UsageError
+from searchanything.errors import ObjectNotFoundError, UsageError
 from searchanything.feature_files import FeatureBatch, FeatureFile
-from searchanything.protocols import ImageStore
+from searchanything.protocols import StoredFile
 from searchanything.settings import Settings
-from searchanything.stores.sources import open_store, parse_source
+from searchanything.stores.files import BucketFiles
+from searchanything.stores.sources import parse_source
 
 BATCH_ROWS: Final = 8192
+COUNTED_OBJECTS: Final = 64  # a footer costs two requests
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
 Opener: TypeAlias = Callable[[], BinaryIO]
@@ -88,7 +92,7 @@ class NpyFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ParquetFeatures:
-    """Parquet files of one fingerprint; `rows` is None where counting would mean to fetch them."""
+    """Parquet files of one fingerprint; `rows` is None where counting would take too many requests."""
 
     names: Sequence[str]
     openers: Sequence[Opener]
@@ -104,7 +108,7 @@ class ParquetFeatures:
         return cls(names, openers, looked_at[0].fingerprint, rows)
 
     def batches(self) -> Iterator[FeatureBatch]:
-        """Stream row groups, file after file; one file of a bucket is held at a time."""
+        """Stream row groups, file after file."""
         for name, opened in _opened(self.names, self.openers):
             file = FeatureFile(name, opened)
             if file.fingerprint != self.fingerprint:
@@ -122,13 +126,14 @@ def open_features(location: str, *, mask_dimension: int | None, settings: Settin
 
     Raises: UsageError, SettingsError, StoreError.
     """
-    found = _in_bucket(location, settings) if location[:5].lower() == "s3://" else _on_disk(Path(location))
+    remote = location[:5].lower() == "s3://"
+    found = _in_bucket(location, settings) if remote else _on_disk(Path(location))
     suffixes = {Path(name).suffix.lower() for name, _ in found}
     if suffixes == {".parquet"}:
         if mask_dimension is not None:
             raise UsageError("--mask-dimension is for .npy files; Parquet has a column for either kind of features")
         names, openers = zip(*sorted(found, key=lambda one: one[0]), strict=True)
-        return ParquetFeatures.of(names, openers, count=location[:5].lower() != "s3://")
+        return ParquetFeatures.of(names, openers, count=not remote or len(names) <= COUNTED_OBJECTS)
     if suffixes != {".npy"} or len(found) != 1:
         raise UsageError(f"{location}: {_ACCEPTED}")
     if mask_dimension is None:
@@ -153,18 +158,22 @@ def _on_disk(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _in_bucket(location: str, settings: Settings) -> list[tuple[str, Opener]]:
+    from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
+
     source = parse_source(location)
-    store = open_store(source, settings)
-    exact = source.prefix.lower().endswith((".npy", ".parquet"))
-    keys = [source.prefix] if exact else [found.ref.key for found in store.list(source.prefix)]
-    keys = [key for key in keys if exact or key.lower().endswith(".parquet")]
-    if not keys:
+    store = S3Store(settings.storage, source.bucket)
+    if source.prefix.lower().endswith((".npy", ".parquet")):
+        one = store.stat(source.prefix)
+        if one is None:
+            raise ObjectNotFoundError(f"{location}: no such object; {_ACCEPTED}")
+        objects = [one]
+    else:
+        objects = [found for found in store.list(source.prefix) if found.ref.key.lower().endswith(".parquet")]
+    if not objects:
         raise UsageError(f"{location} holds no .parquet object; {_ACCEPTED}")
-    return [(f"s3://{source.bucket}/{key}", _opener(store, key)) for key in keys]
-
-
-def _opener(store: ImageStore, key: str) -> Opener:
-    return lambda: io.BytesIO(store.read(key)[1])
+    files = BucketFiles(store, "")
+    stored = [StoredFile(found.ref.key, found.size_bytes) for found in objects]
+    return [(f"s3://{source.bucket}/{file.name}", partial(files.open, file)) for file in stored]
 
 
 def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any]]:

@@ -13,6 +13,7 @@ from searchanything.saving import write_whole
 from searchanything.types import StoredObject
 
 READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
+MOST_BYTES = 1 << 23  # fetched by one request: bounds the memory and what is fetched again after a break
 
 
 class Bucket(Protocol):
@@ -130,7 +131,7 @@ class _ObjectParts(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what BufferedReader hands over
-        count = min(len(buffer), self._size - self._place)
+        count = min(len(buffer), self._size - self._place, MOST_BYTES)
         if count <= 0:
             return 0
         data = self._store.read_part(self._key, first=self._place, count=count)

@@ -136,7 +136,7 @@ class S3Store:
                 time.sleep(_BACKOFF_S * (2**attempt - 1))
                 response = self._client.get_object(self._bucket, key, offset=first, length=count)
                 try:
-                    return response.headers, self._body(key, response)
+                    return response.headers, self._body(key, response, most=max(count, self._max_object_bytes))
                 except (HTTPError, OSError) as error:
                     logger.info("%s: broken off, attempt %d: %s", key, attempt + 1, error)
                 finally:
@@ -205,21 +205,21 @@ class S3Store:
         """The object's tags, where they are asked for."""
         return dict(self._client.get_object_tags(self._bucket, key) or {}) if self._object_tags else {}
 
-    def _body(self, key: str, response: BaseHTTPResponse) -> bytes:
+    def _body(self, key: str, response: BaseHTTPResponse, *, most: int) -> bytes:
         """The stored bytes as they are (never decompressed), within the limits of size and time."""
-        self._check_size(key, int(response.headers.get("content-length", 0)))
+        self._check_size(key, int(response.headers.get("content-length", 0)), most)
         started = time.monotonic()
         body = bytearray()
         # read1 returns with what has come, so that a trickling sender is noticed.
         while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
             body += chunk
-            self._check_size(key, len(body))
+            self._check_size(key, len(body), most)
             if time.monotonic() - started > self._timeout_s + len(body) / _SLOWEST_BYTES_PER_S:
                 raise TimeoutError(f"only {len(body)} bytes came in {time.monotonic() - started:.0f} s")
         return bytes(body)
 
-    def _check_size(self, key: str, size_bytes: int) -> None:
-        if size_bytes > self._max_object_bytes:
+    def _check_size(self, key: str, size_bytes: int, most: int) -> None:
+        if size_bytes > most:
             raise ImageError(
                 key,
                 f"has {size_bytes} bytes or more, and {ENV_PREFIX}STORAGE__MAX_OBJECT_BYTES allows "

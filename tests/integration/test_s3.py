@@ -10,22 +10,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import pytest
 from minio.commonconfig import Tags
-from pyarrow import parquet
 from pydantic import SecretStr
 
 from searchanything import servers
 from searchanything.errors import SettingsError, StoreError, StoreUnavailableError
-from searchanything.feature_files import FeatureBatch, feature_schema, record_batch
-from searchanything.hash_training.features import open_features
 from searchanything.servers import LocalS3
-from searchanything.settings import Settings
 from searchanything.stores.s3 import S3Store
 
 pytestmark = pytest.mark.server
@@ -197,27 +191,3 @@ def _command_lines() -> str:
         with suppress(OSError):
             lines.append(path.read_text(errors="replace"))
     return "\n".join(lines)
-
-
-def test_features_in_a_bucket_are_those_of_the_files(s3_server: LocalS3, s3_store: S3Store) -> None:
-    rows = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
-    settings = Settings(storage=s3_server.settings())
-    matrix = BytesIO()
-    np.save(matrix, rows)
-    s3_store.upload("features/all.npy", matrix.getvalue())
-    schema = feature_schema(2, 3, fingerprint="f1")
-    for number, part in enumerate(np.split(rows.astype(np.float16).astype(np.float32), [12])):
-        file = BytesIO()
-        with parquet.ParquetWriter(file, schema) as writer:
-            batch = FeatureBatch(part[:, :2], part[:, 2:])
-            writer.write_batch(record_batch(schema, [str(i) for i in range(len(part))], batch))
-        s3_store.upload(f"features/{number}.parquet", file.getvalue())
-    place = f"s3://{s3_store.bucket}/features"
-    one = open_features(f"{place}/all.npy", mask_dimension=2, settings=settings)
-    many = open_features(f"{place}/", mask_dimension=None, settings=settings)
-    assert (one.rows, many.rows, many.fingerprint) == (20, None, "f1")
-    for source, expected in ((one, rows), (many, rows.astype(np.float16))):
-        found = [np.concatenate([batch.mask, batch.image], axis=1) for batch in source.batches()]
-        np.testing.assert_array_equal(np.concatenate(found), expected)
-    with pytest.raises(StoreError):
-        open_features(f"{place}/missing.npy", mask_dimension=2, settings=settings)
