@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from functools import wraps
+from typing import Final, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,9 @@ from searchanything.selecting import Choice, choose, choose_by_similarity
 from searchanything.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +65,11 @@ class EncodedQuery:
 
 
 class Stopwatch:
-    """Adds up milliseconds per named stage."""
+    """Adds up milliseconds per named stage, over all threads that share it."""
 
     def __init__(self) -> None:
         self.timings_ms: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -73,7 +79,18 @@ class Stopwatch:
             yield
         finally:
             spent = (time.perf_counter() - start) * 1000
-            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + spent
+            with self._lock:
+                self.timings_ms[name] = self.timings_ms.get(name, 0.0) + spent
+
+    def timed(self, name: str, function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+        """The function, the time of its calls counted towards `name`."""
+
+        @wraps(function)
+        def counted(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ import cv2
 
 from searchanything.commits import Attempt, Failed, commit_batch
 from searchanything.decoding import decode_image, image_size
-from searchanything.encoding import EncodedImage, Encoder
+from searchanything.encoding import EncodedImage, Encoder, Stopwatch
 from searchanything.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.planning import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.protocols import ImageStore
@@ -106,17 +106,18 @@ def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> 
 
 def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> list[ImageRef]:
     """One pass over a plan; returns the images whose object changed between reading and commit."""
-    options = job.options
+    options, timed = job.options, tally.watch.timed
+    reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", commit_batch)
     changed: list[ImageRef] = []
     with ExitStack() as stack:
         transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
         writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="commit"))
         ahead = 2 * max(options.batch_images, options.transfer_threads)
-        read = map_ahead(transfer, lambda one: _read(job.store, one, options), plan(transfer), most=ahead)
-        decoded = map_ahead(transfer, _decode, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
-        encoded = (_encode(job.encoder, batch) for batch in _batches(decoded, options.batch_images))
+        read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
+        decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
+        encoded = (_encode(job.encoder, batch, tally.watch) for batch in _batches(decoded, options.batch_images))
         committed = map_ahead(
-            writer, lambda batch: commit_batch(job.index, job.store, batch, transfer, job.keeper), encoded, most=2
+            writer, lambda batch: committing(job.index, job.store, batch, transfer, job.keeper), encoded, most=2
         )
         for stage in (read, decoded, encoded, committed):
             stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
@@ -180,18 +181,18 @@ def _batches(
 
 
 def _encode(
-    encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]]
+    encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
 ) -> list[tuple[Attempt, EncodedImage | None]]:
     """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone."""
     images = [image for _, image in batch if image is not None]
     try:
-        encoded = iter(encoder.encode_images(images) if images else [])
+        encoded = iter(encoder.encode_images(images, watch) if images else [])
     except (RuntimeError, ValueError, MemoryError, ModelError, cv2.error) as error:  # torch raises RuntimeErrors
         if len(batch) == 1:
             logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
             return [(replace(batch[0][0], failed=Failed.of(error)), None)]
         middle = len(batch) // 2
-        return _encode(encoder, batch[:middle]) + _encode(encoder, batch[middle:])
+        return _encode(encoder, batch[:middle], watch) + _encode(encoder, batch[middle:], watch)
     return [(attempt, None if image is None else next(encoded)) for attempt, image in batch]
 
 

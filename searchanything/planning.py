@@ -65,12 +65,13 @@ def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executo
     for listed in batches(objects, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
         wanted = [one for one in foreign if job.scope.wants(one.ref.key)]
-        typed = pool.map(lambda one: with_type(job.store, one), wanted)
-        images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
-        tally.skip(len(foreign) - len(images))
-        known = job.index.newest([one.ref for one in images])
-        rows = [known.get(one.ref) for one in images]
-        same = pool.map(partial(is_unchanged, job.store, job.options), images, rows)
+        with tally.watch.stage("plan"):
+            typed = pool.map(lambda one: with_type(job.store, one), wanted)
+            images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
+            tally.skip(len(foreign) - len(images))
+            known = job.index.newest([one.ref for one in images])
+            rows = [known.get(one.ref) for one in images]
+            same = list(pool.map(partial(is_unchanged, job.store, job.options), images, rows))
         for one, unchanged in zip(images, same, strict=True):
             attempt = _attempt(job, one, known.get(one.ref), tally, unchanged=unchanged)
             if attempt is not None:
@@ -85,10 +86,11 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
     unique = dict.fromkeys(job.scope.image_key(key) for key in keys)
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
-        known = job.index.newest(refs)
-        found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
-        gone = [ref for ref, one in found.items() if one is None]
-        _forget(job, gone, known, before=before)
+        with tally.watch.stage("plan"):
+            known = job.index.newest(refs)
+            found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
+            gone = [ref for ref, one in found.items() if one is None]
+            _forget(job, gone, known, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from searchanything.types import ImageRef, ImageRow, IndexCounts, IndexManifest
@@ -28,6 +29,7 @@ class IndexReport:
     `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
     `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar.
+    `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
     indexed: int = 0
@@ -42,6 +44,7 @@ class IndexReport:
     given_up: int = 0
     left: tuple[str, ...] = ()
     warnings: tuple[Failure, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
@@ -55,6 +58,7 @@ class IndexReport:
             "given_up": self.given_up,
             "left": list(self.left),
             "warnings": [one.to_dict() for one in self.warnings],
+            "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
 
@@ -244,4 +248,8 @@ def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
         given_up=first.given_up + second.given_up,
         left=first.left + second.left,
         warnings=first.warnings + second.warnings,
+        timings_ms={
+            stage: first.timings_ms.get(stage, 0.0) + second.timings_ms.get(stage, 0.0)
+            for stage in (*first.timings_ms, *(new for new in second.timings_ms if new not in first.timings_ms))
+        },
     )

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from searchanything.commits import Committed
+from searchanything.encoding import Stopwatch
 from searchanything.reports import Failure, IndexProgress, IndexReport
 from searchanything.sidecars import SIDECAR_PROBLEM
 from searchanything.types import ImageRef, Outcome
 
 
 class Tally:
-    """Counts what happened. Used by the thread that runs the pipeline alone."""
+    """Counts what happened. Used by the thread that runs the pipeline alone; `watch` is shared by its stages."""
 
     def __init__(self, total: int | None = None, progress: Callable[[IndexProgress], None] | None = None) -> None:
+        self.watch = Stopwatch()
         self._report = IndexReport()
         self._failures: list[Failure] = []
         self._warnings: list[Failure] = []
@@ -80,6 +82,7 @@ class Tally:
             failures=tuple(self._failures),
             warnings=tuple(self._warnings),
             seconds=time.perf_counter() - self._start,
+            timings_ms=dict(self.watch.timings_ms),
         )
 
     def _tell(self, key: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Final
@@ -11,6 +11,19 @@ from searchanything.reports import Failure, IndexReport, sum_reports
 
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
+_STAGES: Final = (
+    "plan",
+    "read",
+    "decode",
+    "load_models",
+    "segment",
+    "pool",
+    "crop",
+    "embed",
+    "hash",
+    "masks",
+    "commit",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,8 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
         f"| images per second | {rate:.1f} |",
         f"| batches | {len(wave.batches)} |",
     ]
-    return "\n".join(lines + _worker_lines(workers) + failure_lines(total.failures)) + "\n"
+    lines += _stage_lines(total.timings_ms) + _worker_lines(workers) + failure_lines(total.failures)
+    return "\n".join(lines) + "\n"
 
 
 def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
@@ -111,6 +125,14 @@ def escaped(text: str) -> str:
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;")):
         shown = shown.replace(character, entity)
     return shown
+
+
+def _stage_lines(timings_ms: Mapping[str, float]) -> list[str]:
+    """Seconds per stage, in the order of the pipeline; stages overlap."""
+    order = {name: place for place, name in enumerate(_STAGES)}
+    stages = sorted(timings_ms, key=lambda name: (order.get(name, len(order)), name))
+    rows = [f"| {escaped(name.replace('_', ' '))} | {timings_ms[name] / 1000:.2f} s |" for name in stages]
+    return ["", "| stage, summed over its threads | |", "|---|---:|", *rows] if rows else []
 
 
 def _worker_lines(workers: dict[tuple[str, int], BatchReport]) -> list[str]:

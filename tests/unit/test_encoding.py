@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -221,3 +222,15 @@ def test_a_stopwatch_adds_up() -> None:
     with pytest.raises(ValueError, match="failed"), watch.stage("one"):
         raise ValueError("failed")
     assert watch.timings_ms["one"] > first > 0
+
+
+def test_a_stopwatch_loses_nothing_to_other_threads() -> None:
+    watch = Stopwatch()
+
+    def work(_: int) -> None:
+        with watch.stage("shared"):
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(64)))
+    assert watch.timings_ms["shared"] >= 64 * 10

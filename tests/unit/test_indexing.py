@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,9 +26,10 @@ from fakes.stores import InMemoryStore
 from searchanything.errors import ModelError
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
+from searchanything.protocols import Segmentation
 from searchanything.reports import IndexProgress
 from searchanything.searching import PageRequest, search_regions
-from searchanything.types import Outcome, StoredObject
+from searchanything.types import Outcome, RGBImage, StoredObject
 
 
 def mixed_bucket(setting: Setting) -> None:
@@ -106,6 +109,29 @@ def test_features_that_are_not_finite_fail_their_image_alone() -> None:
     report = setting.run(options=replace(SMALL_BATCHES, batch_images=8))
     assert (report.indexed, report.failed) == (2, 1)
     assert report.failures[0].error == ModelError.__name__
+
+
+def test_each_stage_is_timed_and_only_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting()
+    for number in range(4):
+        setting.store.put(f"{number}.png", RED)
+    setting.store.after_read = lambda _: time.sleep(0.05)
+    segment = FakeSegmenter.segment
+
+    def slow(self: FakeSegmenter, images: Sequence[RGBImage]) -> list[Segmentation]:
+        time.sleep(0.15)
+        return segment(self, images)
+
+    monkeypatch.setattr(FakeSegmenter, "segment", slow)
+    timings_ms = setting.run().timings_ms
+    stages = {"plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "commit"}
+    assert set(timings_ms) == stages
+    assert timings_ms["read"] >= 4 * 50  # of four images, though two threads share them
+    assert timings_ms["segment"] >= 2 * 150  # of two batches
+    assert all(timings_ms[stage] < 150 for stage in stages - {"read", "segment"})
+    again = setting.run()
+    assert set(again.timings_ms) == {"plan"}
+    assert again.to_dict()["timings_ms"] == {"plan": round(again.timings_ms["plan"], 3)}
 
 
 def test_a_second_run_does_nothing_but_try_the_failures_again() -> None:
