@@ -155,7 +155,7 @@ class TestLocalS3:
             return ports
 
         monkeypatch.setattr(servers, "_free_ports", free_ports)
-        with socket.create_server(("127.0.0.1", servers._PORTS[0])) as taken, LocalS3(tmp_path) as server:
+        with socket.create_server(("127.0.0.1", choose()["s3"])) as taken, LocalS3(tmp_path) as server:
             assert server.endpoint == f"127.0.0.1:{chosen[-1]['s3']}"
 
         assert len(chosen) == 2
