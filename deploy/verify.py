@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import minio
@@ -46,8 +47,8 @@ class Trial:
 
     def client(self) -> minio.Minio:
         """A client of its S3 server."""
-        keys = [self.values[f"SEARCHANYTHING_STORAGE__{name}_KEY"] for name in ("ACCESS", "SECRET")]
-        return minio.Minio(_S3, *keys, secure=False)
+        access, secret = (self.values[f"SEARCHANYTHING_STORAGE__{name}_KEY"] for name in ("ACCESS", "SECRET"))
+        return minio.Minio(_S3, access, secret, secure=False)
 
     def differences(self) -> list[object]:
         """What differs between bucket and index."""
@@ -59,6 +60,10 @@ class Trial:
         held = read_index(_MILVUS, self.bucket, token=self.values["SEARCHANYTHING_MILVUS__TOKEN"])
         return {row["image_width"] for row in held.images}
 
+    def holds(self, widths: set[int]) -> bool:
+        """True where images of these widths are indexed, and bucket and index agree."""
+        return self.sizes() == widths and not self.differences()
+
 
 def try_it(trial: Trial) -> None:
     """Upload, overwrite, delete, kill a worker; no default password. Raises: AssertionError, by what did not happen."""
@@ -66,12 +71,12 @@ def try_it(trial: Trial) -> None:
     for width in (300, 200):
         data = _image(width)
         client.put_object(trial.bucket, "a.png", io.BytesIO(data), len(data), content_type="image/png")
-        _until(lambda wanted=width: trial.sizes() == {wanted} and not trial.differences(), f"the image {width} px wide")
+        _until(partial(trial.holds, {width}), f"the image {width} px wide")
     trial.compose("kill", "--signal", "SIGKILL", "worker")
     trial.compose("up", "--detach", "--wait", "worker")
     data = _image(250)
     client.put_object(trial.bucket, "b.png", io.BytesIO(data), len(data), content_type="image/png")
-    _until(lambda: trial.sizes() == {200, 250} and not trial.differences(), "an image after the death of the worker")
+    _until(partial(trial.holds, {200, 250}), "an image after the death of the worker")
     client.remove_object(trial.bucket, "a.png")
     client.remove_object(trial.bucket, "b.png")
     _until(lambda: trial.sizes() == set() and not trial.differences(), "an empty index")

@@ -46,9 +46,9 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=is_io,
 )
-def index_batch(source: str, keys: list[str], force: bool, label: str) -> BatchReport:  # noqa: ARG001, FBT001
+def index_batch(source: str, keys: list[str], force: bool, tiles: int, label: str) -> BatchReport:  # noqa: ARG001, FBT001
     """Bring these keys up to date. Runs in a worker; `label` is what Prefect shows."""
-    return refresh_keys(source, keys, force=force)
+    return refresh_keys(source, keys, force=force, tiles=tiles)
 
 
 def _run_name() -> str:
@@ -97,7 +97,8 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
     runner = _BatchRunner(engine, source, settings, force=force, urgent=urgent)
     size = settings.batch_keys
     batches = [list(keys[first : first + size]) for first in range(0, len(keys), size)]
-    done = await asyncio.gather(*(runner.run(batch) for batch in batches), return_exceptions=True)
+    tiles = [len(range(number, settings.sheet_images, len(batches))) for number in range(len(batches))]
+    done = await asyncio.gather(*map(runner.run, batches, tiles), return_exceptions=True)
     for one in done:
         if isinstance(one, BaseException):
             raise one
@@ -113,17 +114,17 @@ class _BatchRunner:
         self._task = index_batch.with_options(retries=settings.retries)
         self._timeout_s = settings.batch_timeout_s
 
-    async def run(self, keys: list[str]) -> WaveReport:
-        """Raises: what the task raised."""
+    async def run(self, keys: list[str], tiles: int) -> WaveReport:
+        """Index these keys, with up to `tiles` on the contact sheet. Raises: what the task raised."""
         label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
-        parameters = {"source": self._source, "keys": keys, "force": self._force, "label": label}
+        parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
         try:
             state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
         except KilledWorker as error:
             if len(keys) == 1:
                 return WaveReport(lost=(await self._lost(keys[0], error),))
             middle = len(keys) // 2
-            return await self.run(keys[:middle]) + await self.run(keys[middle:])
+            return await self.run(keys[:middle], tiles) + await self.run(keys[middle:], 0)
         report: BatchReport = await state.aresult()
         tell_batch(self._source, report)
         return WaveReport((report,))

@@ -64,6 +64,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncRepo
     if found.differs or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
+    await asyncio.to_thread(worker_client().sweep_tiles, source)
     return found, wave
 
 

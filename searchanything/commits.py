@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from searchanything.encoding import EncodedImage, box_tuple
@@ -41,7 +41,8 @@ class Failed:
 class Attempt:
     """One attempt at one object. `previous` is what the index knew of it when the attempt began.
 
-    `data` are the bytes until they are decoded, `height` and `width` the decoded image's.
+    `data` are the bytes until they are decoded, `height` and `width` the decoded image's; `tile` is a JPEG file for a
+    contact sheet, where one is wanted.
     """
 
     stored: StoredObject
@@ -52,14 +53,19 @@ class Attempt:
     width: int = 0
     failed: Failed | None = None
     vanished: bool = False
+    tile: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a batch: image rows now in the index, and images whose object changed before the commit."""
+    """What became of a batch: image rows now in the index, and images whose object changed before the commit.
+
+    All rows of an image with a generation below that in `outdated` were deleted.
+    """
 
     rows: tuple[ImageRow, ...]
     changed: tuple[ImageRef, ...]
+    outdated: Mapping[ImageRef, int] = field(default_factory=dict)
 
 
 def commit_batch(
@@ -110,7 +116,7 @@ def commit_batch(
         "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
         len(rows), len(regions), spent, len(gone), len(changed),
     )  # fmt: skip
-    return Committed(rows=tuple(rows), changed=tuple(changed))
+    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | buried)
 
 
 def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:

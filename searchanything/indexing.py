@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 import cv2
 
-from searchanything.commits import Attempt, Failed, commit_batch
+from searchanything.commits import Attempt, Committed, Failed, commit_batch
 from searchanything.decoding import decode_image, image_size
 from searchanything.encoding import EncodedImage, Encoder, Stopwatch
 from searchanything.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
@@ -107,7 +107,7 @@ def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> 
 def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> list[ImageRef]:
     """One pass over a plan; returns the images whose object changed between reading and commit."""
     options, timed = job.options, tally.watch.timed
-    reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", commit_batch)
+    reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", _commit)
     changed: list[ImageRef] = []
     with ExitStack() as stack:
         transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
@@ -115,10 +115,8 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         ahead = 2 * max(options.batch_images, options.transfer_threads)
         read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
         decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
-        encoded = (_encode(job.encoder, batch, tally.watch) for batch in _batches(decoded, options.batch_images))
-        committed = map_ahead(
-            writer, lambda batch: committing(job.index, job.store, batch, transfer, job.keeper), encoded, most=2
-        )
+        encoded = (_encode_and_draw(job, batch, tally.watch) for batch in _batches(decoded, options.batch_images))
+        committed = map_ahead(writer, lambda batch: committing(job, batch, transfer), encoded, most=2)
         for stage in (read, decoded, encoded, committed):
             stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
         for batch in committed:
@@ -178,6 +176,38 @@ def _batches(
             batch, held = [], 0
     if batch:
         yield batch
+
+
+def _encode_and_draw(
+    job: IndexingJob, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
+) -> list[tuple[Attempt, EncodedImage | None]]:
+    """Encode a batch, and draw what the contact sheet wants of it: later, the pixels are gone."""
+    encoded = _encode(job.encoder, batch, watch)
+    if job.sheet is None:
+        return encoded
+    drawn = []
+    with watch.stage("draw"):
+        for (attempt, found), (_, image) in zip(encoded, batch, strict=True):
+            tile = job.sheet.draw(attempt.stored.ref.key, image, found.masks) if found and image is not None else None
+            drawn.append((replace(attempt, tile=tile), found))
+    return drawn
+
+
+def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None]], pool: Executor) -> Committed:
+    """Commit a batch; tiles of contact sheets come and go after their rows."""
+    committed = commit_batch(job.index, job.store, batch, pool, job.keeper)
+    if job.sheet is not None:
+        job.sheet.delete_before(committed.outdated, pool)
+        generations = {row.image: row.generation for row in committed.rows}
+        job.sheet.keep(
+            job.index,
+            {
+                attempt.stored.ref: (attempt.generation, attempt.tile)
+                for attempt, _ in batch
+                if attempt.tile is not None and generations.get(attempt.stored.ref) == attempt.generation
+            },
+        )
+    return committed
 
 
 def _encode(

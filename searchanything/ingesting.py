@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +17,7 @@ from searchanything.batching import batches
 from searchanything.codes import next_generation
 from searchanything.commits import Attempt, Failed, commit_batch
 from searchanything.encoding import Encoder, Stopwatch
-from searchanything.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
 from searchanything.estimating import estimate_images
 from searchanything.feature_cache.compacting import Compaction, compact
 from searchanything.feature_cache.keeping import ParquetKeeper
@@ -31,9 +32,12 @@ from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
+from searchanything.sheets import Sheet, SheetTile, sweep
 from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
 from searchanything.types import ImageRef, ImageRow, Outcome
 from searchanything.wiring import HashChoice
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[IndexProgress], None]
 SourceName = str | Path
@@ -77,9 +81,7 @@ class Ingestion:
         objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
-        job = IndexingJob(
-            store, encoder, index, self._options(force=force, untiring=True), scope, self._keeper(store, index)
-        )
+        job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
         return index_images(job, objects, progress=progress)
 
     def estimate(
@@ -122,9 +124,37 @@ class Ingestion:
         Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
         """
         store, scope = self._open_source(source, patterns)
-        index, encoder = self._models.open_or_make(None, self._learner(store, scope, progress))
-        job = IndexingJob(store, encoder, index, self._options(force=force), scope, self._keeper(store, index))
+        opened = self._models.open_or_make(None, self._learner(store, scope, progress))
+        job = self._job((store, scope), opened, self._options(force=force))
         return refresh_images(job, keys, progress=progress)
+
+    def refresh_with_sheet(
+        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
+    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
+        """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
+
+        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
+        """
+        store, scope = self._open_source(source)
+        opened = self._models.open_or_make(None, self._learner(store, scope, None))
+        job = self._job((store, scope), opened, self._options(force=force), tiles=tiles)
+        report = refresh_images(job, keys)
+        return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+
+    def sweep_tiles(self, source: SourceName) -> int:
+        """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
+
+        Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
+        `service.sheet_images` asks for tiles.
+        """
+        index = self._read_index()
+        try:
+            return sweep(wiring.open_tiles(self._open_source(source)[0].bucket, index.manifest, self._settings), index)
+        except (SettingsError, StoreError) as error:
+            if self._settings.service.sheet_images:
+                raise
+            logger.debug("no tiles to look for: %s", error)
+            return 0
 
     def load_models(self) -> None:
         """Load the models of the index now, rather than at the first need.
@@ -171,7 +201,10 @@ class Ingestion:
             ask_each=self._settings.storage.object_tags,
             elsewhere=self._known_elsewhere,
         )
-        return sync_images(self._repairing(job) if repair else job, progress=progress)
+        report = sync_images(self._repairing(job) if repair else job, progress=progress)
+        if repair:
+            self.sweep_tiles(source)
+        return report
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.
@@ -184,15 +217,13 @@ class Ingestion:
 
     def retry_failed(self, source: SourceName | None = None, *, progress: Progress | None = None) -> IndexReport:
         """Try the known failures again, however often they failed. Raises: as `refresh`."""
-        index, encoder = self._models.open()
+        opened = self._models.open()
         keys: dict[str, list[str]] = {}
-        for row in self._failed_rows(index, source):
+        for row in self._failed_rows(opened[0], source):
             keys.setdefault(row.image.bucket, []).append(row.image.key)
         total = IndexReport()
         for bucket, failed in keys.items():
-            store, scope = self._open_bucket(bucket)
-            options = self._options(untiring=True)
-            job = IndexingJob(store, encoder, index, options, scope, self._keeper(store, index))
+            job = self._job(self._open_bucket(bucket), opened, self._options(untiring=True))
             for wave in batches(failed, WAVE_KEYS):
                 total = sum_reports(total, refresh_images(job, wave, progress=progress))
         return total
@@ -218,6 +249,7 @@ class Ingestion:
         if keeper is not None and images:
             keeper.bury(dict.fromkeys(images, next_generation()))
         index.delete_images(images)
+        self.sweep_tiles(source)
         return len(images)
 
     def features_status(self, source: SourceName) -> CacheStatus:
@@ -247,6 +279,21 @@ class Ingestion:
         """What keeps features, where that is switched on."""
         return ParquetKeeper(self._cache(store, index)) if self._settings.ingest.keep_features else None
 
+    def _job(
+        self,
+        source: tuple[ImageStore, Scope],
+        opened: tuple[RegionIndex, Encoder],
+        options: IndexingOptions,
+        *,
+        tiles: int = 0,
+    ) -> IndexingJob:
+        """The work on a source, with what keeps features and tiles where that is switched on."""
+        (store, scope), (index, encoder) = source, opened
+        sheet = None
+        if self._settings.service.sheet_images:
+            sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self._settings), most=tiles)
+        return IndexingJob(store, encoder, index, options, scope, self._keeper(store, index), sheet)
+
     def _read_index(self) -> RegionIndex:
         """The live index, without its models."""
         return self._indexes.open(self._models.manifest().fingerprint)
@@ -273,8 +320,7 @@ class Ingestion:
 
     def _repairing(self, job: SyncJob) -> SyncJob:
         """The same, with the means to repair."""
-        keeper = self._keeper(job.store, job.index)
-        work = IndexingJob(job.store, self._models.encoder(), job.index, job.options, job.scope, keeper)
+        work = self._job((job.store, job.scope), (job.index, self._models.encoder()), job.options)
         return replace(
             job,
             refresh=partial(refresh_images, work),

@@ -23,6 +23,7 @@ from searchanything.errors import StoreError, StoreUnavailableError
 from searchanything.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.reports import Failure
 from searchanything.scopes import Scope
+from searchanything.sheets import Sheet
 from searchanything.tallies import Tally
 from searchanything.types import ImageRef, ImageRow, Outcome, StoredObject
 
@@ -50,7 +51,7 @@ class IndexingOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexingJob:
-    """Where images come from and which of them are meant, what encodes them, and where rows and features go."""
+    """Where images come from and which are meant, what encodes them, and where rows, features and tiles go."""
 
     store: ImageStore
     encoder: Encoder
@@ -58,6 +59,7 @@ class IndexingJob:
     options: IndexingOptions = IndexingOptions()
     scope: Scope = field(default_factory=Scope)
     keeper: FeatureKeeper | None = None
+    sheet: Sheet | None = None
 
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
@@ -90,7 +92,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
             gone = [ref for ref, one in found.items() if one is None]
-            _forget(job, gone, known, before=before)
+            _forget(job, gone, known, pool, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)
@@ -195,7 +197,9 @@ def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | 
     return None if attempt is None else replace(attempt, failed=why)
 
 
-def _forget(job: IndexingJob, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], *, before: int) -> None:
+def _forget(
+    job: IndexingJob, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], pool: Executor, *, before: int
+) -> None:
     """Delete the rows of images that were seen to be gone, but none that another worker begins to write after that.
 
     A known row may be younger than this machine's clock.
@@ -206,3 +210,5 @@ def _forget(job: IndexingJob, gone: Iterable[ImageRef], known: Mapping[ImageRef,
         job.keeper.bury(buried)
     if ages:
         job.index.delete_before(ages)
+    if job.sheet is not None:
+        job.sheet.delete_before(ages, pool)

@@ -203,8 +203,11 @@ class FileStore(Protocol):
         """`s3://bucket/prefix/` or the folder's path: as `hash train --features` takes it."""
         ...
 
-    def list(self) -> Iterator[StoredFile]:
-        """Stream the files in no particular order, and what killed writers left; none where the place is not there."""
+    def list(self, prefix: str = "") -> Iterator[StoredFile]:
+        """Stream the files whose names begin so, and what killed writers left, in no particular order.
+
+        None where the place is not there.
+        """
         ...
 
     def open(self, file: StoredFile) -> BinaryIO:
@@ -217,6 +220,10 @@ class FileStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a file; it is no error if there is none."""
+        ...
+
+    def address(self, name: str, *, age_s: float) -> str:
+        """A link that whoever has it can fetch the file by, for so many seconds, a week at most; or a file's path."""
         ...
 
 

@@ -36,6 +36,17 @@ def default_features_dir() -> Path:
     return Path.home() / ".local" / "share" / "searchanything" / "features"
 
 
+def service_folder(settings: Settings) -> Path:
+    """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
+    if settings.service.folder is not None:
+        return settings.service.folder.expanduser().resolve()
+    uri = settings.milvus.uri
+    if "://" in uri:
+        return Path(default_index_uri()).with_name("service")
+    file = Path(uri).expanduser().resolve()
+    return file.with_name(f".{file.name}.service")
+
+
 def default_weights_dir() -> Path:
     """Where fetched weights lie: `~/.cache/searchanything/weights`."""
     return Path.home() / ".cache" / "searchanything" / "weights"
@@ -179,6 +190,12 @@ class ServiceSettings(BaseModel):
     shift_s: float = Field(3600.0, gt=0, description="A run of the flow `watch` is followed by the next after this.")
     retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
     batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
+    sheet_images: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Images on the contact sheet of a run, with their regions outlined; erased with their images.",
+    )
     webhook_port: int | None = Field(
         None, ge=0, le=65535, description="Port on which `watch` takes notifications; none without one."
     )

@@ -14,13 +14,14 @@ from typing import Literal, TypeAlias
 
 from searchanything.encoding import Encoder, Stopwatch
 from searchanything.errors import ModelError, PresetError, SettingsError
-from searchanything.feature_cache.layout import FeatureCache
+from searchanything.feature_cache.layout import FeatureCache, index_name
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 from searchanything.policies import RegionPolicy
 from searchanything.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
 from searchanything.remembering import RememberingSegmenter
 from searchanything.scopes import Patterns, Scope
-from searchanything.settings import MilvusSettings, Settings
+from searchanything.settings import MilvusSettings, Settings, service_folder
+from searchanything.sheets import TileFiles
 from searchanything.types import IndexManifest
 
 CHOOSE_PRESET = (
@@ -104,6 +105,22 @@ def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings)
 
     Raises: SettingsError where the index of the source would meet them; UsageError without pyarrow.
     """
+    folder = ("ingest.features_dir", settings.ingest.features_dir.expanduser().resolve())
+    files = _own_files(bucket, "features", settings, folder=folder, below=manifest.feature_fingerprint)
+    return FeatureCache(files, bucket, manifest)
+
+
+def open_tiles(bucket: str, manifest: IndexManifest, settings: Settings) -> TileFiles:
+    """Where the tiles of contact sheets lie: under our own prefix of a bucket, or in the service's folder.
+
+    Raises: SettingsError where the index of the source would meet them.
+    """
+    folder = ("service.folder", service_folder(settings) / "tiles")
+    return TileFiles(_own_files(bucket, "tiles", settings, folder=folder), bucket, index_name(manifest))
+
+
+def _own_files(bucket: str, kind: str, settings: Settings, *, folder: tuple[str, Path], below: str = "") -> FileStore:
+    """Files of our own that belong to a bucket. Those of a folder of images lie in `folder`, which a setting names."""
     from searchanything.stores.files import BucketFiles, FolderFiles
 
     if not Path(bucket).is_absolute():
@@ -111,18 +128,15 @@ def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings)
 
         prefix = settings.storage.own_prefix
         if not prefix:
-            raise SettingsError(
-                "features lie under storage.own_prefix of the bucket; set one, such as .searchanything/"
-            )
+            raise SettingsError(f"{kind} lie under storage.own_prefix of the bucket; set one, such as .searchanything/")
         store = S3Store(settings.storage, bucket, connections=settings.ingest.transfer_threads)
-        files: FileStore = BucketFiles(store, f"{prefix}features/{manifest.feature_fingerprint}/")
-        return FeatureCache(files, bucket, manifest)
-    kept = settings.ingest.features_dir.expanduser().resolve()
+        return BucketFiles(store, f"{prefix}{kind}/{below}/" if below else f"{prefix}{kind}/")
+    setting, kept = folder
     inside = kept.relative_to(bucket).parts if kept.is_relative_to(bucket) else (".",)
     if not any(part.startswith(".") for part in inside):
-        raise SettingsError(f"ingest.features_dir {kept} lies in the folder of images {bucket}; name another place")
+        raise SettingsError(f"{setting} {kept} lies in the folder of images {bucket}; name another place")
     name = f"{Path(bucket).name}-{blake2b(bucket.encode('utf-8', 'surrogateescape'), digest_size=4).hexdigest()}"
-    return FeatureCache(FolderFiles(kept / name / manifest.feature_fingerprint), bucket, manifest)
+    return FolderFiles(kept / name / below)
 
 
 def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from searchanything.errors import EventError, EventsNotOfferedError, StoreError
 from searchanything.protocols import ChangeEvents
+from searchanything.scopes import Scope
 from searchanything.service.events import changed_objects
 from searchanything.service.waves import WaveQueue
 
@@ -25,15 +26,22 @@ _JOIN_S: Final = 5.0
 
 
 class HintFilter:
-    """Puts those objects of a notification into the queue that lie in a bucket and under a prefix."""
+    """Puts those objects of a notification into the queue that lie in a bucket and under a prefix.
 
-    def __init__(self, queue: WaveQueue, bucket: str, prefix: str) -> None:
-        self._queue, self._bucket, self._prefix = queue, bucket, prefix
+    Not what lies under our own prefix: a run that writes there would call the next one.
+    """
+
+    def __init__(self, queue: WaveQueue, bucket: str, scope: Scope) -> None:
+        self._queue, self._bucket, self._scope = queue, bucket, scope
 
     def __call__(self, notification: Mapping[str, Any]) -> int:
         """How many hints it gave. Raises: EventError."""
         found = changed_objects(notification)
-        keys = [ref.key for ref in found if ref.bucket == self._bucket and ref.key.startswith(self._prefix)]
+        keys = [
+            ref.key
+            for ref in found
+            if ref.bucket == self._bucket and ref.key.startswith(self._scope.prefix) and not self._scope.is_own(ref.key)
+        ]
         if keys:
             self._queue.put(keys)
         return len(keys)

@@ -8,33 +8,28 @@ from functools import reduce
 from typing import Any, Final
 
 from searchanything.reports import Failure, IndexReport, sum_reports
+from searchanything.sheets import SheetTile
 
+SHOWN_TILES: Final = 64
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
-_STAGES: Final = (
-    "plan",
-    "read",
-    "decode",
-    "load_models",
-    "segment",
-    "pool",
-    "crop",
-    "embed",
-    "hash",
-    "masks",
-    "commit",
-)
+_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "]": "&#93;"}
+_STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "draw", "commit")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of a batch, and where: `loads` is how often that process has loaded models so far."""
+    """What became of a batch, and where: `loads` is how often that process has loaded models so far.
+
+    `tiles` show some of its images.
+    """
 
     report: IndexReport
     seconds: float
     host: str
     pid: int
     loads: int
+    tiles: tuple[SheetTile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +85,7 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
         f"| images per second | {rate:.1f} |",
         f"| batches | {len(wave.batches)} |",
     ]
+    lines += sheet_lines([tile for batch in wave.batches for tile in batch.tiles])
     lines += _stage_lines(total.timings_ms) + _worker_lines(workers) + failure_lines(total.failures)
     return "\n".join(lines) + "\n"
 
@@ -108,6 +104,16 @@ def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
     return "\n".join(lines) + wave_markdown(source, wave)
 
 
+def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
+    """The contact sheet: images by their links, which go dead when the images are erased; else the files' places."""
+    if not tiles:
+        return []
+    shown = tiles[:SHOWN_TILES]
+    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if "://" in tile.address]
+    files = [f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if "://" not in tile.address]
+    return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
+
+
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
     """A table of failures, the first `SHOWN_FAILURES` of them."""
     if not failures:
@@ -122,7 +128,7 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
 def escaped(text: str) -> str:
     """A text inside a Markdown table: keys are anybody's, and may hold what looks like a table, a tag or a link."""
     shown = " ".join(text.split())[:300]
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;")):
+    for character, entity in _ENTITIES.items():
         shown = shown.replace(character, entity)
     return shown
 

@@ -86,8 +86,8 @@ class Station:
         self.events_offered: bool | None = None
         self.webhook_url: str | None = None
         self._open = ExitStack()
-        store, prefix = wiring.open_source(source, settings)
-        hint = HintFilter(self.queue, store.bucket, prefix)
+        store, scope = wiring.open_scoped(source, settings)
+        hint = HintFilter(self.queue, store.bucket, scope)
         if self._settings.webhook_port is not None:
             self.webhook_url = self._open.enter_context(Webhook(self._settings, hint)).url
             self.clock.interval_s = self._settings.sync_s

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+import certifi
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
@@ -34,8 +35,7 @@ from searchanything import wiring
 from searchanything.client import connect
 from searchanything.errors import PresetError, ServiceError, SettingsError, UsageError
 from searchanything.servers import supervised
-from searchanything.service.folders import service_folder
-from searchanything.settings import ENV_PREFIX, Settings
+from searchanything.settings import ENV_PREFIX, Settings, service_folder
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +139,11 @@ class ServiceTree:
         return found
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What the children see."""
+        return dict(self._environment)
+
+    @property
     def pids(self) -> dict[str, int]:
         """The processes of the children that live now, by name; each leads a process group."""
         living = [child for child in self._children if child.process is not None]
@@ -215,10 +220,18 @@ class ServiceTree:
         port = free_port(self._settings.service.prefect_port)
         self.api_url = f"http://{_HOST}:{port}/api"
         self._environment |= {"PREFECT_API_URL": self.api_url, "PREFECT_HOME": str(self._folder / "prefect")}
+        self._environment.setdefault("PREFECT_API_SSL_CERT_FILE", str(self._one_authority()))
         serve = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
         child = self._child("prefect", supervised(serve, grace_s=_PREFECT_GRACE_S))
         child.start()
         self._wait(lambda: _healthy(f"{self.api_url}/health"), child)
+
+    def _one_authority(self) -> Path:
+        """A file of one certificate authority: each client of Prefect reads all, 30 ms, even for plain HTTP."""
+        mark = "-----END CERTIFICATE-----\n"
+        file = self._folder / "authority.pem"
+        file.write_text(Path(certifi.where()).read_text("utf-8").partition(mark)[0] + mark)
+        return file
 
     def _wait(self, ready: Callable[[], bool], child: _Child) -> None:
         deadline = time.monotonic() + _READY_S

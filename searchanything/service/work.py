@@ -29,12 +29,15 @@ def warm_up(source: str) -> None:
     client.load_models()
 
 
-def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False) -> BatchReport:
-    """Bring these keys up to date, as `Client.refresh` does, in this process. Raises: the same."""
+def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles: int = 0) -> BatchReport:
+    """Bring these keys up to date, as `Client.refresh` does, in this process, with up to `tiles` for the contact sheet.
+
+    Raises: the same.
+    """
     start = time.perf_counter()
-    report = worker_client().refresh(source, keys, force=force)
+    report, shown = worker_client().refresh_with_sheet(source, keys, force=force, tiles=tiles)
     seconds = time.perf_counter() - start
-    return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients))
+    return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 
 
 def tidy(source: str) -> BatchReport:

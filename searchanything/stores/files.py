@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -26,9 +27,11 @@ class Bucket(Protocol):
 
     def read_part(self, key: str, *, first: int, count: int) -> bytes: ...
 
-    def upload(self, key: str, data: bytes) -> str: ...
+    def upload(self, key: str, data: bytes, *, content_type: str) -> str: ...
 
     def delete(self, key: str) -> None: ...
+
+    def link(self, key: str, *, age_s: float) -> str: ...
 
 
 class BucketFiles:
@@ -42,8 +45,8 @@ class BucketFiles:
     def location(self) -> str:
         return f"s3://{self._store.bucket}/{self._prefix}"
 
-    def list(self) -> Iterator[StoredFile]:
-        for found in self._store.list(self._prefix):
+    def list(self, prefix: str = "") -> Iterator[StoredFile]:
+        for found in self._store.list(f"{self._prefix}{prefix}"):
             yield StoredFile(found.ref.key.removeprefix(self._prefix), found.size_bytes)
 
     def open(self, file: StoredFile) -> BinaryIO:
@@ -51,10 +54,14 @@ class BucketFiles:
         return io.BufferedReader(part, READ_BYTES)
 
     def write(self, name: str, data: bytes) -> None:
-        self._store.upload(f"{self._prefix}{name}", data)
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._store.upload(f"{self._prefix}{name}", data, content_type=content_type)
 
     def delete(self, name: str) -> None:
         self._store.delete(f"{self._prefix}{name}")
+
+    def address(self, name: str, *, age_s: float) -> str:
+        return self._store.link(f"{self._prefix}{name}", age_s=age_s)
 
 
 class FolderFiles:
@@ -67,9 +74,9 @@ class FolderFiles:
     def location(self) -> str:
         return str(self._folder)
 
-    def list(self) -> Iterator[StoredFile]:
+    def list(self, prefix: str = "") -> Iterator[StoredFile]:
         try:
-            found = sorted(self._folder.iterdir())
+            found = sorted(path for path in self._folder.iterdir() if path.name.startswith(prefix))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -103,6 +110,9 @@ class FolderFiles:
             (self._folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise self._error(error) from error
+
+    def address(self, name: str, *, age_s: float) -> str:  # noqa: ARG002  a path does not age
+        return str(self._folder / name)
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
@@ -183,6 +183,14 @@ class S3Store:
         """Remove an object; it is no error if there is none. Raises: StoreError, StoreUnavailableError."""
         with self._mapped(key):
             self._client.remove_object(self._bucket, key)
+
+    def link(self, key: str, *, age_s: float) -> str:
+        """A signed address by which anyone can read the object for so many seconds, a week at most.
+
+        Raises: StoreError, StoreUnavailableError (the server is asked for the region where none is set).
+        """
+        with self._mapped(key):
+            return self._client.presigned_get_object(self._bucket, key, expires=timedelta(seconds=age_s))
 
     def _described(self, key: str, headers: Mapping[str, str], size_bytes: int) -> StoredObject:
         known = {name.lower(): value for name, value in headers.items()}

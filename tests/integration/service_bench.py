@@ -147,4 +147,5 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
         "SEARCHANYTHING_SERVICE__WEBHOOK_TOKEN": TOKEN,
         "SEARCHANYTHING_SERVICE__BATCH_KEYS": "8",
         "SEARCHANYTHING_SERVICE__WAVE_KEYS": "32",
+        "SEARCHANYTHING_SERVICE__SHEET_IMAGES": "3",
     }

@@ -11,6 +11,7 @@ import pytest
 from juicefs_gateway import juicefs_gateway
 
 from searchanything.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.scopes import Scope
 from searchanything.servers import LocalS3
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.waves import WaveLimits, WaveQueue
@@ -46,7 +47,7 @@ def soon(condition: Callable[[], object], what: str) -> None:
 
 def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3Store) -> None:
     queue, offers = WaveQueue(WaveLimits()), []
-    hint = HintFilter(queue, store.bucket, "watched/")
+    hint = HintFilter(queue, store.bucket, Scope("watched/"))
     listener = Listener(lambda: BucketEvents(gateway, store.bucket, "watched/"), hint, queue, on_offer=offers.append)
     listener.start()
     try:

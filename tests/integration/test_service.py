@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_ben
 from searchanything.service.cluster import worker_pids
 from searchanything.service.events import MAX_KEY_BYTES
 from searchanything.service.tree import deploy_flows
-from searchanything.types import Outcome
+from searchanything.types import ImageRef, Outcome
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 RED = {"red": (8, 8, 40, 40)}
@@ -94,6 +95,25 @@ def test_a_burst_arrives_whole_in_few_runs(bench: Bench) -> None:
     assert bench.prefect("flow_runs/count") - before <= 12  # waves of 32; a few that began before all had come
 
 
+@pytest.mark.slow
+def test_a_burst_of_500_arrives_whole_in_bounded_runs(bench: Bench) -> None:
+    data = [png(**RED), png(**TWO)]
+    runs, tasks = bench.prefect("flow_runs/count"), bench.prefect("task_runs/count")
+    with ThreadPoolExecutor(8) as pool:
+        keys = [f"watched/500/{number:03}.png" for number in range(500)]
+        etags = pool.map(lambda pair: bench.store.upload(pair[1], data[pair[0] % 2]), enumerate(keys))
+        uploaded = dict(zip(keys, etags, strict=True))
+    seconds = bench.until_indexed(uploaded, timeout_s=3 * HEAL_S)
+    runs, tasks = bench.prefect("flow_runs/count") - runs, bench.prefect("task_runs/count") - tasks
+    print(f"500 images {seconds:.1f} s after the last upload, {runs} runs, {tasks} tasks")  # noqa: T201
+    assert bench.regions("watched/500/") == 750
+    listing = {found.ref.key: found.etag for found in bench.store.list("watched/")}
+    rows = bench.index.newest([ImageRef(BUCKET, key) for key in listing])
+    assert {ref.key: row.etag for ref, row in rows.items() if row.outcome is Outcome.INDEXED} == listing
+    assert runs <= 40  # 16 waves of 32, and those that began before they were full
+    assert tasks <= 3 * 63  # 63 batches of 8; smaller ones, and Prefect's own line for each run within another
+
+
 def test_runs_read_well_in_prefect(bench: Bench) -> None:
     runs = bench.prefect("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 50})
     names = {run["name"] for run in runs}
@@ -101,7 +121,23 @@ def test_runs_read_well_in_prefect(bench: Bench) -> None:
     assert f"sync {SOURCE}" in names
     assert any(name.endswith(f"images of {SOURCE}") for name in names)
     artifacts = bench.prefect("artifacts/filter", {"limit": 50})
+    assert any("| segment | " in str(one["data"]) for one in artifacts)
     assert any("| indexed |" in str(one["data"]) and "| worker | process |" in str(one["data"]) for one in artifacts)
+
+
+def test_an_artifact_shows_its_images_until_they_are_deleted(bench: Bench) -> None:
+    bench.until_indexed({"watched/shown.png": bench.store.upload("watched/shown.png", png(**TWO))})
+
+    def link() -> str | None:
+        texts = [str(one["data"]) for one in bench.prefect("artifacts/filter", {"sort": "CREATED_DESC", "limit": 20})]
+        found = [re.search(r"!\[watched/shown\.png\]\((\S+)\)", text) for text in texts]
+        return next((one[1] for one in found if one), None)
+
+    until(lambda: link() is not None, "the artifact shows the image")
+    assert bench.http.request("GET", str(link())).headers["Content-Type"] == "image/jpeg"
+    bench.store.delete("watched/shown.png")
+    until(lambda: bench.http.request("GET", str(link())).status == 404, "the tile goes with its image")
+    assert not [one for one in bench.store.list("watched/") if one.ref.key.endswith(".jpg")]
 
 
 def test_a_killed_worker_heals_and_nothing_is_lost(bench: Bench) -> None:

@@ -99,12 +99,14 @@ class Deadly:
     def __init__(self, key: str) -> None:
         self._key = key
         self.sizes: list[int] = []
+        self.tiles: list[int] = []
 
     async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
         assert urgent
         assert timeout_s == 1800
         keys = parameters["keys"]
         self.sizes.append(len(keys))
+        self.tiles.append(parameters["tiles"])
         if self._key in keys:
             raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
         return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
@@ -121,10 +123,11 @@ def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: 
     monkeypatch.setattr(index_flow, "worker_client", Recorder)
     deadly = Deadly("k5")
     runner = index_flow._BatchRunner(deadly, "s3://images", ServiceSettings(), force=False, urgent=True)  # type: ignore[arg-type]
-    wave = asyncio.run(runner.run([f"k{number}" for number in range(8)]))
+    wave = asyncio.run(runner.run([f"k{number}" for number in range(8)], 3))
     assert (wave.total.indexed, wave.total.failed) == (7, 1)
     assert [one.key for one in wave.lost] == ["k5"]
     assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2]
+    assert deadly.tiles == [3, 3, 0, 0, 0, 0, 0]  # halves make no more tiles than the whole
     [(source, key, error, message)] = recorded
     assert (source, key, error) == ("s3://images", "k5", "WorkerLostError")
     assert "died" in message

@@ -11,10 +11,10 @@ import yaml
 
 from searchanything.errors import SettingsError, UsageError
 from searchanything.reports import Failure, IndexReport
-from searchanything.service.folders import service_folder
 from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
 from searchanything.service.tree import child_settings, deploy_flows, free_port
-from searchanything.settings import Settings
+from searchanything.settings import Settings, service_folder
+from searchanything.sheets import SheetTile
 from searchanything_flows.deployments import FLOWS
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +69,15 @@ def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pi
     assert lines[start + 2 : start + 6] == rows
 
 
+def test_an_artifact_shows_tiles_by_their_links_and_names_files() -> None:
+    linked = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("a](x)|.png", "https://s3/tiles/1.jpg?X=1"),))
+    local = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("b.png", "/state/tiles/2.jpg"),))
+    text = wave_markdown("s3://images", WaveReport((linked, local)))
+    assert "![a&#93;(x)&#124;.png](https://s3/tiles/1.jpg?X=1)" in text
+    assert "- `b.png`: `/state/tiles/2.jpg`" in text
+    assert "![" not in wave_markdown("s3://images", WaveReport((BatchReport(IndexReport(), 1.0, "h", 1, 1),)))
+
+
 def test_failures_in_an_artifact_are_capped() -> None:
     lines = failure_lines([Failure(f"k{number}", "ImageError", "x") for number in range(60)])
     assert len([line for line in lines if "ImageError" in line]) == 50
@@ -77,7 +86,7 @@ def test_failures_in_an_artifact_are_capped() -> None:
 
 
 def test_keys_cannot_write_markdown() -> None:
-    assert escaped("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x](http://y) &#96;&lt;b>&#96;"
+    assert escaped("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x&#93;(http://y) &#96;&lt;b>&#96;"
 
 
 def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:
