@@ -11,6 +11,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,7 @@ from searchanything.locating import IndexedImage, locate
 from searchanything.prompts import WholeImage, as_prompt, describe_prompt
 from searchanything.protocols import ImageStore, RegionIndex
 from searchanything.receipts import Receipt, Replay, compare_runs, question_document
-from searchanything.reencoding import SearchContext
+from searchanything.reencoding import Recollection, SearchContext
 from searchanything.reports import IndexStatus
 from searchanything.results import SearchResults, Segments
 from searchanything.searching import Page, PageRequest, search_images, search_regions
@@ -77,6 +78,9 @@ class Client(Ingestion):
             pixels = self._load(image)
         wiring.load_models(encoder, watch)
         encoded = encoder.encode_query(pixels, wanted, watch)
+        recollection = Recollection()
+        recollection.keep_query(index.manifest.fingerprint, encoded)
+        question = Question(pixels, wanted, request, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
         return SearchResults(
@@ -90,7 +94,7 @@ class Client(Ingestion):
             timings_ms=watch.timings_ms,
             open_image=self.open_image,
             asked=question_document(image, pixels, wanted, request, filter),
-            explainer=lambda expect, box: self._explain(Question(pixels, wanted, request, filter), expect, box),
+            explainer=lambda image, box: self._explain(question, recollection, image, box),
         )
 
     def compare(
@@ -175,8 +179,10 @@ class Client(Ingestion):
     def _load(self, image: ImageInput) -> RGBImage:
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
 
-    def _explain(self, question: Question, image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
-        context = self._context()
+    def _explain(
+        self, question: Question, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
+    ) -> Explanation:
+        context = replace(self._context(), recollection=recollection)
         live = context.index.manifest.fingerprint
         stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
         others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]

@@ -25,7 +25,7 @@ from searchanything.geometry import box_iou
 from searchanything.meaning import NO_REGIONS, Meant, region_in_box, region_most_similar, region_on_page
 from searchanything.prompts import Prompt, as_box, describe_prompt
 from searchanything.protocols import RegionIndex, Segmentation
-from searchanything.reencoding import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines, reencode
+from searchanything.reencoding import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines
 from searchanything.searching import PageRequest
 from searchanything.selecting import candidates, describe
 from searchanything.standing import Race, Standing, excluding_parts, standing
@@ -110,7 +110,7 @@ class _Funnel:
     ) -> None:
         self._context, self._question, self._expected, self._others = context, question, expected, others
         self._encoder = context.encoder
-        self._query = self._encoder.encode_query(question.image, question.prompt)
+        self._query = context.recollection.query(context, question.image, question.prompt)
         self._whole_images = self._query.choice.kind == "image"
         if self._whole_images and expected.box_xyxy is not None:
             raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
@@ -249,14 +249,14 @@ class _Funnel:
         self._standing = self._standing_by_code()
         query, own = self._query_features(), self._own_features()
         rivals = [hit for hit in self._standing.nearest if not self._is_it(hit)]
-        encoded = list(reencode(self._context, rivals))
+        encoded, left_out = self._context.recollection.features(self._context, rivals)
         cosine = float(own.cosines(query)[0])
-        others = [float(one) for batch in encoded for one in batch.features().cosines(query)]
+        others = encoded.cosines(query).tolist()
         self._features_rank = rank = 1 + sum(one > cosine for one in others)
         figures = {
             "candidates": len(rivals),
             "encoded_again": len(others),
-            "left_out": sum(len(batch.left_out) for batch in encoded),
+            "left_out": left_out,
             "rank": rank,
             "cosine": round(cosine, 4),
             "cosine_mask_features": round(float(cosines(own.mask_features, query.mask_features)[0]), 4),
@@ -351,8 +351,7 @@ class _Funnel:
         return f" (the filter excludes it as well, by {', '.join(self._excluded_by)})" if self._excluded_by else ""
 
     def _query_features(self) -> RegionFeatures:
-        job = RegionJob.of_choice(self._question.image, self._query.segmentation, self._query.choice)
-        return RegionFeatures.of_job(self._encoder, job)
+        return self._context.recollection.query_features(self._context, self._question.image, self._query)
 
     def _own_features(self) -> RegionFeatures:
         rows = np.array([] if self._meant.row is None else [self._meant.row], dtype=np.intp)

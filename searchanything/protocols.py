@@ -314,6 +314,7 @@ class RegionIndex(Protocol):
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 
         Ties are ordered by row id where the index is exact. Fewer than `limit` matches mean there are no more.
+        With `Filter.images` every index compares with all rows of these images.
         """
         ...
 

@@ -40,15 +40,19 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """A receipt's query asked again: the results now, and what differs from the receipt."""
+    """A receipt's query asked again: the results now, and what differs from the receipt.
+
+    `notes` tell what is not as it was and yet no difference of the answer: another collection of the same models.
+    """
 
     results: SearchResults
     differences: tuple[Difference, ...]
     receipt_version: str
+    notes: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """Whether everything is as it was."""
+        """Whether the answer is as it was."""
         return not self.differences
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,16 +60,19 @@ class Replay:
         return {
             "same": self.same,
             "differences": [asdict(one) for one in self.differences],
+            "notes": list(self.notes),
             "version": {"then": self.receipt_version, "now": package_version()},
             "receipt": self.results.receipt(),
         }
 
     def to_text(self) -> str:
-        """For people: one line per difference."""
-        if self.same:
-            return f"the same: {len(self.results)} hits as on the receipt"
+        """For people: one line per note and difference, and what they come to."""
+        notes = [f"note: {one}" for one in self.notes]
         lines = [f"{one.what}: {one.sentence}" for one in self.differences]
-        return "\n".join([*lines, f"different in {len(lines)} points"])
+        sum_up = (
+            f"different in {len(lines)} points" if lines else f"the same: {len(self.results)} hits as on the receipt"
+        )
+        return "\n".join([*notes, *lines, sum_up])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +146,8 @@ def filter_document(filter: Filter) -> dict[str, Any]:
     return {
         "bucket": filter.bucket,
         "key_prefix": filter.key_prefix,
-        "exclude": [{"bucket": image.bucket, "key": image.key} for image in filter.exclude],
+        "images": _refs_document(filter.images),
+        "exclude": _refs_document(filter.exclude),
         "area_px": list(filter.area_px),
         "size_class": None if filter.size_class is None else str(filter.size_class),
         "metadata": dict(filter.metadata),
@@ -172,7 +180,18 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
         *_selections_differ(then["selection"], now["selection"]),
         *_hits_differ(then["hits"], now["hits"], first=receipt.request.offset + 1),
     ]
-    return Replay(results, tuple(differences), str(then.get("version")))
+    return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
+
+
+def _notes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """A collection's name holds its fingerprint: another one of the same models is another index, no other answer."""
+    named = then.get("collection")
+    if named in (None, now["collection"]) or then["fingerprint"] != now["fingerprint"]:
+        return ()
+    return (
+        f"the answer came from collection {named} then, from {now['collection']} now: "
+        "another index of the same models, made anew or elsewhere",
+    )
 
 
 def _digests_differ(
@@ -292,13 +311,22 @@ def _filter_of(document: Mapping[str, Any] | None) -> Filter | None:
     return Filter(
         bucket=document["bucket"],
         key_prefix=document["key_prefix"],
-        exclude=tuple(ImageRef(one["bucket"], one["key"]) for one in document["exclude"]),
+        images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
+        exclude=_refs_of(document["exclude"]),
         area_px=_range_of(document["area_px"]),
         size_class=None if size_class is None else SizeClass(size_class),
         metadata=dict(document["metadata"]),
         indexed_at_ms=_range_of(document["indexed_at_ms"]),
         expression=document["expression"],
     )
+
+
+def _refs_document(images: Iterable[ImageRef]) -> list[dict[str, str]]:
+    return [{"bucket": image.bucket, "key": image.key} for image in images]
+
+
+def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
+    return tuple(ImageRef(one["bucket"], one["key"]) for one in documents)
 
 
 def _range_of(values: Iterable[int | None]) -> tuple[int | None, int | None]:

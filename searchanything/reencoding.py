@@ -1,14 +1,17 @@
 """Hits → pixels → float features again: what the codes in the index were once made of.
 
 Codes cannot tell what hashing lost. `reencode` reads the hits' images, each once, and encodes the regions anew, a few
-images at a time, so that the feature maps of many images never lie in memory together.
+images at a time, so that the feature maps of many images never lie in memory together. Who asks several questions about
+one answer keeps a `Recollection`, and encodes each hit once.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
 import numpy as np
@@ -16,27 +19,35 @@ from numpy.typing import NDArray
 
 from searchanything.codes import joined_features
 from searchanything.crops import CropPolicy
-from searchanything.encoding import Encoder, RegionJob
+from searchanything.encoding import EncodedQuery, Encoder, RegionJob
 from searchanything.errors import ImageError, StoreError
 from searchanything.geometry import box_iou
+from searchanything.prompts import Prompt
 from searchanything.protocols import RegionIndex, Segmentation
-from searchanything.types import BoxXYXY, FloatArray, Hit, ImageRef, RGBImage
+from searchanything.selecting import Choice
+from searchanything.types import BoxXYXY, Codes, FloatArray, Hit, ImageRef, RGBImage
 
 ReadImage: TypeAlias = Callable[[ImageRef], tuple[str, RGBImage]]  # the object's etag as it is now, and its pixels
+_HitKey: TypeAlias = tuple[str, ImageRef, str, int | None]  # fingerprint, image, etag, region
 
 BATCH_IMAGES: Final = 8
 READING_THREADS: Final = 8
+REMEMBERED_HITS: Final = 1024  # features of one are 5.4 KB with the paper's models
 SAME_REGION_IOU: Final = 0.5  # of the boxes; another machine's arithmetic moves a box by a pixel, not by half
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchContext:
-    """What a question about an answer needs: the index, the models that fit it, and the images behind it."""
+    """What a question about an answer needs: the index, the models that fit it, and the images behind it.
+
+    `recollection` holds what earlier questions about the same answer computed.
+    """
 
     index: RegionIndex
     encoder: Encoder
     max_limit: int
     read_image: ReadImage
+    recollection: Recollection = field(default_factory=lambda: Recollection())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +61,14 @@ class RegionFeatures:
     def of_job(cls, encoder: Encoder, job: RegionJob) -> Self:
         """The features of one image's regions, by the crops that the index is made with."""
         return cls(encoder.pool_masks([job]), encoder.embed_regions([job]))
+
+    @classmethod
+    def stacked(cls, encoder: Encoder, parts: Sequence[RegionFeatures]) -> Self:
+        """Those of several, one below the other."""
+        return cls(
+            np.concatenate([_no_rows(encoder.segmenter.feature_dimension), *(one.mask_features for one in parts)]),
+            np.concatenate([_no_rows(encoder.embedder.dimension), *(one.image_features for one in parts)]),
+        )
 
     def cosines(self, one: RegionFeatures) -> FloatArray:
         """(N,) cosine of what the hash layer sees, [f_M / |f_M|, f_I / |f_I|], with that of a single region."""
@@ -107,6 +126,73 @@ def reencode(
             batch = [of_image[image] for image in images[start : start + BATCH_IMAGES]]
             read = list(pool.map(lambda group: _read(context.read_image, group[0]), batch))
             yield _encoded(context.encoder, batch, read, policies)
+
+
+class Recollection:
+    """What questions about one query's answer have computed: its choice, its features, and those of hits. Thread-safe.
+
+    Pixels and segmentations are not held; of hits, the features of up to `most`, those used last. What models of
+    another fingerprint computed is told apart. A hit that could not be encoded is tried again.
+    """
+
+    def __init__(self, *, most: int = REMEMBERED_HITS) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._choices: dict[str, tuple[Choice, Codes]] = {}
+        self._own: dict[str, RegionFeatures] = {}
+        self._features: OrderedDict[_HitKey, RegionFeatures] = OrderedDict()  # the last used one last
+
+    def keep_query(self, fingerprint: str, query: EncodedQuery) -> None:
+        """Keep what the query chose, and its code."""
+        with self._lock:
+            self._choices[fingerprint] = query.choice, query.code
+
+    def query(self, context: SearchContext, image: RGBImage, prompt: Prompt) -> EncodedQuery:
+        """The query encoded, for the second time at most segmented. Raises: PromptError."""
+        fingerprint = context.index.manifest.fingerprint
+        with self._lock:
+            known = self._choices.get(fingerprint)
+        if known is not None:
+            return EncodedQuery(context.encoder.segmenter.segment([image])[0], *known)
+        query = context.encoder.encode_query(image, prompt)
+        self.keep_query(fingerprint, query)
+        return query
+
+    def query_features(self, context: SearchContext, image: RGBImage, query: EncodedQuery) -> RegionFeatures:
+        """The float features of what the query chose."""
+        fingerprint = context.index.manifest.fingerprint
+        with self._lock:
+            known = self._own.get(fingerprint)
+        if known is None:
+            job = RegionJob.of_choice(image, query.segmentation, query.choice)
+            known = RegionFeatures.of_job(context.encoder, job)
+            with self._lock:
+                self._own[fingerprint] = known
+        return known
+
+    def features(self, context: SearchContext, hits: Sequence[Hit]) -> tuple[RegionFeatures, int]:
+        """The features of those hits that can be encoded again, and how many cannot."""
+        fingerprint = context.index.manifest.fingerprint
+        keys = [(fingerprint, hit.image, hit.etag, hit.region) for hit in hits]
+        with self._lock:
+            found = {key: self._features[key] for key in keys if key in self._features}
+        left_out = 0
+        for batch in reencode(context, [hit for key, hit in zip(keys, hits, strict=True) if key not in found]):
+            left_out += len(batch.left_out)
+            rows = batch.features()
+            for number, hit in enumerate(batch.hits):
+                own = RegionFeatures(rows.mask_features[[number]], rows.image_features[[number]])
+                found[fingerprint, hit.image, hit.etag, hit.region] = own
+        self._remember(found)
+        return RegionFeatures.stacked(context.encoder, [found[key] for key in keys if key in found]), left_out
+
+    def _remember(self, found: Mapping[_HitKey, RegionFeatures]) -> None:
+        with self._lock:
+            for key, features in found.items():
+                self._features[key] = features
+                self._features.move_to_end(key)
+            while len(self._features) > self._most:
+                self._features.popitem(last=False)
 
 
 def region_row(segmentation: Segmentation, box_xyxy: BoxXYXY, rows: NDArray[np.intp], number: int | None) -> int | None:

@@ -79,7 +79,7 @@ class IndexProgress:
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """What an index holds, and with what it was made. All None or 0 where nothing has been indexed.
+    """What an index holds, and with what it was made. Where there is no index `exists` is False, and all None or 0.
 
     `counts` are of committed images and regions. `garbage` rows are left of killed runs: no search finds them, the next
     commit of their image or `sync repair` deletes them.
@@ -91,11 +91,17 @@ class IndexStatus:
     collections: tuple[str, str] | None
     garbage: int = 0
 
+    @property
+    def exists(self) -> bool:
+        """False where nothing was ever indexed: a new place, or a URI that was mistyped."""
+        return self.manifest is not None
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything status --format json`."""
         manifest, names = self.manifest, self.collections
         trained = None if manifest is None else "trained" if manifest.hash_trained else "untrained"
         return {
+            "exists": self.exists,
             "images": self.counts.images,
             "regions": self.counts.regions,
             "failed": self.counts.failed,

@@ -31,14 +31,12 @@ class Race:
         return search(self.context.index, self.code, request, filter=filter, max_limit=limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[RegionMatch | ImageMatch]:
-        """The committed rows of one image that match a filter (which names neither bucket nor key), nearest first."""
+        """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
-        bucket, key = image.image.bucket, image.image.key
-        narrowed = replace(filter, bucket=bucket if bucket == _speakable(bucket) else None, key_prefix=_speakable(key))
         search: Callable[..., list[list[RegionMatch]] | list[list[ImageMatch]]]
         search = index.search_images if self.whole_images else index.search
-        found = search(self.code[None], limit=limit, filter=narrowed)[0]
-        return [match for match in found if match.image == image.image and match.generation == image.generation]
+        found = search(self.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        return [match for match in found if match.generation == image.generation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,8 @@ def excluding_parts(race: Race, filter: Filter | None, image: ImageRow, region: 
         excluding.append("bucket")
     if filter.key_prefix is not None and not ref.key.startswith(filter.key_prefix):
         excluding.append("key_prefix")
+    if filter.images and ref not in filter.images:
+        excluding.append("images")
     if ref in filter.exclude:
         excluding.append("exclude")
     for name, part in _other_parts(filter).items():
@@ -106,9 +106,3 @@ def _other_parts(filter: Filter) -> dict[str, Filter]:
     }
     parts |= {f"metadata {name}": Filter(metadata={name: value}) for name, value in filter.metadata.items()}
     return {name: part for name, part in parts.items() if part != Filter()}
-
-
-def _speakable(text: str) -> str:
-    """The beginning of a text that can be filtered by: up to a control character or a lone surrogate."""
-    odd = (place for place, letter in enumerate(text) if letter < " " or "\ud800" <= letter <= "\udfff")
-    return text[: next(odd, len(text))]

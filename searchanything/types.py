@@ -215,6 +215,7 @@ class IndexManifest:
 class Filter:
     """Restricts a search. All given parts must hold; `None` or empty means any.
 
+    `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
     `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
@@ -224,6 +225,7 @@ class Filter:
 
     bucket: str | None = None
     key_prefix: str | None = None
+    images: tuple[ImageRef, ...] = ()
     exclude: tuple[ImageRef, ...] = ()
     area_px: tuple[int | None, int | None] = (None, None)
     size_class: SizeClass | None = None

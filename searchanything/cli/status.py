@@ -32,8 +32,13 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    if not document["exists"]:
+        sentence = "there is no index; check --uri, or make one: searchanything index SOURCE"
+        return Text(f"{document['uri']}: {sentence}")
     table = Table.grid(padding=(0, 2))
     for name, value in document.items():
+        if name == "exists":
+            continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())
         shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

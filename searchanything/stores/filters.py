@@ -31,8 +31,9 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
         raise FilterError(f"expression: expected text, got {filter.expression!r}")
     _check_range("area_px", filter.area_px)
     _check_range("indexed_at_ms", filter.indexed_at_ms)
-    if not isinstance(filter.exclude, Collection) or not all(isinstance(one, ImageRef) for one in filter.exclude):
-        raise FilterError(f"exclude: expected ImageRefs, got {filter.exclude!r}")
+    for name, images in (("images", filter.images), ("exclude", filter.exclude)):
+        if not isinstance(images, Collection) or not all(isinstance(one, ImageRef) for one in images):
+            raise FilterError(f"{name}: expected ImageRefs, got {images!r}")
     if not isinstance(filter.metadata, Mapping):
         raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
     for name, value in filter.metadata.items():
@@ -44,13 +45,14 @@ def row_matcher(filter: Filter) -> Callable[[RegionRow | ImageRow], bool]:
 
     Numbers in metadata are compared as IEEE doubles and never equal a boolean or a text, as Milvus does it.
     """
-    excluded = frozenset(filter.exclude)
+    only, excluded = frozenset(filter.images), frozenset(filter.exclude)
 
     def matches(row: RegionRow | ImageRow) -> bool:
         image = row.image
         return (
             (filter.bucket is None or image.bucket == filter.bucket)
             and (filter.key_prefix is None or image.key.startswith(filter.key_prefix))
+            and (not only or image in only)
             and image not in excluded
             and _time_and_size_match(filter, row)
             and all(name in row.metadata and _equal(row.metadata[name], value) for name, value in wanted)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
+MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
 _CODE_UNAVAILABLE, _CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING = 2, 100, 1600
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -189,12 +190,23 @@ class MilvusConnection:
                 iterator.close()
 
     def search(
-        self, name: str, queries: list[bytes], expression: str, fields: list[str], *, limit: int
+        self,
+        name: str,
+        queries: list[bytes],
+        expression: str,
+        fields: list[str],
+        *,
+        limit: int,
+        probe_all: bool = False,
     ) -> list[list[tuple[int, Entity]]]:
-        """For each query (distance in bits, row with its id), ordered by (distance, id)."""
+        """For each query (distance in bits, row with its id), ordered by (distance, id).
+
+        `probe_all` looks into every inverted list, for the few rows that a narrow expression keeps.
+        """
         settings = self._settings
         # For inverted lists, whatever the settings say about new indexes; BIN_FLAT passes over it.
-        parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": settings.nprobe}}
+        nprobe = MAX_NPROBE if probe_all else settings.nprobe
+        parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": nprobe}}
 
         def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
             found = client.search(

@@ -100,6 +100,8 @@ def _parts(filter: Filter, time_field: str) -> list[str]:
         parts.append(f"bucket == {quote(filter.bucket)}")
     if filter.key_prefix is not None:
         parts += _prefix_parts(filter.key_prefix)
+    if filter.images:
+        parts.append(one_of("image_id", sorted({image.image_id for image in filter.images})))
     if filter.exclude:
         parts.append(one_of("image_id", sorted({image.image_id for image in filter.exclude}), excluded=True))
     parts += _range_parts("area_px", filter.area_px)

@@ -163,9 +163,12 @@ class MilvusRegionIndex:
         filter: Filter | None,
     ) -> list[list[tuple[int, Entity]]]:
         found: list[list[tuple[int, Entity]]] = []
+        named = filter is not None and bool(filter.images)
         try:
             for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
-                found += self._connection.search(collection, list(portion), expression, fields, limit=limit)
+                found += self._connection.search(
+                    collection, list(portion), expression, fields, limit=limit, probe_all=named
+                )
         except IndexNotFoundError:
             raise
         except RegionIndexError as error:

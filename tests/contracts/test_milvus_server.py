@@ -46,6 +46,8 @@ def test_the_alias_is_the_live_pointer_and_indexes_are_as_set(milvus_server: Mil
         index.insert_regions(rows)
         [[hit]] = index.search(codes[17][None], limit=1)  # every list is searched: exact after all
         assert (hit.region, hit.distance_bits) == (17, 0)
+        narrow = open_milvus(settings.model_copy(update={"nprobe": 1})).open("f" * 64)
+        assert len(narrow.search(codes[:1], limit=300, filter=Filter(images=(ImageRef("b", "k"),)))[0]) == 300
         assert not open_milvus(settings.model_copy(update={"index_type": "BIN_FLAT"})).open("f" * 64).exact
     client.close()
 

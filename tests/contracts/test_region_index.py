@@ -312,6 +312,25 @@ def test_each_part_of_a_filter_restricts(bench: Bench) -> None:
     assert found(Filter(metadata={"missing": 1})) == []
 
 
+@pytest.mark.parametrize("key", ["a.jpg", "line\nbreak", "nul\0", 'quote"\\', "%", "é\u0308"])
+def test_the_rows_of_exactly_these_images(bench: Bench, key: str) -> None:
+    """More rows than a search returns share all of the key but its last letters, and all are nearer to the query."""
+    row, [region] = commit(bench, key=key, regions=1)
+    other = ImageRef(bench.bucket, f"{key}-longer")
+    bench.used.add(other)
+    far = np.frombuffer(bytes(255 - byte for byte in region.code), dtype=np.uint8)[None]
+    generation = fresh_generation()
+    bench.index.insert_regions([region_row(other, n, generation=generation, code=far.tobytes()) for n in range(9)])
+    prefix = Filter(bucket=bench.bucket, key_prefix=key[:1].strip("\n\0"))
+    assert {hit.image for hit in bench.index.search(far, limit=9, filter=prefix)[0]} == {other}, "proves nothing"
+    wanted = Filter(images=(row.image,))
+    assert [hit.image for hit in bench.index.search(far, limit=9, filter=wanted)[0]] == [row.image]
+    assert [hit.image for hit in bench.index.search_images(far, limit=9, filter=wanted)[0]] == [row.image]
+    both = Filter(images=(row.image, other, ImageRef(bench.bucket, "never")))
+    assert [hit.image for hit in bench.index.search(far, limit=99, filter=both)[0]] == [other] * 9 + [row.image]
+    assert bench.index.search(far, limit=9, filter=Filter(images=(row.image,), exclude=(row.image,))) == [[]]
+
+
 def test_a_long_list_of_exclusions(bench: Bench) -> None:
     row, [region] = commit(bench, regions=1)
     others = tuple(ImageRef(bench.bucket, f"other-{number}") for number in range(20_000))
@@ -344,6 +363,7 @@ def test_filters_that_no_index_could_answer(bench: Bench, filter: Filter) -> Non
     [
         Filter(exclude=("a name",)),  # type: ignore[arg-type]
         Filter(exclude=None),  # type: ignore[arg-type]
+        Filter(images=("a name",)),  # type: ignore[arg-type]
         Filter(metadata=None),  # type: ignore[arg-type]
         Filter(area_px=(1,)),  # type: ignore[arg-type]
         Filter(indexed_at_ms=5),  # type: ignore[arg-type]

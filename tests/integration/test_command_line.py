@@ -124,6 +124,7 @@ def test_second_run_does_nothing_twice(workplace):
 def test_status_agrees_with_the_report(workplace, indexed):
     status = workplace.shell("status")
     assert status.code == 0
+    assert status.document["exists"] is True
     assert status.document["images"] == indexed.document["images"]["indexed"]
     assert status.document["failed"] == 1
     assert status.document["regions"] == indexed.document["regions"]
@@ -307,7 +308,7 @@ def test_a_source_that_is_not_there_makes_no_index(workplace, tmp_path):
     elsewhere = Workplace(tmp_path, workplace.scenes, str(tmp_path / "none.db"), workplace.environment)
     assert elsewhere.shell("index", str(tmp_path / "missing"), "--preset", "pico").code == 1
     status = elsewhere.shell("status")
-    assert (status.code, status.document["fingerprint"]) == (0, None)
+    assert (status.code, status.document["exists"], status.document["fingerprint"]) == (0, False, None)
 
 
 def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_path):

@@ -395,6 +395,10 @@ def test_save_draws_a_file(verb, client, capsys):
 
 def test_keys_that_are_no_unicode_are_printed(client, capsys):
     client.status = lambda: IndexStatus("\udcff.db", IndexCounts(0, 0, 0, 0), None, None)
+    assert call(client, "status") == 0
+    assert capsys.readouterr().out.endswith(
+        ".db: there is no index; check --uri, or make one: searchanything index SOURCE\n"
+    )
     assert call(client, "status", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["uri"] == "\udcff.db"
 

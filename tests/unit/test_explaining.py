@@ -22,10 +22,10 @@ from searchanything.indexing import index_images
 from searchanything.locating import locate
 from searchanything.planning import IndexingJob
 from searchanything.prompts import Points, Prompt, WholeImage
-from searchanything.reencoding import SearchContext, reencode
+from searchanything.reencoding import Recollection, SearchContext, reencode
 from searchanything.searching import PageRequest, search_regions
 from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
-from searchanything.types import BoxXYXY, Filter, ImageRef, RegionRow, RGBImage, SizeClass
+from searchanything.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
 
 BIG, SMALL = (4, 4, 44, 44), (48, 48, 60, 60)
 RED_POINT = Points(((20, 20),))
@@ -225,12 +225,27 @@ def test_a_rank_beyond_the_index_limit_is_owned_up_to() -> None:
     assert (last(found)["rank"], last(found)["looked_at"], last(found)["exact"]) == (None, 6, False)
 
 
+def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
+    """More rows than a search returns lie nearer, and their keys begin as the expected one does."""
+    world = World(zed=drawn(64, 64, blue=BIG))
+    world.store.put("zed.png-and-more", png(QUERY), content_type="image/png")
+    for number in range(9):
+        world.store.put(f"zed.png-{number}.png", png(QUERY))
+    index_images(IndexingJob(world.store, world.encoder, world.index), world.store.list())
+    context = replace(world.context, max_limit=6)
+    for prompt, box in [(RED_POINT, BIG), (WholeImage(), None)]:
+        question = Question(QUERY, prompt, PageRequest(limit=2))
+        found = explain(context, question, Expected(ref("zed"), box), first=3)
+        assert found.verdict is Verdict.DISSIMILAR
+
+
 @pytest.mark.parametrize(
     ("filter", "parts"),
     [
         (Filter(bucket="other"), ["bucket"]),
         (Filter(key_prefix="x"), ["key_prefix"]),
         (Filter(exclude=(ref("red0"),)), ["exclude"]),
+        (Filter(images=(ref("red1"),)), ["images"]),
         (Filter(area_px=(1, 1599)), ["area_px"]),
         (Filter(size_class=SizeClass.SMALL), ["size_class"]),
         (Filter(metadata={"album": "r", "year": 3}), ["metadata year"]),
@@ -351,3 +366,56 @@ def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ig
     for name in ("", "s3://bucket", "s3:///key"):
         with pytest.raises(UsageError, match="expected"):
             locate(name, [world.index])
+
+
+class TestRecollection:
+    @staticmethod
+    def hits(world: World) -> Sequence[Hit]:
+        code = world.encoder.encode_query(QUERY, RED_POINT).code
+        return search_regions(world.index, code, PageRequest(9), filter=None, max_limit=MAX_LIMIT).hits
+
+    def test_the_second_question_about_an_answer_computes_its_own_image_alone(self) -> None:
+        world = World(**reds(5), zed=drawn(64, 64, blue=BIG))
+        alone = [world.explain(name, BIG, first=5).to_dict() for name in ("red3", "zed")]
+        context, question = world.context, Question(QUERY, RED_POINT, PageRequest(limit=2))
+        seen = []
+        for name in ("red3", "zed", "zed"):
+            world.encoder.segmenter.batch_sizes.clear()
+            world.store.reads.clear()
+            found = explain(context, question, Expected(ref(name), BIG), first=5)
+            seen.append((sum(world.encoder.segmenter.batch_sizes), dict(world.store.reads), found.to_dict()))
+        # The first: query, own image and the four other candidates. Then only what was expected, and red3 as a rival.
+        assert [images for images, _, _ in seen] == [6, 3, 2]
+        assert seen[1][1] == {"zed.png": 1, "red3.png": 1}
+        assert seen[2][1] == {"zed.png": 1}
+        assert [document for _, _, document in seen] == [*alone, alone[1]]
+
+    def test_features_of_another_fingerprint_are_not_mixed_in(self) -> None:
+        worlds = [World(**reds(2)), World(regions=7, **reds(2))]
+        recollection = Recollection()
+        for world in worlds:
+            context = replace(world.context, recollection=recollection)
+            explain(context, Question(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
+            assert sum(world.encoder.segmenter.batch_sizes[1:]) == 3  # after indexing: query, own image, one rival
+
+    def test_only_so_many_hits_are_remembered_and_all_are_told(self) -> None:
+        world = World(**reds(4))
+        context = replace(world.context, recollection=Recollection(most=2))
+        hits = self.hits(world)
+        for read in (4, 2, 2):  # the first two of four were forgotten for the last two
+            world.store.reads.clear()
+            features, left_out = context.recollection.features(context, hits)
+            assert (features.mask_features.shape, left_out) == ((4, 4), 0)
+            assert sum(world.store.reads.values()) == read
+
+    def test_what_could_not_be_read_is_tried_again(self) -> None:
+        world = World(**reds(2))
+        context = world.context
+        hits = self.hits(world)
+        world.store.failures["red1.png"] = ObjectNotFoundError("away")
+        features, left_out = context.recollection.features(context, hits)
+        assert (len(features.mask_features), left_out) == (1, 1)
+        del world.store.failures["red1.png"]
+        features, left_out = context.recollection.features(context, hits)
+        assert (len(features.mask_features), left_out) == (2, 0)
+        assert world.store.reads == {"red0.png": 2, "red1.png": 3}  # indexing read each once

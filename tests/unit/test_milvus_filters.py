@@ -44,6 +44,7 @@ def test_whole_images_are_indexed_ones_and_have_their_own_time() -> None:
 def test_exclusions_are_ids() -> None:
     image = ImageRef("b", 'k"')
     assert compile_filter(Filter(exclude=(image, image))) == f'image_id not in ["{image.image_id}"]'
+    assert compile_filter(Filter(images=(image,))) == f'image_id in ["{image.image_id}"]'
     assert one_of("image_id", ["a", "b"]) == 'image_id in ["a", "b"]'
 
 

@@ -28,6 +28,7 @@ SELECTION = Selection("region", (2.0, 2.0, 12.0, 12.0), 100, RLE, 0.9, "points/s
 FULL_FILTER = Filter(
     bucket="b",
     key_prefix="k/",
+    images=(ImageRef("b", "k/3"),),
     exclude=(ImageRef("b", "k/1"), ImageRef("c", "ü")),
     area_px=(1, None),
     size_class=SizeClass.MEDIUM,
@@ -84,6 +85,12 @@ def test_a_mask_comes_back_pixel_by_pixel() -> None:
     assert isinstance(found, Mask)
     np.testing.assert_array_equal(found.mask, mask)
     assert prompt_document(Mask(mask))["area_px"] == mask.sum()
+
+
+def test_a_receipt_from_before_filters_named_images_is_read() -> None:
+    document = json.loads(json.dumps(results(filter=FULL_FILTER).receipt()))
+    del document["filter"]["images"]
+    assert Receipt.parse(document).filter == replace(FULL_FILTER, images=())
 
 
 @pytest.mark.parametrize("filter", [None, Filter(), FULL_FILTER])
@@ -163,6 +170,23 @@ def test_another_selection_is_told_with_its_overlap() -> None:
     nothing = replace(results(), selection=replace(SELECTION, kind="none"))
     (one,) = replayed(results(), nothing).differences
     assert one.sentence == "the prompt selected region then, none now"
+
+
+def test_another_collection_of_the_same_models_is_noted_and_no_difference() -> None:
+    moved = replace(results(hit(1)), collection="other")
+    found = replayed(results(hit(1)), moved)
+    assert found.same
+    assert found.to_dict()["notes"] == list(found.notes)
+    assert found.to_text().splitlines() == [
+        "note: the answer came from collection c then, from other now: another index of the same models, made anew or "
+        "elsewhere",
+        "the same: 1 hits as on the receipt",
+    ]
+    assert (
+        replayed(moved, results()).to_text().startswith("note: the answer came from collection other then, from c now")
+    )
+    assert replayed(results(hit(1)), results(hit(1))).to_dict()["notes"] == []
+    assert replayed(results(), replace(moved, fingerprint="0" * 32)).notes == ()  # told by the fingerprint
 
 
 def test_another_image_and_other_models_are_told() -> None:
