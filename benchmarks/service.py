@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--waves", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    images = [_jpeg(scene.image) for _, scene in generate_demo_scenes(max(BATCH, options.uploads), seed=1)]
+    images = [jpeg(scene.image) for _, scene in generate_demo_scenes(max(BATCH, options.uploads), seed=1)]
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_:
         settings, store, tree = started(Path(name), options.preset, open_)
         client = open_.enter_context(searchanything.connect(settings=settings))
@@ -128,7 +128,8 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _jpeg(image: RGBImage) -> bytes:
+def jpeg(image: RGBImage) -> bytes:
+    """As a camera would write it."""
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "jpeg", quality=92)
     return buffer.getvalue()
