@@ -25,7 +25,7 @@ from searchanything.settings import MilvusSettings
 from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus import open_milvus
 from searchanything.syncing import SyncJob, sync_images
-from searchanything.types import ImageRef, ImageRow, IndexManifest, Outcome, StoredObject, row_id
+from searchanything.types import ImageRef, ImageRow, IndexManifest, Omissions, Outcome, StoredObject, row_id
 
 BITS = 256
 INSERT_ROWS = 2000
@@ -46,7 +46,7 @@ class MadeUpStore:
         etag = md5(ref.key.encode(), usedforsecurity=False).hexdigest()
         return StoredObject(ref, etag, 2_000_000, 1_700_000_000_000 + number * 1000)
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:  # noqa: ARG002
         """The listing, odd numbers first."""
         for number in (*range(1, self._objects, 2), *range(0, self._objects, 2)):
             found = self.object(number)

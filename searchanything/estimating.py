@@ -21,7 +21,7 @@ from searchanything.decoding import may_be_image
 from searchanything.indexing import index_images
 from searchanything.planning import IndexingJob
 from searchanything.reports import Estimate, IndexProgress
-from searchanything.types import RegionRow, StoredObject
+from searchanything.types import Omissions, RegionRow, StoredObject
 
 DISK_BYTES_PER_ROW: Final = 670  # beyond what the row holds
 MEMORY_BYTES_PER_ROW: Final = 530
@@ -72,7 +72,7 @@ def _sample(job: IndexingJob, size: int) -> tuple[int, int, list[StoredObject]]:
     chance = random.Random(_SEED)  # noqa: S311  a sample, no secret; the same each time
     chosen: list[StoredObject] = []
     count = total_bytes = 0
-    for one in job.store.list(job.scope.prefix):
+    for one in job.store.list(job.scope.prefix, Omissions()):
         if not (job.scope.wants(one.ref.key) and may_be_image(one.ref.key)):
             continue
         count += 1

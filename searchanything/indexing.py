@@ -30,7 +30,7 @@ from searchanything.planning import IndexingJob, IndexingOptions, plan_keys, pla
 from searchanything.protocols import ImageStore
 from searchanything.reports import IndexProgress, IndexReport
 from searchanything.tallies import Tally
-from searchanything.types import ImageRef, RGBImage, StoredObject
+from searchanything.types import ImageRef, Omissions, RGBImage, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +48,12 @@ def index_images(
     *,
     total: int | None = None,
     progress: Callable[[IndexProgress], None] | None = None,
+    omissions: Omissions | None = None,
 ) -> IndexReport:
     """Bring the index up to date with these objects. One bad image never stops the run.
 
     Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
-    objects that vanish meanwhile leave the index.
+    objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
 
     Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays. StoreError where the listing
     breaks, after everything that it gave is indexed.
@@ -62,6 +63,8 @@ def index_images(
     _index_rounds(job, lambda pool: plan_listed(job, _until_broken(objects, broken), pool, tally), tally)
     if broken:
         raise broken[0]
+    if omissions is not None:
+        tally.leave_out(omissions)
     return tally.report()
 
 

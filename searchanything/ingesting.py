@@ -34,7 +34,7 @@ from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
 from searchanything.sheets import Sheet, SheetTile, sweep
 from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
-from searchanything.types import ImageRef, ImageRow, Outcome
+from searchanything.types import ImageRef, ImageRow, Omissions, Outcome
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -77,12 +77,13 @@ class Ingestion:
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
         """
         store, scope = self._open_source(source, patterns)
-        listing = store.list(scope.prefix)
+        omissions = Omissions(wanted=scope.concerns)
+        listing = store.list(scope.prefix, omissions)
         objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
-        return index_images(job, objects, progress=progress)
+        return index_images(job, objects, progress=progress, omissions=omissions)
 
     def estimate(
         self,
@@ -300,7 +301,7 @@ class Ingestion:
 
     def _index_to_repair(self, store: ImageStore, scope: Scope, progress: Progress | None) -> RegionIndex:
         """The live index, made if need be; a source that is not there makes none."""
-        next(store.list(scope.prefix), None)
+        next(store.list(scope.prefix, Omissions()), None)
         return self._models.open_or_make(None, self._learner(store, scope, progress))[0]
 
     def _learner(self, store: ImageStore, scope: Scope, progress: Progress | None) -> Learn:

@@ -26,7 +26,7 @@ from searchanything.planning import IndexingJob
 from searchanything.protocols import ImageFeatures
 from searchanything.reports import IndexProgress
 from searchanything.settings import ModelSettings
-from searchanything.types import ImageRef, StoredObject
+from searchanything.types import ImageRef, Omissions, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:
 
 
 def _candidates(job: IndexingJob) -> Iterator[StoredObject]:
-    for one in job.store.list(job.scope.prefix):
+    for one in job.store.list(job.scope.prefix, Omissions()):
         if job.scope.wants(one.ref.key) and may_be_image(one.ref.key):
             yield one
 

@@ -22,6 +22,7 @@ from searchanything.types import (
     ImageState,
     IndexCounts,
     IndexManifest,
+    Omissions,
     RegionMatch,
     RegionRow,
     RGBImage,
@@ -145,8 +146,11 @@ class ImageStore(Protocol):
         """The bucket's name, or the folder's absolute path."""
         ...
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """Stream the objects whose key starts with `prefix`, in no particular order, images or not.
+
+        What is passed over is noted in `omissions`. Without them, places that cannot be looked at raise StoreError once
+        everything else is listed: a listing that is silently incomplete would look like deletions.
 
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError.
         """

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from searchanything.types import ImageRef, ImageRow, IndexCounts, IndexManifest
+from searchanything.errors import StoreError
+from searchanything.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class IndexReport:
 
     `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
-    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar.
+    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
+    and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
     `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
@@ -123,6 +125,8 @@ class SyncReport:
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
     `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
+    `unlisted` are places that could not be looked at: nothing below them is called orphaned. `skipped` holds the first
+    100 things that are no objects, such as links that lead out of a folder.
     """
 
     missing: tuple[str, ...] = ()
@@ -133,6 +137,8 @@ class SyncReport:
     repaired: IndexReport | None = None
     garbage: int = 0
     seconds: float = 0.0
+    unlisted: tuple[Failure, ...] = ()
+    skipped: tuple[Failure, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -148,6 +154,8 @@ class SyncReport:
             "failed": list(self.failed),
             "checked": self.checked,
             "seconds": round(self.seconds, 3),
+            "unlisted": [one.to_dict() for one in self.unlisted],
+            "warnings": [one.to_dict() for one in self.skipped],
         }
         if self.repaired is not None:
             document |= {"repaired": self.repaired.to_dict(), "garbage": self.garbage}
@@ -237,6 +245,16 @@ class Estimate:
             "load_seconds": round(self.load_seconds, 1),
             "sample": self.sample.to_dict(),
         }
+
+
+def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:
+    """The places that a listing could not look at."""
+    return tuple(Failure(one.key, StoreError.__name__, one.reason) for one in omissions.unreadable)
+
+
+def skipped_warnings(omissions: Omissions) -> tuple[Failure, ...]:
+    """The first of what a listing passed over."""
+    return tuple(Failure(one.key, "Skipped", one.reason) for one in omissions.examples)
 
 
 def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:

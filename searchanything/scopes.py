@@ -43,6 +43,13 @@ class Scope:
         included, excluded = _matcher(self.patterns.include), _matcher(self.patterns.exclude)
         return (included is None or bool(included.match(key))) and (excluded is None or not excluded.match(key))
 
+    def concerns(self, place: str) -> bool:
+        """`wants`, and True for a folder (`a/b/`) that may hold what is meant: it is not our own and not excluded."""
+        if not place.endswith("/"):
+            return self.wants(place)
+        excluded = _matcher(self.patterns.exclude)
+        return not self.is_own(place) and (excluded is None or not excluded.match(place))
+
     def is_own(self, key: str) -> bool:
         """True for this program's own products."""
         return bool(self.own_prefix) and key.startswith(self.own_prefix)

@@ -28,9 +28,16 @@ from searchanything.decoding import claims_to_be_image, may_be_image
 from searchanything.digests import SIDECAR, KnownImages
 from searchanything.planning import IndexingOptions, is_unchanged, with_type
 from searchanything.protocols import ImageStore, RegionIndex
-from searchanything.reports import IndexProgress, IndexReport, SyncReport, sum_reports
+from searchanything.reports import (
+    IndexProgress,
+    IndexReport,
+    SyncReport,
+    skipped_warnings,
+    sum_reports,
+    unlisted_failures,
+)
 from searchanything.scopes import Scope
-from searchanything.types import ImageRef, ImageRow, Outcome, StoredObject
+from searchanything.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +77,7 @@ class _Found:
     checked: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    omissions: Omissions = field(default_factory=Omissions)
     repaired: IndexReport = field(default_factory=IndexReport)
 
 
@@ -78,14 +86,16 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
 
+    Nothing below a place that could not be listed is called orphaned.
+
     Raises: StoreError where the listing breaks: nothing is called orphaned then; StoreUnavailableError,
     RegionIndexError. What was repaired until then stays.
     """
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
-    found = _Found()
+    found = _Found(omissions=Omissions(wanted=job.scope.concerns))
     with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
-        for listed in batches(job.store.list(job.scope.prefix), LISTED_BATCH):
+        for listed in batches(job.store.list(job.scope.prefix, found.omissions), LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
             if progress is not None and listed:
@@ -103,6 +113,8 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
         repaired=found.repaired if job.refresh is not None else None,
         garbage=garbage,
         seconds=time.perf_counter() - start,
+        unlisted=unlisted_failures(found.omissions),
+        skipped=skipped_warnings(found.omissions),
     )
 
 
@@ -174,6 +186,8 @@ def _look_again(job: SyncJob, known: KnownImages, found: _Found, pool: Executor)
     for states in batches(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix), LISTED_BATCH):
         for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
             if number >= 0 and not seen[number]:
+                if found.omissions.hide(state.image.key) and job.scope.wants(state.image.key):
+                    continue  # it may be there: the listing could not look
                 unseen.add(state.image)
             elif number >= 0 and differing[number]:
                 doubtful[state.image] = StoredObject(state.image, state.etag, 0)

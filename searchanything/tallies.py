@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from searchanything.commits import Committed
 from searchanything.encoding import Stopwatch
-from searchanything.reports import Failure, IndexProgress, IndexReport
+from searchanything.reports import Failure, IndexProgress, IndexReport, skipped_warnings, unlisted_failures
 from searchanything.sidecars import SIDECAR_PROBLEM
-from searchanything.types import ImageRef, Outcome
+from searchanything.types import ImageRef, Omissions, Outcome
 
 
 class Tally:
@@ -73,6 +73,12 @@ class Tally:
         self._report = replace(self._report, left=self._report.left + keys)
         message = f"changed during each of {tries} attempts"
         self.add_failures(Failure(key, "ObjectChangedError", message) for key in keys)
+
+    def leave_out(self, omissions: Omissions) -> None:
+        """What a listing left out: places that cannot be read are failures, of the rest the first are warnings."""
+        self.skip(omissions.skipped)
+        self._warnings.extend(skipped_warnings(omissions))
+        self.add_failures(unlisted_failures(omissions))
 
     def report(self) -> IndexReport:
         """The counts so far."""

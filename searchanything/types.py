@@ -6,7 +6,7 @@ Arrays are never mutated after they were put into one of these values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -27,6 +27,7 @@ Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
+MAX_EXAMPLES = 100  # of what a listing skips
 
 
 class SizeClass(StrEnum):
@@ -239,6 +240,46 @@ class Filter:
         if self.size_class not in tuple(SizeClass):
             raise FilterError(f"expected size_class {', '.join(SizeClass)}, got {self.size_class!r}")
         object.__setattr__(self, "size_class", SizeClass(self.size_class))
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """Something that a listing came upon and did not list, and why: its key, or of a folder the key with a slash."""
+
+    key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Omissions:
+    """What a listing leaves out, noted while it goes on, so that nothing is passed over silently.
+
+    `skipped` counts what is no object (names that are no text, links that lead out, pipes), and `examples` holds the
+    first of it. `unreadable` holds places that could not be looked at: what lies there is unknown, not gone. Only what
+    `wanted` lets in is noted.
+    """
+
+    wanted: Callable[[str], bool] = lambda _: True
+    skipped: int = 0
+    examples: list[Omission] = field(default_factory=list)
+    unreadable: list[Omission] = field(default_factory=list)
+
+    def skip(self, key: str, reason: str) -> None:
+        """Note what is no object. A key that is no text is told with escapes."""
+        told = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if self.wanted(told):
+            self.skipped += 1
+            if len(self.examples) < MAX_EXAMPLES:
+                self.examples.append(Omission(told, reason))
+
+    def miss(self, place: str, reason: str) -> None:
+        """Note a place that cannot be looked at: a key, or a folder's with a slash."""
+        if self.wanted(place):
+            self.unreadable.append(Omission(place, reason))
+
+    def hide(self, key: str) -> bool:
+        """True if the listing could not tell whether there is this object."""
+        return any(key == one.key or (one.key.endswith("/") and key.startswith(one.key)) for one in self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,16 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     lines += [f"failed: {one['key']}: {one['error']}: {one['message']}" for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
+    lines += warning_lines(document["warnings"])
     return Text("\n".join(lines))
+
+
+def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
+    """The first warnings of a report, for people."""
+    lines = [f"warning: {one['key']}: {one['error']}: {one['message']}" for one in warnings[:SHOWN_FAILURES]]
+    if len(warnings) > SHOWN_FAILURES:
+        lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
+    return lines
 
 
 def _estimate_text(document: dict[str, Any]) -> RenderableType:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.cli.index import warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
@@ -31,7 +32,7 @@ def check(
 ) -> None:
     """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
 
-    The exit code is 0 whether they differ or not, and 3 where images are known as failed.
+    The exit code is 0 whether they differ or not, and 3 where images are known as failed or a place cannot be listed.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -40,7 +41,7 @@ def check(
         report = client.sync(source, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.failed:
+    if report.failed or report.unlisted:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -56,7 +57,7 @@ def repair(
 ) -> None:
     """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
 
-    The answer names what differed before. The exit code is 3 where images failed.
+    The answer names what differed before. The exit code is 3 where images failed, or a place could not be listed.
 
     Example: [bold]searchanything sync repair s3://holiday/2024/[/bold]
     """
@@ -65,7 +66,8 @@ def repair(
         report = client.sync(source, repair=True, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.repaired is not None and (report.repaired.failed or report.repaired.given_up):
+    repaired = report.repaired
+    if report.unlisted or (repaired is not None and (repaired.failed or repaired.given_up)):
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -79,6 +81,11 @@ def _text(document: dict[str, Any]) -> RenderableType:
         lines += [f"{heading}: {key}" for key in keys[:SHOWN_KEYS]]
         if len(keys) > SHOWN_KEYS:
             lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")
+    unlisted = document["unlisted"]
+    lines += [f"not listed: {one['key']}: {one['message']}" for one in unlisted[:SHOWN_KEYS]]
+    if len(unlisted) > SHOWN_KEYS:
+        lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
+    lines += warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]
         lines.append(

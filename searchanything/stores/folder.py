@@ -12,7 +12,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -20,7 +19,7 @@ from threading import Lock
 from searchanything.decoding import claims_to_be_image
 from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
 from searchanything.settings import StorageSettings
-from searchanything.types import ImageRef, StoredObject
+from searchanything.types import ImageRef, Omissions, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +30,6 @@ _SETTLED_NS = 2_000_000_000  # a younger file may change once more without a new
 _DEFAULT_MAX_BYTES = int(StorageSettings.model_fields["max_object_bytes"].default)
 
 _Version = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
-
-
-@dataclass(slots=True)
-class _Walk:
-    """What a listing met on its way."""
-
-    unreadable: list[str] = field(default_factory=list)
 
 
 class FolderStore:
@@ -59,26 +51,32 @@ class FolderStore:
         """The folder's absolute path."""
         return str(self._root)
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """Stream the files whose relative path starts with `prefix`, in no particular order, images or not.
 
         Images are read once to digest them; the digests of unchanged files are remembered in this process.
         A file that cannot be opened is listed all the same: reading it raises the StoreError that belongs to it.
+        `omissions` are told of names that are not UTF-8, of pipes, sockets and devices, of links to anything but a file
+        of this folder, and of subfolders that cannot be read.
 
-        Raises: ObjectNotFoundError if there is no such folder; StoreError at the very end if subfolders could not be
-        read, since a listing that is silently incomplete would look like deletions.
+        Raises: ObjectNotFoundError if there is no such folder; StoreError if it cannot be read, or, without
+        `omissions`, at the very end if a part of it cannot.
         """
         if not self._root.is_dir():
             raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
-        walk = _Walk()
-        for key, path in self._files("", prefix, walk):
-            found = self._describe(key, path)
+        noted = Omissions() if omissions is None else omissions
+        for key, path in self._files("", prefix, noted):
+            try:
+                found = self._describe(key, path)
+            except OSError as error:  # a folder whose names may be read and nothing else
+                noted.miss(key, _why_unreadable(error))
+                continue
             if found is not None:
                 yield found
-        if walk.unreadable:
+        if noted.unreadable and omissions is None:
             raise StoreError(
-                f"{self._root}: {len(walk.unreadable)} subfolders cannot be read, the listing is incomplete: "
-                f"{', '.join(walk.unreadable[:5])}; check their permissions, or remove them from the folder"
+                f"{self._root}: {len(noted.unreadable)} subfolders or files cannot be read, the listing is incomplete: "
+                f"{', '.join(one.key for one in noted.unreadable[:5])}; check their permissions, or remove them"
             )
 
     def stat(self, key: str) -> StoredObject | None:
@@ -110,25 +108,45 @@ class FolderStore:
         etag = sha256(data).hexdigest()[:_ETAG_DIGITS] if self._is_digested(key, state) else _identity(state)
         return self._object(key, etag, state, len(data)), data
 
-    def _files(self, folder: str, prefix: str, walk: _Walk) -> Iterator[tuple[str, Path]]:
-        """Keys and paths under `folder` ("" or ending in a slash); collects the subfolders that cannot be read."""
+    def _files(self, folder: str, prefix: str, omissions: Omissions) -> Iterator[tuple[str, Path]]:
+        """Keys and paths under `folder` ("" or ending in a slash); notes what is passed over."""
         try:
             with os.scandir(self._root / folder) as entries:
-                found = sorted((entry.name, _kind(entry)) for entry in entries if _is_listable(entry.name))
+                found = sorted((entry.name, _kind(entry)) for entry in entries if not entry.name.startswith("."))
         except FileNotFoundError:
             return  # deleted while we were listing
         except OSError as error:
+            if not folder:
+                raise _store_error(self._root, error) from error
             logger.warning("%s: cannot be listed: %s", self._root / folder, error.strerror)
-            walk.unreadable.append(folder or ".")
+            omissions.miss(folder, _why_unreadable(error))
             return
         for name, kind in found:
-            key = folder + name
-            if kind == "folder" and (f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/")):
-                yield from self._files(f"{key}/", prefix, walk)
-            elif kind in ("file", "link") and key.startswith(prefix):
-                path = self._root / key if kind == "file" else self._locate(key)
-                if path is not None:
-                    yield key, path
+            key = folder + name + ("/" if kind == "folder" else "")
+            if not (key.startswith(prefix) or (kind == "folder" and prefix.startswith(key))):
+                continue
+            if not _is_listable(name):
+                omissions.skip(key, "its name is not UTF-8")
+            elif kind == "folder":
+                yield from self._files(key, prefix, omissions)
+            elif kind == "file":
+                yield key, self._root / key
+            elif kind == "link":
+                yield from self._linked(key, omissions)
+            else:
+                omissions.skip(key, "a pipe, a socket or a device")
+
+    def _linked(self, key: str, omissions: Omissions) -> Iterator[tuple[str, Path]]:
+        """The file behind a link, where it is one of this folder."""
+        try:
+            path = self._locate(key)
+        except StoreError as error:
+            omissions.miss(key, str(error))
+            return
+        if path is not None:
+            yield key, path
+        else:
+            omissions.skip(key, "a link to something else than a file of this folder")
 
     def _locate(self, key: str) -> Path | None:
         """The file that a key names, or None: outside the folder, hidden, behind a linked folder, or no file.
@@ -196,10 +214,7 @@ def _is_listable(name: str) -> bool:
     """False for hidden names, for `.`, `..` and the empty name, and for names that are no text."""
     if not name or name.startswith("."):
         return False
-    if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
-        logger.warning("%r: skipped, the file's name is not UTF-8", name)
-        return False
-    return True
+    return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _version(state: os.stat_result) -> _Version:
@@ -218,6 +233,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
     if entry.is_dir(follow_symlinks=False):
         return "folder"
     return "file" if entry.is_file(follow_symlinks=False) else "other"
+
+
+def _why_unreadable(error: OSError) -> str:
+    return f"cannot be read: {error.strerror}; what lies there is unknown: check its permissions and its disk"
 
 
 def _store_error(path: Path, error: OSError) -> StoreError:

@@ -32,7 +32,7 @@ from searchanything.errors import (
     StoreUnavailableError,
 )
 from searchanything.settings import ENV_PREFIX, StorageSettings
-from searchanything.types import ImageRef, StoredObject
+from searchanything.types import ImageRef, Omissions, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +83,11 @@ class S3Store:
         """The bucket's name."""
         return self._bucket
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:  # noqa: ARG002
         """Stream the objects whose key starts with `prefix`, in no particular order, images or not.
 
         Content types and metadata are not part of an S3 listing. Directory markers (keys that end in a slash) are
-        left out.
+        left out; nothing is omitted.
 
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError, StoreError.
         """

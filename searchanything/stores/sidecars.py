@@ -13,7 +13,7 @@ from dataclasses import replace
 from searchanything.errors import ImageError, StoreError, StoreUnavailableError
 from searchanything.protocols import ImageStore
 from searchanything.sidecars import MAX_SIDECAR_BYTES, SIDECAR_PROBLEM, parse_sidecar, problem
-from searchanything.types import Metadata, StoredObject
+from searchanything.types import Metadata, Omissions, StoredObject
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ class SidecarStore:
     def bucket(self) -> str:
         return self._store.bucket
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """As the store lists them: without metadata and sidecars' etags."""
-        return self._store.list(prefix)
+        return self._store.list(prefix, omissions)
 
     def stat(self, key: str) -> StoredObject | None:
         """The object as it is now, with the sidecar's metadata. Raises: as the store does for the image."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hashlib import md5
 
 from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
-from searchanything.types import ImageRef, StoredObject
+from searchanything.types import ImageRef, Omissions, StoredObject
 
 
 class InMemoryStore:
@@ -56,7 +56,7 @@ class InMemoryStore:
         """Remove an object; it is no error if there is none."""
         self._objects.pop(key, None)
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:  # noqa: ARG002
         self._check_bucket()
         for key, (stored, _) in list(self._objects.items())[::-1]:  # no order is promised
             if key.startswith(prefix):

@@ -14,6 +14,7 @@ from searchanything.errors import ObjectNotFoundError, SettingsError, StoreError
 from searchanything.settings import Settings
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.sources import Source, open_store, parse_source
+from searchanything.types import Omissions
 
 
 @pytest.fixture
@@ -148,6 +149,7 @@ import os, sys
 from pathlib import Path
 from searchanything.errors import StoreError
 from searchanything.stores.folder import FolderStore
+from searchanything.types import Omissions
 root = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)  # permissions mean nothing to root
@@ -159,6 +161,10 @@ try:
 except StoreError as error:
     print("list:", error)
 print("seen:", *seen)
+noted = Omissions()
+print("again:", *(found.ref.key for found in store.list("", noted)))
+for one in noted.unreadable:
+    print("noted:", one.key, one.reason)
 for key in ("closed.jpg", "locked/b.jpg"):
     try:
         store.read(key)
@@ -182,9 +188,43 @@ def test_unreadable_files_and_folders(root: Path) -> None:
     )  # fmt: skip
     (root / "locked").chmod(0o755)
     assert "seen: closed.jpg open.jpg z.jpg" in answer.stdout, answer.stderr
-    assert "1 subfolders cannot be read, the listing is incomplete: locked" in answer.stdout
+    assert "1 subfolders or files cannot be read, the listing is incomplete: locked/;" in answer.stdout
+    assert "noted: locked/ cannot be read: Permission denied" in answer.stdout
+    assert "again: closed.jpg open.jpg z.jpg" in answer.stdout
     assert answer.stdout.count("\nread:") == 2
     assert answer.stdout.count("Permission denied; check its permissions") == 2
+
+
+def test_what_is_no_object_is_noted_with_its_reason(root: Path) -> None:
+    """Nothing of it is opened: reading the pipe would wait for ever."""
+    (root / "seen.jpg").write_bytes(b"x")
+    (root / "sub").mkdir()
+    (root.parent / "secret.jpg").write_bytes(b"x")
+    (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
+    (root / "folder").symlink_to(root / "sub")
+    (root / "inside.jpg").symlink_to(root / "seen.jpg")
+    os.mkfifo(root / "sub" / "pipe.jpg")
+    Path(os.fsdecode(bytes(root) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    noted = Omissions()
+    assert sorted(found.ref.key for found in FolderStore(root).list("", noted)) == ["inside.jpg", "seen.jpg"]
+    link = "a link to something else than a file of this folder"
+    assert {one.key: one.reason for one in noted.examples} == {
+        "out.jpg": link,
+        "folder": link,
+        "sub/pipe.jpg": "a pipe, a socket or a device",
+        "caf\\xe9.jpg": "its name is not UTF-8",
+    }
+    assert (noted.skipped, noted.unreadable) == (4, [])
+    below = Omissions()
+    assert (list(FolderStore(root).list("sub/", below)), below.skipped) == ([], 1)
+
+
+def test_only_the_first_omissions_are_named_and_all_are_counted() -> None:
+    noted = Omissions(wanted=lambda key: not key.startswith("no/"))
+    for number in range(150):
+        noted.skip(f"{number}", "a pipe")
+        noted.skip(f"no/{number}", "a pipe")
+    assert (noted.skipped, len(noted.examples)) == (150, 100)
 
 
 def test_a_folder_that_vanishes_is_no_empty_folder(root: Path) -> None:

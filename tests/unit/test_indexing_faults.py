@@ -15,7 +15,7 @@ from searchanything.fingerprints import manifest_of
 from searchanything.planning import IndexingOptions
 from searchanything.searching import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject
+from searchanything.types import ImageRef, ImageRow, Omissions, Outcome, RegionRow, StoredObject
 
 
 class Unreliable(InMemoryStore):
@@ -40,8 +40,8 @@ class Unreliable(InMemoryStore):
         self._tick("stat")
         return super().stat(key)
 
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        for stored in super().list(prefix):
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+        for stored in super().list(prefix, omissions):
             self._tick("list")
             yield stored
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from searchanything.planning import IndexingJob, IndexingOptions
 from searchanything.reports import Failure, IndexReport
 from searchanything.scopes import Patterns, Scope
 from searchanything.syncing import SyncJob, sync_images
-from searchanything.types import Outcome, StoredObject
+from searchanything.types import Omissions, Outcome, StoredObject
 
 OPTIONS = IndexingOptions(2, 2, max_attempts=3)
 
@@ -28,7 +28,7 @@ class Unlisted(InMemoryStore):
 
     denied: tuple[str, ...] = ()
 
-    def list(self, prefix: str = "") -> None:  # type: ignore[override]
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         raise AssertionError(f"listed under {prefix!r}")
 
     def stat(self, key: str) -> StoredObject | None:
@@ -188,10 +188,63 @@ def test_what_other_models_have_indexed_is_stale_rather_than_missing() -> None:
     assert (found.stale, found.missing) == (("b.png",), ("a.png",))  # listed in this order
 
 
+class PartlyLocked(InMemoryStore):
+    """A listing that cannot look into `locked/`, and passes over a pipe and what is excluded."""
+
+    def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+        assert omissions is not None
+        yield from (one for one in super().list(prefix) if not one.ref.key.startswith("locked/"))
+        omissions.miss("locked/", "cannot be read: Permission denied")
+        omissions.skip("pipe.png", "a pipe")
+        omissions.skip("not/wanted.png", "a pipe")
+
+
+def half_locked() -> Setting:
+    """`locked/` was readable when it was indexed; an image is gone since, and another is new."""
+    setting = Setting(store=PartlyLocked())
+    for key in ("locked/a.png", "locked/not/b.png", "gone.png"):
+        setting.store.put(key, RED)
+    refresh(setting, "locked/a.png", "locked/not/b.png", "gone.png")
+    setting.store.delete("gone.png")
+    setting.store.put("new.png", RED)
+    return setting
+
+
+def test_what_lies_in_an_unreadable_place_is_unknown_and_not_gone() -> None:
+    scope = Scope(patterns=Patterns(exclude=("*not/*",)))
+    setting = half_locked()
+    repairing = partial(refresh_images, job(setting, scope=scope))
+    found = sync_images(SyncJob(setting.store, setting.index, scope, OPTIONS, repairing))
+    assert found.missing == ("new.png",)
+    assert found.orphaned == ("gone.png", "locked/not/b.png")  # excluded ones leave wherever they lie
+    assert set(setting.visible()) == {"locked/a.png", "new.png"}
+    assert [one.to_dict() for one in found.unlisted] == [
+        {"key": "locked/", "error": "StoreError", "message": "cannot be read: Permission denied"}
+    ]
+    assert [one.key for one in found.skipped] == ["pipe.png"]
+
+
+def test_an_excluded_place_need_not_be_readable() -> None:
+    scope = Scope(patterns=Patterns(exclude=("locked/*",)))
+    setting = half_locked()
+    assert sync_images(SyncJob(setting.store, setting.index, scope, OPTIONS)).unlisted == ()
+    only = Scope(patterns=Patterns(include=("*.png",)))
+    assert len(sync_images(SyncJob(setting.store, setting.index, only, OPTIONS)).unlisted) == 1
+
+
+def test_a_run_over_an_unreadable_place_ends_with_its_report() -> None:
+    setting, omissions = half_locked(), Omissions()
+    report = index_images(job(setting), setting.store.list("", omissions), omissions=omissions)
+    assert (report.indexed, report.failed, report.skipped) == (1, 1, 2)
+    assert [(one.key, one.error) for one in report.failures] == [("locked/", "StoreError")]
+    assert [(one.key, one.message) for one in report.warnings] == [("pipe.png", "a pipe"), ("not/wanted.png", "a pipe")]
+    assert set(setting.visible()) == {"locked/a.png", "locked/not/b.png", "gone.png", "new.png"}
+
+
 def test_a_listing_that_breaks_orphans_nothing() -> None:
     class Broken(InMemoryStore):
-        def list(self, prefix: str = ""):
-            yield from list(super().list(prefix))[:1]
+        def list(self, prefix: str = "", omissions: Omissions | None = None):
+            yield from list(super().list(prefix, omissions))[:1]
             raise StoreUnavailableError("gone amid the listing")
 
     setting = Setting(store=Broken())
