@@ -138,7 +138,7 @@ class IngestSettings(BaseModel):
     )
     garbage_age_s: float = Field(
         24 * 3600.0,
-        ge=600,
+        ge=1,
         description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
     )
     hash_sample_images: int = Field(
