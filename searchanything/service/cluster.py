@@ -30,8 +30,8 @@ _CONNECT_S: Final = 30.0
 _PAUSE_S: Final = 2.0
 _DASK: Final[dict[str, Any]] = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
-    # So long after each death the cluster looks whether the worker is back, and ends its nanny for good if it is not just
-    # then: where an image kills one worker after the other, nobody would be left. Nannies are to see to it alone.
+    # So long after each death the cluster looks whether the worker is back, and ends its nanny if it is dead just
+    # then: where an image kills one worker after the other, nobody would be left. Nannies alone are to see to it.
     "distributed.deploy.lost-worker-timeout": "3650 days",
     "distributed.nanny.pre-spawn-environ": {},  # Dask would give each model a single thread
     "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
