@@ -17,6 +17,7 @@ CURES: Final[Mapping[str, str]] = {
     "remembers its own.",
     "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
     "EventError": "Send notifications as S3 servers or SeaweedFS' filer do: [the service](service.md).",
+    "UniformFeaturesError": "Give features of different regions, or index with `--hash untrained`.",
     "ImageError": "Open the object with another program; repair or remove it. In a run it is one failure: the other "
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",

@@ -6,7 +6,8 @@
     │   ├── FilterError            a filter that cannot be expressed or understood
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   ├── PresetError            no preset chosen, or one that contradicts the index
-    │   └── EventError             a notification of no known format
+    │   ├── EventError             a notification of no known format
+    │   └── UniformFeaturesError   features that are all the same, of which no hash can be learnt
     ├── ImageError                 an object that cannot be decoded as an image
     ├── AnnotationsError           a file of annotations that does not hold what its format says
     ├── ModelError                 weights that are damaged, foreign or do not fit together
@@ -57,6 +58,10 @@ class PresetError(UsageError):
 
 class EventError(UsageError):
     """A notification of a bucket that is of no known format."""
+
+
+class UniformFeaturesError(UsageError):
+    """Features that are all the same: no hash can be learnt from them."""
 
 
 class ImageError(SearchAnythingError):

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Final
 
 from searchanything.decoding import may_be_image
+from searchanything.errors import UniformFeaturesError
 from searchanything.feature_files import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
 from searchanything.indexing import index_images
@@ -87,16 +88,17 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: Progress
     if collector.regions < options.least_regions:
         _decline(f"{collector.regions} regions of {len(chosen)} images", options)
         return None
-    trained = train_hash(
-        collector.batches,
-        options=TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute),
-        provenance={
-            "created_by": "searchanything index",
-            "sample_images": str(len(chosen)),
-            "feature_fingerprint": job.index.manifest.feature_fingerprint,
-        },
-        progress=partial(_tell, progress),
-    )
+    stated = {
+        "created_by": "searchanything index",
+        "sample_images": str(len(chosen)),
+        "feature_fingerprint": job.index.manifest.feature_fingerprint,
+    }
+    training = TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute)
+    try:
+        trained = train_hash(collector.batches, options=training, provenance=stated, progress=partial(_tell, progress))
+    except UniformFeaturesError as error:
+        logger.warning("the hash stays untrained: %s", error)
+        return None
     logger.info("hash trained on %d regions of %d images", trained.rows, len(chosen))
     return trained.layer
 

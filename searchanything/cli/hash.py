@@ -124,6 +124,7 @@ def judge(
 
     Example: [bold]searchanything hash judge --features others.parquet --hash holiday.safetensors[/bold]
     """
+    from searchanything.hash_training.encoding_files import check_made_for
     from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import judge_layer
     from searchanything.models.hashing import HashLayer
@@ -132,6 +133,7 @@ def judge(
     _check_report(report)
     layer = HashLayer.from_file(hash_file)
     source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    check_made_for(layer, source)
     with rows_progress("reading", source.rows) as show:
         judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
     name = layer.provenance.get("method", "layer")

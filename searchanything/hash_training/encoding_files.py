@@ -25,13 +25,18 @@ def encode_features(
     layer's; ModelError for features that the layer does not take.
     """
     target = check_save_path(path, (".npy",))
+    check_made_for(layer, source)
+    return write_whole(target, lambda file: _write_codes(file, source, layer, encoded))
+
+
+def check_made_for(layer: HashLayer, source: FeatureSource) -> None:
+    """Raises: UsageError where both state a feature fingerprint, and not the same."""
     trained_for = layer.provenance.get("feature_fingerprint")
     if trained_for and source.fingerprint and trained_for != source.fingerprint:
         raise UsageError(
             f"the hash layer was trained for features {trained_for}, these are {source.fingerprint}; "
-            "train one on these, or encode the features that it was made for"
+            "train one on these, or take the features that it was made for"
         )
-    return write_whole(target, lambda file: _write_codes(file, source, layer, encoded))
 
 
 def _write_codes(file: BinaryIO, source: FeatureSource, layer: HashLayer, encoded: Callable[[int], None]) -> int:

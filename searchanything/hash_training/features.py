@@ -25,6 +25,7 @@ from searchanything.stores.sources import parse_source
 
 BATCH_ROWS: Final = 8192
 COUNTED_OBJECTS: Final = 64  # a footer costs two requests
+_LARGEST: Final = 1e15  # the square of a longer row would be no float32
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
 Opener: TypeAlias = Callable[[], BinaryIO]
@@ -86,8 +87,10 @@ class NpyFeatures:
                 data = file.read(count * columns * dtype.itemsize)
                 if len(data) != count * columns * dtype.itemsize:
                     raise UsageError(f"{self.name} ends within row {first + len(data) // (columns * dtype.itemsize)}")
-                rows = np.frombuffer(data, dtype).reshape(count, columns).astype(np.float32, copy=False)
-                yield FeatureBatch(rows[:, : self.mask_dimension], rows[:, self.mask_dimension :])
+                with np.errstate(over="ignore"):  # told by name below
+                    rows = np.frombuffer(data, dtype).reshape(count, columns).astype(np.float32, copy=False)
+                split = self.mask_dimension
+                yield _checked(self.name, first, FeatureBatch(rows[:, :split], rows[:, split:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,10 @@ class ParquetFeatures:
                     f"{name} holds features of fingerprint {file.fingerprint}, {self.names[0]} of {self.fingerprint}; "
                     "features of different models cannot be mixed: give a prefix that holds one kind"
                 )
-            yield from file.batches(BATCH_ROWS)
+            first = 0
+            for batch in file.batches(BATCH_ROWS):
+                yield _checked(name, first, batch)
+                first += len(batch.mask)
 
 
 def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
@@ -139,6 +145,18 @@ def open_features(location: str, *, mask_dimension: int | None, settings: Settin
     if mask_dimension is None:
         raise UsageError(f"{location}: say with --mask-dimension how many of its columns are mask features (or 0)")
     return NpyFeatures.of(*found[0], mask_dimension)
+
+
+def _checked(name: str, first: int, batch: FeatureBatch) -> FeatureBatch:
+    """The batch, which begins with row `first`. Raises: UsageError for a row that has no length."""
+    for block in (batch.mask, batch.image):
+        if not (block.max(initial=0) < _LARGEST and block.min(initial=0) > -_LARGEST):  # NaN is neither
+            row = first + int(np.argmin((np.abs(block) < _LARGEST).all(axis=1)))
+            raise UsageError(
+                f"{name}: row {row} (from 0) holds features that are not finite, or beyond {_LARGEST:.0e}; "
+                "compute them again, or leave that row out"
+            )
+    return batch
 
 
 def _opened(names: Sequence[str], openers: Sequence[Opener]) -> Iterator[tuple[str, BinaryIO]]:

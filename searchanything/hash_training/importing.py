@@ -18,7 +18,9 @@ from searchanything.types import FloatArray
 ONNX_INSTALL: Final = "pip install 'searchanything[onnx]'"
 SUFFIXES: Final = (".safetensors", ".onnx")
 _DENSE: Final = ("Gemm", "MatMul")
-_OTHER_WEIGHTS: Final = ("Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Einsum")
+# A bit is the sign of the dense layer, so what keeps signs may follow it, and what changes nothing may stand anywhere.
+_HARMLESS: Final = frozenset({"Constant", "Identity", "Cast", "Dropout", "Flatten"})
+_SIGN_KEEPING: Final = frozenset({"Tanh", "Sign", "Sigmoid", "HardSigmoid", "Softsign", "Erf"})
 
 
 def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tensor: str | None = None) -> HashLayer:
@@ -38,9 +40,9 @@ def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tenso
     read = _from_onnx if path.suffix.lower() == ".onnx" else _from_safetensors
     try:
         weight, bias = read(data, tensor)
+        _check(weight, bias, columns=(mask_dimension, image_dimension))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    _check(path, weight, bias, columns=(mask_dimension, image_dimension))
     facts = {
         "method": "imported",
         "trained": "true",
@@ -51,17 +53,19 @@ def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tenso
     return HashLayer.create(weight, bias, mask_dimension=mask_dimension, provenance=facts)
 
 
-def _check(path: Path, weight: FloatArray, bias: FloatArray, *, columns: tuple[int, int]) -> None:
+def _check(weight: FloatArray, bias: FloatArray, *, columns: tuple[int, int]) -> None:
     bits, got = weight.shape
     if got != sum(columns):
         raise ModelError(
-            f"{path}: expected a dense layer of {columns[0]} mask + {columns[1]} image = {sum(columns)} features, "
+            f"expected a dense layer of {columns[0]} mask + {columns[1]} image = {sum(columns)} features, "
             f"its last one takes {got} and gives {bits}"
         )
     if bits % 8 or not bits:
-        raise ModelError(f"{path}: expected a layer that gives a multiple of 8 bits, it gives {bits}")
+        raise ModelError(f"expected a layer that gives a multiple of 8 bits, it gives {bits}")
     if bias.shape != (bits,):
-        raise ModelError(f"{path}: expected a bias of {bits} values, got {bias.shape}")
+        raise ModelError(f"expected a bias of {bits} values, got {bias.shape}")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ModelError("expected finite weights, got some that are not")
 
 
 def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]:
@@ -69,13 +73,14 @@ def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, Floa
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"no safetensors file of floats that numpy knows: {type(error).__name__}: {error}") from error
-    matrices = sorted(name for name, array in tensors.items() if array.ndim == 2)
+    matrices = sorted(name for name, array in tensors.items() if array.ndim == 2 and array.dtype.kind == "f")
     chosen = [name for name in matrices if tensor in (None, name)]
     if len(chosen) != 1:
         raise ModelError(
-            f"expected one matrix, got {', '.join(matrices) or 'none'}; say which with --tensor"
+            f"expected one matrix of floats, got {', '.join(matrices) or 'none'}"
+            + ("; say which with --tensor" if matrices else "")
             if tensor is None
-            else f"no matrix {tensor!r}, it has {', '.join(matrices) or 'none'}"
+            else f"no matrix of floats {tensor!r}, it has {', '.join(matrices) or 'none'}"
         )
     weight = np.asarray(tensors[chosen[0]], dtype=np.float32)
     bias = tensors.get(chosen[0].removesuffix("weight") + "bias", np.zeros(len(weight)))
@@ -83,7 +88,7 @@ def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, Floa
 
 
 def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]:
-    """The only Gemm, or MatMul and Add, of the graph: what came before it could not be folded into one layer."""
+    """The only Gemm or MatMul of the graph, with the Add behind it. Nothing else may compute anything."""
     if tensor is not None:
         raise ModelError("--tensor is for safetensors; of an ONNX file the last dense layer is taken")
     try:
@@ -100,15 +105,20 @@ def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    weighted = [node for node in graph.node if node.op_type in (*_DENSE, *_OTHER_WEIGHTS)]
-    if len(weighted) != 1 or weighted[0].op_type not in _DENSE:
-        kinds = ", ".join(node.op_type for node in weighted) or "none"
-        raise ModelError(f"expected one dense layer (Gemm, or MatMul and Add) over the features, got: {kinds}")
-    return _dense(weighted[0], graph, constants)
+    nodes = [node for node in graph.node if node.op_type not in _HARMLESS]
+    kinds = [node.op_type for node in nodes]
+    added = nodes[1] if kinds[1:2] == ["Add"] else None
+    rest = kinds[1 if added is None else 2 :]
+    if not kinds or kinds[0] not in _DENSE or not _SIGN_KEEPING.issuperset(rest):
+        raise ModelError(
+            f"expected one dense layer (Gemm or MatMul, Add) over the features, and nothing behind it but one of "
+            f"{', '.join(sorted(_SIGN_KEEPING))}; got: {', '.join(kinds) or 'none'}"
+        )
+    return _dense(nodes[0], added, constants)
 
 
-def _dense(node: Any, graph: Any, constants: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401
-    """W (bits, columns) and b of a Gemm or MatMul node (the messages of onnx have no types)."""
+def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401
+    """W (bits, columns) and b of a Gemm or MatMul node and the Add behind it (the messages of onnx have no types)."""
     matrix = constants.get(node.input[1])
     if matrix is None or matrix.ndim != 2:
         raise ModelError(f"the weight of {node.op_type} {node.name!r} is no constant matrix")
@@ -117,11 +127,20 @@ def _dense(node: Any, graph: Any, constants: Mapping[str, Any]) -> tuple[FloatAr
         raise ModelError(f"{node.op_type} {node.name!r} transposes its features; expected (N, C + D) features")
     weight = np.asarray(matrix if settings.get("transB") else matrix.T, dtype=np.float32)
     weight = weight * np.float32(settings.get("alpha", 1.0))
-    if node.op_type == "Gemm":
-        bias = constants.get(node.input[2]) if len(node.input) > 2 else None
-        scale = settings.get("beta", 1.0)
-    else:
-        added = [one for one in graph.node if one.op_type == "Add" and node.output[0] in one.input]
-        names = [name for one in added for name in one.input if name != node.output[0]]
-        bias, scale = (constants.get(names[0]) if names else None), 1.0
-    return weight, np.zeros(len(weight), np.float32) if bias is None else np.ravel(bias).astype(np.float32) * scale
+    bias = np.zeros(len(weight), np.float32)
+    if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
+        bias = bias + _bias(node.input[2], constants, bits=len(weight)) * np.float32(settings.get("beta", 1.0))
+    for name in added.input if added is not None else ():
+        if name != node.output[0]:
+            bias = bias + _bias(name, constants, bits=len(weight))
+    return weight, bias
+
+
+def _bias(name: str, constants: Mapping[str, Any], *, bits: int) -> FloatArray:
+    """A value for each bit, or one for all. Raises: ModelError for another shape, or where it is computed."""
+    if name not in constants:
+        raise ModelError(f"the bias {name!r} is no constant")
+    values = np.ravel(constants[name]).astype(np.float32)
+    if values.size not in (1, bits):
+        raise ModelError(f"expected a bias of {bits} values, got {constants[name].shape}")
+    return values

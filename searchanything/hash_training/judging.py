@@ -76,11 +76,12 @@ def judge_codes(codes: Codes, standardised: FloatArray, *, seed: int = 0) -> Jud
     cosines, distances = cosines[others].reshape(len(asking), -1), distances[others].reshape(len(asking), -1)
     bits = np.unpackbits(codes, axis=1)
     shown = generator.integers(cosines.size, size=SHOWN_PAIRS)
+    recalls = _recalls(cosines, distances)
     return Judgement(
         rows=count,
         queries=len(asking),
-        recall_10_at_10=_recall(cosines, distances, DEPTHS[0]),
-        recall_10_at_100=_recall(cosines, distances, DEPTHS[1]),
+        recall_10_at_10=recalls[0],
+        recall_10_at_100=recalls[1],
         rank_correlation=_rank_correlation(cosines, distances),
         bit_entropy=_entropy(bits),
         bit_correlation=_correlation(bits),
@@ -91,18 +92,20 @@ def judge_codes(codes: Codes, standardised: FloatArray, *, seed: int = 0) -> Jud
     )
 
 
-def _recall(cosines: FloatArray, distances: NDArray[np.int32], depth: int) -> float:
+def _recalls(cosines: FloatArray, distances: NDArray[np.int32]) -> list[float]:
+    """At each of `DEPTHS`."""
     count = min(NEIGHBOURS, cosines.shape[1])
     wanted = np.zeros(cosines.shape, dtype=bool)
     np.put_along_axis(wanted, nearest(cosines, count), True, axis=1)  # noqa: FBT003 (numpy's own signature)
-    found = nearest(-distances.astype(np.float32), depth)
-    return float(np.take_along_axis(wanted, found, axis=1).sum(axis=1).mean() / count)
+    found = np.take_along_axis(wanted, nearest(-distances.astype(np.float32), max(DEPTHS)), axis=1)
+    return [float(found[:, :depth].sum(axis=1).mean() / count) for depth in DEPTHS]
 
 
 def _rank_correlation(cosines: FloatArray, distances: NDArray[np.int32]) -> float:
     """Pearson's correlation of ranks; equal distances share their mean rank."""
     ours = np.stack([_mean_ranks(-row) for row in distances])
-    theirs = np.argsort(np.argsort(cosines, axis=1), axis=1).astype(np.float64)
+    theirs = np.empty(cosines.shape)
+    np.put_along_axis(theirs, np.argsort(cosines, axis=1), np.arange(cosines.shape[1], dtype=np.float64), axis=1)
     ours, theirs = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (ours, theirs))
     scales = np.sqrt((ours**2).sum(axis=1) * (theirs**2).sum(axis=1))
     products = (ours * theirs).sum(axis=1)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import safetensors.numpy
 
+from searchanything.errors import UniformFeaturesError
 from searchanything.hash_training.sampling import FeatureSample
 from searchanything.models.hashing import HashLayer
 from searchanything.types import FloatArray
 
-_LEAST_ENERGY = 1e-12  # of a block whose features never change
+_LEAST_ENERGY = 1e-9  # of a block at unit length: less is rounding, which must not be blown up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,13 +30,20 @@ class Standardisation:
 
     @classmethod
     def of(cls, sample: FeatureSample, *, mask_share: float) -> Standardisation:
-        """From the moments of all rows that were seen. Without mask features the image block gets all."""
+        """From the moments of all rows that were seen. A block that is not there or never changes counts nothing.
+
+        Raises: UniformFeaturesError where all rows are the same.
+        """
         split = sample.mask_dimension
-        share = mask_share if split else 0.0
-        blocks = ((slice(0, split), share), (slice(split, None), 1 - share))
-        scale = np.empty_like(sample.variance)
-        for block, part in blocks:
-            scale[block] = np.sqrt(part / max(float(sample.variance[block].sum()), _LEAST_ENERGY))
+        blocks = ((slice(0, split), mask_share), (slice(split, None), 1 - mask_share))
+        energies = [float(sample.variance[block].sum()) for block, _ in blocks]
+        changing = sum(share for (_, share), energy in zip(blocks, energies, strict=True) if energy > _LEAST_ENERGY)
+        if not changing:
+            raise UniformFeaturesError(f"all {sample.seen} regions have the same features: nothing tells them apart")
+        scale = np.zeros_like(sample.variance)
+        for (block, share), energy in zip(blocks, energies, strict=True):
+            if energy > _LEAST_ENERGY:
+                scale[block] = np.sqrt(share / changing / energy)
         return cls(sample.mean.astype(np.float32), scale.astype(np.float32))
 
     @classmethod

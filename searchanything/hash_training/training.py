@@ -114,7 +114,8 @@ def train_hash(
 
     One pass over `batches`; memory does not depend on their number. `provenance` is written into the layer's file.
 
-    Raises: UsageError for too few rows, features that are not finite or change their widths, a foreign checkpoint.
+    Raises: UsageError for too few rows, features that are not finite or change their widths, a foreign checkpoint;
+    UniformFeaturesError where all rows are the same.
     """
     sample = draw_sample(
         batches,

@@ -115,6 +115,19 @@ def test_files_that_are_no_features(tmp_path: Path) -> None:
             read(tmp_path / name, dimension)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300])
+def test_a_row_without_a_length_is_named(tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_module, "BATCH_ROWS", 6)
+    rows = np.ones((20, 5))
+    rows[15, 3] = value
+    np.save(tmp_path / "f.npy", rows)
+    batch = FeatureBatch(np.ones((20, 2), np.float32), np.ones((20, 3), np.float32))
+    batch.mask[15, 1] = np.nan
+    for name, dimension in ((write(tmp_path / "f.parquet", batch).name, None), ("f.npy", 2)):
+        with pytest.raises(UsageError, match=rf"{name}: row 15 \(from 0\) holds features that are not finite"):
+            read(tmp_path / name, dimension)
+
+
 def test_codes_in_a_file_are_those_of_the_layer(tmp_path: Path) -> None:
     batch = features(25)
     source = open_features(str(write(tmp_path / "f.parquet", batch)), mask_dimension=None, settings=SETTINGS)
@@ -199,8 +212,13 @@ def test_dense_layers_are_imported_whatever_their_form(tmp_path: Path) -> None:
     scaled = helper.make_node("Gemm", ["x", "w", "b"], ["y"], alpha=2.0, beta=0.5)
     product = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "b"], ["z"])]
     product.append(helper.make_node("Tanh", ["z"], ["y"]))
+    apart = [
+        helper.make_node("Gemm", ["x", "w", "half"], ["h"], transB=1),
+        helper.make_node("Add", ["half", "h"], ["y"]),
+    ]
     paths = (
         tmp_path / "a.safetensors",
+        onnx_file(tmp_path / "apart.onnx", apart, w=weight, half=bias / 2),
         onnx_file(tmp_path / "gemm.onnx", [gemm], w=weight, b=bias),
         onnx_file(tmp_path / "scaled.onnx", [scaled], w=weight.T / 2, b=bias * 2),
         onnx_file(tmp_path / "product.onnx", product, w=weight.T, b=bias),
@@ -220,21 +238,35 @@ def test_layers_that_do_not_fit_are_refused_with_what_was_expected(tmp_path: Pat
         ("bias", {"weight": matrix, "bias": np.ones(5, np.float32)}),
         ("two", {"a.weight": matrix, "b.weight": matrix.copy()}),
         ("none", {"bias": np.ones(5, np.float32)}),
+        ("whole", {"weight": matrix.astype(np.int8)}),
+        ("infinite", {"weight": matrix * np.float32(np.inf)}),
     ):
         safetensors.numpy.save_file(tensors, tmp_path / f"{name}.safetensors")
     (tmp_path / "text.onnx").write_text("hello")
     (tmp_path / "text.safetensors").write_text("hello")
     dense = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "v"], ["y"])]
     onnx_file(tmp_path / "deep.onnx", dense, w=np.ones((5, 8)), v=np.ones((8, 16)))
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["h"], transB=1)
+    onnx_file(tmp_path / "bias.onnx", [gemm], w=matrix, b=np.ones(5))
+    for name, nodes in (
+        ("centred", [helper.make_node("Sub", ["i", "m"], ["x"]), gemm]),
+        ("turned", [gemm, helper.make_node("Neg", ["h"], ["y"])]),
+    ):
+        onnx_file(tmp_path / f"{name}.onnx", nodes, w=matrix, b=np.ones(16), m=np.ones(5))
     expected = {
         "narrow.safetensors": r"2 mask \+ 3 image = 5 features, its last one takes 4 and gives 16",
         "odd.safetensors": "multiple of 8 bits, it gives 12",
         "bias.safetensors": "bias of 16 values",
         "two.safetensors": r"a\.weight, b\.weight; say which with --tensor",
-        "none.safetensors": "one matrix, got none",
+        "none.safetensors": "one matrix of floats, got none",
+        "whole.safetensors": "one matrix of floats, got none",
+        "infinite.safetensors": r"infinite\.safetensors: expected finite weights",
         "text.onnx": "no ONNX file",
         "text.safetensors": "no safetensors file",
         "deep.onnx": "got: MatMul, MatMul",
+        "centred.onnx": "got: Sub, Gemm",
+        "turned.onnx": "got: Gemm, Neg",
+        "bias.onnx": r"bias of 16 values, got \(5,\)",
     }
     for name, message in expected.items():
         with pytest.raises(ModelError, match=message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchanything.errors import UsageError
+from searchanything.errors import UniformFeaturesError, UsageError
 from searchanything.feature_files import FeatureBatch
 from searchanything.hash_training.deep import DeepOptions, fit_deep
 from searchanything.hash_training.neighbours import neighbour_whitening
@@ -100,6 +100,19 @@ def test_standardised_blocks_have_their_shares_and_fold_into_weight_and_bias() -
     )
     weight, bias = standardisation.fold(projection, offset)
     np.testing.assert_allclose(sample.rows @ weight.T + bias, rows @ projection.T + offset, atol=1e-4)
+
+
+def test_a_block_that_never_changes_counts_nothing() -> None:
+    image = clustered().image
+    constant = np.full((len(image), 8), 0.3, np.float32)
+    standardisation = Standardisation.of(
+        draw_sample([FeatureBatch(constant, image)], rows=1000, seed=0), mask_share=0.2
+    )
+    assert not standardisation.scale[:8].any()
+    rows = standardisation.apply(joined(FeatureBatch(constant, image)).astype(np.float32))
+    assert (rows**2).sum(axis=1).mean() == pytest.approx(1, rel=1e-3)
+    with pytest.raises(UniformFeaturesError, match="all 300 regions have the same features"):
+        train_hash([FeatureBatch(constant, constant)], options=TrainingOptions(bits=64))
 
 
 @pytest.mark.parametrize("fit", [itq, pca_rotation])
