@@ -18,7 +18,9 @@ CURES: Final[Mapping[str, str]] = {
     "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
     "EventError": "Send notifications as S3 servers or SeaweedFS' filer do: [the service](service.md).",
     "UniformFeaturesError": "Give features of different regions, or index with `--hash untrained`.",
-    "ImageError": "Open the object with another program; repair or remove it. In a run it is one failure: the other "
+    "ImageError": "The message says which of the usual causes it is. A truncated upload: upload it again. Not an "
+    "image, whatever its name says: remove or `--exclude` it. Larger than the limits against decompression bombs: "
+    "raise `ingest.max_pixels` or `storage.max_object_bytes` if you trust it. In a run it is one failure: the other "
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
     "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
