@@ -9,7 +9,9 @@ import contextlib
 import copy
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -39,6 +41,7 @@ from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
 
+_AGAIN_S = 0.05  # until a dropped Ctrl-C is sent again
 logger = logging.getLogger(__name__)
 
 app = typer.Typer(
@@ -100,7 +103,7 @@ def main() -> None:
 def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     """Run one command line and return its exit code; nothing is raised. `connect` makes the client."""
     debug = os.environ.get("SEARCHANYTHING_DEBUG") == "1" or "--verbose" in arguments
-    with _logs_on_stderr(debug=debug):
+    with _logs_on_stderr(debug=debug), _interrupts_kept():
         try:
             code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
         except typer.Abort:
@@ -112,6 +115,24 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     if code == INTERRUPTED:
         say("interrupted")
     return code if isinstance(code, int) else DONE
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Send a Ctrl-C again that came where Python drops exceptions: in a finaliser, or in the lock of an import."""
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class _StderrHandler(logging.Handler):

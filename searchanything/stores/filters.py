@@ -43,7 +43,8 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
 def row_matcher(filter: Filter) -> Callable[[RegionRow | ImageRow], bool]:
     """A predicate for rows. The filter was checked before and has no `expression`.
 
-    Numbers in metadata are compared as IEEE doubles and never equal a boolean or a text, as Milvus does it.
+    As Milvus does it, integers in metadata are compared exactly, with other numbers (and the least integer) as IEEE
+    doubles, and numbers never equal a boolean or a text.
     """
     only, excluded = frozenset(filter.images), frozenset(filter.exclude)
 
@@ -81,6 +82,8 @@ def _equal(stored: Value, wanted: Value) -> bool:
     if isinstance(stored, bool) or isinstance(wanted, bool):
         return stored is wanted
     if isinstance(stored, str) or isinstance(wanted, str):
+        return stored == wanted
+    if isinstance(stored, int) and isinstance(wanted, int) and wanted != INT64_MIN:
         return stored == wanted
     return float(stored) == float(wanted)
 

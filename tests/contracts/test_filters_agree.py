@@ -96,6 +96,16 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
     assert sum(1 for count in found if count) > 25, "the filters hit too seldom to prove anything"
 
 
+def test_numbers_of_metadata_mean_the_same(bench: Bench) -> None:
+    rows = dataset(bench)
+    truth = MemoryRegionIndex(manifest_of("f" * 64))
+    for index in (truth, bench.index):
+        index.insert_regions(rows)
+    for wanted in (Filter(metadata={name: value}) for name in ("a", "b", "a/b") for value in NUMBERS):
+        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
+        assert {hit.region for hit in actual} == {hit.region for hit in expected}, wanted
+
+
 @pytest.mark.parametrize("text", ['") or (region >= 0', "\\", '"', "%", "_", "') or true or ('", 'a\\" or 1'])
 def test_texts_stay_texts(bench: Bench, text: str) -> None:
     bench.index.insert_regions([region_row(bench.image("plain"), generation=fresh_generation())])

@@ -539,3 +539,28 @@ def test_a_text_says_how_well_it_fits(better, confidence, said, capsys):
 def test_without_a_text_nothing_is_said_of_one(client, capsys):
     assert call(client, "query", "q.png", "--point", "1,2") == 0
     assert "text match" not in capsys.readouterr().out
+
+
+SWALLOWING = """
+import os, signal, sys, time
+from contextlib import nullcontext
+from searchanything.cli.app import run
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+class Client:
+    def status(self):
+        Swallows()  # what its __del__ raises is dropped by the interpreter
+        time.sleep(30)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(run(["status"], connect=lambda uri, preset: nullcontext(Client())))
+"""
+
+
+def test_an_interrupt_that_the_interpreter_dropped_still_interrupts():
+    done = subprocess.run([sys.executable, "-c", SWALLOWING], capture_output=True, text=True, timeout=25, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
