@@ -8,6 +8,7 @@ a symbol by its Unicode name (`:red apple:`), any other as its escape (`\\u65e5`
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
@@ -32,6 +33,7 @@ _OF_SYSTEMS = (
     *("msyh.ttc", "YuGothR.ttc", "malgun.ttf"),
 )
 _NO_CHARACTER = "\U0010ffff"  # every font draws it as the box that stands for what it lacks
+_LEADING_ON = " ,;:·–—([{"
 _JOINERS = "\u200d\ufe0e\ufe0f"  # tie emoji together, or choose their colour: nothing to draw
 
 
@@ -47,7 +49,7 @@ def text_width_px(text: str, size_px: int) -> float:
 
 
 def shorten(text: str, width_px: float, size_px: int) -> str:
-    """Make a text legible and fit by an ellipsis in its middle; the end, where names differ, keeps most letters."""
+    """Make a name legible and fit by an ellipsis in its middle; the end, where names differ, keeps most letters."""
     whole = legible(text)
     if text_width_px(whole, size_px) <= width_px:
         return whole
@@ -59,6 +61,21 @@ def shorten(text: str, width_px: float, size_px: int) -> str:
         else:
             too_long = kept
     return _without_middle(whole, fitting)
+
+
+def shorten_sentence(text: str, width_px: float, size_px: int) -> str:
+    """Make a sentence legible and fit by an ellipsis after a whole word; the beginning says most.
+
+    Where that would drop more than half of what has room, as of a script without spaces, it is cut like a name.
+    """
+    whole = " ".join(legible(text).split())
+    if text_width_px(whole, size_px) <= width_px:
+        return whole
+    cut = shorten(whole, width_px, size_px)
+    ends = [place for place, letter in enumerate(whole) if letter == " "]
+    fitting = bisect_right(ends, width_px, key=lambda end: text_width_px(_until(whole, end), size_px))
+    kept = _until(whole, ends[fitting - 1]) if fitting else ""
+    return kept if 2 * len(kept) >= len(cut) else cut
 
 
 def write_text(
@@ -75,6 +92,11 @@ def _without_middle(text: str, kept: int) -> str:
     head = kept // 3
     tail = kept - head
     return text[:head] + ELLIPSIS + text[len(text) - tail :]
+
+
+def _until(text: str, end: int) -> str:
+    """The text before `end` and an ellipsis, without marks that lead on to what is missing."""
+    return text[:end].rstrip(_LEADING_ON) + ELLIPSIS
 
 
 def _spelt(letter: str) -> str:

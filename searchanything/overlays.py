@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from searchanything.geometry import mask_of_size
-from searchanything.lettering import CAP_HEIGHT, ELLIPSIS, shorten, text_width_px, write_text
+from searchanything.lettering import CAP_HEIGHT, ELLIPSIS, shorten, shorten_sentence, text_width_px, write_text
 from searchanything.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 
 Color: TypeAlias = tuple[int, int, int]  # RGB
@@ -76,7 +76,10 @@ Mark: TypeAlias = RegionMark | BoxMark | PointMark | TextMark
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """One cell of a contact sheet: an image, two lines below it, a badge in its corner; `accent` frames the cell."""
+    """One cell of a contact sheet: an image, a badge in its corner, a title and a subtitle; `accent` frames the cell.
+
+    A title without room is cut in its middle, as a name; a subtitle after a whole word.
+    """
 
     image: RGBImage
     title: str
@@ -307,7 +310,8 @@ def _draw_tile(canvas: Image.Image, tile: Tile, corner: tuple[int, int], side_px
     if tile.badge:
         half_width = round(text_width_px(shorten(tile.badge, side_px, size_px), size_px) / 2)
         _plate(canvas, tile.badge, (left + pad + half_width, top + pad + size_px // 2), size_px=size_px)
-    for line, (text, shade) in enumerate(((tile.title, INK), (tile.subtitle, MUTED))):
-        line_px = size_px if line == 0 else max(MIN_FONT_PX - 1, size_px - 2)
-        baseline = top + side_px + round(size_px * (1.45 + 1.35 * line))
-        write_text(draw, (left, baseline), shorten(text, side_px, line_px), size_px=line_px, fill=shade)
+    title = shorten(tile.title, side_px, size_px)
+    write_text(draw, (left, top + side_px + round(size_px * 1.45)), title, size_px=size_px, fill=INK)
+    small_px = max(MIN_FONT_PX - 1, size_px - 2)
+    subtitle = shorten_sentence(tile.subtitle, side_px, small_px)
+    write_text(draw, (left, top + side_px + round(size_px * 2.8)), subtitle, size_px=small_px, fill=MUTED)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from searchanything import lettering
-from searchanything.lettering import ELLIPSIS, legible, shorten, text_width_px, write_text
+from searchanything.lettering import ELLIPSIS, legible, shorten, shorten_sentence, text_width_px, write_text
 
 
 @pytest.fixture
@@ -121,3 +121,29 @@ def test_shortened_text_fits_and_keeps_both_ends() -> None:
     assert head
     assert len(tail) > len(head)
     assert shorten("short", 200, 14) == "short"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the largest of 3 masks", "the largest of 3 masks"),
+        ("IoU 0.49 with the box is the largest of 15 masks", "IoU 0.49 with the box is the…"),
+        ("the best of 3 in box 1, by IoU (0.66); and more", "the best of 3 in box 1, by IoU…"),
+        ("the best of three things, somewhere; and more", "the best of three things…"),
+    ],
+)
+def test_a_sentence_ends_after_a_whole_word(text: str, expected: str) -> None:
+    room = text_width_px("IoU 0.49 with the box is the larg", 14)
+    assert shorten_sentence(text, room, 14) == expected
+
+
+@pytest.mark.parametrize("text", ["images/" + "long/" * 40 + "IMG_0042.jpg", "in " + "日本語" * 30, "of " + "x" * 200])
+def test_one_long_word_is_cut_like_a_name(text: str) -> None:
+    assert shorten_sentence(text, 200, 14) == shorten(text, 200, 14)
+    assert len(shorten_sentence(text, 200, 14)) > 10
+
+
+@given(text=st.text(max_size=60), room=st.integers(0, 300))
+def test_a_sentence_fits_unless_there_is_no_room_at_all(text: str, room: int) -> None:
+    shown = shorten_sentence(text, room, 14)
+    assert text_width_px(shown, 14) <= room or shown == ELLIPSIS

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.geometry import encode_rle
+from searchanything.lettering import shorten
 from searchanything.overlays import (
     BACKGROUND,
     FOREGROUND,
@@ -203,6 +204,15 @@ def test_sheet_has_as_many_cells_as_needed():
 def test_sheet_brings_foreign_sizes_to_the_cell():
     large, fitting = (contact_sheet([Tile(plain(*size, 9), "k")], side_px=100) for size in ((1000, 500), (100, 50)))
     np.testing.assert_array_equal(large, fitting)
+
+
+def test_sheet_cuts_a_subtitle_after_a_word_and_a_title_in_its_middle():
+    reason, cut = "the surest of 2 masks under 1 foreground points", "the surest of 2…"
+    whole, shown = (contact_sheet([Tile(plain(60, 60), "k", text)], side_px=120) for text in (reason, cut))
+    np.testing.assert_array_equal(whole, shown)
+    name = "a name of many words/IMG_0042.jpg"
+    titles = [contact_sheet([Tile(plain(60, 60), text)], side_px=120) for text in (name, shorten(name, 120, 12))]
+    np.testing.assert_array_equal(*titles)
 
 
 @pytest.mark.parametrize(("tiles", "columns"), [([], 5), ([Tile(plain(5, 5), "k")], 0)])
