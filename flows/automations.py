@@ -10,10 +10,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, DoNothing, SendNotification
 
+from .engine import TAG
 from .telling import FAILURES_EVENT
 
-# Heartbeats come every 30 s (Prefect's least); a server that is away for a while must not be taken for a death.
-_SILENCE: Final = timedelta(seconds=75)
+# Ours send heartbeats every 30 s, other runs of a shared server every 180 s by default: twice that is no slip.
+_SILENCE: Final = timedelta(seconds=400)
 _ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed"})
 
 
@@ -23,7 +24,7 @@ def crashed_runs() -> AutomationCore:
     return AutomationCore(
         name="searchanything: runs without a heartbeat have crashed",
         description="The process of a run died, or its machine. The work is not lost: the next sync finds it.",
-        tags=["searchanything"],
+        tags=[TAG],
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             after={"prefect.flow-run.heartbeat"},
@@ -46,7 +47,7 @@ def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: AN
     return AutomationCore(
         name="searchanything: images failed",
         description="Fires once per source within five minutes.",
-        tags=["searchanything"],
+        tags=[TAG],
         trigger=EventTrigger(
             expect={FAILURES_EVENT},
             for_each={"prefect.resource.id"},

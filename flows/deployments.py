@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from searchanything.settings import load_settings
 
 from .automations import ensure_automations
+from .engine import TAG
 from .index import index
 from .reindex import reindex
 from .retry_failed import retry_failed
@@ -20,7 +21,6 @@ from .sync import sync
 from .watch import watch
 
 POOL: Final = "searchanything"
-TAG: Final = "searchanything"
 FLOWS: Final[dict[str, Flow[..., Any]]] = {
     f"searchanything_flows.{one.fn.__module__.rpartition('.')[2]}.{one.fn.__name__}": one
     for one in (watch, index, sync, reindex, retry_failed)
@@ -44,6 +44,7 @@ async def deploy(source: str, *, sync_every_s: float | None = None) -> list[str]
             tags=[TAG],
             description=one.description,
             work_pool_name=POOL,
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},  # see automations
             interval=sync_every_s if one is sync else None,
             concurrency_limit=1 if one in (watch, sync) else None,
         )

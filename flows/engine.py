@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from prefect import tags
 from prefect_dask.client import PrefectDaskClient
 
 from searchanything.service.cluster import local_cluster, warm
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prefect import Task
     from prefect.client.schemas.objects import State
 
+TAG: Final = "searchanything"
 logger = logging.getLogger(__name__)
 
 
@@ -81,12 +83,16 @@ _open: list[Workers] = []
 
 @contextlib.asynccontextmanager
 async def workers(source: str) -> AsyncIterator[Workers]:
-    """The workers of this process; the first block that asks connects, or starts a cluster, and ends it."""
+    """The workers of this process; the first block that asks connects, or starts a cluster, and ends it.
+
+    Runs that begin inside are tagged as ours.
+    """
     if _open:
         yield _open[0]
         return
     settings = load_settings().service
     with contextlib.ExitStack() as stack:
+        stack.enter_context(tags(TAG))
         cluster = contextlib.nullcontext(settings.scheduler) if settings.scheduler else local_cluster(settings)
         address = str(await asyncio.to_thread(stack.enter_context, cluster))
         client = await asyncio.to_thread(PrefectDaskClient, address, set_as_default=False, timeout=30)

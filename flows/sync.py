@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, task
@@ -34,7 +35,7 @@ _tidied: set[str] = set()  # sources that this process has tidied up: a new proc
     retry_condition_fn=is_io,
 )
 def prepare(source: str, step: str) -> BatchReport:
-    """`make index`: an empty one; `tidy`: repair what is left, and collect rows that belong to nobody. In a worker."""
+    """`make index`: an empty one; `tidy`: collect rows that belong to nobody. In a worker."""
     return tidy(source) if step == "tidy" else refresh_keys(source, ())
 
 
@@ -59,13 +60,22 @@ async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncRepo
     found = await _checked(engine, source)
     if not repair:
         return found, WaveReport()
-    keys = [*found.missing, *found.stale, *found.orphaned, *found.failed]
+    tried = await asyncio.to_thread(_not_given_up, source, found.failed)
+    keys = [*found.missing, *found.stale, *found.orphaned, *tried]
     wave = await index_in_waves(engine, source, keys, total=len(keys))
-    if found.differs or source not in _tidied:
+    if keys or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
     await asyncio.to_thread(worker_client().sweep_tiles, source)
     return found, wave
+
+
+def _not_given_up(source: str, failed: Sequence[str]) -> list[str]:
+    """The failures that are worth another try."""
+    if not failed:
+        return []
+    given_up = {one.image.key for one in worker_client().failures(source) if one.given_up}
+    return [key for key in failed if key not in given_up]
 
 
 async def _checked(engine: Workers, source: str) -> SyncReport:

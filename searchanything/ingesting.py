@@ -33,7 +33,7 @@ from searchanything.reports import Estimate, FailedImage, IndexProgress, IndexRe
 from searchanything.scopes import Patterns, Scope
 from searchanything.settings import Settings
 from searchanything.sheets import Sheet, SheetTile, sweep
-from searchanything.syncing import WAVE_KEYS, SyncJob, sync_images
+from searchanything.syncing import WAVE_KEYS, SyncJob, collect, sync_images
 from searchanything.types import ImageRef, ImageRow, Omissions, Outcome
 from searchanything.wiring import HashChoice
 
@@ -206,6 +206,14 @@ class Ingestion:
         if repair:
             self.sweep_tiles(source)
         return report
+
+    def collect_garbage(self, source: SourceName) -> SyncReport:
+        """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
+
+        Raises: as `sync`.
+        """
+        store, scope = self._open_source(source)
+        return collect(self._repairing(SyncJob(store=store, scope=scope, index=self._read_index())))
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.

@@ -118,6 +118,16 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
     )
 
 
+def collect(job: SyncJob) -> SyncReport:
+    """The end of a repair alone: delete what belongs to nobody, index again what lost rows. Nothing is compared.
+
+    Raises: StoreUnavailableError, RegionIndexError.
+    """
+    start, found = time.perf_counter(), _Found()
+    garbage = _collect(job, found)
+    return SyncReport(repaired=found.repaired, garbage=garbage, seconds=time.perf_counter() - start)
+
+
 def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
     images = [one for one in listed if job.scope.wants(one.ref.key) and may_be_image(one.ref.key)]

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, WorkerPlugin
+from distributed.comm.addressing import get_address_host
+from distributed.utils import get_ip
 
 from searchanything.errors import SearchAnythingError
 from searchanything.service.work import warm_up
@@ -92,10 +94,16 @@ async def run_worker(address: str) -> None:
     with dask.config.set(_DASK):
         while True:
             try:
-                async with Nanny(address, nthreads=1, memory_limit=0) as nanny:
+                host = _own_host(address)
+                async with Nanny(address, nthreads=1, memory_limit=0, host=host, dashboard=False) as nanny:
                     logger.info("worker %s of %s is ready", nanny.worker_address, address)
                     await nanny.finished()
             except OSError as error:
                 logger.info("no scheduler at %s: %s", address, error)
             logger.info("waiting for a scheduler at %s", address)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _own_host(address: str) -> str:
+    """This machine's address towards a scheduler: a worker runs what it is sent, so it listens nowhere else."""
+    return str(get_ip(get_address_host(address)))  # type: ignore[no-untyped-call]

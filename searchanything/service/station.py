@@ -157,6 +157,9 @@ class Station:
             logger.exception("a wave of %d images failed; a sync will find them", len(keys))
             self.clock.failed()
             self.queue.owe_sync("a wave failed")
+        except asyncio.CancelledError:  # the shift is over
+            self.queue.owe_sync("a wave was cut off")
+            raise
         finally:
             self.queue.done(keys)
         if again:

@@ -41,9 +41,9 @@ def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles
 
 
 def tidy(source: str) -> BatchReport:
-    """Repair what a sync still finds, and collect garbage. Raises: as `Client.sync`."""
+    """Collect garbage. Raises: as `Client.collect_garbage`."""
     start = time.perf_counter()
-    found = worker_client().sync(source, repair=True)
+    found = worker_client().collect_garbage(source)
     seconds = time.perf_counter() - start
     return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid(), len(_clients))
 

@@ -168,6 +168,7 @@ def test_the_same_command_adds_a_worker(bench: Bench) -> None:
     more = subprocess.Popen([*command, "--uri", bench.client.uri, "--preset", "pico"])
     try:
         until(lambda: len(worker_pids(address)) == before + 1, "the worker has joined")
+        assert all(one.startswith("tcp://127.0.0.1:") for one in worker_pids(address)), "whoever reaches it runs code"
     finally:
         more.terminate()
     assert more.wait(60) == 0
@@ -219,7 +220,7 @@ def test_the_runs_of_a_killed_coordinator_end_as_crashed(bench: Bench) -> None:
         runs = bench.prefect("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
         return f"watch {SOURCE}" in {run["name"] for run in runs}
 
-    until(crashed, "the killed run ends as Crashed", timeout_s=240)  # 30 s between heartbeats, 75 s of silence
+    until(crashed, "the killed run ends as Crashed", timeout_s=600)  # 400 s of silence
 
 
 def test_nothing_is_left_behind(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,22 @@ def test_the_webhook_asks_for_its_token() -> None:
 def test_a_webhook_without_a_token_is_refused() -> None:
     with pytest.raises(SettingsError, match="WEBHOOK_TOKEN"):
         Webhook(ServiceSettings(webhook_port=0), lambda _: 0)
+
+
+def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+
+    async def endless(_keys: Sequence[str]) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return ()
+
+    async def main() -> set[str]:
+        station = Station(str(tmp_path), Settings(_env_file=None))
+        station.queue.put(["a.png"])
+        await station.run(Work(endless, Crew().sync), until=time.monotonic() + 1.5)
+        station.close()
+        return set(station.queue.take_debts())
+
+    assert asyncio.run(main()) == {"a wave was cut off"}
