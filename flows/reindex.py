@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from dataclasses import replace
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -11,11 +11,13 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from searchanything import wiring
+from searchanything.reports import omissions_report
 from searchanything.service.reports import WaveReport, wave_markdown
 from searchanything.service.work import worker_client
 from searchanything.settings import load_settings
+from searchanything.types import Omissions
 
-from .engine import workers
+from .engine import Workers, workers
 from .index import finished
 from .many import index_in_waves
 from .telling import stop_if_cancelled, tell_run
@@ -28,18 +30,20 @@ async def reindex(source: str) -> State[WaveReport]:
     Args:
         source: s3://bucket/prefix, or a folder.
     """
-    status = await asyncio.to_thread(worker_client().status)
     try:
         async with workers(source) as engine:
-            work = index_in_waves(engine, source, _keys(source), total=status.counts.images, force=True)
-            wave = await stop_if_cancelled(work)
+            wave = await stop_if_cancelled(_reindex(engine, source))
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
     await tell_run("reindex", source, wave_markdown(source, wave))
     return finished(wave)
 
 
-def _keys(source: str) -> Iterator[str]:
-    """The keys of a source's listing that are meant; what is no image is passed over by the work itself."""
+async def _reindex(engine: Workers, source: str) -> WaveReport:
+    """All waves, and with them what the listing left out. What is no image is passed over by the work itself."""
+    status = await asyncio.to_thread(worker_client().status)
     store, scope = wiring.open_scoped(source, load_settings())
-    return (found.ref.key for found in store.list(scope.prefix) if scope.wants(found.ref.key))
+    omissions = Omissions(wanted=scope.concerns)
+    keys = (found.ref.key for found in store.list(scope.prefix, omissions) if scope.wants(found.ref.key))
+    wave = await index_in_waves(engine, source, keys, total=status.counts.images, force=True)
+    return replace(wave, listing=omissions_report(omissions))

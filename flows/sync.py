@@ -13,7 +13,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from searchanything.errors import IndexNotFoundError
-from searchanything.reports import SyncReport
+from searchanything.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 from searchanything.settings import load_settings
@@ -43,6 +43,8 @@ def prepare(source: str, step: str) -> BatchReport:
 async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: FBT001, FBT002
     """Compare the listing with the index: missing, stale and orphaned images, known failures; repair in waves.
 
+    A place that cannot be listed is a failure of the run, and nothing below it is taken for deleted.
+
     Args:
         source: s3://bucket/prefix, or a folder.
         repair: Make the index agree with the listing; without it, only tell.
@@ -58,11 +60,12 @@ async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: 
 
 async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncReport, WaveReport]:
     found = await _checked(engine, source)
+    unlisted = WaveReport(listing=IndexReport(failed=len(found.unlisted), failures=found.unlisted))
     if not repair:
-        return found, WaveReport()
+        return found, unlisted
     tried = await asyncio.to_thread(_not_given_up, source, found.failed)
     keys = [*found.missing, *found.stale, *found.orphaned, *tried]
-    wave = await index_in_waves(engine, source, keys, total=len(keys))
+    wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
     if keys or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)

@@ -252,6 +252,14 @@ def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:
     return tuple(Failure(one.key, StoreError.__name__, one.reason) for one in omissions.unreadable)
 
 
+def omissions_report(omissions: Omissions) -> IndexReport:
+    """What a listing left out, as a part of a run's report."""
+    missed = unlisted_failures(omissions)
+    return IndexReport(
+        skipped=omissions.skipped, failed=len(missed), failures=missed, warnings=skipped_warnings(omissions)
+    )
+
+
 def skipped_warnings(omissions: Omissions) -> tuple[Failure, ...]:
     """The first of what a listing passed over."""
     return tuple(Failure(one.key, "Skipped", one.reason) for one in omissions.examples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, Final
 
@@ -34,27 +34,36 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class WaveReport:
-    """What became of the batches of a wave, or of all waves of a sync. `seconds` is the time from begin to end."""
+    """What became of the batches of a wave, or of all waves of a sync. `seconds` is the time from begin to end.
+
+    `listing` tells what the listing left out: things that are no objects, and places that could not be looked at.
+    """
 
     batches: tuple[BatchReport, ...] = ()
     lost: tuple[Failure, ...] = ()
     seconds: float = 0.0
+    listing: IndexReport = field(default_factory=IndexReport)
 
     @property
     def total(self) -> IndexReport:
-        """The sums over all batches; images that no worker survived are failures."""
-        total = reduce(sum_reports, (batch.report for batch in self.batches), IndexReport())
+        """The sums over all batches and the listing; images that no worker survived are failures."""
+        total = reduce(sum_reports, (batch.report for batch in self.batches), self.listing)
         return replace(total, failed=total.failed + len(self.lost), failures=total.failures + self.lost)
 
     @property
     def images(self) -> int:
         """Images that were looked at."""
         total = self.total
-        return total.indexed + total.unchanged + total.empty + total.failed
+        return total.indexed + total.unchanged + total.empty + total.failed - self.listing.failed
 
     def __add__(self, other: WaveReport) -> WaveReport:
         """Two waves as one; their times are added."""
-        return WaveReport(self.batches + other.batches, self.lost + other.lost, self.seconds + other.seconds)
+        return WaveReport(
+            self.batches + other.batches,
+            self.lost + other.lost,
+            self.seconds + other.seconds,
+            sum_reports(self.listing, other.listing),
+        )
 
 
 def summary(wave: WaveReport) -> str:
@@ -99,6 +108,7 @@ def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
         "|---|---:|",
         f"| checked | {found['checked']:,} |",
         *(f"| {name} | {len(found[name]):,} |" for name in ("missing", "stale", "orphaned", "failed")),
+        f"| places that could not be listed (see the failures below) | {len(found['unlisted']):,} |",
         "",
     ]
     return "\n".join(lines) + wave_markdown(source, wave)

@@ -36,6 +36,7 @@ from searchanything.client import connect
 from searchanything.errors import PresetError, ServiceError, SettingsError, UsageError
 from searchanything.servers import supervised
 from searchanything.settings import ENV_PREFIX, Settings, service_folder
+from searchanything.types import Omissions
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +283,7 @@ def check_watchable(source: str, settings: Settings) -> None:
     """Look before anything is started. Raises: SettingsError, UsageError, PresetError, StoreError, RegionIndexError."""
     check_installed()
     store, prefix = wiring.open_source(source, settings)
-    next(store.list(prefix), None)
+    next(store.list(prefix, Omissions()), None)
     if settings.milvus.uri.startswith("memory://"):
         raise UsageError("an index in memory lies in one process; watch needs a file, or a Milvus server")
     with connect(settings=settings) as client:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
 from searchanything.errors import ImageError, StoreUnavailableError
-from searchanything.reports import IndexReport
-from searchanything.service.reports import BatchReport
+from searchanything.reports import Failure, IndexReport, SyncReport
+from searchanything.scopes import Scope
+from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything.settings import ServiceSettings
+from searchanything.types import ImageRef, Omissions, StoredObject
 from searchanything_flows import index as index_flow
 from searchanything_flows.engine import Workers
 
@@ -145,3 +149,63 @@ def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: 
 def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
     state = asyncio.run(exception_to_failed_state(error))  # as Prefect makes it of what a task raises
     assert index_flow.is_io(None, None, state) is again  # type: ignore[arg-type]
+
+
+class Unreadable:
+    """An image store whose listing cannot look into `locked/`, and passes over a pipe."""
+
+    bucket = "images"
+
+    def list(self, prefix: str, omissions: Omissions) -> Iterator[StoredObject]:
+        for key in ("a.jpg", "b.jpg"):
+            yield StoredObject(ImageRef(self.bucket, prefix + key), "etag", 1)
+        omissions.skip("pipe.jpg", "a pipe")
+        omissions.miss("locked/", "Permission denied")
+
+
+class Waves:
+    """Indexes whatever it is given, and notes it."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def __call__(self, _engine: Any, _source: str, keys: Iterable[str], **_: Any) -> WaveReport:
+        self.keys += keys
+        return WaveReport((BatchReport(IndexReport(indexed=len(self.keys)), 0.1, "host", 1, 1),))
+
+
+def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, waves = import_module("searchanything_flows.reindex"), Waves()
+    counts = SimpleNamespace(counts=SimpleNamespace(images=2))
+    monkeypatch.setattr(module, "index_in_waves", waves)
+    monkeypatch.setattr(module, "worker_client", lambda: SimpleNamespace(status=lambda: counts))
+    monkeypatch.setattr(module.wiring, "open_scoped", lambda *_: (Unreadable(), Scope()))
+    wave = asyncio.run(module._reindex(None, "folder"))
+    assert waves.keys == ["a.jpg", "b.jpg"]
+    assert [one.key for one in wave.total.failures] == ["locked/"]
+    assert (wave.total.failed, wave.total.skipped, wave.images) == (1, 1, 2)
+    assert index_flow.finished(wave).name == "Some failed"
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.MonkeyPatch, repair: bool) -> None:
+    missed = Failure("locked/", "StoreError", "Permission denied")
+    found = SyncReport(missing=("a.jpg",), checked=1, unlisted=(missed,))
+    module = import_module("searchanything_flows.sync")
+    tidied = BatchReport(IndexReport(), 0.1, "host", 1, 1)
+
+    async def step(*_: Any) -> BatchReport:
+        return tidied
+
+    client = SimpleNamespace(sync=lambda _: found, sweep_tiles=lambda _: None)
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", Waves())
+    monkeypatch.setattr(module, "_step", step)
+    monkeypatch.setattr(module, "_tidied", set())
+    told, wave = asyncio.run(module._sync(None, "folder", repair=repair))
+    assert told is found
+    assert (wave.total.indexed, wave.total.failures) == (int(repair), (missed,))
+    assert index_flow.finished(wave).name == "Some failed"
+    text = sync_markdown("folder", found.to_dict(), wave)
+    assert "| places that could not be listed (see the failures below) | 1 |" in text
+    assert "| `locked/` | StoreError | Permission denied |" in text
