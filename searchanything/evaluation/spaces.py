@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from searchanything.encoding import Encoder
+from searchanything.errors import UniformFeaturesError
 from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
 from searchanything.evaluation.observing import AS_SHIPPED
 from searchanything.evaluation.ranking import signs, units
@@ -97,11 +98,15 @@ def joined(rows: Rows, *, ablation: str | None = None, split: int = 0) -> RowsOf
 def fitted_layer(rows: Rows, encoder: Encoder, *, bits: int, seed: int) -> HashLayer:
     """The simplest baseline of `hash train` on the indexed regions: centred, principal components, random rotation."""
     split = encoder.segmenter.feature_dimension
+    unfitted = HashLayer.random_rotation(split, encoder.embedder.dimension, bits=bits, seed=seed)
     if not rows.kept[:, 0].any():  # nothing to fit to, and nothing to find
-        return HashLayer.random_rotation(split, encoder.embedder.dimension, bits=bits, seed=seed)
+        return unfitted
     options = TrainingOptions(method=FITTED, bits=bits, seed=seed)
     sample = draw_sample(_batches(rows, split), rows=options.sample_rows, seed=seed)
-    standardisation = Standardisation.of(sample, mask_share=options.mask_share)
+    try:
+        standardisation = Standardisation.of(sample, mask_share=options.mask_share)
+    except UniformFeaturesError:  # nothing to tell apart either
+        return unfitted
     generator = np.random.default_rng(seed)
     projection = pca_rotation(standardisation.apply(sample.rows), bits=bits, generator=generator)
     weight, bias = standardisation.fold(projection, np.zeros(bits, dtype=np.float32))
