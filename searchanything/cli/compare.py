@@ -26,7 +26,6 @@ SavesOption = Annotated[
 
 
 @expanded
-@expanded
 def compare(
     context: typer.Context,
     image: ImageArgument,

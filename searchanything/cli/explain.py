@@ -33,7 +33,6 @@ ExpectBoxOption = Annotated[
 
 
 @expanded
-@expanded
 def explain(
     context: typer.Context,
     image: ImageArgument,

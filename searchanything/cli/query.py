@@ -27,7 +27,6 @@ ReceiptOption = Annotated[
 
 
 @expanded
-@expanded
 def query(
     context: typer.Context,
     image: ImageArgument,
