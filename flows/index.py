@@ -99,6 +99,7 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
     batches = [list(keys[first : first + size]) for first in range(0, len(keys), size)]
     tiles = [len(range(number, settings.sheet_images, len(batches))) for number in range(len(batches))]
     done = await asyncio.gather(*map(runner.run, batches, tiles), return_exceptions=True)
+    done += [await runner.run_alone(key) for key in runner.suspects]
     for one in done:
         if isinstance(one, BaseException):
             raise one
@@ -107,24 +108,40 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
 
 
 class _BatchRunner:
-    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it stands alone."""
+    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it stands alone.
+
+    A worker that dies takes the batches along that wait on it, and Dask blames them all. So the images that are left
+    of the halving are only suspects: each is tried once more when nothing else of the wave runs.
+    """
 
     def __init__(self, engine: Workers, source: str, settings: ServiceSettings, *, force: bool, urgent: bool) -> None:
         self._engine, self._source, self._force, self._urgent = engine, source, force, urgent
         self._task = index_batch.with_options(retries=settings.retries)
         self._timeout_s = settings.batch_timeout_s
+        self.suspects: list[str] = []
 
     async def run(self, keys: list[str], tiles: int) -> WaveReport:
         """Index these keys, with up to `tiles` on the contact sheet. Raises: what the task raised."""
+        try:
+            return await self._run(keys, tiles)
+        except KilledWorker:
+            if len(keys) == 1:
+                self.suspects += keys
+                return WaveReport()
+        middle = len(keys) // 2
+        return await self.run(keys[:middle], tiles) + await self.run(keys[middle:], 0)
+
+    async def run_alone(self, key: str) -> WaveReport:
+        """Index a suspect; the workers that die now die of it. Raises: what the task raised."""
+        try:
+            return await self._run([key], 0)
+        except KilledWorker as error:
+            return WaveReport(lost=(await self._lost(key, error),))
+
+    async def _run(self, keys: list[str], tiles: int) -> WaveReport:
         label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
         parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
-        try:
-            state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
-        except KilledWorker as error:
-            if len(keys) == 1:
-                return WaveReport(lost=(await self._lost(keys[0], error),))
-            middle = len(keys) // 2
-            return await self.run(keys[:middle], tiles) + await self.run(keys[middle:], 0)
+        state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
         report: BatchReport = await state.aresult()
         tell_batch(self._source, report)
         return WaveReport((report,))

@@ -98,10 +98,13 @@ def test_urgent_tasks_go_first() -> None:
 
 
 class Deadly:
-    """Workers that die of one key, and say of the others that they are indexed."""
+    """Workers that die of one key, and say of the others that they are indexed.
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    A task that runs beside the deadly one is blamed as well: `beside` names what of it.
+    """
+
+    def __init__(self, key: str, beside: str = "") -> None:
+        self._key, self._beside = key, beside
         self.sizes: list[int] = []
         self.tiles: list[int] = []
 
@@ -111,12 +114,17 @@ class Deadly:
         keys = parameters["keys"]
         self.sizes.append(len(keys))
         self.tiles.append(parameters["tiles"])
+        if self._beside in keys and len(keys) == 1:
+            self._beside = ""  # the next time it runs alone
+            raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
         if self._key in keys:
             raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
         return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
 
 
-def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is recorded as lost with its workers."""
     recorded: list[tuple[Any, ...]] = []
 
     class Recorder:
@@ -125,16 +133,35 @@ def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(monkeypatch: 
 
     monkeypatch.setattr(index_flow, "tell_batch", lambda *_: None)
     monkeypatch.setattr(index_flow, "worker_client", Recorder)
+    return recorded
+
+
+def index_wave(workers: Deadly, keys: list[str], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> WaveReport:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SEARCHANYTHING_SERVICE__{name}".upper(), str(value))
+    return asyncio.run(index_flow._wave(workers, "s3://images", keys, force=False, urgent=True))  # type: ignore[arg-type]
+
+
+def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
     deadly = Deadly("k5")
-    runner = index_flow._BatchRunner(deadly, "s3://images", ServiceSettings(), force=False, urgent=True)  # type: ignore[arg-type]
-    wave = asyncio.run(runner.run([f"k{number}" for number in range(8)], 3))
+    wave = index_wave(deadly, [f"k{number}" for number in range(8)], monkeypatch, batch_keys=8, sheet_images=3)
     assert (wave.total.indexed, wave.total.failed) == (7, 1)
     assert [one.key for one in wave.lost] == ["k5"]
-    assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2]
-    assert deadly.tiles == [3, 3, 0, 0, 0, 0, 0]  # halves make no more tiles than the whole
-    [(source, key, error, message)] = recorded
+    assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2, 1]  # the last: alone, once more
+    assert deadly.tiles == [3, 3, 0, 0, 0, 0, 0, 0]  # halves make no more tiles than the whole
+    [(source, key, error, message)] = lost
     assert (source, key, error) == ("s3://images", "k5", "WorkerLostError")
     assert "died" in message
+
+
+def test_an_image_beside_the_one_that_kills_is_not_blamed_for_it(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    wave = index_wave(Deadly("k5", beside="k2"), ["k2", "k5"], monkeypatch, batch_keys=1)
+    assert (wave.total.indexed, wave.total.failed) == (1, 1)
+    assert [key for _, key, _, _ in lost] == ["k5"]
 
 
 @pytest.mark.parametrize(
