@@ -16,7 +16,6 @@ from searchanything.errors import ImageError, StoreUnavailableError
 from searchanything.reports import Failure, IndexReport, SyncReport
 from searchanything.scopes import Scope
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
-from searchanything.settings import ServiceSettings
 from searchanything.types import ImageRef, Omissions, StoredObject
 from searchanything_flows import index as index_flow
 from searchanything_flows.engine import Workers
@@ -97,6 +96,11 @@ def test_urgent_tasks_go_first() -> None:
     assert dask.priorities > run_again.priorities
 
 
+def killed() -> KilledWorker:
+    """What Dask says of a task whose workers all died."""
+    return KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+
+
 class Deadly:
     """Workers that die of one key, and say of the others that they are indexed.
 
@@ -116,9 +120,9 @@ class Deadly:
         self.tiles.append(parameters["tiles"])
         if self._beside in keys and len(keys) == 1:
             self._beside = ""  # the next time it runs alone
-            raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+            raise killed()
         if self._key in keys:
-            raise KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+            raise killed()
         return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
 
 
