@@ -47,7 +47,9 @@ async def keep_watch(source: str, notes: Path | None) -> int:
         _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": station.webhook_url})
         guard = asyncio.create_task(_stop_when_lost(engine, stop))
         while not station.stopping:
-            await watch(source)
+            shift = await watch(source, return_state=True)
+            if not shift.is_cancelled():  # one that somebody has cancelled is followed by the next
+                await shift.aresult()
         guard.cancel()
         return int(engine.lost)
 

@@ -15,6 +15,7 @@ from searchanything.settings import load_settings
 from .automations import ensure_automations
 from .engine import TAG
 from .index import index
+from .naming import source_slug
 from .reindex import reindex
 from .retry_failed import retry_failed
 from .sync import sync
@@ -39,7 +40,7 @@ async def deploy(source: str, *, sync_every_s: float | None = None) -> list[str]
     names = []
     for entrypoint, one in FLOWS.items():
         deployment = await one.ato_deployment(
-            name=source.rstrip("/").rpartition("//")[2].replace("/", "-"),
+            name=source_slug(source),
             parameters={"source": source},
             tags=[TAG],
             description=one.description,

@@ -20,7 +20,7 @@ from searchanything.types import Omissions
 from .engine import Workers, workers
 from .index import finished
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_run
+from .telling import stop_if_cancelled, tell_failures, tell_run
 
 
 @flow(name="reindex", flow_run_name="reindex {source}", persist_result=False)
@@ -36,6 +36,7 @@ async def reindex(source: str) -> State[WaveReport]:
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
     await tell_run("reindex", source, wave_markdown(source, wave))
+    tell_failures(source, wave.listing.failures)  # images that failed are told of by the waves
     return finished(wave)
 
 

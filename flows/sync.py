@@ -21,7 +21,7 @@ from searchanything.settings import load_settings
 from .engine import Workers, workers
 from .index import finished, is_io
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_run
+from .telling import stop_if_cancelled, tell_failures, tell_run
 
 _tidied: set[str] = set()  # sources that this process has tidied up: a new process may follow a crash
 
@@ -55,6 +55,7 @@ async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: 
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
     await tell_run("sync", source, sync_markdown(source, found.to_dict(), wave))
+    tell_failures(source, found.unlisted)  # images that failed are told of by the waves
     return finished(wave)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from prefect import runtime
@@ -15,7 +14,10 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.exceptions import CancelledRun
 
+from searchanything.reports import Failure
 from searchanything.service.reports import BatchReport, WaveReport, wave_markdown
+
+from .naming import source_slug
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +33,13 @@ async def tell_run(kind: str, source: str, text: str) -> None:
 
 
 async def tell_wave(source: str, wave: WaveReport) -> None:
-    """The artifact of a wave, and its failures as events: one for the wave, and for the first images."""
+    """The artifact of a wave, and its failures as events."""
     await tell_run("index", source, wave_markdown(source, wave))
-    failures = wave.total.failures
+    tell_failures(source, wave.total.failures)
+
+
+def tell_failures(source: str, failures: Sequence[Failure]) -> None:
+    """Events: one for all that failed, and one each for the first images or places; none without failures."""
     if not failures:
         return
     for one in failures[:FAILURES_TOLD]:
@@ -92,7 +98,7 @@ async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def artifact_key(kind: str, source: str) -> str:
     """An artifact's key: small letters, digits and dashes."""
-    return f"{kind}-{re.sub('[^a-z0-9]+', '-', source.lower()).strip('-') or 'source'}"
+    return f"{kind}-{source_slug(source)}"
 
 
 def _resource(source: str) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled, Completed
 
 from searchanything.service.reports import WaveReport
 from searchanything.service.station import Station, Work
@@ -18,6 +19,7 @@ from searchanything.settings import load_settings
 from .engine import workers
 from .index import index, report_of
 from .sync import sync
+from .telling import stop_if_cancelled
 
 _open: list[Station] = []
 
@@ -26,7 +28,8 @@ _open: list[Station] = []
 async def watch(source: str, shift_s: float | None = None) -> State[None]:
     """Index what changes in a source, as its server tells or as syncs find it.
 
-    A shift ends after a while, so that no run grows without end; `searchanything watch` starts the next.
+    A shift ends after a while, or when it is cancelled, so that no run grows without end; `searchanything watch`
+    starts the next.
 
     Args:
         source: s3://bucket/prefix, or a folder.
@@ -35,7 +38,10 @@ async def watch(source: str, shift_s: float | None = None) -> State[None]:
     length_s = shift_s or load_settings().service.shift_s
     async with workers(source) as engine, station_of(source) as station:
         shift = _Shift(source)
-        await station.run(Work(shift.index_wave, shift.sync), until=time.monotonic() + length_s)
+        try:
+            await stop_if_cancelled(station.run(Work(shift.index_wave, shift.sync), until=time.monotonic() + length_s))
+        except CancelledRun as stopped:
+            return Cancelled(message=str(stopped))
         engine.stopping = station.stopping
         return Completed(message=f"{shift.waves} waves, {shift.syncs} syncs, {station.queue.hints} hints so far")
 

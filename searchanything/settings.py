@@ -56,6 +56,11 @@ class StorageSettings(BaseModel):
     """The S3 server that holds the buckets."""
 
     endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
+    public_endpoint: str | None = Field(
+        None,
+        description="Address by which browsers reach the server, for signed links: `https://s3.example.org`. "
+        "By default the endpoint.",
+    )
     access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
     secret_key: SecretStr | None = Field(None, description="Secret key.")
     secure: bool = Field(default=True, description="Speak TLS to the endpoint.")

@@ -62,7 +62,8 @@ def watch(
     with ServiceTree(source, settings) as tree:
         if once:
             code, document = tree.once()
-            answer(document, common.format, lambda: plain(f"up to date; see {tree.ui_url}"))
+            page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
+            answer(document, common.format, lambda: plain(f"up to date{page}"))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()

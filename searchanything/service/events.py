@@ -11,7 +11,7 @@ version and order do not matter here, and one hint too many costs a question to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -29,6 +29,8 @@ _VERSIONS: Final = ".versions/"
 def changed_objects(document: object) -> list[ImageRef]:
     """The objects that one notification is about, each once; none for what concerns no object (test messages).
 
+    A malformed record among sound ones is passed over, with a warning.
+
     Raises: EventError for what is no notification of a known format.
     """
     if not isinstance(document, Mapping):
@@ -37,7 +39,7 @@ def changed_objects(document: object) -> list[ImageRef]:
         records = document["Records"]
         if not isinstance(records, list):
             raise EventError(f"expected a list as Records, got {type(records).__name__}")
-        found = [ref for record in records for ref in _of_record(record)]
+        found = _of_records(records)
     elif "event_type" in document:
         found = list(_of_filer(document))
     elif document.get("Event") == "s3:TestEvent":  # AWS sends one when notifications are switched on
@@ -45,6 +47,22 @@ def changed_objects(document: object) -> list[ImageRef]:
     else:
         raise EventError(f"expected a notification with Records or event_type, got one with {sorted(document)[:5]}")
     return list(dict.fromkeys(found))
+
+
+def _of_records(records: Sequence[object]) -> list[ImageRef]:
+    """The objects of all records. Raises: EventError if there are records, and all are malformed."""
+    found: list[ImageRef] = []
+    malformed: list[EventError] = []
+    for record in records:
+        try:
+            found += _of_record(record)
+        except EventError as error:
+            malformed.append(error)
+    if malformed and len(malformed) == len(records):
+        raise malformed[0]
+    if malformed:
+        logger.warning("%d of %d records of a notification: %s", len(malformed), len(records), malformed[0])
+    return found
 
 
 def _of_record(record: object) -> Iterable[ImageRef]:

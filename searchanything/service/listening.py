@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from searchanything.errors import EventError, EventsNotOfferedError, StoreError
@@ -105,10 +104,17 @@ class Listener:
         watcher.start()
         try:
             for notification in events:
-                with suppress(EventError):  # of a server that says more than we know
-                    self._hint(notification)
+                self._take(notification)
         finally:
             events.close()
+
+    def _take(self, notification: Mapping[str, Any]) -> None:
+        """Hint at it. A server that says what we cannot read may have told of any object: syncs find them, by poll."""
+        try:
+            self._hint(notification)
+        except EventError as error:
+            logger.warning("a notification cannot be read: %s", error)
+            self._on_offer(False)  # noqa: FBT003
 
     def _tell_when_connected(self, events: ChangeEvents) -> None:
         """What changed before the server began to tell is for a sync to find."""

@@ -82,7 +82,8 @@ class Station:
             queue_keys=self._settings.queue_keys,
         )
         self.queue = WaveQueue(limits, on_change=self._wake_up)
-        self.clock = SyncClock(self._settings.poll_s)
+        self._polled_s = self._settings.poll_s if self._settings.webhook_port is None else self._settings.sync_s
+        self.clock = SyncClock(self._polled_s)
         self.events_offered: bool | None = None
         self.webhook_url: str | None = None
         self._open = ExitStack()
@@ -90,7 +91,6 @@ class Station:
         hint = HintFilter(self.queue, store.bucket, scope)
         if self._settings.webhook_port is not None:
             self.webhook_url = self._open.enter_context(Webhook(self._settings, hint)).url
-            self.clock.interval_s = self._settings.sync_s
         self._listen(source, settings, hint)
 
     def stop(self) -> None:
@@ -136,12 +136,11 @@ class Station:
         self._open.callback(listener.stop)
 
     def _offered(self, offered: bool) -> None:  # noqa: FBT001
-        """The server tells of changes, or does not: syncs are rare then, or the only way."""
+        """The server tells of changes, or not in a way we can read: syncs are rare then, or the only way."""
+        self.clock.interval_s = self._settings.sync_s if offered else self._polled_s
+        if not offered and self.events_offered is not False:
+            self.queue.owe_sync("nobody tells of changes")
         self.events_offered = offered
-        if offered:
-            self.clock.interval_s = self._settings.sync_s
-        else:
-            self.queue.owe_sync("the watch began")
         self._wake_up()
 
     def _started(self, work: Awaitable[None]) -> asyncio.Task[None]:
@@ -173,6 +172,9 @@ class Station:
             logger.exception("a sync failed; it is tried again")
             self.clock.failed()
             self._debts.add("a sync failed")
+        except asyncio.CancelledError:  # the shift was cancelled
+            self._debts.add("a sync was cut off")
+            raise
         else:
             self.clock.succeeded()
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,6 +47,8 @@ PREFECT_SETTINGS: Final = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "2592000",  # 30 days, in seconds
 }
 _HOST: Final = "127.0.0.1"
 _READY_S: Final = 300.0  # a fresh database takes 13 s of CPU time, on machines that may be busy
@@ -73,6 +76,7 @@ class _Child:
 
     def start(self) -> None:
         """Start it; what it says is added to its log."""
+        self.bound_log()
         with self.log.open("ab") as log:
             self.process = _started(self.command, self.environment, log=log, stdout=log)
         self.started = time.monotonic()
@@ -94,6 +98,17 @@ class _Child:
         if now >= self.due:
             self.start()
         return False
+
+    def bound_log(self) -> None:
+        """Put a long log aside and go on with an empty one; the child has it open, for appending."""
+        try:
+            if self.log.stat().st_size > _LOG_BYTES:
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                os.truncate(self.log, 0)
+        except FileNotFoundError:
+            return
+        except OSError as error:  # a full disk is no reason to end the service
+            logger.warning("%s could not be put aside: %s", self.log, error)
 
     def stop(self) -> None:
         """End it and all that it started."""
@@ -118,6 +133,7 @@ class ServiceTree:
         self._children: list[_Child] = []
         self._open = ExitStack()
         self.api_url = self._environment.get("PREFECT_API_URL", "")
+        self._own_server = not self.api_url
 
     @property
     def folder(self) -> Path:
@@ -128,6 +144,11 @@ class ServiceTree:
     def ui_url(self) -> str:
         """Prefect's web page."""
         return self.api_url.removesuffix("/").removesuffix("/api")
+
+    @property
+    def lasting_ui_url(self) -> str | None:
+        """Prefect's web page, if it outlives this tree."""
+        return None if self._own_server else self.ui_url
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -154,7 +175,7 @@ class ServiceTree:
             undo.callback(self.close)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._open.enter_context(_owned(self._folder / "lock"))
-            if not self.api_url:
+            if self._own_server:
                 self._start_prefect()
             undo.pop_all()
         return self
@@ -176,6 +197,7 @@ class ServiceTree:
         while not self._stopping.wait(_POLL_S):
             for child in self._children:
                 child.revive()
+                child.bound_log()
 
     def once(self) -> tuple[int, dict[str, Any]]:
         """Bring the index up to date and end: the exit code and the report. Raises: ServiceError."""
@@ -186,7 +208,8 @@ class ServiceTree:
         answer = process.stdout.read() if process.stdout else b""
         code = process.wait()
         if code not in (0, 3):
-            raise ServiceError(f"the run ended with code {code}; see {log_file}, and {self.ui_url}")
+            page = f", and {self.lasting_ui_url}" if self.lasting_ui_url else ""
+            raise ServiceError(f"the run ended with code {code}; see {log_file}{page}")
         document: dict[str, Any] = json.loads(answer)
         return code, document
 
@@ -209,10 +232,7 @@ class ServiceTree:
         return [sys.executable, "-m", FLOWS_PACKAGE, *arguments]
 
     def _child(self, name: str, command: Sequence[str]) -> _Child:
-        log = self._folder / f"{name}.log"
-        if log.exists() and log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
-        child = _Child(name, command, self._environment, log)
+        child = _Child(name, command, self._environment, self._folder / f"{name}.log")
         self._children.append(child)
         return child
 

@@ -44,6 +44,7 @@ _LEAST_PART_BYTES = 5 << 20  # that minio accepts
 _SLOWEST_BYTES_PER_S = 1 << 14  # a body that trickles in more slowly than this is given up
 _BUSY_STATUS = (429, 500, 502, 503, 504)
 _METADATA_HEADER = "x-amz-meta-"
+_DEFAULT_REGION = "us-east-1"  # of S3 and of servers that are not told another
 
 _ENDPOINT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?")
 
@@ -76,7 +77,9 @@ class S3Store:
         self._timeout_s = settings.timeout_s
         self._max_object_bytes = settings.max_object_bytes
         self._object_tags = settings.object_tags
-        self._client = s3_client(settings, http_client(settings, connections))
+        http = http_client(settings, connections)
+        self._client = s3_client(settings, http)
+        self._signer = s3_client(_public(settings), http) if settings.public_endpoint else self._client
 
     @property
     def bucket(self) -> str:
@@ -187,10 +190,13 @@ class S3Store:
     def link(self, key: str, *, age_s: float) -> str:
         """A signed address by which anyone can read the object for so many seconds, a week at most.
 
-        Raises: StoreError, StoreUnavailableError (the server is asked for the region where none is set).
+        It names the public endpoint, if one is set, and is good there alone.
+
+        Raises: StoreError, StoreUnavailableError (without a public endpoint, the server is asked for the region where
+        none is set).
         """
         with self._mapped(key):
-            return self._client.presigned_get_object(self._bucket, key, expires=timedelta(seconds=age_s))
+            return self._signer.presigned_get_object(self._bucket, key, expires=timedelta(seconds=age_s))
 
     def _described(self, key: str, headers: Mapping[str, str], size_bytes: int) -> StoredObject:
         known = {name.lower(): value for name, value in headers.items()}
@@ -308,6 +314,20 @@ def _endpoint(settings: StorageSettings) -> str:
     if bool(settings.access_key) != bool(settings.secret_key):
         raise SettingsError(f"set both {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY, or neither (anonymous access)")
     return endpoint
+
+
+def _public(settings: StorageSettings) -> StorageSettings:
+    """The server as browsers see it; it may be out of our reach, so its region is never asked for."""
+    address = settings.public_endpoint
+    if not address:
+        return settings
+    scheme, _, host = address.rstrip("/").rpartition("://")
+    if scheme not in ("http", "https") or not _ENDPOINT.fullmatch(host):
+        raise SettingsError(
+            f"{ENV_PREFIX}STORAGE__PUBLIC_ENDPOINT: expected an address such as https://s3.example.org, got '{address}'"
+        )
+    change = {"endpoint": host, "secure": scheme == "https", "region": settings.region or _DEFAULT_REGION}
+    return settings.model_copy(update=change)
 
 
 def s3_client(settings: StorageSettings, http: PoolManager) -> Minio:

@@ -202,6 +202,21 @@ def test_deploying_again_does_no_harm(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert len(bench.prefect("automations/filter")) == 2
 
 
+def test_a_cancelled_watch_ends_and_the_next_begins(bench: Bench) -> None:
+    running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+
+    def watching() -> list[str]:
+        runs = bench.prefect("flow_runs/filter", running)
+        return [run["id"] for run in runs if run["name"] == f"watch {SOURCE}"]
+
+    [run] = watching()
+    bench.prefect(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    until(lambda: watching() not in ([], [run]), "another watch runs")
+    [ended] = bench.prefect("flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    assert ended["state"]["type"] == "CANCELLED"
+    bench.until_indexed({"watched/next.png": bench.store.upload("watched/next.png", png(**RED))})
+
+
 def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench: Bench) -> None:
     from threading import Thread
 

@@ -77,6 +77,11 @@ def test_a_move_is_about_both_places() -> None:
     assert keys(moved) == ["a.jpg", "sub/b.jpg"]
 
 
+def test_a_malformed_record_is_passed_over_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert keys({"Records": [record("a.jpg"), {"s3": 1}, record("b.jpg")]}) == ["a.jpg", "b.jpg"]
+    assert "1 of 3 records" in caplog.text
+
+
 def test_a_test_message_is_about_nothing() -> None:
     assert changed_objects({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "images"}) == []
 

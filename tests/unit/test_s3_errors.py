@@ -151,6 +151,25 @@ class TestSettings:
             S3Store(StorageSettings(endpoint="x:1", region="not a region!"), "bucket")
 
 
+class TestLinks:
+    def test_links_are_signed_for_the_public_endpoint_without_asking_it(self) -> None:
+        inside = settings("s3:8333", public_endpoint="https://pictures.example.org/")
+        link = S3Store(inside, "images").link("a b.jpg", age_s=60)
+        assert link.startswith("https://pictures.example.org/images/a%20b.jpg?")
+        assert "us-east-1" in link
+
+    def test_the_region_stays(self) -> None:
+        inside = settings("s3:8333", public_endpoint="http://127.0.0.1:8333", region="eu-west-9")
+        link = S3Store(inside, "images").link("a.jpg", age_s=60)
+        assert link.startswith("http://127.0.0.1:8333/images/a.jpg?")
+        assert "eu-west-9" in link
+
+    @pytest.mark.parametrize("address", ["pictures.example.org", "ftp://pictures", "https://a/b", "https://"])
+    def test_what_is_no_address_is_refused(self, address: str) -> None:
+        with pytest.raises(SettingsError, match=r"PUBLIC_ENDPOINT.*https://s3\.example\.org"):
+            S3Store(settings("s3:8333", public_endpoint=address), "images")
+
+
 @contextmanager
 def scripted_server(answer: Callable[[int, socket.socket], None]) -> Iterator[str]:
     """A server that reads a request and lets `answer(number, connection)` do as it likes, then hangs up."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from searchanything.errors import SettingsError, UsageError
 from searchanything.reports import Failure, IndexReport
 from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
-from searchanything.service.tree import child_settings, deploy_flows, free_port
+from searchanything.service.tree import _Child, child_settings, deploy_flows, free_port
 from searchanything.settings import Settings, service_folder
 from searchanything.sheets import SheetTile
 from searchanything_flows.deployments import FLOWS
+from searchanything_flows.naming import source_slug
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,3 +127,42 @@ def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="PREFECT_API_URL"):
         deploy_flows("s3://images", sync_every_s=None)
     assert issubclass(SettingsError, UsageError)
+
+
+def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.tree._LOG_BYTES", 10)
+    log = tmp_path / "child.log"
+    program = "import sys\nfor line in sys.stdin: print(line.strip(), flush=True)"
+    child = _Child("child", [sys.executable, "-c", program], {}, log)
+    child.start()
+    assert child.process is not None
+    assert child.process.stdin is not None
+    try:
+        for text in (b"short\n", b"and a longer one\n", b"the last\n"):
+            before = log.stat().st_size
+            child.process.stdin.write(text)
+            child.process.stdin.flush()
+            while log.stat().st_size == before:
+                time.sleep(0.01)
+            child.bound_log()
+    finally:
+        child.stop()
+    assert log.read_bytes() == b"the last\n"
+    assert log.with_suffix(".log.1").read_bytes() == b"short\nand a longer one\n"
+
+
+SOURCES = st.text("abAB01-/._é", min_size=1, max_size=12).map("s3://{}".format)
+
+
+@given(SOURCES, SOURCES)
+@example("s3://a/b-c", "s3://a-b/c")
+@example("s3://a", "s3://A")
+def test_sources_have_names_of_their_own_in_prefect(one: str, other: str) -> None:
+    assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", source_slug(one))
+    same = one.rstrip("/") == other.rstrip("/")
+    assert (source_slug(one) == source_slug(other)) == same
+
+
+def test_a_bucket_keeps_its_name_in_prefect() -> None:
+    assert source_slug("s3://holiday-2024/") == "holiday-2024"
+    assert source_slug("s3://images/a/b").startswith("images-a-b-")

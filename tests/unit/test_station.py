@@ -14,7 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from searchanything.errors import EventsNotOfferedError, SettingsError, StoreUnavailableError
-from searchanything.service.listening import Listener
+from searchanything.scopes import Scope
+from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.station import Station, SyncClock, Work
 from searchanything.service.waves import WaveLimits, WaveQueue
 from searchanything.service.webhook import Webhook, webhook_app
@@ -210,3 +211,62 @@ def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
         return set(station.queue.take_debts())
 
     assert asyncio.run(main()) == {"a wave was cut off"}
+
+
+def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+    began = asyncio.Event()
+    syncs = Crew()
+
+    async def endless() -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        station = Station(str(tmp_path), Settings(_env_file=None))
+        shift = asyncio.create_task(station.run(Work(syncs.index_wave, endless)))
+        await asyncio.wait_for(began.wait(), 20)
+        shift.cancel()
+        await asyncio.gather(shift, return_exceptions=True)
+        await station.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
+        station.close()
+
+    asyncio.run(main())
+    assert syncs.syncs == 1
+
+
+def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = Settings(_env_file=None)
+        station = Station(str(tmp_path), settings)
+        intervals, debts = [], []
+        for offered in (True, False, False, True):
+            station.queue.take_debts()
+            station._offered(offered)
+            intervals.append(station.clock.interval_s)
+            debts.append(len(station.queue.take_debts()))
+        station.close()
+        often, seldom = settings.service.poll_s, settings.service.sync_s
+        assert intervals == [seldom, often, often, seldom]
+        assert debts == [0, 1, 0, 0]  # one notification that cannot be read after the other owes one sync
+
+    asyncio.run(main())
+
+
+def test_a_notification_that_cannot_be_read_does_not_end_the_listening() -> None:
+    queue, offered, sound = WaveQueue(WaveLimits()), [], threading.Event()
+    hint = HintFilter(queue, "images", Scope())
+    record = {"s3": {"bucket": {"name": "images"}, "object": {"key": "a.jpg"}}}
+
+    def take(notification: Any) -> None:
+        hint(notification)
+        sound.set()
+
+    listener = Listener(
+        lambda: Events(None, [{"Records": [None]}, {"Records": [record]}]), take, queue, on_offer=offered.append
+    )
+    listener.start()
+    assert sound.wait(20)
+    listener.stop()
+    assert queue.take() == ("a.jpg",)
+    assert False in offered
