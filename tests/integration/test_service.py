@@ -163,16 +163,16 @@ def test_an_image_that_kills_its_workers_is_found_and_told(bench: Bench) -> None
 
 def test_the_same_command_adds_a_worker(bench: Bench) -> None:
     address = bench.tree.notes["scheduler"]
-    before = len(worker_pids(address))
+    until(lambda: len(worker_pids(address)) == 1, "the service's own worker is there")
     command = [sys.executable, "-m", "searchanything.cli.app", "worker", "--scheduler", address]
     more = subprocess.Popen([*command, "--uri", bench.client.uri, "--preset", "pico"])
     try:
-        until(lambda: len(worker_pids(address)) == before + 1, "the worker has joined")
+        until(lambda: len(worker_pids(address)) == 2, "the worker has joined")
         assert all(one.startswith("tcp://127.0.0.1:") for one in worker_pids(address)), "whoever reaches it runs code"
     finally:
         more.terminate()
     assert more.wait(60) == 0
-    until(lambda: len(worker_pids(address)) == before, "the worker has left")
+    until(lambda: len(worker_pids(address)) == 1, "the worker has left")
 
 
 def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
