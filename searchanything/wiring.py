@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from searchanything.core.errors import ModelError, PresetError, SettingsError
-from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
-from searchanything.core.settings import MilvusSettings, Settings, service_folder
+from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
+from searchanything.core.settings import MilvusSettings, Settings, StorageSettings, service_folder
 from searchanything.core.types import IndexManifest
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
@@ -24,10 +24,14 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import TileFiles
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 
+if TYPE_CHECKING:
+    from searchanything.hash_training.features import FeatureSource
+
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
     "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
 )
+COUNTED_OBJECTS: Final = 64  # a Parquet object's footer costs two requests
 HashChoice: TypeAlias = Path | Literal["untrained"] | None
 _models: dict[str, tuple[LazySegmenter, LazyEncoder]] = {}
 _lock = threading.Lock()
@@ -98,6 +102,27 @@ def events_opener(source: str | Path, settings: Settings) -> Callable[[], Change
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
     return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
+
+
+def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 8) -> WritableBucket:
+    """An S3 bucket that is written to. Nothing is contacted yet. Raises: SettingsError."""
+    from searchanything.stores.s3 import S3Store  # loading minio takes half a second
+
+    return S3Store(storage, bucket, connections=connections)
+
+
+def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
+    """The features at a path or `s3://bucket/key`: a file, or all `.parquet` files below a folder or prefix.
+
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M. Raises: UsageError, ObjectNotFoundError,
+    SettingsError, StoreError.
+    """
+    from searchanything.hash_training.features import feature_source
+    from searchanything.stores.sources import find_files
+
+    files = find_files(location, settings, suffixes=(".parquet", ".npy"))
+    few = len(files) <= COUNTED_OBJECTS or "://" not in location
+    return feature_source(location, files, mask_dimension=mask_dimension, count_rows=few)
 
 
 def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings) -> FeatureCache:

@@ -82,9 +82,9 @@ def train(
 
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.core.settings import load_settings
-    from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import TrainingOptions, train_hash
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
@@ -98,7 +98,7 @@ def train(
         resume=resume,
         compute=settings.models,
     )
-    source = open_features(features, mask_dimension=mask_dimension, settings=settings)
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
     with hash_progress(source.rows) as show:
         trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)
@@ -124,15 +124,15 @@ def judge(
 
     Example: [bold]searchanything hash judge --features others.parquet --hash holiday.safetensors[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import check_made_for
-    from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import judge_layer
     from searchanything.models.hashing import HashLayer
 
     _check_report(report)
     layer = HashLayer.from_file(hash_file)
-    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     check_made_for(layer, source)
     with rows_progress("reading", source.rows) as show:
         judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
@@ -156,13 +156,13 @@ def encode(
 
     Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import encode_features
-    from searchanything.hash_training.features import open_features
     from searchanything.models.hashing import HashLayer
 
     layer = HashLayer.from_file(hash_file)
-    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     with rows_progress("encoding", source.rows) as show:
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}

@@ -196,6 +196,29 @@ class StoredFile:
     size_bytes: int
 
 
+class WritableBucket(ImageStore, Protocol):
+    """A bucket that this program also writes to: the demo's, and those that hold its own files.
+
+    Raises, all methods: StoreError, StoreUnavailableError.
+    """
+
+    def make_bucket(self) -> None:
+        """Create the bucket; it is no error if it is there already."""
+        ...
+
+    def remove_bucket(self) -> None:
+        """Remove the empty bucket. Raises: ObjectNotFoundError."""
+        ...
+
+    def upload(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> str:
+        """Write an object and return its etag."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; it is no error if there is none."""
+        ...
+
+
 class FileStore(Protocol):
     """Where this program keeps files of its own: below a prefix of a bucket, or in a folder. Thread-safe.
 

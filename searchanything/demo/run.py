@@ -28,7 +28,6 @@ from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
-from searchanything.stores.s3 import S3Store
 
 STATE: Final = ".state"
 _IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind
@@ -102,7 +101,7 @@ def _settings(server: LocalS3) -> Settings:
 
 def _upload(settings: Settings, rendered: Sequence[Rendered], course: Course) -> Filling:
     with course.step("upload", f"uploading to s3://{BUCKET} what is not there yet"):
-        store = S3Store(settings.storage, BUCKET)
+        store = wiring.open_s3_bucket(BUCKET, settings.storage)
         filling = fill_bucket(store, {one.truth.key: one.path for one in rendered}, done=course.progress)
     course.note(f"{filling.uploaded} objects uploaded, {filling.unchanged} were there")
     return filling

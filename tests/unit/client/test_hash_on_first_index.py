@@ -21,7 +21,7 @@ from PIL import Image
 
 import searchanything
 from searchanything.cli.app import run
-from searchanything.client.client import hash_on_first_index
+from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
 from searchanything.client.live_index import LiveIndex
 from searchanything.core.errors import PresetError

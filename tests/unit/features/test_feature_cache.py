@@ -25,11 +25,11 @@ from searchanything.features.contents import CachedFile, batch_table, file_bytes
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
-from searchanything.hash_training.features import open_features
 from searchanything.hash_training.training import TrainingOptions, train_hash
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.stores.files import FolderFiles
+from searchanything.wiring import open_features
 
 OLD_S = 24 * 3600.0
 BLUE = png(drawn(32, 32, blue=(3, 5, 20, 30)))
