@@ -27,8 +27,9 @@ from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import BoxXYXY, Filter, ImageRef, IndexCounts, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.compare import compare
-from searchanything.explain.funnel import Expected, Question, explain
+from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext
+from searchanything.explain.steps import Expected, SearchQuestion
 from searchanything.images.decoding import decode_image
 from searchanything.images.inputs import ImageInput, load_image
 from searchanything.ingest.garbage import holdings
@@ -80,7 +81,7 @@ class Client(Ingestion):
         encoded = encoder.encode_query(pixels, wanted, watch)
         recollection = Recollection()
         recollection.keep_query(index.manifest.fingerprint, encoded)
-        question = Question(pixels, wanted, request, filter)
+        question = SearchQuestion(pixels, wanted, request, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
         return SearchResults(
@@ -180,7 +181,7 @@ class Client(Ingestion):
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
 
     def _explain(
-        self, question: Question, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
+        self, question: SearchQuestion, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
     ) -> Explanation:
         context = replace(self._context(), recollection=recollection)
         live = context.index.manifest.fingerprint

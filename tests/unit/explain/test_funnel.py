@@ -17,8 +17,9 @@ from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
-from searchanything.explain.funnel import Expected, Question, explain
+from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext, reencode
+from searchanything.explain.steps import Expected, SearchQuestion
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
@@ -88,7 +89,7 @@ class World:
         filter: Filter | None = None,
         first: int = 3,
     ) -> Explanation:
-        question = Question(QUERY, prompt, request or PageRequest(limit=2), filter)
+        question = SearchQuestion(QUERY, prompt, request or PageRequest(limit=2), filter)
         found = explain(self.context, question, Expected(ref(name), box), first=first)
         assert [step.passed for step in found.steps[:-1]] == [True] * (len(found.steps) - 1)
         assert found.steps[-1].passed == (found.verdict is Verdict.HIT)
@@ -124,7 +125,7 @@ def test_an_image_that_was_never_indexed() -> None:
 
 def test_an_image_under_another_fingerprint_only() -> None:
     world, other = World(**reds(1)), World(regions=7, blue=drawn(64, 64, blue=BIG))
-    question = Question(QUERY, RED_POINT, PageRequest())
+    question = SearchQuestion(QUERY, RED_POINT, PageRequest())
     expected = Expected(ref("blue"))
     found = explain(world.context, question, expected, others=[other.index])
     assert found.verdict is Verdict.OTHER_FINGERPRINT
@@ -219,7 +220,7 @@ def test_a_code_that_lost_what_features_see() -> None:
 def test_a_rank_beyond_the_index_limit_is_owned_up_to() -> None:
     world = World(**reds(9), zed=QUERY, flipped=("zed",))
     context = replace(world.context, max_limit=6)
-    question = Question(QUERY, RED_POINT, PageRequest(limit=2))
+    question = SearchQuestion(QUERY, RED_POINT, PageRequest(limit=2))
     found = explain(context, question, Expected(ref("zed"), BIG), first=3)
     assert found.verdict is Verdict.HASHING
     assert (last(found)["rank"], last(found)["looked_at"], last(found)["exact"]) == (None, 6, False)
@@ -234,7 +235,7 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
     index_images(IndexingJob(world.store, world.encoder, world.index), world.store.list())
     context = replace(world.context, max_limit=6)
     for prompt, box in [(RED_POINT, BIG), (WholeImage(), None)]:
-        question = Question(QUERY, prompt, PageRequest(limit=2))
+        question = SearchQuestion(QUERY, prompt, PageRequest(limit=2))
         found = explain(context, question, Expected(ref("zed"), box), first=3)
         assert found.verdict is Verdict.DISSIMILAR
 
@@ -377,7 +378,7 @@ class TestRecollection:
     def test_the_second_question_about_an_answer_computes_its_own_image_alone(self) -> None:
         world = World(**reds(5), zed=drawn(64, 64, blue=BIG))
         alone = [world.explain(name, BIG, first=5).to_dict() for name in ("red3", "zed")]
-        context, question = world.context, Question(QUERY, RED_POINT, PageRequest(limit=2))
+        context, question = world.context, SearchQuestion(QUERY, RED_POINT, PageRequest(limit=2))
         seen = []
         for name in ("red3", "zed", "zed"):
             world.encoder.segmenter.batch_sizes.clear()
@@ -395,7 +396,7 @@ class TestRecollection:
         recollection = Recollection()
         for world in worlds:
             context = replace(world.context, recollection=recollection)
-            explain(context, Question(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
+            explain(context, SearchQuestion(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
             assert sum(world.encoder.segmenter.batch_sizes[1:]) == 3  # after indexing: query, own image, one rival
 
     def test_only_so_many_hits_are_remembered_and_all_are_told(self) -> None:
