@@ -7,17 +7,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
-from searchanything.core.geometry import boxes_of
+from searchanything.core.geometry import Letterbox, boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
 from searchanything.prompts.prompt import Box, Granularity, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
+
+
+Cells: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+Flags: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointsOnGrid:
+    """A prompt's points as they lie on the mask grid, converted once.
+
+    `foreground` (P, 2) and `background` (B, 2) are cells (row, column); `under` (N, P) and `held` (N, B) say which of N
+    masks hold them.
+    """
+
+    foreground: Cells
+    background: Cells
+    under: Flags
+    held: Flags
+
+    @classmethod
+    def of(cls, foreground: Sequence[Point], background: Sequence[Point], segmentation: Segmentation) -> Self:
+        """Raises: PromptError for a point outside the image."""
+        inside, outside = (_cells_of(points, segmentation.letterbox) for points in (foreground, background))
+        under, held = (segmentation.masks[:, cells[:, 0], cells[:, 1]] for cells in (inside, outside))
+        return cls(inside, outside, under, held)
+
+    @property
+    def excluded(self) -> Flags:
+        """(N,) the masks that hold a background point."""
+        return np.asarray(np.any(self.held, axis=1), dtype=np.bool_)
+
+
+def _cells_of(points: Sequence[Point], letterbox: Letterbox) -> Cells:
+    for x, y in points:
+        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
+            raise PromptError(
+                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
+            )
+    return letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +93,12 @@ def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation,
 
 def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     """The masks under the foreground points, one each, merged. Raises: PromptError for a point outside the image."""
-    foreground = masks_under(segmentation, prompt.foreground)
-    background = masks_under(segmentation, prompt.background)
+    points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     if prompt.rule == "fastsam":
-        return _painted(segmentation, np.any(foreground, axis=1), np.any(background, axis=1))
-    usable = foreground & ~np.any(background, axis=1, keepdims=True)
+        return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
+    usable = points.under & ~points.excluded[:, None]
     if not usable.any():
-        return _nearest(segmentation, prompt, excluded=np.any(background, axis=1))
+        return _nearest(segmentation, prompt, excluded=points.excluded)
     areas = segmentation.letterbox.areas_px(segmentation.masks)
     orders = [_ranked(np.flatnonzero(column), areas, prompt.granularity) for column in usable.T]
     chosen = sorted({int(order[0]) for order in orders if len(order)})
@@ -196,18 +235,6 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     """One candidate's box as a tuple."""
     x1, y1, x2, y2 = segmentation.boxes_xyxy[row].tolist()
     return x1, y1, x2, y2
-
-
-def masks_under(segmentation: Segmentation, points: Sequence[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """(N, P) bool: which masks hold which points. Raises: PromptError for a point outside the image."""
-    letterbox = segmentation.letterbox
-    for x, y in points:
-        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
-            raise PromptError(
-                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
-            )
-    cells = letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
-    return segmentation.masks[:, cells[:, 0], cells[:, 1]]
 
 
 def _ranked(rows: np.ndarray, areas: FloatArray, granularity: Granularity | None) -> np.ndarray:
