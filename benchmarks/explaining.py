@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 import searchanything
+from searchanything.answers.results import SearchResults
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.results import SearchResults
 
 
 def measure(scenes: int, questions: int) -> dict[str, float | int]:

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.batching import batches
-from searchanything.codes import joined_features
-from searchanything.feature_files import FeatureBatch, feature_schema, parquet_libraries, record_batch
+from searchanything.core.batching import batches
+from searchanything.core.codes import joined_features
+from searchanything.core.settings import Settings
+from searchanything.features.parquet import FeatureBatch, feature_schema, parquet_libraries, record_batch
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.features import BATCH_ROWS, FeatureSource, open_features
 from searchanything.hash_training.training import METHODS, TrainedHash, TrainingOptions, TrainingProgress, train_hash
 from searchanything.models.hashing import HashLayer
-from searchanything.settings import Settings
 
 _CENTRES = 1000
 _CHUNK_ROWS = 16_384

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import joined_features, unit_rows
-from searchanything.feature_files import FeatureBatch
+from searchanything.core.codes import joined_features, unit_rows
+from searchanything.core.types import Codes, FloatArray
+from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.judging import judge_codes
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.hash_training.training import BITS, MASK_SHARE, METHODS, STRENGTH, TrainingOptions, train_hash
 from searchanything.models.hashing import HashLayer
-from searchanything.types import Codes, FloatArray
 from training.retrieval_metrics import mean_average_precision
 
 _T_95 = {

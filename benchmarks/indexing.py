@@ -18,8 +18,8 @@ from PIL import Image
 
 import searchanything
 from searchanything import wiring
+from searchanything.core.settings import load_settings
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.settings import load_settings
 
 
 def bytes_in(folder: Path) -> int:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from searchanything.crops import region_crops
+from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import Codes, RGBImage
 from searchanything.demo import __file__ as demo_file
+from searchanything.images.crops import region_crops
 from searchanything.models.presets import load_encoder, load_hash, load_segmenter
-from searchanything.protocols import Hasher, RegionEncoder, Segmenter
-from searchanything.settings import ModelSettings
-from searchanything.types import Codes, RGBImage
 
 T = TypeVar("T")
 ASSETS = Path(demo_file).parent / "assets"

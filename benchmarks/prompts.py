@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 
 from searchanything import wiring
+from searchanything.core.settings import load_settings
+from searchanything.core.types import RGBImage
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.encoding import Encoder, Stopwatch
-from searchanything.prompts import Box, Points, Prompt, Prompts, Text
-from searchanything.remembering import RememberingSegmenter
-from searchanything.settings import load_settings
-from searchanything.types import RGBImage
+from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.segmentation_cache import RememberingSegmenter
+from searchanything.prompts.prompt import Box, Points, Prompt, Prompts, Text
 
 SIZE = (640, 480)
 MIDDLE = (320, 240)

@@ -25,12 +25,12 @@ from PIL import Image
 from pydantic import SecretStr
 
 import searchanything
+from searchanything.core.settings import Settings
+from searchanything.core.types import RGBImage
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.servers import LocalS3
 from searchanything.service.tree import ServiceTree, free_port
-from searchanything.settings import Settings
 from searchanything.stores.s3 import S3Store
-from searchanything.types import RGBImage
 
 BUCKET, SOURCE, TOKEN = "images", "s3://images", "benchmark"
 BATCH = 32

@@ -17,15 +17,15 @@ from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 
-from searchanything.codes import next_generation
-from searchanything.planning import IndexingOptions
-from searchanything.protocols import IndexStore, RegionIndex
-from searchanything.scopes import Scope
-from searchanything.settings import MilvusSettings
+from searchanything.core.codes import next_generation
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions, Outcome, StoredObject, row_id
+from searchanything.images.scopes import Scope
+from searchanything.ingest.plan import IndexingOptions
+from searchanything.ingest.sync import SyncJob, sync_images
 from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus import open_milvus
-from searchanything.syncing import SyncJob, sync_images
-from searchanything.types import ImageRef, ImageRow, IndexManifest, Omissions, Outcome, StoredObject, row_id
 
 BITS = 256
 INSERT_ROWS = 2000

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from searchanything.crops import CropPolicy, region_crops
+from searchanything.core.protocols import RegionEncoder, Segmentation
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import FloatArray
 from searchanything.demo.scenes import Scene, generate_demo_scenes
+from searchanything.images.crops import CropPolicy, region_crops
 from searchanything.models.presets import load_encoder, load_segmenter
-from searchanything.protocols import RegionEncoder, Segmentation
-from searchanything.settings import ModelSettings
-from searchanything.types import FloatArray
 
 MIN_IOU = 0.5
 

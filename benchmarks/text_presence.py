@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from searchanything import wiring
+from searchanything.core.protocols import Segmentation
+from searchanything.core.settings import load_settings
 from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
-from searchanything.encoding import Encoder, RegionJob
-from searchanything.plausibility import TextJudge
-from searchanything.protocols import Segmentation
-from searchanything.settings import load_settings
+from searchanything.encode.encoder import Encoder, RegionJob
+from searchanything.prompts.confidence import TextJudge
 
 MIN_IOU = 0.5
 LEVELS = ("clear", "unsure", "weak")

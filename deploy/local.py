@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from deploy.processes import NotReadyError, Program
-from searchanything.servers import LocalS3
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 logger = logging.getLogger(__name__)

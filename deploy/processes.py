@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from searchanything.servers import kill_group, supervised
+from searchanything.processes import kill_group, supervised
 
 _POLL_S = 0.1
 

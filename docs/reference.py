@@ -12,18 +12,18 @@ from cures import CURES
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 import searchanything
-from searchanything import errors
 from searchanything.cli.app import app
 from searchanything.cli.failures import exit_code_of
+from searchanything.core import errors
+from searchanything.core.settings import settings_table
 from searchanything.models.presets import PRESETS, Preset
 from searchanything.models.weights import WeightsRecord
-from searchanything.settings import settings_table
 
 Parameter: TypeAlias = TyperArgument | TyperOption
 GENERATED = "Generated from {source} by `python docs/generate.py`.\n"
 SETTINGS = f"""# Settings
 
-{GENERATED.format(source="`searchanything/settings.py`")}
+{GENERATED.format(source="`searchanything/core/settings.py`")}
 Each is read from the environment or from a `.env` file in the working directory. Secrets are never logged or shown.
 
 """
@@ -35,9 +35,9 @@ EXIF-corrected image.
 """
 ERRORS = f"""# Errors and their cures
 
-{GENERATED.format(source="`searchanything/errors.py`")}
+{GENERATED.format(source="`searchanything/core/errors.py`")}
 All errors that this package raises on purpose lie under `searchanything.SearchAnythingError`; the classes are in
-`searchanything.errors`. The command line prints `error:` and, where one is known, `cure:` on stderr. With
+`searchanything.core.errors`. The command line prints `error:` and, where one is known, `cure:` on stderr. With
 `--format json` it prints `{{"error": {{"type", "message", "cure"}}}}`, where `type` is the class. Any other class is a
 defect: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows.
 
@@ -90,7 +90,7 @@ def errors_page() -> str:
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
     names = {one.__name__ for one in classes}
     if names != set(CURES):
-        raise LookupError(f"docs/cures.py and searchanything/errors.py differ in {sorted(names ^ set(CURES))}")
+        raise LookupError(f"docs/cures.py and searchanything/core/errors.py differ in {sorted(names ^ set(CURES))}")
     order = list(CURES)
     rows = (_error_row(one) for one in sorted(classes, key=lambda one: order.index(one.__name__)))
     return ERRORS + "".join(rows)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from searchanything.settings import load_settings
+from searchanything.core.settings import load_settings
 
 from .automations import ensure_automations
 from .deployments import deploy

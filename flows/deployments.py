@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
-from searchanything.settings import load_settings
+from searchanything.core.settings import load_settings
 
 from .automations import ensure_automations
 from .engine import TAG

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect import tags
 from prefect_dask.client import PrefectDaskClient
 
+from searchanything.core.settings import load_settings
 from searchanything.service.cluster import local_cluster, warm
-from searchanything.settings import load_settings
 
 if TYPE_CHECKING:
     from distributed import Future

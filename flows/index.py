@@ -15,12 +15,12 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
-from searchanything.errors import IndexUnavailableError, StoreUnavailableError
-from searchanything.reports import Failure
+from searchanything.core.errors import IndexUnavailableError, StoreUnavailableError
+from searchanything.core.settings import ServiceSettings, load_settings
+from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
 from searchanything.service.reports import BatchReport, WaveReport, summary
 from searchanything.service.work import refresh_keys, worker_client
-from searchanything.settings import ServiceSettings, load_settings
 
 from .engine import Workers, workers
 from .telling import stop_if_cancelled, tell_batch, tell_wave

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from prefect.exceptions import CancelledRun
 
-from searchanything.batching import batches
+from searchanything.core.batching import batches
+from searchanything.core.settings import load_settings
 from searchanything.service.reports import WaveReport
-from searchanything.settings import load_settings
 
 from .engine import Workers
 from .index import index, report_of

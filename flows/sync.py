@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
-from searchanything.errors import IndexNotFoundError
-from searchanything.reports import IndexReport, SyncReport
+from searchanything.core.errors import IndexNotFoundError
+from searchanything.core.settings import load_settings
+from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
-from searchanything.settings import load_settings
 
 from .engine import Workers, workers
 from .index import finished, is_io

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.exceptions import CancelledRun
 
-from searchanything.reports import Failure
+from searchanything.ingest.reports import Failure
 from searchanything.service.reports import BatchReport, WaveReport, wave_markdown
 
 from .naming import source_slug

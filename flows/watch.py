@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
+from searchanything.core.settings import load_settings
 from searchanything.service.reports import WaveReport
 from searchanything.service.station import Station, Work
-from searchanything.settings import load_settings
 
 from .engine import workers
 from .index import index, report_of

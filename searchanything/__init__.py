@@ -12,16 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from searchanything.client import Client, connect, query
-    from searchanything.comparisons import Comparison
-    from searchanything.errors import SearchAnythingError
-    from searchanything.explanations import Explanation
-    from searchanything.prompts import Box, Mask, Points, Prompts, Text, WholeImage
-    from searchanything.receipts import Replay
-    from searchanything.reports import IndexReport, IndexStatus
-    from searchanything.results import SearchResults, Segments
-    from searchanything.settings import Settings
-    from searchanything.types import Filter, Hit, ImageRef, Selection, SizeClass
+    from searchanything.answers.comparison import Comparison
+    from searchanything.answers.explanation import Explanation
+    from searchanything.answers.receipts import Replay
+    from searchanything.answers.results import SearchResults, Segments
+    from searchanything.client.client import Client, connect, query
+    from searchanything.core.errors import SearchAnythingError
+    from searchanything.core.settings import Settings
+    from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
+    from searchanything.ingest.reports import IndexReport, IndexStatus
+    from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
 
 __all__ = [
     "Box",

@@ -12,17 +12,17 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from searchanything.encoding import Encoder, Stopwatch
-from searchanything.errors import ModelError, PresetError, SettingsError
-from searchanything.feature_cache.layout import FeatureCache, index_name
+from searchanything.core.errors import ModelError, PresetError, SettingsError
+from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
+from searchanything.core.settings import MilvusSettings, Settings, service_folder
+from searchanything.core.types import IndexManifest
+from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.region_policy import RegionPolicy
+from searchanything.encode.segmentation_cache import RememberingSegmenter
+from searchanything.features.layout import FeatureCache, index_name
+from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.contact_sheet import TileFiles
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
-from searchanything.policies import RegionPolicy
-from searchanything.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
-from searchanything.remembering import RememberingSegmenter
-from searchanything.scopes import Patterns, Scope
-from searchanything.settings import MilvusSettings, Settings, service_folder
-from searchanything.sheets import TileFiles
-from searchanything.types import IndexManifest
 
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from searchanything.servers import LocalS3
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 

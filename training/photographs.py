@@ -23,7 +23,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from searchanything.types import RGBImage
+from searchanything.core.types import RGBImage
 
 logger = logging.getLogger(__name__)
 

@@ -23,14 +23,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.crops import region_crops
+from searchanything.core.geometry import box_iou
+from searchanything.core.protocols import Segmenter
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import FloatArray, RGBImage
 from searchanything.demo.scenes import DEMO_RECIPE, Scene
-from searchanything.feature_files import FeatureBatch, feature_schema, record_batch
-from searchanything.geometry import box_iou
+from searchanything.features.parquet import FeatureBatch, feature_schema, record_batch
+from searchanything.images.crops import region_crops
 from searchanything.models.presets import load_encoder, load_segmenter
-from searchanything.protocols import Segmenter
-from searchanything.settings import ModelSettings
-from searchanything.types import FloatArray, RGBImage
 from training.pictograms import Pictograms
 from training.scenes_dataset import SceneSource, evaluation_source, training_source
 

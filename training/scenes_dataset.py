@@ -23,9 +23,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from searchanything.core.geometry import encode_rle
+from searchanything.core.types import BoolMask, RGBImage
 from searchanything.demo.scenes import DEMO_RECIPE, Cutout, Scene, SceneRecipe, compose_scene
-from searchanything.geometry import encode_rle
-from searchanything.types import BoolMask, RGBImage
 from training.photographs import load_photographs, procedural_backdrop
 from training.pictograms import Pictograms, load_pictograms
 

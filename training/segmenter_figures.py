@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from searchanything.core.geometry import decode_rle
+from searchanything.core.protocols import Segmentation, Segmenter
+from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 from searchanything.evaluation.coco import read_coco
 from searchanything.evaluation.overlaps import MIN_IOU, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
-from searchanything.geometry import decode_rle
 from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.options import SegmenterOptions
-from searchanything.protocols import Segmentation, Segmenter
-from searchanything.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 
 logger = logging.getLogger(__name__)
 

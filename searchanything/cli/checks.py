@@ -17,8 +17,8 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 
 from searchanything.cli.session import Session
-from searchanything.errors import SearchAnythingError
-from searchanything.settings import ENV_PREFIX, Settings, load_settings
+from searchanything.core.errors import SearchAnythingError
+from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
 
 LIBRARIES = ("numpy", "cv2", "torch", "ultralytics", "open_clip", "pymilvus", "milvus_lite", "minio")
 REINSTALL = "pip install --force-reinstall searchanything"

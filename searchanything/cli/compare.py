@@ -54,7 +54,7 @@ def compare(
 
 def _check_saves(paths: list[Path]) -> None:
     """Refuse names before anything is computed. Raises: UsageError."""
-    from searchanything.comparisons import check_comparison_path
+    from searchanything.answers.comparison import check_comparison_path
 
     for path in paths:
         check_comparison_path(path)

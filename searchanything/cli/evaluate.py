@@ -109,8 +109,8 @@ class EvaluateOptions:
 
     def evaluation(self) -> EvaluationOptions:
         """With the settings' batches and limits."""
+        from searchanything.core.settings import load_settings
         from searchanything.evaluation.running import EvaluationOptions
-        from searchanything.settings import load_settings
 
         ingest = load_settings().ingest
         return EvaluationOptions(
@@ -168,9 +168,9 @@ def _evaluate(
     truth: Truth, folder: Path, options: EvaluationOptions, wanted: EvaluateOptions, output: OutputOptions
 ) -> None:
     from searchanything import wiring
+    from searchanything.core.settings import load_settings
     from searchanything.evaluation.plots import save_report
     from searchanything.evaluation.running import evaluate
-    from searchanything.settings import load_settings
 
     settings = load_settings()
     sample = truth.sample(wanted.limit_images, seed=wanted.seed)

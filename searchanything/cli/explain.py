@@ -54,7 +54,7 @@ def explain(
     check_image(image)
     expected_box = None
     if expect_box is not None:
-        from searchanything.prompts import as_box
+        from searchanything.prompts.prompt import as_box
 
         expected_box = as_box(parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")).xyxy
     with client_of(context, common) as client:

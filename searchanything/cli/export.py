@@ -35,7 +35,7 @@ def export(
 
     Example: [bold]searchanything export regions.parquet --bucket holiday --key-prefix 2024/[/bold]
     """
-    from searchanything.exporting import check_export_path
+    from searchanything.search.export import check_export_path
 
     check_export_path(destination)
     with client_of(context, common) as client:

@@ -16,7 +16,7 @@ from searchanything.cli.session import answer, client_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from searchanything.reports import FailedImage
+    from searchanything.ingest.reports import FailedImage
 
 OptionalSource = Annotated[
     str | None,

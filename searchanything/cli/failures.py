@@ -9,7 +9,7 @@ import typer
 
 from searchanything.cli.options import Format
 from searchanything.cli.session import one_line, write_stdout
-from searchanything.errors import (
+from searchanything.core.errors import (
     ImageError,
     IndexNotFoundError,
     IndexUnavailableError,

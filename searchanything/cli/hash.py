@@ -82,10 +82,10 @@ def train(
 
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
+    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.core.settings import load_settings
     from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import TrainingOptions, train_hash
-    from searchanything.saving import check_save_path, write_whole
-    from searchanything.settings import load_settings
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
     _check_report(report)
@@ -124,11 +124,11 @@ def judge(
 
     Example: [bold]searchanything hash judge --features others.parquet --hash holiday.safetensors[/bold]
     """
+    from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import check_made_for
     from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import judge_layer
     from searchanything.models.hashing import HashLayer
-    from searchanything.settings import load_settings
 
     _check_report(report)
     layer = HashLayer.from_file(hash_file)
@@ -156,10 +156,10 @@ def encode(
 
     Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
     """
+    from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import encode_features
     from searchanything.hash_training.features import open_features
     from searchanything.models.hashing import HashLayer
-    from searchanything.settings import load_settings
 
     layer = HashLayer.from_file(hash_file)
     source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
@@ -184,8 +184,8 @@ def import_(
 
     Example: [bold]searchanything hash import mine.onnx --mask-dimension 32 --image-dimension 256 --out h.safetensors[/]
     """
+    from searchanything.core.files import check_save_path, write_whole
     from searchanything.hash_training.importing import import_layer
-    from searchanything.saving import check_save_path, write_whole
 
     target = check_save_path(out, (".safetensors",))
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
@@ -197,7 +197,7 @@ def import_(
 def _check_report(report: Path | None) -> None:
     """Refuse a name that no page can be written under before anything is computed."""
     if report is not None:
-        from searchanything.saving import check_save_path
+        from searchanything.core.files import check_save_path
 
         check_save_path(report, (".html",))
 
@@ -206,8 +206,8 @@ def _save_report(
     report: Path | None, document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str
 ) -> None:
     if report is not None:
+        from searchanything.core.files import save_text
         from searchanything.hash_training.report import render_report
-        from searchanything.saving import save_text
 
         save_text(render_report(document, judgements, chosen=chosen), report, suffixes=(".html",))
         say(f"the judgement's page: {report}")

@@ -12,7 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
-from searchanything.errors import UsageError
+from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

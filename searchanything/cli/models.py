@@ -22,8 +22,8 @@ PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="pico, sma
 @expanded
 def list_models(*, output: OutputOptions) -> None:
     """List the presets, their weights and licences, and which are on this machine."""
+    from searchanything.core.settings import load_settings
     from searchanything.models.presets import PRESETS, fetch_statuses
-    from searchanything.settings import load_settings
 
     weights: dict[str, list[dict[str, Any]]] = {name: [] for name in PRESETS}
     for status in fetch_statuses(load_settings().models.weights_dir):
@@ -50,8 +50,8 @@ def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
 
     Example: [bold]searchanything models fetch small[/bold]
     """
+    from searchanything.core.settings import load_settings
     from searchanything.models.presets import fetch_preset
-    from searchanything.settings import load_settings
 
     with download_progress() as show:
         paths = fetch_preset(preset, load_settings().models.weights_dir, progress=show)
@@ -62,9 +62,9 @@ def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
 @expanded
 def path(preset: PresetArgument, *, output: OutputOptions) -> None:
     """Print where the weights of a preset lie. Fails where they are not on this machine."""
+    from searchanything.core.settings import load_settings
     from searchanything.models.presets import find_preset
     from searchanything.models.weights import locate
-    from searchanything.settings import load_settings
 
     directory = load_settings().models.weights_dir
     paths = [locate(record, directory) for record in find_preset(preset).records]

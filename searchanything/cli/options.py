@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from searchanything.scopes import Patterns
+    from searchanything.images.scopes import Patterns
 
 COMMON = "Common options"
 
@@ -119,6 +119,6 @@ def patterns_of(include: list[str] | None, exclude: list[str] | None) -> Pattern
     """What the options ask for; None leaves it to the settings."""
     if not include and not exclude:
         return None
-    from searchanything.scopes import Patterns
+    from searchanything.images.scopes import Patterns
 
     return Patterns(tuple(include or ()), tuple(exclude or ()))

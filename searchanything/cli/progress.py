@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from searchanything.hash_training.training import TrainingProgress
+    from searchanything.ingest.reports import IndexProgress
     from searchanything.models.presets import RecordProgress
     from searchanything.models.weights import WeightsRecord
-    from searchanything.reports import IndexProgress
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from searchanything.errors import FilterError, PromptError
+from searchanything.core.errors import FilterError, PromptError
 
 if TYPE_CHECKING:
-    from searchanything.prompts import Prompt
-    from searchanything.types import BoolMask, Filter
+    from searchanything.core.types import BoolMask, Filter
+    from searchanything.prompts.prompt import Prompt
 
 PROMPT = "Prompt (pixels of the EXIF-corrected image); default: the whole image"
 PAGE = "Answer"
@@ -79,7 +79,7 @@ class PromptOptions:
 
     def prompt(self) -> Prompt:
         """Raises: PromptError."""
-        from searchanything.prompts import Mask, Points, Prompts, WholeImage
+        from searchanything.prompts.prompt import Mask, Points, Prompts, WholeImage
 
         foreground, background = (
             tuple(parse_point(text, option) for text in texts or ())
@@ -127,7 +127,7 @@ class FilterOptions:
 
     def filter(self) -> Filter | None:
         """None where no part is given. Raises: FilterError."""
-        from searchanything.types import Filter, SizeClass
+        from searchanything.core.types import Filter, SizeClass
 
         wanted = Filter(
             bucket=self.bucket,

@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, check_image, client_of, plain
-from searchanything.errors import UsageError
+from searchanything.core.errors import UsageError
 
 DIFFERENT = 1
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
-from searchanything.errors import UsageError
+from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from searchanything.client import Client
+    from searchanything.client.client import Client
 
 Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
@@ -31,7 +31,7 @@ WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 def open_client(uri: str | None, preset: str | None) -> Client:
     """The real client. Imported here, because its libraries take longer to load than `--help` may."""
-    from searchanything.client import connect
+    from searchanything.client.client import connect
 
     return connect(uri, preset=preset)
 
@@ -123,7 +123,7 @@ def _is_file(text: str) -> bool:
 def check_save(path: Path | None) -> None:
     """Refuse a name that no image can be saved under before anything is computed. Raises: UsageError."""
     if path is not None:
-        from searchanything.saving import check_save_path
+        from searchanything.core.files import check_save_path
 
         check_save_path(path)
 
@@ -131,6 +131,6 @@ def check_save(path: Path | None) -> None:
 def check_receipt(path: Path | None) -> None:
     """Refuse a name that no receipt can be written under before anything is computed. Raises: UsageError."""
     if path is not None:
-        from searchanything.saving import check_save_path
+        from searchanything.core.files import check_save_path
 
         check_save_path(path, (".json",))

@@ -14,8 +14,8 @@ from searchanything.cli.options import CommonOptions, Format, Preset, Source, Ur
 from searchanything.cli.session import answer, plain, say
 
 if TYPE_CHECKING:
+    from searchanything.core.settings import Settings
     from searchanything.service.tree import ServiceTree
-    from searchanything.settings import Settings
 
 Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date, as a sync does, and end.")]
 Workers = Annotated[
@@ -97,7 +97,7 @@ def worker(
 
 
 def _settings(uri: str | None, preset: str | None) -> Settings:
-    from searchanything.settings import load_settings
+    from searchanything.core.settings import load_settings
 
     settings = load_settings()
     settings.milvus.uri = uri or settings.milvus.uri

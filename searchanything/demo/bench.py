@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from searchanything import wiring
-from searchanything.client import Client
+from searchanything.client.client import Client
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.settings import Settings
 from searchanything.demo.bucket import BUCKET
 from searchanything.demo.control import Control
 from searchanything.demo.course import Course
@@ -19,11 +21,9 @@ from searchanything.demo.questions import KINDS, Kind, pose_questions
 from searchanything.demo.rendering import Rendered
 from searchanything.demo.report import Answers, examples_of
 from searchanything.demo.trials import ask
-from searchanything.encoding import Encoder
-from searchanything.fingerprints import manifest_of
-from searchanything.protocols import RegionIndex
-from searchanything.reports import IndexProgress, IndexReport
-from searchanything.settings import Settings
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.reports import IndexProgress, IndexReport
 
 PRESET: Final = "pico"
 SEED: Final = 2026

@@ -13,15 +13,15 @@ from typing import Final
 
 import numpy as np
 
+from searchanything.core.protocols import RegionIndex, Segmentation, Segmenter
+from searchanything.core.types import Codes, Filter, Hit, ImageRef, RGBImage
 from searchanything.demo.examiner import MOST_ROWS, Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
 from searchanything.demo.trials import ASKING_THREADS
-from searchanything.encoding import Encoder
+from searchanything.encode.encoder import Encoder
 from searchanything.models.hashing import HashLayer
-from searchanything.protocols import RegionIndex, Segmentation, Segmenter
-from searchanything.searching import PageRequest, search_images, search_regions
-from searchanything.types import Codes, Filter, Hit, ImageRef, RGBImage
+from searchanything.search.search import PageRequest, search_images, search_regions
 
 SHUFFLES: Final = 3  # per question, all different: one for all would lead every question to the same few regions
 

@@ -8,11 +8,11 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Filter, Hit, ImageRef, Selection
 from searchanything.demo.judging import Share, TrueScene, chance_of_hit, matched_object, true_masks
 from searchanything.demo.questions import Question, images_like
-from searchanything.protocols import RegionIndex
-from searchanything.searching import PageRequest, search_regions
-from searchanything.types import Filter, Hit, ImageRef, Selection
+from searchanything.search.search import PageRequest, search_regions
 
 MOST_ROWS: Final = 16_384  # that Milvus gives at once
 

@@ -10,9 +10,10 @@ from typing import Final
 
 from PIL import Image
 
+from searchanything.core.types import ImageRef, RGBImage
 from searchanything.demo.files import write_whole
 from searchanything.demo.trials import Trial
-from searchanything.overlays import (
+from searchanything.drawing.overlays import (
     BACKGROUND,
     FOREGROUND,
     SELECTED,
@@ -23,8 +24,7 @@ from searchanything.overlays import (
     TextMark,
     draw_marks,
 )
-from searchanything.prompts import Box, Points, Prompt, Text
-from searchanything.types import ImageRef, RGBImage
+from searchanything.prompts.prompt import Box, Points, Prompt, Text
 
 _SIDE_PX: Final = 400
 _COLORS: Final = 256  # of a PNG: a third of the bytes

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from searchanything.errors import UsageError
+from searchanything.core.errors import UsageError
 
 
 def write_whole(path: Path, data: bytes) -> None:

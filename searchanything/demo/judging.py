@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from searchanything.geometry import decode_rle, mask_of_size
-from searchanything.types import BoolMask, MaskRLE
+from searchanything.core.geometry import decode_rle, mask_of_size
+from searchanything.core.types import BoolMask, MaskRLE
 
 AMONG_FIRST: Final = 5  # the 5 of hit@5
 MIN_IOU: Final = 0.5

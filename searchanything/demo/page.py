@@ -8,13 +8,13 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
+from searchanything.core.types import Hit
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.figures import Figure
 from searchanything.demo.judging import Share
 from searchanything.demo.questions import Kind
 from searchanything.demo.report import Answers, KindFigures
 from searchanything.demo.trials import Trial
-from searchanything.types import Hit
 
 IMAGES: Final = "images"
 _TITLES: Final[Mapping[Kind, tuple[str, str]]] = {

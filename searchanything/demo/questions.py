@@ -14,9 +14,9 @@ from typing import Final, Literal, TypeAlias
 import cv2
 import numpy as np
 
+from searchanything.core.types import BoolMask
 from searchanything.demo.judging import TrueObject, TrueScene, true_masks
-from searchanything.prompts import Box, Mask, Point, Points, Prompt, Text, WholeImage
-from searchanything.types import BoolMask
+from searchanything.prompts.prompt import Box, Mask, Point, Points, Prompt, Text, WholeImage
 
 Kind: TypeAlias = Literal["point", "points", "background", "box", "text", "mask", "image"]
 KINDS: Final[tuple[Kind, ...]] = ("point", "points", "background", "box", "text", "mask", "image")

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from PIL import Image
 
+from searchanything.core.geometry import encode_rle
+from searchanything.core.types import MaskRLE
 from searchanything.demo.files import files_below, write_whole
 from searchanything.demo.judging import TrueObject, TrueScene
 from searchanything.demo.scenes import DemoAssets, Scene, generate_demo_scenes, load_demo_assets
-from searchanything.geometry import encode_rle
-from searchanything.types import MaskRLE
 
 _THREADS: Final = 2  # numpy and OpenCV work outside the interpreter's lock
 _QUALITY: Final = 90

@@ -11,13 +11,13 @@ from importlib import metadata
 from statistics import fmean, median
 from typing import Any, Final
 
+from searchanything.core.settings import Settings
+from searchanything.core.types import SizeClass, size_class_of
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, MIN_IOU, Share, TrueScene
 from searchanything.demo.questions import KINDS, Kind
 from searchanything.demo.trials import Trial
-from searchanything.reports import IndexReport
-from searchanything.settings import Settings
-from searchanything.types import SizeClass, size_class_of
+from searchanything.ingest.reports import IndexReport
 
 _DIGITS: Final = 4
 _PACKAGES: Final = ("torch", "ultralytics", "open_clip_torch", "pymilvus", "milvus-lite")

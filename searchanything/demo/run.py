@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from searchanything import wiring
-from searchanything.client import Client
+from searchanything.client.client import Client
+from searchanything.core.settings import Settings, load_settings
 from searchanything.demo.bench import PRESET, SEED, Bench
 from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
 from searchanything.demo.files import held_alone, write_whole
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.page import IMAGES, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
-from searchanything.fingerprints import manifest_of
-from searchanything.reports import IndexReport
-from searchanything.servers import LocalS3
-from searchanything.settings import Settings, load_settings
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.reports import IndexReport
 from searchanything.stores.s3 import S3Store
 
 STATE: Final = ".state"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from searchanything.types import BoolMask, FloatArray, RGBImage
+from searchanything.core.types import BoolMask, FloatArray, RGBImage
 
 _OPAQUE = 0.5  # alpha from which a pixel counts as part of the object
 _PLACES_TRIED = 24

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from searchanything.client import Client
+from searchanything.client.client import Client
+from searchanything.core.types import Filter, Hit, ImageRef, Selection
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
-from searchanything.types import Filter, Hit, ImageRef, Selection
 
 ASKING_THREADS: Final = 2  # one query reads and searches while the other one's models run
 

@@ -9,9 +9,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.protocols import RegionEncoder
+from searchanything.core.types import FloatArray
 from searchanything.evaluation.truth import Truth
-from searchanything.protocols import RegionEncoder
-from searchanything.types import FloatArray
 
 WORDS: Final = 10  # candidates among which a region is named
 

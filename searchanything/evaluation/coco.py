@@ -16,11 +16,11 @@ from annotated_types import MinLen
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from searchanything.errors import AnnotationsError
+from searchanything.core.errors import AnnotationsError
+from searchanything.core.geometry import decode_rle
+from searchanything.core.types import MaskRLE
 from searchanything.evaluation.overlaps import Encoded
 from searchanything.evaluation.truth import Instance, TrueImage, Truth, attribute_text
-from searchanything.geometry import decode_rle
-from searchanything.types import MaskRLE
 
 Polygon: TypeAlias = Annotated[list[float], MinLen(6)]
 _SHOWN = 3  # complaints in one message

@@ -12,11 +12,11 @@ from typing import IO, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.observing import Observation
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.truth import TrueImage
-from searchanything.types import Codes, FloatArray
 
 Numbers: TypeAlias = NDArray[np.int64]
 RowsOf: TypeAlias = Callable[[Numbers], FloatArray]  # numbers of rows -> their features, float32

@@ -9,14 +9,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.encoding import Encoder
+from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.evidence import PROMPTS, Evidence, Numbers
 from searchanything.evaluation.measures import DEPTH, Values, average_precision, mean, retrieval_values
 from searchanything.evaluation.ranking import NOBODY, nearest
 from searchanything.evaluation.relevance import Relevance
 from searchanything.evaluation.spaces import Space, ablated_spaces, main_spaces, space_name
-from searchanything.policies import RegionPolicy
-from searchanything.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 
 FigurePath: TypeAlias = tuple[str, ...]  # where a figure stands in the report
 Figures: TypeAlias = dict[FigurePath, Values]  # (Q,) each, NaN where a figure does not apply to a query

@@ -9,17 +9,17 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import joined_features
-from searchanything.crops import CropPolicy
-from searchanything.encoding import Encoder, RegionJob
+from searchanything.core.codes import joined_features
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import Codes, FloatArray, RGBImage, SizeClass, size_class_of
+from searchanything.encode.encoder import Encoder, RegionJob
+from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.overlaps import MIN_IOU, Ious, innermost_point, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
-from searchanything.policies import RegionPolicy
-from searchanything.prompts import Box, Points
-from searchanything.protocols import Segmentation
-from searchanything.selecting import Choice, choose
-from searchanything.types import Codes, FloatArray, RGBImage, SizeClass, size_class_of
+from searchanything.images.crops import CropPolicy
+from searchanything.prompts.choose import Choice, choose
+from searchanything.prompts.prompt import Box, Points
 
 
 @dataclass(frozen=True, slots=True)

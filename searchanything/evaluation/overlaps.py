@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from searchanything.core.geometry import Letterbox, decode_rle
+from searchanything.core.types import BoolMasks
 from searchanything.evaluation.truth import Instance, TrueImage
-from searchanything.geometry import Letterbox, decode_rle
-from searchanything.prompts import Point
-from searchanything.types import BoolMasks
+from searchanything.prompts.prompt import Point
 
 Encoded: TypeAlias = dict[str, Any]  # pycocotools' own form of a mask
 Ious: TypeAlias = NDArray[np.float64]

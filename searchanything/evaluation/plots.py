@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchanything.errors import UsageError
-from searchanything.saving import save_text, write_whole
+from searchanything.core.errors import UsageError
+from searchanything.core.files import save_text, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.evidence import Numbers, RowsOf
-from searchanything.types import Codes, FloatArray
 
 Barred: TypeAlias = Callable[[Numbers, Numbers], NDArray[np.bool_]]  # queries (q,), rows (b,) -> (q, b)
 

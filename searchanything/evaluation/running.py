@@ -11,18 +11,18 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from searchanything.encoding import Encoder
-from searchanything.errors import ImageError, UsageError
+from searchanything.core.errors import ImageError, UsageError
+from searchanything.core.types import ImageRef, RGBImage
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
 from searchanything.evaluation.evidence import Collector, Evidence
 from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.observing import Setup, observe
 from searchanything.evaluation.truth import TrueImage, Truth
-from searchanything.inputs import load_image
-from searchanything.policies import RegionPolicy
-from searchanything.reports import Failure
-from searchanything.types import ImageRef, RGBImage
+from searchanything.images.inputs import load_image
+from searchanything.ingest.reports import Failure
 
 Report: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed

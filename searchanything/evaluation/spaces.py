@@ -8,18 +8,18 @@ from typing import Final
 
 import numpy as np
 
-from searchanything.encoding import Encoder
-from searchanything.errors import UniformFeaturesError
+from searchanything.core.errors import UniformFeaturesError
+from searchanything.core.types import Codes, FloatArray
+from searchanything.encode.encoder import Encoder
 from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
 from searchanything.evaluation.observing import AS_SHIPPED
 from searchanything.evaluation.ranking import signs, units
-from searchanything.feature_files import FeatureBatch
+from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.rotations import pca_rotation
 from searchanything.hash_training.sampling import draw_sample
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.hash_training.training import TrainingOptions
 from searchanything.models.hashing import HashLayer
-from searchanything.types import Codes, FloatArray
 
 FITTED: Final = "pca-rotation"  # the method, as `hash train` names it
 CODE_LENGTHS: Final = (256, 64)  # bits that every report has

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from searchanything.types import BoxXYXY, MaskRLE
+from searchanything.core.types import BoxXYXY, MaskRLE
 
 
 @dataclass(frozen=True, slots=True)

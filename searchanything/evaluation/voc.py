@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from searchanything.errors import AnnotationsError
+from searchanything.core.errors import AnnotationsError
+from searchanything.core.geometry import encode_rle
 from searchanything.evaluation.truth import Instance, TrueImage, Truth
-from searchanything.geometry import encode_rle
 
 CLASSES: Final = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

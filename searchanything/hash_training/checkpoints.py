@@ -12,9 +12,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from searchanything.errors import UsageError
-from searchanything.saving import write_whole
-from searchanything.types import FloatArray
+from searchanything.core.errors import UsageError
+from searchanything.core.files import write_whole
+from searchanything.core.types import FloatArray
 
 LAYER: Final = ("weight", "bias")
 

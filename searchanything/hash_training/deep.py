@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from searchanything.core.types import FloatArray
 from searchanything.hash_training.checkpoints import LAYER, Checkpoint
 from searchanything.hash_training.neighbours import nearest, neighbour_whitening
 from searchanything.hash_training.rotations import itq, rotation_generator
-from searchanything.types import FloatArray
 
 BATCH_ROWS: Final = 1024
 JUDGED_ROWS: Final = 1024  # of the held-out rows, at every check

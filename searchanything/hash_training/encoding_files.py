@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from searchanything.errors import UsageError
+from searchanything.core.errors import UsageError
+from searchanything.core.files import check_save_path, write_whole
 from searchanything.hash_training.features import FeatureSource
 from searchanything.models.hashing import HashLayer
-from searchanything.saving import check_save_path, write_whole
 
 
 def encode_features(

@@ -2,7 +2,7 @@
 
 Of an object in a bucket a few megabytes are fetched at a time, as they are read.
 
-The Parquet contract is that of `searchanything.feature_files`. A `.npy` file holds one matrix (N, C + D) of float16,
+The Parquet contract is that of `searchanything.features.parquet`. A `.npy` file holds one matrix (N, C + D) of float16,
 float32 or float64: f_M, then f_I.
 """
 
@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from searchanything.errors import ObjectNotFoundError, UsageError
-from searchanything.feature_files import FeatureBatch, FeatureFile
-from searchanything.protocols import StoredFile
-from searchanything.settings import Settings
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.protocols import StoredFile
+from searchanything.core.settings import Settings
+from searchanything.features.parquet import FeatureBatch, FeatureFile
 from searchanything.stores.files import BucketFiles
 from searchanything.stores.sources import parse_source
 

@@ -11,9 +11,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from searchanything.errors import ModelError, UsageError
+from searchanything.core.errors import ModelError, UsageError
+from searchanything.core.types import FloatArray
 from searchanything.models.hashing import HashLayer
-from searchanything.types import FloatArray
 
 ONNX_INSTALL: Final = "pip install 'searchanything[onnx]'"
 SUFFIXES: Final = (".safetensors", ".onnx")

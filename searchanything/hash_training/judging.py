@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import hamming, unit_rows
+from searchanything.core.codes import hamming, unit_rows
+from searchanything.core.types import Codes, FloatArray
 from searchanything.hash_training.neighbours import nearest
-from searchanything.types import Codes, FloatArray
 
 QUERIES: Final = 1000
 NEIGHBOURS: Final = 10

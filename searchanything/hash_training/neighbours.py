@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import unit_rows
-from searchanything.types import FloatArray
+from searchanything.core.codes import unit_rows
+from searchanything.core.types import FloatArray
 
 ANCHORS: Final = 4096  # rows whose neighbours are looked for: the scatter of a few thousand is stable
 _NEIGHBOURS: Final = 3

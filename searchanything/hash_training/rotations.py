@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from searchanything.types import FloatArray
+from searchanything.core.types import FloatArray
 
 ITQ_ROUNDS: Final = 50  # Gong and Lazebnik's own number
 _CHUNK_ROWS = 8192

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import joined_features
-from searchanything.errors import UsageError
-from searchanything.feature_files import FeatureBatch
-from searchanything.types import FloatArray
+from searchanything.core.codes import joined_features
+from searchanything.core.errors import UsageError
+from searchanything.core.types import FloatArray
+from searchanything.features.parquet import FeatureBatch
 
 RowsSeen = Callable[[int], None]
 

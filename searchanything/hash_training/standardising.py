@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import safetensors.numpy
 
-from searchanything.errors import UniformFeaturesError
+from searchanything.core.errors import UniformFeaturesError
+from searchanything.core.types import FloatArray
 from searchanything.hash_training.sampling import FeatureSample
 from searchanything.models.hashing import HashLayer
-from searchanything.types import FloatArray
 
 _LEAST_ENERGY = 1e-9  # of a block at unit length: less is rounding, which must not be blown up
 

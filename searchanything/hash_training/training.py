@@ -12,15 +12,15 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from searchanything.errors import UsageError
-from searchanything.feature_files import FeatureBatch
+from searchanything.core.errors import UsageError
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import Codes, FloatArray
+from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training import rotations
 from searchanything.hash_training.judging import Judgement, judge_codes
 from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.models.hashing import HashLayer
-from searchanything.settings import ModelSettings
-from searchanything.types import Codes, FloatArray
 
 Method: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from searchanything.errors import SettingsError
-from searchanything.settings import ModelSettings
+from searchanything.core.errors import SettingsError
+from searchanything.core.settings import ModelSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -19,14 +19,14 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from searchanything.errors import ModelError, WeightsMissingError
-from searchanything.geometry import GRID_STRIDE, Letterbox
+from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.geometry import GRID_STRIDE, Letterbox
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.quiet import import_ultralytics
 from searchanything.models.weights import digest_of
-from searchanything.protocols import Segmentation
-from searchanything.types import BoolMasks, FloatArray, RGBImage
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
 _STRIDES = [8.0, 16.0, 32.0]

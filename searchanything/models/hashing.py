@@ -22,9 +22,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from searchanything.codes import pack_signs
-from searchanything.errors import ModelError, WeightsMissingError
-from searchanything.types import Codes, FloatArray
+from searchanything.core.codes import pack_signs
+from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.types import Codes, FloatArray
 
 FORMAT = "searchanything-hash-v1"
 _ROTATION_STEPS = 2**16

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from searchanything.errors import ModelError, ModelLoadError
-from searchanything.protocols import RegionEncoder, Segmentation, Segmenter
-from searchanything.types import FloatArray, RGBImage
+from searchanything.core.errors import ModelError, ModelLoadError
+from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
+from searchanything.core.types import FloatArray, RGBImage
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from searchanything.errors import ModelError, WeightsMissingError
+from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.weights import digest_of
-from searchanything.types import FloatArray, RGBImage
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from searchanything.geometry import INPUT_MULTIPLE
+from searchanything.core.geometry import INPUT_MULTIPLE
 
 
 @dataclass(frozen=True, slots=True)

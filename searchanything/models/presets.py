@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from searchanything.errors import ModelError, PresetError
+from searchanything.core.errors import ModelError, PresetError
+from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
+from searchanything.core.settings import ModelSettings
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
-from searchanything.protocols import Hasher, RegionEncoder, Segmenter
-from searchanything.settings import ModelSettings
 
 RecordProgress: TypeAlias = Callable[[WeightsRecord, int, int | None], None]  # bytes so far, bytes in all if known
 Description: TypeAlias = Mapping[str, str | int | float]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from searchanything.errors import ModelError, WeightsMissingError
+from searchanything.core.errors import ModelError, WeightsMissingError
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, Worke
 from distributed.comm.addressing import get_address_host
 from distributed.utils import get_ip
 
-from searchanything.errors import SearchAnythingError
+from searchanything.core.errors import SearchAnythingError
+from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 from searchanything.service.work import warm_up
-from searchanything.settings import ENV_PREFIX, ServiceSettings
 
 __all__ = ["KilledWorker", "WarmModels", "local_cluster", "run_worker", "warm", "worker_pids"]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from searchanything.errors import EventError
-from searchanything.types import ImageRef
+from searchanything.core.errors import EventError
+from searchanything.core.types import ImageRef
 
 logger = logging.getLogger(__name__)
 

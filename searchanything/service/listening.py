@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from searchanything.errors import EventError, EventsNotOfferedError, StoreError
-from searchanything.protocols import ChangeEvents
-from searchanything.scopes import Scope
+from searchanything.core.errors import EventError, EventsNotOfferedError, StoreError
+from searchanything.core.protocols import ChangeEvents
+from searchanything.images.scopes import Scope
 from searchanything.service.events import changed_objects
 from searchanything.service.waves import WaveQueue
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, Final
 
-from searchanything.reports import Failure, IndexReport, sum_reports
-from searchanything.sheets import SheetTile
+from searchanything.ingest.contact_sheet import SheetTile
+from searchanything.ingest.reports import Failure, IndexReport, sum_reports
 
 SHOWN_TILES: Final = 64
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from searchanything import wiring
+from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.waves import WaveLimits, WaveQueue
 from searchanything.service.webhook import Webhook
-from searchanything.settings import ServiceSettings, Settings
 
 logger = logging.getLogger(__name__)
 

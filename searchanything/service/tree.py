@@ -32,11 +32,11 @@ from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
 from searchanything import wiring
-from searchanything.client import connect
-from searchanything.errors import PresetError, ServiceError, SettingsError, UsageError
-from searchanything.servers import kill_group, supervised
-from searchanything.settings import ENV_PREFIX, Settings, service_folder
-from searchanything.types import Omissions
+from searchanything.client.client import connect
+from searchanything.core.errors import PresetError, ServiceError, SettingsError, UsageError
+from searchanything.core.settings import ENV_PREFIX, Settings, service_folder
+from searchanything.core.types import Omissions
+from searchanything.processes import kill_group, supervised
 
 logger = logging.getLogger(__name__)
 

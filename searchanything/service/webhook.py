@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from searchanything.errors import EventError, SettingsError
-from searchanything.settings import ENV_PREFIX, ServiceSettings
+from searchanything.core.errors import EventError, SettingsError
+from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

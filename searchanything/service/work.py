@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from searchanything.client import Client, connect
-from searchanything.reports import IndexReport
+from searchanything.client.client import Client, connect
+from searchanything.ingest.reports import IndexReport
 from searchanything.service.reports import BatchReport
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from searchanything.errors import ObjectNotFoundError, StoreError, UsageError
-from searchanything.protocols import StoredFile
-from searchanything.saving import write_whole
-from searchanything.types import StoredObject
+from searchanything.core.errors import ObjectNotFoundError, StoreError, UsageError
+from searchanything.core.files import write_whole
+from searchanything.core.protocols import StoredFile
+from searchanything.core.types import StoredObject
 
 READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
 MOST_BYTES = 1 << 23  # fetched by one request: bounds the memory and what is fetched again after a break

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from searchanything.errors import FilterError
-from searchanything.types import Filter, ImageRef, ImageRow, RegionRow, size_class_of
+from searchanything.core.errors import FilterError
+from searchanything.core.types import Filter, ImageRef, ImageRow, RegionRow, size_class_of
 
 Value: TypeAlias = str | int | float | bool
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1

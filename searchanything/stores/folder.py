@@ -16,10 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
-from searchanything.decoding import claims_to_be_image
-from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
-from searchanything.settings import StorageSettings
-from searchanything.types import ImageRef, Omissions, StoredObject
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.core.settings import StorageSettings
+from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.images.decoding import claims_to_be_image
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from searchanything.errors import IndexUnavailableError, SettingsError
+from searchanything.core.errors import IndexUnavailableError, SettingsError
 
 logger = logging.getLogger(__name__)
 

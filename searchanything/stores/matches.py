@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from searchanything.errors import IndexMismatchError
-from searchanything.types import ImageMatch, ImageRow, IndexManifest, RegionMatch, RegionRow
+from searchanything.core.errors import IndexMismatchError
+from searchanything.core.types import ImageMatch, ImageRow, IndexManifest, RegionMatch, RegionRow
 
 
 def region_match(row: RegionRow, distance_bits: int) -> RegionMatch:

@@ -11,12 +11,9 @@ from typing import Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.codes import hamming
-from searchanything.errors import FilterError, IndexMismatchError, IndexNotFoundError, RegionIndexError
-from searchanything.stores.filters import check_filter, row_matcher
-from searchanything.stores.matches import check_same_index, image_match, region_match
-from searchanything.stores.row_checks import RowLimits
-from searchanything.types import (
+from searchanything.core.codes import hamming
+from searchanything.core.errors import FilterError, IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.types import (
     Codes,
     Filter,
     ImageMatch,
@@ -29,6 +26,9 @@ from searchanything.types import (
     RegionMatch,
     RegionRow,
 )
+from searchanything.stores.filters import check_filter, row_matcher
+from searchanything.stores.matches import check_same_index, image_match, region_match
+from searchanything.stores.row_checks import RowLimits
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
 _FIRST_CAPACITY = 1024

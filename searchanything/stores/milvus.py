@@ -12,13 +12,13 @@ import re
 from types import TracebackType
 from typing import Self
 
-from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
-from searchanything.settings import MilvusSettings
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import IndexManifest
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec
-from searchanything.types import IndexManifest
 
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
 

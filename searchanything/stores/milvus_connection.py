@@ -18,14 +18,14 @@ from typing import Any, Final, TypeVar
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from searchanything.errors import (
+from searchanything.core.errors import (
     IndexNotFoundError,
     IndexUnavailableError,
     RegionIndexError,
     SearchAnythingError,
     SettingsError,
 )
-from searchanything.settings import MilvusSettings
+from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 

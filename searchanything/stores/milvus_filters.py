@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Collection, Iterable
 
-from searchanything.errors import FilterError
+from searchanything.core.errors import FilterError
+from searchanything.core.types import Filter
 from searchanything.stores.filters import INT64_MIN, Value, check_filter
-from searchanything.types import Filter
 
 _LAST_LETTER = "\U0010ffff"
 _LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from searchanything.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.core.types import (
+    Codes,
+    Filter,
+    ImageMatch,
+    ImageRef,
+    ImageRow,
+    ImageState,
+    IndexCounts,
+    IndexManifest,
+    Outcome,
+    RegionMatch,
+    RegionRow,
+)
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
@@ -25,19 +38,6 @@ from searchanything.stores.milvus_schema import (
     region_row_of,
 )
 from searchanything.stores.row_checks import RowLimits
-from searchanything.types import (
-    Codes,
-    Filter,
-    ImageMatch,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    IndexCounts,
-    IndexManifest,
-    Outcome,
-    RegionMatch,
-    RegionRow,
-)
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from searchanything.codes import next_generation
-from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.types import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import quote
 from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, batches, meta_spec
-from searchanything.types import IndexManifest
 
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message

@@ -10,16 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from searchanything.stores.row_checks import (
-    BUCKET_BYTES,
-    ERROR_BYTES,
-    ETAG_BYTES,
-    ID_BYTES,
-    KEY_BYTES,
-    MASK_COUNTS_BYTES,
-    MESSAGE_BYTES,
-)
-from searchanything.types import (
+from searchanything.core.types import (
     ImageMatch,
     ImageRef,
     ImageRow,
@@ -29,6 +20,15 @@ from searchanything.types import (
     RegionMatch,
     RegionRow,
     size_class_of,
+)
+from searchanything.stores.row_checks import (
+    BUCKET_BYTES,
+    ERROR_BYTES,
+    ETAG_BYTES,
+    ID_BYTES,
+    KEY_BYTES,
+    MASK_COUNTS_BYTES,
+    MESSAGE_BYTES,
 )
 
 Entity = Mapping[str, Any]  # a row as pymilvus takes and gives it

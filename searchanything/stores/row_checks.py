@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from searchanything.errors import IndexMismatchError, RegionIndexError
+from searchanything.core.errors import IndexMismatchError, RegionIndexError
+from searchanything.core.types import Codes, ImageRow, Metadata, RegionRow
 from searchanything.stores.filters import INT64_MAX, INT64_MIN
-from searchanything.types import Codes, ImageRow, Metadata, RegionRow
 
 ID_BYTES = 32
 BUCKET_BYTES = 4096

@@ -23,7 +23,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from searchanything.errors import (
+from searchanything.core.errors import (
     ImageError,
     ObjectNotFoundError,
     SearchAnythingError,
@@ -31,8 +31,8 @@ from searchanything.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from searchanything.settings import ENV_PREFIX, StorageSettings
-from searchanything.types import ImageRef, Omissions, StoredObject
+from searchanything.core.settings import ENV_PREFIX, StorageSettings
+from searchanything.core.types import ImageRef, Omissions, StoredObject
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from minio.error import S3Error
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 
-from searchanything.errors import EventsNotOfferedError, StoreUnavailableError
-from searchanything.settings import StorageSettings
+from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3 import FOREIGN_ERRORS, http_client, s3_client, store_error
 
 logger = logging.getLogger(__name__)

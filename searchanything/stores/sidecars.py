@@ -10,10 +10,10 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from searchanything.errors import ImageError, StoreError, StoreUnavailableError
-from searchanything.protocols import ImageStore
-from searchanything.sidecars import MAX_SIDECAR_BYTES, SIDECAR_PROBLEM, parse_sidecar, problem
-from searchanything.types import Metadata, Omissions, StoredObject
+from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
+from searchanything.core.protocols import ImageStore
+from searchanything.core.types import Metadata, Omissions, StoredObject
+from searchanything.images.sidecars import MAX_SIDECAR_BYTES, SIDECAR_PROBLEM, parse_sidecar, problem
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from searchanything.errors import UsageError
-from searchanything.protocols import ImageStore
-from searchanything.settings import Settings
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import ImageStore
+from searchanything.core.settings import Settings
 from searchanything.stores.folder import FolderStore
 
 # As S3 servers accept them: today's rule (lower case) and the older one (upper case, underscores).

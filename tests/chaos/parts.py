@@ -16,7 +16,7 @@ import sys, time
 from pathlib import Path
 import searchanything
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
-from searchanything.errors import SearchAnythingError
+from searchanything.core.errors import SearchAnythingError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 presets.lazy_models = lambda *_: (FakeSegmenter(), FakeEmbedder())

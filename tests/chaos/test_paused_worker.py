@@ -17,15 +17,15 @@ from fakes.models import fake_encoder
 from integration.lite_processes import wait_until_ended
 
 from deploy.agreement import Difference, Holdings, compare, read_index
-from searchanything.fingerprints import manifest_of
-from searchanything.indexing import index_images
-from searchanything.planning import IndexingJob
-from searchanything.protocols import IndexStore, RegionIndex
-from searchanything.reports import IndexReport
-from searchanything.settings import MilvusSettings
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import RegionRow
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.pipeline import index_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.reports import IndexReport
 from searchanything.stores.milvus import open_milvus
 from searchanything.stores.s3 import S3Store
-from searchanything.types import RegionRow
 
 pytestmark = pytest.mark.server
 

@@ -12,11 +12,11 @@ from contracts.index_rows import HASH_LAYER, manifest_of
 from integration.lite_processes import wait_until_ended
 from integration.milvus_server import MilvusServer
 
-from searchanything.protocols import IndexStore, RegionIndex
-from searchanything.settings import MilvusSettings
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus import open_milvus
-from searchanything.types import ImageRef
 
 KINDS = ["memory", "lite", pytest.param("server", marks=pytest.mark.server)]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from searchanything.codes import next_generation
-from searchanything.types import (
+from searchanything.core.codes import next_generation
+from searchanything.core.types import (
     ImageRef,
     ImageRow,
     IndexManifest,

@@ -12,9 +12,9 @@ from contracts.index_rows import BITS, fresh_generation, image_row, manifest_of,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchanything.errors import FilterError
+from searchanything.core.errors import FilterError
+from searchanything.core.types import Filter, ImageRef, RegionRow, SizeClass
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.types import Filter, ImageRef, RegionRow, SizeClass
 
 # Few letters, so that texts coincide and begin alike; each means something to some parser.
 LETTERS = [*"aab%_\\\"'()[]{}$*?/~. ", "é", "\ud7ff", "\ue000", "\uffff", "\U0010ffff", "\x7f", "\x80"]

@@ -13,11 +13,11 @@ from uuid import uuid4
 import pytest
 from fakes.stores import InMemoryStore
 
-from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
-from searchanything.protocols import ImageStore
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.core.protocols import ImageStore
+from searchanything.core.types import ImageRef
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.s3 import S3Store
-from searchanything.types import ImageRef
 
 MAX_BYTES = 300_000
 

@@ -8,9 +8,9 @@ import pytest
 from contracts.conftest import Bench
 from contracts.index_rows import image_row, region_row
 
-from searchanything.codes import generation_at, next_generation
-from searchanything.collecting import collect_garbage, holdings
-from searchanything.types import ImageRef, ImageState, IndexCounts, Outcome
+from searchanything.core.codes import generation_at, next_generation
+from searchanything.core.types import ImageRef, ImageState, IndexCounts, Outcome
+from searchanything.ingest.garbage import collect_garbage, holdings
 
 HOUR_NS = 3600 * 10**9
 

@@ -9,9 +9,9 @@ import pytest
 from contracts.conftest import StoreOpener
 from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of, region_row
 
-from searchanything.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
-from searchanything.protocols import IndexStore
-from searchanything.types import ImageRef, IndexManifest
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.protocols import IndexStore
+from searchanything.core.types import ImageRef, IndexManifest
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, rando
 from integration.milvus_server import MilvusServer
 from pymilvus import MilvusClient
 
-from searchanything.codes import next_generation
-from searchanything.errors import IndexUnavailableError
-from searchanything.protocols import RegionIndex
-from searchanything.settings import MilvusSettings
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import Filter, ImageRef
 from searchanything.stores.milvus import open_milvus
-from searchanything.types import Filter, ImageRef
 
 pytestmark = pytest.mark.server
 

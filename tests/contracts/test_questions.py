@@ -15,7 +15,7 @@ from fakes.models import drawn
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.servers import LocalS3
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 Ask = Callable[..., tuple[int, dict[str, Any]]]

@@ -12,8 +12,8 @@ import pytest
 from contracts.conftest import Bench, StoreOpener
 from contracts.index_rows import BITS, fresh_generation, image_row, random_codes, region_row
 
-from searchanything.errors import FilterError, IndexMismatchError, RegionIndexError
-from searchanything.types import (
+from searchanything.core.errors import FilterError, IndexMismatchError, RegionIndexError
+from searchanything.core.types import (
     Filter,
     ImageRef,
     ImageRow,

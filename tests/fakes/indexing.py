@@ -9,12 +9,12 @@ from fakes.models import drawn, fake_encoder, poisoned
 from fakes.stores import InMemoryStore
 from PIL import Image
 
-from searchanything.fingerprints import manifest_of
-from searchanything.indexing import index_images
-from searchanything.planning import IndexingJob, IndexingOptions
-from searchanything.reports import IndexReport
+from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, RGBImage, StoredObject
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.pipeline import index_images
+from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.ingest.reports import IndexReport
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.types import ImageRef, ImageRow, Outcome, RegionRow, RGBImage, StoredObject
 
 SMALL_BATCHES = IndexingOptions(batch_images=2, transfer_threads=2)
 

@@ -6,7 +6,7 @@ import pytest
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
 
 from searchanything import wiring
-from searchanything.errors import ModelError
+from searchanything.core.errors import ModelError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter

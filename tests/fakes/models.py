@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from searchanything.encoding import Encoder
-from searchanything.geometry import GRID_STRIDE, Letterbox
+from searchanything.core.geometry import GRID_STRIDE, Letterbox
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMasks, FloatArray, RGBImage
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.region_policy import RegionPolicy
 from searchanything.models.hashing import HashLayer
-from searchanything.policies import RegionPolicy
-from searchanything.protocols import Segmentation
-from searchanything.types import BoolMasks, FloatArray, RGBImage
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (250, 20, 20),

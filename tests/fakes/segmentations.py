@@ -13,10 +13,10 @@ import numpy as np
 from fakes.models import GridMap
 from numpy.typing import NDArray
 
-from searchanything.geometry import Letterbox
-from searchanything.protocols import Segmentation
-from searchanything.selecting import Choice
-from searchanything.types import BoolMasks
+from searchanything.core.geometry import Letterbox
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMasks
+from searchanything.prompts.choose import Choice
 
 WIDTH = 64
 HEIGHTS = (32, 40, 48, 64)  # each padded by a whole number of cells

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import md5
 
-from searchanything.errors import ImageError, ObjectNotFoundError, StoreError
-from searchanything.types import ImageRef, Omissions, StoredObject
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.core.types import ImageRef, Omissions, StoredObject
 
 
 class InMemoryStore:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from fakes.models import CHANNELS, DEADLY, FakeEmbedder, FakeSegmenter
 
+from searchanything.core.protocols import Segmentation, Segmenter
+from searchanything.core.types import RGBImage
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
-from searchanything.protocols import Segmentation, Segmenter
-from searchanything.types import RGBImage
 
 
 class DeadlySegmenter(FakeSegmenter):

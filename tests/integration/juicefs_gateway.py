@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from searchanything.settings import StorageSettings
+from searchanything.core.settings import StorageSettings
 
 READY_S = 60.0
 

@@ -19,10 +19,10 @@ from typing import Any
 from contracts.index_rows import HASH_LAYER, image_row, manifest_of, region_row
 from integration.lite_processes import processes_of
 
-from searchanything.settings import MilvusSettings
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import ImageRef
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.types import ImageRef
 
 IMAGE = ImageRef("bucket", "the image.jpg")
 

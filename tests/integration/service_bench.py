@@ -20,13 +20,13 @@ from PIL import Image
 from pydantic import SecretStr
 from urllib3 import PoolManager
 
-from searchanything.client import Client, connect
-from searchanything.protocols import RegionIndex
-from searchanything.servers import LocalS3
+from searchanything.client.client import Client, connect
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, ImageRow
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.service.tree import ServiceTree
-from searchanything.settings import Settings
 from searchanything.stores.s3 import S3Store
-from searchanything.types import ImageRef, ImageRow
 
 TESTS = Path(__file__).parents[1]
 BUCKET = "images"

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from searchanything.errors import ObjectNotFoundError, UsageError
-from searchanything.feature_files import READ_BYTES, FeatureBatch, feature_schema, record_batch
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.demo.local_s3 import LocalS3
+from searchanything.features.parquet import READ_BYTES, FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.features import COUNTED_OBJECTS, FeatureSource, open_features
 from searchanything.models.hashing import HashLayer
-from searchanything.servers import LocalS3
-from searchanything.settings import Settings
 from searchanything.stores.files import MOST_BYTES
 from searchanything.stores.s3 import S3Store
 

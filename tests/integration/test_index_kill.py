@@ -19,12 +19,12 @@ import pytest
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, region_row
 from integration.lite_processes import wait_until_ended
 
-from searchanything.codes import next_generation
-from searchanything.errors import IndexNotFoundError
-from searchanything.protocols import IndexStore
-from searchanything.settings import MilvusSettings
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import IndexNotFoundError
+from searchanything.core.protocols import IndexStore
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import Filter, ImageRef
 from searchanything.stores.milvus import open_milvus
-from searchanything.types import Filter, ImageRef
 
 IMAGE = ImageRef("bucket", "the image.jpg")
 REGIONS = 60

@@ -14,17 +14,17 @@ from fakes.indexing import GREEN_BLUE, RED, new_index, png
 from fakes.models import PALETTE, drawn, fake_encoder
 
 from searchanything.cli.app import run
-from searchanything.codes import hamming
-from searchanything.errors import ObjectNotFoundError
-from searchanything.feature_cache.compacting import compact
-from searchanything.feature_cache.keeping import ParquetKeeper
-from searchanything.feature_cache.layout import FeatureCache
-from searchanything.feature_cache.status import cache_status
-from searchanything.indexing import index_images, refresh_images
-from searchanything.planning import IndexingJob, IndexingOptions
-from searchanything.protocols import StoredFile
-from searchanything.servers import LocalS3
-from searchanything.settings import Settings
+from searchanything.core.codes import hamming
+from searchanything.core.errors import ObjectNotFoundError
+from searchanything.core.protocols import StoredFile
+from searchanything.core.settings import Settings
+from searchanything.demo.local_s3 import LocalS3
+from searchanything.features.compact import compact
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.layout import FeatureCache
+from searchanything.features.status import cache_status
+from searchanything.ingest.pipeline import index_images, refresh_images
+from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.stores.files import BucketFiles
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.s3 import S3Store

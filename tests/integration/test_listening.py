@@ -10,12 +10,12 @@ from uuid import uuid4
 import pytest
 from juicefs_gateway import juicefs_gateway
 
-from searchanything.errors import EventsNotOfferedError, StoreUnavailableError
-from searchanything.scopes import Scope
-from searchanything.servers import LocalS3
+from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
+from searchanything.core.settings import StorageSettings
+from searchanything.demo.local_s3 import LocalS3
+from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
 from searchanything.service.waves import WaveLimits, WaveQueue
-from searchanything.settings import StorageSettings
 from searchanything.stores.s3 import S3Store
 from searchanything.stores.s3_events import BucketEvents
 

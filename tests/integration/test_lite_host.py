@@ -17,8 +17,8 @@ from subprocess import PIPE
 import pytest
 from integration.lite_processes import kill, processes_of, wait_until, wait_until_ended
 
-from searchanything.errors import IndexUnavailableError, SettingsError
-from searchanything.settings import MilvusSettings
+from searchanything.core.errors import IndexUnavailableError, SettingsError
+from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus import open_milvus
 

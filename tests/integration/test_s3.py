@@ -17,9 +17,9 @@ import pytest
 from minio.commonconfig import Tags
 from pydantic import SecretStr
 
-from searchanything import servers
-from searchanything.errors import SettingsError, StoreError, StoreUnavailableError
-from searchanything.servers import LocalS3
+from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
+from searchanything.demo import local_s3
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 pytestmark = pytest.mark.server
@@ -145,7 +145,7 @@ class TestLocalS3:
         assert f"{port:04X}" not in Path("/proc/net/tcp6").read_text()
 
     def test_a_taken_port_is_no_obstacle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        choose, chosen = servers._free_ports, []
+        choose, chosen = local_s3._free_ports, []
 
         def free_ports() -> dict[str, int]:
             ports = choose()
@@ -154,7 +154,7 @@ class TestLocalS3:
             chosen.append(ports)
             return ports
 
-        monkeypatch.setattr(servers, "_free_ports", free_ports)
+        monkeypatch.setattr(local_s3, "_free_ports", free_ports)
         with socket.create_server(("127.0.0.1", choose()["s3"])) as taken, LocalS3(tmp_path) as server:
             assert server.endpoint == f"127.0.0.1:{chosen[-1]['s3']}"
 
@@ -162,7 +162,7 @@ class TestLocalS3:
 
     def test_it_does_not_outlive_a_killed_parent(self, tmp_path: Path) -> None:
         program = (
-            "import sys, time; from pathlib import Path; from searchanything.servers import LocalS3\n"
+            "import sys, time; from pathlib import Path; from searchanything.demo.local_s3 import LocalS3\n"
             "server = LocalS3(Path(sys.argv[1])); server.start(); print(server.endpoint, flush=True); time.sleep(60)"
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_bench, until
 
+from searchanything.core.types import ImageRef, Outcome
 from searchanything.service.cluster import worker_pids
 from searchanything.service.events import MAX_KEY_BYTES
 from searchanything.service.tree import deploy_flows
-from searchanything.types import ImageRef, Outcome
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 RED = {"red": (8, 8, 40, 40)}

@@ -10,9 +10,9 @@ from fakes.machine import Machine
 from PIL import Image
 from urllib3 import PoolManager
 
-from searchanything.client import Client, connect
-from searchanything.servers import LocalS3
-from searchanything.settings import Settings
+from searchanything.client.client import Client, connect
+from searchanything.core.settings import Settings
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]

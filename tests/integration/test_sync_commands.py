@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from searchanything.cli.app import run
+from searchanything.core.settings import MilvusSettings
+from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.servers import LocalS3
-from searchanything.settings import MilvusSettings
 from searchanything.stores.milvus import open_milvus
 from searchanything.stores.s3 import S3Store
 

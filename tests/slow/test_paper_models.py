@@ -17,11 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from searchanything.crops import region_crops
+from searchanything.core.settings import ModelSettings
+from searchanything.images.crops import region_crops
 from searchanything.models import presets
 from searchanything.models.presets import PAPER
 from searchanything.models.quiet import import_open_clip, import_ultralytics
-from searchanything.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 

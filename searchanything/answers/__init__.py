@@ -1,0 +1,1 @@
+"""What a question gives back: results, receipts, explanations, comparisons."""

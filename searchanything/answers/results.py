@@ -1,0 +1,266 @@
+"""What a query and a segmentation give back: sequences that can be printed, tabulated, drawn and saved."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from PIL import Image
+
+from searchanything.answers.explanation import Explanation
+from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
+from searchanything.core.errors import SearchAnythingError, UsageError
+from searchanything.core.files import png_bytes, save_image, save_text
+from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RGBImage, Selection
+from searchanything.drawing.overlays import (
+    HIT,
+    MUTED,
+    SELECTED,
+    Mark,
+    RegionMark,
+    Tile,
+    contact_sheet,
+    distinct_colors,
+    draw_marks,
+    prompt_marks,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
+
+TILE_PX = 320
+MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
+DRAWING_THREADS = 8
+SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
+RECEIPT_FORMAT = "searchanything-receipt/1"
+PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SearchResults(Sequence[Hit]):
+    """The hits of a query, nearest first, with the selected region and how the answer came about.
+
+    `image` (H, W, 3) uint8 RGB is the query image; all boxes are in pixels of EXIF-corrected images.
+    `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
+    `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
+    that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
+    plain JSON (`receipts.question_document`); `explainer` answers `explain`.
+    """
+
+    hits: tuple[Hit, ...]
+    image: RGBImage
+    prompt_description: Mapping[str, Any]
+    selection: Selection
+    fingerprint: str
+    collection: str
+    exact: bool
+    timings_ms: Mapping[str, float]
+    open_image: Callable[[ImageRef], RGBImage]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> SearchResults: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | SearchResults:
+        """One hit, or for a slice the results with those hits alone."""
+        return replace(self, hits=self.hits[index]) if isinstance(index, slice) else self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
+        kind = self.prompt_description.get("kind", "query")
+        return f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything query --format json`: plain types only."""
+        return {
+            "prompt": dict(self.prompt_description),
+            "selection": selection_document(self.selection),
+            "hits": [hit_document(hit) for hit in self.hits],
+            "fingerprint": self.fingerprint,
+            "collection": self.collection,
+            "exact": self.exact,
+            "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
+        }
+
+    def receipt(self) -> dict[str, Any]:
+        """All that is needed to repeat this query and to tell what differs: plain JSON, see `searchanything replay`."""
+        mask = f"{self.selection.mask.size} {self.selection.mask.counts}"
+        return {
+            "format": RECEIPT_FORMAT,
+            **self.asked,
+            "fingerprint": self.fingerprint,
+            "collection": self.collection,
+            "selection": {
+                **selection_document(self.selection),
+                "mask_sha256": hashlib.sha256(mask.encode()).hexdigest(),
+            },
+            "hits": [receipt_hit(hit) for hit in self.hits],
+            "exact": self.exact,
+            "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
+        }
+
+    def save_receipt(self, path: str | Path) -> None:
+        """Write the receipt, all or nothing. Raises: UsageError for another suffix than .json or a bad place."""
+        save_text(json.dumps(self.receipt(), ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
+
+    def explain(self, image: str | Path | ImageRef, box_xyxy: BoxXYXY | None = None) -> Explanation:
+        """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
+
+        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `box_xyxy`: where the
+        thing is in it. Raises: UsageError for results that came without an index; what `Client.explain` raises.
+        """
+        if self.explainer is None:
+            raise UsageError("these results are not from a client, so nothing can be asked about them")
+        return self.explainer(image, box_xyxy)
+
+    def to_pandas(self) -> DataFrame:
+        """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
+        columns = (
+            *("bucket", "key", "region", "distance_bits", "score", "area_px", "x1", "y1", "x2", "y2"),
+            *("image_width", "image_height", "etag", "metadata"),
+        )
+        table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
+        return table.astype({"region": "Int64"})
+
+    def plot(self, columns: int = 5) -> Image.Image:
+        """A contact sheet: the query image with prompt and selection, then up to 100 hits, regions outlined.
+
+        A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column.
+        """
+        if columns < 1:
+            raise UsageError(f"expected at least one column, got {columns}")
+        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+            tiles = list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
+        return Image.fromarray(contact_sheet([self._query_tile(), *tiles], columns=columns, side_px=TILE_PX))
+
+    def save(self, path: str | Path) -> None:
+        """Write the contact sheet, all or nothing.
+
+        Raises: UsageError for a suffix other than .png, .jpg, .jpeg or .webp, or a place that cannot be written.
+        """
+        save_image(self.plot, path)
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self.plot())
+
+    def _repr_html_(self) -> str:
+        sheet = base64.b64encode(self._repr_png_()).decode("ascii")
+        caption = html.escape(repr(self))
+        return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
+
+    def _query_tile(self) -> Tile:
+        marks: list[Mark] = []
+        if self.selection.kind == "region":
+            marks.append(RegionMark(self.selection.mask, SELECTED))
+        elif self.selection.kind == "none":  # the nearest, which the reason speaks of
+            marks += [RegionMark(one.mask, MUTED) for one in self.selection.runners_up[:3]]
+        marks += prompt_marks(self.prompt_description)
+        shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
+        return Tile(
+            image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
+            title=f"{_count(len(self), 'hit')}{shown}",
+            subtitle=self.selection.reason,
+            badge="query",
+            accent=SELECTED,
+        )
+
+    def _hit_tile(self, number: int) -> Tile:
+        hit = self.hits[number]
+        where = "whole image" if hit.region is None else f"region {hit.region}"
+        marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
+        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}"
+        try:
+            shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
+        except SearchAnythingError as error:
+            logger.warning("%s cannot be shown: %s", hit.image, error)
+            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            subtitle += " · image not readable"
+        return Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Segments(Sequence[Candidate]):
+    """All regions the segmenter finds in an image, best first. `image` is (H, W, 3) uint8 RGB."""
+
+    image: RGBImage
+    regions: tuple[Candidate, ...]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Segments: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | Segments:
+        """One region, or for a slice the same image with those regions alone."""
+        return replace(self, regions=self.regions[index]) if isinstance(index, slice) else self.regions[index]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.regions)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"<Segments: {_count(len(self), 'region')} in an image of {width} × {height} px>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything segment --format json`: plain types only."""
+        height, width = self.image.shape[:2]
+        return {
+            "image": {"width": width, "height": height},
+            "regions": [candidate_document(region) for region in self.regions],
+        }
+
+    def plot(self) -> Image.Image:
+        """The image with every region in its own colour, numbered by its place in the sequence (from 0)."""
+        by_area = sorted(enumerate(self.regions), key=lambda item: -item[1].area_px)  # small ones lie on top
+        colors = distinct_colors(len(self.regions))
+        marks = [RegionMark(region.mask, colors[number], str(number)) for number, region in by_area]
+        low, high = SEGMENTS_SIDE_PX
+        side = min(max(max(self.image.shape[:2]), low), high)
+        return Image.fromarray(draw_marks(self.image, marks, longest_side_px=side))
+
+    def save(self, path: str | Path) -> None:
+        """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
+        save_image(self.plot, path)
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self.plot())
+
+
+def _table_row(hit: Hit) -> tuple[Any, ...]:
+    return (
+        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
+        *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,1 @@
+"""The client that platform code holds."""

@@ -1,0 +1,137 @@
+"""A hash layer trained on a sample of the source, before anything is indexed.
+
+    listing ─► sample ─► the very pipeline that `index` is, into nothing ─► features ─► training ─► layer
+
+The sample is drawn by a digest of the keys, so it does not depend on the order of a listing: the same objects and seed
+give the same sample, and on one machine the same layer. It is announced in the log, as a warning: it takes time, and
+codes of other indexes will not fit.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import blake2b
+from typing import Final
+
+from searchanything.core.errors import UniformFeaturesError
+from searchanything.core.protocols import ImageFeatures
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.features.parquet import FeatureBatch
+from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
+from searchanything.images.decoding import may_be_image
+from searchanything.ingest.pipeline import index_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.reports import IndexProgress
+from searchanything.models.hashing import HashLayer
+
+logger = logging.getLogger(__name__)
+
+SAMPLING: Final = "sampling"
+TRAINING: Final = "training the hash"
+Progress = Callable[[IndexProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LearningOptions:
+    """How large a sample is drawn, and from how many regions on it is enough. No `images`: nothing is trained."""
+
+    images: int
+    least_regions: int
+    compute: ModelSettings
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class _Collector:
+    """A `FeatureKeeper` that keeps them in memory."""
+
+    batches: list[FeatureBatch] = field(default_factory=list)
+
+    @property
+    def regions(self) -> int:
+        return sum(len(batch.mask) for batch in self.batches)
+
+    def keep(self, images: Sequence[ImageFeatures]) -> None:
+        self.batches += [FeatureBatch(one.mask_features[:-1], one.image_features[:-1]) for one in images]
+
+    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+        """What vanished meanwhile was there when it was drawn."""
+
+
+def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: Progress | None = None) -> HashLayer | None:
+    """Train a layer of as many bits as the job's untrained one; None where the source is too small for it.
+
+    The job's index is a scratch one: it is filled. Images of the sample that fail are left out.
+
+    Raises: as `index_images`.
+    """
+    if options.images == 0:
+        logger.warning("the hash stays untrained: ingest.hash_sample_images is 0")
+        return None
+    chosen = _sample(job, options)
+    most = len(chosen) * job.encoder.policy.count
+    if most < options.least_regions:
+        _decline(f"at most {most} regions of {len(chosen)} images", options)
+        return None
+    logger.warning(
+        "the preset's hash is untrained: one is trained first, on %d images of the source (--hash untrained: none)",
+        len(chosen),
+    )
+    collector = _Collector()
+    sampling = None if progress is None else _staged(progress)
+    index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=sampling)
+    if collector.regions < options.least_regions:
+        _decline(f"{collector.regions} regions of {len(chosen)} images", options)
+        return None
+    stated = {
+        "created_by": "searchanything index",
+        "sample_images": str(len(chosen)),
+        "feature_fingerprint": job.index.manifest.feature_fingerprint,
+    }
+    training = TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute)
+    try:
+        trained = train_hash(collector.batches, options=training, provenance=stated, progress=partial(_tell, progress))
+    except UniformFeaturesError as error:
+        logger.warning("the hash stays untrained: %s", error)
+        return None
+    logger.info("hash trained on %d regions of %d images", trained.rows, len(chosen))
+    return trained.layer
+
+
+def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:
+    """The images of the source whose keys have the smallest digests."""
+
+    def digest(one: StoredObject) -> bytes:
+        return blake2b(one.ref.key.encode("utf-8", "surrogatepass"), key=b"%d" % options.seed, digest_size=8).digest()
+
+    return heapq.nsmallest(options.images, _candidates(job), key=digest)
+
+
+def _candidates(job: IndexingJob) -> Iterator[StoredObject]:
+    for one in job.store.list(job.scope.prefix, Omissions()):
+        if job.scope.wants(one.ref.key) and may_be_image(one.ref.key):
+            yield one
+
+
+def _decline(found: str, options: LearningOptions) -> None:
+    logger.warning(
+        "the hash stays untrained: a sample of the source has %s, and training takes %d or more "
+        "(ingest.hash_least_regions); index into an empty index again when there are more images",
+        found,
+        options.least_regions,
+    )
+
+
+def _staged(progress: Progress) -> Progress:
+    return lambda step: progress(replace(step, stage=SAMPLING))
+
+
+def _tell(progress: Progress | None, step: TrainingProgress) -> None:
+    """Training's steps; reading and judging pass in a moment."""
+    if progress is not None and step.stage == "training":
+        progress(IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING))

@@ -1,0 +1,380 @@
+"""What a client can do to bring an index up to date and to keep it so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final, Literal
+
+from searchanything import wiring
+from searchanything.client.hash_on_first_index import LearningOptions, learn_hash
+from searchanything.client.live_index import Learn, LiveIndex
+from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
+from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome
+from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.features.compact import Compaction, compact
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.layout import FeatureCache
+from searchanything.features.status import CacheStatus, cache_status
+from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.commit import Attempt, Failed, commit_batch
+from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
+from searchanything.ingest.estimate import estimate_images
+from searchanything.ingest.pipeline import index_images, refresh_images
+from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
+from searchanything.ingest.sync import WAVE_KEYS, SyncJob, collect, sync_images
+from searchanything.wiring import HashChoice
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[IndexProgress], None]
+SourceName = str | Path
+UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
+
+
+class Ingestion:
+    """The half of a client that writes. Thread-safe; models are loaded once per process, at the first need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._indexes = wiring.open_index_store(settings.milvus)
+        self._models = LiveIndex(self._indexes, settings)
+
+    @property
+    def uri(self) -> str:
+        """The URI of the index."""
+        return self._indexes.uri
+
+    def index(
+        self,
+        source: SourceName,
+        *,
+        hash_file: str | Path | None = None,
+        force: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
+
+        The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
+        preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
+        log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
+        and `…exclude`.
+
+        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
+        StoreUnavailableError, RegionIndexError, WeightsMissingError.
+        """
+        store, scope = self._open_source(source, patterns)
+        omissions = Omissions(wanted=scope.concerns)
+        listing = store.list(scope.prefix, omissions)
+        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
+        choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
+        index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
+        job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
+        return index_images(job, objects, progress=progress, omissions=omissions)
+
+    def estimate(
+        self,
+        source: SourceName,
+        *,
+        images: int = 32,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> Estimate:
+        """What indexing a source from nothing would take: time, size and memory, from `images` random ones of it.
+
+        Nothing is written to the index, nor is one made.
+
+        Raises: as `index`.
+        """
+        store, scope = self._open_source(source, patterns)
+        encoder = self._models.encoder()
+        scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
+        job = IndexingJob(store, encoder, scratch, self._options(), scope)
+        found = estimate_images(job, sample=images, progress=progress)
+        return replace(found, disk_free_bytes=wiring.free_disk_bytes(self._settings.milvus.uri))
+
+    def refresh(
+        self,
+        source: SourceName,
+        keys: Iterable[str],
+        *,
+        force: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring these keys of a source up to date with their objects as they are now. Nothing is listed.
+
+        Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
+        the source or no image: its rows are deleted. Failing: recorded with reason, attempts and times; an image that
+        failed `ingest.max_attempts` times with the same content is given up (`force` tries it). Doubled, late or
+        reordered calls end the same. An empty index is made, as by `index`.
+
+        Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
+        """
+        store, scope = self._open_source(source, patterns)
+        opened = self._models.open_or_make(None, self._learner(store, scope, progress))
+        job = self._job((store, scope), opened, self._options(force=force))
+        return refresh_images(job, keys, progress=progress)
+
+    def refresh_with_sheet(
+        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
+    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
+        """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
+
+        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
+        """
+        store, scope = self._open_source(source)
+        opened = self._models.open_or_make(None, self._learner(store, scope, None))
+        job = self._job((store, scope), opened, self._options(force=force), tiles=tiles)
+        report = refresh_images(job, keys)
+        return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+
+    def sweep_tiles(self, source: SourceName) -> int:
+        """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
+
+        Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
+        `service.sheet_images` asks for tiles.
+        """
+        index = self._read_index()
+        try:
+            return sweep(wiring.open_tiles(self._open_source(source)[0].bucket, index.manifest, self._settings), index)
+        except (SettingsError, StoreError) as error:
+            if self._settings.service.sheet_images:
+                raise
+            logger.debug("no tiles to look for: %s", error)
+            return 0
+
+    def load_models(self) -> None:
+        """Load the models of the index now, rather than at the first need.
+
+        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
+        """
+        wiring.load_models(self._models.open()[1], Stopwatch())
+
+    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
+        """Record that an image failed where no process lived to say so; it counts as one of its attempts.
+
+        An object that is gone is left alone.
+
+        Raises: IndexNotFoundError, RegionIndexError, StoreError.
+        """
+        store, _ = self._open_source(source)
+        stored, index = store.stat(key), self._read_index()
+        if stored is None:
+            return
+        previous = index.newest([stored.ref]).get(stored.ref)
+        generation = next_generation(after=previous.generation if previous else 0)
+        attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=Failed(error, message))
+        with ThreadPoolExecutor(1) as pool:
+            commit_batch(index, store, [(attempt, None)], pool)
+
+    def sync(
+        self,
+        source: SourceName,
+        *,
+        repair: bool = False,
+        patterns: Patterns | None = None,
+        progress: Progress | None = None,
+    ) -> SyncReport:
+        """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
+
+        Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
+        """
+        store, scope = self._open_source(source, patterns)
+        job = SyncJob(
+            store=store,
+            scope=scope,
+            index=self._read_index() if not repair else self._index_to_repair(store, scope, progress),
+            options=self._options(),
+            ask_each=self._settings.storage.object_tags,
+            elsewhere=self._known_elsewhere,
+        )
+        report = sync_images(self._repairing(job) if repair else job, progress=progress)
+        if repair:
+            self.sweep_tiles(source)
+        return report
+
+    def collect_garbage(self, source: SourceName) -> SyncReport:
+        """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
+
+        Raises: as `sync`.
+        """
+        store, scope = self._open_source(source)
+        return collect(self._repairing(SyncJob(store=store, scope=scope, index=self._read_index())))
+
+    def failures(self, source: SourceName | None = None) -> list[FailedImage]:
+        """The known failures, of one source if asked, in the order of their keys.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        limit = self._settings.ingest.max_attempts
+        rows = self._failed_rows(self._read_index(), source)
+        return [FailedImage.of(row, max_attempts=limit) for row in rows]
+
+    def retry_failed(self, source: SourceName | None = None, *, progress: Progress | None = None) -> IndexReport:
+        """Try the known failures again, however often they failed. Raises: as `refresh`."""
+        opened = self._models.open()
+        keys: dict[str, list[str]] = {}
+        for row in self._failed_rows(opened[0], source):
+            keys.setdefault(row.image.bucket, []).append(row.image.key)
+        total = IndexReport()
+        for bucket, failed in keys.items():
+            job = self._job(self._open_bucket(bucket), opened, self._options(untiring=True))
+            for wave in batches(failed, WAVE_KEYS):
+                total = sum_reports(total, refresh_images(job, wave, progress=progress))
+        return total
+
+    def drop_failed(self, source: SourceName | None = None) -> int:
+        """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        index = self._read_index()
+        rows = self._failed_rows(index, source)
+        index.delete_before({row.image: row.generation + 1 for row in rows})
+        return len(rows)
+
+    def delete(self, source: SourceName) -> int:
+        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
+        store, scope = self._open_source(source)
+        if self._indexes.live() is None:
+            return 0
+        index = self._read_index()
+        images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
+        keeper = self._keeper(store, index)
+        if keeper is not None and images:
+            keeper.bury(dict.fromkeys(images, next_generation()))
+        index.delete_images(images)
+        self.sweep_tiles(source)
+        return len(images)
+
+    def features_status(self, source: SourceName) -> CacheStatus:
+        """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
+
+        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
+        """
+        index = self._read_index()
+        return cache_status(self._cache(self._open_source(source)[0], index), index, age_s=self._garbage_age_s)
+
+    def compact_features(self, source: SourceName) -> Compaction:
+        """Merge the files of kept features, without those of images that were deleted or indexed again.
+
+        Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
+        """
+        index = self._read_index()
+        return compact(self._cache(self._open_source(source)[0], index), index, age_s=self._garbage_age_s)
+
+    @property
+    def _garbage_age_s(self) -> float:
+        return self._settings.ingest.garbage_age_s
+
+    def _cache(self, store: ImageStore, index: RegionIndex) -> FeatureCache:
+        return wiring.open_feature_cache(store.bucket, index.manifest, self._settings)
+
+    def _keeper(self, store: ImageStore, index: RegionIndex) -> FeatureKeeper | None:
+        """What keeps features, where that is switched on."""
+        return ParquetKeeper(self._cache(store, index)) if self._settings.ingest.keep_features else None
+
+    def _job(
+        self,
+        source: tuple[ImageStore, Scope],
+        opened: tuple[RegionIndex, Encoder],
+        options: IndexingOptions,
+        *,
+        tiles: int = 0,
+    ) -> IndexingJob:
+        """The work on a source, with what keeps features and tiles where that is switched on."""
+        (store, scope), (index, encoder) = source, opened
+        sheet = None
+        if self._settings.service.sheet_images:
+            sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self._settings), most=tiles)
+        return IndexingJob(store, encoder, index, options, scope, self._keeper(store, index), sheet)
+
+    def _read_index(self) -> RegionIndex:
+        """The live index, without its models."""
+        return self._indexes.open(self._models.manifest().fingerprint)
+
+    def _index_to_repair(self, store: ImageStore, scope: Scope, progress: Progress | None) -> RegionIndex:
+        """The live index, made if need be; a source that is not there makes none."""
+        next(store.list(scope.prefix, Omissions()), None)
+        return self._models.open_or_make(None, self._learner(store, scope, progress))[0]
+
+    def _learner(self, store: ImageStore, scope: Scope, progress: Progress | None) -> Learn:
+        """What trains a hash layer on a sample of a source."""
+        ingest = self._settings.ingest
+        options = LearningOptions(
+            images=ingest.hash_sample_images, least_regions=ingest.hash_least_regions, compute=self._settings.models
+        )
+
+        def learn(encoder: Encoder) -> bytes | None:
+            scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+            job = IndexingJob(store, encoder, scratch, self._options(), scope)
+            layer = learn_hash(job, options, progress=progress)
+            return None if layer is None else layer.to_bytes()
+
+        return learn
+
+    def _repairing(self, job: SyncJob) -> SyncJob:
+        """The same, with the means to repair."""
+        work = self._job((job.store, job.scope), (job.index, self._models.encoder()), job.options)
+        return replace(
+            job,
+            refresh=partial(refresh_images, work),
+            again=partial(refresh_images, replace(work, options=self._options(force=True))),
+            garbage_age_s=self._garbage_age_s,
+        )
+
+    def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:
+        """Which of these images indexes of other models have."""
+        live = self._models.manifest().fingerprint
+        known: set[ImageRef] = set()
+        for manifest in self._indexes.manifests():
+            if manifest.fingerprint != live:
+                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of an older schema, or half dropped
+                    known.update(self._indexes.open(manifest.fingerprint).newest(images))
+        return known
+
+    def _open_source(self, source: SourceName, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
+        return wiring.open_scoped(source, self._settings, patterns)
+
+    def _open_bucket(self, bucket: str) -> tuple[ImageStore, Scope]:
+        return self._open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}")
+
+    def _failed_rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
+        bucket, prefix = None, ""
+        if source is not None:
+            store, scope = self._open_source(source)
+            bucket, prefix = store.bucket, scope.prefix
+        states = index.iterate_states(bucket=bucket, key_prefix=prefix)
+        failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+        return sorted(_still_failed(index, failed), key=lambda row: row.image)
+
+    def _options(self, *, force: bool = False, untiring: bool = False) -> IndexingOptions:
+        ingest = self._settings.ingest
+        return IndexingOptions(
+            batch_images=ingest.batch_images,
+            transfer_threads=ingest.transfer_threads,
+            max_pixels=ingest.max_pixels,
+            force=force,
+            max_attempts=None if untiring else ingest.max_attempts,
+            listing_is_enough=ingest.sidecar_suffix is None and not self._settings.storage.object_tags,
+        )
+
+
+def _still_failed(index: RegionIndex, images: Iterable[ImageRef]) -> Iterator[ImageRow]:
+    """The newest rows of those images that have failed at their last attempt."""
+    for batch in batches(images, WAVE_KEYS):
+        yield from (row for row in index.newest(batch).values() if row.outcome is Outcome.FAILED)

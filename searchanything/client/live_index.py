@@ -1,0 +1,202 @@
+"""The live index and the encoder that fits it, opened once each."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from searchanything import wiring
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
+from searchanything.core.settings import Settings
+from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.encode.segmentation_cache import RememberingSegmenter
+from searchanything.wiring import HashChoice
+
+SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
+NEW_MS: Final = 3_600_000
+Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for an encoder, None where it cannot be
+
+
+class LiveIndex:
+    """What an index store's live pointer names, ready for use. Thread-safe; models are loaded at the first need."""
+
+    def __init__(self, indexes: IndexStore, settings: Settings) -> None:
+        self._indexes = indexes
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._making = threading.Lock()
+        self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
+        self._remembering: dict[str, RememberingSegmenter] = {}  # by preset
+        self._asking: dict[str, Encoder] = {}
+
+    def manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError."""
+        manifest = self._indexes.live()
+        if manifest is None:
+            raise IndexNotFoundError(
+                f"nothing is indexed at {self._indexes.uri}; run `searchanything index SOURCE` first"
+            )
+        return manifest
+
+    def preset_of(self, manifest: IndexManifest) -> str:
+        """The index' preset. Raises: PresetError if another one was asked for."""
+        asked = self._settings.models.preset
+        if asked is not None and asked != manifest.preset:
+            raise PresetError(
+                f"the index at {self._indexes.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked "
+                f"for; leave the preset out, or name another index"
+            )
+        return manifest.preset
+
+    def open(self) -> tuple[RegionIndex, Encoder]:
+        """The live index and its encoder, whose models are loaded at the first need.
+
+        Raises: IndexNotFoundError, IndexMismatchError, PresetError, WeightsMissingError.
+        """
+        manifest = self.manifest()
+        preset = self.preset_of(manifest)
+        with self._lock:
+            if manifest.fingerprint not in self._opened:
+                encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
+                self._check(manifest, manifest_of(encoder, preset))
+                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
+            return self._opened[manifest.fingerprint]
+
+    def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
+        """The same for queries: this encoder remembers the last images, so that they are segmented once."""
+        index, encoder = self.open()
+        name, preset = index.manifest.fingerprint, index.manifest.preset
+        with self._lock:
+            if name not in self._asking:
+                self._asking[name] = replace(encoder, segmenter=self._kept(preset, encoder.segmenter))
+            return index, self._asking[name]
+
+    def segmenter(self) -> Segmenter:
+        """The segmenter of the preset that was asked for, else of the index; it remembers the last images.
+
+        Raises: PresetError, WeightsMissingError, ModelError.
+        """
+        preset = self._settings.models.preset
+        if preset is None:
+            live = self._indexes.live()
+            preset = None if live is None else live.preset
+        encoder = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), self._settings)
+        with self._lock:
+            return self._kept(str(preset), encoder.segmenter)
+
+    def encoder(self) -> Encoder:
+        """The encoder of the live index, or what a new one would get; nothing is made.
+
+        Raises: PresetError, WeightsMissingError, ModelError, IndexMismatchError.
+        """
+        if self._indexes.live() is not None:
+            return self.open()[1]
+        preset = self._settings.models.preset
+        return self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings))
+
+    def open_or_make(self, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+        """The live index, or a new one that becomes live; one that holds nothing yet may be replaced.
+
+        `learn` is asked for a hash layer where the new index would have an untrained one that nobody chose.
+
+        Raises: as `open`; PresetError for a choice that the live index contradicts.
+        """
+        live = self._indexes.live()
+        if live is not None and choice is None and live.hash_trained and live.fingerprint in self._opened:
+            return self.open()
+        with self._making:
+            live = self._indexes.live()
+            if live is None or not self._holds_rows(live):
+                return self._make(live, choice, learn)
+            opened = self.open()
+            if choice is not None:
+                layer = wiring.hash_layer_of(live.preset, choice, self._settings)
+                other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
+                if other.fingerprint != live.fingerprint:
+                    raise PresetError(
+                        f"the index at {self._indexes.uri} already has another hash layer; "
+                        f"{choice} needs an empty index"
+                    )
+            return opened
+
+    def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+        """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
+        preset = self._settings.models.preset or (live.preset if live else None)
+        layer = wiring.hash_layer_of(preset, choice, self._settings)
+        encoder = self._load_encoder(preset, layer)
+        is_learnt = choice is None and not encoder.hasher.trained
+        if is_learnt:
+            layer = self._learnt_before(live, encoder) or learn(encoder) or layer
+            encoder = self._load_encoder(preset, layer)
+            now = self._indexes.live()
+            if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
+                return self.open()  # another process was faster
+        manifest = manifest_of(encoder, str(preset))
+        self._indexes.create(manifest, layer)
+        agreed = self._agreed(manifest, live) if is_learnt else manifest
+        self._indexes.switch(agreed.fingerprint)
+        for one in (live, manifest):
+            if one is not None and one.fingerprint != agreed.fingerprint:
+                with contextlib.suppress(IndexNotFoundError):  # another process was faster
+                    self._indexes.drop(one.fingerprint)
+        opened = self.open()
+        if opened[0].manifest.fingerprint != agreed.fingerprint:
+            raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
+        return opened
+
+    def _agreed(self, own: IndexManifest, before: IndexManifest | None) -> IndexManifest:
+        """The index that all take who made one at the same time: their layers differ, as their samples do.
+
+        It is the one that is live by now, else the oldest of the new ones. Each looks a while after its own is there to
+        be seen, so that of two either both see both, or the later one sees the earlier one live.
+        """
+        time.sleep(SETTLING_S)
+        old = None if before is None else before.fingerprint
+        now = self._indexes.live()
+        if now is not None and now.fingerprint != old:
+            return now
+        made = [
+            one
+            for one in self._indexes.manifests()
+            if one.feature_fingerprint == own.feature_fingerprint
+            and one.hash_trained == own.hash_trained
+            and one.fingerprint != old
+            and own.created_at_ms - one.created_at_ms < NEW_MS
+            and not self._holds_rows(one)
+        ]
+        return min([own, *made], key=lambda one: (one.created_at_ms, one.fingerprint))
+
+    def _learnt_before(self, live: IndexManifest | None, encoder: Encoder) -> bytes | None:
+        """The trained layer of an index that is empty by now, if it is for these features."""
+        if live is None or not live.hash_trained:
+            return None
+        fits = manifest_of(encoder, live.preset).feature_fingerprint == live.feature_fingerprint
+        return self._indexes.hash_layer(live.fingerprint) if fits else None
+
+    def _holds_rows(self, manifest: IndexManifest) -> bool:
+        return self._indexes.open(manifest.fingerprint).counts() != IndexCounts(0, 0, 0, 0)
+
+    def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
+        return self._remembering.setdefault(preset, RememberingSegmenter(segmenter))
+
+    def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
+        policy = wiring.policy_of(self._settings, manifest)
+        return wiring.load_encoder(preset, layer, self._settings, policy=policy)
+
+    def _check(self, index: IndexManifest, local: IndexManifest) -> None:
+        """Raises: IndexMismatchError unless this machine's models are those of the index."""
+        if index.fingerprint == local.fingerprint:
+            return
+        names = sorted({*index.details, *local.details})
+        differing = [name for name in names if index.details.get(name) != local.details.get(name)]
+        raise IndexMismatchError(
+            f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
+            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
+        )

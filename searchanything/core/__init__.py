@@ -1,0 +1,1 @@
+"""What everything else is said in: types, errors, settings, protocols, and the maths of boxes, masks and codes."""

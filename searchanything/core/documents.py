@@ -1,0 +1,72 @@
+"""Values as plain JSON: what the documents of the command line, receipts and explanations are made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from searchanything.core.types import BoxXYXY, Candidate, Hit, MaskRLE, Selection
+
+
+def selection_document(selection: Selection) -> dict[str, Any]:
+    """What a prompt selected."""
+    match = selection.text_match
+    return {
+        "kind": selection.kind,
+        "box_xyxy": rounded(selection.box_xyxy),
+        "area_px": int(selection.area_px),
+        "mask": mask_document(selection.mask),
+        "score": round(float(selection.score), 4),
+        "rule": selection.rule,
+        "reason": selection.reason,
+        "runners_up": [candidate_document(one) for one in selection.runners_up],
+        "text_match": None if match is None else asdict(match) | {"cosine": round(match.cosine, 4)},
+    }
+
+
+def candidate_document(candidate: Candidate) -> dict[str, Any]:
+    """One region."""
+    return {
+        "box_xyxy": rounded(candidate.box_xyxy),
+        "area_px": int(candidate.area_px),
+        "score": round(float(candidate.score), 4),
+        "mask": mask_document(candidate.mask),
+    }
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """One hit; `region` and `mask` are None where whole images were searched."""
+    return {
+        "bucket": hit.image.bucket,
+        "key": hit.image.key,
+        "region": hit.region,
+        "box_xyxy": rounded(hit.box_xyxy),
+        "mask": None if hit.mask is None else mask_document(hit.mask),
+        "distance_bits": int(hit.distance_bits),
+        "area_px": int(hit.area_px),
+        "score": round(float(hit.score), 4),
+        "image": {"width": int(hit.image_width), "height": int(hit.image_height)},
+        "etag": hit.etag,
+        "metadata": dict(hit.metadata),
+    }
+
+
+def receipt_hit(hit: Hit) -> dict[str, Any]:
+    """What tells a hit from another: which region of which content, and how far it is."""
+    return {
+        "bucket": hit.image.bucket,
+        "key": hit.image.key,
+        "etag": hit.etag,
+        "region": hit.region,
+        "distance_bits": int(hit.distance_bits),
+    }
+
+
+def mask_document(mask: MaskRLE) -> dict[str, Any]:
+    """A run-length encoding: `size` [height, width] and `counts`."""
+    return {"size": [int(side) for side in mask.size], "counts": mask.counts}
+
+
+def rounded(box_xyxy: BoxXYXY) -> list[float]:
+    """A box to a tenth of a pixel."""
+    return [round(float(value), 1) for value in box_xyxy]

@@ -1,0 +1,77 @@
+"""Files that answers are saved under, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from PIL import Image
+
+from searchanything.core.errors import UsageError
+
+Result = TypeVar("Result")
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def check_save_path(path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
+    """The path, if its suffix is one of these, it is no folder, and its folder is there. Raises: UsageError."""
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}, got {target.suffix or 'none'}")
+    if target.is_dir():
+        raise UsageError(f"{target}: expected the name of a file, this is a folder")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {target.parent}; make it, or name another place")
+    return target
+
+
+def save_image(draw: Callable[[], Image.Image], path: str | Path) -> None:
+    """Draw, and write what was drawn in the format that the suffix names.
+
+    Raises: UsageError for what `check_save_path` refuses, before anything is drawn, and for a place that cannot be
+    written.
+    """
+    target = check_save_path(path)
+    image = draw()
+    write_whole(target, lambda file: image.save(file, format=FORMATS[target.suffix.lower()]))
+
+
+def save_text(text: str, path: str | Path, *, suffixes: tuple[str, ...]) -> None:
+    """Write a text as UTF-8. Raises: UsageError as `save_image`."""
+    data = text.encode("utf-8", "backslashreplace")  # keys may hold bytes that are no UTF-8, as lone surrogates
+    write_whole(check_save_path(path, suffixes), lambda file: file.write(data))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A PNG file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def jpeg_bytes(image: Image.Image) -> bytes:
+    """A JPEG file's bytes, small enough for a page of many."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def write_whole(target: Path, write: Callable[[BinaryIO], Result]) -> Result:
+    """Write beside the target and rename, so that nobody ever reads half a file.
+
+    Returns what `write` returns. Raises: UsageError for a place that cannot be written.
+    """
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                written = write(file)
+            part.replace(target)
+            return written
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error

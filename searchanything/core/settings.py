@@ -1,0 +1,297 @@
+"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a `.env` file.
+
+`docs/settings.md` is generated from these classes by `searchanything.core.settings.settings_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from searchanything.core.errors import SettingsError
+
+ENV_PREFIX = "SEARCHANYTHING_"
+OWN_PREFIX = ".searchanything/"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+PatternList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+def default_index_uri() -> str:
+    """The embedded index of this user: `~/.local/share/searchanything/index.db`."""
+    return str(Path.home() / ".local" / "share" / "searchanything" / "index.db")
+
+
+def default_features_dir() -> Path:
+    """Where features of folders' images are kept: `~/.local/share/searchanything/features`."""
+    return Path.home() / ".local" / "share" / "searchanything" / "features"
+
+
+def service_folder(settings: Settings) -> Path:
+    """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
+    if settings.service.folder is not None:
+        return settings.service.folder.expanduser().resolve()
+    uri = settings.milvus.uri
+    if "://" in uri:
+        return Path(default_index_uri()).with_name("service")
+    file = Path(uri).expanduser().resolve()
+    return file.with_name(f".{file.name}.service")
+
+
+def default_weights_dir() -> Path:
+    """Where fetched weights lie: `~/.cache/searchanything/weights`."""
+    return Path.home() / ".cache" / "searchanything" / "weights"
+
+
+class StorageSettings(BaseModel):
+    """The S3 server that holds the buckets."""
+
+    endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
+    public_endpoint: str | None = Field(
+        None,
+        description="Address by which browsers reach the server, for signed links: `https://s3.example.org`. "
+        "By default the endpoint.",
+    )
+    access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
+    secret_key: SecretStr | None = Field(None, description="Secret key.")
+    secure: bool = Field(default=True, description="Speak TLS to the endpoint.")
+    region: str | None = Field(None, description="Region, where the server wants one.")
+    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
+    max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
+    object_tags: bool = Field(
+        default=False,
+        description="Objects' tags are metadata, too: costs a request per image, and each run asks about every image.",
+    )
+    own_prefix: str = Field(
+        OWN_PREFIX,
+        description="Keys that begin so are our own products in a bucket: never listed, indexed or reported.",
+    )
+
+
+class MilvusSettings(BaseModel):
+    """Where the index lives and how it is built."""
+
+    uri: Annotated[str, MinLen(1)] = Field(
+        default_factory=default_index_uri,
+        description="A file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`.",
+    )
+    token: SecretStr | None = Field(None, description="`user:password` or an API key.")
+    database: str = Field("default", description="Milvus database.")
+    ca_file: Path | None = Field(None, description="CA certificate of the server, for TLS with a private authority.")
+    client_cert_file: Path | None = Field(None, description="Client certificate, for mutual TLS.")
+    client_key_file: Path | None = Field(None, description="Key of the client certificate.")
+    collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = Field(
+        "searchanything_", description="Begins every collection's and alias' name."
+    )
+    index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = Field(
+        "BIN_FLAT", description="Exact, or inverted lists on a server (approximate, faster from about 10^7 regions)."
+    )
+    nlist: int = Field(1024, ge=1, le=65536, description="Inverted lists (BIN_IVF_FLAT).")
+    nprobe: int = Field(32, ge=1, le=65536, description="Inverted lists searched per query (BIN_IVF_FLAT).")
+    consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
+        "Session", description="Consistency level of searches."
+    )
+    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
+    lite_idle_s: float = Field(
+        10.0, gt=0, description="The embedded index' server ends after so many seconds without a user."
+    )
+
+
+class ModelSettings(BaseModel):
+    """Which models compute features, and on what."""
+
+    preset: str | None = Field(None, description="`pico`, `small` or `paper`; an index remembers its own.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic of the models; `auto` is bf16 on CUDA and fp32 elsewhere."
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
+    weights_dir: Path = Field(default_factory=default_weights_dir, description="Where fetched weights lie.")
+    encoder_batch: int = Field(128, ge=1, description="Crops per forward pass of the encoder.")
+
+
+class IngestSettings(BaseModel):
+    """How a bucket is turned into an index."""
+
+    batch_images: int = Field(16, ge=1, le=256, description="Images per forward pass of the segmenter.")
+    transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
+    max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")
+    region_policy: Literal["largest", "stratified"] | None = Field(
+        None, description="Which regions a new index keeps: the largest (default), or a third of each size class."
+    )
+    regions: int | None = Field(
+        None, ge=1, le=1000, description="Regions kept of each image of a new index; 25 by default."
+    )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="An image that failed so often with the same content waits for `searchanything failed retry`.",
+    )
+    include: PatternList = Field((), description="Index only keys that match one of these, as `*.jpg,2024/*`.")
+    exclude: PatternList = Field((), description="Leave out keys that match one of these.")
+    sidecar_suffix: str | None = Field(
+        None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this, as `.json`; off without."
+    )
+    garbage_age_s: float = Field(
+        24 * 3600.0,
+        ge=1,
+        description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
+    )
+    hash_sample_images: int = Field(
+        400,
+        ge=0,
+        description="Where a preset's hash is untrained, a new index trains one on so many images; 0: never.",
+    )
+    hash_least_regions: int = Field(
+        200, ge=20, description="With fewer regions in that sample the hash stays untrained, which is said."
+    )
+    keep_features: bool = Field(
+        default=False,
+        description="Keep each region's features, so that hash layers are trained and applied without the models.",
+    )
+    features_dir: Path = Field(
+        default_factory=default_features_dir,
+        description="Where features of folders' images are kept; those of a bucket lie in it, under our own prefix.",
+    )
+    box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
+
+
+class ServiceSettings(BaseModel):
+    """The ingestion service: `searchanything watch`, its workers and its flows."""
+
+    folder: Path | None = Field(
+        None, description="State and logs of `watch`, Prefect's database included; by default beside the index."
+    )
+    prefect_port: int = Field(
+        4200, ge=1, le=65535, description="Port of the Prefect server that `watch` starts; another one if it is taken."
+    )
+    workers: int = Field(1, ge=1, le=256, description="Worker processes that `watch` starts; each loads the models.")
+    scheduler: str | None = Field(
+        None, description="Dask scheduler to use, e.g. `tcp://host:8786`; without one, `watch` starts its own."
+    )
+    scheduler_host: str = Field(
+        "127.0.0.1", description="Where `watch`'s own scheduler listens. Whoever reaches it may run code."
+    )
+    scheduler_port: int = Field(0, ge=0, le=65535, description="Port of `watch`'s own scheduler; 0 for any free one.")
+    batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")
+    wave_keys: int = Field(256, ge=1, le=512, description="Images per run of the flow `index`.")
+    waves: int = Field(2, ge=1, le=64, description="Runs of the flow `index` at once.")
+    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for so many seconds.")
+    longest_wait_s: float = Field(
+        1.0, ge=0, description="A wave begins at the latest when an event has waited so long, in seconds."
+    )
+    queue_keys: int = Field(100_000, ge=1, description="Events beyond that are left to a sync.")
+    sync_s: float = Field(900.0, gt=0, description="Seconds between syncs where events come.")
+    poll_s: float = Field(30.0, gt=0, description="Seconds between syncs where none come.")
+    shift_s: float = Field(3600.0, gt=0, description="A run of the flow `watch` is followed by the next after this.")
+    retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
+    batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
+    sheet_images: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Images on the contact sheet of a run, with their regions outlined; erased with their images.",
+    )
+    webhook_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which `watch` takes notifications; none without one."
+    )
+    webhook_host: str = Field("127.0.0.1", description="Address on which `watch` takes notifications.")
+    webhook_token: SecretStr | None = Field(None, description="Token that notifications must carry.")
+    alert_block: str | None = Field(
+        None, description="Prefect notification block to tell of failures, e.g. `slack-webhook/ops`."
+    )
+
+
+class ServerSettings(BaseModel):
+    """The REST server and web page."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8600, ge=1, le=65535, description="Port to listen on.")
+
+
+class Settings(BaseSettings):
+    """Settings of Search Anything, by group."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        validate_default=True,
+        enable_decoding=False,  # a group given as one JSON value would fail outside of pydantic's validation
+        hide_input_in_errors=True,
+    )
+
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    milvus: MilvusSettings = Field(default_factory=MilvusSettings)
+    models: ModelSettings = Field(default_factory=ModelSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _group_is_a_table(cls, value: object) -> object:
+        if isinstance(value, str):
+            message = f"a group takes nested names such as {ENV_PREFIX}MILVUS__URI, not one value"
+            raise ValueError(message)  # noqa: TRY004  pydantic turns ValueError alone into a ValidationError
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises: SettingsError, which names variables but never their values."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{ENV_PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"settings cannot be read: {wrong}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the file .env cannot be read: {type(error).__name__}") from None
+
+
+def settings_table() -> str:
+    """The Markdown table of all settings for `docs/settings.md`."""
+    lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
+    lines += [" | ".join(["", *row, ""]).strip() for row in _rows()]
+    return "\n".join(lines) + "\n"
+
+
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    home = str(Path.home())
+    for group, outer in Settings.model_fields.items():
+        model = outer.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"settings group {group} is not a model")
+        schema = model.model_json_schema()["properties"]
+        for name, inner in model.model_fields.items():
+            value = inner.get_default(call_default_factory=True)
+            shown = "" if value in (None, ()) else f"`{str(value).replace(home, '~')}`"
+            variable = f"`{ENV_PREFIX}{group}__{name}`".upper()
+            yield variable, _type_of(schema[name]), shown, inner.description or ""
+
+
+def _type_of(schema: dict[str, object]) -> str:
+    """A short name for a JSON schema's type."""
+    if "enum" in schema:
+        values = schema["enum"]
+        return " or ".join(str(value) for value in values) if isinstance(values, list) else "choice"
+    if schema.get("type") == "array":
+        return "texts with commas"
+    options = schema.get("anyOf")
+    if isinstance(options, list):
+        return " or ".join(_type_of(option) for option in options if option.get("type") != "null")
+    if schema.get("format") in ("password", "path"):
+        return {"password": "secret", "path": "path"}[str(schema["format"])]
+    return str(schema.get("type", "text")).replace("string", "text")

@@ -1,0 +1,357 @@
+"""The values that travel between the stages.
+
+Frames: every `box_xyxy` is (x1, y1, x2, y2) in pixels of the EXIF-corrected image, exclusive at the far edges.
+Arrays are never mutated after they were put into one of these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.errors import FilterError
+
+RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
+BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
+BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
+FloatArray: TypeAlias = NDArray[np.float32]
+Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
+BoxXYXY: TypeAlias = tuple[float, float, float, float]
+Metadata: TypeAlias = Mapping[str, str | int | float | bool]
+
+SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
+MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
+MAX_EXAMPLES = 100  # of what a listing skips
+
+
+class SizeClass(StrEnum):
+    """Size of a region by the area of its box (COCO's bounds)."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+class Outcome(StrEnum):
+    """What became of an image at its last attempt."""
+
+    INDEXED = "indexed"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImageRef:
+    """Names one object: a bucket (or a folder's absolute path) and a key (or a path relative to it)."""
+
+    bucket: str
+    key: str
+
+    @property
+    def image_id(self) -> str:
+        """32 hex digits, stable for (bucket, key); safe in any filter expression."""
+        return blake2b(f"{self.bucket}\0{self.key}".encode(), digest_size=16).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as a listing shows it.
+
+    `etag` changes whenever the content does. `modified_at_ms` changes whenever the content or the object's own metadata
+    does; 0 where the store does not know. `sidecar_etag` is the etag of the sidecar that was read with it, "" for none.
+    A listing may leave `metadata` and `sidecar_etag` out; `ImageStore.stat` and `read` tell them.
+    """
+
+    ref: ImageRef
+    etag: str
+    size_bytes: int
+    modified_at_ms: int = 0
+    content_type: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    sidecar_etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRLE:
+    """A mask in COCO's compressed run-length encoding over a grid that spans the whole image.
+
+    `size` is (height, width) of that grid, which may be coarser than the image.
+    """
+
+    size: tuple[int, int]
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRow:
+    """One indexed region: a row of the regions' collection."""
+
+    id: str
+    code: bytes
+    image: ImageRef
+    etag: str
+    generation: int
+    region: int
+    box_xyxy: BoxXYXY
+    area_px: int
+    mask: MaskRLE
+    score: float
+    image_width: int
+    image_height: int
+    indexed_at_ms: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
+
+    `code` is the whole image's code, all zero where the outcome is not `INDEXED`.
+    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` and `sidecar_etag` are the stored
+    object's. `attempts` counts tries at the same content, the first of them at `first_at_ms`.
+    """
+
+    id: str
+    code: bytes
+    image: ImageRef
+    etag: str
+    generation: int
+    outcome: Outcome
+    error: str
+    message: str
+    attempts: int
+    first_at_ms: int
+    last_at_ms: int
+    image_width: int
+    image_height: int
+    regions: int
+    metadata: Metadata
+    modified_at_ms: int = 0
+    sidecar_etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """As much of an image row as tells whether it is up to date."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    outcome: Outcome
+    regions: int
+    modified_at_ms: int
+    sidecar_etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionMatch:
+    """A region row (its code left out) with its Hamming distance to the query."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    region: int
+    box_xyxy: BoxXYXY
+    area_px: int
+    mask: MaskRLE
+    score: float
+    image_width: int
+    image_height: int
+    indexed_at_ms: int
+    metadata: Metadata
+    distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMatch:
+    """An image row (its code left out) with the Hamming distance of whole-image codes."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    image_width: int
+    image_height: int
+    metadata: Metadata
+    distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCounts:
+    """How many rows of each kind an index holds. `images` counts the indexed ones."""
+
+    images: int
+    empty: int
+    failed: int
+    regions: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """What an index was made with: all that a query needs to know besides the model weights.
+
+    `details` holds the parts of the fingerprint as plain JSON, for people.
+    """
+
+    fingerprint: str
+    feature_fingerprint: str
+    preset: str
+    bits: int
+    hash_digest: str
+    hash_trained: bool
+    schema_version: int
+    created_at_ms: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Restricts a search. All given parts must hold; `None` or empty means any.
+
+    `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
+    `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
+    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
+    `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
+
+    Raises: FilterError for another size class; the other parts are checked when they are used.
+    """
+
+    bucket: str | None = None
+    key_prefix: str | None = None
+    images: tuple[ImageRef, ...] = ()
+    exclude: tuple[ImageRef, ...] = ()
+    area_px: tuple[int | None, int | None] = (None, None)
+    size_class: SizeClass | None = None
+    metadata: Metadata = field(default_factory=dict)
+    indexed_at_ms: tuple[int | None, int | None] = (None, None)
+    expression: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.size_class is None:
+            return
+        if self.size_class not in tuple(SizeClass):
+            raise FilterError(f"expected size_class {', '.join(SizeClass)}, got {self.size_class!r}")
+        object.__setattr__(self, "size_class", SizeClass(self.size_class))
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """Something that a listing came upon and did not list, and why: its key, or of a folder the key with a slash."""
+
+    key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Omissions:
+    """What a listing leaves out, noted while it goes on, so that nothing is passed over silently.
+
+    `skipped` counts what is no object (names that are no text, links that lead out, pipes), and `examples` holds the
+    first of it. `unreadable` holds places that could not be looked at: what lies there is unknown, not gone. Only what
+    `wanted` lets in is noted.
+    """
+
+    wanted: Callable[[str], bool] = lambda _: True
+    skipped: int = 0
+    examples: list[Omission] = field(default_factory=list)
+    unreadable: list[Omission] = field(default_factory=list)
+
+    def skip(self, key: str, reason: str) -> None:
+        """Note what is no object. A key that is no text is told with escapes."""
+        told = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if self.wanted(told):
+            self.skipped += 1
+            if len(self.examples) < MAX_EXAMPLES:
+                self.examples.append(Omission(told, reason))
+
+    def miss(self, place: str, reason: str) -> None:
+        """Note a place that cannot be looked at: a key, or a folder's with a slash."""
+        if self.wanted(place):
+            self.unreadable.append(Omission(place, reason))
+
+    def hide(self, key: str) -> bool:
+        """True if the listing could not tell whether there is this object."""
+        return any(key == one.key or (one.key.endswith("/") and key.startswith(one.key)) for one in self.unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
+
+    box_xyxy: BoxXYXY
+    area_px: int
+    score: float
+    mask: MaskRLE
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """How well a text names the region that it chose: `better` of `words` everyday words name it better.
+
+    `confidence` goes by their share (`searchanything.prompts.confidence`); `weak` often means that no such thing is there.
+    """
+
+    cosine: float
+    better: int
+    words: int
+    confidence: Literal["clear", "unsure", "weak"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a prompt selected in the query image, and why.
+
+    `kind` is `region`, `image` (the whole image) or `none` (nothing matched the prompt; then `mask` is empty and
+    `runners_up` holds the nearest candidates). `rule` names the rule that chose, `reason` says it in a sentence.
+    `text_match` is None for prompts without a text.
+    """
+
+    kind: Literal["region", "image", "none"]
+    box_xyxy: BoxXYXY
+    area_px: int
+    mask: MaskRLE
+    score: float
+    rule: str
+    reason: str
+    runners_up: tuple[Candidate, ...] = ()
+    text_match: TextMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search. For whole-image searches `region` is None and `mask` is None."""
+
+    image: ImageRef
+    etag: str
+    region: int | None
+    box_xyxy: BoxXYXY
+    mask: MaskRLE | None
+    area_px: int
+    score: float
+    distance_bits: int
+    image_width: int
+    image_height: int
+    metadata: Metadata
+
+
+def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
+    """Size class of a region by the area of its box: ≤ 32² px small, ≤ 96² px medium, else large [D]."""
+    x1, y1, x2, y2 = box_xyxy
+    area = max(0.0, x2 - x1) * max(0.0, y2 - y1)
+    if area <= SMALL_AREA_PX:
+        return SizeClass.SMALL
+    return SizeClass.MEDIUM if area <= MEDIUM_AREA_PX else SizeClass.LARGE
+
+
+def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:
+    """Primary key of a row: 32 hex digits of bucket, key, generation and region number (None: the image row)."""
+    tail = "image" if region is None else str(region)
+    return blake2b(f"{image.bucket}\0{image.key}\0{generation}\0{tail}".encode(), digest_size=16).hexdigest()

@@ -1,0 +1,317 @@
+"""Draws prompts and regions over images, and contact sheets of the results.
+
+An image is first brought to the size at which it is shown; marks, given in pixels of the EXIF-corrected image, are
+scaled to that size once. Every line has a dark and a bright part, so that it reads on any background. Pure functions:
+arguments are never changed.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from searchanything.core.geometry import mask_of_size
+from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
+from searchanything.drawing.text import CAP_HEIGHT, ELLIPSIS, shorten, shorten_sentence, text_width_px, write_text
+
+Color: TypeAlias = tuple[int, int, int]  # RGB
+PlateXYXY: TypeAlias = tuple[int, int, int, int]  # of a label, in shown pixels
+
+SELECTED: Color = (255, 204, 0)
+HIT: Color = (64, 224, 255)
+FOREGROUND: Color = (48, 209, 88)
+BACKGROUND: Color = (255, 69, 58)
+INK: Color = (24, 27, 31)
+MUTED: Color = (104, 112, 122)
+PAPER: Color = (255, 255, 255)
+DESK: Color = (241, 243, 246)
+MAT: Color = (226, 229, 234)
+
+FILL_OPACITY = 0.32
+MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
+MIN_FONT_PX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RegionMark:
+    """A region: translucent fill, outline, and a label in its middle."""
+
+    mask: MaskRLE
+    color: Color = HIT
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxMark:
+    """A box, in image pixels."""
+
+    box_xyxy: BoxXYXY
+    color: Color = FOREGROUND
+
+
+@dataclass(frozen=True, slots=True)
+class PointMark:
+    """A prompt's point, in image pixels: green in the foreground, red in the background."""
+
+    x: float
+    y: float
+    foreground: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextMark:
+    """A line of text on a plate along the lower edge."""
+
+    text: str
+
+
+Mark: TypeAlias = RegionMark | BoxMark | PointMark | TextMark
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """One cell of a contact sheet: an image, a badge in its corner, a title and a subtitle; `accent` frames the cell.
+
+    A title without room is cut in its middle, as a name; a subtitle after a whole word.
+    """
+
+    image: RGBImage
+    title: str
+    subtitle: str = ""
+    badge: str = ""
+    accent: Color | None = None
+
+
+def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
+    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, boxes and text."""
+    marks: list[Mark] = []
+    for box in [*prompt.get("boxes_xyxy", ()), *([prompt["box_xyxy"]] if prompt.get("box_xyxy") else [])]:
+        x1, y1, x2, y2 = box
+        marks.append(BoxMark((x1, y1, x2, y2), FOREGROUND))
+    for name in ("foreground", "background"):
+        marks += [PointMark(x, y, foreground=name == "foreground") for x, y in prompt.get(name) or ()]
+    if prompt.get("text"):
+        marks.append(TextMark(f"“{prompt['text']}”"))
+    return marks
+
+
+def shown_size(height: int, width: int, longest_side_px: int) -> tuple[int, int]:
+    """(height, width) at which an image is shown: longest side as given, the other one at least 24 px."""
+    ratio = longest_side_px / max(height, width)
+    least = min(MIN_SHOWN_SIDE_PX, longest_side_px)
+    return max(least, round(height * ratio)), max(least, round(width * ratio))
+
+
+def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) -> RGBImage:
+    """Show an image with marks: regions first, then boxes, points and text.
+
+    image: (H, W, 3) uint8 RGB; marks: in pixels of that image.
+    Returns: (h, w, 3) uint8 RGB, longest side `longest_side_px`.
+    Raises: ValueError for an array of another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"expected an image of (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    size = shown_size(height, width, longest_side_px)
+    scale = size[1] / width, size[0] / height
+    pixels = _resized(image, size)
+    regions = [mark for mark in marks if isinstance(mark, RegionMark)]
+    shapes = [_shown_mask(mark.mask, size) for mark in regions]
+    for mark, shape in zip(regions, shapes, strict=True):
+        _fill(pixels, shape, mark.color)
+    for mark, shape in zip(regions, shapes, strict=True):
+        _outline(pixels, shape, mark.color)
+    for box in (mark for mark in marks if isinstance(mark, BoxMark)):
+        _box(pixels, box, scale)
+    for point in (mark for mark in marks if isinstance(mark, PointMark)):
+        _point(pixels, point, scale)
+    labels = [(mark.label, _middle_of(shape)) for mark, shape in zip(regions, shapes, strict=True) if mark.label]
+    texts = [(mark.text, (0, size[0])) for mark in marks if isinstance(mark, TextMark)]
+    return _with_plates(pixels, labels + texts)
+
+
+def distinct_colors(count: int) -> list[Color]:
+    """Bright colours, neighbours far apart in hue (steps of the golden angle)."""
+    hues = ((0.13 + index * 0.618034) % 1.0 for index in range(count))
+    shades = (colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues)
+    return [(round(red * 255), round(green * 255), round(blue * 255)) for red, green, blue in shades]
+
+
+def contact_sheet(tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320) -> RGBImage:
+    """Lay tiles out in rows, each in a cell of the same size with its two lines below.
+
+    Returns: (H, W, 3) uint8 RGB. Raises: ValueError without a tile or a column.
+    """
+    if not tiles or columns < 1:
+        raise ValueError(f"expected at least one tile and one column, got {len(tiles)} and {columns}")
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    gap = max(6, side_px // 20)
+    cell_width, cell_height = side_px + gap, side_px + gap + _caption_height(side_px)
+    canvas = Image.new("RGB", (gap + columns * (cell_width + gap), gap + rows * (cell_height + gap)), DESK)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        corner = gap + column * (cell_width + gap), gap + row * (cell_height + gap)
+        _draw_tile(canvas, tile, corner, side_px)
+    return np.array(canvas)
+
+
+def _resized(image: RGBImage, size: tuple[int, int]) -> RGBImage:
+    """A new array of (height, width) `size`: averaged when shrunk, smooth when enlarged."""
+    height, width = size
+    if (height, width) == image.shape[:2]:
+        return image.copy()
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _shown_mask(mask: MaskRLE, size: tuple[int, int]) -> BoolMask:
+    """A stored mask at the shown size. The grid's stairs are smoothed over one cell, unless nothing would be left."""
+    stairs = mask_of_size(mask, *size)
+    cell_px = max(size[0] / mask.size[0], size[1] / mask.size[1])
+    if cell_px <= 1:
+        return stairs
+    smooth = cv2.GaussianBlur(stairs.astype(np.float32), (0, 0), cell_px) >= 0.5
+    return smooth if smooth.any() else stairs
+
+
+def _line_widths(pixels: RGBImage) -> tuple[int, int]:
+    """Widths of the dark line and of the bright one upon it, in shown pixels."""
+    bright = max(2, 1 + round(max(pixels.shape[:2]) / 400))
+    return 2 * bright + 1, bright
+
+
+def _fill(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
+    """Tint `pixels`, which belongs to the caller, in place."""
+    tint = np.array(color, dtype=np.float32)
+    inside = pixels[shape].astype(np.float32)
+    pixels[shape] = np.round(inside * (1 - FILL_OPACITY) + tint * FILL_OPACITY).astype(np.uint8)
+
+
+def _outline(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
+    contours, _ = cv2.findContours(shape.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for thickness, shade in zip(_line_widths(pixels), (INK, color), strict=True):
+        cv2.polylines(pixels, contours, isClosed=True, color=shade, thickness=thickness, lineType=cv2.LINE_AA)
+
+
+def _box(pixels: RGBImage, box: BoxMark, scale: tuple[float, float]) -> None:
+    height, width = pixels.shape[:2]
+    x1, y1, x2, y2 = (
+        round(min(max(value * factor, 0), limit - 1))
+        for value, factor, limit in zip(box.box_xyxy, scale * 2, (width, height) * 2, strict=True)
+    )
+    for thickness, shade in zip(_line_widths(pixels), (INK, box.color), strict=True):
+        cv2.rectangle(pixels, (x1, y1), (x2, y2), shade, thickness, cv2.LINE_AA)
+
+
+def _point(pixels: RGBImage, point: PointMark, scale: tuple[float, float]) -> None:
+    """A dot in a white and a dark ring; a background point carries a bar, for those who don't see red and green."""
+    center = round(point.x * scale[0]), round(point.y * scale[1])
+    radius = max(3, round(max(pixels.shape[:2]) / 55))
+    ring = max(1, radius // 3)
+    for extent, shade in ((radius + 2 * ring, INK), (radius + ring, PAPER)):
+        cv2.circle(pixels, center, extent, shade, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(pixels, center, radius, FOREGROUND if point.foreground else BACKGROUND, cv2.FILLED, cv2.LINE_AA)
+    if not point.foreground:
+        half = max(1, radius // 2)
+        left, right = (center[0] - half, center[1]), (center[0] + half, center[1])
+        cv2.line(pixels, left, right, PAPER, ring, cv2.LINE_AA)
+
+
+def _middle_of(shape: BoolMask) -> tuple[int, int]:
+    """(x, y) of the shape's innermost pixel, which, unlike the centre of its box, always lies on it."""
+    framed = np.pad(shape.astype(np.uint8), 1)
+    row, column = np.unravel_index(cv2.distanceTransform(framed, cv2.DIST_L2, 3).argmax(), framed.shape)
+    return int(column) - 1, int(row) - 1
+
+
+def _with_plates(pixels: RGBImage, labels: Sequence[tuple[str, tuple[int, int]]]) -> RGBImage:
+    """Write each label on a solid plate centred on its point, or beside it where another label lies there.
+
+    A label that has no room even there is left out.
+    """
+    if not labels:
+        return pixels
+    canvas = Image.fromarray(pixels)
+    size_px = max(MIN_FONT_PX, round(9 + max(canvas.size) / 90))
+    taken: list[PlateXYXY] = []
+    for text, center in reversed(labels):  # the last lie on top: small regions, which have the least room
+        taken += _plate(canvas, text, center, size_px=size_px, taken=taken)
+    return np.array(canvas)
+
+
+def _plate(
+    canvas: Image.Image, text: str, center: tuple[int, int], *, size_px: int, taken: Sequence[PlateXYXY] = ()
+) -> list[PlateXYXY]:
+    """Draw one plate. Returns: where it lies; nothing if it has no room: two labels on one place say nothing."""
+    pad = max(2, round(size_px / 4))
+    shown = shorten(text, canvas.width - 2 * pad, size_px)
+    if shown == ELLIPSIS:
+        return []
+    width, height = round(text_width_px(shown, size_px)) + 2 * pad, round(size_px * 1.1) + pad
+    place = _free_place((width, height), center, canvas.size, taken)
+    if place is None:
+        return []
+    x, y = place
+    draw = ImageDraw.Draw(canvas)
+    draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=INK)
+    baseline = y + (height + size_px * CAP_HEIGHT) / 2
+    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=PAPER)
+    return [(x - 1, y - 1, x + width + 1, y + height + 1)]
+
+
+def _free_place(
+    size: tuple[int, int], center: tuple[int, int], room: tuple[int, int], taken: Sequence[PlateXYXY]
+) -> tuple[int, int] | None:
+    """Upper left corner of a plate (width, height) inside the room, near its point and on no other plate."""
+    width, height = size
+    steps = [(dx, dy) for dx in range(-2, 3) for dy in range(-2, 3)]
+    for dx, dy in sorted(steps, key=lambda step: (step[0] * width) ** 2 + (step[1] * height) ** 2):
+        x = min(max(center[0] - width // 2 + dx * (width + 1), 0), max(room[0] - width, 0))
+        y = min(max(center[1] - height // 2 + dy * (height + 1), 0), max(room[1] - height, 0))
+        if all(x >= x2 or x + width <= x1 or y >= y2 or y + height <= y1 for x1, y1, x2, y2 in taken):
+            return x, y
+    return None
+
+
+def _caption_height(side_px: int) -> int:
+    return round(_font_size(side_px) * 3.3)
+
+
+def _font_size(side_px: int) -> int:
+    return max(MIN_FONT_PX, round(side_px / 20))
+
+
+def _draw_tile(canvas: Image.Image, tile: Tile, corner: tuple[int, int], side_px: int) -> None:
+    """A white card: the image centred on a mat, then title and subtitle."""
+    draw = ImageDraw.Draw(canvas)
+    pad = max(6, side_px // 20) // 2
+    left, top = corner
+    right, bottom = left + side_px + 2 * pad - 1, top + side_px + 2 * pad + _caption_height(side_px) - 1
+    draw.rounded_rectangle(
+        (left, top, right, bottom), radius=pad, fill=PAPER, outline=tile.accent, width=max(2, pad // 3)
+    )
+    left, top = left + pad, top + pad
+    draw.rectangle((left, top, left + side_px - 1, top + side_px - 1), fill=MAT)
+    height, width = tile.image.shape[:2]
+    shown = tile.image
+    if max(height, width) != side_px:
+        shown = _resized(shown, shown_size(height, width, side_px))
+        height, width = shown.shape[:2]
+    canvas.paste(Image.fromarray(shown), (left + (side_px - width) // 2, top + (side_px - height) // 2))
+    size_px = _font_size(side_px)
+    if tile.badge:
+        half_width = round(text_width_px(shorten(tile.badge, side_px, size_px), size_px) / 2)
+        _plate(canvas, tile.badge, (left + pad + half_width, top + pad + size_px // 2), size_px=size_px)
+    title = shorten(tile.title, side_px, size_px)
+    write_text(draw, (left, top + side_px + round(size_px * 1.45)), title, size_px=size_px, fill=INK)
+    small_px = max(MIN_FONT_PX - 1, size_px - 2)
+    subtitle = shorten_sentence(tile.subtitle, side_px, small_px)
+    write_text(draw, (left, top + side_px + round(size_px * 2.8)), subtitle, size_px=small_px, fill=MUTED)

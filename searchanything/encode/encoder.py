@@ -1,0 +1,269 @@
+"""Image → codes: the stages that ingest and query share.
+
+    segment → (largest regions | prompt) → pool P3 (f_M), embed crops (f_I) → hash
+
+`Encoder` sees models only through their protocols and is as thread-safe as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Final, ParamSpec, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
+from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
+from searchanything.encode.region_policy import RegionPolicy
+from searchanything.features.parquet import FeatureBatch
+from searchanything.images.crops import CropPolicy, image_crop, region_crops
+from searchanything.prompts.choose import Choice, choose, choose_by_similarity
+from searchanything.prompts.combine import choose_together
+from searchanything.prompts.confidence import TextJudge
+from searchanything.prompts.prompt import Prompt, Prompts, Text
+
+CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """An image's kept regions, R of them, largest first, and their codes.
+
+    `boxes_xyxy` (R, 4) and `areas_px` (R,) float32 in image pixels; `scores` (R,); `codes` (R, B) uint8;
+    `image_code` (B,) uint8 is the whole image's. `features` are what the codes were made of: those of the R regions,
+    then those of the whole image; none where R is 0.
+    """
+
+    height: int
+    width: int
+    boxes_xyxy: FloatArray
+    areas_px: FloatArray
+    scores: FloatArray
+    masks: tuple[MaskRLE, ...]
+    codes: Codes
+    image_code: Codes
+    features: FeatureBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedQuery:
+    """What a prompt chose in an image, and its code (B,) uint8; the code is all zero if nothing was chosen."""
+
+    segmentation: Segmentation
+    choice: Choice
+    code: Codes
+
+
+class Stopwatch:
+    """Adds up milliseconds per named stage, over all threads that share it."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block towards `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - start) * 1000
+            with self._lock:
+                self.timings_ms[name] = self.timings_ms.get(name, 0.0) + spent
+
+    def timed(self, name: str, function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+        """The function, the time of its calls counted towards `name`."""
+
+        @wraps(function)
+        def counted(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return counted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionJob:
+    """Regions of one image that wait to be encoded, in this order.
+
+    `masks` (R, gh, gw) bool on the segmentation's grid, `boxes_xyxy` (R, 4) in image pixels; `whole_image` appends one
+    more row for the whole image.
+    """
+
+    image: RGBImage
+    segmentation: Segmentation
+    masks: BoolMasks
+    boxes_xyxy: FloatArray
+    whole_image: bool = False
+
+    @classmethod
+    def of_rows(
+        cls, image: RGBImage, segmentation: Segmentation, rows: NDArray[np.intp], *, whole_image: bool = False
+    ) -> Self:
+        """Some of the segmentation's own regions."""
+        return cls(image, segmentation, segmentation.masks[rows], segmentation.boxes_xyxy[rows], whole_image)
+
+    @classmethod
+    def of_choice(cls, image: RGBImage, segmentation: Segmentation, choice: Choice) -> Self:
+        """The one row of a choice: its region, or the whole image. Nothing chosen is no row."""
+        regions = 1 if choice.kind == "region" else 0
+        boxes = np.array([choice.box_xyxy], dtype=np.float32)
+        return cls(image, segmentation, choice.mask[None][:regions], boxes[:regions], choice.kind == "image")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """Turns images into codes with one set of models.
+
+    `text_crops` is the crop policy by which regions are matched to text; it makes no difference for pico
+    (docs/adr/0005).
+    """
+
+    segmenter: Segmenter
+    embedder: RegionEncoder
+    hasher: Hasher
+    policy: RegionPolicy = field(default_factory=RegionPolicy)
+    box_min_iou: float = 0.1
+    text_crops: CropPolicy = CropPolicy.PAPER
+    _judge: TextJudge = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_judge", TextJudge(self.embedder))
+
+    def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
+        """Segment, select and encode a batch; one pass of each model for all images of the batch."""
+        if not images:
+            return []
+        watch = watch or Stopwatch()
+        with watch.stage("segment"):
+            segmentations = self.segmenter.segment(images)
+        kept = [self.policy.keep(segmentation) for segmentation in segmentations]
+        jobs = [
+            RegionJob.of_rows(image, one, rows, whole_image=bool(len(rows)))
+            for image, one, rows in zip(images, segmentations, kept, strict=True)
+        ]
+        features = self._features(jobs, watch)
+        codes = self._codes(features, watch)
+        with watch.stage("masks"):
+            return [
+                self._encoded(job, job.segmentation.scores[rows], of_image, seen)
+                for job, rows, of_image, seen in zip(jobs, kept, codes, features, strict=True)
+            ]
+
+    def encode_query(self, image: RGBImage, prompt: Prompt, watch: Stopwatch | None = None) -> EncodedQuery:
+        """Segment an image, apply a prompt and encode what it chose. Raises: PromptError."""
+        watch = watch or Stopwatch()
+        with watch.stage("segment"):
+            segmentation = self.segmenter.segment([image])[0]
+        with watch.stage("select"):
+            choice = self._choose(image, segmentation, prompt)
+        if choice.kind == "none":
+            return EncodedQuery(segmentation, choice, np.zeros(self.hasher.bits // 8, dtype=np.uint8))
+        code = self.encode_region(image, segmentation, choice, watch)
+        return EncodedQuery(segmentation, choice, code)
+
+    def encode_region(
+        self, image: RGBImage, segmentation: Segmentation, choice: Choice, watch: Stopwatch | None = None
+    ) -> Codes:
+        """The code (B,) of one chosen region, or of the whole image."""
+        watch = watch or Stopwatch()
+        (codes,) = self._codes(self._features([RegionJob.of_choice(image, segmentation, choice)], watch), watch)
+        return np.asarray(codes[0], dtype=np.uint8)
+
+    def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
+        """f_M of the jobs' regions, one after the other: (R, C) float32."""
+        return np.concatenate([_pooled(job) for job in jobs])
+
+    def embed_regions(
+        self, jobs: Sequence[RegionJob], *, crops: CropPolicy = CropPolicy.PAPER, watch: Stopwatch | None = None
+    ) -> FloatArray:
+        """f_I of the jobs' regions, one after the other, in one batch: (R, D) float32 of unit length."""
+        watch = watch or Stopwatch()
+        with watch.stage("crop"), ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
+            cut = list(pool.map(lambda job: self._crops(job, crops), jobs))
+        with watch.stage("embed"):
+            return self.embedder.embed_crops(np.concatenate(cut))
+
+    def _choose(self, image: RGBImage, segmentation: Segmentation, prompt: Prompt) -> Choice:
+        match prompt:
+            case Text(text=str(text)) | Prompts(text=str(text)):
+                return self._choose_by_text(image, segmentation, prompt, text)
+            case Prompts():
+                return choose_together(prompt, segmentation, box_min_iou=self.box_min_iou)
+        return choose(prompt, segmentation, box_min_iou=self.box_min_iou)
+
+    def _choose_by_text(self, image: RGBImage, segmentation: Segmentation, prompt: Text | Prompts, text: str) -> Choice:
+        job = RegionJob.of_rows(image, segmentation, np.arange(len(segmentation.scores)))
+        regions = self.embed_regions([job], crops=self.text_crops)
+        similarities = np.asarray(regions @ self.embedder.embed_texts([text])[0], dtype=np.float32)
+        if isinstance(prompt, Text):
+            choice = choose_by_similarity(similarities, segmentation, text)
+        else:
+            least = self.box_min_iou
+            choice = choose_together(prompt, segmentation, box_min_iou=least, similarities=similarities)
+        rows = list(choice.rows)
+        return replace(choice, text_match=self._judge.judge(similarities[rows], regions[rows])) if rows else choice
+
+    def _features(self, jobs: Sequence[RegionJob], watch: Stopwatch) -> list[FeatureBatch]:
+        """Features of each job's regions: pooled per image, embedded in one batch for all."""
+        with watch.stage("pool"):
+            pooled = self.pool_masks(jobs)
+        embedded = self.embed_regions(jobs, watch=watch)
+        ends = np.cumsum([len(job.masks) + job.whole_image for job in jobs])[:-1]
+        return [FeatureBatch(*pair) for pair in zip(np.split(pooled, ends), np.split(embedded, ends), strict=True)]
+
+    def _codes(self, features: Sequence[FeatureBatch], watch: Stopwatch) -> list[Codes]:
+        """The codes of all features, hashed in one batch."""
+        with watch.stage("hash"):
+            mask = np.concatenate([batch.mask for batch in features])
+            codes = self.hasher.encode(mask, np.concatenate([batch.image for batch in features]))
+        return np.split(codes, np.cumsum([len(batch.mask) for batch in features])[:-1])
+
+    def _crops(self, job: RegionJob, policy: CropPolicy) -> RGBImage:
+        size = self.embedder.crop_size_px
+        letterbox = job.segmentation.letterbox
+        crops = region_crops(job.image, letterbox, job.masks, job.boxes_xyxy, size_px=size, policy=policy)
+        if not job.whole_image:
+            return crops
+        return np.concatenate([crops, image_crop(job.image, size_px=size)[None]])
+
+    def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes, features: FeatureBatch) -> EncodedImage:
+        letterbox = job.segmentation.letterbox
+        regions = len(job.masks)
+        empty = np.zeros(self.hasher.bits // 8, dtype=np.uint8)
+        return EncodedImage(
+            height=letterbox.height,
+            width=letterbox.width,
+            boxes_xyxy=job.boxes_xyxy,
+            areas_px=letterbox.areas_px(job.masks),
+            scores=scores,
+            masks=tuple(letterbox.stored_mask(mask) for mask in job.masks),
+            codes=codes[:regions],
+            image_code=codes[regions] if regions else empty,
+            features=features,
+        )
+
+
+def _pooled(job: RegionJob) -> FloatArray:
+    """f_M of a job's regions, and of the whole image where wanted."""
+    masks = job.masks
+    if job.whole_image:
+        masks = np.concatenate([masks, (job.segmentation.letterbox.coverage > 0)[None]])
+    return job.segmentation.features.pool(masks)
+
+
+def box_tuple(box_xyxy: FloatArray) -> BoxXYXY:
+    """One (4,) box as a tuple of floats."""
+    x1, y1, x2, y2 = box_xyxy.tolist()
+    return x1, y1, x2, y2

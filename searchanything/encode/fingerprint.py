@@ -1,0 +1,49 @@
+"""Fingerprints: which codes may meet in one search (design decision 5).
+
+`feature_fingerprint` stands for segmenter, encoder, preprocessing and region policy; `fingerprint` for that plus hash
+layer and schema. Device and precision are not in them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from searchanything.core.types import IndexManifest
+from searchanything.encode.encoder import Encoder
+
+SCHEMA_VERSION: Final = 2  # of the rows in the index
+PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
+
+
+def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
+    """The manifest of an index that this encoder would fill."""
+    details: dict[str, Any] = {
+        "segmenter": dict(encoder.segmenter.description),
+        "encoder": dict(encoder.embedder.description),
+        "regions": encoder.policy.description,
+        "preprocessing": PREPROCESSING_VERSION,
+    }
+    features = _digest(details)
+    hasher = encoder.hasher
+    whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}
+    return IndexManifest(
+        fingerprint=_digest(whole),
+        feature_fingerprint=features,
+        preset=preset,
+        bits=hasher.bits,
+        hash_digest=hasher.digest,
+        hash_trained=hasher.trained,
+        schema_version=SCHEMA_VERSION,
+        created_at_ms=time.time_ns() // 1_000_000,
+        details=details,
+    )
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    """32 hex digits of a JSON value in canonical form."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return sha256(canonical.encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""Why an image is, or is not, among the hits."""

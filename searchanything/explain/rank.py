@@ -1,0 +1,108 @@
+"""Where one indexed region (or whole image) stands: its own rows, its exact rank, and which part of a filter drops it.
+
+Everything is asked of the index itself, so the answer is by its own rules, whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRow, RegionMatch
+from searchanything.explain.reencode import SearchContext
+from searchanything.search.search import Page, PageRequest, search_images, search_regions
+
+GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Race:
+    """A query's code (B,) uint8 against everything of its kind that is in the index."""
+
+    context: SearchContext
+    code: Codes
+    whole_images: bool
+
+    def page(self, request: PageRequest, filter: Filter | None) -> Page:
+        """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
+        search = search_images if self.whole_images else search_regions
+        limit = self.context.max_limit
+        return search(self.context.index, self.code, request, filter=filter, max_limit=limit)
+
+    def rows(self, image: ImageRow, filter: Filter) -> list[RegionMatch | ImageMatch]:
+        """The committed rows of one image that match a filter (which names no images), nearest first."""
+        index, limit = self.context.index, self.context.max_limit
+        search: Callable[..., list[list[RegionMatch]] | list[list[ImageMatch]]]
+        search = index.search_images if self.whole_images else index.search
+        found = search(self.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        return [match for match in found if match.generation == image.generation]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A rank (from 1) in a race, None where the search ended before it; `looked_at` hits were seen.
+
+    `hit` is what stands at that rank: with grouping perhaps another region of the same image. `nearest` holds the
+    first hits of the ranking, `exact` is False where the index is approximate or its limit was met.
+    """
+
+    rank: int | None
+    hit: Hit | None
+    nearest: tuple[Hit, ...]
+    looked_at: int
+    exact: bool
+
+
+def standing(
+    race: Race, filter: Filter | None, *, is_it: Callable[[Hit], bool], first: int, group_by_image: bool
+) -> Standing:
+    """Look ever deeper into the ranking, at least at the `first` hits, until a hit is it or there are no more."""
+    most = race.context.max_limit
+    depth = first
+    while True:
+        page = race.page(PageRequest(limit=depth, group_by_image=group_by_image), filter)
+        number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
+        if number is not None or len(page.hits) < depth or depth >= most:
+            break
+        depth = min(most, depth * GROWTH)
+    return Standing(
+        rank=None if number is None else number + 1,
+        hit=None if number is None else page.hits[number],
+        nearest=page.hits[:first],
+        looked_at=len(page.hits),
+        exact=page.exact,
+    )
+
+
+def excluding_parts(race: Race, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
+    """The parts of a filter, each taken alone, that the region (None: the image) does not pass."""
+    if filter is None:
+        return []
+    ref = image.image
+    excluding = []
+    if filter.bucket is not None and filter.bucket != ref.bucket:
+        excluding.append("bucket")
+    if filter.key_prefix is not None and not ref.key.startswith(filter.key_prefix):
+        excluding.append("key_prefix")
+    if filter.images and ref not in filter.images:
+        excluding.append("images")
+    if ref in filter.exclude:
+        excluding.append("exclude")
+    for name, part in _other_parts(filter).items():
+        rows = race.rows(image, part)
+        if not any(isinstance(row, ImageMatch) or row.region == region for row in rows):
+            excluding.append(name)
+    return excluding
+
+
+def _other_parts(filter: Filter) -> dict[str, Filter]:
+    """Each given part that the index has to judge, as a filter of its own."""
+    parts = {
+        "area_px": Filter(area_px=filter.area_px),
+        "size_class": Filter(size_class=filter.size_class),
+        "indexed_at_ms": Filter(indexed_at_ms=filter.indexed_at_ms),
+        "expression": Filter(expression=filter.expression),
+    }
+    parts |= {f"metadata {name}": Filter(metadata={name: value}) for name, value in filter.metadata.items()}
+    return {name: part for name, part in parts.items() if part != Filter()}

@@ -1,0 +1,116 @@
+"""Features of regions in Parquet files: the contract between what writes them and what trains or hashes by them.
+
+A row per region:
+
+| column | type | meaning |
+|---|---|---|
+| `region_id` | string, not null | names the region; training does not look at it |
+| `mask_features` | fixed-size list of C float16, not null | f_M as the segmenter's map gave it, not normalised |
+| `image_features` | fixed-size list of D float16, not null | f_I as the encoder gave it |
+
+The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
+float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from searchanything.core.errors import UsageError
+from searchanything.core.types import FloatArray
+
+ID_COLUMN: Final = "region_id"
+MASK_COLUMN: Final = "mask_features"
+IMAGE_COLUMN: Final = "image_features"
+FINGERPRINT_KEY: Final = b"feature_fingerprint"
+READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
+PARQUET_INSTALL: Final = "pip install 'searchanything[parquet]'"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureBatch:
+    """Features of n regions: `mask` (n, C) and `image` (n, D) float32, as the models gave them. C may be 0."""
+
+    mask: FloatArray
+    image: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 2 or self.image.ndim != 2 or len(self.mask) != len(self.image):
+            raise ValueError(f"expected (n, C) and (n, D) features, got {self.mask.shape} and {self.image.shape}")
+
+
+def feature_schema(mask_dimension: int, image_dimension: int, *, fingerprint: str | None) -> Any:  # noqa: ANN401
+    """The pyarrow schema of a file of features. Raises: UsageError without pyarrow."""
+    arrow, _ = parquet_libraries()
+    columns = [
+        arrow.field(ID_COLUMN, arrow.string(), nullable=False),
+        arrow.field(MASK_COLUMN, arrow.list_(arrow.float16(), mask_dimension), nullable=False),
+        arrow.field(IMAGE_COLUMN, arrow.list_(arrow.float16(), image_dimension), nullable=False),
+    ]
+    return arrow.schema(columns, metadata=None if fingerprint is None else {FINGERPRINT_KEY: fingerprint.encode()})
+
+
+def record_batch(schema: Any, ids: Sequence[str], features: FeatureBatch) -> Any:  # noqa: ANN401
+    """Rows for a `pyarrow.parquet.ParquetWriter` of `feature_schema`."""
+    arrow, _ = parquet_libraries()
+    lists = [
+        arrow.FixedSizeListArray.from_arrays(arrow.array(np.asarray(block, np.float16).ravel()), block.shape[1])
+        for block in (features.mask, features.image)
+    ]
+    return arrow.record_batch([arrow.array(ids, arrow.string()), *lists], schema=schema)
+
+
+class FeatureFile:
+    """One opened Parquet file of features.
+
+    Raises: UsageError, at construction, for what does not keep the contract, or without pyarrow.
+    """
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        arrow, parquet = parquet_libraries()
+        self._name = name
+        try:
+            self._file = parquet.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
+        except arrow.ArrowException as error:
+            raise UsageError(f"{name} is no Parquet file: {error}") from error
+        schema = self._file.schema_arrow
+        for column in (MASK_COLUMN, IMAGE_COLUMN):
+            at = schema.get_field_index(column)
+            kind = schema.field(at).type if at >= 0 else None
+            if kind is None or not (arrow.types.is_fixed_size_list(kind) and arrow.types.is_floating(kind.value_type)):
+                raise UsageError(
+                    f"{name}: expected a column {column} of fixed-size lists of float16, got {kind or 'none'}"
+                )
+        stated = (schema.metadata or {}).get(FINGERPRINT_KEY)
+        self.fingerprint: str | None = None if stated is None else stated.decode()
+        self.rows: int = self._file.metadata.num_rows
+
+    def batches(self, rows: int) -> Iterator[FeatureBatch]:
+        """Stream at most `rows` rows at a time. Raises: UsageError for rows without features or damaged pages."""
+        arrow, _ = parquet_libraries()
+        try:
+            for batch in self._file.iter_batches(rows, columns=[MASK_COLUMN, IMAGE_COLUMN]):
+                yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN))
+        except (arrow.ArrowException, OSError) as error:
+            raise UsageError(f"{self._name} is damaged: {error}") from error
+
+    def _matrix(self, batch: Any, column: str) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
+        lists = batch.column(column)
+        if lists.null_count:
+            raise UsageError(f"{self._name}: column {column} has rows without features")
+        values = lists.flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
+
+
+def parquet_libraries() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises: UsageError where they are not installed."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError(f"Parquet files need pyarrow: {PARQUET_INSTALL}") from error
+    return pa, parquet

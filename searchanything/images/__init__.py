@@ -1,0 +1,1 @@
+"""From bytes to pixels: which objects are images, decoding within limits, crops."""

@@ -1,0 +1,390 @@
+"""Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
+
+Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The format is told by
+the first bytes, never by the name. EXIF orientation is applied, transparency laid over white, colours are brought to
+sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
+is guessed or filled in.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from io import BytesIO
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pi_heif.as_plugin import HeifImageFile
+from PIL import ExifTags, Image, ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from searchanything.core.errors import ImageError
+from searchanything.core.types import RGBImage
+
+# Plugins are called directly: `Image.open` would try further formats, and warn or refuse by a global pixel limit that
+# belongs to the host program.
+_PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+    "BMP": BmpImageFile,
+    "AVIF": AvifImageFile,
+    "HEIC": HeifImageFile,
+}
+_NAMES = ("png", "apng", "webp", "gif", "tiff", "bmp", "avif", "heic", "heif")
+_SUFFIXES = frozenset({*_NAMES, "jpg", "jpeg", "jpe", "jfif", "tif"})
+_CONTENT_TYPES = frozenset(f"image/{name}" for name in (*_NAMES, "jpeg", "jpg", "pjpeg", "x-ms-bmp"))
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+    b"BM": "BMP",
+}
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_MAX_JPEG_SCANS = 500  # a progressive JPEG of a few kB can hold scans for hours; libjpeg-turbo's advice
+_STRIPE_PIXELS = 1 << 18
+_MAX_PROFILE_BYTES = 4 << 20  # printers' profiles reach 3 MB
+_WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+_STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}  # Pillow's modes in memory alone
+_MODES_OF_TIFF = ("CMYK", "F", "I", "LAB", "YCbCr")  # the others go through PNG
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 262, 322, 323
+
+_PILLOW_MODULES = r"PIL\."
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(_PILLOW_MODULES), 0)
+
+# What Pillow raises on damaged files, as the corpus in the tests found it.
+_PILLOW_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def claims_to_be_image(key: str, content_type: str | None) -> bool:
+    """Whether an object's name or content type says that it is an image of a kind that `decode_image` is for."""
+    _, dot, suffix = key.rpartition("/")[2].rpartition(".")
+    if dot and suffix.lower() in _SUFFIXES:
+        return True
+    return content_type is not None and content_type.partition(";")[0].strip().lower() in _CONTENT_TYPES
+
+
+def may_be_image(name: str) -> bool:
+    """False where the name alone tells that this is no image; one without a suffix may have an image's type."""
+    last = name.rpartition("/")[2]
+    return claims_to_be_image(name, None) or (last != "" and "." not in last)
+
+
+def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
+    """(height, width) that `decode_image` would give, from the file's header alone.
+
+    Raises: ImageError, also if these are more than `max_pixels`.
+    """
+    with _quiet_pillow():
+        kind, image = _open(data, name=name, max_pixels=max_pixels)
+        with _mapped(name, kind):
+            if kind == "PNG" and "exif" not in image.info and b"eXIf" in data:
+                image.load()  # EXIF after the pixels; Pillow comes by it only there
+            turned = kind != "TIFF" and _orientation(image) >= 5  # Pillow turns TIFF itself, and tells the final size
+            return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
+    """Decode an image file of any known format: bytes -> (H, W, 3) uint8 RGB, C-contiguous and writable.
+
+    16-bit grey is scaled to 8 bits. TIFF and WebP are also held to Pillow's own limit of 179 megapixels. Thread-safe;
+    decoding itself releases the interpreter lock.
+
+    Raises: ImageError, naming `name` and the reason; for more than `max_pixels` before any pixel is decoded.
+    """
+    with _quiet_pillow():
+        kind, image = _open(data, name=name, max_pixels=max_pixels)
+        with _mapped(name, kind):
+            image.load()
+            if image.mode in _WIDE_GREY:
+                pixels = _wide_grey(image)
+            elif image.mode in ("I", "F"):
+                raise ImageError(name, "has 32-bit samples without a defined range; convert it to 8 or 16 bits")
+            else:
+                pixels = _rgb(image)
+            return _upright(pixels, _orientation(image))
+
+
+def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBImage:
+    """An image that a program opened or made with Pillow, treated as its file would be: (H, W, 3) uint8 RGB.
+
+    Raises: ImageError, as `decode_image`; also where only now its file turns out to be damaged, or it is closed.
+    """
+    kind = image.format or "Pillow"
+    if 0 in image.size:
+        raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
+    _check_pixels(image.size, name, max_pixels)
+    with _quiet_pillow(), _mapped(name, kind):
+        exif = image.getexif()
+        if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
+            return np.array(image)
+        storable = image.convert(_STORABLE_AS[image.mode]) if image.mode in _STORABLE_AS else image
+        file = BytesIO()
+        storable.save(file, format="TIFF" if storable.mode in _MODES_OF_TIFF else "PNG", exif=exif, compression="raw")
+    return decode_image(file.getvalue(), name=name, max_pixels=max_pixels)
+
+
+def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
+    """The format and the parsed header."""
+    kind = _kind(data, name)
+    if kind == "WebP":  # opening one allocates its canvas
+        _check_pixels(_webp_size(data), name, max_pixels)
+    if kind == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise ImageError(name, f"has more than {_MAX_JPEG_SCANS} scans, as only decompression bombs do")
+    with _mapped(name, kind):
+        image = _PLUGINS[kind](BytesIO(data))
+        _check_pixels(image.size, name, max_pixels)
+        if isinstance(image, TiffImageFile):
+            tile = (image.tag_v2.get(_TIFF_TILE_WIDTH, 0), image.tag_v2.get(_TIFF_TILE_LENGTH, 0))
+            _check_pixels(tile, name, max(max_pixels, 1 << 20))
+    return kind, image
+
+
+def _kind(data: bytes, name: str) -> str:
+    """The format by the first bytes."""
+    if not data:
+        raise ImageError(name, "is empty (0 bytes)")
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data[4:8] == b"ftyp":
+        brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        if any(brand in brands for brand in _HEIF_BRANDS):
+            return "HEIC"
+    raise ImageError(name, f"is not an image of a known format ({', '.join(_PLUGINS)}): it begins with {data[:12]!r}")
+
+
+def _check_pixels(size: tuple[int, int] | None, name: str, max_pixels: int) -> None:
+    if size is not None and size[0] * size[1] > max_pixels:
+        raise ImageError(
+            name,
+            f"declares {size[0]} x {size[1]} pixels, more than the {max_pixels} that "
+            "SEARCHANYTHING_INGEST__MAX_PIXELS allows",
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a WebP canvas (RFC 9649, sections 2.5 to 2.7); None where the header is no valid one."""
+    kind, head = data[12:16], data[20:30]
+    if len(head) < 10:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack("<HH", head[6:10])
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
+
+
+def _orientation(image: ImageFile) -> int:
+    """EXIF orientation, 1 to 8; 1 where none can be read. Pillow clears a TIFF's after turning it."""
+    with suppress(*_PILLOW_ERRORS):
+        exif = Image.Image.getexif(image)  # PNG's own method would decode the pixels first
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        if isinstance(orientation, int) and 1 <= orientation <= 8:
+            return orientation
+    return 1
+
+
+def _upright(pixels: RGBImage, orientation: int) -> RGBImage:
+    """Undo an EXIF orientation (EXIF 2.32, tag 0x0112: where row 0 and column 0 of the stored pixels belong)."""
+    if orientation >= 5:  # rows are columns
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _wide_grey(image: ImageFile) -> RGBImage:
+    """Up to 16 bits of grey, scaled to 8."""
+    bits, white_is_zero = 16, False
+    if isinstance(image, TiffImageFile):
+        bits = int(image.tag_v2.get(_TIFF_BITS, (16,))[0])
+        white_is_zero = image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+    top = (1 << bits) - 1
+    levels = np.minimum(np.arange(1 << 16), top)
+    if white_is_zero:
+        levels = top - levels
+    table = ((levels * 255 + top // 2) // top).astype(np.uint8)
+    samples: NDArray[np.uint16] = np.asarray(image)
+    grey = table[samples]
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[samples == transparent] = 255
+    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+
+
+def _rgb(image: Image.Image) -> RGBImage:
+    """Any 8-bit mode to sRGB pixels, in stripes, so that copies stay small and in the processor's cache."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIPE_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        stripe = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_flattened(stripe))
+    return pixels
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """Any 8-bit mode to sRGB, transparency over white."""
+    profile = image.info.get("icc_profile")
+    base, alpha = _split_alpha(image)
+    if base.mode not in _PROFILE_SPACES:
+        base = base.convert("RGB")
+    transform = _srgb_transform(profile, base.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
+    rgb = _transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return rgb
+    white = Image.new("RGB", rgb.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours without their transparency, and the transparency if there is any."""
+    if "transparency" in image.info or image.mode in ("PA", "RGBa"):
+        image = image.convert("RGBA")
+    elif image.mode == "La":
+        image = image.convert("LA")
+    if image.mode == "RGBA":
+        return image.convert("RGB"), image.getchannel("A")
+    if image.mode == "LA":
+        return image.getchannel("L"), image.getchannel("A")
+    return (image.convert("L") if image.mode == "1" else image), None
+
+
+@lru_cache(maxsize=8)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from a profile to sRGB; None for a broken or foreign one, and for sRGB itself."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _PROFILE_SPACES[mode]:
+            return None
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "CMYK":
+            return transform
+        probe = _probe(mode)
+        difference = np.array(_transformed(probe, transform), np.int16) - np.array(probe.convert("RGB"))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    return transform if np.abs(difference).max() > 1 else None
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    if (result := ImageCms.applyTransform(image, transform)) is None:
+        raise ValueError("the colour profile gave no image")  # only ever so in place
+    return result
+
+
+def _probe(mode: str) -> Image.Image:
+    """Colours all over the space, for telling what a transform does."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
+    steps = np.linspace(0, 255, 9).astype(np.uint8)
+    return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3))
+
+
+@contextmanager
+def _mapped(name: str, kind: str) -> Iterator[None]:
+    """Turn what Pillow raises on bad files into an ImageError with a reason in words."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except _PILLOW_ERRORS as error:
+        raise ImageError(name, _reason(error, kind)) from error
+
+
+def _reason(error: Exception, kind: str) -> str:
+    message = " ".join(str(error).split())[:160]
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is a {kind} file with more pixels than Pillow ever decodes (179 million)"
+    if isinstance(error, MemoryError):
+        return f"is a {kind} file that needs more memory than there is"
+    if "truncated" in message or isinstance(error, EOFError):
+        return f"is a {kind} file that is cut off ({message or 'early end'})"
+    return f"is a damaged {kind} file ({message or type(error).__name__})"
+
+
+class _PillowSilence:
+    """Ignores Pillow's warnings while any thread decodes, and takes back nothing but its own filter.
+
+    `warnings.catch_warnings` is no choice: threads that leave it in another order than they entered it would leave
+    each other's filters behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._ours = False
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if _PILLOW_FILTER not in warnings.filters:
+                warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
+                self._ours = True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._ours:
+                self._ours = False
+                with suppress(ValueError):  # someone has put back the filters of before
+                    filters: Any = warnings.filters  # a list, typed as a sequence
+                    filters.remove(_PILLOW_FILTER)
+
+
+_silence = _PillowSilence()
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    _silence.enter()
+    try:
+        yield
+    finally:
+        _silence.leave()

@@ -1,0 +1,68 @@
+"""Which objects of a bucket are meant: a prefix, include and exclude patterns, and a prefix that is our own.
+
+Patterns are those of `aws s3 sync`: `*` stands for any characters (slashes too), `?` for one, `[abc]` for one of a set;
+they are matched against the whole key, and upper and lower case differ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import lru_cache
+
+from searchanything.core.settings import OWN_PREFIX
+from searchanything.images.decoding import claims_to_be_image
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Which keys are in and which are out; without `include` patterns all are in."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The keys of a bucket that are meant: those under `prefix` that the patterns let in.
+
+    What lies under `own_prefix` never is: this program keeps its own products there. `sidecar_suffix` ends the keys of
+    sidecars (`cat.jpg.json`), None where there are none.
+    """
+
+    prefix: str = ""
+    patterns: Patterns = field(default_factory=Patterns)
+    own_prefix: str = OWN_PREFIX
+    sidecar_suffix: str | None = None
+
+    def wants(self, key: str) -> bool:
+        """True for a key that is meant, be it an image or not."""
+        if not key.startswith(self.prefix) or self.is_own(key):
+            return False
+        included, excluded = _matcher(self.patterns.include), _matcher(self.patterns.exclude)
+        return (included is None or bool(included.match(key))) and (excluded is None or not excluded.match(key))
+
+    def concerns(self, place: str) -> bool:
+        """`wants`, and True for a folder (`a/b/`) that may hold what is meant: it is not our own and not excluded."""
+        if not place.endswith("/"):
+            return self.wants(place)
+        excluded = _matcher(self.patterns.exclude)
+        return not self.is_own(place) and (excluded is None or not excluded.match(place))
+
+    def is_own(self, key: str) -> bool:
+        """True for this program's own products."""
+        return bool(self.own_prefix) and key.startswith(self.own_prefix)
+
+    def image_key(self, key: str) -> str:
+        """The key of the image that a sidecar belongs to; any other key as it is."""
+        suffix = self.sidecar_suffix
+        if suffix and key.endswith(suffix) and not claims_to_be_image(key, None):
+            return key.removesuffix(suffix)
+        return key
+
+
+@lru_cache(maxsize=64)
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One regular expression for all patterns; None for none."""
+    return re.compile("|".join(map(translate, patterns))) if patterns else None

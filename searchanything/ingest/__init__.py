@@ -1,0 +1,1 @@
+"""From a bucket to the index: plan, pipeline, commit, sync, garbage collection."""

@@ -1,0 +1,192 @@
+"""The commit of a batch: regions, then "is it still the same object?", then the image rows (design decision 2).
+
+Committed rows are never overwritten. Each attempt at an image has its own generation, which is part of every key it
+writes, so two workers on one object, a late worker with old bytes and a kill at any point leave nothing wrong visible.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Self
+
+from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
+from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
+from searchanything.encode.encoder import EncodedImage, box_tuple
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_CHARACTERS = 500  # of an error, kept in the index
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why an attempt failed: the error's class name and its message."""
+
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """From an exception; a message of many lines keeps the first."""
+        lines = str(error).strip().splitlines() or [""]
+        return cls(type(error).__name__, lines[0][:MESSAGE_CHARACTERS])
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one object. `previous` is what the index knew of it when the attempt began.
+
+    `data` are the bytes until they are decoded, `height` and `width` the decoded image's; `tile` is a JPEG file for a
+    contact sheet, where one is wanted.
+    """
+
+    stored: StoredObject
+    generation: int
+    previous: ImageRow | None = None
+    data: bytes | None = None
+    height: int = 0
+    width: int = 0
+    failed: Failed | None = None
+    vanished: bool = False
+    tile: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a batch: image rows now in the index, and images whose object changed before the commit.
+
+    All rows of an image with a generation below that in `outdated` were deleted.
+    """
+
+    rows: tuple[ImageRow, ...]
+    changed: tuple[ImageRef, ...]
+    outdated: Mapping[ImageRef, int] = field(default_factory=dict)
+
+
+def commit_batch(
+    index: RegionIndex,
+    store: ImageStore,
+    batch: Sequence[tuple[Attempt, EncodedImage | None]],
+    pool: Executor,
+    keeper: FeatureKeeper | None = None,
+) -> Committed:
+    """Write a batch so that each of its images becomes visible whole or not at all. `pool` asks the store.
+
+    `keeper` gets the features first: whatever is committed has them.
+
+    Raises: RegionIndexError, StoreUnavailableError, StoreError where features cannot be kept; the batch's region rows
+    may then lie there as garbage.
+    """
+    start = time.perf_counter()
+    now_ms = time.time_ns() // 1_000_000
+    bits = index.manifest.bits
+    regions = [row for attempt, image in batch if image for row in _region_rows(attempt, image, now_ms)]
+    if keeper is not None and regions:
+        keeper.keep([_features(attempt, image) for attempt, image in batch if image and len(image.codes)])
+    index.insert_regions(regions)
+    attempts = [attempt for attempt, _ in batch]
+    etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
+    gone = [attempt for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
+    rows = [
+        _image_row(attempt, image, now_ms, code_bytes=bits // 8)
+        for (attempt, image), etag in zip(batch, etags, strict=True)
+        if etag == attempt.stored.etag
+    ]
+    changed = [
+        attempt.stored.ref
+        for attempt, etag in zip(attempts, etags, strict=True)
+        if etag is not None and etag != attempt.stored.etag
+    ]
+    index.insert_images(rows)
+    # Another worker may have committed the same images meanwhile: whoever looks last sees all and leaves the newest.
+    newest = index.newest([row.image for row in rows])
+    outdated = {image: row.generation for image, row in newest.items()}
+    # Of an object that is gone, what another worker found there since has a younger generation, and stays.
+    buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
+    if keeper is not None and buried:
+        keeper.bury(buried)
+    index.delete_before(outdated | buried)
+    spent = (time.perf_counter() - start) * 1000
+    logger.info(
+        "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
+        len(rows), len(regions), spent, len(gone), len(changed),
+    )  # fmt: skip
+    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | buried)
+
+
+def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:
+    """The object's etag as it is now, None if it is gone.
+
+    Where the store will not tell, a failure stands and a success is not believed (the empty etag fits no object).
+    """
+    if attempt.vanished:
+        return None
+    try:
+        found = store.stat(attempt.stored.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return attempt.stored.etag if attempt.failed else ""
+    return None if found is None else found.etag
+
+
+def _region_rows(attempt: Attempt, image: EncodedImage, now_ms: int) -> list[RegionRow]:
+    """Rows of an image's regions; region 0 is the largest."""
+    stored = attempt.stored
+    return [
+        RegionRow(
+            id=row_id(stored.ref, attempt.generation, number),
+            code=image.codes[number].tobytes(),
+            image=stored.ref,
+            etag=stored.etag,
+            generation=attempt.generation,
+            region=number,
+            box_xyxy=box_tuple(image.boxes_xyxy[number]),
+            area_px=max(1, round(float(image.areas_px[number]))),
+            mask=image.masks[number],
+            score=float(image.scores[number]),
+            image_width=image.width,
+            image_height=image.height,
+            indexed_at_ms=now_ms,
+            metadata=stored.metadata,
+        )
+        for number in range(len(image.codes))
+    ]
+
+
+def _features(attempt: Attempt, image: EncodedImage) -> ImageFeatures:
+    stored, features = attempt.stored, image.features
+    return ImageFeatures(stored.ref, stored.etag, attempt.generation, features.mask, features.image)
+
+
+def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, code_bytes: int) -> ImageRow:
+    stored, previous, failed = attempt.stored, attempt.previous, attempt.failed
+    again = previous is not None and previous.etag == stored.etag
+    regions = 0 if image is None else len(image.codes)
+    if image is None:
+        failed = failed or Failed("ModelError", "no result")
+    outcome = Outcome.FAILED if failed else Outcome.INDEXED if regions else Outcome.EMPTY
+    return ImageRow(
+        id=row_id(stored.ref, attempt.generation),
+        code=bytes(code_bytes) if image is None else image.image_code.tobytes(),
+        image=stored.ref,
+        etag=stored.etag,
+        generation=attempt.generation,
+        outcome=outcome,
+        error=failed.error if failed else "",
+        message=failed.message if failed else "",
+        attempts=previous.attempts + 1 if previous and again else 1,
+        first_at_ms=previous.first_at_ms if previous and again else now_ms,
+        last_at_ms=now_ms,
+        image_width=image.width if image else attempt.width,
+        image_height=image.height if image else attempt.height,
+        regions=regions,
+        metadata=stored.metadata,
+        modified_at_ms=stored.modified_at_ms,
+        sidecar_etag=stored.sidecar_etag,
+    )

@@ -1,0 +1,99 @@
+"""Counting what a run does to images, for its report and its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from searchanything.core.types import ImageRef, Omissions, Outcome
+from searchanything.encode.encoder import Stopwatch
+from searchanything.images.sidecars import SIDECAR_PROBLEM
+from searchanything.ingest.commit import Committed
+from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, skipped_warnings, unlisted_failures
+
+
+class Tally:
+    """Counts what happened. Used by the thread that runs the pipeline alone; `watch` is shared by its stages."""
+
+    def __init__(self, total: int | None = None, progress: Callable[[IndexProgress], None] | None = None) -> None:
+        self.watch = Stopwatch()
+        self._report = IndexReport()
+        self._failures: list[Failure] = []
+        self._warnings: list[Failure] = []
+        self._total = total
+        self._progress = progress
+        self._start = time.perf_counter()
+
+    def skip(self, objects: int) -> None:
+        """Objects that do not claim to be images, or are excluded."""
+        self._report = replace(self._report, skipped=self._report.skipped + objects)
+
+    def pass_over(self, key: str) -> None:
+        """An unchanged image."""
+        self._report = replace(self._report, unchanged=self._report.unchanged + 1)
+        self._tell(key)
+
+    def give_up(self, key: str) -> None:
+        """An image that failed too often to be tried again."""
+        self._report = replace(self._report, given_up=self._report.given_up + 1)
+        self._tell(key)
+
+    def forget(self, images: int) -> None:
+        """Images whose rows were deleted."""
+        self._report = replace(self._report, deleted=self._report.deleted + images)
+
+    def add(self, batch: Committed) -> None:
+        """A committed batch."""
+        rows = batch.rows
+        outcomes = [row.outcome for row in rows]
+        self._report = replace(
+            self._report,
+            indexed=self._report.indexed + outcomes.count(Outcome.INDEXED),
+            empty=self._report.empty + outcomes.count(Outcome.EMPTY),
+            regions=self._report.regions + sum(row.regions for row in rows),
+        )
+        failed = [row for row in rows if row.outcome is Outcome.FAILED]
+        self.add_failures(Failure(row.image.key, row.error, row.message) for row in failed)
+        self._warnings.extend(
+            Failure(row.image.key, "SidecarError", str(row.metadata[SIDECAR_PROBLEM]))
+            for row in rows
+            if SIDECAR_PROBLEM in row.metadata
+        )
+        if rows:
+            self._tell(rows[-1].image.key)
+
+    def add_failures(self, failures: Iterable[Failure]) -> None:
+        """Images that failed."""
+        self._failures.extend(failures)
+
+    def leave(self, images: Iterable[ImageRef], *, tries: int) -> None:
+        """Images whose object changed during each try."""
+        keys = tuple(image.key for image in images)
+        self._report = replace(self._report, left=self._report.left + keys)
+        message = f"changed during each of {tries} attempts"
+        self.add_failures(Failure(key, "ObjectChangedError", message) for key in keys)
+
+    def leave_out(self, omissions: Omissions) -> None:
+        """What a listing left out: places that cannot be read are failures, of the rest the first are warnings."""
+        self.skip(omissions.skipped)
+        self._warnings.extend(skipped_warnings(omissions))
+        self.add_failures(unlisted_failures(omissions))
+
+    def report(self) -> IndexReport:
+        """The counts so far."""
+        return replace(
+            self._report,
+            failed=len(self._failures),
+            failures=tuple(self._failures),
+            warnings=tuple(self._warnings),
+            seconds=time.perf_counter() - self._start,
+            timings_ms=dict(self.watch.timings_ms),
+        )
+
+    def _tell(self, key: str) -> None:
+        if self._progress is not None:
+            now = self._report
+            failed = len(self._failures) + now.given_up
+            done = now.indexed + now.unchanged + now.empty + failed
+            self._progress(IndexProgress(done, self._total, now.indexed, failed, key))

@@ -1,0 +1,260 @@
+"""Bucket → index: read this first.
+
+    listing ─► plan ─► read ─► decode ─► batch ─► encode ─► commit ─► report
+              (what    └ transfer threads ┘      (models,   └ one writer thread
+               is new)                            this thread)
+
+Every arrow is a generator that works a bounded number of items ahead, so transfer, decoding and writing overlap with
+the models and memory stays bounded. The commit is the design's decision 2: insert regions, ask the store whether the
+object is still the one that was read, insert the image row. Whatever stops a run leaves only committed images visible.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
+
+import cv2
+
+from searchanything.core.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.protocols import ImageStore
+from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
+from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
+from searchanything.images.decoding import decode_image, image_size
+from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
+from searchanything.ingest.counters import Tally
+from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
+from searchanything.ingest.reports import IndexProgress, IndexReport
+
+logger = logging.getLogger(__name__)
+
+DECODED_BYTES: Final = 2**30  # of images being decoded or waiting for the models; a larger one still passes alone
+DECODING_BYTES_PER_PIXEL: Final = 8  # decoders' peak: JPEG and PNG 7, AVIF 9, WebP 16
+ROUNDS: Final = 3  # tries at an object that keeps changing while it is indexed
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def index_images(
+    job: IndexingJob,
+    objects: Iterable[StoredObject],
+    *,
+    total: int | None = None,
+    progress: Callable[[IndexProgress], None] | None = None,
+    omissions: Omissions | None = None,
+) -> IndexReport:
+    """Bring the index up to date with these objects. One bad image never stops the run.
+
+    Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
+    objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
+
+    Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays. StoreError where the listing
+    breaks, after everything that it gave is indexed.
+    """
+    tally = Tally(total, progress)
+    broken: list[StoreError] = []
+    _index_rounds(job, lambda pool: plan_listed(job, _until_broken(objects, broken), pool, tally), tally)
+    if broken:
+        raise broken[0]
+    if omissions is not None:
+        tally.leave_out(omissions)
+    return tally.report()
+
+
+def refresh_images(
+    job: IndexingJob, keys: Iterable[str], *, progress: Callable[[IndexProgress], None] | None = None
+) -> IndexReport:
+    """Bring the rows of these keys up to date with their objects as they are now, whatever was said of them.
+
+    Present and wanted: indexed, unless the index has it as it is. Absent, excluded or no image: its rows are deleted.
+    Failing: recorded, until it has failed `max_attempts` times with the same content. Nothing is listed; doing it
+    twice, late or in another order ends the same.
+
+    Raises: StoreUnavailableError, RegionIndexError; calling it again is always right.
+    """
+    tally = Tally(None, progress)
+    _index_rounds(job, lambda pool: plan_keys(job, keys, pool, tally), tally)
+    return tally.report()
+
+
+def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> None:
+    """Carry out a plan, and look again at the objects that changed meanwhile, a few times."""
+    for _ in range(ROUNDS):
+        changed = _index_round(job, plan, tally)
+        if not changed:
+            return
+        logger.info("%d objects changed while they were indexed", len(changed))
+        plan = partial(_plan_again, job, [image.key for image in changed], tally)
+    tally.leave(changed, tries=ROUNDS)
+
+
+def _plan_again(job: IndexingJob, keys: Sequence[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:
+    return plan_keys(job, keys, pool, tally)
+
+
+def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> Iterator[StoredObject]:
+    """The objects of a listing; an error that ends it is put into `broken`, so that the objects before it count."""
+    try:
+        yield from objects
+    except StoreError as error:
+        broken.append(error)
+
+
+def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> list[ImageRef]:
+    """One pass over a plan; returns the images whose object changed between reading and commit."""
+    options, timed = job.options, tally.watch.timed
+    reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", _commit)
+    changed: list[ImageRef] = []
+    with ExitStack() as stack:
+        transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
+        writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="commit"))
+        ahead = 2 * max(options.batch_images, options.transfer_threads)
+        read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
+        decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
+        encoded = (_encode_and_draw(job, batch, tally.watch) for batch in _batches(decoded, options.batch_images))
+        committed = map_ahead(writer, lambda batch: committing(job, batch, transfer), encoded, most=2)
+        for stage in (read, decoded, encoded, committed):
+            stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
+        for batch in committed:
+            tally.add(batch)
+            changed.extend(batch.changed)
+    return changed
+
+
+def _read(store: ImageStore, attempt: Attempt, options: IndexingOptions) -> Attempt:
+    """The attempt with the object's bytes and their size as an image, or with what went wrong."""
+    key = attempt.stored.ref.key
+    if attempt.failed is not None:
+        return attempt
+    try:
+        found, data = store.read(key)
+    except StoreUnavailableError:
+        raise
+    except ObjectNotFoundError:
+        return replace(attempt, vanished=True)
+    except (ImageError, StoreError) as error:
+        return replace(attempt, failed=Failed.of(error))
+    attempt = replace(attempt, stored=found)
+    try:
+        height, width = image_size(data, name=key, max_pixels=options.max_pixels)
+    except ImageError as error:
+        return replace(attempt, failed=Failed.of(error))
+    return replace(attempt, data=data, height=height, width=width)
+
+
+def _decode(attempt: Attempt) -> tuple[Attempt, RGBImage | None]:
+    """The decoded image of an attempt that has bytes."""
+    if attempt.data is None:
+        return attempt, None
+    try:
+        limit = attempt.height * attempt.width
+        image = decode_image(attempt.data, name=attempt.stored.ref.key, max_pixels=limit)
+    except ImageError as error:
+        return replace(attempt, data=None, failed=Failed.of(error)), None
+    return replace(attempt, data=None), image
+
+
+def _decoded_bytes(attempt: Attempt) -> int:
+    return attempt.height * attempt.width * DECODING_BYTES_PER_PIXEL if attempt.data is not None else 0
+
+
+def _batches(
+    decoded: Iterable[tuple[Attempt, RGBImage | None]], size: int
+) -> Iterator[list[tuple[Attempt, RGBImage | None]]]:
+    """Batches of up to `size` attempts and DECODED_BYTES of pixels."""
+    batch: list[tuple[Attempt, RGBImage | None]] = []
+    held = 0
+    for attempt, image in decoded:
+        held += 0 if image is None else image.nbytes
+        batch.append((attempt, image))
+        if len(batch) >= size or held >= DECODED_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _encode_and_draw(
+    job: IndexingJob, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
+) -> list[tuple[Attempt, EncodedImage | None]]:
+    """Encode a batch, and draw what the contact sheet wants of it: later, the pixels are gone."""
+    encoded = _encode(job.encoder, batch, watch)
+    if job.sheet is None:
+        return encoded
+    drawn = []
+    with watch.stage("draw"):
+        for (attempt, found), (_, image) in zip(encoded, batch, strict=True):
+            tile = job.sheet.draw(attempt.stored.ref.key, image, found.masks) if found and image is not None else None
+            drawn.append((replace(attempt, tile=tile), found))
+    return drawn
+
+
+def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None]], pool: Executor) -> Committed:
+    """Commit a batch; tiles of contact sheets come and go after their rows."""
+    committed = commit_batch(job.index, job.store, batch, pool, job.keeper)
+    if job.sheet is not None:
+        job.sheet.delete_before(committed.outdated, pool)
+        generations = {row.image: row.generation for row in committed.rows}
+        job.sheet.keep(
+            job.index,
+            {
+                attempt.stored.ref: (attempt.generation, attempt.tile)
+                for attempt, _ in batch
+                if attempt.tile is not None and generations.get(attempt.stored.ref) == attempt.generation
+            },
+        )
+    return committed
+
+
+def _encode(
+    encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
+) -> list[tuple[Attempt, EncodedImage | None]]:
+    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone."""
+    images = [image for _, image in batch if image is not None]
+    try:
+        encoded = iter(encoder.encode_images(images, watch) if images else [])
+    except (RuntimeError, ValueError, MemoryError, ModelError, cv2.error) as error:  # torch raises RuntimeErrors
+        if len(batch) == 1:
+            logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
+            return [(replace(batch[0][0], failed=Failed.of(error)), None)]
+        middle = len(batch) // 2
+        return _encode(encoder, batch[:middle], watch) + _encode(encoder, batch[middle:], watch)
+    return [(attempt, None if image is None else next(encoded)) for attempt, image in batch]
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor,
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    *,
+    most: int,
+    cost: Callable[[_In], int] = lambda _: 0,
+    budget: int = 0,
+) -> Generator[_Out, None, None]:
+    """Results of `function` in order, up to `most` items of at most `budget` total cost being worked on ahead.
+
+    An item that costs more than the budget waits until it is alone. Closing the generator cancels what has not begun.
+    """
+    waiting: deque[tuple[Future[_Out], int]] = deque()
+    held = 0
+    try:
+        for item in items:
+            price = cost(item)
+            while waiting and (len(waiting) >= most or held + price > budget > 0):
+                future, paid = waiting.popleft()
+                held -= paid
+                yield future.result()
+            waiting.append((pool.submit(function, item), price))
+            held += price
+        while waiting:
+            yield waiting.popleft()[0].result()
+    finally:
+        for future, _ in waiting:
+            future.cancel()

@@ -1,0 +1,214 @@
+"""What has to be done: which objects the index does not have as they are now.
+
+Two ways in: `plan_listed` takes a listing's word for what there is and asks the store about doubtful objects alone;
+`plan_keys` is told keys only, and looks at each object as it is now. Both end in the same `Attempt`s, so whether an
+image is up to date, given up or wanted at all is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
+from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
+from searchanything.encode.encoder import Encoder
+from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.scopes import Scope
+from searchanything.ingest.commit import Attempt, Failed
+from searchanything.ingest.contact_sheet import Sheet
+from searchanything.ingest.counters import Tally
+from searchanything.ingest.reports import Failure
+
+logger = logging.getLogger(__name__)
+
+PLAN_BATCH: Final = 256  # objects per question to the index
+
+
+@dataclass(frozen=True, slots=True)
+class IndexingOptions:
+    """How much is done at once, and what is done again.
+
+    `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are given up;
+    None tries them for ever. `listing_is_enough` is False where a change of metadata does not show in an object's own
+    line of the listing (sidecars, object tags): then every known object is asked about.
+    """
+
+    batch_images: int = 16
+    transfer_threads: int = 8
+    max_pixels: int = 100_000_000
+    force: bool = False
+    max_attempts: int | None = None
+    listing_is_enough: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexingJob:
+    """Where images come from and which are meant, what encodes them, and where rows, features and tiles go."""
+
+    store: ImageStore
+    encoder: Encoder
+    index: RegionIndex
+    options: IndexingOptions = IndexingOptions()
+    scope: Scope = field(default_factory=Scope)
+    keeper: FeatureKeeper | None = None
+    sheet: Sheet | None = None
+
+
+def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
+    """Attempts at the images among listed `objects` that the index does not have as they are."""
+    for listed in batches(objects, PLAN_BATCH):
+        foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
+        wanted = [one for one in foreign if job.scope.wants(one.ref.key)]
+        with tally.watch.stage("plan"):
+            typed = pool.map(lambda one: with_type(job.store, one), wanted)
+            images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
+            tally.skip(len(foreign) - len(images))
+            known = job.index.newest([one.ref for one in images])
+            rows = [known.get(one.ref) for one in images]
+            same = list(pool.map(partial(is_unchanged, job.store, job.options), images, rows))
+        for one, unchanged in zip(images, same, strict=True):
+            attempt = _attempt(job, one, known.get(one.ref), tally, unchanged=unchanged)
+            if attempt is not None:
+                yield attempt
+
+
+def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tally) -> Iterator[Attempt]:
+    """Attempts at the objects that these keys name now, where the index does not have them as they are.
+
+    What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
+    """
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys)
+    for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
+        before = next_generation()  # what others begin from now on is not ours to delete
+        with tally.watch.stage("plan"):
+            known = job.index.newest(refs)
+            found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
+            gone = [ref for ref, one in found.items() if one is None]
+            _forget(job, gone, known, pool, before=before)
+        tally.forget(sum(ref in known for ref in gone))
+        for ref, one in found.items():
+            previous = known.get(ref)
+            if isinstance(one, Failed):
+                attempt = _refused(job, ref, one, previous, tally)
+            elif one is not None:
+                attempt = _attempt(job, one, previous, tally, unchanged=_is_same(one, previous))
+            else:
+                continue
+            if attempt is not None:
+                yield attempt
+
+
+def with_type(store: ImageStore, listed: StoredObject) -> StoredObject:
+    """The object with its content type where nothing else tells what it is: listings of S3 leave the type out."""
+    if listed.content_type is not None or "." in listed.ref.key.rpartition("/")[2]:
+        return listed
+    try:
+        found = store.stat(listed.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return listed
+    return listed if found is None else replace(listed, content_type=found.content_type)
+
+
+def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:
+    """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched."""
+    if previous is None or previous.outcome is Outcome.FAILED or previous.etag != listed.etag:
+        return False
+    if options.force:
+        return False  # whatever the answer, it is indexed again
+    if options.listing_is_enough and listed.modified_at_ms == previous.modified_at_ms != 0:
+        return True
+    try:
+        found = store.stat(listed.ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return False  # reading it will tell why
+    return found is not None and _is_same(found, previous)
+
+
+def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
+    """The row tells of this content and metadata, with a good outcome."""
+    return (
+        previous is not None
+        and previous.outcome is not Outcome.FAILED
+        and previous.etag == found.etag
+        and dict(previous.metadata) == dict(found.metadata)
+    )
+
+
+def _attempt(
+    job: IndexingJob, stored: StoredObject, previous: ImageRow | None, tally: Tally, *, unchanged: bool
+) -> Attempt | None:
+    """An attempt at an object, or None where nothing is to be done, which is counted."""
+    if not job.options.force:
+        if unchanged:
+            tally.pass_over(stored.ref.key)
+            return None
+        if is_given_up(job.options, previous, stored.etag):
+            tally.give_up(stored.ref.key)
+            return None
+    generation = next_generation(after=previous.generation if previous else 0)
+    return Attempt(stored=stored, generation=generation, previous=previous)
+
+
+def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
+    """True where this content failed so often that it is not tried again on its own."""
+    return (
+        options.max_attempts is not None
+        and previous is not None
+        and previous.outcome is Outcome.FAILED
+        and previous.etag == etag
+        and previous.attempts >= options.max_attempts
+    )
+
+
+def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | None:
+    """The object as it is now; None where it is gone, not wanted or no image; or why the store will not tell."""
+    if not (job.scope.wants(ref.key) and may_be_image(ref.key)):
+        return None
+    try:
+        found = job.store.stat(ref.key)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        return Failed.of(error)
+    return found if found is not None and claims_to_be_image(ref.key, found.content_type) else None
+
+
+def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
+    """What becomes of an object that the store refuses to tell of: its etag is not known, "" stands for it.
+
+    A good row stays as long as nobody knows better; without one the failure is recorded.
+    """
+    if previous is not None and previous.outcome is not Outcome.FAILED:
+        tally.add_failures([Failure(ref.key, why.error, why.message)])
+        return None
+    attempt = _attempt(job, StoredObject(ref, "", 0), previous, tally, unchanged=False)
+    return None if attempt is None else replace(attempt, failed=why)
+
+
+def _forget(
+    job: IndexingJob, gone: Iterable[ImageRef], known: Mapping[ImageRef, ImageRow], pool: Executor, *, before: int
+) -> None:
+    """Delete the rows of images that were seen to be gone, but none that another worker begins to write after that.
+
+    A known row may be younger than this machine's clock.
+    """
+    ages = {ref: max(before, known[ref].generation + 1 if ref in known else 0) for ref in gone}
+    buried = {ref: age for ref, age in ages.items() if ref in known}
+    if job.keeper is not None and buried:
+        job.keeper.bury(buried)
+    if ages:
+        job.index.delete_before(ages)
+    if job.sheet is not None:
+        job.sheet.delete_before(ages, pool)

@@ -1,0 +1,1 @@
+"""What a person points at, and which region that means."""

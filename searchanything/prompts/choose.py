@@ -1,0 +1,283 @@
+"""Prompt → region: which of a segmentation's masks a prompt means, with the reason and the runners-up.
+
+The rules are those of `searchanything.prompts.prompt`; here they meet the masks on their grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from searchanything.core.errors import PromptError
+from searchanything.core.geometry import boxes_of
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
+from searchanything.prompts.prompt import Box, Granularity, Mask, Point, Points, WholeImage
+
+RUNNERS_UP = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The outcome of a prompt on the mask grid: `mask` (gh, gw) bool, and what `Selection` says of it.
+
+    As rows of the segmentation, `others` lists the runners-up, best first, and `rows` the masks that were chosen.
+    """
+
+    kind: Literal["region", "image", "none"]
+    mask: BoolMask
+    box_xyxy: BoxXYXY
+    score: float
+    rule: str
+    reason: str
+    others: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    text_match: TextMatch | None = None
+
+
+def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation, *, box_min_iou: float) -> Choice:
+    """Apply a prompt that needs no embeddings. Raises: PromptError."""
+    match prompt:
+        case Points():
+            return choose_by_points(prompt, segmentation)
+        case Box():
+            return choose_by_box(prompt, segmentation, min_iou=box_min_iou)
+        case Mask():
+            return choose_given(prompt, segmentation)
+        case WholeImage():
+            return choose_everything(segmentation)
+
+
+def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
+    """The masks under the foreground points, one each, merged. Raises: PromptError for a point outside the image."""
+    foreground = masks_under(segmentation, prompt.foreground)
+    background = masks_under(segmentation, prompt.background)
+    if prompt.rule == "fastsam":
+        return _painted(segmentation, np.any(foreground, axis=1), np.any(background, axis=1))
+    usable = foreground & ~np.any(background, axis=1, keepdims=True)
+    if not usable.any():
+        return _nearest(segmentation, prompt, excluded=np.any(background, axis=1))
+    areas = segmentation.letterbox.areas_px(segmentation.masks)
+    orders = [_ranked(np.flatnonzero(column), areas, prompt.granularity) for column in usable.T]
+    chosen = sorted({int(order[0]) for order in orders if len(order)})
+    rest = np.setdiff1d(np.flatnonzero(np.any(usable, axis=1)), chosen)
+    how = {None: "surest", "part": "smallest", "object": "middle", "whole": "largest"}[prompt.granularity]
+    missed = sum(not len(order) for order in orders)
+    reason = f"the {how} of {int(np.any(usable, axis=1).sum())} masks under {len(orders) - missed} foreground points"
+    if missed:
+        reason += f"; {missed} more points lie on no usable mask"
+    mask = np.any(segmentation.masks[chosen], axis=0)
+    return Choice(
+        kind="region",
+        mask=mask,
+        box_xyxy=merged_box(segmentation.boxes_xyxy[chosen]),
+        score=float(segmentation.scores[chosen].max()),
+        rule=f"points/{prompt.granularity or 'score'}",
+        reason=reason,
+        others=tuple(int(row) for row in _ranked(rest, areas, prompt.granularity)[:RUNNERS_UP]),
+        rows=tuple(chosen),
+    )
+
+
+def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) -> Choice:
+    """The mask with the largest IoU with the filled box; the box itself where that is below `min_iou`.
+
+    Raises: PromptError for a box that lies outside the image.
+    """
+    box = clipped(prompt.xyxy, segmentation)
+    ious = box_ious(box, segmentation)
+    order = np.argsort(-ious, kind="stable")
+    if len(order) and 0 < ious[order[0]] >= min_iou:
+        best = int(order[0])
+        return Choice(
+            kind="region",
+            mask=segmentation.masks[best],
+            box_xyxy=box_of(segmentation, best),
+            score=float(ious[best]),
+            rule="box/iou",
+            reason=f"IoU {ious[best]:.2f} with the box is the largest of {len(ious)} masks",
+            others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0),
+            rows=(best,),
+        )
+    nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
+    return Choice(
+        kind="region",
+        mask=segmentation.letterbox.box_mask(box),
+        box_xyxy=box,
+        score=0.0,
+        rule="box/itself",
+        reason=f"no mask fits the box ({nearest}); the box itself is the mask",
+        others=tuple(int(row) for row in order[:RUNNERS_UP] if ious[row] > 0),
+    )
+
+
+def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, text: str) -> Choice:
+    """The region whose embedding is closest to a text's; (N,) cosines. None where there are no regions."""
+    if not len(similarities):
+        return nothing(segmentation, rule="text", reason=f"the image has no regions to match {text!r}")
+    order = np.argsort(-similarities, kind="stable")
+    best = int(order[0])
+    return Choice(
+        kind="region",
+        mask=segmentation.masks[best],
+        box_xyxy=box_of(segmentation, best),
+        score=float(similarities[best]),
+        rule="text/cosine",
+        reason=f"cosine {similarities[best]:.3f} to {text!r} is the highest of {len(similarities)} regions",
+        others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1]),
+        rows=(best,),
+    )
+
+
+def choose_given(prompt: Mask, segmentation: Segmentation) -> Choice:
+    """The given mask. Raises: PromptError if it is not of the image's size."""
+    letterbox = segmentation.letterbox
+    try:
+        mask = letterbox.grid_mask(prompt.mask)
+    except ValueError as error:
+        raise PromptError(f"the mask does not fit the image (height, width): {error}") from None
+    x1, y1, x2, y2 = boxes_of(mask[None], letterbox)[0].tolist()
+    return Choice("region", mask, (x1, y1, x2, y2), 1.0, "mask", "the given mask")
+
+
+def choose_everything(segmentation: Segmentation) -> Choice:
+    """The whole image."""
+    letterbox = segmentation.letterbox
+    whole = (0.0, 0.0, float(letterbox.width), float(letterbox.height))
+    return Choice("image", letterbox.coverage > 0, whole, 1.0, "image", "no prompt: the whole image")
+
+
+def describe(choice: Choice, segmentation: Segmentation) -> Selection:
+    """A choice in image terms, as answers carry it."""
+    letterbox = segmentation.letterbox
+    return Selection(
+        kind=choice.kind,
+        box_xyxy=choice.box_xyxy,
+        area_px=round(float(letterbox.areas_px(choice.mask[None])[0])),
+        mask=letterbox.stored_mask(choice.mask),
+        score=choice.score,
+        rule=choice.rule,
+        reason=choice.reason,
+        runners_up=tuple(candidates(segmentation, choice.others)),
+        text_match=choice.text_match,
+    )
+
+
+def candidates(segmentation: Segmentation, rows: Sequence[int]) -> list[Candidate]:
+    """Rows of a segmentation in image terms; `score` is the segmenter's."""
+    letterbox = segmentation.letterbox
+    areas = letterbox.areas_px(segmentation.masks[list(rows)])
+    return [
+        Candidate(
+            box_of(segmentation, row),
+            round(float(area)),
+            float(segmentation.scores[row]),
+            letterbox.stored_mask(segmentation.masks[row]),
+        )
+        for row, area in zip(rows, areas, strict=True)
+    ]
+
+
+def box_ious(box_xyxy: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+    """(N,) IoU of each mask with a filled box in image pixels, by areas on the grid, partly filled cells counted so."""
+    letterbox = segmentation.letterbox
+    share = letterbox.box_share(box_xyxy).ravel()
+    flat = segmentation.masks.reshape(len(segmentation.masks), share.size).astype(np.float32)
+    overlap = flat @ share
+    union = flat @ letterbox.coverage.ravel() + share.sum() - overlap
+    ious = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return np.asarray(ious, dtype=np.float32)
+
+
+def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
+    """One candidate's box as a tuple."""
+    x1, y1, x2, y2 = segmentation.boxes_xyxy[row].tolist()
+    return x1, y1, x2, y2
+
+
+def masks_under(segmentation: Segmentation, points: Sequence[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """(N, P) bool: which masks hold which points. Raises: PromptError for a point outside the image."""
+    letterbox = segmentation.letterbox
+    for x, y in points:
+        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
+            raise PromptError(
+                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
+            )
+    cells = letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
+    return segmentation.masks[:, cells[:, 0], cells[:, 1]]
+
+
+def _ranked(rows: np.ndarray, areas: FloatArray, granularity: Granularity | None) -> np.ndarray:
+    """Candidate rows, best first. Rows come by falling score, which settles ties and is the default order."""
+    by_area = rows[np.argsort(areas[rows], kind="stable")]
+    if granularity == "part":
+        return by_area
+    if granularity == "whole":
+        return rows[np.argsort(-areas[rows], kind="stable")]
+    if granularity == "object" and len(rows):
+        ranks = np.arange(len(by_area))
+        return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
+    return rows
+
+
+def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_background: np.ndarray) -> Choice:
+    """The published FastSAM rule: paint masks by falling area; a mask under a background point erases its pixels."""
+    areas = segmentation.letterbox.areas_px(segmentation.masks)
+    painted = np.zeros(segmentation.letterbox.grid_size, dtype=np.bool_)
+    for row in np.argsort(-areas, kind="stable"):
+        if holds_foreground[row]:
+            painted |= segmentation.masks[row]
+        if holds_background[row]:
+            painted &= ~segmentation.masks[row]
+    if not painted.any():
+        return nothing(segmentation, rule="points/fastsam", reason="the points leave no pixel of any mask")
+    x1, y1, x2, y2 = boxes_of(painted[None], segmentation.letterbox)[0].tolist()
+    score = float(segmentation.scores[holds_foreground].max())
+    reason = f"{int(holds_foreground.sum())} masks painted, {int(holds_background.sum())} erased"
+    return Choice("region", painted, (x1, y1, x2, y2), score, "points/fastsam", reason)
+
+
+def _nearest(segmentation: Segmentation, prompt: Points, *, excluded: np.ndarray) -> Choice:
+    """No usable mask holds a foreground point: select nothing, offer the nearest masks."""
+    x, y = prompt.foreground[0]
+    return nothing(
+        segmentation,
+        rule="points",
+        reason=f"no usable mask lies under the foreground points, the first at ({x:g}, {y:g}); the nearest are offered",
+        others=nearest_rows(segmentation, (x, y), ~excluded),
+    )
+
+
+def nearest_rows(segmentation: Segmentation, point: Point, usable: np.ndarray) -> tuple[int, ...]:
+    """The usable (N,) masks whose boxes are nearest to a point."""
+    rows = np.flatnonzero(usable)
+    boxes = segmentation.boxes_xyxy[rows]
+    x, y = point
+    outside = np.maximum(np.maximum(boxes[:, :2] - (x, y), (x, y) - boxes[:, 2:]), 0)
+    order = rows[np.argsort(np.hypot(outside[:, 0], outside[:, 1]), kind="stable")]
+    return tuple(int(row) for row in order[:RUNNERS_UP])
+
+
+def nothing(segmentation: Segmentation, *, rule: str, reason: str, others: tuple[int, ...] = ()) -> Choice:
+    """Nothing is selected; `others` is what is offered."""
+    empty = np.zeros(segmentation.letterbox.grid_size, dtype=np.bool_)
+    return Choice("none", empty, (0.0, 0.0, 0.0, 0.0), 0.0, rule, reason, others)
+
+
+def merged_box(boxes_xyxy: FloatArray) -> BoxXYXY:
+    """The smallest box around (N, 4) boxes, N ≥ 1."""
+    x1, y1 = boxes_xyxy[:, :2].min(axis=0).tolist()
+    x2, y2 = boxes_xyxy[:, 2:].max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
+def clipped(box: BoxXYXY, segmentation: Segmentation) -> BoxXYXY:
+    """The part of a box that lies on the image. Raises: PromptError where there is none."""
+    width, height = segmentation.letterbox.width, segmentation.letterbox.height
+    x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
+    if x2 <= x1 or y2 <= y1:
+        raise PromptError(f"box {box} lies outside the image of {width} x {height} pixels")
+    return x1, y1, x2, y2

@@ -1,0 +1,241 @@
+"""Boxes, points and a text read together: each place chooses its masks, and what the places choose is merged.
+
+- A box is a place. A foreground point in boxes says which thing of them is meant; one in no box is its own place. A
+  text without any place looks at the whole image.
+- A mask that holds a background point is out, everywhere.
+- Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask with the
+  largest IoU, and a point in no box the surest mask. With a text, more than half of a mask must lie in the box.
+- A box whose masks all stay below the least IoU is its own mask, less the masks that hold background points.
+
+SAM reads a box with points as one thing, refined, and ultralytics' FastSAM merges whatever each prompt chose alone; the
+rule here refines within a box and merges between places (docs/adr/0009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.geometry import boxes_of
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoolMask, BoxXYXY, FloatArray
+from searchanything.prompts.choose import (
+    RUNNERS_UP,
+    Choice,
+    box_ious,
+    box_of,
+    clipped,
+    masks_under,
+    merged_box,
+    nearest_rows,
+    nothing,
+)
+from searchanything.prompts.prompt import Point, Prompts
+
+Flags: TypeAlias = NDArray[np.bool_]
+LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text to choose it in a box: the greater part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scene:
+    """A prompt's masks, measured once: which may be chosen (N,), which hold which foreground point (N, P).
+
+    `similarities` (N,) cosines to the text, None without one; `erased` (gh, gw): what background points exclude.
+    """
+
+    prompt: Prompts
+    segmentation: Segmentation
+    min_iou: float
+    similarities: FloatArray | None
+    usable: Flags
+    under: Flags
+    erased: BoolMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pick:
+    """What one place chose: a row of the segmentation, or (`own`) a mask of its own; neither where it found nothing."""
+
+    sentence: str
+    row: int | None = None
+    own: BoolMask | None = None
+    box_xyxy: BoxXYXY = (0.0, 0.0, 0.0, 0.0)
+    score: float = 0.0
+    order: Sequence[int] = ()
+
+    @property
+    def found(self) -> bool:
+        return self.row is not None or self.own is not None
+
+
+def choose_together(
+    prompt: Prompts, segmentation: Segmentation, *, box_min_iou: float, similarities: FloatArray | None = None
+) -> Choice:
+    """Apply boxes, points and a text; `similarities` (N,) are the masks' cosines to the text, where there is one.
+
+    `score` is the least of what the places' masks were chosen by. Raises: PromptError for a point or a box outside the
+    image.
+    """
+    held = masks_under(segmentation, prompt.background)
+    excluded = np.any(held, axis=1)
+    scene = _Scene(
+        prompt=prompt,
+        segmentation=segmentation,
+        min_iou=box_min_iou,
+        similarities=similarities,
+        usable=~excluded & np.any(segmentation.masks, axis=(1, 2)),
+        under=masks_under(segmentation, prompt.foreground),
+        erased=_erased(segmentation, excluded, prompt.background),
+    )
+    return _merged(scene, list(_picks(scene)))
+
+
+def _erased(segmentation: Segmentation, excluded: Flags, background: Sequence[Point]) -> BoolMask:
+    erased: BoolMask = np.any(segmentation.masks[excluded], axis=0)
+    cells = segmentation.letterbox.cells_of(np.array(background, dtype=np.float32).reshape(-1, 2))
+    erased[cells[:, 0], cells[:, 1]] = True
+    return erased
+
+
+def _picks(scene: _Scene) -> Iterable[_Pick]:
+    """Every place's picks, boxes first."""
+    alone = set(range(len(scene.prompt.foreground)))
+    for place, box in enumerate(scene.prompt.boxes, start=1):
+        inside = clipped(box.xyxy, scene.segmentation)
+        numbers = [number for number, point in enumerate(scene.prompt.foreground) if _in_box(point, inside)]
+        alone -= set(numbers)
+        name = "the box" if len(scene.prompt.boxes) == 1 else f"box {place}"
+        yield from _in_a_box(scene, inside, numbers, name)
+    for number in sorted(alone):
+        yield _at_a_point(scene, number)
+    if not scene.prompt.boxes and not scene.prompt.foreground:
+        yield _by_text(scene, scene.usable, "in the image")
+
+
+def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
+    """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
+    groups = [(scene.under[:, number], f"under {_told(scene, number)} in {name}") for number in points]
+    groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
+    if scene.similarities is not None:
+        mostly = _share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX
+        return [_by_text(scene, scene.usable & group & mostly, where) for group, where in groups]
+    ious = box_ious(box, scene.segmentation)
+    fitting = scene.usable & (ious > 0) & (ious >= scene.min_iou)
+    picks = [_best(scene, fitting & group, ious, f"{where}, by IoU") for group, where in groups]
+    if all(pick.found for pick in picks):
+        return picks
+    return [_box_itself(scene, box, points, ious, name)]
+
+
+def _at_a_point(scene: _Scene, number: int) -> _Pick:
+    where = f"under {_told(scene, number)}"
+    group = scene.usable & scene.under[:, number]
+    if scene.similarities is not None:
+        return _by_text(scene, group, where)
+    return _best(scene, group, scene.segmentation.scores, f"{where}, by the segmenter's score")
+
+
+def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
+    similarities = np.zeros(0, dtype=np.float32) if scene.similarities is None else scene.similarities
+    return _best(scene, allowed, similarities, f"{where}, by cosine to {scene.prompt.text!r}")
+
+
+def _best(scene: _Scene, allowed: Flags, measure: FloatArray, where: str) -> _Pick:
+    """The allowed mask that measures most; ties go to the surer one."""
+    rows = np.flatnonzero(allowed)
+    if not len(rows):
+        return _Pick(f"no mask {where}")
+    order = rows[np.argsort(-measure[rows], kind="stable")].tolist()
+    value = float(measure[order[0]])
+    sentence = f"the best of {len(order)} {where} ({value:.2f})"
+    return _Pick(sentence, row=order[0], box_xyxy=box_of(scene.segmentation, order[0]), score=value, order=order)
+
+
+def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatArray, name: str) -> _Pick:
+    """The filled box less what background points exclude; nothing where that leaves none of its points."""
+    letterbox = scene.segmentation.letterbox
+    order = [int(row) for row in np.argsort(-ious, kind="stable") if ious[row] > 0 and scene.usable[row]]
+    mask = letterbox.box_mask(box)
+    cut = mask & ~scene.erased if scene.prompt.background else mask
+    cells = letterbox.cells_of(np.array([scene.prompt.foreground[one] for one in points], np.float32).reshape(-1, 2))
+    if not cut.any() or not cut[cells[:, 0], cells[:, 1]].all():
+        return _Pick(f"the background points leave nothing of {name}", order=order)
+    whole = bool((cut == mask).all())
+    x1, y1, x2, y2 = box if whole else boxes_of(cut[None], letterbox)[0].tolist()
+    less = "" if whole else ", less what background points exclude"
+    sentence = f"{name} itself{less}, as no usable mask reaches IoU {scene.min_iou:g}"
+    return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order)
+
+
+def _merged(scene: _Scene, picks: Sequence[_Pick]) -> Choice:
+    found = [pick for pick in picks if pick.found]
+    reason = "; ".join(pick.sentence for pick in picks)
+    if scene.prompt.background:
+        out = int(masks_under(scene.segmentation, scene.prompt.background).any(axis=1).sum())
+        reason += f"; background points rule out {out} {'mask' if out == 1 else 'masks'}"
+    rule = _rule(scene.prompt, found)
+    if not found:
+        return nothing(scene.segmentation, rule=rule, reason=reason, others=_offered(scene, picks))
+    rows = tuple(sorted({pick.row for pick in found if pick.row is not None}))
+    masks = [scene.segmentation.masks[list(rows)], *(pick.own[None] for pick in found if pick.own is not None)]
+    return Choice(
+        kind="region",
+        mask=np.any(np.concatenate(masks), axis=0),
+        box_xyxy=merged_box(np.array([pick.box_xyxy for pick in found], dtype=np.float32)),
+        score=min(pick.score for pick in found),
+        rule=rule,
+        reason=reason,
+        others=_in_turn(picks, rows),
+        rows=rows,
+    )
+
+
+def _rule(prompt: Prompts, found: Sequence[_Pick]) -> str:
+    """What was given and what decided, e.g. `box+point/iou`."""
+    parts = {"box": prompt.boxes, "point": prompt.foreground, "background": prompt.background, "text": prompt.text}
+    given = "+".join(name for name, value in parts.items() if value)
+    if prompt.text is not None:
+        return f"{given}/cosine"
+    itself = bool(found) and all(pick.own is not None for pick in found)
+    return f"{given}/itself" if itself else f"{given}/iou"
+
+
+def _offered(scene: _Scene, picks: Sequence[_Pick]) -> tuple[int, ...]:
+    """The runners-up of a prompt that selects nothing: the closest to the text, or the nearest to the first point."""
+    if scene.similarities is not None:
+        rows = np.flatnonzero(scene.usable)
+        return tuple(rows[np.argsort(-scene.similarities[rows], kind="stable")][:RUNNERS_UP].tolist())
+    in_turn = _in_turn(picks, ())
+    if in_turn or not scene.prompt.foreground:
+        return in_turn
+    return nearest_rows(scene.segmentation, scene.prompt.foreground[0], scene.usable)
+
+
+def _in_turn(picks: Sequence[_Pick], chosen: Sequence[int]) -> tuple[int, ...]:
+    """Each place's next best mask in turn, without those that were chosen."""
+    ranked = chain.from_iterable(zip_longest(*(pick.order for pick in picks)))
+    rows = dict.fromkeys(row for row in ranked if row is not None and row not in chosen)
+    return tuple(rows)[:RUNNERS_UP]
+
+
+def _share_in_box(box: BoxXYXY, segmentation: Segmentation) -> FloatArray:
+    """(N,) how much of each mask's area lies in a box in image pixels; 0 for an empty mask."""
+    letterbox = segmentation.letterbox
+    flat = segmentation.masks.reshape(len(segmentation.masks), letterbox.coverage.size).astype(np.float32)
+    inside, whole = flat @ letterbox.box_share(box).ravel(), flat @ letterbox.coverage.ravel()
+    return np.asarray(np.divide(inside, whole, out=np.zeros_like(inside), where=whole > 0), dtype=np.float32)
+
+
+def _in_box(point: Point, box: BoxXYXY) -> bool:
+    x1, y1, x2, y2 = box
+    return x1 <= point[0] < x2 and y1 <= point[1] < y2
+
+
+def _told(scene: _Scene, number: int) -> str:
+    x, y = scene.prompt.foreground[number]
+    return f"({x:g}, {y:g})"

@@ -1,0 +1,55 @@
+"""From what people name an indexed image by to the image, whichever index it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import ImageRef
+
+IndexedImage: TypeAlias = str | Path | ImageRef
+
+
+def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
+    """The image that is meant: an `ImageRef`, `s3://bucket/key`, the path of a file that was indexed, or a key alone.
+
+    Indexes are asked in turn. An image that none of them knows gets the name that it would have.
+
+    Raises: UsageError for a key that several buckets have, or an empty name.
+    """
+    if isinstance(image, ImageRef):
+        return image
+    if not str(image).strip():
+        raise UsageError("expected the name of an image: s3://bucket/key, a path that was indexed, or a key")
+    if isinstance(image, str) and image[:5].lower() == "s3://":
+        bucket, _, key = image[5:].partition("/")
+        if not bucket or not key:
+            raise UsageError(f"{image}: expected s3://bucket/key")
+        return ImageRef(bucket, key)
+    of_path = _of_path(Path(image))
+    for index in indexes:
+        known = index.newest(of_path)
+        found = [ref for ref in of_path if ref in known] or _of_key(str(image), index)
+        if found:
+            return found[0]
+    return of_path[0]
+
+
+def _of_path(path: Path) -> list[ImageRef]:
+    """The names that a file has by the folder it was indexed with, nearest folder first."""
+    folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
+    return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]
+
+
+def _of_key(key: str, index: RegionIndex) -> list[ImageRef]:
+    """The indexed images with exactly this key."""
+    found = sorted({row.image for row in index.iterate_images(key_prefix=key) if row.image.key == key})
+    if len(found) > 1:
+        names = ", ".join(image.bucket for image in found)
+        raise UsageError(
+            f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
+        )
+    return found

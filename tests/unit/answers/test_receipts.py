@@ -1,0 +1,253 @@
+"""Receipts: every kind of question comes back as it was, and every difference is named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.answers.receipts import (
+    Receipt,
+    Replay,
+    compare_runs,
+    pixels_digest,
+    prompt_document,
+    question_document,
+)
+from searchanything.answers.results import SearchResults
+from searchanything.core.errors import UsageError
+from searchanything.core.geometry import encode_rle
+from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
+from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.search.search import PageRequest
+
+PIXELS = drawn(20, 30, red=(2, 2, 12, 12))
+THING = (PIXELS[:, :, 0] > 0).copy()
+RLE = encode_rle(THING)
+SELECTION = Selection("region", (2.0, 2.0, 12.0, 12.0), 100, RLE, 0.9, "points/score", "the surest of 1")
+FULL_FILTER = Filter(
+    bucket="b",
+    key_prefix="k/",
+    images=(ImageRef("b", "k/3"),),
+    exclude=(ImageRef("b", "k/1"), ImageRef("c", "ü")),
+    area_px=(1, None),
+    size_class=SizeClass.MEDIUM,
+    metadata={"year": 2024, "album": "sea", "ok": True, "ratio": 0.1},
+    indexed_at_ms=(None, 9),
+    expression="area_px > 3",
+)
+
+
+def hit(number: int, *, distance: int | None = None, etag: str = "e") -> Hit:
+    distance = number if distance is None else distance
+    return Hit(
+        ImageRef("b", f"{number}.jpg"), etag, 0, (0.0, 0.0, 9.0, 9.0), RLE, 81, 0.5, distance, 30, 20, {"year": 2024}
+    )
+
+
+def results(*hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png"):  # type: ignore[no-untyped-def]
+    prompt = prompt or Points(((5, 5),))
+    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True), filter)  # type: ignore[arg-type]
+    return SearchResults(
+        hits, PIXELS, describe_prompt(prompt), SELECTION, "f" * 32, "c", True, {"search": 1.5}, lambda _: PIXELS, asked
+    )
+
+
+def read(found: SearchResults) -> Receipt:
+    return Receipt.parse(json.loads(json.dumps(found.receipt(), allow_nan=False)))
+
+
+def replayed(then: SearchResults, now: SearchResults) -> Replay:
+    return compare_runs(read(then), now)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Points(((5, 5.25),)),
+        Points(((5, 5), (1 / 3, 7)), ((0, 0),), granularity="part"),
+        Points(((5, 5),), rule="fastsam"),
+        Prompts((Box(1, 2, 3, 4), Box(2, 2, 1e3 / 3, 9))),
+        Prompts((Box(1, 2, 3, 4),), ((5, 5.25),), ((0, 0),), "a red apple"),
+        Box(1.5, 2, 12.125, 13),
+        Text("ein „roter“ Apfel"),
+        WholeImage(),
+    ],
+    ids=lambda prompt: type(prompt).__name__,
+)
+def test_a_prompt_comes_back_as_it_was(prompt: Prompt) -> None:
+    assert read(results(prompt=prompt)).prompt == prompt
+
+
+def test_a_mask_comes_back_pixel_by_pixel() -> None:
+    mask = np.random.default_rng(1).random((20, 30)) > 0.5
+    found = read(results(prompt=Mask(mask))).prompt
+    assert isinstance(found, Mask)
+    np.testing.assert_array_equal(found.mask, mask)
+    assert prompt_document(Mask(mask))["area_px"] == mask.sum()
+
+
+def test_a_receipt_from_before_filters_named_images_is_read() -> None:
+    document = json.loads(json.dumps(results(filter=FULL_FILTER).receipt()))
+    del document["filter"]["images"]
+    assert Receipt.parse(document).filter == replace(FULL_FILTER, images=())
+
+
+@pytest.mark.parametrize("filter", [None, Filter(), FULL_FILTER])
+def test_filter_and_page_come_back_as_they_were(filter: Filter | None) -> None:
+    found = read(results(filter=filter))
+    assert found.filter == filter
+    assert found.request == PageRequest(3, 2, group_by_image=True)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("q.png", Path("q.png").absolute()),
+        (Path("/x/q.png"), Path("/x/q.png")),
+        ("s3://bucket/a/b.png", ImageRef("bucket", "a/b.png")),
+        (ImageRef("bucket", "a"), ImageRef("bucket", "a")),
+    ],
+)
+def test_an_image_with_a_name_is_found_again(image: object, expected: object) -> None:
+    found = read(results(image=image))
+    assert found.image_to_ask(None) == expected
+    assert found.image_to_ask("other.png") == "other.png"
+
+
+@pytest.mark.parametrize(
+    ("image", "named"), [(b"...", "bytes"), (PIXELS, "an array"), (Image.fromarray(PIXELS), "a PIL image")]
+)
+def test_an_image_without_a_name_must_be_given(image: object, named: str) -> None:
+    found = read(results(image=image))
+    with pytest.raises(UsageError, match=f"given as {named}, which a receipt does not hold.*--image"):
+        found.image_to_ask(None)
+    assert found.image_to_ask("q.png") == "q.png"
+
+
+def test_digests_are_those_of_the_bytes() -> None:
+    document = results().receipt()
+    pixels = b"20x30 RGB\n" + bytes(PIXELS.reshape(-1).tolist())
+    assert document["image"]["pixels_sha256"] == sha256(pixels).hexdigest()
+    mask = f"({RLE.size[0]}, {RLE.size[1]}) {RLE.counts}"
+    assert document["selection"]["mask_sha256"] == sha256(mask.encode()).hexdigest()
+    assert pixels_digest(PIXELS[:, ::-1]) != pixels_digest(PIXELS)
+    assert pixels_digest(PIXELS.reshape(30, 20, 3)) != pixels_digest(PIXELS)
+
+
+def test_nothing_differs() -> None:
+    found = replayed(results(hit(1), hit(2)), results(hit(1), hit(2)))
+    assert found.same
+    assert found.to_dict()["differences"] == []
+    assert found.to_text() == "the same: 2 hits as on the receipt"
+
+
+def test_hits_gained_lost_and_moved_are_told_with_their_ranks() -> None:
+    found = replayed(results(hit(1), hit(2), hit(4), hit(5)), results(hit(2), hit(3), hit(4), hit(5, distance=6)))
+    told = {(one.what, (one.then or one.now)["key"]): one for one in found.differences}
+    assert set(told) == {("hit lost", "1.jpg"), ("hit moved", "2.jpg"), ("hit gained", "3.jpg"), ("hit moved", "5.jpg")}
+    moved = told["hit moved", "2.jpg"]
+    assert (moved.then["rank"], moved.now["rank"]) == (4, 3)  # the page begins after an offset of 2
+    assert told["hit lost", "1.jpg"].then["rank"] == 3
+    assert told["hit gained", "3.jpg"].now["rank"] == 4
+    assert "6 bits now" in told["hit moved", "5.jpg"].sentence
+    assert not found.same
+    assert found.to_text().endswith("different in 4 points")
+
+
+def test_replaced_content_is_a_difference() -> None:
+    (one,) = replayed(results(hit(1)), results(hit(1, etag="other"))).differences
+    assert "its content has changed" in one.sentence
+
+
+def test_another_selection_is_told_with_its_overlap() -> None:
+    half = THING.copy()
+    half[:, 7:] = False
+    other = replace(results(), selection=replace(SELECTION, mask=encode_rle(half), area_px=50))
+    (one,) = replayed(results(), other).differences
+    assert one.what == "selection"
+    assert "IoU 0.500" in one.sentence
+    nothing = replace(results(), selection=replace(SELECTION, kind="none"))
+    (one,) = replayed(results(), nothing).differences
+    assert one.sentence == "the prompt selected region then, none now"
+
+
+def test_another_collection_of_the_same_models_is_noted_and_no_difference() -> None:
+    moved = replace(results(hit(1)), collection="other")
+    found = replayed(results(hit(1)), moved)
+    assert found.same
+    assert found.to_dict()["notes"] == list(found.notes)
+    assert found.to_text().splitlines() == [
+        "note: the answer came from collection c then, from other now: another index of the same models, made anew or "
+        "elsewhere",
+        "the same: 1 hits as on the receipt",
+    ]
+    assert (
+        replayed(moved, results()).to_text().startswith("note: the answer came from collection other then, from c now")
+    )
+    assert replayed(results(hit(1)), results(hit(1))).to_dict()["notes"] == []
+    assert replayed(results(), replace(moved, fingerprint="0" * 32)).notes == ()  # told by the fingerprint
+
+
+def test_another_image_and_other_models_are_told() -> None:
+    then, now = results(), replace(results(), fingerprint="0" * 32)
+    asked = copy.deepcopy(dict(now.asked))
+    asked["image"]["pixels_sha256"] = "0" * 64
+    found = replayed(then, replace(now, asked=asked))
+    assert [one.what for one in found.differences] == ["image", "fingerprint"]
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"format": "searchanything-receipt/2"}, "text"])
+def test_what_is_no_receipt_is_refused(document: object) -> None:
+    with pytest.raises(UsageError, match="expected a receipt of format searchanything-receipt/1"):
+        Receipt.parse(document)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *[["image"], ["image", "source"], ["image", "pixels_sha256"], ["prompt"], ["prompt", "kind"], ["page"]],
+        *[["page", "limit"], ["filter"], ["selection"], ["selection", "mask"], ["selection", "kind"], ["hits"]],
+        *[["hits", 0, "etag"], ["fingerprint"]],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("instead", ["nothing", 7])
+def test_a_damaged_receipt_is_refused(path: list[str | int], instead: object) -> None:
+    document = json.loads(json.dumps(results(hit(1)).receipt()))
+    place = document
+    for name in path[:-1]:
+        place = place[name]
+    if instead == "nothing":
+        del place[path[-1]]
+    elif path[-1] in ("kind", "source", "etag", "fingerprint", "limit") and "prompt" not in path:
+        return  # a number is read as a text there, or differs from what comes now
+    else:
+        place[path[-1]] = instead
+    with pytest.raises(UsageError, match="the receipt is damaged"):
+        Receipt.parse(document)
+
+
+@pytest.mark.parametrize(("path", "instead"), [(["page", "limit"], float("inf")), (["hits", 0, "key"], ["a", "list"])])
+def test_values_of_a_receipt_that_no_query_has_are_refused(path: list[str | int], instead: object) -> None:
+    document = results(hit(1)).receipt()
+    place = document
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = instead
+    with pytest.raises(UsageError, match="the receipt is damaged"):
+        Receipt.parse(document)
+
+
+def test_a_receipt_is_written_whole_under_a_json_name(tmp_path: Path) -> None:
+    results(hit(1)).save_receipt(tmp_path / "r.json")
+    assert Receipt.parse(json.loads((tmp_path / "r.json").read_text())).prompt == Points(((5, 5),))
+    with pytest.raises(UsageError, match=r"ends in \.json"):
+        results().save_receipt(tmp_path / "r.txt")

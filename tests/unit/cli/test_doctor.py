@@ -1,0 +1,149 @@
+"""The doctor finds what is broken, says how to mend it, and never breaks itself."""
+
+import importlib
+import importlib.metadata
+import json
+import socket
+
+import pytest
+
+from searchanything.cli import checks
+from searchanything.cli.app import run
+from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.ingest.reports import IndexStatus
+from searchanything.models import presets
+
+GENUINE_DESCRIBE = presets.describe
+MANIFEST = IndexManifest("f" * 16, "e" * 16, "pico", 256, "d", True, 1, 0)
+
+
+class FakeClient:
+    def __init__(self, manifest: IndexManifest | None = MANIFEST, failed: int = 0) -> None:
+        self.manifest, self.failed = manifest, failed
+
+    def __enter__(self) -> "FakeClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def status(self) -> IndexStatus:
+        return IndexStatus("i.db", IndexCounts(5, 0, self.failed, 50), self.manifest, None)
+
+
+@pytest.fixture(autouse=True)
+def _sound_surroundings(monkeypatch, tmp_path):
+    """Nothing of this machine's settings, weights or versions; each test breaks what it is about."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("STORAGE__ENDPOINT", "MILVUS__URI", "MODELS__PRESET"):
+        monkeypatch.delenv(f"SEARCHANYTHING_{name}", raising=False)
+    monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "weights"))
+    monkeypatch.setattr(checks, "LIBRARIES", ("json",))
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2"])
+    monkeypatch.setattr(presets, "describe", lambda _name, _settings: ({}, {}))
+
+
+def examine(capsys, *arguments: str, client: FakeClient | None = None, code: int = 0) -> dict[str, dict[str, str]]:
+    """The findings by name."""
+    found = client or FakeClient()
+    assert run(["doctor", "--format", "json", *arguments], connect=lambda _uri, _preset: found) == code
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is (code == 0)
+    findings = {finding["name"]: finding for finding in document["checks"]}
+    assert all(finding["cure"] for finding in findings.values() if finding["state"] != "ok")
+    return findings
+
+
+def test_sound_installation(capsys):
+    findings = examine(capsys)
+    assert {finding["state"] for finding in findings.values()} == {"ok"}
+    assert findings["index"]["message"].endswith("5 images, 50 regions")
+    assert findings["models"]["message"].startswith("preset pico")
+
+
+def test_foreign_and_missing_versions(capsys, monkeypatch):
+    wanted = ["numpy<2", "no-such-thing>=1", "typer", "gone; sys_platform == 'never'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
+    message = examine(capsys, code=1)["versions"]["message"]
+    assert "numpy<2 expected" in message
+    assert "no-such-thing is missing" in message
+    assert "typer" not in message
+    assert "gone" not in message
+
+
+def test_library_that_does_not_load(monkeypatch):
+    def fail(name: str) -> None:
+        raise OSError(f"lib{name}.so: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    monkeypatch.setattr(checks, "LIBRARIES", ("torch",))
+    assert "libtorch.so" in checks.libraries_load().message
+    assert checks.libraries_load().state == "broken"
+
+
+def test_unreadable_settings_end_the_examination(capsys, monkeypatch):
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__TIMEOUT_S", "soon")
+    findings = examine(capsys, code=1)
+    assert "SEARCHANYTHING_MILVUS__TIMEOUT_S" in findings["settings"]["message"]
+    assert "index" not in findings
+
+
+def test_index_that_does_not_answer(capsys):
+    client = FakeClient()
+    client.status = lambda: (_ for _ in ()).throw(IndexUnavailableError("no answer from http://milvus:19530"))
+    findings = examine(capsys, client=client, code=1)
+    assert findings["index"]["state"] == "broken"
+    assert findings["models"]["state"] == "warning"  # no preset chosen, and no index to say it
+
+
+def test_empty_index_without_preset(capsys):
+    findings = examine(capsys, client=FakeClient(manifest=None))
+    assert "nothing is indexed yet" in findings["index"]["message"]
+    assert findings["models"]["state"] == "warning"
+    assert examine(capsys, "--preset", "pico", client=FakeClient(manifest=None))["models"]["state"] == "ok"
+
+
+def test_failed_images_are_mentioned(capsys):
+    assert "3 images failed" in examine(capsys, client=FakeClient(failed=3))["failures"]["message"]
+
+
+def test_preset_that_contradicts_the_index(capsys):
+    finding = examine(capsys, "--preset", "small", code=1)["models"]
+    assert finding["cure"].startswith("--preset pico")
+
+
+def test_missing_weights(capsys, monkeypatch):
+    monkeypatch.setattr(presets, "describe", GENUINE_DESCRIBE)
+    finding = examine(capsys, "--preset", "paper", client=FakeClient(manifest=None), code=1)["models"]
+    assert "FastSAM-x is not at" in finding["message"]
+    assert finding["cure"] == "searchanything models fetch paper"
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_endpoint_that_takes_connections(capsys, monkeypatch, secure):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("SEARCHANYTHING_STORAGE__ENDPOINT", f"127.0.0.1:{port}")
+        monkeypatch.setenv("SEARCHANYTHING_STORAGE__SECURE", str(secure))
+        assert examine(capsys)["store"]["state"] == "ok"
+    finding = examine(capsys, code=1)["store"]
+    assert f"127.0.0.1:{port} cannot be reached" in finding["message"]
+    assert "STORAGE__ENDPOINT" in finding["cure"]
+
+
+def test_source_is_listed(capsys, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    assert examine(capsys, str(folder))["store"]["state"] == "warning"
+    (folder / "a.jpg").write_bytes(b"")
+    assert examine(capsys, str(folder))["store"]["state"] == "ok"
+    assert examine(capsys, str(tmp_path / "nowhere"), code=1)["store"]["state"] == "broken"
+    assert examine(capsys, "s3://bucket", code=1)["store"]["state"] == "broken"  # no endpoint is set
+
+
+def test_text_for_people(capsys):
+    assert run(["doctor", "--preset", "small"], connect=lambda _uri, _preset: FakeClient()) == 1
+    text = capsys.readouterr().out
+    assert "broken  models" in text
+    assert "cure: --preset pico" in text

@@ -1,0 +1,135 @@
+"""What the client loads and computes, and when: nothing that the question at hand does not need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+import searchanything
+from searchanything import wiring
+from searchanything.core.errors import ModelLoadError, PresetError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.encode.encoder import Stopwatch
+from searchanything.models import presets
+from searchanything.prompts.prompt import Box, Prompts, WholeImage
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    one = Machine()
+    one.install(monkeypatch)
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        image = drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    return one
+
+
+def connected(uri: str = "memory://") -> searchanything.Client:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri = uri
+    settings.models.preset = "pico"
+    return searchanything.connect(settings=settings)
+
+
+def forget(client: searchanything.Client) -> None:
+    """As if another process had opened the index."""
+    client._models._opened.clear()
+    client._models._asking.clear()
+    client._models._remembering.clear()
+
+
+def test_an_unchanged_folder_loads_no_models(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected() as client:
+        assert client.index(tmp_path / "images").indexed == 3
+        assert sorted(machine.loads) == ["encoder", "segmenter"]
+        machine.loads.clear()
+        monkeypatch.setattr(wiring, "_models", {})  # as in another process
+        forget(client)
+        report = client.index(tmp_path / "images")
+        assert (report.unchanged, report.indexed) == (3, 0)
+        assert client.status().counts.images == 3
+        assert machine.loads == []
+        Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "images" / "new.png")
+        assert client.index(tmp_path / "images").indexed == 1
+        assert sorted(machine.loads) == ["encoder", "segmenter"]
+
+
+def test_damaged_weights_end_the_run_and_blame_no_image(machine: Machine, tmp_path: Path) -> None:
+    machine.damaged = True
+    with connected() as client:
+        with pytest.raises(ModelLoadError, match="segmenter: bad magic number"):
+            client.index(tmp_path / "images")
+        assert client.status().counts == searchanything.core.types.IndexCounts(0, 0, 0, 0)
+        machine.damaged = False
+        assert client.index(tmp_path / "images").indexed == 3
+        forget(client)
+
+
+def test_six_prompts_on_one_image_segment_it_once(machine: Machine, tmp_path: Path) -> None:
+    image = tmp_path / "images" / "0.png"
+    with connected() as client:
+        client.index(tmp_path / "images")
+        machine.segmenter.batch_sizes.clear()
+        prompts = [
+            (10, 10),
+            (4, 4, 32, 40),
+            "red",
+            [(10, 10), (50, 20)],
+            Prompts((Box(0, 0, 64, 48),), text="blue"),
+            None,
+        ]
+        for prompt in prompts:
+            found = client.query(image, prompt, limit=3)
+            assert {"open", "decode", "segment", "select", "search"} <= found.timings_ms.keys()
+        client.segment(np.asarray(Image.open(image)))
+        assert client.query(image, (10, 10)).explain("1.png").verdict == "hit"
+        single = [size for size in machine.segmenter.batch_sizes if size == 1]
+        assert len(single) == 2  # the query image, and the one that `explain` looks at
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_time_of_loading_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected() as client:
+        client.index(tmp_path / "images")
+        monkeypatch.setattr(wiring, "_models", {})
+        forget(client)
+        first, second = (client.query(tmp_path / "images" / "0.png", (10, 10)) for _ in range(2))
+        assert "load_models" in first.timings_ms
+        assert "load_models" not in second.timings_ms
+
+
+@pytest.mark.usefixtures("machine")
+def test_segment_with_a_preset_asks_no_index(tmp_path: Path) -> None:
+    with connected("http://127.0.0.1:9") as client:  # nobody listens there
+        assert len(client.segment(tmp_path / "images" / "0.png")) == 2
+
+
+@pytest.mark.usefixtures("machine")
+def test_segment_without_a_preset_follows_the_index(tmp_path: Path) -> None:
+    with connected() as client:
+        client._settings.models.preset = None
+        with pytest.raises(PresetError, match="no preset chosen"):
+            client.segment(tmp_path / "images" / "0.png")
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("page", [{"limit": 2.5}, {"limit": "3"}, {"limit": None}, {"offset": 0.5}, {"limit": 0}])
+def test_a_page_takes_whole_numbers(tmp_path: Path, page: dict[str, object]) -> None:
+    with connected() as client, pytest.raises(UsageError, match=r"expected (a whole number as|limit ≥ 1)"):
+        client.query(tmp_path / "images" / "0.png", WholeImage(), **page)  # type: ignore[arg-type]
+
+
+def test_loading_is_a_stage_of_its_own(machine: Machine) -> None:
+    encoder = wiring.load_encoder("pico", presets.load_hash("pico").to_bytes(), Settings(_env_file=None))
+    assert machine.loads == []
+    watch = Stopwatch()
+    wiring.load_models(encoder, watch)
+    wiring.load_models(encoder, watch)
+    assert machine.loads == ["segmenter", "encoder"]
+    assert list(watch.timings_ms) == ["load_models"]

@@ -1,0 +1,384 @@
+"""A preset without a trained hash: a new index trains one on a sample of its source, or says why it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from fakes.indexing import new_index
+from fakes.machine import Machine
+from fakes.models import CHANNELS, PALETTE, FakeEmbedder, drawn, fake_encoder, poisoned
+from fakes.stores import InMemoryStore
+from PIL import Image
+
+import searchanything
+from searchanything.cli.app import run
+from searchanything.client import hash_on_first_index
+from searchanything.client.hash_on_first_index import LearningOptions
+from searchanything.client.live_index import LiveIndex
+from searchanything.core.errors import PresetError
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.settings import ModelSettings, Settings
+from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.reports import IndexProgress
+from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
+from searchanything.models.presets import PRESETS
+
+IMAGES, REGIONS = 14, 42
+
+
+@pytest.fixture(autouse=True)
+def no_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    one = Machine()
+    one.install(monkeypatch)
+    return one
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """IMAGES images of three regions each."""
+    (tmp_path / "images").mkdir()
+    generator = np.random.default_rng(1)
+    for number in range(IMAGES):
+        boxes = [(2, 2, 20 + number, 30), (40, 2, 60, 20 + number), (10, 40, 50, 60)]
+        colours = generator.permutation(list(PALETTE))[:3]
+        Image.fromarray(drawn(64, 64, **dict(zip(colours, boxes, strict=True)))).save(
+            tmp_path / "images" / f"{number}.png"
+        )
+    return tmp_path / "images"
+
+
+def settings_of(*, least: int = REGIONS, sample: int = 400) -> Settings:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri = "memory://"
+    settings.models.preset = "pico"
+    settings.ingest.hash_least_regions = least
+    settings.ingest.hash_sample_images = sample
+    return settings
+
+
+def connected(settings: Settings | None = None, indexes: IndexStore | None = None) -> searchanything.Client:
+    """A client; with `indexes` another process' one on the same index."""
+    settings = settings or settings_of()
+    client = searchanything.connect(settings=settings)
+    if indexes is not None:
+        client._indexes, client._models = indexes, LiveIndex(indexes, settings)
+    return client
+
+
+def layer_of(client: searchanything.Client) -> HashLayer:
+    live = client._indexes.live()
+    assert live is not None
+    return HashLayer.from_bytes(client._indexes.hash_layer(live.fingerprint))
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    records = [record for record in caplog.records if record.name == "searchanything.client.hash_on_first_index"]
+    return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    steps: list[IndexProgress] = []
+    with connected() as client:
+        report = client.index(images, progress=steps.append)
+        assert (report.indexed, report.regions) == (IMAGES, REGIONS)
+        assert client.status().to_dict()["hash"] == "trained"
+        layer = layer_of(client)
+        assert layer.trained
+        facts = {
+            "method": "deep",
+            "seed": "0",
+            "sample_images": "14",
+            "rows": "42",
+            "created_by": "searchanything index",
+        }
+        assert facts.items() <= dict(layer.provenance).items()
+        live = client.status().manifest
+        assert live is not None
+        assert layer.provenance["feature_fingerprint"] == live.feature_fingerprint
+        assert client.query(images / "3.png", (10, 10)).hits[0].image.key == "3.png"
+    stages = list(dict.fromkeys(step.stage for step in steps))
+    assert stages == ["sampling", "training the hash", ""]
+    assert [step.done for step in steps if step.stage == "sampling"][-1] == IMAGES
+    trained = [(step.done, step.total) for step in steps if step.stage == "training the hash"]
+    assert trained == sorted(trained)
+    assert {total for _, total in trained} == {200}
+    [announced] = warnings_in(caplog)
+    assert "one is trained first, on 14 images" in announced
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("way", ["refresh", "sync"])
+def test_every_way_into_an_empty_index_trains(images: Path, way: str) -> None:
+    with connected() as client, connected() as other:
+        if way == "refresh":
+            assert client.refresh(images, ["0.png"]).indexed == 1
+        else:
+            assert client.sync(images, repair=True).missing
+        other.index(images)
+        assert layer_of(client).digest == layer_of(other).digest  # by the source, not by the keys
+
+
+def test_too_few_images_leave_it_untrained_and_say_so(
+    machine: Machine, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(settings_of(least=IMAGES * 25 + 1)) as client:
+        client.index(images)
+        assert client.status().to_dict()["hash"] == "untrained"
+    [said] = warnings_in(caplog)
+    assert "stays untrained: a sample of the source has at most 350 regions of 14 images" in said
+    assert sum(machine.segmenter.batch_sizes) == IMAGES  # for the index alone
+
+
+@pytest.mark.usefixtures("machine")
+def test_too_few_regions_leave_it_untrained_and_say_so(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with connected(settings_of(least=REGIONS + 1)) as client:
+        assert client.index(images).indexed == IMAGES
+        assert client.status().to_dict()["hash"] == "untrained"
+    assert "has 42 regions of 14 images, and training takes 43 or more" in warnings_in(caplog)[-1]
+
+
+def test_it_can_be_switched_off(machine: Machine, images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with connected() as client:
+        client.index(images, hash_file="untrained")
+        assert client.status().to_dict()["hash"] == "untrained"
+        assert warnings_in(caplog) == []
+    with connected(settings_of(sample=0)) as client:
+        client.index(images)
+        assert client.status().to_dict()["hash"] == "untrained"
+    assert "hash_sample_images is 0" in warnings_in(caplog)[0]
+    assert sum(machine.segmenter.batch_sizes) == 2 * IMAGES
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_file_is_taken_as_it_is(images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=9)
+    (tmp_path / "mine.safetensors").write_bytes(layer.to_bytes())
+    with connected() as client:
+        client.index(images, hash_file=tmp_path / "mine.safetensors")
+        assert layer_of(client).digest == layer.digest
+        for choice in ("untrained", None):
+            if choice is None:
+                assert client.index(images).unchanged == IMAGES
+            else:
+                with pytest.raises(PresetError, match="already has another hash layer; untrained needs an empty index"):
+                    client.index(images, hash_file=choice)
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_preset_that_ships_a_trained_one_uses_it(
+    images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    weight = np.random.default_rng(0).standard_normal((64, CHANNELS + FakeEmbedder.dimension)).astype(np.float32)
+    facts = {"method": "deep", "trained": "true"}
+    shipped = HashLayer.create(weight, np.zeros(64, np.float32), mask_dimension=CHANNELS, provenance=facts)
+    monkeypatch.setattr(presets, "load_hash", lambda _: shipped)
+    with connected() as client:
+        client.index(images)
+        assert layer_of(client).digest == shipped.digest
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("stage", ["sampling", "training the hash"])
+def test_an_interrupted_training_makes_nothing(images: Path, stage: str) -> None:
+    def interrupt(step: IndexProgress) -> None:
+        if step.stage == stage:
+            raise KeyboardInterrupt
+
+    with connected() as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.index(images, progress=interrupt)
+        assert client._indexes.live() is None
+        assert client._indexes.manifests() == []
+        assert client.status().counts == IndexCounts(0, 0, 0, 0)
+        client.index(images)
+        assert client.status().to_dict()["hash"] == "trained"
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_index_that_another_process_made_meanwhile_is_taken(images: Path) -> None:
+    with connected() as client:
+        other = connected(indexes=client._indexes)
+
+        def meanwhile(step: IndexProgress) -> None:
+            if step.stage == "training the hash" and client._indexes.live() is None:
+                other.index(images, hash_file="untrained")
+
+        assert client.index(images, progress=meanwhile).unchanged == IMAGES
+        assert len(client._indexes.manifests()) == 1
+        assert client.status().to_dict()["hash"] == "untrained"
+
+
+@pytest.mark.usefixtures("machine")
+def test_processes_that_train_at_the_same_time_take_one_index(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different sources, so that their layers differ."""
+    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.3)
+    sources = [tmp_path / f"source{number}" for number in range(3)]
+    for number, source in enumerate(sources):
+        shutil.copytree(images, source)
+        Image.fromarray(drawn(64, 64, red=(2, 2, 9 + number, 9))).save(source / "more.png")
+    first = connected()
+    clients = [first, *(connected(indexes=first._indexes) for _ in sources[1:])]
+    made, create = threading.Barrier(len(clients)), first._indexes.create
+
+    def create_together(manifest: IndexManifest, layer: bytes) -> RegionIndex:
+        index = create(manifest, layer)
+        made.wait(timeout=30)
+        return index
+
+    monkeypatch.setattr(first._indexes, "create", create_together)
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(lambda client, source: client.index(source), clients, sources))
+    assert len(first._indexes.manifests()) == 1
+    assert first.status().counts.images == len(clients) * (IMAGES + 1)
+
+
+def test_an_emptied_index_keeps_its_trained_layer(
+    machine: Machine, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected() as client:
+        client.index(images)
+        digest = layer_of(client).digest
+        client.delete(images)
+        (images / "3.png").unlink()
+        machine.segmenter.batch_sizes.clear()
+        caplog.clear()
+        connected(indexes=client._indexes).index(images)
+        assert layer_of(client).digest == digest
+        assert len(client._indexes.manifests()) == 1
+    assert sum(machine.segmenter.batch_sizes) == IMAGES - 1
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_empty_index_that_is_untrained_is_trained_when_there_are_images(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").rename(tmp_path / "later")
+    images.mkdir()
+    with connected() as client:
+        client.refresh(images, [])
+        assert client.status().to_dict()["hash"] == "untrained"
+        images.rmdir()
+        (tmp_path / "later").rename(images)
+        client.refresh(images, [path.name for path in images.iterdir()])
+        assert (client.status().to_dict()["hash"], client.status().counts.images) == ("trained", IMAGES)
+        assert len(client._indexes.manifests()) == 1
+
+
+@pytest.mark.usefixtures("machine")
+def test_bad_images_of_the_sample_are_left_out(images: Path) -> None:
+    Image.fromarray(poisoned(drawn(30, 30, red=(4, 4, 20, 20)))).save(images / "poisoned.png")
+    (images / "broken.png").write_bytes(b"no image")
+    (images / "notes.txt").write_text("no image either")
+    with connected() as client:
+        report = client.index(images)
+        assert (report.indexed, report.failed) == (IMAGES, 2)
+        assert {one.attempts for one in client.failures()} == {1}  # the sample's attempt is not one of theirs
+        assert layer_of(client).provenance["rows"] == str(REGIONS)
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_sample_leaves_no_features_behind(images: Path, tmp_path: Path) -> None:
+    settings = settings_of()
+    settings.ingest.keep_features = True
+    settings.ingest.features_dir = tmp_path / "kept"
+    with connected(settings) as client:
+        client.index(images)
+        status = client.features_status(images)
+        assert (status.rows, status.live_rows, status.other_files) == (REGIONS, REGIONS, 0)
+
+
+def test_the_sample_does_not_depend_on_the_listing() -> None:
+    stores = [InMemoryStore(), InMemoryStore()]
+    names = [f"{number}.png" for number in range(200)]
+    for store, order in zip(stores, (names, names[::-1]), strict=True):
+        for name in (*order, "notes.txt", ".searchanything/sheet.png"):
+            store.put(name, name.encode())
+    encoder = fake_encoder()
+
+    def drawn_from(store: InMemoryStore, seed: int) -> list[str]:
+        job = IndexingJob(store, encoder, new_index())
+        options = LearningOptions(images=50, least_regions=20, compute=ModelSettings(), seed=seed)
+        return [one.ref.key for one in hash_on_first_index._sample(job, options)]
+
+    first = drawn_from(stores[0], 0)
+    assert len(set(first)) == 50
+    assert first == drawn_from(stores[1], 0) != drawn_from(stores[0], 1)
+    assert set(first) <= set(names)
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_command_line_announces_it_on_stderr(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = connected()
+    code = run(["index", str(images), "--format", "json"], connect=lambda *_: client)
+    shown = capsys.readouterr()
+    assert code == 0
+    assert json.loads(shown.out)["images"]["indexed"] == IMAGES
+    assert "one is trained first, on 14 images" in shown.err
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_command_line_takes_untrained_and_no_missing_file(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    client = connected()
+    assert run(["index", str(images), "--hash", "untrained"], connect=lambda *_: client) == 0
+    assert client.status().to_dict()["hash"] == "untrained"
+    capsys.readouterr()
+    assert run(["index", str(images), "--hash", "gone.safetensors"], connect=lambda *_: client) == 2
+    assert "gone.safetensors: no such file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The preset `small` of tiny real models with random weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    tiny_models.save_segmenter(folder / "FastSAM-s.pt")
+    tiny_models.save_encoder(folder / "encoder")
+    small = PRESETS["small"]
+    tiny = dataclasses.replace(
+        small,
+        options=dataclasses.replace(small.options, input_size_px=128, max_detections=20),
+        encoder=dataclasses.replace(small.encoder, file_name="encoder"),
+        architecture=None,
+        feature_dimension=64,
+        embedding_dimension=32,
+    )
+    monkeypatch.setattr(presets, "PRESETS", {"small": tiny})
+    monkeypatch.setattr("searchanything.wiring._models", {})
+    settings = settings_of(least=40)
+    settings.models.preset = "small"
+    settings.models.weights_dir = folder
+    return settings
+
+
+def test_real_models_with_random_weights(small_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        Image.fromarray(tiny_models.scene(96, 128, seed=number)).save(tmp_path / "images" / f"{number}.png")
+    with connected(small_settings) as client:
+        report = client.index(tmp_path / "images")
+        assert report.indexed == 6
+        assert report.regions >= 40
+        assert client.status().to_dict()["hash"] == "trained"
+        assert (layer_of(client).mask_dimension, layer_of(client).image_dimension) == (64, 32)
+        found = client.query(tmp_path / "images" / "2.png", limit=3)
+        assert (found.hits[0].image.key, found.hits[0].distance_bits) == ("2.png", 0)

@@ -1,0 +1,76 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import searchanything
+
+MODELS = ("torch", "torchvision", "ultralytics", "open_clip", "timm")
+HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas")
+
+
+def test_the_public_names_are_these() -> None:
+    """Adding one is a decision, removing one breaks users."""
+    assert searchanything.__all__ == [
+        "Box",
+        "Client",
+        "Comparison",
+        "Explanation",
+        "Filter",
+        "Hit",
+        "ImageRef",
+        "IndexReport",
+        "IndexStatus",
+        "Mask",
+        "Points",
+        "Prompts",
+        "Replay",
+        "SearchAnythingError",
+        "SearchResults",
+        "Segments",
+        "Selection",
+        "Settings",
+        "SizeClass",
+        "Text",
+        "WholeImage",
+        "connect",
+        "query",
+    ]
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    for name in searchanything.__all__:
+        value = getattr(searchanything, name)
+        assert value.__module__.startswith("searchanything."), name
+        assert value.__name__ == name
+        assert name in dir(searchanything)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="module 'searchanything' has no attribute 'Searcher'"):
+        _ = searchanything.Searcher
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import searchanything",
+        "import searchanything.cli.app",
+        "from searchanything import *",
+        "import searchanything.wiring, searchanything.ingest.pipeline, searchanything.search.search, searchanything.answers.results",
+    ],
+)
+def test_importing_loads_no_heavy_library(statement: str) -> None:
+    code = f"{statement}\nimport sys\nprint(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_importing_the_package_loads_not_even_numpy() -> None:
+    code = "import searchanything, sys\nprint('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,145 @@
+"""What the pages show can be typed: the command line understands its lines, Python compiles, names are there.
+
+`python docs/run_examples.py` runs the examples themselves, with the bundled models, and writes their output.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import searchanything
+from searchanything.cli.app import app
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+FENCE = re.compile(r"^```(console|sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def load(name: str):
+    """A script of `docs/` as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fences(*kinds: str) -> list[tuple[str, str]]:
+    return [
+        (page.name, code) for page in PAGES for kind, code in FENCE.findall(page.read_text("utf-8")) if kind in kinds
+    ]
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    lines = []
+    for page, code in fences("console", "sh"):
+        joined = code.replace("\\\n", " ")
+        for line in joined.splitlines():
+            words = (
+                shlex.split(line.removeprefix("$ "), comments=True) if re.match(r"(\$ )?searchanything ", line) else []
+            )
+            if words:
+                lines.append((page, words))
+    return lines
+
+
+@pytest.mark.parametrize("words", [words for _, words in command_lines()], ids=" ".join)
+def test_every_command_line_of_the_pages_is_understood(words, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mask.png").touch()
+    command, rest = typer.main.get_command(app), words[1:]
+    while hasattr(command, "commands"):
+        command, rest = command.commands[rest[0]], rest[1:]
+    assert command.make_context(words[1], list(rest)) is not None
+
+
+def test_there_are_command_lines_and_a_wrong_one_is_found() -> None:
+    assert len(command_lines()) > 15
+    query = typer.main.get_command(app).commands["query"]
+    with pytest.raises(typer.TyperException, match="--pointe"):
+        query.make_context("query", ["a.jpg", "--pointe", "1,2"])
+
+
+@pytest.mark.parametrize(("page", "code"), fences("python"))
+def test_every_python_example_compiles_and_names_what_there_is(page, code) -> None:
+    compile(code, page, "exec")
+    for name in re.findall(r"searchanything\.(\w+)", code):
+        assert hasattr(searchanything, name), f"{page}: searchanything.{name}"
+
+
+def test_the_readme_shows_the_example_that_the_first_page_runs() -> None:
+    readme = [code for page, code in fences("python") if page == "README.md"]
+    first = [code for page, code in fences("python") if page == "index.md"]
+    assert readme
+    assert set(readme) <= set(first)
+
+
+def test_every_make_target_of_the_pages_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = {target for _, code in fences("console", "sh") for target in re.findall(r"^(?:\$ )?make (\w+)", code, re.M)}
+    assert "demo" in named
+    assert [target for target in named if not re.search(rf"^{target}:", makefile, re.M)] == []
+
+
+def test_pictures_of_the_pages_are_small_and_all_used() -> None:
+    pictures = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert [name for name in pictures if f"images/{name}" not in text] == []
+    assert max(pictures.values()) < 300_000
+    assert sum(pictures.values()) < 3_000_000
+
+
+def test_an_example_that_fails_stops_the_run() -> None:
+    examples = load("run_examples")
+    with pytest.raises(ZeroDivisionError):
+        examples.run_page("```python\n1 / 0\n```\n")
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        examples.run_page("```console\n$ searchanything query nowhere.jpg\n```\n")
+
+
+def test_output_of_an_example_replaces_what_the_page_showed() -> None:
+    examples = load("run_examples")
+    shown = "# A\n\n```python\nx = 2\nprint(x)\n```\n\n```text\nold\n```\n"
+    page = f"{shown}\n```python\nprint(x + 1)\n```\n\n```sh\nrm -rf x\n```\n"
+    assert examples.run_page(page) == page.replace("old", "2")
+    assert examples.commands_of("$ a \\\n  b\nout\n$ c\n") == [("a \\\n  b\n", True), ("c\n", False)]
+
+
+def test_every_public_name_has_its_place_on_the_python_page() -> None:
+    page = (DOCS / "api.md").read_text("utf-8")
+    listed = re.findall(r"^::: searchanything\.\S*?(\w+)$", page, re.M)
+    assert sorted(listed) == sorted(searchanything.__all__)
+
+
+def test_an_error_class_without_a_cure_stops_the_generator(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    reference = load("reference")
+    monkeypatch.delitem(reference.CURES, "FilterError")
+    with pytest.raises(LookupError, match="FilterError"):
+        reference.errors_page()
+    sys.modules.pop("cures", None)
+
+
+def test_pages_that_arrive_later_and_decisions_are_linked(tmp_path) -> None:
+    completed = load("site_nav").completed
+    (tmp_path / "adr").mkdir()
+    for name in ("adr/0002-b.md", "adr/0001-a.md", "service.md"):
+        (tmp_path / name).touch()
+    nav = [
+        {"Start": "index.md"},
+        {"Guide": [{"Prompts": "prompts.md"}]},
+        {"Inside": [{"Architecture": "architecture.md"}]},
+    ]
+    assert completed(nav, tmp_path) == [
+        {"Start": "index.md"},
+        {"Guide": [{"Prompts": "prompts.md"}]},
+        {"Running it": [{"The service": "service.md"}]},
+        {"Inside": [{"Architecture": "architecture.md"}, {"Decisions": ["adr/0001-a.md", "adr/0002-b.md"]}]},
+    ]

@@ -1,0 +1,221 @@
+"""Overlays: marks land where they should, read on any background, and never change their arguments."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.geometry import encode_rle
+from searchanything.core.types import MaskRLE
+from searchanything.drawing.overlays import (
+    BACKGROUND,
+    FOREGROUND,
+    HIT,
+    BoxMark,
+    PointMark,
+    RegionMark,
+    TextMark,
+    Tile,
+    _free_place,
+    contact_sheet,
+    distinct_colors,
+    draw_marks,
+    shown_size,
+)
+from searchanything.drawing.text import shorten
+
+
+def plain(height: int, width: int, value: int = 128) -> np.ndarray:
+    return np.full((height, width, 3), value, dtype=np.uint8)
+
+
+def half_mask(height: int, width: int) -> MaskRLE:
+    """The left half of the image."""
+    mask = np.zeros((height, width), dtype=np.bool_)
+    mask[:, : width // 2] = True
+    return encode_rle(mask)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (240, 320)), ((64, 64), (320, 320)), ((2000, 1), (320, 24)), ((1, 20000), (24, 320))],
+)
+def test_longest_side_is_as_asked_and_thin_images_stay_visible(size, expected):
+    assert shown_size(*size, 320) == expected
+    assert draw_marks(plain(*size), [], longest_side_px=320).shape == (*expected, 3)
+
+
+def test_image_without_marks_at_its_own_size_is_unchanged_and_a_copy():
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    shown = draw_marks(image, [], longest_side_px=120)
+    np.testing.assert_array_equal(shown, image)
+    assert not np.shares_memory(shown, image)
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+def test_region_is_tinted_inside_untouched_outside_and_outlined_light_and_dark(background):
+    shown = draw_marks(plain(200, 200, background), [RegionMark(half_mask(100, 100), HIT)], longest_side_px=200)
+    expected = np.round(background * 0.68 + np.array(HIT) * 0.32)
+    np.testing.assert_allclose(shown[100, 50], expected, atol=1)
+    np.testing.assert_array_equal(shown[100, 180], [background] * 3)
+    luminance = shown[100, 92:108].mean(axis=1)
+    assert luminance.min() < 60  # the dark line
+    assert luminance.max() > 160  # the bright line
+
+
+def test_marks_scale_with_the_image():
+    marks = [PointMark(100, 150), PointMark(300, 50, foreground=False)]
+    shown = draw_marks(plain(200, 400), marks, longest_side_px=800)
+    np.testing.assert_array_equal(shown[300, 200], FOREGROUND)
+    left_of_bar = shown[100, 600 - 11]
+    np.testing.assert_array_equal(left_of_bar, BACKGROUND)
+    np.testing.assert_array_equal(shown[100, 600], [255, 255, 255])  # the bar
+
+
+def test_box_is_drawn_on_its_edges_and_clipped_to_the_image():
+    shown = draw_marks(plain(100, 100), [BoxMark((20, -50, 60, 500), FOREGROUND)], longest_side_px=100)
+    np.testing.assert_array_equal(shown[50, 20], FOREGROUND)
+    np.testing.assert_array_equal(shown[50, 60], FOREGROUND)
+    np.testing.assert_array_equal(shown[50, 40], [128] * 3)
+
+
+def test_text_plate_lies_on_the_lower_edge():
+    shown = draw_marks(plain(200, 300), [TextMark("red car")], longest_side_px=300)
+    changed = (shown != 128).any(axis=2)
+    assert changed[-15:].any()
+    assert not changed[:-30].any()
+
+
+def test_region_label_lies_on_a_region_that_its_box_centre_misses():
+    ring = np.zeros((120, 120), dtype=np.bool_)
+    ring[10:110, 10:30] = ring[10:110, 90:110] = ring[10:30, 10:110] = True
+    unlabelled, labelled = (
+        draw_marks(plain(120, 120), [RegionMark(encode_rle(ring), HIT, label)], longest_side_px=120)
+        for label in ("", "7")
+    )
+    rows, columns = np.nonzero((unlabelled != labelled).any(axis=2))
+    assert ring[round(rows.mean()), round(columns.mean())]
+
+
+def test_coarse_masks_get_a_smooth_outline_and_tiny_ones_survive():
+    dot = np.zeros((32, 32), dtype=np.bool_)
+    dot[16, 16] = True
+    shown = draw_marks(plain(640, 640), [RegionMark(encode_rle(dot), HIT)], longest_side_px=640)
+    assert (shown[330, 330] != 128).any()
+
+
+def test_empty_mask_draws_nothing():
+    empty = encode_rle(np.zeros((10, 10), dtype=np.bool_))
+    np.testing.assert_array_equal(draw_marks(plain(50, 50), [RegionMark(empty)], longest_side_px=50), plain(50, 50))
+
+
+def test_arguments_are_never_changed():
+    image = plain(100, 100)
+    image.flags.writeable = False
+    marks = (RegionMark(half_mask(50, 50), HIT, "1"), PointMark(5, 5), BoxMark((1, 1, 9, 9)), TextMark("x"))
+    draw_marks(image, marks, longest_side_px=100)
+    draw_marks(image, marks, longest_side_px=60)
+    assert (image == 128).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_foreign_arrays_are_refused(image):
+    with pytest.raises(ValueError, match=r"expected an image of \(H, W, 3\) uint8"):
+        draw_marks(image, [], longest_side_px=100)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+    text=st.text(max_size=60),
+    point=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+)
+def test_no_size_text_or_place_breaks_the_drawing(height, width, text, point):
+    marks = [RegionMark(half_mask(height, width), HIT, text), PointMark(*point), TextMark(text)]
+    shown = draw_marks(plain(height, width), marks, longest_side_px=64)
+    assert shown.dtype == np.uint8
+    assert max(shown.shape[:2]) == 64
+    assert contact_sheet([Tile(shown, text, text, text)], side_px=80).ndim == 3
+
+
+@pytest.mark.parametrize("text", ["日本語/写真.jpg", "\ud800", "a\nb\0c", "\u202eabc", "🍎" * 40, ""])
+def test_texts_that_the_font_lacks_are_drawn_all_the_same(text):
+    assert contact_sheet([Tile(plain(40, 40), text, text, text)], side_px=120).shape[2] == 3
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(8, 60), st.integers(8, 20)), max_size=40),
+    centers=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 120)), min_size=40, max_size=40),
+)
+def test_plates_lie_inside_the_image_and_never_on_each_other(sizes, centers):
+    shown = np.zeros((120, 200), dtype=int)
+    taken = []
+    for (width, height), center in zip(sizes, centers, strict=False):
+        place = _free_place((width, height), center, (200, 120), taken)
+        if place is None:
+            continue
+        x, y = place
+        assert 0 <= x <= x + width <= 200
+        assert 0 <= y <= y + height <= 120
+        taken.append((x, y, x + width, y + height))
+        shown[y : y + height, x : x + width] += 1
+    assert shown.max() <= 1
+    assert bool(taken) == bool(sizes)
+
+
+def test_label_of_a_small_region_keeps_its_place_and_that_of_the_large_one_around_it_moves():
+    dot = np.zeros((200, 200), dtype=np.bool_)
+    dot[98:103, 98:103] = True
+    everything = RegionMark(encode_rle(np.ones((200, 200), dtype=np.bool_)), HIT, "large")
+    small = RegionMark(encode_rle(dot), HIT, "small")
+    alone, both = (draw_marks(plain(200, 200), marks, longest_side_px=200) for marks in ([small], [everything, small]))
+    np.testing.assert_array_equal(both[94:107, 85:115], alone[94:107, 85:115])
+    assert (both != draw_marks(plain(200, 200), [replace(everything, label=""), small], longest_side_px=200)).any()
+
+
+def test_colors_differ():
+    colors = np.array(distinct_colors(25), dtype=float)
+    distances = np.linalg.norm(colors[:, None] - colors[None], axis=2) + 1000 * np.eye(25)
+    assert distances.min() > 10
+    assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 100  # neighbours
+
+
+def test_sheet_has_as_many_cells_as_needed():
+    tile = Tile(plain(100, 50), "key", "3 bits", "1", accent=HIT)
+    one, five, six = (contact_sheet([tile] * count, columns=5, side_px=100).shape for count in (1, 5, 6))
+    gap, cell = 6, 106
+    assert one[1] == gap + cell + gap
+    assert five[1] == six[1] == gap + 5 * (cell + gap)
+    assert five[0] == one[0]
+    assert six[0] == 2 * one[0] - gap
+
+
+def test_sheet_brings_foreign_sizes_to_the_cell():
+    large, fitting = (contact_sheet([Tile(plain(*size, 9), "k")], side_px=100) for size in ((1000, 500), (100, 50)))
+    np.testing.assert_array_equal(large, fitting)
+
+
+def test_sheet_cuts_a_subtitle_after_a_word_and_a_title_in_its_middle():
+    reason, cut = "the surest of 2 masks under 1 foreground points", "the surest of 2…"
+    whole, shown = (contact_sheet([Tile(plain(60, 60), "k", text)], side_px=120) for text in (reason, cut))
+    np.testing.assert_array_equal(whole, shown)
+    name = "a name of many words/IMG_0042.jpg"
+    titles = [contact_sheet([Tile(plain(60, 60), text)], side_px=120) for text in (name, shorten(name, 120, 12))]
+    np.testing.assert_array_equal(*titles)
+
+
+@pytest.mark.parametrize(("tiles", "columns"), [([], 5), ([Tile(plain(5, 5), "k")], 0)])
+def test_sheet_needs_tiles_and_columns(tiles, columns):
+    with pytest.raises(ValueError, match="at least one tile and one column"):
+        contact_sheet(tiles, columns=columns)

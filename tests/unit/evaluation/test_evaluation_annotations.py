@@ -1,0 +1,242 @@
+"""Annotation files: what is read from them, and what is said of broken ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from searchanything.core.errors import AnnotationsError
+from searchanything.core.geometry import decode_rle, encode_rle
+from searchanything.evaluation.coco import read_coco
+from searchanything.evaluation.overlaps import innermost_point
+from searchanything.evaluation.voc import read_voc
+
+HEIGHT, WIDTH = 20, 30
+
+
+def square(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def document() -> dict[str, Any]:
+    annotation = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 4, 10, 6], "area": 60, "iscrowd": 0}
+    return {
+        "images": [{"id": 7, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}],
+        "annotations": [{**annotation, "segmentation": [[2, 4, 12, 4, 12, 10, 2, 10]], "style": "noto", "new": True}],
+        "categories": [{"id": 3, "name": "cup"}],
+    }
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "annotations.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def test_a_polygon_becomes_a_mask_of_the_images_size(tmp_path: Path) -> None:
+    truth = read_coco(written(tmp_path, document()), attributes=("style", "new"))
+    (image,) = truth.images
+    (one,) = image.instances
+    assert (image.file_name, image.height, image.width) == ("a.jpg", HEIGHT, WIDTH)
+    assert (one.category, one.area_px, one.crowd, one.longest_side_px) == ("cup", 60, False, 10)
+    assert one.box_xyxy == (2, 4, 12, 10)
+    assert dict(one.attributes) == {"style": "noto", "new": "true"}
+    np.testing.assert_array_equal(decode_rle(one.mask), square(2, 4, 12, 10))
+
+
+@pytest.mark.parametrize("form", ["compressed", "runs", "box"])
+def test_all_forms_of_a_segmentation_give_the_same_mask(tmp_path: Path, form: str) -> None:
+    mask = square(2, 4, 12, 10)
+    runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], mask.T.ravel(), [0]]))), prepend=0).tolist()
+    segmentation = {
+        "compressed": {"size": [HEIGHT, WIDTH], "counts": encode_rle(mask).counts},
+        "runs": {"size": [HEIGHT, WIDTH], "counts": [*runs, HEIGHT * WIDTH - sum(runs)]},
+        "box": None,
+    }
+    content = document()
+    content["annotations"][0]["segmentation"] = segmentation[form]
+    (one,) = read_coco(written(tmp_path, content)).images[0].instances
+    np.testing.assert_array_equal(decode_rle(one.mask), mask)
+
+
+def test_area_and_box_come_from_the_mask_where_they_are_missing(tmp_path: Path) -> None:
+    content = document()
+    del content["annotations"][0]["area"], content["annotations"][0]["bbox"]
+    (one,) = read_coco(written(tmp_path, content)).images[0].instances
+    assert one.area_px == 60
+    assert one.box_xyxy == (2, 4, 12, 10)
+
+
+def test_a_key_of_the_annotations_may_be_the_category(tmp_path: Path) -> None:
+    (one,) = read_coco(written(tmp_path, document()), category="style").images[0].instances
+    assert one.category == "noto"
+
+
+def test_images_without_instances_stay_and_annotations_without_pixels_go(tmp_path: Path) -> None:
+    content = document()
+    content["annotations"][0]["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    truth = read_coco(written(tmp_path, content))
+    assert truth.images[0].instances == ()
+    assert truth.empty_annotations == 1
+
+
+def test_a_sample_is_drawn_by_seed_and_keeps_the_order(tmp_path: Path) -> None:
+    content = document()
+    content["images"] = [{"id": n, "file_name": f"{n}.jpg", "height": HEIGHT, "width": WIDTH} for n in range(7, 27)]
+    truth = read_coco(written(tmp_path, content))
+    first, again, other = (truth.sample(8, seed=seed).images for seed in (1, 1, 2))
+    names = [int(one.file_name.removesuffix(".jpg")) for one in first]
+    assert first == again != other
+    assert names == sorted(names)
+    assert len(names) == 8
+    assert truth.sample(None, seed=1) is truth
+
+
+def _set(*keys: object, to: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        place: Any = content
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = to
+
+    return change
+
+
+def _drop(*keys: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        place: Any = content
+        for key in keys[:-1]:
+            place = place[key]
+        del place[keys[-1]]
+
+    return change
+
+
+FIRST = ("annotations", 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (_drop("images"), "images"),
+        (_drop("images", 0, "file_name"), "images[0].file_name"),
+        (_set("images", 0, "width", to=0), "images[0].width"),
+        (_set("categories", 0, "name", to=5), "categories[0].name"),
+        (_drop(*FIRST, "image_id"), "annotations[0].image_id"),
+        (_set(*FIRST, "image_id", to=8), "annotations[0].image_id"),
+        (_set(*FIRST, "category_id", to=8), "annotations[0].category_id"),
+        (_set(*FIRST, "bbox", to=[1, 2, 3]), "annotations[0].bbox"),
+        (_set(*FIRST, "bbox", to=[1, 2, -3, 4]), "annotations[0].bbox"),
+        (_set(*FIRST, "area", to=-1), "annotations[0].area"),
+        (_set(*FIRST, "segmentation", to=[[1, 2]]), "annotations[0].segmentation"),
+        (_set(*FIRST, "segmentation", to=[[1, 2, 3, 4, 5, 6, 7]]), "annotations[0].segmentation"),
+        (_set(*FIRST, "segmentation", to={"size": [9, 9], "counts": "0"}), "annotations[0].segmentation"),
+        (_set(*FIRST, "segmentation", to={"size": [HEIGHT, WIDTH], "counts": "zz"}), "annotations[0].segmentation"),
+        (_set(*FIRST, "segmentation", to={"size": [HEIGHT, WIDTH], "counts": [3]}), "annotations[0].segmentation"),
+        (_drop(*FIRST, "style"), "annotations[0].style"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, change: Callable[[dict[str, Any]], None], field: str) -> None:
+    content = document()
+    change(content)
+    path = written(tmp_path, content)
+    with pytest.raises(AnnotationsError) as caught:
+        read_coco(path, attributes=("style",))
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{path}: {field}: ")
+
+
+def test_files_that_are_no_json_or_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationsError, match=r"annotations\.json: file: Invalid JSON"):
+        read_coco(written(tmp_path, "{"))
+    with pytest.raises(AnnotationsError, match=r"none\.json: file: cannot be read"):
+        read_coco(tmp_path / "none.json")
+
+
+def test_neither_segmentation_nor_box_is_refused(tmp_path: Path) -> None:
+    content = document()
+    del content["annotations"][0]["segmentation"], content["annotations"][0]["bbox"]
+    with pytest.raises(AnnotationsError, match=r"annotations\[0\]\.segmentation: expected a segmentation or a bbox"):
+        read_coco(written(tmp_path, content))
+
+
+def test_the_innermost_point_is_farthest_from_the_outline(tmp_path: Path) -> None:
+    content = document()  # 7 x 7 pixels and a thin handle to their right: the middle of the square
+    outline = square(2, 4, 9, 11) | square(9, 7, 20, 8)
+    encoded = encode_rle(outline)
+    content["annotations"][0] |= {"segmentation": {"size": [HEIGHT, WIDTH], "counts": encoded.counts}}
+    (one,) = read_coco(written(tmp_path, content)).images[0].instances
+    assert innermost_point(one) == (5.5, 7.5)
+    assert coco_mask.area({"size": [HEIGHT, WIDTH], "counts": encoded.counts.encode()}) == 49 + 11
+
+
+VOC_XML = """<annotation><object><name>cat</name><pose>Left</pose></object>
+<object><name>dog</name><pose>Right</pose></object></annotation>"""
+
+
+def voc(folder: Path, *, xml: str | None = VOC_XML) -> Path:
+    """One image of two objects, the second cut off by a void border."""
+    numbers = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    numbers[2:8, 2:8], numbers[10:18, 10:20], numbers[10:18, 20:22] = 1, 2, 255
+    classes = np.where(numbers == 1, 8, np.where(numbers == 2, 12, numbers)).astype(np.uint8)
+    for name, pixels in (("SegmentationObject", numbers), ("SegmentationClass", classes)):
+        (folder / name).mkdir(parents=True)
+        image = Image.fromarray(pixels)
+        image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+        image.save(folder / name / "2007_1.png")
+    (folder / "Annotations").mkdir()
+    if xml is not None:
+        (folder / "Annotations" / "2007_1.xml").write_text(xml, "utf-8")
+    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_1\n", "utf-8")
+    return folder
+
+
+def test_voc_objects_are_the_numbers_of_the_palette(tmp_path: Path) -> None:
+    (image,) = read_voc(voc(tmp_path), attributes=("pose",)).images
+    assert (image.file_name, image.height, image.width) == ("JPEGImages/2007_1.jpg", HEIGHT, WIDTH)
+    assert [one.category for one in image.instances] == ["cat", "dog"]
+    assert [one.box_xyxy for one in image.instances] == [(2, 2, 8, 8), (10, 10, 20, 18)]
+    assert [one.attributes["pose"] for one in image.instances] == ["Left", "Right"]
+    assert image.void is not None
+    np.testing.assert_array_equal(decode_rle(image.void), square(20, 10, 22, 18))
+
+
+def test_voc_without_xml_takes_the_classes_of_the_pixels(tmp_path: Path) -> None:
+    (image,) = read_voc(voc(tmp_path, xml=None)).images
+    assert [one.category for one in image.instances] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<annotation>", "2007_1.xml: file: cannot be read"),
+        (
+            "<annotation><object><name>a</name><pose>b</pose></object></annotation>",
+            "2007_1.xml: object: expected 2 or more",
+        ),
+        (VOC_XML.replace("<pose>Left</pose>", ""), r"2007_1.xml: object\[1\].pose: expected a text"),
+        (None, "2007_1.xml: file: cannot be read"),
+    ],
+)
+def test_voc_files_that_are_wrong_are_named(tmp_path: Path, xml: str | None, message: str) -> None:
+    with pytest.raises(AnnotationsError, match=message):
+        read_voc(voc(tmp_path, xml=xml), attributes=("pose",))
+
+
+def test_a_voc_list_or_mask_that_is_missing_is_named(tmp_path: Path) -> None:
+    root = voc(tmp_path)
+    with pytest.raises(AnnotationsError, match=r"train\.txt: file: cannot be read"):
+        read_voc(root, split="train")
+    (root / "SegmentationObject" / "2007_1.png").unlink()
+    with pytest.raises(AnnotationsError, match=r"2007_1\.png: file: cannot be read"):
+        read_voc(root)

@@ -1,0 +1,125 @@
+"""Figures of rankings against numbers worked out by hand and against a statement with loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from searchanything.core.codes import hamming
+from searchanything.evaluation.measures import (
+    average_precision,
+    interval,
+    mean,
+    resampled_means,
+    retrieval_values,
+)
+from searchanything.evaluation.ranking import NOBODY, largest, nearest, signs, units
+
+
+def ranking(*right: int, length: int = 100) -> np.ndarray:
+    """One ranking with right hits at these ranks, counted from 1."""
+    flags = np.zeros((1, length), dtype=np.bool_)
+    flags[0, np.array(right, dtype=np.intp) - 1] = True
+    return flags
+
+
+def test_average_precision_by_hand() -> None:
+    # Right at ranks 1, 3 and 6, five to find: (1/1 + 2/3 + 3/6) / 5.
+    assert_allclose(average_precision(ranking(1, 3, 6), np.array([5]), depth=10), [(1 + 2 / 3 + 3 / 6) / 5])
+    # Two to find, at ranks 2 and 12: only the first counts at 10, over the two.
+    assert_allclose(average_precision(ranking(2, 12), np.array([2]), depth=10), [1 / 2 / 2])
+    # Thirty to find: nobody can show more than ten among ten.
+    assert_allclose(average_precision(ranking(*range(1, 11)), np.array([30]), depth=10), [1.0])
+
+
+def test_precision_and_recall_by_hand() -> None:
+    values = retrieval_values(ranking(1, 4, 5, 40), np.array([8]))
+    assert_allclose(values["precision_1"], [1.0])
+    assert_allclose(values["precision_5"], [3 / 5])
+    assert_allclose(values["precision_10"], [3 / 10])
+    assert_allclose(values["recall_1"], [1 / 8])
+    assert_allclose(values["recall_10"], [3 / 8])
+    assert_allclose(values["recall_100"], [4 / 8])
+
+
+def test_a_query_with_nothing_to_find_has_no_figure() -> None:
+    values = retrieval_values(ranking(), np.array([0]))
+    assert all(np.isnan(one).all() for one in values.values())
+    assert mean(values["map_10"]) is None
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 20), st.integers(1, 15))
+def test_average_precision_is_what_its_definition_says(flags: list[bool], more: int, depth: int) -> None:
+    possible = sum(flags) + more
+    expected = math.nan
+    if possible:
+        total = 0.0
+        for rank in range(1, min(depth, len(flags)) + 1):
+            if flags[rank - 1]:
+                total += sum(flags[:rank]) / rank
+        expected = total / min(depth, possible)
+    got = average_precision(np.array([flags]), np.array([possible]), depth=depth)
+    assert_allclose(got, [expected])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 50))
+def test_codes_rank_as_hamming_distances_do(seed: int, depth: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 4, (rows, 2), dtype=np.uint8)  # few values: many equal distances
+    queries, index = rng.integers(0, rows, 5), rng.permutation(rows)
+    barred = rng.random((5, rows)) < 0.3
+    ranked = nearest(signs(codes), queries, index, barred=lambda q, r: barred[q][:, r], depth=depth)
+    distances = hamming(codes[queries], codes[index])
+    for query in range(5):
+        allowed = [place for place in range(rows) if not barred[query, index[place]]]
+        expected = [int(index[place]) for place in sorted(allowed, key=lambda place: distances[query, place])][:depth]
+        assert ranked[query].tolist() == expected + [NOBODY] * (depth - len(expected))
+
+
+def test_blocks_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.integers(-2, 3, (60, 3)).astype(np.float32)
+    queries, index = np.arange(60), rng.permutation(60)
+
+    def nobody(q: np.ndarray, r: np.ndarray) -> np.ndarray:
+        return np.zeros((len(q), len(r)), dtype=np.bool_)
+
+    whole = nearest(lambda numbers: rows[numbers], queries, index, barred=nobody, depth=7)
+    monkeypatch.setattr("searchanything.evaluation.ranking._QUERIES_AT_ONCE", 13)
+    monkeypatch.setattr("searchanything.evaluation.ranking._ROWS_AT_ONCE", 11)
+    assert_array_equal(nearest(lambda numbers: rows[numbers], queries, index, barred=nobody, depth=7), whole)
+
+
+def test_of_equal_values_the_first_are_the_largest() -> None:
+    assert largest(np.array([[1, 5, 3, 3, 3]], dtype=np.float32), 3).tolist() == [[1, 2, 3]]
+
+
+def test_unit_rows_leave_zeros_alone() -> None:
+    rows = np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32)
+    assert_allclose(units(lambda numbers: rows[numbers])(np.array([0, 1])), [[0.6, 0.8], [0, 0]])
+
+
+def test_the_interval_of_a_constant_is_the_constant() -> None:
+    assert interval(resampled_means({"a": np.full(20, 0.25)}, seed=1)["a"]) == pytest.approx((0.25, 0.25))
+    assert interval(resampled_means({"a": np.full(20, np.nan)}, seed=1)["a"]) is None
+    assert resampled_means({}, seed=1) == {}
+
+
+def test_the_interval_is_the_normal_one_where_there_are_many_queries() -> None:
+    right = (np.arange(400) % 4 == 0).astype(np.float64)  # a share of 0.25
+    low, high = interval(resampled_means({"a": right}, seed=1)["a"]) or (0, 0)
+    half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
+    assert low == pytest.approx(0.25 - half, abs=0.008)
+    assert high == pytest.approx(0.25 + half, abs=0.008)
+
+
+def test_figures_are_resampled_together() -> None:
+    values = np.random.default_rng(0).random(50)
+    means = resampled_means({"a": values, "b": 1 - values}, seed=2)
+    assert_allclose(means["a"] + means["b"], 1.0)
+    assert means["a"].std() > 0.01

@@ -1,0 +1,441 @@
+"""Kept features: whole, current, and gone with their images, whatever is killed and whoever writes meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, SMALL_BATCHES, all_regions, new_index, png
+from fakes.models import CHANNELS, PALETTE, drawn, fake_encoder
+from fakes.stores import InMemoryStore
+
+from searchanything.core.codes import hamming, next_generation
+from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.protocols import ImageFeatures
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, Outcome
+from searchanything.features.compact import Compaction, compact
+from searchanything.features.contents import CachedFile, batch_table, file_bytes
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
+from searchanything.features.status import CacheStatus, cache_status
+from searchanything.hash_training.features import open_features
+from searchanything.hash_training.training import TrainingOptions, train_hash
+from searchanything.ingest.pipeline import index_images, refresh_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.stores.files import FolderFiles
+
+OLD_S = 24 * 3600.0
+BLUE = png(drawn(32, 32, blue=(3, 5, 20, 30)))
+
+
+class Faulty(FolderFiles):
+    """Files of which the next writes, or the next deletions, do not happen."""
+
+    refused: type[Exception] | None = None
+    undeletable: type[Exception] | None = None
+
+    def write(self, name: str, data: bytes) -> None:
+        if self.refused is not None:
+            raise self.refused("the disk is full")
+        super().write(name, data)
+
+    def delete(self, name: str) -> None:
+        if self.undeletable is not None and not name.endswith(LEASE):
+            raise self.undeletable("killed")
+        super().delete(name)
+
+
+class Keeping:
+    """A store and an index whose features are kept in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store, self.index, self.encoder = InMemoryStore(), new_index(), fake_encoder()
+        self.files = Faulty(folder)
+        self.cache = FeatureCache(self.files, self.store.bucket, self.index.manifest)
+        self.job = IndexingJob(self.store, self.encoder, self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache))
+
+    def put(self, **images: bytes) -> None:
+        for name, data in images.items():
+            self.store.put(f"{name}.png", data)
+
+    def run(self) -> None:
+        index_images(self.job, self.store.list())
+
+    def status(self, *, age_s: float = OLD_S) -> CacheStatus:
+        return cache_status(self.cache, self.index, age_s=age_s)
+
+    def compact(self, *, age_s: float = OLD_S, file_rows: int = 1000) -> Compaction:
+        return compact(self.cache, self.index, age_s=age_s, file_rows=file_rows)
+
+    def names(self, suffix: str = FEATURES) -> list[str]:
+        return sorted(stored.name for stored in self.files.list() if stored.name.endswith(suffix))
+
+    def rows(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Region id to both features, read with pyarrow alone; an id that is there twice is an error."""
+        found = {}
+        for name in self.names():
+            table = pq.read_table(self.folder / name)
+            for row in table.to_pylist():
+                assert row["region_id"] not in found
+                found[row["region_id"]] = (row["mask_features"], row["image_features"])
+        return found
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Keeping:
+    return Keeping(tmp_path / "features")
+
+
+def whole(keeping: Keeping) -> None:
+    """The live rows are exactly the index's regions."""
+    status = keeping.status()
+    newest = keeping.index.newest({row.image for row in keeping.index.iterate_images()})
+    assert status.live_rows == sum(row.regions for row in newest.values())
+    assert status.missing == 0
+
+
+def test_a_row_per_region_under_the_ids_of_the_index(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=EMPTY, d=POISONED, e=BLUE)
+    keeping.run()
+    regions = {row.id: row for row in all_regions(keeping.index)}
+    assert set(keeping.rows()) == set(regions)
+    status = keeping.status()
+    assert (status.rows, status.live_rows, status.images, status.missing) == (4, 4, 3, 0)
+    assert status.bytes == sum(path.stat().st_size for path in keeping.folder.iterdir())
+    assert status.to_dict()["bytes_per_region"] == pytest.approx(status.bytes / 4, abs=0.05)
+    for name in keeping.names():
+        metadata = pq.read_schema(keeping.folder / name).metadata
+        assert metadata[b"feature_fingerprint"].decode() == keeping.index.manifest.feature_fingerprint
+        assert json.loads(metadata[b"searchanything_bucket"]) == "memory"
+        for image in json.loads(metadata[b"searchanything_images"]):
+            row = keeping.index.newest([ImageRef("memory", image["key"])])[ImageRef("memory", image["key"])]
+            assert (image["etag"], image["generation"], image["regions"]) == (row.etag, row.generation, row.regions)
+
+
+def test_codes_of_kept_features_are_those_of_the_index(keeping: Keeping) -> None:
+    generator = np.random.default_rng(3)
+    for number in range(30):
+        colours = generator.permutation(list(PALETTE))[:2]
+        image = drawn(60, 60, **{colours[0]: (2, 2, 20 + number, 30), colours[1]: (6, 34, 50, 36 + number // 2)})
+        keeping.put(**{f"image{number}": png(image)})
+    keeping.run()
+    keeping.compact()
+    source = open_features(str(keeping.folder), mask_dimension=None, settings=Settings(_env_file=None))
+    assert source.fingerprint == keeping.index.manifest.feature_fingerprint
+    features = list(source.batches())
+    codes = keeping.encoder.hasher.encode(
+        np.concatenate([batch.mask for batch in features]), np.concatenate([batch.image for batch in features])
+    )
+    stored = {row.id: np.frombuffer(row.code, np.uint8) for row in all_regions(keeping.index)}
+    ids = [row for name in keeping.names() for row in pq.read_table(keeping.folder / name)["region_id"].to_pylist()]
+    distances = np.array([hamming(codes[[at]], stored[row][None])[0, 0] for at, row in enumerate(ids)])
+    assert len(ids) == 60
+    assert distances.max() <= 1  # of 64 bits: an activation that float16 moves over zero
+    assert distances.mean() < 0.1
+    trained = train_hash(source.batches(), options=TrainingOptions(method="itq", bits=64, steps=1))
+    assert trained.rows == 60
+
+
+def test_the_whole_images_features_stand_beside_its_first_region(keeping: Keeping) -> None:
+    keeping.put(a=GREEN_BLUE, b=RED)
+    keeping.run()
+    keeping.compact()
+    [name] = keeping.names()
+    table = pq.read_table(keeping.folder / name).to_pylist()
+    codes = {}
+    for row in table:
+        if row["whole_image_features"] is not None:
+            features = (np.array([row[f"whole_{kind}_features"]], np.float32) for kind in ("mask", "image"))
+            codes[row["region_id"]] = keeping.encoder.hasher.encode(*features)[0].tobytes()
+    firsts = {row.id: row.image for row in all_regions(keeping.index) if row.region == 0}
+    assert set(codes) == set(firsts)
+    for region_id, image in firsts.items():
+        kept, indexed = (
+            np.frombuffer(code, np.uint8)[None] for code in (codes[region_id], newest_code(keeping, image))
+        )
+        assert hamming(kept, indexed)[0, 0] <= 1
+
+
+def newest_code(keeping: Keeping, image: ImageRef) -> bytes:
+    return keeping.index.newest([image])[image].code
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError, StoreError])
+def test_without_features_nothing_is_committed(keeping: Keeping, error: type[Exception]) -> None:
+    keeping.put(a=RED)
+    keeping.files.refused = error
+    with pytest.raises(error, match="full"):
+        keeping.run()
+    assert list(keeping.index.iterate_images()) == []
+    keeping.files.refused = None
+    keeping.run()
+    whole(keeping)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nobody catches it."""
+
+
+@pytest.mark.parametrize("step", ["insert_regions", "insert_images", "delete_before"])
+def test_death_in_a_commit_leaves_garbage_at_most(keeping: Keeping, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.put(a=RED, b=BLUE)
+    keeping.run()
+    before = keeping.rows()
+    keeping.put(a=GREEN_BLUE)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.index, step, die)
+        with pytest.raises(Killed):
+            keeping.run()
+    committed = step == "delete_before"
+    status = keeping.status()
+    assert (status.live_rows, status.young_rows) == ((3, 0) if committed else (2, 2))
+    keeping.compact()  # the attempt may still be running
+    assert keeping.status().young_rows == status.young_rows
+    keeping.compact(age_s=0)
+    assert (keeping.status().rows, keeping.status().young_rows) == (status.live_rows, 0)
+    assert committed or keeping.rows() == before
+    keeping.run()
+    whole(keeping)
+    keeping.compact()
+    assert keeping.status().rows == 3
+
+
+def test_features_go_with_their_image(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    before = keeping.rows()
+    gone = {row.id for row in all_regions(keeping.index) if row.image.key == "b.png"}
+    keeping.store.delete("b.png")
+    refresh_images(keeping.job, ["b.png"])
+    assert len(keeping.names(TOMBSTONES)) == 1
+    status = keeping.status()
+    assert (status.rows, status.live_rows, status.young_rows) == (4, 2, 0)
+    done = keeping.compact()
+    assert (done.rows_dropped, done.finished) == (2, True)
+    assert keeping.rows() == {name: row for name, row in before.items() if name not in gone}
+    assert keeping.names(TOMBSTONES) == []
+    refresh_images(keeping.job, ["b.png", "never.png"])
+    assert keeping.names(TOMBSTONES) == []  # nothing was there to bury
+
+
+def test_an_object_that_vanishes_before_its_commit_is_buried(keeping: Keeping) -> None:
+    keeping.put(a=RED)
+    keeping.store.after_read = keeping.store.delete
+    keeping.run()
+    assert keeping.status().rows == 1
+    assert (keeping.status().live_rows, keeping.status().young_rows) == (0, 0)
+    keeping.compact()
+    assert list(keeping.files.list()) == []
+
+
+def test_an_image_that_comes_back_is_not_buried(keeping: Keeping) -> None:
+    keeping.put(a=RED)
+    keeping.run()
+    keeping.store.delete("a.png")
+    refresh_images(keeping.job, ["a.png"])
+    keeping.put(a=RED)
+    keeping.run()
+    assert (keeping.status().rows, keeping.status().live_rows) == (2, 1)
+    keeping.compact()
+    whole(keeping)
+
+
+def test_indexing_again_leaves_one_copy(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE)
+    keeping.run()
+    index_images(replace(keeping.job, options=replace(SMALL_BATCHES, force=True)), keeping.store.list())
+    assert (keeping.status().rows, keeping.status().live_rows) == (6, 3)
+    keeping.compact()
+    assert (keeping.status().rows, keeping.status().files) == (3, 1)
+    assert set(keeping.rows()) == {row.id for row in all_regions(keeping.index)}
+
+
+def test_compaction_merges_small_files_and_leaves_large_ones(keeping: Keeping) -> None:
+    keeping.put(**{f"i{number}": GREEN_BLUE for number in range(12)})
+    keeping.run()
+    before, rows = keeping.names(), keeping.rows()
+    assert len(before) == 6
+    done = keeping.compact(file_rows=9)
+    assert (done.files_before, done.files_after, done.rows_before, done.rows_dropped) == (6, 2, 24, 0)
+    assert keeping.rows() == rows
+    assert done.bytes_after == keeping.status().bytes
+    large = keeping.names()
+    assert keeping.compact(file_rows=9).files_after == 2
+    assert keeping.names() == large
+
+
+def test_a_killed_compaction_is_done_with_by_the_next(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    rows = keeping.rows()
+    keeping.files.undeletable = Killed  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        keeping.compact()
+    keeping.files.undeletable = None
+    status = keeping.status()
+    assert (status.files, status.rows, status.live_rows) == (3, 8, 4)
+    keeping.compact()
+    assert keeping.rows() == rows
+    whole(keeping)
+
+
+def test_one_compaction_at_a_time(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    other = FeatureCache(keeping.files, "memory", keeping.index.manifest)
+    name = other.new_name(LEASE)
+    keeping.files.write(name, b"lease")
+    with pytest.raises(StoreError, match="another compaction is running"):
+        keeping.compact()
+    assert keeping.names(LEASE) == [name]
+    monkeypatch.setattr("searchanything.features.compact.LEASE_S", 0.0)
+    keeping.compact()
+    assert (keeping.names(LEASE), len(keeping.names())) == ([], 1)
+
+
+def test_a_compaction_that_runs_out_of_time_leaves_the_rest(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    keeping.store.delete("a.png")
+    refresh_images(keeping.job, ["a.png"])
+    with monkeypatch.context() as patch:
+        patch.setattr("searchanything.features.compact.RUN_S", -1.0)
+        assert not keeping.compact().finished
+    assert len(keeping.names(TOMBSTONES)) == 1
+    assert keeping.compact().finished
+    whole(keeping)
+
+
+def test_compactions_and_writers_at_once(keeping: Keeping) -> None:
+    """Two writers with keepers of their own index, replace and delete while a third thread compacts without pause."""
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def write(name: str) -> None:
+        cache = FeatureCache(keeping.files, "memory", keeping.index.manifest)
+        job = replace(keeping.job, encoder=fake_encoder(), keeper=ParquetKeeper(cache))
+        try:
+            for number in range(8):
+                keys = [f"{name}{number}.png", f"{name}{max(0, number - 2)}.png", "shared.png"]
+                keeping.store.put(keys[0], GREEN_BLUE)
+                keeping.store.put("shared.png", (RED, BLUE)[number % 2])
+                if number % 3 == 2:
+                    keeping.store.delete(keys[1])
+                refresh_images(job, keys)
+        except BaseException as error:  # noqa: BLE001  told by the test below
+            errors.append(error)
+
+    def tidy() -> None:
+        try:
+            while not stop.is_set():
+                keeping.compact(file_rows=6)
+        except BaseException as error:  # noqa: BLE001  told by the test below
+            errors.append(error)
+
+    compacting = threading.Thread(target=tidy)
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
+    for thread in (compacting, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    compacting.join()
+    assert errors == []
+    refresh_images(keeping.job, [found.ref.key for found in keeping.store.list()])
+    whole(keeping)
+    keeping.compact(age_s=0)
+    live = {row.image: row for row in keeping.index.newest({r.image for r in keeping.index.iterate_images()}).values()}
+    current = {row.id for row in all_regions(keeping.index) if row.generation == live[row.image].generation}
+    assert all(row.outcome is Outcome.INDEXED for row in live.values())
+    assert set(keeping.rows()) == current
+
+
+def test_indexes_that_share_a_bucket_leave_each_other_alone(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE)
+    keeping.run()
+    names = keeping.names()
+    other = new_index()
+    manifest = replace(other.manifest, created_at_ms=keeping.index.manifest.created_at_ms + 1)
+    cache = FeatureCache(keeping.files, "memory", manifest)
+    assert compact(cache, other, age_s=0).files_before == 0
+    assert cache_status(cache, other, age_s=0).other_files == len(names) == 1
+    assert keeping.names() == names
+
+
+def test_what_a_killed_writer_left_is_swept(keeping: Keeping) -> None:
+    keeping.put(a=RED)
+    keeping.run()
+    half = keeping.folder / f".{keeping.cache.new_name(FEATURES)}.0a1b2c3d.part"
+    foreign = keeping.folder / "notes.txt"
+    for path in (half, foreign):
+        path.write_bytes(b"PAR1")
+    keeping.compact()
+    assert half.exists()  # perhaps it is being written
+    keeping.compact(age_s=0)
+    assert not half.exists()
+    assert foreign.exists()
+    whole(keeping)
+
+
+def test_a_damaged_file_is_named(keeping: Keeping) -> None:
+    keeping.put(a=RED)
+    keeping.run()
+    [name] = keeping.names()
+    for data in (b"", b"PAR1 and no more", (keeping.folder / name).read_bytes()[:-9]):
+        (keeping.folder / name).write_bytes(data)
+        with pytest.raises(StoreError, match=rf"{name}.*index again with --force"):
+            keeping.status()
+    (keeping.folder / name).rename(keeping.folder / keeping.cache.new_name(TOMBSTONES))
+    with pytest.raises(StoreError, match="is damaged"):
+        keeping.status()
+
+
+def test_values_beyond_half_floats_stay_finite(keeping: Keeping) -> None:
+    mask = np.array([[1e6, -1e6, 0.5, 0], [1, 2, 3, 4]], np.float32)
+    features = ImageFeatures(ImageRef("memory", "a.png"), "e", next_generation(), mask, np.ones((2, 8), np.float32))
+    table, listed = batch_table([features])
+    keeping.files.write(keeping.cache.new_name(FEATURES), file_bytes(keeping.cache, [table], listed))
+    [[kept, _]] = keeping.rows().values()
+    assert kept == [65504.0, -65504.0, 0.5, 0.0]
+
+
+def test_a_large_batch_becomes_several_files(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.features.keep.FILE_ROWS", 5)
+    images = [many_regions(number, regions) for number, regions in enumerate((2, 3, 1, 9, 1))]
+    ParquetKeeper(keeping.cache).keep(images)
+    assert sorted(sizes(keeping)) == [1, 1, 5, 9]
+
+
+def many_regions(number: int, regions: int) -> ImageFeatures:
+    rows = np.ones((regions + 1, CHANNELS), np.float32)
+    return ImageFeatures(ImageRef("memory", f"{number}.png"), "e", next_generation(), rows, rows)
+
+
+def sizes(keeping: Keeping) -> Iterator[int]:
+    for stored in keeping.files.list():
+        with CachedFile(keeping.cache, stored) as file:
+            yield sum(image.regions for image in file.images)
+
+
+def test_keys_of_any_letters_are_kept(keeping: Keeping) -> None:
+    keys = ["räder/äöü 🚲.png", "line\nbreak.png", '"quoted".png']
+    for key in keys:
+        keeping.store.put(key, RED)
+    keeping.run()
+    whole(keeping)
+    keeping.store.delete(keys[2])
+    refresh_images(keeping.job, keys)
+    assert keeping.compact().rows_dropped == 1
+    whole(keeping)

@@ -1,0 +1,94 @@
+"""What people hand over and cannot be meant: told at once, by name."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from searchanything import wiring
+from searchanything.core.errors import ImageError, ModelError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, RGBImage
+from searchanything.images.inputs import load_image
+
+
+def unread(image: ImageRef) -> bytes:
+    raise AssertionError(f"nobody should have asked for {image}")
+
+
+@pytest.mark.parametrize("place", ["s3://bucket", "s3://bucket/", "s3:///key"])
+def test_a_bucket_without_a_key_is_no_image(place: str) -> None:
+    with pytest.raises(UsageError, match=place):
+        load_image(place, read_object=unread, max_pixels=100)
+
+
+def test_a_key_may_hold_slashes() -> None:
+    asked = []
+
+    def read(image: ImageRef) -> bytes:
+        asked.append(image)
+        return b""
+
+    with pytest.raises(ImageError, match="bucket/a/b c"):
+        load_image("s3://bucket/a/b c.png", read_object=read, max_pixels=100)
+    assert asked == [ImageRef("bucket", "a/b c.png")]
+
+
+def from_pil(image: Image.Image, max_pixels: int = 10_000) -> RGBImage:
+    return load_image(image, read_object=unread, max_pixels=max_pixels)
+
+
+@pytest.mark.parametrize("mode", ["HSV", "RGBX", "RGBa", "PA", "La", "CMYK", "YCbCr", "LA", "P", "1"])
+def test_every_mode_of_a_pil_image_is_read(mode: str) -> None:
+    steps = {"PA": ["LA", "PA"], "La": ["LA", "La"], "RGBa": ["RGBA", "RGBa"]}.get(mode, [mode])
+    image = Image.new("RGB", (4, 3), (255, 255, 255))
+    for step in steps:
+        image = image.convert(step)
+    np.testing.assert_array_equal(from_pil(image), np.full((3, 4, 3), 255, np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_samples_without_a_range_are_no_image(mode: str) -> None:
+    with pytest.raises(ImageError, match="32-bit samples"):
+        from_pil(Image.new(mode, (4, 3)))
+
+
+def test_a_transparent_colour_lies_over_white_as_in_its_file() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (9, 9, 9)).save(file, "PNG", transparency=(9, 9, 9))
+    np.testing.assert_array_equal(from_pil(Image.open(file)), np.full((3, 4, 3), 255, np.uint8))
+
+
+def test_a_pil_image_whose_file_is_cut_off_or_closed_is_named() -> None:
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "JPEG")
+    with pytest.raises(ImageError, match="<PIL image>: is a JPEG file that is cut off"):
+        from_pil(Image.open(io.BytesIO(file.getvalue()[:2000])))
+    closed = Image.open(file)
+    closed.close()
+    with pytest.raises(ImageError, match="<PIL image>: is a damaged JPEG file"):
+        from_pil(closed)
+
+
+def test_limits_hold_for_pil_images() -> None:
+    with pytest.raises(ImageError, match="declares 4 x 3 pixels"):
+        from_pil(Image.new("RGB", (4, 3)), max_pixels=11)
+    with pytest.raises(ImageError, match="has no pixels"):
+        from_pil(Image.new("RGB", (0, 3)))
+
+
+def test_a_path_that_no_system_can_have_is_named() -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        load_image("a\0b.png", read_object=unread, max_pixels=100)
+
+
+def test_what_is_no_hash_layer_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "layer.safetensors"
+    file.write_bytes(b"something else")
+    with pytest.raises(ModelError, match=str(file)):
+        wiring.hash_layer_of("pico", file, Settings())

@@ -1,0 +1,177 @@
+"""The OpenCLIP adapter on a tiny real model: open_clip's own numbers, and nothing from the network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+
+from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.types import RGBImage
+from searchanything.models.compute import Compute
+from searchanything.models.openclip import OpenClipEncoder
+from searchanything.models.quiet import import_open_clip
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.save_encoder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> OpenClipEncoder:
+    return OpenClipEncoder.from_directory(folder)
+
+
+@pytest.fixture(scope="module")
+def crops() -> RGBImage:
+    return np.stack([tiny_models.scene(SIDE, SIDE, seed=seed) for seed in range(7)])
+
+
+def test_it_tells_its_dimensions(encoder: OpenClipEncoder) -> None:
+    assert (encoder.dimension, encoder.crop_size_px) == (32, SIDE)
+    assert encoder.description["encoder"] == "tiny"
+    assert len(str(encoder.description["weights_sha256"])) == 64
+
+
+def test_crops_match_open_clips_own_pipeline(encoder: OpenClipEncoder, folder: Path, crops: RGBImage) -> None:
+    open_clip = import_open_clip()
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    with torch.inference_mode():
+        batch = torch.stack([preprocess(Image.fromarray(crop)) for crop in crops])
+        expected = model.eval().encode_image(batch, normalize=True).numpy()
+    np.testing.assert_allclose(encoder.embed_crops(crops), expected, atol=1e-5)
+
+
+def test_texts_match_open_clips_own_pipeline(encoder: OpenClipEncoder, folder: Path) -> None:
+    open_clip = import_open_clip()
+    texts = ["the red car", "car", "Ünïcode — and a text that is far longer than sixteen tokens can ever hold", ""]
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / "bpe_merges.txt.gz"))
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(texts), normalize=True).numpy()
+    np.testing.assert_allclose(encoder.embed_texts(texts), expected, atol=1e-5)
+
+
+def test_the_folders_own_merges_are_used(encoder: OpenClipEncoder) -> None:
+    tokens = encoder._tokenizer(["the red car"])[0]
+    assert int(tokens.max()) < tiny_models.TINY_VOCABULARY
+    assert int((tokens != 0).sum()) == 2 + 1 + 1 + 1  # start, "the", "red", "car" (all merged), end
+
+
+def test_embeddings_are_unit_vectors_in_fp32(encoder: OpenClipEncoder, crops: RGBImage) -> None:
+    for rows in (encoder.embed_crops(crops), encoder.embed_texts(["car", "the"])):
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_nothing_in_nothing_out(encoder: OpenClipEncoder) -> None:
+    assert encoder.embed_crops(np.zeros((0, SIDE, SIDE, 3), np.uint8)).shape == (0, 32)
+    assert encoder.embed_texts([]).shape == (0, 32)
+
+
+def test_batches_do_not_matter(folder: Path, encoder: OpenClipEncoder, crops: RGBImage) -> None:
+    small = OpenClipEncoder.from_directory(folder, batch=3)
+    np.testing.assert_allclose(small.embed_crops(crops), encoder.embed_crops(crops), atol=1e-6)
+    texts = ["car", "red", "the", "th", "x"]
+    np.testing.assert_allclose(small.embed_texts(texts), encoder.embed_texts(texts), atol=1e-6)
+
+
+def test_threads_get_the_same_answers(encoder: OpenClipEncoder, crops: RGBImage) -> None:
+    expected = encoder.embed_crops(crops)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(encoder.embed_crops, [crops] * 8):
+            np.testing.assert_allclose(answer, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((2, SIDE, SIDE + 1, 3), np.uint8),
+        np.zeros((SIDE, SIDE, 3), np.uint8),
+        np.zeros((2, SIDE, SIDE, 3), np.float32),
+    ],
+)
+def test_crops_of_another_shape_are_refused(encoder: OpenClipEncoder, wrong: RGBImage) -> None:
+    with pytest.raises(ValueError, match="expected crops"):
+        encoder.embed_crops(wrong)
+
+
+def test_bf16_stays_near_fp32(folder: Path, encoder: OpenClipEncoder, crops: RGBImage) -> None:
+    half = OpenClipEncoder.from_directory(folder, compute=Compute(torch.device("cpu"), torch.bfloat16))
+    cosines = (half.embed_crops(crops) * encoder.embed_crops(crops)).sum(axis=1)
+    assert half.embed_crops(crops).dtype == np.float32
+    assert cosines.min() > 0.99
+
+
+def test_a_checkpoint_of_a_known_architecture(
+    folder: Path, encoder: OpenClipEncoder, crops: RGBImage, tmp_path: Path
+) -> None:
+    """As the fetched presets are loaded: a name out of open_clip's list and a `.bin` file."""
+    open_clip = import_open_clip()
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "tiny-for-tests.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    checkpoint = tmp_path / "tiny.bin"
+    torch.save(open_clip.create_model(f"local-dir:{folder}").state_dict(), checkpoint)
+    fetched = OpenClipEncoder.from_checkpoint("tiny-for-tests", checkpoint)
+    assert fetched.description["encoder"] == "tiny-for-tests"
+    assert fetched.embed_crops(crops).shape == encoder.embed_crops(crops).shape
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="weights of tiny-for-tests cannot be loaded"):
+        OpenClipEncoder.from_checkpoint("tiny-for-tests", checkpoint)
+
+
+def test_missing_weights(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissingError, match="ViT-H-14"):
+        OpenClipEncoder.from_checkpoint("ViT-H-14", tmp_path / "missing.bin")
+    partial = tmp_path / "partial"
+    partial.mkdir()
+    shutil.copy(folder / "open_clip_config.json", partial)
+    with pytest.raises(WeightsMissingError, match=r"there is no open_clip_model\.safetensors"):
+        OpenClipEncoder.from_directory(partial)
+
+
+def test_an_unknown_architecture(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match="no architecture 'ViT-Z-99'"):
+        OpenClipEncoder.from_checkpoint("ViT-Z-99", tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("open_clip_config.json", b"{"),
+        ("open_clip_config.json", b"{}"),
+        ("open_clip_model.safetensors", b"damaged"),
+        ("bpe_merges.txt.gz", b"not gzip"),
+    ],
+)
+def test_damaged_folders(folder: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / name).write_bytes(content)
+    with pytest.raises(ModelError):
+        OpenClipEncoder.from_directory(damaged)
+
+
+def test_loading_stays_off_the_network_and_the_root_logger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("loading a model opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    before = list(logging.getLogger().handlers)
+    OpenClipEncoder.from_directory(folder)
+    assert logging.getLogger().handlers == before

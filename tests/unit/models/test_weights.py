@@ -1,0 +1,230 @@
+"""Weights: fetched whole and checked, or not at all; never hashed twice without need."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.models import weights
+from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
+
+BODY = bytes(range(256)) * 20_000  # 5 MB: several pieces
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+class Publisher(BaseHTTPRequestHandler):
+    """Serves BODY whole, cut short, without a length, or slowly without end."""
+
+    def do_GET(self) -> None:
+        if self.path == "/gone":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.path != "/unknown-length":
+            self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        if self.path == "/slow":
+            self.wfile.write(BODY[: len(BODY) // 2])
+            self.wfile.flush()
+            time.sleep(30)
+            return
+        self.wfile.write(BODY[:1000] if self.path == "/short" else BODY)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture(scope="module")
+def publisher() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Publisher)
+    server.daemon_threads = True
+    server.block_on_close = False
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def record(address: str | None, *, sha256: str | None = None) -> WeightsRecord:
+    return WeightsRecord(
+        name="tiny",
+        preset="small",
+        address=address,
+        sha256=sha256,
+        licence="MIT",
+        approximate_bytes=5_000_000,
+        file_name="tiny.pt",
+    )
+
+
+def test_a_fetch_gives_the_file_its_record_and_progress(publisher: str, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    path = fetch_weights(record(f"{publisher}/good"), tmp_path / "deep", progress=lambda *part: seen.append(part))
+    assert path.read_bytes() == BODY
+    assert (tmp_path / "deep" / "tiny.pt.sha256").read_text() == f"{SHA256}  tiny.pt\n"  # sha256sum's own format
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["tiny.pt", "tiny.pt.sha256"]
+    assert locate(record(publisher), tmp_path / "deep") == path
+
+
+def test_a_server_need_not_tell_the_length(publisher: str, tmp_path: Path) -> None:
+    seen: list[int | None] = []
+    fetch_weights(
+        record(f"{publisher}/unknown-length", sha256=SHA256), tmp_path, progress=lambda _, total: seen.append(total)
+    )
+    assert set(seen) == {None}
+
+
+def test_a_second_fetch_asks_nobody(publisher: str, tmp_path: Path) -> None:
+    fetch_weights(record(f"{publisher}/good"), tmp_path)
+    assert fetch_weights(record("http://127.0.0.1:1/nobody"), tmp_path).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("/short", "1000 of 5120000 bytes"),
+        ("/gone", "404"),
+    ],
+)
+def test_failed_fetches_leave_nothing(where: str, message: str, publisher: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        fetch_weights(record(publisher + where), tmp_path)
+    assert publisher + where in str(caught.value)
+    assert str(tmp_path / "tiny.pt") in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_checksum_leaves_nothing(publisher: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"expected sha256 {'0' * 64}, got {SHA256}"):
+        fetch_weights(record(f"{publisher}/good", sha256="0" * 64), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/nobody", "file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_unreachable_and_unusable_addresses(address: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=address):
+        fetch_weights(record(address), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_fetch_binds_later_ones(publisher: str, tmp_path: Path) -> None:
+    """Trust on first use: where the publisher states no checksum, the recorded one must come again."""
+    path = fetch_weights(record(f"{publisher}/good"), tmp_path)
+    path.unlink()
+    sidecar = tmp_path / "tiny.pt.sha256"
+    sidecar.write_text(f"{'1' * 64}  tiny.pt\n")
+    with pytest.raises(ModelError, match=f"expected sha256 {'1' * 64}"):
+        fetch_weights(record(f"{publisher}/good"), tmp_path)
+    assert not path.exists()
+
+
+def test_a_killed_fetch_leaves_nothing_that_looks_like_weights(publisher: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from searchanything.models.weights import WeightsRecord, fetch_weights\n"
+        "one = WeightsRecord('tiny', 'small', sys.argv[1], None, 'MIT', 1, 'tiny.pt')\n"
+        "fetch_weights(one, Path(sys.argv[2]), progress=lambda done, total: print(done, flush=True))\n"
+    )
+    command = [sys.executable, "-c", code, f"{publisher}/slow", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        process.send_signal(signal.SIGKILL)
+    left = [entry.name for entry in tmp_path.iterdir()]
+    assert all(name.endswith(".part") and name.startswith(".") for name in left)
+    with pytest.raises(WeightsMissingError):
+        locate(record(publisher), tmp_path)
+    old = time.time() - 2 * 24 * 3600
+    for name in left:
+        os.utime(tmp_path / name, (old, old))
+    fetch_weights(record(f"{publisher}/good"), tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny.pt", "tiny.pt.sha256"]
+
+
+def test_missing_weights_name_the_command(tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissingError, match="searchanything models fetch small") as caught:
+        locate(record("https://example.org/tiny.pt"), tmp_path)
+    assert str(tmp_path / "tiny.pt") in str(caught.value)
+    with pytest.raises(WeightsMissingError, match="belongs into the package"):
+        locate(record(None), tmp_path)
+
+
+def test_packaged_weights_are_located_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PACKAGED_WEIGHTS", tmp_path)
+    (tmp_path / "tiny.pt").write_bytes(BODY)
+    assert fetch_weights(record(None), tmp_path / "elsewhere") == tmp_path / "tiny.pt"
+
+
+def test_an_unchanged_file_is_not_read_again(publisher: str, tmp_path: Path) -> None:
+    path = fetch_weights(record(f"{publisher}/good"), tmp_path)
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(b"x" * len(BODY))
+    os.utime(path, ns=(modified, modified))  # all that shows without reading it is unchanged
+    assert digest_of(path) == SHA256
+
+
+def test_a_changed_file_is_noticed(publisher: str, tmp_path: Path) -> None:
+    path = fetch_weights(record(f"{publisher}/good"), tmp_path)
+    path.write_bytes(b"changed")
+    with pytest.raises(ModelError, match="delete both files"):
+        digest_of(path)
+    with pytest.raises(ModelError, match="delete both files"):
+        fetch_weights(record(f"{publisher}/good"), tmp_path)
+
+
+def test_a_touched_file_is_read_once(publisher: str, tmp_path: Path) -> None:
+    path = fetch_weights(record(f"{publisher}/good"), tmp_path)
+    os.utime(path)
+    assert digest_of(path) == SHA256
+    assert (tmp_path / "tiny.pt.sha256").stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+def test_digests_without_records(tmp_path: Path) -> None:
+    path = tmp_path / "own.pt"
+    path.write_bytes(BODY)
+    assert digest_of(path) == SHA256
+    assert recorded_digest(path) is None
+    with pytest.raises(WeightsMissingError):
+        digest_of(tmp_path / "missing.pt")
+
+
+def test_a_damaged_record(tmp_path: Path) -> None:
+    (tmp_path / "own.pt").write_bytes(BODY)
+    (tmp_path / "own.pt.sha256").write_text("no checksum\n")
+    with pytest.raises(ModelError, match="holds no checksum"):
+        digest_of(tmp_path / "own.pt")
+
+
+def test_the_digest_of_a_folder_covers_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"2")
+    before = digest_of(tmp_path)
+    assert before == digest_of(tmp_path)
+    (tmp_path / "a").write_bytes(b"3")
+    assert digest_of(tmp_path) != before
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert digest_of(tmp_path) != before
+
+
+def test_a_published_checksum_beats_the_recorded_one(publisher: str, tmp_path: Path) -> None:
+    fetch_weights(record(f"{publisher}/good"), tmp_path)
+    published = replace(record(f"{publisher}/good"), sha256="2" * 64)
+    with pytest.raises(ModelError, match=f"expected sha256 {'2' * 64}"):
+        fetch_weights(published, tmp_path)

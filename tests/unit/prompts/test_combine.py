@@ -1,0 +1,234 @@
+"""Boxes, points and texts together, against statements of the rules in image pixels (as in `test_prompts`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from searchanything.core.errors import PromptError
+from searchanything.core.geometry import decode_rle
+from searchanything.core.types import FloatArray
+from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, describe
+from searchanything.prompts.combine import choose_together
+from searchanything.prompts.prompt import Box, Points, Prompts
+
+MIN_IOU = 0.1
+seed = st.integers(0, 2**32 - 1)
+Pixels = NDArray[np.bool_]
+Corners = tuple[int, int, int, int]
+
+
+def random_boxes(seed: int, height: int, least: int, most: int) -> list[Corners]:
+    generator = np.random.default_rng([seed, 77])
+    boxes = []
+    for _ in range(int(generator.integers(least, most + 1))):
+        x1, y1 = int(generator.integers(0, WIDTH - 4)), int(generator.integers(0, height - 4))
+        boxes.append((x1, y1, int(generator.integers(x1 + 4, WIDTH + 1)), int(generator.integers(y1 + 4, height + 1))))
+    return boxes
+
+
+def random_cosines(seed: int, count: int) -> FloatArray:
+    return np.random.default_rng([seed, 78]).permutation(count).astype(np.float32) / max(count, 1)
+
+
+def inside(point: tuple[float, float], box: Corners) -> bool:
+    return box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3]
+
+
+def iou_with(box: Corners, mask: Pixels, height: int) -> float:
+    filled = rectangle(height, box)
+    return float((mask & filled).sum() / (mask | filled).sum())
+
+
+def best(rows: list[int], figures: dict[int, float]) -> int:
+    return min(rows, key=lambda row: (-round(figures[row], 6), row))
+
+
+def of_box(
+    box: Corners, points: list[tuple[float, float]], masks: list[Pixels], usable: list[int], erased: Pixels
+) -> Pixels | None:
+    """A box without a text, in words: each of its points takes the fittest mask that holds it; else the box itself."""
+    height = len(erased)
+    ious = {row: iou_with(box, masks[row], height) for row in usable}
+    fitting = [row for row in usable if ious[row] >= MIN_IOU]
+    groups = [[row for row in fitting if held(masks[row], point)] for point in points] or [fitting]
+    if all(groups):
+        return np.any([masks[best(group, ious)] for group in groups], axis=0)
+    itself = rectangle(height, tuple(side // 4 * 4 for side in box)) & ~erased  # the boxes here lie at whole cells
+    return itself if itself.any() and all(held(itself, point) for point in points) else None
+
+
+@given(seed)
+@settings(max_examples=500)
+def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
+    height, masks = random_masks(seed)
+    masks = [mask for mask in masks if mask.any()]
+    boxes = [tuple(side // 4 * 4 for side in box) for box in random_boxes(seed, height, 1, 3)]
+    boxes = [(x1, y1, max(x2, x1 + 4), max(y2, y1 + 4)) for x1, y1, x2, y2 in boxes]
+    foreground, background = random_points(seed, height, 0, 2), random_points(seed + 1, height, 0, 1)
+    usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
+    erased = np.any([np.zeros((height, WIDTH), np.bool_), *(m for r, m in enumerate(masks) if r not in usable)], axis=0)
+    for x, y in background:
+        erased[int(y) // 4 * 4 : int(y) // 4 * 4 + 4, int(x) // 4 * 4 : int(x) // 4 * 4 + 4] = True
+    parts = [of_box(box, [one for one in foreground if inside(one, box)], masks, usable, erased) for box in boxes]
+    for point in foreground:
+        if not any(inside(point, box) for box in boxes):
+            under = [row for row in usable if held(masks[row], point)]
+            parts.append(masks[under[0]] if under else None)  # the surest
+    expected = [part for part in parts if part is not None]
+
+    prompt = Prompts(boxes, tuple(foreground), tuple(background))  # type: ignore[arg-type]
+    choice = choose_together(prompt, segmented(height, masks), box_min_iou=MIN_IOU)
+
+    if not expected:
+        assert choice.kind == "none"
+        return
+    np.testing.assert_array_equal(in_pixels(choice, height), np.any(expected, axis=0))
+    assert not set(choice.others) & set(choice.rows)
+    assert set(choice.others) <= set(usable)
+
+
+@given(seed)
+@settings(max_examples=400)
+def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
+    height, masks = random_masks(seed)
+    masks = [mask for mask in masks if mask.any()]
+    boxes = random_boxes(seed, height, 0, 2)
+    foreground, background = random_points(seed, height, 0, 2), random_points(seed + 1, height, 0, 1)
+    cosines = random_cosines(seed, len(masks))
+    figures = dict(enumerate(cosines.tolist()))
+    usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
+    groups = []
+    for box in boxes:
+        mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
+        own = [point for point in foreground if inside(point, box)]
+        groups += [[row for row in mostly if held(masks[row], point)] for point in own] or [mostly]
+    for point in foreground:
+        if not any(inside(point, box) for box in boxes):
+            groups.append([row for row in usable if held(masks[row], point)])
+    groups = groups if boxes or foreground else [usable]
+    chosen = sorted({best(group, figures) for group in groups if group})
+
+    prompt = Prompts(boxes, tuple(foreground), tuple(background), "thing")  # type: ignore[arg-type]
+    choice = choose_together(prompt, segmented(height, masks), box_min_iou=MIN_IOU, similarities=cosines)
+
+    assert list(choice.rows) == chosen
+    assert choice.rule.endswith("/cosine")
+    if chosen:
+        np.testing.assert_array_equal(in_pixels(choice, height), np.any([masks[row] for row in chosen], axis=0))
+        assert choice.score == pytest.approx(min(figures[row] for row in chosen))
+    else:
+        assert choice.kind == "none"
+        assert choice.others == tuple(sorted(usable, key=lambda row: -figures[row])[:RUNNERS_UP])
+
+
+@given(seed)
+@settings(max_examples=200)
+def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
+    height, masks = random_masks(seed)
+    scene = segmented(height, [mask for mask in masks if mask.any()])
+    (box,) = random_boxes(seed, height, 1, 1)
+    foreground, background = random_points(seed, height, 1, 2), random_points(seed + 1, height, 0, 1)
+    pairs: list[tuple[Box | Points, Prompts]] = [
+        (Box(*box), Prompts((Box(*box),))),
+        (Points(tuple(foreground), tuple(background)), Prompts((), tuple(foreground), tuple(background))),
+    ]
+    for alone, together in pairs:
+        assert together.simplest() == alone
+        one, other = choose(alone, scene, box_min_iou=MIN_IOU), choose_together(together, scene, box_min_iou=MIN_IOU)
+        np.testing.assert_array_equal(one.mask, other.mask)
+        assert (one.kind, one.rows) == (other.kind, other.rows)
+
+
+@given(seed)
+@settings(max_examples=200)
+def test_nothing_that_is_selected_holds_a_background_point_and_order_means_nothing(seed: int) -> None:
+    height, masks = random_masks(seed)
+    scene = segmented(height, masks)
+    boxes = random_boxes(seed, height, 1, 3)
+    foreground, background = random_points(seed, height, 0, 3), random_points(seed + 1, height, 1, 2)
+    prompt = Prompts(boxes, tuple(foreground), tuple(background))  # type: ignore[arg-type]
+    backwards = Prompts(boxes[::-1], tuple(foreground[::-1]), tuple(background[::-1]))  # type: ignore[arg-type]
+    choice, other = (choose_together(one, scene, box_min_iou=MIN_IOU) for one in (prompt, backwards))
+    pixels = in_pixels(choice, height)
+    assert not any(held(pixels, point) for point in background)
+    np.testing.assert_array_equal(pixels, in_pixels(other, height))
+    assert choice.mask.any() == (choice.kind == "region")
+    selection = describe(choice, scene)
+    assert decode_rle(selection.mask).any() == (choice.kind == "region") or selection.area_px < 64
+    if choice.kind == "region":
+        x1, y1, x2, y2 = choice.box_xyxy
+        ys, xs = np.nonzero(pixels)
+        assert x1 - 4 < xs.min()
+        assert y1 - 4 < ys.min()
+        assert xs.max() < x2 + 4
+        assert ys.max() < y2 + 4
+
+
+def scene_of_a_rider() -> tuple[dict[str, int], list[Pixels]]:
+    rider, horse = rectangle(64, (20, 4, 36, 32)), rectangle(64, (8, 28, 56, 60))
+    return {"horse": 0, "rider": 1, "both": 2}, [horse, rider, rider | horse]
+
+
+def together(masks: list[Pixels], cosines: FloatArray | None = None, **prompt: object) -> Choice:
+    return choose_together(
+        Prompts(**prompt),  # type: ignore[arg-type]
+        segmented(64, masks),
+        box_min_iou=MIN_IOU,
+        similarities=cosines,
+    )
+
+
+def test_points_refine_a_box_as_people_expect() -> None:
+    rows, masks = scene_of_a_rider()
+    around = (8, 4, 56, 60)
+    assert together(masks, boxes=around, foreground=(24, 8)).rows == (rows["both"],)
+    assert together(masks, boxes=around, background=(50, 50)).rows == (rows["rider"],)
+    assert together(masks, boxes=around, background=(24, 8)).rows == (rows["horse"],)
+    assert together(masks, boxes=around, foreground=(24, 8), background=(50, 50)).rows == (rows["rider"],)
+    assert together(masks, boxes=[(8, 28, 56, 60), (20, 4, 36, 32)]).rows == (rows["horse"], rows["rider"])
+
+
+def test_two_wheels_without_a_bicycle() -> None:
+    wheels = [rectangle(64, (4, 32, 24, 52)), rectangle(64, (40, 32, 60, 52))]
+    choice = together(wheels, boxes=(0, 16, 64, 56), foreground=((10, 40), (50, 40)))
+    assert choice.rows == (0, 1)
+    assert choice.rule == "box+point/iou"
+
+
+def test_a_box_that_nothing_fits_is_itself_less_what_the_background_excludes() -> None:
+    street = rectangle(64, (0, 40, 64, 64))
+    choice = together([street], boxes=[(20, 20, 44, 48), (0, 0, 8, 8)], background=(4, 60))
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (20, 20, 44, 40)) | rectangle(64, (0, 0, 8, 8)))
+    assert (choice.rule, choice.score, choice.rows) == ("box+background/itself", 0.0, ())
+    assert "box 1 itself, less what background points exclude" in choice.reason
+    nothing = together([street], boxes=(20, 44, 44, 60), background=(4, 60))
+    assert (nothing.kind, nothing.reason) == (
+        "none",
+        "the background points leave nothing of the box; background points rule out 1 mask",
+    )
+
+
+def test_a_text_without_a_region_at_its_places_offers_the_closest_elsewhere() -> None:
+    _, masks = scene_of_a_rider()
+    cosines = np.array([0.1, 0.3, 0.2], dtype=np.float32)
+    choice = together(masks, cosines, boxes=(0, 60, 8, 64), text="horse")
+    assert (choice.kind, choice.rule, choice.others) == ("none", "box+text/cosine", (1, 2, 0))
+    assert choice.reason == "no mask in the box, by cosine to 'horse'"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        {"boxes": [(0, 0, 9, 9), (70, 0, 80, 9)]},
+        {"boxes": (0, 0, 9, 9), "foreground": (70, 5)},
+        {"boxes": (0, 0, 9, 9), "background": (5, 70)},
+    ],
+)
+def test_what_lies_outside_the_image_is_refused(prompt: dict[str, object]) -> None:
+    with pytest.raises(PromptError, match="outside the image of 64 x 64 pixels"):
+        together([rectangle(64, (0, 0, 8, 8))], **prompt)

@@ -1,0 +1,58 @@
+"""How well a text names what it chose, by the share of everyday words that name it better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fakes.models import FakeEmbedder
+
+from searchanything.core.types import FloatArray, TextMatch
+from searchanything.prompts.confidence import WORDS, TextJudge, confidence_of
+
+
+class Stairs(FakeEmbedder):
+    """Word number n has cosine n / 100 with the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[Sequence[str]] = []
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        self.texts.append(texts)
+        cosines = np.arange(len(texts), dtype=np.float32) / 100
+        return np.stack([cosines, np.sqrt(np.maximum(1 - cosines**2, 0))], axis=1)
+
+
+def test_the_words_are_a_hundred_different_ones() -> None:
+    assert len(set(WORDS)) == len(WORDS)
+    assert 95 <= len(WORDS) <= 105
+
+
+@pytest.mark.parametrize(
+    ("cosine", "better", "confidence"), [(0.995, -100, "clear"), (0.945, -95, "unsure"), (0.5, -51, "weak")]
+)
+def test_words_that_are_closer_count(cosine: float, better: int, confidence: str) -> None:
+    embedder = Stairs()
+    judge = TextJudge(embedder)
+    region = np.array([[1, 0]], dtype=np.float32)
+    expected = TextMatch(pytest.approx(cosine), len(WORDS) + better, len(WORDS), confidence)  # type: ignore[arg-type]
+    for _ in range(2):
+        assert judge.judge(np.array([cosine], dtype=np.float32), region) == expected
+    assert embedder.texts == [WORDS]  # once
+
+
+def test_of_several_regions_the_least_plausible_is_told() -> None:
+    regions = np.array([[1, 0], [0.5, 0], [1, 0]], dtype=np.float32)
+    match = TextJudge(Stairs()).judge(np.array([0.995, 0.3, 0.9], dtype=np.float32), regions)
+    assert match.cosine == pytest.approx(0.3)
+    assert match.better == len(WORDS) - 61
+
+
+def test_the_bounds_are_inclusive() -> None:
+    assert [confidence_of(share) for share in (0, 0.02, 0.0201, 0.09, 0.0901, 1)] == [
+        *("clear", "clear"),
+        *("unsure", "unsure"),
+        *("weak", "weak"),
+    ]

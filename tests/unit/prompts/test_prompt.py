@@ -1,0 +1,287 @@
+"""Every prompt rule of the design, against statements of the rules in image pixels.
+
+The images here lie in their network input without scaling and at whole cells, so that a grid mask is a mask of 4 x 4
+pixel blocks and everything can be counted pixel by pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import pytest
+from fakes.models import GridMap
+from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.errors import PromptError
+from searchanything.core.geometry import Letterbox, decode_rle
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import BoxXYXY
+from searchanything.prompts.choose import RUNNERS_UP, choose, choose_by_points, choose_by_similarity, describe
+from searchanything.prompts.prompt import Box, Mask, Points, WholeImage
+
+MIN_IOU = 0.1
+seed = st.integers(0, 2**32 - 1)
+
+
+# --- points -----------------------------------------------------------------------------------------------------
+
+
+def ranked(rows: list[int], areas: list[int], granularity: str | None) -> list[int]:
+    """The rule in words: surest, smallest, largest or middle first; among equals the surer one."""
+    if granularity is None:
+        return sorted(rows)
+    by_area = sorted(rows, key=lambda row: (areas[row], row))
+    if granularity == "part":
+        return by_area
+    if granularity == "whole":
+        return sorted(rows, key=lambda row: (-areas[row], row))
+    middle = len(by_area) // 2
+    return sorted(by_area, key=lambda row: abs(by_area.index(row) - middle))
+
+
+@given(seed, st.sampled_from([None, "part", "object", "whole"]))
+@settings(max_examples=700)
+def test_each_point_chooses_one_of_the_masks_that_hold_it(
+    seed: int, granularity: Literal["part", "object", "whole"] | None
+) -> None:
+    height, masks = random_masks(seed)
+    foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 2)
+    areas = [int(mask.sum()) for mask in masks]
+    usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
+    under = [[row for row in usable if held(masks[row], point)] for point in foreground]
+    chosen = {ranked(rows, areas, granularity)[0] for rows in under if rows}
+    rest = sorted({row for rows in under for row in rows} - chosen)
+
+    choice = choose_by_points(Points(tuple(foreground), tuple(background), granularity), segmented(height, masks))
+
+    if not chosen:
+        assert choice.kind == "none"
+        assert not choice.mask.any()
+        return
+    assert choice.kind == "region"
+    np.testing.assert_array_equal(in_pixels(choice, height), np.any([masks[row] for row in chosen], axis=0))
+    assert choice.others == tuple(ranked(rest, areas, granularity)[:RUNNERS_UP])
+    assert choice.rule == f"points/{granularity or 'score'}"
+    assert choice.score == pytest.approx(0.9 - 0.6 * min(chosen) / max(len(masks) - 1, 1))
+
+
+def test_a_click_on_a_wheel_is_the_surest_mask_and_granularity_overrides() -> None:
+    wheel, door, car = rectangle(64, (8, 40, 16, 48)), rectangle(64, (4, 32, 32, 52)), rectangle(64, (0, 16, 64, 56))
+    scene = segmented(64, [door, car, wheel])
+    areas = {name: int(mask.sum()) for name, mask in (("wheel", wheel), ("door", door), ("car", car))}
+    expected = {None: "door", "part": "wheel", "object": "door", "whole": "car"}
+    for granularity, name in expected.items():
+        selection = describe(choose_by_points(Points((12, 44), granularity=granularity), scene), scene)  # type: ignore[arg-type]
+        assert selection.area_px == areas[name]
+        assert [one.area_px for one in selection.runners_up] != []
+        assert areas[name] not in [one.area_px for one in selection.runners_up]
+
+
+def test_a_background_point_takes_its_masks_out() -> None:
+    wheel, car = rectangle(64, (8, 40, 16, 48)), rectangle(64, (0, 16, 64, 56))
+    scene = segmented(64, [car, wheel])
+    choice = choose_by_points(Points((12, 44), background=(60, 20)), scene)
+    np.testing.assert_array_equal(in_pixels(choice, 64), wheel)
+    assert choice.others == ()
+
+
+def test_two_points_merge_their_masks_and_boxes() -> None:
+    left, right = rectangle(32, (0, 0, 8, 8)), rectangle(32, (40, 16, 48, 24))
+    scene = segmented(32, [left, right])
+    choice = choose_by_points(Points(((2, 2), (44, 20), (60, 30))), scene)
+    np.testing.assert_array_equal(in_pixels(choice, 32), left | right)
+    assert choice.box_xyxy == (0, 0, 48, 24)
+    assert choice.score == pytest.approx(0.9)
+    assert "1 more points lie on no usable mask" in choice.reason
+
+
+def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
+    far, near, excluded = rectangle(64, (0, 0, 8, 8)), rectangle(64, (40, 40, 48, 48)), rectangle(64, (48, 56, 64, 64))
+    scene = segmented(64, [far, near, excluded])
+    choice = choose_by_points(Points((50, 50), background=(60, 60)), scene)
+    assert (choice.kind, choice.others, choice.box_xyxy) == ("none", (1, 0), (0, 0, 0, 0))
+    selection = describe(choice, scene)
+    assert (selection.area_px, selection.score, decode_rle(selection.mask).any()) == (0, 0.0, False)
+    assert [one.box_xyxy for one in selection.runners_up] == [(40, 40, 48, 48), (0, 0, 8, 8)]
+
+
+@pytest.mark.parametrize("point", [(-0.1, 5), (64, 5), (5, -1), (5, 48), (1e9, 1e9)])
+@pytest.mark.parametrize("rule", ["searchanything", "fastsam"])
+def test_a_point_outside_names_itself_and_the_size(point: tuple[float, float], rule: str) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    x, y = point
+    expected = rf"point \({x:g}, {y:g}\) lies outside the image of 64 x 48 pixels".replace("+", r"\+")
+    with pytest.raises(PromptError, match=expected):
+        choose_by_points(Points((point,), rule=rule), scene)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match=expected):
+        choose_by_points(Points((5, 5), background=(point,), rule=rule), scene)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (63.999, 0), (0, 47.999), (63.999, 47.999)])
+def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    assert choose_by_points(Points(corner), scene).kind == "region"
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+
+@given(seed)
+@settings(max_examples=300)
+def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
+    height, masks = random_masks(seed)
+    generator = np.random.default_rng(seed)
+    x1, y1 = int(generator.integers(-20, WIDTH)), int(generator.integers(-20, height))
+    x2, y2 = int(generator.integers(max(x1, 0) + 1, WIDTH + 20)), int(generator.integers(max(y1, 0) + 1, height + 20))
+    inside = max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, height)
+    filled = rectangle(height, inside)
+    ious = [int((mask & filled).sum()) / int((mask | filled).sum()) for mask in masks]
+    order = sorted(range(len(masks)), key=lambda row: (-round(ious[row], 6), row))
+
+    choice = choose(Box(x1, y1, x2, y2), segmented(height, masks), box_min_iou=MIN_IOU)
+
+    assert choice.kind == "region"
+    if masks and ious[order[0]] >= MIN_IOU:
+        assert choice.rule == "box/iou"
+        assert choice.score == pytest.approx(ious[order[0]], abs=1e-5)
+        np.testing.assert_array_equal(in_pixels(choice, height), masks[order[0]])
+        assert choice.others == tuple(row for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0)
+    else:
+        assert (choice.rule, choice.score, choice.box_xyxy) == ("box/itself", 0.0, inside)
+        assert "the box itself is the mask" in choice.reason
+
+
+def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    choice = choose(Box(40, 40, 60, 56), scene, box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (40, 40, 60, 56)))
+    assert (choice.rule, choice.score, choice.others) == ("box/itself", 0.0, ())
+    assert "best IoU 0.00 is below 0.1" in choice.reason
+
+
+def test_without_a_minimum_a_mask_apart_from_the_box_still_does_not_fit() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    assert choose(Box(40, 40, 60, 56), scene, box_min_iou=0).rule == "box/itself"
+    assert choose(Box(4, 4, 60, 56), scene, box_min_iou=0).rule == "box/iou"
+
+
+def test_the_minimum_is_inclusive() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 8, 8))])
+    for minimum, rule in ((0.25, "box/iou"), (0.26, "box/itself")):
+        assert choose(Box(0, 0, 16, 16), scene, box_min_iou=minimum).rule == rule
+
+
+@pytest.mark.parametrize("box", [(64, 0, 80, 20), (-9, 0, 0, 20), (0, 48, 20, 50), (0, -5, 20, -1), (70, 70, 80, 80)])
+def test_a_box_wholly_outside_names_itself_and_the_size(box: BoxXYXY) -> None:
+    scene = segmented(48, [rectangle(48, (0, 0, 64, 48))])
+    with pytest.raises(PromptError, match="outside the image of 64 x 48 pixels") as caught:
+        choose(Box(*box), scene, box_min_iou=MIN_IOU)
+    assert str(tuple(float(side) for side in box)) in str(caught.value)
+
+
+def test_a_tiny_box_between_masks_still_has_a_cell() -> None:
+    choice = choose(Box(33.2, 33.2, 33.3, 33.3), segmented(64, []), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 64), rectangle(64, (32, 32, 36, 36)))
+
+
+# --- text, mask, whole image -----------------------------------------------------------------------------------
+
+
+def test_a_text_takes_the_closest_region_and_offers_the_next() -> None:
+    scene = segmented(64, [rectangle(64, (0, 0, 4 * n + 4, 8)) for n in range(8)])
+    similarities = np.array([0.1, 0.5, 0.9, -0.2, 0.5, 0.3, 0.0, 0.2], dtype=np.float32)
+    choice = choose_by_similarity(similarities, scene, "a red apple")
+    assert choice.box_xyxy == (0, 0, 12, 8)
+    assert choice.score == pytest.approx(0.9)
+    assert choice.others == (1, 4, 5, 7, 0)
+    assert "'a red apple'" in choice.reason
+
+
+def test_a_text_without_regions_selects_nothing() -> None:
+    choice = choose_by_similarity(np.zeros(0, dtype=np.float32), segmented(64, []), "apple")
+    assert (choice.kind, choice.rule, choice.others) == ("none", "text", ())
+    assert "no regions to match 'apple'" in choice.reason
+
+
+def test_a_given_mask_is_taken_as_it_is() -> None:
+    given_mask = rectangle(48, (8, 4, 32, 20))
+    choice = choose(Mask(given_mask), segmented(48, [rectangle(48, (0, 0, 64, 48))]), box_min_iou=MIN_IOU)
+    np.testing.assert_array_equal(in_pixels(choice, 48), given_mask)
+    assert (choice.kind, choice.rule, choice.score, choice.box_xyxy) == ("region", "mask", 1.0, (8, 4, 32, 20))
+
+
+def test_a_mask_of_another_size_names_both_sizes() -> None:
+    with pytest.raises(PromptError, match=r"\(48, 64\), got \(64, 48\)"):
+        choose(Mask(np.ones((64, 48), dtype=np.bool_)), segmented(48, []), box_min_iou=MIN_IOU)
+
+
+def test_the_whole_image() -> None:
+    scene = segmented(40, [rectangle(40, (0, 0, 8, 8))])
+    selection = describe(choose(WholeImage(), scene, box_min_iou=MIN_IOU), scene)
+    assert (selection.kind, selection.area_px, selection.box_xyxy) == ("image", 40 * 64, (0, 0, 64, 40))
+    assert decode_rle(selection.mask).all()
+    assert selection.runners_up == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        (Points((5, 5)), "none"),
+        (Points((5, 5), rule="fastsam"), "none"),
+        (Box(4, 4, 20, 20), "region"),
+        (Mask(np.ones((64, 64), dtype=np.bool_)), "region"),
+        (WholeImage(), "image"),
+    ],
+)
+def test_an_image_without_regions_takes_every_prompt(prompt: Points | Box | Mask | WholeImage, kind: str) -> None:
+    scene = segmented(64, [])
+    selection = describe(choose(prompt, scene, box_min_iou=MIN_IOU), scene)
+    assert (selection.kind, selection.runners_up) == (kind, ())
+
+
+# --- invariants of every selection -------------------------------------------------------------------------------
+
+
+def prompts_for(seed: int, height: int, width: int) -> list[Points | Box | Mask | WholeImage]:
+    generator = np.random.default_rng(seed)
+    points = tuple((float(x) * width, float(y) * height) for x, y in generator.random((4, 2)) * 0.999)
+    xs, ys = np.sort(generator.random(2)) * width, np.sort(generator.random(2)) * height
+    box = Box(xs[0], ys[0], xs[1] + 1e-3, ys[1] + 1e-3)
+    mask = generator.random((height, width)) < 0.3
+    mask[0, 0] = True
+    grains: list[Literal["part", "object", "whole"] | None] = [None, "part", "object", "whole"]
+    ours = [Points(points[:2], points[2:3], grain) for grain in grains]
+    return [*ours, Points(points[:2], points[2:], rule="fastsam"), box, Mask(mask), WholeImage()]
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64, 96]), seed)
+@settings(max_examples=150)
+def test_selections_keep_their_promises_at_every_size(height: int, width: int, size: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    letterbox = Letterbox(height, width, size)
+    on_image = letterbox.coverage > 0
+    count = int(generator.integers(0, 6))
+    masks = (generator.random((count, *letterbox.grid_size)) < generator.random((count, 1, 1))) & on_image
+    corners = np.sort(generator.random((count, 2, 2)), axis=1).reshape(count, 4) * [width, height, width, height]
+    features = GridMap(np.zeros((*letterbox.grid_size, 1), dtype=np.float32), letterbox.coverage)
+    scores = np.sort(generator.random(count))[::-1].astype(np.float32)
+    scene = Segmentation(letterbox, corners.astype(np.float32), scores, masks, features)
+    union = masks.any(axis=0) if count else np.zeros_like(on_image)
+    for prompt in prompts_for(seed, height, width):
+        choice = choose(prompt, scene, box_min_iou=MIN_IOU)
+        selection = describe(choice, scene)
+        assert not (choice.mask & ~on_image).any()
+        if choice.rule.startswith("points") or choice.rule == "box/iou":
+            assert not (choice.mask & ~union).any()
+        assert choice.mask.any() == (choice.kind != "none")
+        assert math.isfinite(selection.score)
+        assert 0 <= selection.area_px <= height * width
+        x1, y1, x2, y2 = selection.box_xyxy
+        assert 0 <= x1 <= x2 <= width + 1e-3
+        assert 0 <= y1 <= y2 <= height + 1e-3
+        assert len(set(choice.others)) == len(choice.others) <= RUNNERS_UP
+        assert all(isinstance(side, float) for side in selection.box_xyxy)

@@ -1,0 +1,263 @@
+"""Exports, read back by the programs that they are for: pycocotools and pyarrow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from contracts.index_rows import BITS, image_row, manifest_of, random_codes, region_row
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+import searchanything
+from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, ImageRow, MaskRLE, RegionRow
+from searchanything.search import export
+from searchanything.search.export import committed_regions, export_regions
+from searchanything.stores.memory import MemoryRegionIndex
+
+FIRST, SECOND, ELSEWHERE = ImageRef("b", "cats/é 1.jpg"), ImageRef("b", "dogs/2.jpg"), ImageRef("other", "cats/é 1.jpg")
+WIDTH, HEIGHT, GRID = 96, 64, (32, 48)  # the stored grid has half the image's resolution
+METADATA = {"year": 2024, "name": "ä", "good": True}
+
+
+def stored_mask(top: int, left: int, bottom: int, right: int) -> MaskRLE:
+    """A rectangle of grid cells, encoded by pycocotools."""
+    mask = np.zeros(GRID, dtype=np.uint8, order="F")
+    mask[top:bottom, left:right] = 1
+    return MaskRLE(GRID, coco_mask.encode(mask)["counts"].decode())
+
+
+def row(image: ImageRef, region: int, *, generation: int = 5, **changes: Any) -> RegionRow:
+    corners = 4 + region, 6, 20 + region, 30
+    top, left, bottom, right = (float(2 * side) for side in corners)
+    values: dict[str, Any] = {
+        "mask": stored_mask(*corners),
+        "box_xyxy": (left, top, right, bottom),
+        "area_px": 16 * 24 * 4,
+        "image_width": WIDTH,
+        "image_height": HEIGHT,
+        "metadata": METADATA,
+        "code": random_codes(1, seed=100 * region + len(image.key) + len(image.bucket))[0].tobytes(),
+    }
+    return region_row(image, region, generation=generation, **values | changes)
+
+
+COMMITTED = [row(FIRST, 0), row(FIRST, 1), row(SECOND, 0), row(ELSEWHERE, 3)]
+
+
+def commit(index: MemoryRegionIndex, *images: ImageRef, generation: int) -> None:
+    index.insert_images([image_row(image, generation=generation) for image in images])
+
+
+@pytest.fixture
+def index() -> MemoryRegionIndex:
+    """Committed regions among all kinds of garbage."""
+    index = MemoryRegionIndex(manifest_of("f" * 32))
+    uncommitted = row(ImageRef("b", "cats/never.jpg"), 0)
+    index.insert_regions([row(FIRST, 0, generation=4), uncommitted, *COMMITTED, row(SECOND, 0, generation=6)])
+    commit(index, FIRST, generation=4)
+    commit(index, FIRST, SECOND, ELSEWHERE, generation=5)
+    return index
+
+
+def loaded(path: Path) -> COCO:
+    coco = COCO()
+    coco.dataset = json.loads(path.read_bytes())
+    coco.createIndex()
+    return coco
+
+
+def test_coco_masks_are_those_of_the_index_at_the_size_of_the_image(index: MemoryRegionIndex, tmp_path: Path) -> None:
+    target = tmp_path / "regions.json"
+    assert export_regions(index, target) == 4
+    coco = COCO(str(target))
+    by_code = {one["code"]: one for one in coco.loadAnns(coco.getAnnIds())}
+    assert by_code.keys() == {one.code.hex() for one in COMMITTED}
+    for expected in COMMITTED:
+        found = by_code[expected.code.hex()]
+        stored = coco_mask.decode({"size": list(GRID), "counts": expected.mask.counts.encode()})
+        drawn = np.asfortranarray(np.kron(stored, np.ones((2, 2), dtype=np.uint8)))  # each cell is 2 x 2 pixels
+        mask = coco.annToRLE(found)
+        assert coco.annToMask(found).shape == (HEIGHT, WIDTH)
+        assert coco_mask.iou([mask], [coco_mask.encode(drawn)], [0]).item() > 0.98
+        assert coco_mask.area(mask) == found["area"] == pytest.approx(expected.area_px, rel=0.02)
+        assert coco_mask.toBbox(mask).tolist() == found["bbox"]
+        assert found["iscrowd"] == 0
+        assert (found["score"], found["region"], found["generation"]) == (0.75, expected.region, 5)
+        assert coco.loadCats(found["category_id"])[0]["name"] == "region"
+
+
+def test_coco_images_are_named_once_and_numbers_begin_with_1(index: MemoryRegionIndex, tmp_path: Path) -> None:
+    export_regions(index, tmp_path / "regions.json")
+    coco = loaded(tmp_path / "regions.json")
+    assert sorted(coco.getAnnIds()) == [1, 2, 3, 4]
+    assert sorted(coco.getImgIds()) == [1, 2, 3]
+    found = {(one["bucket"], one["file_name"]): one for one in coco.loadImgs(coco.getImgIds())}
+    assert found.keys() == {(image.bucket, image.key) for image in (FIRST, SECOND, ELSEWHERE)}
+    first = found["b", FIRST.key]
+    assert (first["width"], first["height"], first["metadata"]) == (WIDTH, HEIGHT, METADATA)
+    assert sorted(one["region"] for one in coco.imgToAnns[first["id"]]) == [0, 1]
+    assert coco.dataset["info"]["fingerprint"] == "f" * 32
+
+
+def test_parquet_gives_back_every_field_and_codes_byte_for_byte(index: MemoryRegionIndex, tmp_path: Path) -> None:
+    assert export_regions(index, tmp_path / "regions.parquet") == 4
+    table = pq.read_table(tmp_path / "regions.parquet")
+    assert table.schema.field("code").type.byte_width == BITS // 8
+    assert json.loads(table.schema.metadata[b"searchanything"])["fingerprint"] == "f" * 32
+    rows = [
+        RegionRow(
+            id=one["id"],
+            code=one["code"],
+            image=ImageRef(one["bucket"], one["key"]),
+            etag=one["etag"],
+            generation=one["generation"],
+            region=one["region"],
+            box_xyxy=tuple(one["box_xyxy"]),
+            area_px=one["area_px"],
+            mask=MaskRLE((one["mask_height"], one["mask_width"]), one["mask_counts"]),
+            score=one["score"],
+            image_width=one["image_width"],
+            image_height=one["image_height"],
+            indexed_at_ms=one["indexed_at_ms"],
+            metadata=json.loads(one["metadata"]),
+        )
+        for one in table.to_pylist()
+    ]
+    assert sorted(rows, key=lambda one: one.id) == sorted(COMMITTED, key=lambda one: one.id)
+
+
+@pytest.mark.parametrize(
+    ("restriction", "expected"),
+    [
+        ({"bucket": "b"}, COMMITTED[:3]),
+        ({"key_prefix": "cats/"}, [*COMMITTED[:2], COMMITTED[3]]),
+        ({"bucket": "b", "key_prefix": "cats/"}, COMMITTED[:2]),
+        ({"bucket": "nowhere"}, []),
+    ],
+)
+@pytest.mark.parametrize("name", ["r.json", "r.parquet"])
+def test_a_bucket_and_a_prefix_restrict(
+    index: MemoryRegionIndex, tmp_path: Path, restriction: dict[str, str], expected: list[RegionRow], name: str
+) -> None:
+    assert export_regions(index, tmp_path / name, **restriction) == len(expected)
+    if name.endswith("json"):
+        codes = [one["code"] for one in loaded(tmp_path / name).dataset["annotations"]]
+    else:
+        codes = [code.hex() for code in pq.read_table(tmp_path / name)["code"].to_pylist()]
+    assert sorted(codes) == sorted(one.code.hex() for one in expected)
+
+
+def test_many_regions_go_through_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BATCH_ROWS", 4)
+    monkeypatch.setattr(export, "ROW_GROUP_ROWS", 8)
+    asked: list[int] = []
+
+    class Noting(MemoryRegionIndex):
+        def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+            asked.append(len(images))
+            return super().newest(images)
+
+    index = Noting(manifest_of("f" * 32))
+    images = [ImageRef("b", f"{number}.jpg") for number in range(10)]
+    index.insert_regions([row(image, region) for image in images for region in range(2)])
+    commit(index, *images, generation=5)
+    assert export_regions(index, tmp_path / "r.parquet") == 20
+    assert asked == [2] * 5
+    file = pq.ParquetFile(tmp_path / "r.parquet")
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [8, 8, 4]
+
+
+def test_an_image_that_is_replaced_meanwhile_is_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "BATCH_ROWS", 1)
+    old = [row(FIRST, number) for number in range(2)]
+    new = [row(FIRST, number, generation=9) for number in range(2)]
+
+    class Changing(MemoryRegionIndex):
+        def iterate_regions(self, **_: object) -> Iterator[RegionRow]:
+            yield old[0]
+            yield new[0]
+            commit(self, FIRST, generation=9)
+            yield from (new[1], old[1])
+
+    index = Changing(manifest_of("f" * 32))
+    commit(index, FIRST, generation=5)
+    assert list(committed_regions(index)) == old
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.parquet"])
+def test_a_file_appears_whole_or_not_at_all(index: MemoryRegionIndex, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("an earlier export")
+
+    class Leaving(MemoryRegionIndex):
+        def iterate_regions(self, **_: object) -> Iterator[RegionRow]:
+            yield from COMMITTED
+            raise IndexUnavailableError("gone")
+
+    leaving = Leaving(index.manifest)
+    commit(leaving, FIRST, generation=5)
+    with pytest.raises(IndexUnavailableError, match="gone"):
+        export_regions(leaving, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "an earlier export"
+
+
+def test_parquet_without_pyarrow_names_the_cure(
+    index: MemoryRegionIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'searchanything\[parquet\]'"):
+        export_regions(index, tmp_path / "r.parquet")
+    assert export_regions(index, tmp_path / "r.json") == 4
+
+
+def test_names_that_are_no_export_are_refused(index: MemoryRegionIndex, tmp_path: Path) -> None:
+    for name in ("r.csv", "r", "."):
+        with pytest.raises(UsageError, match=r"\.json, \.parquet"):
+            export_regions(index, tmp_path / name)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="there is no folder"):
+        export_regions(index, tmp_path / "file" / "r.json")
+
+
+def test_odd_values_survive(tmp_path: Path) -> None:
+    odd = row(ImageRef("b", 'q"\n\0\u2028🦊'), 0, metadata={"": 'a"b'}, mask=stored_mask(0, 0, 0, 0), area_px=0)
+    whole = replace(row(SECOND, 0, mask=stored_mask(0, 0, *GRID)), box_xyxy=(0.0, 0.0, float(WIDTH), float(HEIGHT)))
+    index = MemoryRegionIndex(manifest_of("f" * 32))
+    index.insert_regions([odd, whole])
+    commit(index, odd.image, whole.image, generation=5)
+    export_regions(index, tmp_path / "r.json")
+    export_regions(index, tmp_path / "r.parquet")
+    coco = loaded(tmp_path / "r.json")
+    assert [one["file_name"] for one in coco.dataset["images"]] == [odd.image.key, whole.image.key]
+    assert [one["area"] for one in coco.dataset["annotations"]] == [0, WIDTH * HEIGHT]
+    assert pq.read_table(tmp_path / "r.parquet")["key"].to_pylist() == [odd.image.key, whole.image.key]
+
+
+def test_the_client_exports_the_live_index(tmp_path: Path) -> None:
+    with searchanything.connect(settings=Settings(milvus={"uri": "memory://"})) as client:
+        manifest = manifest_of("e" * 32)
+        index = client._indexes.create(manifest, b"layer")
+        index.insert_regions(COMMITTED)
+        index.insert_images([image_row(image, generation=5) for image in (FIRST, SECOND, ELSEWHERE)])
+        client._indexes.switch(manifest.fingerprint)
+        assert client.export(tmp_path / "r.parquet", bucket="b", key_prefix="dogs/") == 1
+    assert pq.read_table(tmp_path / "r.parquet")["code"].to_pylist() == [COMMITTED[2].code]
+
+
+def test_the_client_exports_nothing_where_nothing_is_indexed(tmp_path: Path) -> None:
+    with searchanything.connect(settings=Settings(milvus={"uri": "memory://"})) as client:
+        with pytest.raises(UsageError, match="csv"):
+            client.export(tmp_path / "r.csv")
+        with pytest.raises(IndexNotFoundError, match="searchanything index"):
+            client.export(tmp_path / "r.json")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,312 @@
+"""Pages of a ranking, against a model that looks at every row, over an index full of garbage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.errors import UsageError
+from searchanything.core.types import (
+    Codes,
+    Filter,
+    Hit,
+    ImageMatch,
+    ImageRef,
+    ImageRow,
+    IndexManifest,
+    MaskRLE,
+    Outcome,
+    RegionMatch,
+    RegionRow,
+    row_id,
+)
+from searchanything.search.search import GROWTH, SLACK, PageRequest, search_images, search_regions
+from searchanything.stores.memory import MemoryRegionIndex
+
+BITS = 8  # few, so that ties are everywhere
+MANY = 10_000
+MANIFEST = IndexManifest(
+    fingerprint="f" * 32,
+    feature_fingerprint="e" * 32,
+    preset="test",
+    bits=BITS,
+    hash_digest="d" * 64,
+    hash_trained=False,
+    schema_version=1,
+    created_at_ms=0,
+)
+seed = st.integers(0, 2**32 - 1)
+
+
+def region_row(image: ImageRef, generation: int, region: int, code: int) -> RegionRow:
+    return RegionRow(
+        id=row_id(image, generation, region),
+        code=bytes([code]),
+        image=image,
+        etag=f"etag-{generation}",
+        generation=generation,
+        region=region,
+        box_xyxy=(0.0, 0.0, 4.0, 4.0),
+        area_px=16,
+        mask=MaskRLE((2, 2), "04"),
+        score=0.5,
+        image_width=8,
+        image_height=6,
+        indexed_at_ms=1,
+        metadata={"shelf": image.key[:1]},
+    )
+
+
+def image_row(image: ImageRef, generation: int, code: int, outcome: Outcome = Outcome.INDEXED) -> ImageRow:
+    return ImageRow(
+        id=row_id(image, generation),
+        code=bytes([code]),
+        image=image,
+        etag=f"etag-{generation}",
+        generation=generation,
+        outcome=outcome,
+        error="",
+        message="",
+        attempts=1,
+        first_at_ms=1,
+        last_at_ms=1,
+        image_width=8,
+        image_height=6,
+        regions=1,
+        metadata={},
+    )
+
+
+class World:
+    """An index of random rows: several generations of each image, committed or not, garbage without an image row."""
+
+    def __init__(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.index = MemoryRegionIndex(MANIFEST)
+        self.regions: list[RegionRow] = []
+        self.images: list[ImageRow] = []
+        spread = int(generator.choice([1, 4, 256]))
+        for number in range(int(generator.integers(0, 9))):
+            image = ImageRef(f"bucket{number % 2}", f"{number * 7 % 9}.png")
+            for generation in generator.permutation(5)[: generator.integers(1, 4)].tolist():
+                for region in range(int(generator.integers(0, 5))):
+                    self.regions.append(region_row(image, generation, region, int(generator.integers(spread))))
+                if generator.random() < 0.6:
+                    outcome = Outcome.FAILED if generator.random() < 0.2 else Outcome.INDEXED
+                    self.images.append(image_row(image, generation, int(generator.integers(spread)), outcome))
+        self.index.insert_regions(self.regions)
+        self.index.insert_images(self.images)
+        self.query = int(generator.integers(256))
+
+    @property
+    def code(self) -> Codes:
+        return np.array([self.query], dtype=np.uint8)
+
+    def distance(self, row: RegionRow | ImageRow) -> int:
+        return (row.code[0] ^ self.query).bit_count()
+
+    def committed(self, row: RegionRow | ImageRow) -> bool:
+        return row.generation == max((one.generation for one in self.images if one.image == row.image), default=-1)
+
+    def ranking(self, *, group_by_image: bool) -> list[tuple[int, ImageRef, int]]:
+        """All (distance, image, region) that a search may show, in order."""
+        rows = [row for row in self.regions if self.committed(row)]
+        ranked = sorted((self.distance(row), row.image, row.region) for row in rows)
+        if not group_by_image:
+            return ranked
+        return [one for place, one in enumerate(ranked) if one[1] not in {earlier[1] for earlier in ranked[:place]}]
+
+    def image_ranking(self) -> list[tuple[int, ImageRef]]:
+        rows = [row for row in self.images if self.committed(row) and row.outcome is Outcome.INDEXED]
+        return sorted((self.distance(row), row.image) for row in rows)
+
+
+def ranks(hits: tuple[Hit, ...]) -> list[tuple[int, ImageRef, int | None]]:
+    return [(hit.distance_bits, hit.image, hit.region) for hit in hits]
+
+
+@given(seed, st.integers(1, 12), st.integers(0, 12), st.booleans())
+@settings(max_examples=300)
+def test_a_page_is_that_stretch_of_the_ranking(seed: int, limit: int, offset: int, group_by_image: bool) -> None:
+    world = World(seed)
+    request = PageRequest(limit, offset, group_by_image)
+    page = search_regions(world.index, world.code, request, filter=None, max_limit=MANY)
+    assert ranks(page.hits) == world.ranking(group_by_image=group_by_image)[offset : offset + limit]
+    assert page.exact
+
+
+@given(seed, st.integers(1, 5), st.booleans())
+@settings(max_examples=100)
+def test_pages_tile_the_ranking(seed: int, limit: int, group_by_image: bool) -> None:
+    world = World(seed)
+    expected = world.ranking(group_by_image=group_by_image)
+    found = []
+    for offset in range(0, len(expected) + limit, limit):
+        request = PageRequest(limit, offset, group_by_image)
+        found += ranks(search_regions(world.index, world.code, request, filter=None, max_limit=MANY).hits)
+    assert found == expected
+
+
+@given(seed, st.integers(1, 12), st.integers(0, 12))
+@settings(max_examples=200)
+def test_whole_images_are_ranked_alike(seed: int, limit: int, offset: int) -> None:
+    world = World(seed)
+    page = search_images(world.index, world.code, PageRequest(limit, offset), filter=None, max_limit=MANY)
+    assert [(hit.distance_bits, hit.image) for hit in page.hits] == world.image_ranking()[offset : offset + limit]
+    assert page.exact
+    assert all((hit.region, hit.mask, hit.box_xyxy, hit.area_px) == (None, None, (0, 0, 8, 6), 48) for hit in page.hits)
+
+
+@given(seed, st.integers(1, 6), st.integers(0, 6), st.booleans(), st.integers(1, 40))
+@settings(max_examples=400)
+def test_a_small_limit_of_the_index_is_owned_up_to(
+    seed: int, limit: int, offset: int, group_by_image: bool, max_limit: int
+) -> None:
+    world = World(seed)
+    request = PageRequest(limit, offset, group_by_image)
+    if offset + limit > max_limit:
+        with pytest.raises(UsageError, match=f"offset \\+ limit ≤ {max_limit}, got {offset + limit}"):
+            search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
+        return
+    page = search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
+    ranking = world.ranking(group_by_image=group_by_image)
+    if page.exact:
+        assert ranks(page.hits) == ranking[offset : offset + limit]
+    assert page.exact or len(world.regions) >= max_limit
+    assert len(page.hits) <= limit
+    everything = world.ranking(group_by_image=False)
+    assert all(rank in everything for rank in ranks(page.hits))
+    assert ranks(page.hits) == sorted(ranks(page.hits))
+
+
+def test_an_approximate_index_is_never_exact() -> None:
+    class Approximate(MemoryRegionIndex):
+        @property
+        def exact(self) -> bool:
+            return False
+
+    index = Approximate(MANIFEST)
+    assert not search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY).exact
+    assert not search_images(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY).exact
+
+
+def test_filters_are_passed_on() -> None:
+    index = MemoryRegionIndex(MANIFEST)
+    one, other = ImageRef("b", "one"), ImageRef("b", "two")
+    index.insert_regions([region_row(one, 1, 0, 0), region_row(other, 1, 0, 0)])
+    index.insert_images([image_row(one, 1, 0), image_row(other, 1, 0)])
+    code = np.zeros(1, dtype=np.uint8)
+    only = Filter(exclude=(one,))
+    for search in (search_regions, search_images):
+        page = search(index, code, PageRequest(), filter=only, max_limit=MANY)
+        assert [hit.image for hit in page.hits] == [other]
+
+
+def test_a_hit_tells_what_the_row_holds() -> None:
+    index = MemoryRegionIndex(MANIFEST)
+    row = replace(region_row(ImageRef("b", "k"), 7, 3, 0b101), box_xyxy=(1.0, 2.0, 3.0, 5.0), area_px=5, score=0.25)
+    index.insert_regions([row])
+    index.insert_images([image_row(row.image, 7, 0)])
+    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY)
+    assert page.hits == (Hit(row.image, "etag-7", 3, (1.0, 2.0, 3.0, 5.0), row.mask, 5, 0.25, 2, 8, 6, {"shelf": "k"}),)
+
+
+@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])
+def test_impossible_pages_are_refused(limit: int, offset: int) -> None:
+    with pytest.raises(UsageError, match=f"limit {limit}, offset {offset}"):
+        PageRequest(limit, offset)
+
+
+class Interrupted(MemoryRegionIndex):
+    """Does something just before its `number`-th reading call (0 is the first), as another process would."""
+
+    def __init__(self, number: int, event: Callable[[MemoryRegionIndex], None]) -> None:
+        super().__init__(MANIFEST)
+        self.number = number
+        self.event = event
+        self.calls = 0
+
+    def _tick(self) -> None:
+        if self.calls == self.number:
+            self.event(self)
+        self.calls += 1
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+        self._tick()
+        return super().search(codes, limit=limit, filter=filter)
+
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+        self._tick()
+        return super().search_images(codes, limit=limit, filter=filter)
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        self._tick()
+        return super().newest(images)
+
+
+PAINTING = ImageRef("b", "painting.png")
+COMPANY = [ImageRef("b", f"{number:02}.png") for number in range(60)]
+
+
+def fill(index: MemoryRegionIndex) -> None:
+    """PAINTING nearest and 60 others at one distance: a page of five is settled when all have been seen."""
+    for image in (PAINTING, *COMPANY):
+        code = 0 if image == PAINTING else 1
+        index.insert_regions([region_row(image, 1, 0, code)])
+        index.insert_images([image_row(image, 1, code)])
+
+
+def replace_painting(index: MemoryRegionIndex) -> None:
+    """What a commit of a new generation does."""
+    index.insert_regions([region_row(PAINTING, 2, 0, 0)])
+    index.insert_images([image_row(PAINTING, 2, 0)])
+    index.delete_before({PAINTING: 2})
+
+
+@pytest.mark.parametrize("search", [search_regions, search_images])
+@pytest.mark.parametrize("number", range(6))
+def test_an_image_replaced_during_a_search_is_found(search: Callable[..., object], number: int) -> None:
+    index = Interrupted(number, replace_painting)
+    fill(index)
+    page = search(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    assert index.calls >= 4  # it took more than one round
+    assert [hit.image for hit in page.hits] == [PAINTING, *COMPANY[:4]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_an_image_deleted_during_a_search_is_found_or_not_and_harms_no_other(number: int) -> None:
+    index = Interrupted(number, lambda inner: inner.delete_images([PAINTING]))
+    fill(index)
+    page = search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    assert [hit.image for hit in page.hits if hit.image != PAINTING][:4] == COMPANY[:4]
+
+
+def test_garbage_costs_one_more_look_and_no_more() -> None:
+    index = Interrupted(-1, lambda _: None)
+    fill(index)
+    index.insert_regions([region_row(PAINTING, 0, 0, 0)])  # left by a killed worker
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=70), filter=None, max_limit=MANY)
+    assert index.calls == 4
+
+
+def test_a_search_asks_for_more_rows_step_by_step() -> None:
+    """A page out of a large index must not cost all that the index would give."""
+    limits: list[int] = []
+
+    class Noting(MemoryRegionIndex):
+        def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+            limits.append(limit)
+            return super().search(codes, limit=limit, filter=filter)
+
+    index = Noting(MANIFEST)
+    fill(index)
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=1), filter=None, max_limit=MANY)
+    assert limits == [2 + SLACK]
+    limits.clear()
+    search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
+    assert limits == [10 + SLACK, GROWTH * (10 + SLACK)]

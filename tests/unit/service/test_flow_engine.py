@@ -1,0 +1,242 @@
+"""What the flows do when workers die or hang, without Prefect's server, Dask's scheduler or a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from distributed import KilledWorker
+from prefect.states import Completed, exception_to_failed_state
+
+from searchanything.core.errors import ImageError, StoreUnavailableError
+from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.images.scopes import Scope
+from searchanything.ingest.reports import Failure, IndexReport, SyncReport
+from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
+from searchanything_flows import index as index_flow
+from searchanything_flows.engine import Workers
+
+
+class FakeFuture:
+    """A future of Dask's that is done when the test says so."""
+
+    key = "task-1"
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], None]] = []
+        self.released = False
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def finish(self) -> None:
+        for callback in self._callbacks:
+            callback(self)
+
+    def result(self) -> str:
+        return "a state"
+
+    def release(self) -> None:
+        self.released = True
+
+
+class FakeDask:
+    """A scheduler's client: one task, on the workers that the test names."""
+
+    def __init__(self) -> None:
+        self.future = FakeFuture()
+        self.working: dict[str, tuple[str, ...]] = {}
+        self.looks = 0
+        self.restarted: list[str] = []
+        self.priorities: list[int] = []
+
+    def submit(self, *_: Any, priority: int, **__: Any) -> FakeFuture:
+        self.priorities.append(priority)
+        return self.future
+
+    def processing(self) -> dict[str, tuple[str, ...]]:
+        self.looks += 1
+        if self.looks == 4:
+            self.future.finish()
+        return self.working
+
+    def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
+        assert not raise_for_error
+        self.restarted += workers
+
+
+def run(dask: FakeDask, *, urgent: bool = False) -> Any:
+    workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
+    return asyncio.run(workers.run(None, {}, urgent=urgent, timeout_s=0.02))  # type: ignore[arg-type]
+
+
+def test_a_task_that_hangs_costs_its_worker() -> None:
+    dask = FakeDask()
+    dask.working = {"tcp://a": ("other",), "tcp://b": ("task-1",)}
+    with pytest.raises(TimeoutError, match="took longer"):
+        run(dask)
+    assert (dask.restarted, dask.looks, dask.future.released) == (["tcp://b"], 2, True)
+
+
+def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
+    dask = FakeDask()
+    assert run(dask) == "a state"
+    assert (dask.restarted, dask.looks) == ([], 4)
+
+
+def test_urgent_tasks_go_first() -> None:
+    dask = FakeDask()
+    run(dask, urgent=True)
+    run_again = FakeDask()
+    run(run_again)
+    assert dask.priorities > run_again.priorities
+
+
+def killed() -> KilledWorker:
+    """What Dask says of a task whose workers all died."""
+    return KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+
+
+class Deadly:
+    """Workers that die of one key, and say of the others that they are indexed.
+
+    A task that runs beside the deadly one is blamed as well: `beside` names what of it.
+    """
+
+    def __init__(self, key: str, beside: str = "") -> None:
+        self._key, self._beside = key, beside
+        self.sizes: list[int] = []
+        self.tiles: list[int] = []
+
+    async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
+        assert urgent
+        assert timeout_s == 1800
+        keys = parameters["keys"]
+        self.sizes.append(len(keys))
+        self.tiles.append(parameters["tiles"])
+        if self._beside in keys and len(keys) == 1:
+            self._beside = ""  # the next time it runs alone
+            raise killed()
+        if self._key in keys:
+            raise killed()
+        return Completed(data=BatchReport(IndexReport(indexed=len(keys)), 0.1, "host", 1, 1))
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is recorded as lost with its workers."""
+    recorded: list[tuple[Any, ...]] = []
+
+    class Recorder:
+        def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
+            recorded.append((source, key, error, message))
+
+    monkeypatch.setattr(index_flow, "tell_batch", lambda *_: None)
+    monkeypatch.setattr(index_flow, "worker_client", Recorder)
+    return recorded
+
+
+def index_wave(workers: Deadly, keys: list[str], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> WaveReport:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SEARCHANYTHING_SERVICE__{name}".upper(), str(value))
+    return asyncio.run(index_flow._wave(workers, "s3://images", keys, force=False, urgent=True))  # type: ignore[arg-type]
+
+
+def test_an_image_that_kills_its_workers_is_set_apart_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    deadly = Deadly("k5")
+    wave = index_wave(deadly, [f"k{number}" for number in range(8)], monkeypatch, batch_keys=8, sheet_images=3)
+    assert (wave.total.indexed, wave.total.failed) == (7, 1)
+    assert [one.key for one in wave.lost] == ["k5"]
+    assert deadly.sizes == [8, 4, 4, 2, 1, 1, 2, 1]  # the last: alone, once more
+    assert deadly.tiles == [3, 3, 0, 0, 0, 0, 0, 0]  # halves make no more tiles than the whole
+    [(source, key, error, message)] = lost
+    assert (source, key, error) == ("s3://images", "k5", "WorkerLostError")
+    assert "died" in message
+
+
+def test_an_image_beside_the_one_that_kills_is_not_blamed_for_it(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    wave = index_wave(Deadly("k5", beside="k2"), ["k2", "k5"], monkeypatch, batch_keys=1)
+    assert (wave.total.indexed, wave.total.failed) == (1, 1)
+    assert [key for _, key, _, _ in lost] == ["k5"]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (StoreUnavailableError("away"), True),
+        (ConnectionResetError("reset"), True),
+        (ImageError("a.jpg", "broken"), False),
+        (ValueError("a defect"), False),
+    ],
+)
+def test_only_io_errors_are_tried_again(error: Exception, again: bool) -> None:
+    state = asyncio.run(exception_to_failed_state(error))  # as Prefect makes it of what a task raises
+    assert index_flow.is_io(None, None, state) is again  # type: ignore[arg-type]
+
+
+class Unreadable:
+    """An image store whose listing cannot look into `locked/`, and passes over a pipe."""
+
+    bucket = "images"
+
+    def list(self, prefix: str, omissions: Omissions) -> Iterator[StoredObject]:
+        for key in ("a.jpg", "b.jpg"):
+            yield StoredObject(ImageRef(self.bucket, prefix + key), "etag", 1)
+        omissions.skip("pipe.jpg", "a pipe")
+        omissions.miss("locked/", "Permission denied")
+
+
+class Waves:
+    """Indexes whatever it is given, and notes it."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def __call__(self, _engine: Any, _source: str, keys: Iterable[str], **_: Any) -> WaveReport:
+        self.keys += keys
+        return WaveReport((BatchReport(IndexReport(indexed=len(self.keys)), 0.1, "host", 1, 1),))
+
+
+def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, waves = import_module("searchanything_flows.reindex"), Waves()
+    counts = SimpleNamespace(counts=SimpleNamespace(images=2))
+    monkeypatch.setattr(module, "index_in_waves", waves)
+    monkeypatch.setattr(module, "worker_client", lambda: SimpleNamespace(status=lambda: counts))
+    monkeypatch.setattr(module.wiring, "open_scoped", lambda *_: (Unreadable(), Scope()))
+    wave = asyncio.run(module._reindex(None, "folder"))
+    assert waves.keys == ["a.jpg", "b.jpg"]
+    assert [one.key for one in wave.total.failures] == ["locked/"]
+    assert (wave.total.failed, wave.total.skipped, wave.images) == (1, 1, 2)
+    assert index_flow.finished(wave).name == "Some failed"
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.MonkeyPatch, repair: bool) -> None:
+    missed = Failure("locked/", "StoreError", "Permission denied")
+    found = SyncReport(missing=("a.jpg",), checked=1, unlisted=(missed,))
+    module = import_module("searchanything_flows.sync")
+    tidied = BatchReport(IndexReport(), 0.1, "host", 1, 1)
+
+    async def step(*_: Any) -> BatchReport:
+        return tidied
+
+    client = SimpleNamespace(sync=lambda _: found, sweep_tiles=lambda _: None)
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", Waves())
+    monkeypatch.setattr(module, "_step", step)
+    monkeypatch.setattr(module, "_tidied", set())
+    told, wave = asyncio.run(module._sync(None, "folder", repair=repair))
+    assert told is found
+    assert (wave.total.indexed, wave.total.failures) == (int(repair), (missed,))
+    assert index_flow.finished(wave).name == "Some failed"
+    text = sync_markdown("folder", found.to_dict(), wave)
+    assert "| places that could not be listed (see the failures below) | 1 |" in text
+    assert "| `locked/` | StoreError | Permission denied |" in text

@@ -1,0 +1,168 @@
+"""What the service ships: flows that load lazily and read well, and deployments that agree in both places."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from searchanything.core.errors import SettingsError, UsageError
+from searchanything.core.settings import Settings, service_folder
+from searchanything.ingest.contact_sheet import SheetTile
+from searchanything.ingest.reports import Failure, IndexReport
+from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
+from searchanything.service.tree import _Child, child_settings, deploy_flows, free_port
+from searchanything_flows.deployments import FLOWS
+from searchanything_flows.naming import source_slug
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_prefect_yaml_and_deploy_name_the_same_flows() -> None:
+    document = yaml.safe_load((ROOT / "flows" / "prefect.yaml").read_text())
+    assert {one["entrypoint"] for one in document["deployments"]} == set(FLOWS)
+    assert {one["work_pool"]["name"] for one in document["deployments"]} == {"searchanything"}
+
+
+@pytest.mark.parametrize("entrypoint", sorted(FLOWS))
+def test_every_parameter_is_described(entrypoint: str) -> None:
+    flow = FLOWS[entrypoint]
+    schema = flow.parameters.model_dump()["properties"]
+    assert flow.description
+    assert schema
+    assert all(one.get("description") for one in schema.values())
+
+
+def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
+    code = (
+        "import sys; import searchanything.cli.app, searchanything.service.station, searchanything.service.tree;"
+        "print([name for name in ('prefect', 'distributed', 'dask', 'fastapi', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reports_add_up() -> None:
+    bad = Failure("b|<img>.jpg", "ImageError", "broken")
+    first = BatchReport(IndexReport(indexed=3, failed=1, regions=7, failures=(bad,)), 2.0, "host", 11, 1)
+    second = BatchReport(IndexReport(indexed=2, deleted=4, regions=1), 1.0, "host", 12, 1)
+    wave = WaveReport((first,), (), 2.5) + WaveReport((second,), (Failure("c", "WorkerLostError", "died"),), 1.5)
+    assert (wave.images, wave.total.regions, wave.total.failed, wave.seconds) == (7, 8, 2, 4.0)
+    assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
+    text = wave_markdown("s3://images", wave)
+    assert "| indexed | 5 |" in text
+    assert "| of it work, summed over 2 worker(s) | 3.00 s |" in text
+    assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
+    assert summary(WaveReport()) == "nothing to do"
+
+
+def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pipeline() -> None:
+    first = IndexReport(timings_ms={"commit": 500.0, "segment": 1000.0})
+    second = IndexReport(timings_ms={"segment": 250.0, "read": 120.0, "a|b": 10.0})
+    wave = WaveReport(tuple(BatchReport(report, 1.0, "host", 11, 1) for report in (first, second)), (), 2.0)
+    assert wave.total.timings_ms == {"commit": 500.0, "segment": 1250.0, "read": 120.0, "a|b": 10.0}
+    lines = wave_markdown("s3://images", wave).splitlines()
+    start = lines.index("| stage, summed over its threads | |")
+    rows = ["| read | 0.12 s |", "| segment | 1.25 s |", "| commit | 0.50 s |", "| a&#124;b | 0.01 s |"]
+    assert lines[start + 2 : start + 6] == rows
+
+
+def test_an_artifact_shows_tiles_by_their_links_and_names_files() -> None:
+    linked = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("a](x)|.png", "https://s3/tiles/1.jpg?X=1"),))
+    local = BatchReport(IndexReport(), 1.0, "h", 1, 1, (SheetTile("b.png", "/state/tiles/2.jpg"),))
+    text = wave_markdown("s3://images", WaveReport((linked, local)))
+    assert "![a&#93;(x)&#124;.png](https://s3/tiles/1.jpg?X=1)" in text
+    assert "- `b.png`: `/state/tiles/2.jpg`" in text
+    assert "![" not in wave_markdown("s3://images", WaveReport((BatchReport(IndexReport(), 1.0, "h", 1, 1),)))
+
+
+def test_failures_in_an_artifact_are_capped() -> None:
+    lines = failure_lines([Failure(f"k{number}", "ImageError", "x") for number in range(60)])
+    assert len([line for line in lines if "ImageError" in line]) == 50
+    assert lines[-1] == "… and 10 more"
+    assert failure_lines([]) == []
+
+
+def test_keys_cannot_write_markdown() -> None:
+    assert escaped("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x&#93;(http://y) &#96;&lt;b>&#96;"
+
+
+def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri = str(tmp_path / "index.db")
+    assert service_folder(settings) == tmp_path / ".index.db.service"
+    settings.service.folder = tmp_path / "elsewhere"
+    assert service_folder(settings) == tmp_path / "elsewhere"
+
+
+def test_children_see_the_settings_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(_env_file=None)
+    settings.milvus.uri, settings.models.preset, settings.service.workers = "trial.db", "pico", 3
+    given = child_settings(settings)
+    assert given["SEARCHANYTHING_MILVUS__URI"] == str(tmp_path / "trial.db")
+    assert given["SEARCHANYTHING_SERVICE__WORKERS"] == "3"
+    assert given["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert "SEARCHANYTHING_SERVICE__SCHEDULER" not in given
+
+
+def test_a_taken_port_is_replaced() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(SettingsError, match="PREFECT_API_URL"):
+        deploy_flows("s3://images", sync_every_s=None)
+    assert issubclass(SettingsError, UsageError)
+
+
+def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.tree._LOG_BYTES", 10)
+    log = tmp_path / "child.log"
+    program = "import sys\nfor line in sys.stdin: print(line.strip(), flush=True)"
+    child = _Child("child", [sys.executable, "-c", program], {}, log)
+    child.start()
+    assert child.process is not None
+    assert child.process.stdin is not None
+    try:
+        for text in (b"short\n", b"and a longer one\n", b"the last\n"):
+            before = log.stat().st_size
+            child.process.stdin.write(text)
+            child.process.stdin.flush()
+            while log.stat().st_size == before:
+                time.sleep(0.01)
+            child.bound_log()
+    finally:
+        child.stop()
+    assert log.read_bytes() == b"the last\n"
+    assert log.with_suffix(".log.1").read_bytes() == b"short\nand a longer one\n"
+
+
+SOURCES = st.text("abAB01-/._é", min_size=1, max_size=12).map("s3://{}".format)
+
+
+@given(SOURCES, SOURCES)
+@example("s3://a/b-c", "s3://a-b/c")
+@example("s3://a", "s3://A")
+def test_sources_have_names_of_their_own_in_prefect(one: str, other: str) -> None:
+    assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", source_slug(one))
+    same = one.rstrip("/") == other.rstrip("/")
+    assert (source_slug(one) == source_slug(other)) == same
+
+
+def test_a_bucket_keeps_its_name_in_prefect() -> None:
+    assert source_slug("s3://holiday-2024/") == "holiday-2024"
+    assert source_slug("s3://images/a/b").startswith("images-a-b-")

@@ -1,0 +1,272 @@
+"""The watcher's loop without Prefect, Dask or a server: what it starts when, and what it never forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from searchanything.core.errors import EventsNotOfferedError, SettingsError, StoreUnavailableError
+from searchanything.core.settings import ServiceSettings, Settings
+from searchanything.images.scopes import Scope
+from searchanything.service.listening import HintFilter, Listener
+from searchanything.service.station import Station, SyncClock, Work
+from searchanything.service.waves import WaveLimits, WaveQueue
+from searchanything.service.webhook import Webhook, webhook_app
+
+
+class Crew:
+    """What the loop starts, noted down; each call may be told to fail."""
+
+    def __init__(self) -> None:
+        self.waves: list[tuple[str, ...]] = []
+        self.syncs = 0
+        self.fail_waves = self.fail_syncs = 0
+        self.again: Sequence[str] = ()
+        self.running = self.most = 0
+
+    async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.02)
+        self.running -= 1
+        self.waves.append(tuple(keys))
+        if self.fail_waves:
+            self.fail_waves -= 1
+            raise ConnectionError("no index")
+        again, self.again = self.again, ()
+        return again
+
+    async def sync(self) -> None:
+        self.syncs += 1
+        await asyncio.sleep(0)
+        if self.fail_syncs:
+            self.fail_syncs -= 1
+            raise ConnectionError("no store")
+
+
+def run_station(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, crew: Crew, *, hints: Sequence[str], enough: Callable[[], bool]
+) -> None:
+    """Watch `folder`, hint at keys once the first sync is through, stop when it is enough."""
+    monkeypatch.setattr("searchanything.service.station._PAUSES_S", (0.05, 0.1))
+    settings = Settings(_env_file=None)
+    settings.service = ServiceSettings(quiet_s=0.01, longest_wait_s=0.05, wave_keys=4, waves=2, poll_s=30)
+
+    async def main() -> None:
+        station = Station(str(folder), settings)
+        loop = asyncio.create_task(station.run(Work(crew.index_wave, crew.sync)))
+        async with asyncio.timeout(30):
+            while not crew.syncs:
+                await asyncio.sleep(0.005)
+            station.queue.put(hints)
+            while not enough():
+                await asyncio.sleep(0.005)
+        station.stop()
+        await loop
+        station.close()
+
+    asyncio.run(main())
+
+
+def test_it_begins_with_a_sync_and_turns_hints_into_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew()
+    keys = [f"k{number}" for number in range(10)]
+    run_station(tmp_path, monkeypatch, crew, hints=keys, enough=lambda: sum(map(len, crew.waves)) == 10)
+    assert sorted(key for wave in crew.waves for key in wave) == keys
+    assert max(map(len, crew.waves)) == 4
+    assert (crew.most, crew.syncs) == (2, 1)
+
+
+def test_a_failed_wave_owes_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew()
+    crew.fail_waves = 1
+    run_station(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: crew.syncs == 2)
+    assert crew.waves == [("a",)]
+
+
+def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew()
+    crew.fail_syncs = 3
+    run_station(tmp_path, monkeypatch, crew, hints=(), enough=lambda: crew.syncs == 4)
+
+
+def test_keys_that_kept_changing_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew()
+    crew.again = ("a",)
+    run_station(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: len(crew.waves) == 2)
+    assert crew.waves == [("a",), ("a",)]
+
+
+def test_syncs_by_the_clock() -> None:
+    now = [100.0]
+    clock = SyncClock(60.0, clock=lambda: now[0])
+    assert (clock.due_in_s(owed=False), clock.due_in_s(owed=True)) == (60.0, 0.0)
+    clock.interval_s = 10.0
+    assert clock.due_in_s(owed=False) == 10.0
+    clock.failed()
+    assert clock.due_in_s(owed=True) == 2.0
+    clock.failed()
+    assert clock.due_in_s(owed=True) == 4.0
+    now[0] += 4
+    clock.succeeded()
+    assert (clock.due_in_s(owed=False), clock.due_in_s(owed=True)) == (10.0, 0.0)
+
+
+class Events:
+    """Notifications that end with an error, as a broken stream does."""
+
+    def __init__(self, error: Exception | None, notifications: Sequence[dict[str, Any]] = ()) -> None:
+        self._error, self._notifications = error, notifications
+        self._closed = threading.Event()
+        self.connected = not isinstance(error, EventsNotOfferedError)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from self._notifications
+        if self._error is not None:
+            self._closed.wait(0.1)  # long enough for a server to be called connected
+            raise self._error
+        self._closed.wait(10)
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def listen(streams: list[Events], *, offers: int) -> tuple[WaveQueue, list[Any], list[bool]]:
+    """Listen to one stream after the other until so many offers were told: queue, notifications, offers."""
+    queue, told = WaveQueue(WaveLimits()), threading.Semaphore(0)
+    got: list[Any] = []
+    offered: list[bool] = []
+
+    def on_offer(offer: bool) -> None:
+        offered.append(offer)
+        told.release()
+
+    waiting = iter(streams)
+    listener = Listener(lambda: next(waiting), got.append, queue, on_offer=on_offer)
+    listener.start()
+    assert all(told.acquire(timeout=20) for _ in range(offers))
+    listener.stop()
+    return queue, got, offered
+
+
+def test_a_broken_stream_is_opened_again_and_owes_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.listening._PAUSES_S", (0.01, 0.02))
+    streams = [Events(StoreUnavailableError("broken"), [{"n": 1}]), Events(None, [{"n": 2}, {"n": 3}])]
+    queue, got, offers = listen(streams, offers=2)
+    assert got == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert offers == [True, True]
+    assert set(queue.take_debts()) == {"listening began", "listening broke off"}
+
+
+def test_a_server_that_offers_nothing_is_asked_once() -> None:
+    queue, got, offers = listen([Events(EventsNotOfferedError("no"))], offers=1)
+    assert (got, offers, queue.take_debts()) == ([], [False], ())
+
+
+def test_the_webhook_asks_for_its_token() -> None:
+    got: list[Any] = []
+
+    def hint(notification: Any) -> int:
+        got.append(notification)
+        return 1
+
+    client = TestClient(webhook_app(hint, "secret"))
+    body = json.dumps({"Records": []})
+    assert client.post("/events", content=body).status_code == 401
+    assert client.post("/events", content=body, headers={"Authorization": "Bearer other"}).status_code == 401
+    assert got == []
+    right = {"Authorization": "Bearer secret"}
+    assert client.post("/events", content=body, headers=right).json() == {"hints": 1}
+    assert client.post("/events", content=b"[" * 100_000, headers=right).status_code == 400
+    assert client.get("/health").json() == {"ok": True}
+
+
+def test_a_webhook_without_a_token_is_refused() -> None:
+    with pytest.raises(SettingsError, match="WEBHOOK_TOKEN"):
+        Webhook(ServiceSettings(webhook_port=0), lambda _: 0)
+
+
+def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+
+    async def endless(_keys: Sequence[str]) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return ()
+
+    async def main() -> set[str]:
+        station = Station(str(tmp_path), Settings(_env_file=None))
+        station.queue.put(["a.png"])
+        await station.run(Work(endless, Crew().sync), until=time.monotonic() + 1.5)
+        station.close()
+        return set(station.queue.take_debts())
+
+    assert asyncio.run(main()) == {"a wave was cut off"}
+
+
+def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+    began = asyncio.Event()
+    syncs = Crew()
+
+    async def endless() -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        station = Station(str(tmp_path), Settings(_env_file=None))
+        shift = asyncio.create_task(station.run(Work(syncs.index_wave, endless)))
+        await asyncio.wait_for(began.wait(), 20)
+        shift.cancel()
+        await asyncio.gather(shift, return_exceptions=True)
+        await station.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
+        station.close()
+
+    asyncio.run(main())
+    assert syncs.syncs == 1
+
+
+def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = Settings(_env_file=None)
+        station = Station(str(tmp_path), settings)
+        intervals, debts = [], []
+        for offered in (True, False, False, True):
+            station.queue.take_debts()
+            station._offered(offered)
+            intervals.append(station.clock.interval_s)
+            debts.append(len(station.queue.take_debts()))
+        station.close()
+        often, seldom = settings.service.poll_s, settings.service.sync_s
+        assert intervals == [seldom, often, often, seldom]
+        assert debts == [0, 1, 0, 0]  # one notification that cannot be read after the other owes one sync
+
+    asyncio.run(main())
+
+
+def test_a_notification_that_cannot_be_read_does_not_end_the_listening() -> None:
+    queue, offered, sound = WaveQueue(WaveLimits()), [], threading.Event()
+    hint = HintFilter(queue, "images", Scope())
+    record = {"s3": {"bucket": {"name": "images"}, "object": {"key": "a.jpg"}}}
+
+    def take(notification: Any) -> None:
+        hint(notification)
+        sound.set()
+
+    listener = Listener(
+        lambda: Events(None, [{"Records": [None]}, {"Records": [record]}]), take, queue, on_offer=offered.append
+    )
+    listener.start()
+    assert sound.wait(20)
+    listener.stop()
+    assert queue.take() == ("a.jpg",)
+    assert False in offered
