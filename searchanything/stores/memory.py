@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import hamming
-from searchanything.core.errors import FilterError, IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
     Codes,
     Filter,
@@ -26,8 +26,9 @@ from searchanything.core.types import (
     RegionMatch,
     RegionRow,
 )
-from searchanything.stores.filters import check_filter, row_matcher
+from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, image_match, region_match
+from searchanything.stores.predicates import matcher
 from searchanything.stores.row_checks import RowLimits
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
@@ -151,12 +152,8 @@ class MemoryRegionIndex:
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
-
-        def indexed(row: ImageRow) -> bool:
-            return row.outcome is Outcome.INDEXED and (matches is None or matches(row))
-
         with self._lock:
-            found = self._images.nearest(codes, limit, indexed)
+            found = self._images.nearest(codes, limit, matches)
         return [[image_match(row, distance) for row, distance in one] for one in found]
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
@@ -185,12 +182,9 @@ class MemoryRegionIndex:
         self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool
     ) -> Callable[[RegionRow | ImageRow], bool] | None:
         self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        if filter is None:
-            return None
-        check_filter(filter, whole_images=whole_images)
-        if filter.expression is not None:
-            raise FilterError("an expression is for Milvus; this index lies in memory: use the filter's other parts")
-        return row_matcher(filter)
+        if filter is None and not whole_images:
+            return None  # which spares the look at every row
+        return matcher(predicate_of(filter, whole_images=whole_images))
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,13 @@ class MilvusRegionIndex:
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        expression = compile_filter(filter)
+        expression = compile_filter(filter, is_server=not self._connection.embedded)
         found = self._search(self._regions, queries, expression, REGION_OUTPUT, limit=limit, filter=filter)
         return [[region_match_of(entity, distance) for distance, entity in hits] for hits in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        expression = compile_filter(filter, whole_images=True)
+        expression = compile_filter(filter, whole_images=True, is_server=not self._connection.embedded)
         found = self._search(self._images, queries, expression, IMAGE_MATCH_OUTPUT, limit=limit, filter=filter)
         return [[image_match_of(entity, distance) for distance, entity in hits] for hits in found]
 
@@ -169,22 +169,13 @@ class MilvusRegionIndex:
                 found += self._connection.search(
                     collection, list(portion), expression, fields, limit=limit, probe_all=named
                 )
-        except IndexNotFoundError:
+        except (IndexNotFoundError, IndexUnavailableError):
             raise
         except RegionIndexError as error:
-            if filter is None or filter.expression is None or not self._alive(error):
+            if self._connection.embedded or filter is None or filter.expression is None:
                 raise
             raise FilterError(f"Milvus refused the expression {filter.expression!r}: {error}") from error
         return found
-
-    def _alive(self, error: RegionIndexError) -> bool:
-        """Milvus Lite crashes on some broken expressions: is it there again without this one?"""
-        if isinstance(error, IndexUnavailableError):
-            try:
-                self._connection.has_collection(self._regions)
-            except RegionIndexError:
-                return False
-        return True
 
     def _delete(self, expressions: Iterable[str]) -> None:
         chosen = list(expressions)

@@ -15,7 +15,7 @@ import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.types import Codes, ImageRow, Metadata, RegionRow
-from searchanything.stores.filters import INT64_MAX, INT64_MIN
+from searchanything.stores.predicates import INT64_MAX, INT64_MIN
 
 ID_BYTES = 32
 BUCKET_BYTES = 4096
