@@ -16,9 +16,19 @@ from searchanything.core.errors import PromptError
 from searchanything.core.geometry import Letterbox, boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
-from searchanything.prompts.prompt import Box, Granularity, Mask, Point, Points, WholeImage
+from searchanything.prompts.containers import COVERED_SHARE, Rows, covered_by_parts
+from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
+SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
+_RULE_NAMES = {"searchanything": "thing", "surest": "score"}
+_HOW = {
+    "searchanything": "the surest for its size",
+    "surest": "the surest",
+    "part": "the smallest",
+    "object": "the middle",
+    "whole": "the largest",
+}
 
 
 Cells: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int64]]
@@ -99,13 +109,14 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     usable = points.under & ~points.excluded[:, None]
     if not usable.any():
         return _nearest(segmentation, prompt, excluded=points.excluded)
-    areas = segmentation.letterbox.areas_px(segmentation.masks)
-    orders = [_ranked(np.flatnonzero(column), areas, prompt.granularity) for column in usable.T]
+    held = np.flatnonzero(np.any(usable, axis=1))
+    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in usable.T]
     chosen = sorted({int(order[0]) for order in orders if len(order)})
-    rest = np.setdiff1d(np.flatnonzero(np.any(usable, axis=1)), chosen)
-    how = {None: "surest", "part": "smallest", "object": "middle", "whole": "largest"}[prompt.granularity]
+    rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
     missed = sum(not len(order) for order in orders)
-    reason = f"the {how} of {int(np.any(usable, axis=1).sum())} masks under {len(orders) - missed} foreground points"
+    how = _HOW[prompt.granularity or prompt.rule]
+    points_hit = len(orders) - missed
+    reason = f"{how} of {len(held)} masks under {points_hit} foreground point{'s' * (points_hit != 1)}"
     if missed:
         reason += f"; {missed} more points lie on no usable mask"
     mask = np.any(segmentation.masks[chosen], axis=0)
@@ -114,9 +125,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         mask=mask,
         box_xyxy=merged_box(segmentation.boxes_xyxy[chosen]),
         score=float(segmentation.scores[chosen].max()),
-        rule=f"points/{prompt.granularity or 'score'}",
+        rule=f"points/{prompt.granularity or _RULE_NAMES[prompt.rule]}",
         reason=reason,
-        others=tuple(int(row) for row in _ranked(rest, areas, prompt.granularity)[:RUNNERS_UP]),
+        others=tuple(int(row) for row in rest[:RUNNERS_UP]),
         rows=tuple(chosen),
     )
 
@@ -237,17 +248,28 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def _ranked(rows: np.ndarray, areas: FloatArray, granularity: Granularity | None) -> np.ndarray:
-    """Candidate rows, best first. Rows come by falling score, which settles ties and is the default order."""
-    by_area = rows[np.argsort(areas[rows], kind="stable")]
-    if granularity == "part":
-        return by_area
-    if granularity == "whole":
-        return rows[np.argsort(-areas[rows], kind="stable")]
-    if granularity == "object" and len(rows):
-        ranks = np.arange(len(by_area))
-        return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
-    return rows
+def ranked_by(prompt: Points, segmentation: Segmentation, rows: Rows) -> Rows:
+    """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
+    rows = np.sort(rows)  # rows come by falling score
+    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows]
+    by_area = rows[np.argsort(areas, kind="stable")]
+    match prompt.granularity:
+        case "part":
+            return by_area
+        case "whole":
+            return rows[np.argsort(-areas, kind="stable")]
+        case "object":
+            ranks = np.arange(len(by_area))
+            return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
+    return rows if prompt.rule == "surest" else things_first(segmentation, rows)
+
+
+def things_first(segmentation: Segmentation, rows: Rows) -> Rows:
+    """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
+    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows].astype(np.float64)
+    made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
+    for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
+    return rows[np.lexsort((np.where(made_of_others, areas, -for_its_size), made_of_others))]
 
 
 def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_background: np.ndarray) -> Choice:

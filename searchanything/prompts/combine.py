@@ -4,7 +4,7 @@
   text without any place looks at the whole image.
 - A mask that holds a background point is out, everywhere.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask with the
-  largest IoU, and a point in no box the surest mask. With a text, more than half of a mask must lie in the box.
+  largest IoU, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
 - A box whose masks all stay below the least IoU is its own mask, less the masks that hold background points.
 
 SAM reads a box with points as one thing, refined, and ultralytics' FastSAM merges whatever each prompt chose alone; the
@@ -34,6 +34,7 @@ from searchanything.prompts.choose import (
     merged_box,
     nearest_rows,
     nothing,
+    things_first,
 )
 from searchanything.prompts.prompt import Point, Prompts
 
@@ -134,7 +135,8 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
     group = scene.usable & scene.points.under[:, number]
     if scene.similarities is not None:
         return _by_text(scene, group, where)
-    return _best(scene, group, scene.segmentation.scores, f"{where}, by the segmenter's score")
+    order = things_first(scene.segmentation, np.flatnonzero(group)).tolist()
+    return _first(scene, order, scene.segmentation.scores, f"{where}, by score for its size")
 
 
 def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
@@ -145,9 +147,13 @@ def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
 def _best(scene: _Scene, allowed: Flags, measure: FloatArray, where: str) -> _Pick:
     """The allowed mask that measures most; ties go to the surer one."""
     rows = np.flatnonzero(allowed)
-    if not len(rows):
+    return _first(scene, rows[np.argsort(-measure[rows], kind="stable")].tolist(), measure, where)
+
+
+def _first(scene: _Scene, order: Sequence[int], measure: FloatArray, where: str) -> _Pick:
+    """The first of the rows, best first, and what it measures."""
+    if not order:
         return _Pick(f"no mask {where}")
-    order = rows[np.argsort(-measure[rows], kind="stable")].tolist()
     value = float(measure[order[0]])
     sentence = f"the best of {len(order)} {where} ({value:.2f})"
     return _Pick(sentence, row=order[0], box_xyxy=box_of(scene.segmentation, order[0]), score=value, order=order)

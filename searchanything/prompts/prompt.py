@@ -31,13 +31,15 @@ class Points:
     """Foreground and background points, (x, y) in image pixels.
 
     `granularity` picks among the masks that hold a foreground point: `part` the smallest, `object` the middle one by
-    area, `whole` the largest; None the one the segmenter is surest of.
+    area, `whole` the largest; None the one the segmenter is surest of for its size, among those that are not made of
+    other masks (`searchanything.prompts.containers`): the jeans rather than the person. `rule="surest"` weighs the
+    score alone.
     """
 
     foreground: tuple[Point, ...]
     background: tuple[Point, ...] = ()
     granularity: Granularity | None = None
-    rule: Literal["searchanything", "fastsam"] = "searchanything"
+    rule: Literal["searchanything", "surest", "fastsam"] = "searchanything"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "foreground", _points(self.foreground))
@@ -46,10 +48,10 @@ class Points:
             raise PromptError("expected at least one foreground point, got none")
         if self.granularity not in (None, "part", "object", "whole"):
             raise PromptError(f"expected granularity part, object or whole, got {self.granularity!r}")
-        if self.rule not in ("searchanything", "fastsam"):
-            raise PromptError(f"expected rule searchanything or fastsam, got {self.rule!r}")
-        if self.rule == "fastsam" and self.granularity is not None:
-            raise PromptError("granularity has no meaning under rule fastsam, which merges all masks of a point")
+        if self.rule not in ("searchanything", "surest", "fastsam"):
+            raise PromptError(f"expected rule searchanything, surest or fastsam, got {self.rule!r}")
+        if self.rule != "searchanything" and self.granularity is not None:
+            raise PromptError(f"granularity and rule {self.rule} each say which mask is meant: give one of them")
 
 
 @dataclass(frozen=True, slots=True)
