@@ -158,7 +158,7 @@ class _Funnel:
             figures |= {"error": row.error, "message": row.message}
             sentence = f"it failed ({row.attempts} attempts), at last with {row.error}: {row.message}"
             return self._noted("indexed", Verdict.FAILED, sentence, figures)
-        if row.outcome is Outcome.EMPTY:
+        if row.outcome is Outcome.EMPTY and not (self._whole_images and row.is_findable):
             sentence = "it was indexed as empty: the segmenter found no region in it"
             return self._noted("indexed", Verdict.EMPTY, sentence, figures)
         return self._noted("indexed", None, f"it is in the index with {row.regions} regions", figures)

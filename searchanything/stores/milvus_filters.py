@@ -17,12 +17,15 @@ from searchanything.stores.filters import INT64_MIN, Value, check_filter
 
 _LAST_LETTER = "\U0010ffff"
 _LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)
+_FINDABLE = (
+    '(outcome == "indexed" or (outcome == "empty" and message != ""))'  # `searchanything.core.types.is_findable`
+)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 def compile_filter(filter: Filter | None, *, whole_images: bool = False) -> str:
     """The expression that keeps the rows a filter means; empty if it means all. Raises: FilterError."""
-    parts = ['outcome == "indexed"'] if whole_images else []
+    parts = [_FINDABLE] if whole_images else []
     if filter is not None:
         check_filter(filter, whole_images=whole_images)
         parts += _parts(filter, "last_at_ms" if whole_images else "indexed_at_ms")
