@@ -62,12 +62,13 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 
 async def bring_up_to_date(source: str) -> int:
-    """One sync; 3 if images failed, as every command has it."""
+    """One sync; 3 if images failed or were held back, as every command has it."""
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
-        report = await report_of(await sync(source, return_state=True))
-    sys.stdout.write(json.dumps(report.total.to_dict()) + "\n")
-    return 3 if report.total.failed else 0
+        state = await sync(source, return_state=True)
+        report = (await report_of(state)).total
+    sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+    return 3 if report.failed or report.held else 0
 
 
 def main() -> int:

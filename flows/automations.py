@@ -15,7 +15,7 @@ from .telling import FAILURES_EVENT
 
 # Ours send heartbeats every 30 s, other runs of a shared server every 180 s by default: twice that is no slip.
 _SILENCE: Final = timedelta(seconds=400)
-_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed"})
+_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed", "Held back"})
 
 
 def crashed_runs() -> AutomationCore:

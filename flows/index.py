@@ -19,7 +19,7 @@ from searchanything.core.errors import IndexUnavailableError, StoreUnavailableEr
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
-from searchanything.service.reports import BatchReport, WaveReport, summary
+from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
 from searchanything.service.work import refresh_keys, worker_client
 
 from .engine import Workers, workers
@@ -103,7 +103,7 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
     for one in done:
         if isinstance(one, BaseException):
             raise one
-    wave = sum((one for one in done if isinstance(one, WaveReport)), WaveReport())
+    wave = sum_waves(one for one in done if isinstance(one, WaveReport))
     return WaveReport(wave.batches, wave.lost, time.perf_counter() - start)
 
 

@@ -22,6 +22,7 @@ from .naming import source_slug
 logger = logging.getLogger(__name__)
 
 FAILURES_EVENT: Final = "searchanything.wave.failures"
+HELD_EVENT: Final = "searchanything.sync.held"
 FAILURES_TOLD: Final = 10  # events per wave for single images
 _CANCEL_POLL_S: Final = 5.0
 _Result = TypeVar("_Result")
@@ -49,6 +50,12 @@ def tell_failures(source: str, failures: Sequence[Failure]) -> None:
             payload={"key": one.key, "error": one.error, "message": one.message},
         )
     emit_event(FAILURES_EVENT, resource=_resource(source), payload={"failed": len(failures)})
+
+
+def tell_held(source: str, keys: Sequence[str]) -> None:
+    """One event for the images that are gone and were not forgotten, with the first of their keys."""
+    payload = {"images": len(keys), "examples": list(keys[:FAILURES_TOLD])}
+    emit_event(HELD_EVENT, resource=_resource(source), payload=payload)
 
 
 def tell_batch(source: str, batch: BatchReport) -> None:

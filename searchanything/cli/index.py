@@ -33,6 +33,10 @@ HashFile = Annotated[
 EstimateOnly = Annotated[
     bool, typer.Option("--estimate", help="Index a sample alone, and say what all would take. Nothing is written.")
 ]
+Prune = Annotated[
+    bool,
+    typer.Option("--prune", help="Forget images that are gone from SOURCE, but not very many at once."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
 
@@ -45,12 +49,14 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     estimate: EstimateOnly = False,
+    prune: Prune = False,
     *,
     common: CommonOptions,
 ) -> None:
     """Index the images of a bucket or folder; unchanged ones are passed over.
 
-    One bad image never stops the run: it is reported, and the exit code is 3.
+    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE stay
+    hits until they are forgotten: the answer counts them, --prune forgets them.
 
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 
@@ -61,17 +67,17 @@ def index(
     patterns = patterns_of(include, exclude)
     layer = hash_choice(hash_file)
     if estimate:
-        if hash_file is not None or force:
-            raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
+        if hash_file is not None or force or prune:
+            raise UsageError("--estimate goes with neither --hash nor --force nor --prune: it indexes nothing")
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
         answer(foreseen, common.format, lambda: _estimate_text(foreseen))
         return
     with client_of(context, common) as client, indexing_progress() as show:
-        report = client.index(source, hash_file=layer, force=force, patterns=patterns, progress=show)
+        report = client.index(source, hash_file=layer, force=force, prune=prune, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: report_text(document))
-    if report.failed:
+    if report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -90,6 +96,8 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     """An `IndexReport`'s document for people."""
     from rich.text import Text
 
+    from searchanything.ingest.reports import images_are
+
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
     failures = document["failures"]
@@ -97,7 +105,29 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
     lines += warning_lines(document["warnings"])
+    if document["gone"] and not document["held"]:
+        lines.append(
+            f"gone: {images_are(document['gone'], 'indexed')} no longer there and may still be hits; to forget what is "
+            "gone: searchanything sync repair SOURCE, or index --prune"
+        )
+    lines += held_lines(document["held"])
     return Text("\n".join(lines))
+
+
+def held_lines(keys: list[str]) -> list[str]:
+    """The images that were not forgotten because they were so many, for people, and what to do about it."""
+    from searchanything.ingest.reports import images_are
+
+    if not keys:
+        return []
+    lines = [f"held back: {key}" for key in keys[:SHOWN_FAILURES]]
+    if len(keys) > SHOWN_FAILURES:
+        lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
+    lines.append(
+        f"held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked. Is a disk or a "
+        "part of the bucket away? If it is meant: searchanything sync repair SOURCE --forget"
+    )
+    return lines
 
 
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:

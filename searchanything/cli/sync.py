@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import warning_lines
+from searchanything.cli.index import held_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
+Forget = Annotated[
+    bool,
+    typer.Option("--forget", help="Forget all that is gone, even where so much at once would be held back."),
+]
 app = typer.Typer(help="Compare a bucket's listing with the index, and repair what differs.", no_args_is_help=True)
 
 
@@ -32,7 +36,8 @@ def check(
 ) -> None:
     """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
 
-    The exit code is 0 whether they differ or not, and 3 where images are known as failed or a place cannot be listed.
+    The exit code is 0 whether they differ or not, and 3 where images are known as failed, a place cannot be listed, or
+    so many images are gone that a repair would hold them back.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -41,7 +46,7 @@ def check(
         report = client.sync(source, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.failed or report.unlisted:
+    if report.failed or report.unlisted or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -52,22 +57,29 @@ def repair(
     source: Source,
     include: Include = None,
     exclude: Exclude = None,
+    forget: Forget = False,
     *,
     common: CommonOptions,
 ) -> None:
     """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
 
-    The answer names what differed before. The exit code is 3 where images failed, or a place could not be listed.
+    Where very many images are gone, or all, none of them is forgotten: a disk that is away looks the same. They are
+    held back until --forget says that it is meant, or a later repair misses them still (ingest.forget_after_s).
 
-    Example: [bold]searchanything sync repair s3://holiday/2024/[/bold]
+    The answer names what differed before. The exit code is 3 where images failed or were held back, or a place could
+    not be listed.
+
+    Examples: [bold]searchanything sync repair s3://holiday/2024/[/bold]
+
+    [bold]searchanything sync repair s3://holiday/2024/ --forget[/bold]
     """
     patterns = patterns_of(include, exclude)
     with client_of(context, common) as client, indexing_progress("repairing") as show:
-        report = client.sync(source, repair=True, patterns=patterns, progress=show)
+        report = client.sync(source, repair=True, forget=forget, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
     repaired = report.repaired
-    if report.unlisted or (repaired is not None and (repaired.failed or repaired.given_up)):
+    if report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.given_up)):
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -85,6 +97,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
     lines += [f"not listed: {one['key']}: {one['message']}" for one in unlisted[:SHOWN_KEYS]]
     if len(unlisted) > SHOWN_KEYS:
         lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
+    lines += held_lines(document["held"])
     lines += warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from searchanything.cli.index import held_lines
 from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded
 from searchanything.cli.session import answer, plain, say
 
@@ -63,7 +64,8 @@ def watch(
         if once:
             code, document = tree.once()
             page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
-            answer(document, common.format, lambda: plain(f"up to date{page}"))
+            held = held_lines(document.get("held", []))
+            answer(document, common.format, lambda: plain("\n".join([*held, f"up to date{page}"])))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()

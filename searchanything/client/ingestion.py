@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome
+from searchanything.core.types import ImageRef, ImageRow, Omissions
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.compact import Compaction, compact
@@ -31,10 +31,11 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
 from searchanything.ingest.estimate import estimate_images
+from searchanything.ingest.forget import Covered, ForgetLimits, marking, recalled
 from searchanything.ingest.pipeline import index_images, refresh_images
-from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.ingest.plan import IndexingJob, IndexingOptions, failed_rows
 from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
-from searchanything.ingest.sync import WAVE_KEYS, SyncJob, collect, sync_images
+from searchanything.ingest.sync import WAVE_KEYS, SyncJob, account_for_gone, collect, sync_images
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Ingestion:
         *,
         hash_file: str | Path | None = None,
         force: bool = False,
+        prune: bool = False,
         patterns: Patterns | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
@@ -71,7 +73,8 @@ class Ingestion:
         The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
-        and `…exclude`.
+        and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
+        many are gone that it may be a mistake (`sync` says when).
 
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
@@ -83,7 +86,11 @@ class Ingestion:
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
-        return index_images(job, objects, progress=progress, omissions=omissions)
+        known = Covered(index, store.bucket, scope).known()
+        report = index_images(job, marking(objects, known), progress=progress, omissions=omissions)
+        refresh = partial(refresh_images, job) if prune else None
+        ended = replace(self._comparison((store, scope), index), refresh=refresh)
+        return sum_reports((report, account_for_gone(ended, known, omissions)))
 
     def estimate(
         self,
@@ -186,26 +193,31 @@ class Ingestion:
         source: SourceName,
         *,
         repair: bool = False,
+        forget: bool = False,
         patterns: Patterns | None = None,
         progress: Progress | None = None,
     ) -> SyncReport:
         """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
 
+        Of more than `ingest.forget_images` and `ingest.forget_share` of the images, or all, none is forgotten (`held`
+        names them): a disk that is away looks the same. `forget` says that it is meant; so does time (`forgetting`).
+
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         store, scope = self._open_source(source, patterns)
-        job = SyncJob(
-            store=store,
-            scope=scope,
-            index=self._read_index() if not repair else self._index_to_repair(store, scope, progress),
-            options=self._options(),
-            ask_each=self._settings.storage.object_tags,
-            elsewhere=self._known_elsewhere,
-        )
+        index = self._index_to_repair(store, scope, progress) if repair else self._read_index()
+        job = self._comparison((store, scope), index, forget=forget, keep=repair)
         report = sync_images(self._repairing(job) if repair else job, progress=progress)
         if repair:
             self.sweep_tiles(source)
         return report
+
+    def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
+        """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.
+
+        Raises: as `sync`.
+        """
+        return sync_images(self._comparison(self._open_source(source), self._read_index(), forget=forget))
 
     def collect_garbage(self, source: SourceName) -> SyncReport:
         """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
@@ -230,12 +242,11 @@ class Ingestion:
         keys: dict[str, list[str]] = {}
         for row in self._failed_rows(opened[0], source):
             keys.setdefault(row.image.bucket, []).append(row.image.key)
-        total = IndexReport()
+        reports = []
         for bucket, failed in keys.items():
             job = self._job(self._open_bucket(bucket), opened, self._options(untiring=True))
-            for wave in batches(failed, WAVE_KEYS):
-                total = sum_reports(total, refresh_images(job, wave, progress=progress))
-        return total
+            reports += [refresh_images(job, wave, progress=progress) for wave in batches(failed, WAVE_KEYS)]
+        return sum_reports(reports)
 
     def drop_failed(self, source: SourceName | None = None) -> int:
         """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
@@ -303,6 +314,23 @@ class Ingestion:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self._settings), most=tiles)
         return IndexingJob(store, encoder, index, options, scope, self._keeper(store, index), sheet)
 
+    def _comparison(
+        self, source: tuple[ImageStore, Scope], index: RegionIndex, *, forget: bool = False, keep: bool = True
+    ) -> SyncJob:
+        """A source against an index. `keep` what is found to be missing, for the next; `forget` whatever is gone."""
+        (store, scope), ingest = source, self._settings.ingest
+        limits = ForgetLimits(ingest.forget_images, ingest.forget_share, ingest.forget_after_s, always=forget)
+        forgetting = recalled(self._indexes, ImageRef(store.bucket, scope.prefix), limits)
+        return SyncJob(
+            store=store,
+            scope=scope,
+            index=index,
+            options=self._options(),
+            ask_each=self._settings.storage.object_tags,
+            elsewhere=self._known_elsewhere,
+            forgetting=forgetting if keep else replace(forgetting, remember=None),
+        )
+
     def _read_index(self) -> RegionIndex:
         """The live index, without its models."""
         return self._indexes.open(self._models.manifest().fingerprint)
@@ -358,9 +386,7 @@ class Ingestion:
         if source is not None:
             store, scope = self._open_source(source)
             bucket, prefix = store.bucket, scope.prefix
-        states = index.iterate_states(bucket=bucket, key_prefix=prefix)
-        failed = {state.image for state in states if state.outcome is Outcome.FAILED}
-        return sorted(_still_failed(index, failed), key=lambda row: row.image)
+        return failed_rows(index, bucket=bucket, key_prefix=prefix)
 
     def _options(self, *, force: bool = False, untiring: bool = False) -> IndexingOptions:
         ingest = self._settings.ingest
@@ -372,9 +398,3 @@ class Ingestion:
             max_attempts=None if untiring else ingest.max_attempts,
             listing_is_enough=ingest.sidecar_suffix is None and not self._settings.storage.object_tags,
         )
-
-
-def _still_failed(index: RegionIndex, images: Iterable[ImageRef]) -> Iterator[ImageRow]:
-    """The newest rows of those images that have failed at their last attempt."""
-    for batch in batches(images, WAVE_KEYS):
-        yield from (row for row in index.newest(batch).values() if row.outcome is Outcome.FAILED)

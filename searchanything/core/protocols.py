@@ -346,7 +346,10 @@ class RegionIndex(Protocol):
         ...
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
-        """The same over whole-image codes; only rows with outcome `indexed`. Region-only filters raise FilterError."""
+        """The same over whole-image codes, of findable rows alone: indexed ones, and empty ones that have a code.
+
+        Raises: FilterError also for region-only filters.
+        """
         ...
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
@@ -390,6 +393,14 @@ class IndexStore(Protocol):
 
     def hash_layer(self, fingerprint: str) -> bytes:
         """The safetensors bytes kept by `create`."""
+        ...
+
+    def recall(self, name: str) -> bytes:
+        """What `remember` kept last under a name; empty where that is nothing."""
+        ...
+
+    def remember(self, name: str, data: bytes) -> None:
+        """Keep bytes under a name of up to 128 letters, digits and hyphens; readers see the old or the new ones whole."""
         ...
 
     def switch(self, fingerprint: str) -> None:

@@ -36,6 +36,11 @@ def default_features_dir() -> Path:
     return Path.home() / ".local" / "share" / "searchanything" / "features"
 
 
+def default_digests_dir() -> Path:
+    """Where digests of folders' files are kept: `~/.cache/searchanything/digests`."""
+    return Path.home() / ".cache" / "searchanything" / "digests"
+
+
 def service_folder(settings: Settings) -> Path:
     """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
     if settings.service.folder is not None:
@@ -146,6 +151,23 @@ class IngestSettings(BaseModel):
         ge=1,
         description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
     )
+    forget_images: int = Field(
+        10,
+        ge=0,
+        description="A sync that would forget more images, and a larger share than the next setting says, holds back.",
+    )
+    forget_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="See there; of the images of the source that are indexed. A source without any "
+        "image is held back whatever these two say.",
+    )
+    forget_after_s: float = Field(
+        3 * 24 * 3600.0,
+        ge=0,
+        description="What was held back is forgotten when a listing lacks it again after so many seconds.",
+    )
     hash_sample_images: int = Field(
         400,
         ge=0,
@@ -161,6 +183,10 @@ class IngestSettings(BaseModel):
     features_dir: Path = Field(
         default_factory=default_features_dir,
         description="Where features of folders' images are kept; those of a bucket lie in it, under our own prefix.",
+    )
+    digests_dir: Path | None = Field(
+        default_factory=default_digests_dir,
+        description="Where digests of folders' files are kept, so that unchanged ones are not read again.",
     )
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 

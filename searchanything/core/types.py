@@ -27,6 +27,7 @@ Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
+NO_REGION = "no region was found in it; a search for whole images finds it"
 MAX_EXAMPLES = 100  # of what a listing skips
 
 
@@ -115,9 +116,10 @@ class RegionRow:
 class ImageRow:
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
-    `code` is the whole image's code, all zero where the outcome is not `INDEXED`.
-    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` and `sidecar_etag` are the stored
-    object's. `attempts` counts tries at the same content, the first of them at `first_at_ms`.
+    `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
+    an `EMPTY` one has `NO_REGION` as its message: without it, an older version wrote the row, whose code is zero.
+    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content, the first
+    of them at `first_at_ms`.
     """
 
     id: str
@@ -138,6 +140,11 @@ class ImageRow:
     modified_at_ms: int = 0
     sidecar_etag: str = ""
 
+    @property
+    def is_findable(self) -> bool:
+        """True if the row has a code that searches for whole images compare with."""
+        return is_findable(self.outcome, self.message)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
@@ -150,6 +157,12 @@ class ImageState:
     regions: int
     modified_at_ms: int
     sidecar_etag: str
+    message: str = ""
+
+    @property
+    def is_findable(self) -> bool:
+        """As of the row."""
+        return is_findable(self.outcome, self.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +269,15 @@ class Omissions:
 
     `skipped` counts what is no object (names that are no text, links that lead out, pipes), and `examples` holds the
     first of it. `unreadable` holds places that could not be looked at: what lies there is unknown, not gone. Only what
-    `wanted` lets in is noted.
+    `wanted` lets in is noted. A place is a key, or a folder: "" or ending in a slash. `devices` are the numbers of the
+    devices of a folder and of the disks that are mounted in it, by place.
     """
 
     wanted: Callable[[str], bool] = lambda _: True
     skipped: int = 0
     examples: list[Omission] = field(default_factory=list)
     unreadable: list[Omission] = field(default_factory=list)
+    devices: dict[str, int] = field(default_factory=dict)
 
     def skip(self, key: str, reason: str) -> None:
         """Note what is no object. A key that is no text is told with escapes."""
@@ -279,7 +294,8 @@ class Omissions:
 
     def hide(self, key: str) -> bool:
         """True if the listing could not tell whether there is this object."""
-        return any(key == one.key or (one.key.endswith("/") and key.startswith(one.key)) for one in self.unreadable)
+        folders = (one.key for one in self.unreadable if not one.key or one.key.endswith("/"))
+        return any(key.startswith(folder) for folder in folders) or any(key == one.key for one in self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +366,11 @@ def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
     if area <= SMALL_AREA_PX:
         return SizeClass.SMALL
     return SizeClass.MEDIUM if area <= MEDIUM_AREA_PX else SizeClass.LARGE
+
+
+def is_findable(outcome: Outcome, message: str) -> bool:
+    """True for a row with a whole-image code: indexed, or empty and written with one (see `ImageRow`)."""
+    return outcome is Outcome.INDEXED or (outcome is Outcome.EMPTY and bool(message))
 
 
 def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:

@@ -130,7 +130,7 @@ def indexed(inquiry: Inquiry) -> tuple[Note, ImageRow | None]:
         figures |= {"error": row.error, "message": row.message}
         sentence = f"it failed ({row.attempts} attempts), at last with {row.error}: {row.message}"
         return _note("indexed", Verdict.FAILED, sentence, figures), row
-    if row.outcome is Outcome.EMPTY:
+    if row.outcome is Outcome.EMPTY and not (inquiry.ranking.whole_images and row.is_findable):
         sentence = "it was indexed as empty: the segmenter found no region in it"
         return _note("indexed", Verdict.EMPTY, sentence, figures), row
     return _note("indexed", None, f"it is in the index with {row.regions} regions", figures), row

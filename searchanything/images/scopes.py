@@ -44,8 +44,8 @@ class Scope:
         return (included is None or bool(included.match(key))) and (excluded is None or not excluded.match(key))
 
     def concerns(self, place: str) -> bool:
-        """`wants`, and True for a folder (`a/b/`) that may hold what is meant: it is not our own and not excluded."""
-        if not place.endswith("/"):
+        """`wants`, and True for a folder (`a/b/`, "") that may hold what is meant: not our own, not excluded."""
+        if place and not place.endswith("/"):
             return self.wants(place)
         excluded = _matcher(self.patterns.exclude)
         return not self.is_own(place) and (excluded is None or not excluded.match(place))

@@ -121,7 +121,7 @@ def with_type(store: ImageStore, listed: StoredObject) -> StoredObject:
 
 def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:
     """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched."""
-    if previous is None or previous.outcome is Outcome.FAILED or previous.etag != listed.etag:
+    if previous is None or not previous.is_findable or previous.etag != listed.etag:
         return False
     if options.force:
         return False  # whatever the answer, it is indexed again
@@ -140,7 +140,7 @@ def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
     """The row tells of this content and metadata, with a good outcome."""
     return (
         previous is not None
-        and previous.outcome is not Outcome.FAILED
+        and previous.is_findable
         and previous.etag == found.etag
         and dict(previous.metadata) == dict(found.metadata)
     )
@@ -212,3 +212,11 @@ def _forget(
         job.index.delete_before(ages)
     if job.sheet is not None:
         job.sheet.delete_before(ages, pool)
+
+
+def failed_rows(index: RegionIndex, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
+    """The newest rows of the images that failed at their last attempt, in the order of their names."""
+    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
+    failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+    rows = [row for images in batches(failed, PLAN_BATCH) for row in index.newest(images).values()]
+    return sorted((row for row in rows if row.outcome is Outcome.FAILED), key=lambda row: row.image)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 from searchanything.core.errors import StoreError
 from searchanything.core.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
+
+_SUMMED: Final = (
+    *("indexed", "unchanged", "empty", "failed", "skipped"),
+    *("regions", "seconds", "deleted", "given_up", "gone"),
+)
+_JOINED: Final = ("failures", "left", "warnings", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,8 @@ class IndexReport:
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
     `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
     and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
+    `gone` images are in the index and no longer in the listing: they stay hits until `sync repair` or `index --prune`
+    forgets them. `held` are the keys of those that `--prune` held back, because so many at once may be a mistake.
     `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
@@ -47,6 +56,8 @@ class IndexReport:
     left: tuple[str, ...] = ()
     warnings: tuple[Failure, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+    gone: int = 0
+    held: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
@@ -59,6 +70,8 @@ class IndexReport:
             "deleted": self.deleted,
             "given_up": self.given_up,
             "left": list(self.left),
+            "gone": self.gone,
+            "held": list(self.held),
             "warnings": [one.to_dict() for one in self.warnings],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
@@ -125,8 +138,9 @@ class SyncReport:
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
     `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
-    `unlisted` are places that could not be looked at: nothing below them is called orphaned. `skipped` holds the first
-    100 things that are no objects, such as links that lead out of a folder.
+    `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
+    called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
+    mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder.
     """
 
     missing: tuple[str, ...] = ()
@@ -139,6 +153,7 @@ class SyncReport:
     seconds: float = 0.0
     unlisted: tuple[Failure, ...] = ()
     skipped: tuple[Failure, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -152,6 +167,7 @@ class SyncReport:
             "stale": list(self.stale),
             "orphaned": list(self.orphaned),
             "failed": list(self.failed),
+            "held": list(self.held),
             "checked": self.checked,
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
@@ -247,9 +263,15 @@ class Estimate:
         }
 
 
+def images_are(count: int, what: str = "") -> str:
+    """`1 image is` or `2 images are`, with a word before the noun."""
+    noun = f"{what} image" if what else "image"
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
 def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:
     """The places that a listing could not look at."""
-    return tuple(Failure(one.key, StoreError.__name__, one.reason) for one in omissions.unreadable)
+    return tuple(Failure(one.key or "./", StoreError.__name__, one.reason) for one in omissions.unreadable)
 
 
 def omissions_report(omissions: Omissions) -> IndexReport:
@@ -265,23 +287,13 @@ def skipped_warnings(omissions: Omissions) -> tuple[Failure, ...]:
     return tuple(Failure(one.key, "Skipped", one.reason) for one in omissions.examples)
 
 
-def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
-    """Two runs as one."""
-    return IndexReport(
-        indexed=first.indexed + second.indexed,
-        unchanged=first.unchanged + second.unchanged,
-        empty=first.empty + second.empty,
-        failed=first.failed + second.failed,
-        skipped=first.skipped + second.skipped,
-        regions=first.regions + second.regions,
-        failures=first.failures + second.failures,
-        seconds=first.seconds + second.seconds,
-        deleted=first.deleted + second.deleted,
-        given_up=first.given_up + second.given_up,
-        left=first.left + second.left,
-        warnings=first.warnings + second.warnings,
-        timings_ms={
-            stage: first.timings_ms.get(stage, 0.0) + second.timings_ms.get(stage, 0.0)
-            for stage in (*first.timings_ms, *(new for new in second.timings_ms if new not in first.timings_ms))
-        },
-    )
+def sum_reports(reports: Iterable[IndexReport]) -> IndexReport:
+    """Several runs as one; in time that grows with what they report, not with its square."""
+    every = list(reports)
+    timings: dict[str, float] = {}
+    for one in every:
+        for stage, value in one.timings_ms.items():
+            timings[stage] = timings.get(stage, 0.0) + value
+    values: dict[str, Any] = {name: sum(getattr(one, name) for one in every) for name in _SUMMED}
+    values |= {name: tuple(chain.from_iterable(getattr(one, name) for one in every)) for name in _JOINED}
+    return IndexReport(**values, timings_ms=timings)

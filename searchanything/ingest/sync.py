@@ -3,11 +3,11 @@
     index's image rows ─► 38 bytes each ─┐
                                          ├─► suspects ─► looked at exactly ─► missing, stale, failed
     listing, in whatever order ──────────┘
-    rows that the listing never named ───────────────────────────────────────► orphaned
+    rows that the listing never named ───────────────────────────────────────► orphaned ─► forgotten, or held back
 
-Only suspects cost a question to the index or the store. A repair hands the keys, in waves, to the same `refresh` that
-events use: it looks at each object again, so what changed since the listing does no harm. Rows that belong to nobody
-(see `collecting.py`) are deleted last.
+What a listing lacks was deleted, or is hidden from it: `forgetting` decides. Only suspects cost a question to the index
+or the store. A repair hands the keys, in waves, to the same `refresh` that events use, which looks at each object: so
+what changed since the listing does no harm. Rows that belong to nobody (see `collecting.py`) are deleted last.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
 from searchanything.images.decoding import claims_to_be_image, may_be_image
 from searchanything.images.scopes import Scope
+from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, with_type
 from searchanything.ingest.reports import (
@@ -53,6 +54,7 @@ class SyncJob:
     `ask_each` asks the store about every known object: for what no listing tells, such as new tags. `elsewhere` tells
     which images indexes of other models have: what this index lacks of them is stale rather than missing.
     Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
+    `forgetting` says how much may be forgotten of what the listing lacks.
     """
 
     store: ImageStore
@@ -64,6 +66,7 @@ class SyncJob:
     garbage_age_s: float = GARBAGE_AGE_S
     ask_each: bool = False
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
+    forgetting: Forgetting = field(default_factory=Forgetting)
 
 
 @dataclass(slots=True)
@@ -74,11 +77,21 @@ class _Found:
     stale: list[str] = field(default_factory=list)
     orphaned: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    held: tuple[str, ...] = ()
     checked: int = 0
+    listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     omissions: Omissions = field(default_factory=Omissions)
-    repaired: IndexReport = field(default_factory=IndexReport)
+    repaired: list[IndexReport] = field(default_factory=list)
+    indexed: int = 0
+    failures: int = 0
+
+    def add_repair(self, report: IndexReport) -> None:
+        """What a wave of repairs did."""
+        self.repaired.append(report)
+        self.indexed += report.indexed
+        self.failures += report.failed
 
 
 def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
@@ -86,7 +99,8 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
 
-    Nothing below a place that could not be listed is called orphaned.
+    Nothing below a place that could not be listed, or lies on another device than before, is called orphaned. Of what
+    is orphaned the report says how much is held back; a repair leaves that alone.
 
     Raises: StoreError where the listing breaks: nothing is called orphaned then; StoreUnavailableError,
     RegionIndexError. What was repaired until then stays.
@@ -99,9 +113,9 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
             if progress is not None and listed:
-                done = found.repaired
-                progress(IndexProgress(found.checked, None, done.indexed, done.failed, listed[-1].ref.key))
-        _look_again(job, known, found, pool)
+                progress(IndexProgress(found.checked, None, found.indexed, found.failures, listed[-1].ref.key))
+        _find_orphans(job, known, found)
+        _find_changed_sidecars(job, known, found, pool)
     _repair(job, found, least=1)
     garbage = _collect(job, found)
     return SyncReport(
@@ -110,11 +124,12 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
         orphaned=tuple(sorted(set(found.orphaned))),
         failed=tuple(sorted(set(found.failed))),
         checked=found.checked,
-        repaired=found.repaired if job.refresh is not None else None,
+        repaired=sum_reports(found.repaired) if job.refresh is not None else None,
         garbage=garbage,
         seconds=time.perf_counter() - start,
         unlisted=unlisted_failures(found.omissions),
         skipped=skipped_warnings(found.omissions),
+        held=found.held,
     )
 
 
@@ -125,12 +140,36 @@ def collect(job: SyncJob) -> SyncReport:
     """
     start, found = time.perf_counter(), _Found()
     garbage = _collect(job, found)
-    return SyncReport(repaired=found.repaired, garbage=garbage, seconds=time.perf_counter() - start)
+    return SyncReport(repaired=sum_reports(found.repaired), garbage=garbage, seconds=time.perf_counter() - start)
+
+
+def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> IndexReport:
+    """The end of a run over a listing: how many known images it lacked; a job that repairs forgets what it may.
+
+    `known` have been marked as seen by `forgetting.marking`. Places that lie on another disk are failures.
+
+    Raises: StoreUnavailableError, RegionIndexError.
+    """
+    told, forgetting = len(omissions.unreadable), job.forgetting
+    devices = Devices(forgetting.memory.devices, omissions.devices)
+    unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
+    listed = int(known.rows["seen"].sum())
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
+    missing = forgetting.memory.missing if job.refresh is None else decision.missing
+    forgetting.keep(SourceMemory(missing, unseen.devices))
+    failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[told:]))
+    if job.refresh is None:
+        return IndexReport(gone=len(unseen.images), failed=len(failures), failures=failures)
+    held = tuple(sorted(image.key for image in decision.held))
+    keys = sorted(image.key for image in decision.forget)
+    told_of = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
+    return sum_reports([told_of, *(job.refresh(wave) for wave in batches(keys, WAVE_KEYS))])
 
 
 def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
     images = [one for one in listed if job.scope.wants(one.ref.key) and may_be_image(one.ref.key)]
+    found.listed += len(images)
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
     same = known.agree(numbers, [(one.etag, one.modified_at_ms) for one in images])
@@ -182,27 +221,34 @@ def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
     return "same" if is_unchanged(job.store, job.options, listed, row) else "stale"
 
 
-def _look_again(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
-    """A second pass over the rows, where one is needed: digests do not tell keys.
+def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
+    """Find the images that the listing never named, and decide which of them may be forgotten."""
+    forgetting = job.forgetting
+    remembered = {} if forgetting.limits.always else forgetting.memory.devices
+    devices = Devices(remembered, found.omissions.devices)
+    unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, found.omissions, devices)
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.listed)
+    forgetting.keep(SourceMemory(decision.missing, unseen.devices))
+    found.held = tuple(sorted(image.key for image in decision.held))
+    found.orphaned.extend(image.key for image in unseen.images)
+    found.waiting.extend(image.key for image in decision.forget)
+    if decision.held:
+        logger.info("held back: %d of the %d images known are not listed", len(decision.held), unseen.covered)
 
-    Finds the images whose rows the listing never named, and those whose sidecars changed.
-    """
-    seen = known.rows["seen"]
-    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
-    differing = known.differing_sidecars(listed) & seen if job.scope.sidecar_suffix else np.zeros_like(seen)
-    if seen.all() and not differing.any():
+
+def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
+    """Find the images whose sidecars changed. A second pass over the rows: digests do not tell keys."""
+    if not job.scope.sidecar_suffix:
         return
-    unseen, doubtful = set(), {}
+    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
+    differing = known.differing_sidecars(listed) & known.rows["seen"]
+    if not differing.any():
+        return
+    doubtful = {}
     for states in batches(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix), LISTED_BATCH):
         for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
-            if number >= 0 and not seen[number]:
-                if found.omissions.hide(state.image.key) and job.scope.wants(state.image.key):
-                    continue  # it may be there: the listing could not look
-                unseen.add(state.image)
-            elif number >= 0 and differing[number]:
+            if number >= 0 and differing[number]:
                 doubtful[state.image] = StoredObject(state.image, state.etag, 0)
-    found.orphaned.extend(image.key for image in unseen)
-    found.waiting.extend(found.orphaned)
     for images in batches(doubtful, LISTED_BATCH):
         _judge(job, [doubtful[image] for image in images], found, pool, only=("stale",))
 
@@ -214,7 +260,7 @@ def _collect(job: SyncJob, found: _Found) -> int:
         return 0
 
     def again(keys: Sequence[str]) -> None:
-        found.repaired = sum_reports(found.repaired, refresh_again(keys))
+        found.add_repair(refresh_again(keys))
 
     bucket, prefix = job.store.bucket, job.scope.prefix
     return collect_garbage(job.index, bucket=bucket, key_prefix=prefix, again=again, age_s=job.garbage_age_s)
@@ -227,4 +273,4 @@ def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
         return
     while len(found.waiting) >= least:
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
-        found.repaired = sum_reports(found.repaired, job.refresh(wave))
+        found.add_repair(job.refresh(wave))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from itertools import chain
 from typing import Any, Final
 
 from searchanything.ingest.contact_sheet import SheetTile
-from searchanything.ingest.reports import Failure, IndexReport, sum_reports
+from searchanything.ingest.reports import Failure, IndexReport, images_are, sum_reports
 
 SHOWN_TILES: Final = 64
+SHOWN_HELD: Final = 10
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "]": "&#93;"}
@@ -47,7 +48,7 @@ class WaveReport:
     @property
     def total(self) -> IndexReport:
         """The sums over all batches and the listing; images that no worker survived are failures."""
-        total = reduce(sum_reports, (batch.report for batch in self.batches), self.listing)
+        total = sum_reports((self.listing, *(batch.report for batch in self.batches)))
         return replace(total, failed=total.failed + len(self.lost), failures=total.failures + self.lost)
 
     @property
@@ -58,12 +59,18 @@ class WaveReport:
 
     def __add__(self, other: WaveReport) -> WaveReport:
         """Two waves as one; their times are added."""
-        return WaveReport(
-            self.batches + other.batches,
-            self.lost + other.lost,
-            self.seconds + other.seconds,
-            sum_reports(self.listing, other.listing),
-        )
+        return sum_waves((self, other))
+
+
+def sum_waves(waves: Iterable[WaveReport]) -> WaveReport:
+    """Several waves as one, their times added; in time that grows with what they report, not with its square."""
+    every = list(waves)
+    return WaveReport(
+        batches=tuple(chain.from_iterable(one.batches for one in every)),
+        lost=tuple(chain.from_iterable(one.lost for one in every)),
+        seconds=sum(one.seconds for one in every),
+        listing=sum_reports(one.listing for one in every),
+    )
 
 
 def summary(wave: WaveReport) -> str:
@@ -110,8 +117,23 @@ def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
         *(f"| {name} | {len(found[name]):,} |" for name in ("missing", "stale", "orphaned", "failed")),
         f"| places that could not be listed (see the failures below) | {len(found['unlisted']):,} |",
         "",
+        *_held_lines(found["held"]),
     ]
     return "\n".join(lines) + wave_markdown(source, wave)
+
+
+def _held_lines(keys: Sequence[str]) -> list[str]:
+    """The images that are gone and were not forgotten, and what to do about it."""
+    if not keys:
+        return []
+    return [
+        f"**Held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked.** Is a disk "
+        "or a part of the bucket away? If it is meant: `searchanything sync repair SOURCE --forget`, or this flow with "
+        "`forget`. Examples:",
+        "",
+        *(f"- `{escaped(key)}`" for key in keys[:SHOWN_HELD]),
+        "",
+    ]
 
 
 def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:

@@ -43,6 +43,7 @@ class WaveQueue:
         self._lock = threading.Lock()
         self._waiting: dict[str, float] = {}  # key -> when it was first hinted at
         self._working: set[str] = set()
+        self._blocked = 0  # keys that wait and are being worked on
         self._last = 0.0
         self._debts: list[str] = []
         self._hints = 0
@@ -59,6 +60,7 @@ class WaveQueue:
                     self._owe(f"more than {self._limits.queue_keys} keys waited")
                 else:
                     self._waiting[key] = now
+                    self._blocked += key in self._working
             self._last = now
         self._on_change()
 
@@ -77,13 +79,13 @@ class WaveQueue:
     def due_in_s(self) -> float | None:
         """Seconds until a wave is due (0: now); None while nothing waits that could be taken."""
         with self._lock:
-            free = (first for key, first in self._waiting.items() if key not in self._working)
-            since = list(islice(free, self._limits.wave_keys))
-            if not since:
+            free = len(self._waiting) - self._blocked
+            if not free:
                 return None
-            if len(since) >= self._limits.wave_keys:
+            if free >= self._limits.wave_keys:
                 return 0.0
-            due = min(self._last + self._limits.quiet_s, since[0] + self._limits.longest_wait_s)
+            first = next(since for key, since in self._waiting.items() if key not in self._working)
+            due = min(self._last + self._limits.quiet_s, first + self._limits.longest_wait_s)
             return max(0.0, due - self._clock())
 
     def take(self) -> tuple[str, ...]:
@@ -99,7 +101,9 @@ class WaveQueue:
     def done(self, keys: Iterable[str]) -> None:
         """These keys are no longer being worked on, whatever came of it."""
         with self._lock:
-            self._working.difference_update(keys)
+            for key in keys:
+                self._blocked -= key in self._working and key in self._waiting
+                self._working.discard(key)
         self._on_change()
 
     @property

@@ -19,6 +19,15 @@ from searchanything.stores.predicates import (
     OfImages,
     Predicate,
     Prefix,
+    Some,
+)
+
+_OUTCOME = Column("outcome", Kind.TEXT)
+_FINDABLE = Some(  # as `core.types.is_findable` says
+    (
+        Compare(_OUTCOME, "==", Outcome.INDEXED.value),
+        All((Compare(_OUTCOME, "==", Outcome.EMPTY.value), Compare(Column("message", Kind.TEXT), "!=", ""))),
+    )
 )
 
 
@@ -50,14 +59,14 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
 
 
 def predicate_of(filter: Filter | None, *, whole_images: bool) -> Predicate:
-    """The condition that a filter means, for regions or for images (which must be indexed to be found).
+    """The condition that a filter means, for regions or for images (which must have a code to be found).
 
     Raises: FilterError for what no index could answer, and for an expression that is not of `expressions`.
     """
     columns = IMAGE_COLUMNS if whole_images else REGION_COLUMNS
     parts: list[Predicate] = []
     if whole_images:
-        parts.append(Compare(Column("outcome", Kind.TEXT), "==", Outcome.INDEXED.value))
+        parts.append(_FINDABLE)
     if filter is not None:
         check_filter(filter, whole_images=whole_images)
         parts += _parts(filter, "last_at_ms" if whole_images else "indexed_at_ms")

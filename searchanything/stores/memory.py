@@ -138,7 +138,14 @@ class MemoryRegionIndex:
     def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
         for row in self.iterate_images(bucket=bucket, key_prefix=key_prefix):
             yield ImageState(
-                row.image, row.etag, row.generation, row.outcome, row.regions, row.modified_at_ms, row.sidecar_etag
+                row.image,
+                row.etag,
+                row.generation,
+                row.outcome,
+                row.regions,
+                row.modified_at_ms,
+                row.sidecar_etag,
+                row.message,
             )
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
@@ -201,6 +208,7 @@ class MemoryIndexStore:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._live: str | None = None
+        self._notes: dict[str, bytes] = {}
 
     @property
     def uri(self) -> str:
@@ -234,6 +242,14 @@ class MemoryIndexStore:
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._entry(fingerprint).hash_layer
+
+    def recall(self, name: str) -> bytes:
+        with self._lock:
+            return self._notes.get(name, b"")
+
+    def remember(self, name: str, data: bytes) -> None:
+        with self._lock:
+            self._notes[name] = bytes(data)
 
     def switch(self, fingerprint: str) -> None:
         self._entry(fingerprint)

@@ -91,6 +91,15 @@ class MilvusIndexStore:
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._meta.hash_layer(fingerprint)
 
+    def recall(self, name: str) -> bytes:
+        return self._meta.note(name)
+
+    def remember(self, name: str, data: bytes) -> None:
+        with self._connection.writing():
+            self._connection.create_collection(self._meta.spec)
+            self._meta.load()
+            self._meta.keep_note(name, data)
+
     def switch(self, fingerprint: str) -> None:
         index = self.open(fingerprint)
         with self._connection.writing():

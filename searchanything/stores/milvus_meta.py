@@ -3,6 +3,8 @@
 Rows are only added and deleted. A hash layer lies in base64 pieces under the name of one attempt to keep it; the
 manifest, written last, names that attempt: pieces of interrupted attempts belong to nobody and are deleted later.
 The live pointer on Milvus Lite is the row with the highest number; older ones are deleted after it was written.
+A note (what syncs remember of a source) lies in pieces likewise, under its name as the fingerprint; the id of each says
+of how many pieces it is one, and the newest whole set of pieces is the note.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Enti
 
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message
-_MANIFEST, _HASH, _LIVE = "manifest", "hash", "live"
+_MANIFEST, _HASH, _LIVE, _NOTE = "manifest", "hash", "live", "note"
 _OUTPUT = ["id", "kind", "fingerprint", "number", "body"]
 
 
@@ -146,6 +148,28 @@ class MetaCollection:
         self._connection.insert(self._name, [self._row(f"{_LIVE}-{number}", _LIVE, fingerprint, number, "")])
         self._connection.delete(self._name, f"kind == {quote(_LIVE)} and number < {number}")
 
+    def note(self, name: str) -> bytes:
+        """The bytes that `keep_note` kept last under a name; empty where there are none."""
+        sets: dict[int, dict[int, Entity]] = {}
+        for row in self._rows(_note_of(name)):
+            sets.setdefault(row["number"], {})[int(row["id"].split("-")[2])] = row
+        for _, pieces in sorted(sets.items(), reverse=True):
+            if len(pieces) == int(next(iter(pieces.values()))["id"].split("-")[3]):  # else its writer was killed
+                return b"".join(base64.b64decode(pieces[number]["body"]) for number in sorted(pieces))
+        return b""
+
+    def keep_note(self, name: str, data: bytes) -> None:
+        """Write a note's pieces, then delete the older ones."""
+        generation, count = next_generation(), max(1, -(-len(data) // _PIECE_BYTES))
+        bodies = [base64.b64encode(piece).decode() for piece in _cut(data)] or [""]
+        pieces = (
+            self._row(f"{_NOTE}-{generation}-{number}-{count}", _NOTE, name, generation, body)
+            for number, body in enumerate(bodies)
+        )
+        for batch in batches(pieces):
+            self._connection.insert(self._name, batch)
+        self._connection.delete(self._name, f"{_note_of(name)} and number < {generation}")
+
     def _rows(self, expression: str) -> list[Entity]:
         if not self._loaded:
             if self._connection.absent or not self._connection.has_collection(self._name):
@@ -160,6 +184,10 @@ class MetaCollection:
 
 def _pieces_of(fingerprint: str) -> str:
     return f"kind == {quote(_HASH)} and fingerprint == {quote(fingerprint)}"
+
+
+def _note_of(name: str) -> str:
+    return f"kind == {quote(_NOTE)} and fingerprint == {quote(name)}"
 
 
 def _cut(data: bytes) -> Iterator[bytes]:

@@ -136,7 +136,7 @@ REGION_OUTPUT = [
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 IMAGE_STATE_OUTPUT = [
-    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag",
+    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
 ]  # fmt: skip
 IMAGE_MATCH_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
 
@@ -260,6 +260,7 @@ def image_state_of(entity: Entity) -> ImageState:
         regions=entity["regions"],
         modified_at_ms=entity["modified_at_ms"],
         sidecar_etag=entity["sidecar_etag"],
+        message=entity["message"],
     )
 
 

@@ -61,7 +61,8 @@ def open_store(source: Source, settings: Settings) -> ImageStore:
     Raises: SettingsError where the S3 settings are missing or malformed.
     """
     if source.kind == "folder":
-        return FolderStore(source.bucket, max_object_bytes=settings.storage.max_object_bytes)
+        largest, digests_dir = settings.storage.max_object_bytes, settings.ingest.digests_dir
+        return FolderStore(source.bucket, max_object_bytes=largest, digests_dir=digests_dir)
     from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
 
     return S3Store(settings.storage, source.bucket, connections=settings.ingest.transfer_threads)

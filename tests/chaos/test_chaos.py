@@ -26,6 +26,7 @@ AGREEMENT_S = 240.0  # seconds on a quiet machine
 QUICK = {
     "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
     "SEARCHANYTHING_INGEST__GARBAGE_AGE_S": "15",  # rows that a kill left of images deleted since: else after a day
+    "SEARCHANYTHING_INGEST__FORGET_AFTER_S": "5",  # a history may end with nothing: else held back for three days
     "SEARCHANYTHING_SERVICE__SYNC_S": "5",  # events that died with the S3 server are found by the next sync
 }
 SERVICE_VICTIMS = {

@@ -77,6 +77,17 @@ def refuse_contradictions(store: IndexStore, manifest: IndexManifest) -> None:
     assert store.hash_layer(manifest.fingerprint) == HASH_LAYER
 
 
+@pytest.mark.parametrize("size", [0, 1, 45_000, 45_001, 300_000])
+def test_what_is_remembered_is_recalled_by_others(open_store: StoreOpener, size: int) -> None:
+    store, other, name = open_store(), open_store(), f"note-{uuid4().hex}"
+    assert store.recall(name) == b""
+    first, second = bytes(range(256)) * (size // 256) + bytes(size % 256), b"second"
+    for data in (first, second, first, b""):
+        store.remember(name, data)
+        assert (store.recall(name), other.recall(name), other.recall(f"{name}-2")) == (data, data, b"")
+    assert all(not manifest.fingerprint.startswith("note") for manifest in store.manifests())
+
+
 def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:
     store = open_store()
     before = store.live()

@@ -71,8 +71,10 @@ class FakeClient:
         if self.error:
             raise self.error
 
-    def index(self, source, *, hash_file, force, patterns, progress):
-        self._called("index", source, hash_file, force, *([patterns] if patterns else []))
+    def index(self, source, *, hash_file, force, prune, patterns, progress):
+        self._called(
+            "index", source, hash_file, force, *([patterns] if patterns else []), *(["prune"] if prune else [])
+        )
         progress(IndexProgress(done=1, total=None, indexed=1, failed=0, key="a.jpg"))
         return self.report
 

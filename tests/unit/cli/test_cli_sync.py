@@ -38,9 +38,13 @@ class FakeClient:
             raise self.error
         return self.report
 
-    def sync(self, source, *, repair=False, patterns, progress):
+    def sync(self, source, *, repair=False, forget=False, patterns, progress):
         progress(IndexProgress(1, None, 0, 0, "k"))
-        return self._answer("sync", source, repair, patterns)
+        return self._answer("sync", source, repair, patterns, *(["forget"] if forget else []))
+
+    def index(self, source, *, hash_file, force, prune, patterns, progress):  # noqa: ARG002
+        progress(IndexProgress(1, None, 0, 0, "k"))
+        return self._answer("index", source, prune)
 
     def failures(self, source):
         return self._answer("failures", source)
@@ -83,6 +87,48 @@ def test_sync_names_what_differs(verb, report, code, capsys):
     assert call(client, "sync", verb, "src") == code
     text = capsys.readouterr().out
     assert all(f"{key}\n" in text for key in (*report.missing, *report.stale, *report.orphaned, *report.failed))
+
+
+GONE = tuple(f"{number:02}.jpg" for number in range(30))
+
+
+@pytest.mark.parametrize("verb", ["check", "repair"])
+def test_a_sync_that_holds_back_says_so_and_names_the_way_out(verb, capsys):
+    report = SyncReport(orphaned=GONE, held=GONE, checked=1, repaired=IndexReport() if verb == "repair" else None)
+    assert call(FakeClient(report), "sync", verb, "src", "--format", "json") == 3
+    assert json.loads(capsys.readouterr().out)["held"] == list(GONE)
+    assert call(FakeClient(report), "sync", verb, "src") == 3
+    text = capsys.readouterr().out
+    assert "held back: 30 images are gone from the listing" in text
+    assert "searchanything sync repair SOURCE --forget" in text
+    assert "held back: 19.jpg\n… and 10 more held back" in text
+
+
+def test_forget_goes_along(capsys):
+    client = FakeClient(SyncReport(orphaned=GONE, repaired=IndexReport(deleted=30)))
+    assert call(client, "sync", "repair", "src", "--forget") == 0
+    assert client.calls == [("sync", "src", True, None, "forget")]
+    assert "held back" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "report", "code", "told"),
+    [
+        ([], IndexReport(gone=2), 0, "gone: 2 indexed images are no longer there"),
+        (["--prune"], IndexReport(deleted=2), 0, None),
+        (["--prune"], IndexReport(gone=30, held=GONE), 3, "held back: 30 images are gone"),
+    ],
+)
+def test_index_tells_what_is_gone(options, report, code, told, capsys):
+    client = FakeClient(report)
+    assert call(client, "index", "src", *options) == code
+    text = capsys.readouterr().out
+    assert told in text if told else "gone" not in text
+    assert ("searchanything sync repair" in text) == (told is not None)
+    assert client.calls == [("index", "src", bool(options))]
+    assert call(client, "index", "src", *options, "--format", "json") == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["gone"], document["held"]) == (report.gone, list(report.held))
 
 
 def test_patterns_go_along(capsys):

@@ -144,6 +144,12 @@ def test_an_image_without_regions() -> None:
     assert World(black=drawn(64, 64)).explain("black").verdict is Verdict.EMPTY
 
 
+def test_an_image_without_regions_is_a_hit_among_whole_images() -> None:
+    world = World(grey=np.full((64, 64, 3), 90, dtype=np.uint8), **reds(1))
+    question = Question(np.full((64, 64, 3), 90, dtype=np.uint8), WholeImage(), PageRequest())
+    assert explain(world.context, question, Expected(ref("grey"))).verdict is Verdict.HIT
+
+
 def test_an_object_that_changed_or_went_after_it_was_indexed() -> None:
     world = World(**reds(2))
     before = world.store.stat(ref("red0").key)

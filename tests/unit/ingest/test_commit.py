@@ -185,9 +185,10 @@ def test_no_result_and_no_reason_is_a_failure_too(index: Recording, store: Asked
 
 
 def test_an_image_without_regions_is_empty(index: Recording, store: Asked) -> None:
-    nothing = fake_encoder().encode_images([np.zeros((20, 30, 3), dtype=np.uint8)])[0]
+    nothing = fake_encoder().encode_images([np.full((20, 30, 3), 90, dtype=np.uint8)])[0]
     (row,) = commit(index, store, (Attempt(store.put("a.png", RED), 7), nothing)).rows
-    assert (row.outcome, row.regions, row.code, row.error) == (Outcome.EMPTY, 0, bytes(8), "")
+    assert (row.outcome, row.regions, row.error, row.is_findable) == (Outcome.EMPTY, 0, "", True)
+    assert row.code == nothing.image_code.tobytes() != bytes(8)
 
 
 def test_an_index_that_refuses_a_row_shows_nothing_of_the_batch(index: Recording, store: Asked) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,13 @@ from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
 from searchanything.core.errors import ImageError, StoreUnavailableError
+from searchanything.core.settings import ServiceSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything_flows import index as index_flow
+from searchanything_flows.automations import _ENDS
 from searchanything_flows.engine import Workers
 
 
@@ -218,6 +221,50 @@ def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: py
     assert index_flow.finished(wave).name == "Some failed"
 
 
+GONE = tuple(f"{number:02}.jpg" for number in range(30))
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
+    monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    module, waves, asked = import_module("searchanything_flows.sync"), Waves(), []
+    found = SyncReport(missing=("new.jpg",), orphaned=(*GONE, "old.jpg"), held=() if forget else GONE, checked=1)
+    told: dict[str, Any] = {}
+
+    def plan_sync(_: str, *, forget: bool) -> SyncReport:
+        asked.append(forget)
+        return found
+
+    async def step(*_: Any) -> BatchReport:
+        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
+
+    async def tell_run(_kind: str, _source: str, text: str) -> None:
+        told["artifact"] = text
+
+    client = SimpleNamespace(plan_sync=plan_sync, sweep_tiles=lambda _: None)
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", waves)
+    monkeypatch.setattr(module, "_step", step)
+    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
+    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
+    monkeypatch.setattr(module, "_tidied", set())
+    monkeypatch.setattr(module, "tell_run", tell_run)
+    events: dict[str, Any] = {}
+    emitted = import_module("searchanything_flows.telling")
+    monkeypatch.setattr(emitted, "emit_event", lambda name, payload, **_: events.update({name: payload}))
+    state = asyncio.run(module.sync.fn("folder", repair=True, forget=forget))
+    assert asked == [forget]
+    assert waves.keys == (["new.jpg", *GONE, "old.jpg"] if forget else ["new.jpg", "old.jpg"])
+    assert state.name == ("Completed" if forget else "Held back")
+    assert state.is_completed()
+    assert ("**Held back: 30 images are gone" in told["artifact"]) is not forget
+    assert ("- `09.jpg`" in told["artifact"]) is not forget
+    assert "- `10.jpg`" not in told["artifact"]
+    assert events == ({} if forget else {"searchanything.sync.held": {"images": 30, "examples": list(GONE[:10])}})
+    assert "Held back" in _ENDS
+
+
 @pytest.mark.parametrize("repair", [False, True])
 def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.MonkeyPatch, repair: bool) -> None:
     missed = Failure("locked/", "StoreError", "Permission denied")
@@ -228,7 +275,7 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     async def step(*_: Any) -> BatchReport:
         return tidied
 
-    client = SimpleNamespace(sync=lambda _: found, sweep_tiles=lambda _: None)
+    client = SimpleNamespace(sync=lambda _: found, plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
     monkeypatch.setattr(module, "worker_client", lambda: client)
     monkeypatch.setattr(module, "index_in_waves", Waves())
     monkeypatch.setattr(module, "_step", step)
@@ -240,3 +287,36 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     text = sync_markdown("folder", found.to_dict(), wave)
     assert "| places that could not be listed (see the failures below) | 1 |" in text
     assert "| `locked/` | StoreError | Permission denied |" in text
+
+
+def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch of each wave is added up a few times, however many waves there are."""
+    module, reports = import_module("searchanything_flows.many"), import_module("searchanything.service.reports")
+    added, shown = 0, []
+    plain_sum = reports.sum_reports
+
+    def counting_sum(summed: Iterable[IndexReport]) -> IndexReport:
+        nonlocal added
+        every = list(summed)
+        added += len(every)
+        return plain_sum(every)
+
+    async def wave(_source: str, keys: list[str], *, force: bool) -> WaveReport:  # noqa: ARG001
+        failed = tuple(Failure(key, "ImageError", "bad") for key in keys)
+        return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1, 1),))
+
+    class Shown:
+        def __init__(self, *_: object) -> None: ...
+
+        async def show(self, images: int) -> None:
+            shown.append(images)
+
+    monkeypatch.setattr(reports, "sum_reports", counting_sum)
+    monkeypatch.setattr(module, "_wave", wave)
+    monkeypatch.setattr(module, "Progress", Shown)
+    monkeypatch.setattr(module, "load_settings", lambda: SimpleNamespace(service=ServiceSettings(wave_keys=2, waves=2)))
+    keys = [f"{number:03}" for number in range(400)]
+    report = asyncio.run(module.index_in_waves(SimpleNamespace(stopping=False), "folder", keys, total=400))
+    assert sorted(one.key for one in report.total.failures) == keys
+    assert (shown[-1], len(report.batches)) == (400, 200)
+    assert added < 5 * 200 * 2

@@ -84,6 +84,25 @@ def test_what_does_not_fit_is_owed_to_a_sync(queue: WaveQueue) -> None:
     assert queue.take_debts() == ()
 
 
+def test_asking_when_a_wave_is_due_costs_no_look_at_all_that_waits(clock: Clock) -> None:
+    """It is asked after every hint: in all that would be the square of their number."""
+    queue = WaveQueue(WaveLimits(wave_keys=256, queue_keys=5000), clock=clock)
+    looks = 0
+
+    class Counting(dict[str, float]):
+        def items(self):  # type: ignore[no-untyped-def]
+            nonlocal looks
+            for item in super().items():
+                looks += 1
+                yield item
+
+    queue._waiting = Counting()
+    for number in range(2000):
+        queue.put([f"{number}"])
+        queue.due_in_s()
+    assert looks <= 2000
+
+
 def test_whoever_waits_is_told(clock: Clock) -> None:
     told: list[str] = []
     queue = WaveQueue(LIMITS, on_change=lambda: told.append("change"), clock=clock)
@@ -102,6 +121,7 @@ def test_no_hint_is_ever_lost(seed: int) -> None:
     working: list[tuple[str, ...]] = []
     for _ in range(300):
         clock.now += choose.random()
+        assert queue._blocked == len(queue._working & queue._waiting.keys())
         match choose.choice(["put", "put", "take", "done"]):
             case "put":
                 key = choose.choice("abcdefghijklmnop")
