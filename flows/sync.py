@@ -61,7 +61,13 @@ async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: 
 
 async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncReport, WaveReport]:
     found = await _checked(engine, source)
-    unlisted = WaveReport(listing=IndexReport(failed=len(found.unlisted), failures=found.unlisted))
+    listing = IndexReport(
+        failed=len(found.unlisted),
+        failures=found.unlisted,
+        skipped=sum(one.count for one in found.skips),
+        skips=found.skips,
+    )
+    unlisted = WaveReport(listing=listing)
     if not repair:
         return found, unlisted
     tried = await asyncio.to_thread(_not_given_up, source, found.failed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from searchanything.core.errors import StoreError
+from searchanything.core.skips import Skipped, sum_skips
 from searchanything.core.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
 
 
@@ -31,6 +32,7 @@ class IndexReport:
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
     `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
     and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
+    `skips` tells why the `skipped` ones are no images that are meant, by reason and with examples.
     `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
@@ -47,6 +49,7 @@ class IndexReport:
     left: tuple[str, ...] = ()
     warnings: tuple[Failure, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+    skips: tuple[Skipped, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
@@ -60,6 +63,7 @@ class IndexReport:
             "given_up": self.given_up,
             "left": list(self.left),
             "warnings": [one.to_dict() for one in self.warnings],
+            "skipped": [one.to_dict() for one in self.skips],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -126,7 +130,8 @@ class SyncReport:
     `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
     `unlisted` are places that could not be looked at: nothing below them is called orphaned. `skipped` holds the first
-    100 things that are no objects, such as links that lead out of a folder.
+    100 things that are no objects, such as links that lead out of a folder; `skips` tells how many objects were
+    skipped, by reason and with examples.
     """
 
     missing: tuple[str, ...] = ()
@@ -139,6 +144,7 @@ class SyncReport:
     seconds: float = 0.0
     unlisted: tuple[Failure, ...] = ()
     skipped: tuple[Failure, ...] = ()
+    skips: tuple[Skipped, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -156,6 +162,7 @@ class SyncReport:
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
             "warnings": [one.to_dict() for one in self.skipped],
+            "skipped": [one.to_dict() for one in self.skips],
         }
         if self.repaired is not None:
             document |= {"repaired": self.repaired.to_dict(), "garbage": self.garbage}
@@ -256,7 +263,11 @@ def omissions_report(omissions: Omissions) -> IndexReport:
     """What a listing left out, as a part of a run's report."""
     missed = unlisted_failures(omissions)
     return IndexReport(
-        skipped=omissions.skipped, failed=len(missed), failures=missed, warnings=skipped_warnings(omissions)
+        skipped=omissions.skipped,
+        failed=len(missed),
+        failures=missed,
+        warnings=skipped_warnings(omissions),
+        skips=omissions.skips.groups(),
     )
 
 
@@ -284,4 +295,5 @@ def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
             stage: first.timings_ms.get(stage, 0.0) + second.timings_ms.get(stage, 0.0)
             for stage in (*first.timings_ms, *(new for new in second.timings_ms if new not in first.timings_ms))
         },
+        skips=sum_skips(first.skips, second.skips),
     )
