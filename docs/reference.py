@@ -24,7 +24,25 @@ GENERATED = "Generated from {source} by `python docs/generate.py`.\n"
 SETTINGS = f"""# Settings
 
 {GENERATED.format(source="`searchanything/core/settings.py`")}
-Each is read from the environment or from a `.env` file in the working directory. Secrets are never logged or shown.
+Each is read from the first of these places that names it:
+
+1. the environment;
+2. the file that `SEARCHANYTHING_ENV_FILE` names (lines `NAME=value`);
+3. your own file `~/.config/searchanything/settings.env`, which nobody else may be able to write.
+
+A `.env` in the working directory is not read unless you ask for it:
+`SEARCHANYTHING_ENV_FILE=.env searchanything status`.
+
+A file that you ask for may come from a project. So what is in the environment or your own file is trusted more:
+a token or key from there is never sent to an address, or by a proxy or certificate, that such a file names.
+That is an error. Set both in the same place.
+
+A Milvus token travels over TLS alone, or within this machine, unless `SEARCHANYTHING_MILVUS__ALLOW_UNENCRYPTED` says
+otherwise. An S3 secret key is never sent; it signs. `SEARCHANYTHING_STORAGE__SECURE=false` gives up TLS for S3.
+Secrets are never logged or shown.
+
+[Images in S3](s3.md) tells what the settings of `STORAGE` do at AWS and elsewhere.
+
 
 """
 OPTIONS = f"""# Verbs and options

@@ -69,8 +69,15 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
 
 async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = False) -> tuple[SyncReport, WaveReport]:
     found = await _checked(engine, source, repair=repair, forget=forget)
-    told_of = IndexReport(failed=len(found.unlisted), failures=found.unlisted, gone=len(found.held), held=found.held)
-    unlisted = WaveReport(listing=told_of)
+    listing = IndexReport(
+        failed=len(found.unlisted),
+        failures=found.unlisted,
+        skipped=sum(one.count for one in found.skips),
+        skips=found.skips,
+        gone=len(found.held),
+        held=found.held,
+    )
+    unlisted = WaveReport(listing=listing)
     if not repair:
         return found, unlisted
     tried = await asyncio.to_thread(_not_given_up, source, found.failed)

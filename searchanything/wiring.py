@@ -71,6 +71,18 @@ def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str
     return open_store(parsed, settings), parsed.prefix
 
 
+def s3_access(source: str | Path, settings: Settings) -> str | None:
+    """How the bucket of a source is reached, in words; None for a folder. Raises: UsageError."""
+    from searchanything.stores.sources import parse_source
+
+    parsed = parse_source(str(source))
+    if parsed.kind == "folder":
+        return None
+    from searchanything.stores.s3_access import describe_access
+
+    return describe_access(settings.storage, parsed.bucket)
+
+
 def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
     """An image store and which of its keys are meant, by the source and the settings (or other patterns)."""
     from searchanything.stores.sidecars import SidecarStore

@@ -63,6 +63,7 @@ def examine(session: Session, *, uri: str | None, preset: str | None, source: st
     yield Finding("settings", "ok", "can be read")
     patient = Patient(settings, session, uri, preset, source)
     yield from index(patient)
+    yield from s3_access(patient)
     yield store(patient)
 
 
@@ -158,6 +159,21 @@ def models(patient: Patient, of_index: str | None) -> Finding:
     return Finding("models", "ok", f"preset {name}: all weights are here and undamaged")
 
 
+def s3_access(patient: Patient) -> Iterator[Finding]:
+    """How the source's bucket is reached, and where credentials were looked for; nothing for a folder."""
+    if patient.source is None:
+        return
+    from searchanything.wiring import s3_access as described
+
+    try:
+        found = described(patient.source, patient.settings)
+    except SearchAnythingError as error:
+        yield Finding("s3", "broken", str(error), f"check the variables {ENV_PREFIX}STORAGE__…")
+        return
+    if found is not None:
+        yield Finding("s3", "ok", found)
+
+
 def store(patient: Patient) -> Finding:
     """Whether the given source can be listed; without one, whether the S3 server takes connections."""
     storage = patient.settings.storage
@@ -174,7 +190,7 @@ def store(patient: Patient) -> Finding:
             return Finding("store", "warning", f"{patient.source} holds nothing", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")
     if storage.endpoint is None:
-        return Finding("store", "ok", "no S3 server is set: folders only")
+        return Finding("store", "ok", "no S3 server is set: s3:// means AWS; name a SOURCE to check a bucket")
     return _reaches(storage.endpoint, 443 if storage.secure else 80, cure)
 
 

@@ -13,6 +13,7 @@ from searchanything.cli.options import CommonOptions, Exclude, Include, Source, 
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
 from searchanything.core.errors import UsageError
+from searchanything.core.skips import Skipped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,7 +105,7 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     lines += [f"failed: {one['key']}: {one['error']}: {one['message']}" for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
-    lines += warning_lines(document["warnings"])
+    lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if document["gone"] and not document["held"]:
         lines.append(
             f"gone: {images_are(document['gone'], 'indexed')} no longer there and may still be hits; to forget what is "
@@ -128,6 +129,11 @@ def held_lines(keys: list[str]) -> list[str]:
         "part of the bucket away? If it is meant: searchanything sync repair SOURCE --forget"
     )
     return lines
+
+
+def skipped_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """Why objects were skipped, with examples, for people."""
+    return [f"skipped: {Skipped(one['reason'], one['count'], tuple(one['examples']))}" for one in groups]
 
 
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:

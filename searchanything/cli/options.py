@@ -59,7 +59,8 @@ Include = Annotated[
     typer.Option(
         "--include",
         metavar="PATTERN",
-        help="Only keys that match, such as '*.jpg' or '2024/*'. May be repeated.",
+        help="Only keys that match, such as '*.jpg' or '2024/*'. One that says how keys end, such as '*.v2', also "
+        "makes images of what it names. May be repeated.",
         show_default=False,
     ),
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import held_lines, warning_lines
+from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
@@ -98,7 +98,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
     if len(unlisted) > SHOWN_KEYS:
         lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
     lines += held_lines(document["held"])
-    lines += warning_lines(document["warnings"])
+    lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]
         lines.append(

@@ -23,7 +23,6 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
-from searchanything.images.decoding import may_be_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
@@ -114,7 +113,7 @@ def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:
 
 def _candidates(job: IndexingJob) -> Iterator[StoredObject]:
     for one in job.store.list(job.scope.prefix, Omissions()):
-        if job.scope.wants(one.ref.key) and may_be_image(one.ref.key):
+        if job.scope.may_be_image(one.ref.key):
             yield one
 
 

@@ -27,6 +27,7 @@ from searchanything.features.compact import Compaction, compact
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
+from searchanything.images.content_types import ContentTypes
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
@@ -52,6 +53,7 @@ class Ingestion:
         self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus)
         self._models = LiveIndex(self._indexes, settings)
+        self._types = ContentTypes()
 
     @property
     def uri(self) -> str:
@@ -312,7 +314,8 @@ class Ingestion:
         sheet = None
         if self._settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self._settings), most=tiles)
-        return IndexingJob(store, encoder, index, options, scope, self._keeper(store, index), sheet)
+        keeper = self._keeper(store, index)
+        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self._types)
 
     def _comparison(
         self, source: tuple[ImageStore, Scope], index: RegionIndex, *, forget: bool = False, keep: bool = True
@@ -329,6 +332,7 @@ class Ingestion:
             ask_each=self._settings.storage.object_tags,
             elsewhere=self._known_elsewhere,
             forgetting=forgetting if keep else replace(forgetting, remember=None),
+            types=self._types,
         )
 
     def _read_index(self) -> RegionIndex:

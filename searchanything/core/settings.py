@@ -1,4 +1,4 @@
-"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a `.env` file.
+"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a settings file (`settings_files`).
 
 `docs/settings.md` is generated from these classes by `searchanything.core.settings.settings_table`.
 """
@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
+from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
+from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
+from searchanything.core.settings_files import OWN, Place, check_trust, settings_files
 
-ENV_PREFIX = "SEARCHANYTHING_"
 OWN_PREFIX = ".searchanything/"
 
 
@@ -60,16 +62,40 @@ def default_weights_dir() -> Path:
 class StorageSettings(BaseModel):
     """The S3 server that holds the buckets."""
 
-    endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
+    endpoint: str | None = Field(
+        None, description="Host and port of the S3 server, e.g. `localhost:9000`. By default AWS."
+    )
     public_endpoint: str | None = Field(
         None,
         description="Address by which browsers reach the server, for signed links: `https://s3.example.org`. "
         "By default the endpoint.",
     )
-    access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
+    access_key: SecretStr | None = Field(None, description="Access key; without one, `credentials` says what is used.")
     secret_key: SecretStr | None = Field(None, description="Secret key.")
+    session_token: SecretStr | None = Field(None, description="Session token of temporary keys.")
+    credentials: Literal["auto", "aws", "anonymous"] = Field(
+        "auto",
+        description="Without keys here: AWS' own chain (`aws`: environment, profile, web identity, role of container "
+        "or instance), none (`anonymous`), or the chain at AWS and none elsewhere (`auto`).",
+    )
+    profile: str | None = Field(None, description="Profile in `~/.aws`; by default `AWS_PROFILE`, else `default`.")
     secure: bool = Field(default=True, description="Speak TLS to the endpoint.")
-    region: str | None = Field(None, description="Region, where the server wants one.")
+    region: str | None = Field(None, description="Region of the bucket; AWS is asked for it where none is set.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Buckets in the path or in the host's name; `auto`: in the host's name at AWS alone."
+    )
+    ca_file: Path | None = Field(None, description="CA certificates of the server, for TLS with a private authority.")
+    proxy: str | None = Field(
+        None,
+        description="HTTP proxy to the S3 server, or `none`; by default `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` "
+        "count. This machine itself is never reached through one.",
+    )
+    requester_pays: bool = Field(default=False, description="Agree to pay for requests to others' buckets.")
+    verify: bool = Field(
+        default=True,
+        description="Compare what arrives with the object's MD5 or checksum. Off only for a server whose etags look "
+        "like MD5 and are none.",
+    )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
     object_tags: bool = Field(
@@ -90,6 +116,9 @@ class MilvusSettings(BaseModel):
         description="A file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`.",
     )
     token: SecretStr | None = Field(None, description="`user:password` or an API key.")
+    allow_unencrypted: bool = Field(
+        default=False, description="Send the token unencrypted to another machine (`http://`), in a network of trust."
+    )
     database: str = Field("default", description="Milvus database.")
     ca_file: Path | None = Field(None, description="CA certificate of the server, for TLS with a private authority.")
     client_cert_file: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -250,7 +279,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
         extra="ignore",
         validate_default=True,
         enable_decoding=False,  # a group given as one JSON value would fail outside of pydantic's validation
@@ -274,9 +302,15 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raises: SettingsError, which names variables but never their values."""
+    """Read the settings, from the places of `settings_files`.
+
+    Raises: SettingsError, which names variables but never their values; also where a credential would go to an address
+    from a less trusted place.
+    """
+    files = settings_files()
     try:
-        return Settings()
+        settings = Settings(_env_file=tuple(path for path, _ in files))
+        check_trust(_places(files))
     except ValidationError as error:
         wrong = "; ".join(
             f"{ENV_PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
@@ -284,7 +318,34 @@ def load_settings() -> Settings:
         )
         raise SettingsError(f"settings cannot be read: {wrong}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the file .env cannot be read: {type(error).__name__}") from None
+        names = ", ".join(str(path) for path, _ in files)
+        raise SettingsError(f"a settings file cannot be read ({names}): {type(error).__name__}") from None
+    return settings
+
+
+def check_token(settings: MilvusSettings) -> None:
+    """Raises: SettingsError if the token would travel unencrypted to another machine, unasked."""
+    scheme, _, rest = settings.uri.partition("://")
+    secret = settings.token is not None or "@" in rest.partition("/")[0]
+    if scheme.lower() != "http" or not secret or settings.allow_unencrypted:
+        return
+    try:
+        host = host_of(settings.uri)
+    except ValueError:
+        raise SettingsError(f"{ENV_PREFIX}MILVUS__URI: expected http(s)://host:port") from None
+    if not is_loopback(host):
+        raise SettingsError(
+            f"the Milvus token would travel to {host} unencrypted; use https://, or set "
+            f"{ENV_PREFIX}MILVUS__ALLOW_UNENCRYPTED=true if nobody else is in that network"
+        )
+
+
+def _places(files: list[tuple[Path, int]]) -> list[Place]:
+    """What each place says, the one that counts most first."""
+    places = [Place("the environment", EnvSettingsSource(Settings)(), OWN)]
+    for path, trust in reversed(files):
+        places.append(Place(str(path), DotEnvSettingsSource(Settings, env_file=path)(), trust))
+    return places
 
 
 def settings_table() -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import FilterError
+from searchanything.core.skips import SkipCounts
 
 RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
 BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
@@ -275,16 +276,18 @@ class Omissions:
 
     wanted: Callable[[str], bool] = lambda _: True
     skipped: int = 0
+    skips: SkipCounts = field(default_factory=SkipCounts)
     examples: list[Omission] = field(default_factory=list)
     unreadable: list[Omission] = field(default_factory=list)
     devices: dict[str, int] = field(default_factory=dict)
 
-    def skip(self, key: str, reason: str) -> None:
-        """Note what is no object. A key that is no text is told with escapes."""
+    def skip(self, key: str, reason: str, *, expected: bool = False) -> None:
+        """Note what is no object. A key that is no text is told with escapes. What is `expected` is counted alone."""
         told = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if self.wanted(told):
             self.skipped += 1
-            if len(self.examples) < MAX_EXAMPLES:
+            self.skips.add(told, reason)
+            if len(self.examples) < MAX_EXAMPLES and not expected:
                 self.examples.append(Omission(told, reason))
 
     def miss(self, place: str, reason: str) -> None:

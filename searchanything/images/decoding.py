@@ -47,9 +47,6 @@ _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "AVIF": AvifImageFile,
     "HEIC": HeifImageFile,
 }
-_NAMES = ("png", "apng", "webp", "gif", "tiff", "bmp", "avif", "heic", "heif")
-_SUFFIXES = frozenset({*_NAMES, "jpg", "jpeg", "jpe", "jfif", "tif"})
-_CONTENT_TYPES = frozenset(f"image/{name}" for name in (*_NAMES, "jpeg", "jpg", "pjpeg", "x-ms-bmp"))
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -92,20 +89,6 @@ _PILLOW_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-
-
-def claims_to_be_image(key: str, content_type: str | None) -> bool:
-    """Whether an object's name or content type says that it is an image of a kind that `decode_image` is for."""
-    _, dot, suffix = key.rpartition("/")[2].rpartition(".")
-    if dot and suffix.lower() in _SUFFIXES:
-        return True
-    return content_type is not None and content_type.partition(";")[0].strip().lower() in _CONTENT_TYPES
-
-
-def may_be_image(name: str) -> bool:
-    """False where the name alone tells that this is no image; one without a suffix may have an image's type."""
-    last = name.rpartition("/")[2]
-    return claims_to_be_image(name, None) or (last != "" and "." not in last)
 
 
 def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
@@ -178,10 +161,8 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
     return kind, image
 
 
-def _kind(data: bytes, name: str) -> str:
-    """The format by the first bytes."""
-    if not data:
-        raise ImageError(name, "is empty (0 bytes)")
+def format_of(data: bytes) -> str | None:
+    """The format that a file's first bytes tell; None for none that is read. 256 bytes are enough."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return kind
@@ -193,6 +174,16 @@ def _kind(data: bytes, name: str) -> str:
             return "AVIF"
         if any(brand in brands for brand in _HEIF_BRANDS):
             return "HEIC"
+    return None
+
+
+def _kind(data: bytes, name: str) -> str:
+    """The format by the first bytes."""
+    if not data:
+        raise ImageError(name, "is empty (0 bytes)")
+    kind = format_of(data)
+    if kind is not None:
+        return kind
     raise ImageError(name, f"is not an image of a known format ({', '.join(_PLUGINS)}): it begins with {data[:12]!r}")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from searchanything.core.skips import SkipCounts, Skipped, sum_skips
 from searchanything.core.types import ImageRef, Omissions, Outcome
 from searchanything.encode.encoder import Stopwatch
 from searchanything.images.sidecars import SIDECAR_PROBLEM
@@ -21,13 +22,16 @@ class Tally:
         self._report = IndexReport()
         self._failures: list[Failure] = []
         self._warnings: list[Failure] = []
+        self._skips = SkipCounts()
+        self._omitted: tuple[Skipped, ...] = ()
         self._total = total
         self._progress = progress
         self._start = time.perf_counter()
 
-    def skip(self, objects: int) -> None:
-        """Objects that do not claim to be images, or are excluded."""
-        self._report = replace(self._report, skipped=self._report.skipped + objects)
+    def skip(self, key: str, reason: str) -> None:
+        """An object that is no image, or is excluded."""
+        self._report = replace(self._report, skipped=self._report.skipped + 1)
+        self._skips.add(key, reason)
 
     def pass_over(self, key: str) -> None:
         """An unchanged image."""
@@ -76,7 +80,8 @@ class Tally:
 
     def leave_out(self, omissions: Omissions) -> None:
         """What a listing left out: places that cannot be read are failures, of the rest the first are warnings."""
-        self.skip(omissions.skipped)
+        self._report = replace(self._report, skipped=self._report.skipped + omissions.skipped)
+        self._omitted = omissions.skips.groups()
         self._warnings.extend(skipped_warnings(omissions))
         self.add_failures(unlisted_failures(omissions))
 
@@ -89,6 +94,7 @@ class Tally:
             warnings=tuple(self._warnings),
             seconds=time.perf_counter() - self._start,
             timings_ms=dict(self.watch.timings_ms),
+            skips=sum_skips(self._skips.groups(), self._omitted),
         )
 
     def _tell(self, key: str) -> None:

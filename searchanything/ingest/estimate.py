@@ -18,7 +18,6 @@ from typing import Final
 import numpy as np
 
 from searchanything.core.types import Omissions, RegionRow, StoredObject
-from searchanything.images.decoding import may_be_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import Estimate, IndexProgress
@@ -73,7 +72,7 @@ def _sample(job: IndexingJob, size: int) -> tuple[int, int, list[StoredObject]]:
     chosen: list[StoredObject] = []
     count = total_bytes = 0
     for one in job.store.list(job.scope.prefix, Omissions()):
-        if not (job.scope.wants(one.ref.key) and may_be_image(one.ref.key)):
+        if not job.scope.may_be_image(one.ref.key):
             continue
         count += 1
         total_bytes += one.size_bytes

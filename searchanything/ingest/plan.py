@@ -8,7 +8,7 @@ image is up to date, given up or wanted at all is decided here and nowhere else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +20,8 @@ from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
 from searchanything.encode.encoder import Encoder
-from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.content_types import ContentTypes
+from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.commit import Attempt, Failed
 from searchanything.ingest.contact_sheet import Sheet
@@ -60,24 +61,37 @@ class IndexingJob:
     scope: Scope = field(default_factory=Scope)
     keeper: FeatureKeeper | None = None
     sheet: Sheet | None = None
+    types: ContentTypes = field(default_factory=ContentTypes)
 
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
     for listed in batches(objects, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
-        wanted = [one for one in foreign if job.scope.wants(one.ref.key)]
         with tally.watch.stage("plan"):
-            typed = pool.map(lambda one: with_type(job.store, one), wanted)
-            images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
-            tally.skip(len(foreign) - len(images))
-            known = job.index.newest([one.ref for one in images])
+            known = job.index.newest([one.ref for one in foreign if job.scope.may_be_image(one.ref.key)])
+            images = _images(job, foreign, known, pool, tally)
             rows = [known.get(one.ref) for one in images]
             same = list(pool.map(partial(is_unchanged, job.store, job.options), images, rows))
         for one, unchanged in zip(images, same, strict=True):
             attempt = _attempt(job, one, known.get(one.ref), tally, unchanged=unchanged)
             if attempt is not None:
                 yield attempt
+
+
+def _images(
+    job: IndexingJob,
+    listed: Sequence[StoredObject],
+    known: Mapping[ImageRef, ImageRow],
+    pool: Executor,
+    tally: Tally,
+) -> list[StoredObject]:
+    """The images among listed objects; the others are counted."""
+    reasons = list(pool.map(lambda one: why_skipped(job.scope, job.types, job.store, one, known), listed))
+    for one, reason in zip(listed, reasons, strict=True):
+        if reason is not None:
+            tally.skip(one.ref.key, reason)
+    return [one for one, reason in zip(listed, reasons, strict=True) if reason is None]
 
 
 def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tally) -> Iterator[Attempt]:
@@ -91,32 +105,36 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
         with tally.watch.stage("plan"):
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
-            gone = [ref for ref, one in found.items() if one is None]
+            gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
             _forget(job, gone, known, pool, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)
             if isinstance(one, Failed):
                 attempt = _refused(job, ref, one, previous, tally)
-            elif one is not None:
+            elif isinstance(one, StoredObject):
                 attempt = _attempt(job, one, previous, tally, unchanged=_is_same(one, previous))
             else:
+                if isinstance(one, SkipReason) and not job.scope.is_own(ref.key):
+                    tally.skip(ref.key, one)
                 continue
             if attempt is not None:
                 yield attempt
 
 
-def with_type(store: ImageStore, listed: StoredObject) -> StoredObject:
-    """The object with its content type where nothing else tells what it is: listings of S3 leave the type out."""
-    if listed.content_type is not None or "." in listed.ref.key.rpartition("/")[2]:
-        return listed
-    try:
-        found = store.stat(listed.ref.key)
-    except StoreUnavailableError:
-        raise
-    except StoreError:
-        return listed
-    return listed if found is None else replace(listed, content_type=found.content_type)
+def why_skipped(
+    scope: Scope, types: ContentTypes, store: ImageStore, listed: StoredObject, known: Mapping[ImageRef, ImageRow]
+) -> SkipReason | None:
+    """Why a listed object is no image that is meant, None for one that is.
+
+    Its type is asked for where the name says nothing, and the index does not know this very content as an image.
+    """
+    key, row = listed.ref.key, known.get(listed.ref)
+    if not scope.may_be_image(key) or not scope.needs_type(key):
+        return scope.why_skipped(key, listed.content_type)
+    if row is not None and row.outcome is not Outcome.FAILED and row.etag == listed.etag:
+        return None
+    return scope.why_skipped(key, types.of(store, listed).content_type)
 
 
 def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:
@@ -172,17 +190,17 @@ def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) 
     )
 
 
-def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | None:
-    """The object as it is now; None where it is gone, not wanted or no image; or why the store will not tell."""
-    if not (job.scope.wants(ref.key) and may_be_image(ref.key)):
-        return None
+def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | SkipReason | None:
+    """The object as it is now; None where it is gone; why it is skipped, or why the store will not tell."""
+    if not job.scope.may_be_image(ref.key):
+        return job.scope.why_skipped(ref.key, None)
     try:
         found = job.store.stat(ref.key)
     except StoreUnavailableError:
         raise
     except StoreError as error:
         return Failed.of(error)
-    return found if found is not None and claims_to_be_image(ref.key, found.content_type) else None
+    return None if found is None else job.scope.why_skipped(ref.key, found.content_type) or found
 
 
 def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:

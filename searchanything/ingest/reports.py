@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, Final
 
 from searchanything.core.errors import StoreError
+from searchanything.core.skips import Skipped, sum_skips
 from searchanything.core.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
 
 _SUMMED: Final = (
@@ -38,6 +39,7 @@ class IndexReport:
     with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
     `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
     and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
+    `skips` tells why the `skipped` ones are no images that are meant, by reason and with examples.
     `gone` images are in the index and no longer in the listing: they stay hits until `sync repair` or `index --prune`
     forgets them. `held` are the keys of those that `--prune` held back, because so many at once may be a mistake.
     `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
@@ -58,6 +60,7 @@ class IndexReport:
     timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
     gone: int = 0
     held: tuple[str, ...] = ()
+    skips: tuple[Skipped, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
@@ -73,6 +76,7 @@ class IndexReport:
             "gone": self.gone,
             "held": list(self.held),
             "warnings": [one.to_dict() for one in self.warnings],
+            "skipped": [one.to_dict() for one in self.skips],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -140,7 +144,8 @@ class SyncReport:
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
     `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
     called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
-    mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder.
+    mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder; `skips`
+    tells how many objects were skipped, by reason and with examples.
     """
 
     missing: tuple[str, ...] = ()
@@ -154,6 +159,7 @@ class SyncReport:
     unlisted: tuple[Failure, ...] = ()
     skipped: tuple[Failure, ...] = ()
     held: tuple[str, ...] = ()
+    skips: tuple[Skipped, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -172,6 +178,7 @@ class SyncReport:
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
             "warnings": [one.to_dict() for one in self.skipped],
+            "skipped": [one.to_dict() for one in self.skips],
         }
         if self.repaired is not None:
             document |= {"repaired": self.repaired.to_dict(), "garbage": self.garbage}
@@ -278,7 +285,11 @@ def omissions_report(omissions: Omissions) -> IndexReport:
     """What a listing left out, as a part of a run's report."""
     missed = unlisted_failures(omissions)
     return IndexReport(
-        skipped=omissions.skipped, failed=len(missed), failures=missed, warnings=skipped_warnings(omissions)
+        skipped=omissions.skipped,
+        failed=len(missed),
+        failures=missed,
+        warnings=skipped_warnings(omissions),
+        skips=omissions.skips.groups(),
     )
 
 
@@ -296,4 +307,4 @@ def sum_reports(reports: Iterable[IndexReport]) -> IndexReport:
             timings[stage] = timings.get(stage, 0.0) + value
     values: dict[str, Any] = {name: sum(getattr(one, name) for one in every) for name in _SUMMED}
     values |= {name: tuple(chain.from_iterable(getattr(one, name) for one in every)) for name in _JOINED}
-    return IndexReport(**values, timings_ms=timings)
+    return IndexReport(**values, timings_ms=timings, skips=sum_skips(*(one.skips for one in every)))

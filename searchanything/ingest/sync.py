@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from searchanything.core.batching import batches
 from searchanything.core.digests import SIDECAR, KnownImages
 from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.skips import SkipCounts, sum_skips
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
-from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.content_types import ContentTypes
+from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
-from searchanything.ingest.plan import IndexingOptions, is_unchanged, with_type
+from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
 from searchanything.ingest.reports import (
     IndexProgress,
     IndexReport,
@@ -67,6 +69,7 @@ class SyncJob:
     ask_each: bool = False
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
     forgetting: Forgetting = field(default_factory=Forgetting)
+    types: ContentTypes = field(default_factory=ContentTypes)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _Found:
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     omissions: Omissions = field(default_factory=Omissions)
+    skips: SkipCounts = field(default_factory=SkipCounts)
     repaired: list[IndexReport] = field(default_factory=list)
     indexed: int = 0
     failures: int = 0
@@ -130,6 +134,7 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
         unlisted=unlisted_failures(found.omissions),
         skipped=skipped_warnings(found.omissions),
         held=found.held,
+        skips=sum_skips(found.skips.groups(), found.omissions.skips.groups()),
     )
 
 
@@ -168,7 +173,12 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
 
 def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
-    images = [one for one in listed if job.scope.wants(one.ref.key) and may_be_image(one.ref.key)]
+    images = []
+    for one in listed:
+        if job.scope.may_be_image(one.ref.key):
+            images.append(one)
+        elif not job.scope.is_own(one.ref.key):
+            found.skips.add(one.ref.key, job.scope.why_skipped(one.ref.key, None) or SkipReason.OTHER)
     found.listed += len(images)
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
@@ -194,15 +204,17 @@ def _judge(
     if not suspects:
         return 0
     rows = job.index.newest([one.ref for one in suspects])
-    verdicts = list(pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects))
+    verdicts = list(pool.map(lambda one: _verdict(job, one, rows), suspects))
     lost = [one.ref for one, verdict in zip(suspects, verdicts, strict=True) if verdict == "missing"]
     outdated = job.elsewhere(lost) if lost else frozenset()
     verdicts = ["stale" if one.ref in outdated else verdict for one, verdict in zip(suspects, verdicts, strict=True)]
     for one, verdict in zip(suspects, verdicts, strict=True):
-        if verdict in only:
+        if isinstance(verdict, SkipReason):
+            found.skips.add(one.ref.key, verdict)
+        elif verdict in only:
             getattr(found, verdict).append(one.ref.key)
             found.waiting.append(one.ref.key)
-    return verdicts.count("foreign")
+    return sum(isinstance(verdict, SkipReason) for verdict in verdicts)
 
 
 def _image_of(job: SyncJob, key: str) -> str | None:
@@ -211,11 +223,11 @@ def _image_of(job: SyncJob, key: str) -> str | None:
     return image if image != key and job.scope.wants(image) else None
 
 
-def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
-    """`missing`, `stale`, `failed`, `same`, or `foreign` for what is no image."""
+def _verdict(job: SyncJob, listed: StoredObject, rows: Mapping[ImageRef, ImageRow]) -> str | SkipReason:
+    """`missing`, `stale`, `failed` or `same`; why it is skipped for what is no image."""
+    row = rows.get(listed.ref)
     if row is None:
-        typed = with_type(job.store, listed)
-        return "missing" if claims_to_be_image(typed.ref.key, typed.content_type) else "foreign"
+        return why_skipped(job.scope, job.types, job.store, listed, rows) or "missing"
     if row.outcome is Outcome.FAILED and row.etag in (listed.etag, ""):
         return "failed"
     return "same" if is_unchanged(job.store, job.options, listed, row) else "stale"

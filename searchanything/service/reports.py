@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final
 
+from searchanything.core.skips import Skipped
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport, images_are, sum_reports
 
@@ -103,6 +104,7 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
     ]
     lines += sheet_lines([tile for batch in wave.batches for tile in batch.tiles])
     lines += _stage_lines(total.timings_ms) + _worker_lines(workers) + failure_lines(total.failures)
+    lines += skip_lines(total.skips)
     return "\n".join(lines) + "\n"
 
 
@@ -155,6 +157,17 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     ]
     more = len(failures) - len(rows)
     return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
+
+
+def skip_lines(skips: Sequence[Skipped]) -> list[str]:
+    """A table of what was skipped, by reason and with examples."""
+    if not skips:
+        return []
+    rows = [
+        f"| {escaped(one.reason)} | {one.count:,} | {', '.join(f'`{escaped(key)}`' for key in one.examples)} |"
+        for one in skips
+    ]
+    return ["", "| skipped, because | objects | for example |", "|---|---:|---|", *rows]
 
 
 def escaped(text: str) -> str:

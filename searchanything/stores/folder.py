@@ -1,7 +1,9 @@
 """Images in a folder: keys are relative POSIX paths, the etag is the digest of the content.
 
-Hidden files and folders (a name that begins with a dot) are not objects. Nothing outside the folder is ever read:
-a symbolic link to a file counts if its target lies inside, links to folders are not followed (so there are no loops).
+Hidden files and folders (a name that begins with a dot), and what operating systems and network drives leave behind,
+are not objects. A file whose name says nothing (`image_names`) gets its content type from its first bytes. Nothing
+outside the folder is ever read: a symbolic link to a file counts if its target lies inside, links to folders are not
+followed (so there are no loops).
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from pathlib import Path
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
 from searchanything.core.settings import StorageSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
-from searchanything.images.decoding import claims_to_be_image
+from searchanything.images.decoding import format_of
+from searchanything.images.names import SkipReason, claims_to_be_image, is_system_name, needs_type
 from searchanything.stores.folder_digests import FolderDigests, version_of
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_FIRST_BYTES = 256  # that tell a format
 _ETAG_DIGITS = 32  # the first 128 bits of the content's SHA-256
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DISK_WENT = "its disk was mounted or unmounted while it was listed; what lies there is unknown"
@@ -112,15 +116,16 @@ class FolderStore:
                 f"has {size} bytes, more than the {self._max_object_bytes} that "
                 "SEARCHANYTHING_STORAGE__MAX_OBJECT_BYTES allows",
             )
-        if not self._is_digested(key, state):
-            return self._object(key, _identity(state), state, len(data)), data
+        kind = _type_of(data) if needs_type(key) else None
+        if not self._is_digested(key, kind, state):
+            return self._object(key, _identity(state), state, len(data), kind), data
         etag = sha256(data).hexdigest()[:_ETAG_DIGITS]
         if version_of(after) == version_of(state):
             self._digests.keep(key, after, etag)
-        return self._object(key, etag, state, len(data)), data
+        return self._object(key, etag, state, len(data), kind), data
 
     def _files(self, folder: str, wanted: tuple[str, int | None], omissions: Omissions) -> Iterator[tuple[str, Path]]:
-        """Keys and paths under `folder` ("" or ending in a slash); notes what is passed over.
+        """Keys and paths under `folder` ("" or ending in a slash); notes what is skipped.
 
         `wanted` are the prefix of the keys and the device of the folder around.
         """
@@ -132,23 +137,22 @@ class FolderStore:
             key = folder + name + ("/" if kind == "folder" else "")
             if not (key.startswith(prefix) or (kind == "folder" and prefix.startswith(key))):
                 continue
-            if not _is_listable(name):
-                omissions.skip(key, "its name is not UTF-8")
+            if (reason := _why_no_object(name, kind)) is not None:
+                if (reason, kind) != (SkipReason.HIDDEN, "folder"):  # of programs, this one's among them
+                    omissions.skip(key, reason, expected=isinstance(reason, SkipReason))
             elif kind == "folder":
                 yield from self._files(key, (prefix, device), omissions)
             elif kind == "file":
                 yield key, self._root / key
-            elif kind == "link":
-                yield from self._linked(key, omissions)
             else:
-                omissions.skip(key, "a pipe, a socket or a device")
+                yield from self._linked(key, omissions)
 
     def _entries(self, folder: str, omissions: Omissions) -> tuple[int | None, Sequence[tuple[str, str]]]:
         """The device of a folder, and the names in it with their kinds. Raises: StoreError for the folder itself."""
         try:
             device = self._device(folder)
             with os.scandir(self._root / folder) as entries:
-                found = sorted((entry.name, _kind(entry)) for entry in entries if not entry.name.startswith("."))
+                found = sorted((entry.name, _kind(entry)) for entry in entries)
         except OSError as error:
             if not folder:
                 raise _store_error(self._root, error) from error
@@ -203,25 +207,29 @@ class FolderStore:
     def _describe(self, key: str, path: Path) -> StoredObject | None:
         try:
             state = path.stat()
-            etag = self._digest(key, path, state) if self._is_digested(key, state) else _identity(state)
+            kind = _type_of_file(key, path)
+            etag = self._digest(key, path, state) if self._is_digested(key, kind, state) else _identity(state)
         except FileNotFoundError:
             return None
         except OSError as error:
-            state = path.lstat()
+            state, kind = path.lstat(), None
             etag = _identity(state)
             logger.warning("%s: cannot be opened: %s", path, error.strerror)
-        return self._object(key, etag, state, state.st_size)
+        return self._object(key, etag, state, state.st_size, kind)
 
-    def _object(self, key: str, etag: str, state: os.stat_result, size_bytes: int) -> StoredObject:
+    def _object(
+        self, key: str, etag: str, state: os.stat_result, size_bytes: int, content_type: str | None
+    ) -> StoredObject:
         return StoredObject(
             ref=ImageRef(self.bucket, key),
             etag=etag,
             size_bytes=size_bytes,
             modified_at_ms=max(0, state.st_mtime_ns // 1_000_000),
+            content_type=content_type,
         )
 
-    def _is_digested(self, key: str, state: os.stat_result) -> bool:
-        return claims_to_be_image(key, None) and state.st_size <= self._max_object_bytes
+    def _is_digested(self, key: str, content_type: str | None, state: os.stat_result) -> bool:
+        return claims_to_be_image(key, content_type) and state.st_size <= self._max_object_bytes
 
     def _digest(self, key: str, path: Path, state: os.stat_result) -> str:
         """The content's digest, remembered for as long as the file stays as it is."""
@@ -237,6 +245,33 @@ class FolderStore:
         if version_of(after) == version_of(state):
             self._digests.keep(key, after, etag)
         return etag
+
+
+def _why_no_object(name: str, kind: str) -> str | None:
+    """Why what has this name and kind is none of the folder's objects; None for what may be."""
+    if is_system_name(name):
+        return SkipReason.SYSTEM
+    if name.startswith("."):
+        return SkipReason.HIDDEN
+    if not _is_listable(name):
+        return "its name is not UTF-8"
+    return "a pipe, a socket or a device" if kind == "other" else None
+
+
+def _type_of_file(key: str, path: Path) -> str | None:
+    """The content type by the first bytes, where the name says nothing; else None: the name decides."""
+    if not needs_type(key):
+        return None
+    with path.open("rb") as file:
+        return _type_of(file.read(_FIRST_BYTES))
+
+
+def _type_of(data: bytes) -> str:
+    """Of a file whose name says nothing. `BM` also begins words, so more is asked of a BMP."""
+    kind = format_of(data[:_FIRST_BYTES])
+    if kind is None or (kind == "BMP" and data[6:10] != bytes(4)):
+        return "application/octet-stream"
+    return f"image/{kind.lower()}"
 
 
 def _is_listable(name: str) -> bool:

@@ -25,7 +25,7 @@ from searchanything.core.errors import (
     SearchAnythingError,
     SettingsError,
 )
-from searchanything.core.settings import MilvusSettings
+from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
@@ -52,6 +52,7 @@ class MilvusConnection:
 
     def __init__(self, settings: MilvusSettings) -> None:
         """Raises: SettingsError."""
+        check_token(settings)
         self._settings = settings
         self._host = _host_of(settings)
         self._lock = threading.RLock()

@@ -20,7 +20,8 @@ from urllib3.exceptions import HTTPError
 
 from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
-from searchanything.stores.s3 import FOREIGN_ERRORS, http_client, s3_client, store_error
+from searchanything.stores.s3 import FOREIGN_ERRORS, store_error
+from searchanything.stores.s3_access import S3Access, http_client
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +36,16 @@ class BucketEvents:
     """
 
     def __init__(self, settings: StorageSettings, bucket: str, prefix: str = "") -> None:
-        self._endpoint = settings.endpoint or ""
         self._bucket, self._prefix = bucket, prefix
         self._pool = _OneStream.of(settings)
-        self._client = s3_client(settings, self._pool)
+        self._access = S3Access(settings, bucket, self._pool)
+        self._endpoint = self._access.server.endpoint
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Notifications as they come, in S3's format."""
         try:
-            stream = self._client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
+            stream = self._access.client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
             with stream:
                 yield from stream
         except FOREIGN_ERRORS as error:

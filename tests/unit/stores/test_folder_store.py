@@ -366,7 +366,9 @@ class TestSources:
         (root / "a.jpg").write_bytes(b"xxx")
         assert open_store(parse_source(root), settings).bucket == str(root)
         assert open_store(Source("s3", "photos", "a/"), settings).bucket == "photos"
-        with pytest.raises(SettingsError, match="set SEARCHANYTHING_STORAGE__ENDPOINT"):
-            open_store(Source("s3", "photos"), Settings.model_validate({"storage": {"endpoint": None}}))
+        at_aws = Settings.model_validate({"storage": {"endpoint": None}})
+        assert open_store(Source("s3", "photos"), at_aws).bucket == "photos"  # nothing is contacted yet
+        with pytest.raises(SettingsError, match="holds an '@'"):
+            open_store(Source("s3", "photos"), Settings.model_validate({"storage": {"endpoint": "a:b@c"}}))
         with pytest.raises(StoreError):
             open_store(parse_source(root), settings).read("b.jpg")
