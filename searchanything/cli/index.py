@@ -13,6 +13,7 @@ from searchanything.cli.options import CommonOptions, Exclude, Include, Source, 
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
 from searchanything.core.errors import UsageError
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -93,16 +94,21 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
     failures = document["failures"]
-    lines += [f"failed: {one['key']}: {one['error']}: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
     lines += warning_lines(document["warnings"])
     return Text("\n".join(lines))
 
 
+def failure_line(failure: dict[str, str]) -> str:
+    """A failure or a warning on one line, whatever its key holds."""
+    return printable(f"{failure['key']}: {failure['error']}: {failure['message']}")
+
+
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
-    lines = [f"warning: {one['key']}: {one['error']}: {one['message']}" for one in warnings[:SHOWN_FAILURES]]
+    lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
     if len(warnings) > SHOWN_FAILURES:
         lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
     return lines

@@ -18,6 +18,7 @@ import numpy as np
 
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import StoredFile
+from searchanything.core.reading import open_file
 from searchanything.core.settings import Settings
 from searchanything.features.parquet import FeatureBatch, FeatureFile
 from searchanything.stores.files import BucketFiles
@@ -172,7 +173,7 @@ def _on_disk(path: Path) -> list[tuple[str, Opener]]:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise UsageError(f"{path} holds no .parquet file; {_ACCEPTED}")
-    return [(str(file), lambda file=file: file.open("rb")) for file in files]  # type: ignore[misc]
+    return [(str(file), lambda file=file: open_file(file)) for file in files]  # type: ignore[misc]
 
 
 def _in_bucket(location: str, settings: Settings) -> list[tuple[str, Opener]]:

@@ -27,6 +27,7 @@ from searchanything.core.digests import SIDECAR, KnownImages
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
 from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.incoming import incoming
 from searchanything.images.scopes import Scope
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, with_type
@@ -64,6 +65,9 @@ class SyncJob:
     garbage_age_s: float = GARBAGE_AGE_S
     ask_each: bool = False
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", incoming(self.store))
 
 
 @dataclass(slots=True)
