@@ -28,6 +28,8 @@ CURES: Final[Mapping[str, str]] = {
     "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
     "a listing.",
     "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",
+    "UnusableKeyError": "Rename the object: its key is not UTF-8, longer than 4096 bytes, or holds a null character. "
+    "The other images are indexed.",
     "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so by itself.",
     "EventsNotOfferedError": "Use the webhook where the server can send to one; else syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT` and whether the server runs: `searchanything "

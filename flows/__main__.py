@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
 
 from .automations import ensure_automations
@@ -79,7 +80,9 @@ def main() -> int:
     parser.add_argument("--notes", type=Path, help="file to write addresses to")
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[shown])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if given.command == "deploy":
         names = asyncio.run(deploy(given.source, sync_every_s=given.sync_every))

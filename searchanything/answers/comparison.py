@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from searchanything.core.documents import receipt_hit, selection_document
+from searchanything.core.escaping import html_text
 from searchanything.core.files import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
-from searchanything.core.types import Hit, RGBImage, Selection
+from searchanything.core.types import Hit, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
     DESK,
     HIT,
@@ -113,7 +113,7 @@ class Comparison:
             lines.append(f"{method.label}:")
             for entry in self._ranking(method)[:SHEET_COLUMNS]:
                 value = f"{entry[method.measure]:g}"
-                where = f"{entry['bucket']}/{entry['key']} region {entry['region']}"
+                where = f"{ImageRef(entry['bucket'], entry['key'])} region {entry['region']}"
                 lines.append(f"{entry['rank']:>4}. {value:>8}  {where} (by code {entry['rank_by_code']})")
         return "\n".join(lines)
 
@@ -146,7 +146,7 @@ class Comparison:
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Search Anything: comparison</title>'
             f"<style>{STYLE}{images}</style><h1>What masking, mask features and hashing do</h1>"
-            f"<p>{html.escape(about)}</p>{query}{rows}</html>\n"
+            f"<p>{html_text(about)}</p>{query}{rows}</html>\n"
         )
 
     def _repr_png_(self) -> bytes:
@@ -164,13 +164,13 @@ class Comparison:
         for entry, number in zip(self._ranking(method), method.order, strict=True):
             moved = entry["rank_by_code"] - entry["rank"]
             arrow = "" if not moved else f' <span class="{"up" if moved > 0 else "down"}">{moved:+d}</span>'
-            name = html.escape(entry["key"])
+            name = html_text(entry["key"])
             items.append(
                 f'<li><i class="c{number}" role="img" aria-label="{name}"></i><b title="{name}">{name}</b>'
                 f"{entry['rank']}. {entry[method.measure]:g}{arrow}</li>"
             )
         shown = f"CLIP sees {method.crops}; {method.measure.replace('_', ' in ')}"
-        return f"<h2>{html.escape(method.label)}</h2><p>{html.escape(shown)}</p><ol>{''.join(items)}</ol>"
+        return f"<h2>{html_text(method.label)}</h2><p>{html_text(shown)}</p><ol>{''.join(items)}</ol>"
 
     def _query_drawing(self) -> RGBImage:
         marks: list[Mark] = [RegionMark(self.selection.mask, SELECTED)] if self.selection.kind == "region" else []

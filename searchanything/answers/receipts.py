@@ -17,11 +17,12 @@ from PIL import Image
 
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.documents import mask_document
-from searchanything.core.errors import UsageError
-from searchanything.core.geometry import decode_rle, encode_rle
+from searchanything.core.errors import PromptError, UsageError
+from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle, encode_rle
 from searchanything.core.types import Filter, ImageRef, MaskRLE, RGBImage, SizeClass
-from searchanything.images.inputs import ImageInput
+from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
 SELECTION_FIELDS: Final = ("kind", "box_xyxy", "area_px", "rule", "mask_sha256")  # what makes two selections the same
@@ -89,17 +90,20 @@ class Receipt:
     document: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, document: object) -> Self:
-        """Read a receipt's JSON value. Raises: UsageError for anything else."""
+    def parse(cls, document: object, *, max_pixels: int = MAX_MASK_CELLS) -> Self:
+        """Read a receipt's JSON value, which may be anybody's. Raises: UsageError for anything else.
+
+        `max_pixels` bounds a prompt's mask.
+        """
         form = document.get("format") if isinstance(document, Mapping) else None
         if not isinstance(document, Mapping) or form != RECEIPT_FORMAT:
             raise UsageError(f"expected a receipt of format {RECEIPT_FORMAT}, got {form or type(document).__name__}")
         try:
-            page = document["page"]
+            page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
             _check_answer(document)
             return cls(
                 image=_image_of(document["image"]),
-                prompt=_prompt_of(document["prompt"]),
+                prompt=_prompt_of(document["prompt"], size, max_pixels),
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
                 filter=_filter_of(document["filter"]),
                 document=document,
@@ -107,6 +111,18 @@ class Receipt:
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UsageError(f"the receipt is damaged: {type(error).__name__}: {error}") from error
+
+    def names(self) -> list[ImageRef]:
+        """The names that the image's file has in indexes of its folder, or of a folder around it; none for an object.
+
+        An image outside of what its user named is not for a receipt to open: see `Client.replay`.
+        """
+        match self.image:
+            case Path():
+                return names_of(self.image)
+            case ImageRef() if Path(self.image.bucket).is_absolute():
+                return names_of(Path(self.image.bucket) / self.image.key)
+        return []
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
@@ -178,7 +194,7 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
         *_digests_differ("image", then["image"], now["image"], "pixels_sha256", "the query image is another one"),
         *_digests_differ("fingerprint", then, now, "fingerprint", "the index was made with other models"),
         *_selections_differ(then["selection"], now["selection"]),
-        *_hits_differ(then["hits"], now["hits"], first=receipt.request.offset + 1),
+        *_hits_differ(then, now, first=receipt.request.offset + 1),
     ]
     return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
 
@@ -221,9 +237,14 @@ def _mask_iou(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     return float((first & second).sum() / union) if union else 1.0
 
 
-def _hits_differ(then: list[dict[str, Any]], now: list[dict[str, Any]], *, first: int) -> list[Difference]:
-    """Hits lost, gained and moved; `first` is the rank of the page's first hit."""
-    before, after = ({_name_of(hit): (rank, hit) for rank, hit in enumerate(hits, first)} for hits in (then, now))
+def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int) -> list[Difference]:
+    """Hits lost, gained and moved; `first` is the rank of the page's first hit.
+
+    A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
+    """
+    before, after = ({_name_of(hit): (rank, hit) for rank, hit in _ranked(one, first)} for one in (then, now))
+    places = then.get("positions")
+    shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
     for name, (rank, hit) in before.items():
         if name not in after:
@@ -237,11 +258,17 @@ def _hits_differ(then: list[dict[str, Any]], now: list[dict[str, Any]], *, first
             if hit["etag"] != hit_now["etag"]:
                 sentence += "; its content has changed"
             differences.append(Difference("hit moved", hit | {"rank": rank}, hit_now | {"rank": rank_now}, sentence))
-    gained = [(rank, hit) for name, (rank, hit) in after.items() if name not in before]
+    gained = [(rank, hit) for rank, hit in shown if _name_of(hit) not in before]
     differences += [
         Difference("hit gained", None, hit | {"rank": rank}, f"{_told(hit)}, is number {rank}") for rank, hit in gained
     ]
     return differences
+
+
+def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[str, Any]]]:
+    """The hits of a receipt with their ranks."""
+    places = answer.get("positions", range(len(answer["hits"])))
+    return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
 
 
 def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
@@ -250,18 +277,16 @@ def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
 
 def _told(hit: Mapping[str, Any]) -> str:
     where = "whole image" if hit["region"] is None else f"region {hit['region']}"
-    return f"{hit['bucket']}/{hit['key']} {where} at {hit['distance_bits']} bits"
+    return f"{ImageRef(hit['bucket'], hit['key'])} {where} at {hit['distance_bits']} bits"
 
 
 def _source_of(image: ImageInput) -> dict[str, Any]:
     match image:
         case ImageRef():
             return {"source": "object", "bucket": image.bucket, "key": image.key}
-        case str() if image.startswith("s3://"):
-            bucket, _, key = image.removeprefix("s3://").partition("/")
-            return {"source": "object", "bucket": bucket, "key": key}
         case str() | Path():
-            return {"source": "file", "path": str(Path(image).absolute())}
+            named = named_image(image)
+            return {"source": "file", "path": str(named.absolute())} if isinstance(named, Path) else _source_of(named)
         case bytes():
             return {"source": "bytes"}
         case Image.Image():
@@ -280,7 +305,7 @@ def _image_of(document: Mapping[str, Any]) -> ImageInput | None:
     return None
 
 
-def _prompt_of(document: Mapping[str, Any]) -> Prompt:
+def _prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
     match document["kind"]:
         case "point" | "points" | "background":
             return Points(
@@ -294,7 +319,10 @@ def _prompt_of(document: Mapping[str, Any]) -> Prompt:
         case "text":
             return Text(document["text"])
         case "mask":
-            return Mask(decode_rle(_rle_of(document["mask"])))
+            mask = _rle_of(document["mask"])
+            if mask.size != size:  # before anything of that size is made
+                raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
+            return Mask(decode_rle(mask, most_cells=max_pixels))
         case "image":
             return WholeImage()
         case "boxes" | "mixed":
@@ -342,11 +370,31 @@ def _rle_of(document: Mapping[str, Any]) -> MaskRLE:
 def _check_answer(document: Mapping[str, Any]) -> None:
     """What `compare_runs` will look at is there. Raises: KeyError, TypeError, ValueError."""
     selection = document["selection"]
-    decode_rle(_rle_of(selection["mask"]))
+    check_rle(_rle_of(selection["mask"]))
     parts = [({"fingerprint"}, document), (SELECTION_FIELDS, selection)]
     parts += [(HIT_FIELDS, hit) for hit in document["hits"]]
     for names, part in parts:
         if missing := sorted(set(names) - part.keys()):
             raise KeyError(", ".join(missing))
+    _check_positions(document)
     for hit in document["hits"]:
         hash(_name_of(hit))  # the names of hits are looked up
+
+
+def _check_positions(document: Mapping[str, Any]) -> None:
+    """The places of a part of a page are different ones, one for each hit. Raises: ValueError."""
+    places = document.get("positions")
+    if places is not None and (
+        len(places) != len(document["hits"])
+        or len({*places}) != len(places)
+        or not all(isinstance(place, int) and place >= 0 for place in places)
+    ):
+        raise ValueError(f"expected a place for each of {len(document['hits'])} hits, got {places!r}")
+
+
+def kept_name(image: ImageInput) -> ImageInput:
+    """As much of a query image as its receipt needs: a name that stays right wherever the process goes, no bytes."""
+    if isinstance(image, str | Path):
+        named = named_image(image)
+        return named.absolute() if isinstance(named, Path) else named
+    return b"" if isinstance(image, bytes) else image

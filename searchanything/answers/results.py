@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from PIL import Image
 from searchanything.answers.explanation import Explanation
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
+from searchanything.core.escaping import html_text, printable
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
@@ -55,7 +55,8 @@ class SearchResults(Sequence[Hit]):
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
     that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
-    plain JSON (`receipts.question_document`); `explainer` answers `explain`.
+    plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
+    `explain`. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -67,8 +68,9 @@ class SearchResults(Sequence[Hit]):
     exact: bool
     timings_ms: Mapping[str, float]
     open_image: Callable[[ImageRef], RGBImage]
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
+    positions: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -81,7 +83,11 @@ class SearchResults(Sequence[Hit]):
 
     def __getitem__(self, index: int | slice) -> Hit | SearchResults:
         """One hit, or for a slice the results with those hits alone."""
-        return replace(self, hits=self.hits[index]) if isinstance(index, slice) else self.hits[index]
+        if not isinstance(index, slice):
+            return self.hits[index]
+        places = tuple(range(len(self.hits))) if self.positions is None else self.positions
+        kept = places[index]
+        return replace(self, hits=self.hits[index], positions=self.positions if kept == places else kept)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -89,7 +95,7 @@ class SearchResults(Sequence[Hit]):
     def __repr__(self) -> str:
         nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
         kind = self.prompt_description.get("kind", "query")
-        return f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>"
+        return printable(f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything query --format json`: plain types only."""
@@ -108,7 +114,7 @@ class SearchResults(Sequence[Hit]):
         mask = f"{self.selection.mask.size} {self.selection.mask.counts}"
         return {
             "format": RECEIPT_FORMAT,
-            **self.asked,
+            **(self.asked() if callable(self.asked) else self.asked),
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "selection": {
@@ -116,6 +122,7 @@ class SearchResults(Sequence[Hit]):
                 "mask_sha256": hashlib.sha256(mask.encode()).hexdigest(),
             },
             "hits": [receipt_hit(hit) for hit in self.hits],
+            **({} if self.positions is None else {"positions": list(self.positions)}),
             "exact": self.exact,
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
@@ -170,7 +177,7 @@ class SearchResults(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         sheet = base64.b64encode(self._repr_png_()).decode("ascii")
-        caption = html.escape(repr(self))
+        caption = html_text(repr(self))
         return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
 
     def _query_tile(self) -> Tile:

@@ -40,6 +40,7 @@ from searchanything.cli import (
 from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
+from searchanything.core.escaping import OneLineFormatter
 
 _AGAIN_S = 0.05  # until a dropped Ctrl-C is sent again
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class _StderrHandler(logging.Handler):
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
         self._tracebacks = tracebacks
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -11,6 +11,7 @@ import typer
 from searchanything.cli.failures import FAILED
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, session_of
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +52,7 @@ def _text(findings: list[dict[str, Any]]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         state = Text(finding["state"], style=_STYLES[finding["state"]])
-        table.add_row(state, finding["name"], Text(finding["message"]))
+        table.add_row(state, finding["name"], Text(printable(finding["message"])))
         if finding["cure"]:
             table.add_row("", "", Text(f"cure: {finding['cure']}", style="bold"))
     return table

@@ -16,6 +16,7 @@ from searchanything.cli.index import SHOWN_FAILURES, HashFile, hash_choice
 from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -197,7 +198,7 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
         f"{counts['answerable']:,} with another one to find; {counts['indexed_regions']:,} indexed regions, "
         f"{counts['indexed_regions_on_instances']:,} on an instance"
     )
-    lines = [f"failed: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    lines = ["failed: " + printable(one["message"]) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
     tables = [_figures_table(report), _funnel_table(report)]

@@ -12,6 +12,7 @@ from searchanything.cli.index import report_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +86,7 @@ def _text(failed: list[FailedImage]) -> RenderableType:
     from rich.text import Text
 
     lines = [
-        f"{one.image}: {one.error}: {one.message} ({one.attempts} attempts from {_time(one.first_at_ms)} to "
+        f"{one.image}: {one.error}: {printable(one.message)} ({one.attempts} attempts from {_time(one.first_at_ms)} to "
         f"{_time(one.last_at_ms)}{'; given up' if one.given_up else ''})"
         for one in failed
     ]

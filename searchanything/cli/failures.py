@@ -18,6 +18,7 @@ from searchanything.core.errors import (
     UsageError,
     WeightsMissingError,
 )
+from searchanything.core.escaping import printable
 
 DONE = 0
 FAILED = 1
@@ -48,7 +49,7 @@ def asked_format(arguments: Sequence[str]) -> Format:
 
 def report(error: Exception, format: Format) -> int:
     """Print an error where it belongs and return the exit code."""
-    message = " ".join(message_of(error).split())
+    message = printable(" ".join(message_of(error).split()))
     cure = cure_of(error)
     if format == "json":
         document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}

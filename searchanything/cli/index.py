@@ -13,6 +13,7 @@ from searchanything.cli.options import CommonOptions, Exclude, Include, Source, 
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
 from searchanything.core.errors import UsageError
+from searchanything.core.escaping import printable
 from searchanything.core.skips import Skipped
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
     failures = document["failures"]
-    lines += [f"failed: {one['key']}: {one['error']}: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
@@ -121,7 +122,7 @@ def held_lines(keys: list[str]) -> list[str]:
 
     if not keys:
         return []
-    lines = [f"held back: {key}" for key in keys[:SHOWN_FAILURES]]
+    lines = [f"held back: {printable(key)}" for key in keys[:SHOWN_FAILURES]]
     if len(keys) > SHOWN_FAILURES:
         lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
     lines.append(
@@ -133,12 +134,17 @@ def held_lines(keys: list[str]) -> list[str]:
 
 def skipped_lines(groups: list[dict[str, Any]]) -> list[str]:
     """Why objects were skipped, with examples, for people."""
-    return [f"skipped: {Skipped(one['reason'], one['count'], tuple(one['examples']))}" for one in groups]
+    return [printable(f"skipped: {Skipped(one['reason'], one['count'], tuple(one['examples']))}") for one in groups]
+
+
+def failure_line(failure: dict[str, str]) -> str:
+    """A failure or a warning on one line, whatever its key holds."""
+    return printable(f"{failure['key']}: {failure['error']}: {failure['message']}")
 
 
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
-    lines = [f"warning: {one['key']}: {one['error']}: {one['message']}" for one in warnings[:SHOWN_FAILURES]]
+    lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
     if len(warnings) > SHOWN_FAILURES:
         lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
     return lines

@@ -6,6 +6,7 @@ when a value is made.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,8 +179,10 @@ def read_mask(path: Path) -> BoolMask:
     import numpy as np
     from PIL import Image, ImageOps
 
+    from searchanything.core.reading import read_file
+
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(read_file(path))) as opened:
             image = ImageOps.exif_transpose(opened)
             opaque = np.asarray(image.convert("RGBA"))[..., 3] > 127 if image.has_transparency_data else True
             brightness = np.asarray(image if image.mode in ("1", "I", "I;16", "F") else image.convert("L"))

@@ -10,6 +10,7 @@ import typer
 from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +80,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     from rich.text import Text
 
     selection = document["selection"]
-    lines = [f"selected: {_what(selection)}: {selection['reason']}"]
+    lines = [f"selected: {_what(selection)}: {printable(selection['reason'])}"]
     if selection["text_match"] is not None:
         lines.append(_how_well(selection["text_match"]))
     total = sum(document["timings_ms"].values())
@@ -92,7 +93,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         table.add_column(heading, justify="right" if heading in ("#", "bits", "region") else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
-        image = Text(f"{hit['bucket']}/{hit['key']}")
+        image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
         table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
     return Group(Text("\n".join(lines)), table, Text(tail))
 

@@ -11,8 +11,10 @@ import typer
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, check_image, client_of, plain
 from searchanything.core.errors import UsageError
+from searchanything.core.reading import read_file
 
 DIFFERENT = 1
+MAX_RECEIPT_BYTES = 64 << 20
 
 ReceiptArgument = Annotated[
     Path,
@@ -43,7 +45,7 @@ def replay(
     if image is not None:
         check_image(image)
     with client_of(context, common) as client:
-        replayed = client.replay(document, image)
+        replayed = client.replay(document, image, folder=receipt.parent)
     answer(replayed.to_dict(), common.format, lambda: plain(replayed.to_text()))
     if not replayed.same:
         raise typer.Exit(DIFFERENT)
@@ -52,10 +54,10 @@ def replay(
 def _read(path: Path) -> dict[str, object]:
     """A receipt's JSON object; what is in it is checked later. Raises: UsageError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path, most_bytes=MAX_RECEIPT_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: expected a receipt that `query --receipt` wrote, this is no JSON ({error})"
         ) from error

@@ -11,6 +11,7 @@ from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -90,11 +91,11 @@ def _text(document: dict[str, Any]) -> RenderableType:
     lines = [f"{document['checked']:,} images checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
         keys = document[heading]
-        lines += [f"{heading}: {key}" for key in keys[:SHOWN_KEYS]]
+        lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
         if len(keys) > SHOWN_KEYS:
             lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")
     unlisted = document["unlisted"]
-    lines += [f"not listed: {one['key']}: {one['message']}" for one in unlisted[:SHOWN_KEYS]]
+    lines += [printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted[:SHOWN_KEYS]]
     if len(unlisted) > SHOWN_KEYS:
         lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
     lines += held_lines(document["held"])

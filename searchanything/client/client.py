@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +20,10 @@ from typing import Any, Self
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.receipts import Receipt, Replay, compare_runs, question_document
+from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.ingestion import Ingestion
+from searchanything.core.errors import UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import BoxXYXY, Filter, ImageRef, IndexCounts, RGBImage, StoredObject
@@ -35,10 +37,10 @@ from searchanything.images.inputs import ImageInput, load_image
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import IndexStatus
 from searchanything.prompts.choose import candidates, describe
-from searchanything.prompts.prompt import WholeImage, as_prompt, describe_prompt
+from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
-from searchanything.search.search import Page, PageRequest, search_images, search_regions
+from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Client(Ingestion):
             index, encoder = self._models.open_to_ask()
         with watch.stage("decode"):
             pixels = self._load(image)
+        check_units(wanted, *pixels.shape[:2])
         wiring.load_models(encoder, watch)
         encoded = encoder.encode_query(pixels, wanted, watch)
         recollection = Recollection()
@@ -94,7 +97,7 @@ class Client(Ingestion):
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
             timings_ms=watch.timings_ms,
             open_image=self.open_image,
-            asked=question_document(image, pixels, wanted, request, filter),
+            asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
         )
 
@@ -106,16 +109,23 @@ class Client(Ingestion):
         Raises: what `query` raises; PromptError without a prompt.
         """
         pixels, wanted = self._load(image), as_prompt(prompt)
+        check_units(wanted, *pixels.shape[:2])
         return compare(self._context(), pixels, wanted, candidates=candidates, filter=filter)
 
-    def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
+    def replay(
+        self, receipt: Mapping[str, Any], image: ImageInput | None = None, *, folder: str | Path | None = None
+    ) -> Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
 
-        `image` is needed where the query image was given as bytes or an array. Raises: UsageError for what is no
-        receipt, or without an image; what `query` raises.
+        `image` is needed where the query image was given as bytes or an array, and where the receipt, which may be
+        anybody's, names a file that is not in the index and lies neither below the working directory nor below
+        `folder` (the receipt's own). Raises: UsageError for what is no receipt, or without an image; what `query`
+        raises.
         """
-        read = Receipt.parse(receipt)
+        read = Receipt.parse(receipt, max_pixels=self._settings.ingest.max_pixels)
         request = read.request
+        if image is None:
+            self._check_named(read, folder)
         results = self.query(
             read.image_to_ask(image),
             read.prompt,
@@ -173,9 +183,26 @@ class Client(Ingestion):
 
     def _search(self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None) -> Page:
         if query.choice.kind == "none":
+            refuse_as_a_search(index, request, filter=filter, max_limit=self._indexes.max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
         return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
+
+    def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
+        """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""
+        names = receipt.names()
+        if not names:
+            return
+        roots = [root.resolve() for root in (Path.cwd(), *([] if folder is None else [Path(folder)]))]
+        path = Path(names[0].bucket) / names[0].key
+        if any(path.resolve().is_relative_to(root) and root != root.parent for root in roots):
+            return
+        index = self._models.open_to_ask()[0]
+        if not index.newest(names):
+            raise UsageError(
+                f"the receipt names {path} as its image, which is not in the index and lies outside of this folder: "
+                "give the image yourself (--image)"
+            )
 
     def _load(self, image: ImageInput) -> RGBImage:
         return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)

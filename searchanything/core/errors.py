@@ -15,6 +15,7 @@
     ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
     ├── StoreError                 the image store refused
     │   ├── ObjectNotFoundError    no such bucket, folder or object
+    │   ├── UnusableKeyError       a key that no index can keep
     │   ├── ObjectChangedError     the object changed between listing and reading
     │   ├── EventsNotOfferedError  the image store does not tell of changes
     │   └── StoreUnavailableError  the image store cannot be reached
@@ -30,6 +31,8 @@ Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the ad
 from __future__ import annotations
 
 from pathlib import Path
+
+from searchanything.core.escaping import printable
 
 
 class SearchAnythingError(Exception):
@@ -71,7 +74,7 @@ class ImageError(SearchAnythingError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+        super().__init__(f"{printable(name)}: {printable(reason)}")
         self.name = name
         self.reason = reason
 
@@ -86,7 +89,7 @@ class AnnotationsError(SearchAnythingError):
     """
 
     def __init__(self, path: Path, field: str, reason: str) -> None:
-        super().__init__(f"{path}: {field}: {reason}")
+        super().__init__(printable(f"{path}: {field}: {reason}"))
         self.path = path
         self.field = field
         self.reason = reason
@@ -113,6 +116,10 @@ class StoreError(SearchAnythingError):
 
 class ObjectNotFoundError(StoreError):
     """No such bucket, folder or object."""
+
+
+class UnusableKeyError(StoreError):
+    """An object's key that no index can keep: not UTF-8, too long or with a null character."""
 
 
 class ObjectChangedError(StoreError):

@@ -400,7 +400,7 @@ class IndexStore(Protocol):
         ...
 
     def remember(self, name: str, data: bytes) -> None:
-        """Keep bytes under a name of up to 128 letters, digits and hyphens; readers see the old or the new ones whole."""
+        """Keep bytes under a name of up to 128 letters, digits, hyphens; readers see the old or the new ones whole."""
         ...
 
     def switch(self, fingerprint: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import FilterError
+from searchanything.core.escaping import printable
 from searchanything.core.skips import SkipCounts
 
 RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
@@ -61,7 +62,8 @@ class ImageRef:
         return blake2b(f"{self.bucket}\0{self.key}".encode(), digest_size=16).hexdigest()
 
     def __str__(self) -> str:
-        return f"{self.bucket}/{self.key}"
+        """For people: what cannot be seen is escaped, so this is no name to look things up by."""
+        return printable(f"{self.bucket}/{self.key}")
 
 
 @dataclass(frozen=True, slots=True)

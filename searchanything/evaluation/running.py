@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from searchanything.core.errors import ImageError, UsageError
+from searchanything.core.reading import inside
 from searchanything.core.types import ImageRef, RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
@@ -114,6 +115,7 @@ def _read(
 def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failure:
     path = folder / image.file_name
     try:
+        _check_inside(folder, image.file_name)
         pixels = load_image(path, read_object=_no_objects, max_pixels=max_pixels)
         if pixels.shape[:2] != (image.height, image.width):
             expected = f"expected {image.width} x {image.height} pixels, as the annotations say"
@@ -121,6 +123,14 @@ def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failu
     except ImageError as error:
         return Failure(image.file_name, type(error).__name__, str(error))
     return pixels
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Annotations are anybody's: they name images of their folder alone. Raises: ImageError."""
+    try:
+        inside(folder, name)
+    except (OSError, ValueError) as error:
+        raise ImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _no_objects(image: ImageRef) -> bytes:

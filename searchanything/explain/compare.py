@@ -29,7 +29,7 @@ from searchanything.explain.reencode import SearchContext, cosines, reencode
 from searchanything.images.crops import CropPolicy
 from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Prompt, WholeImage, describe_prompt
-from searchanything.search.search import PageRequest, search_regions
+from searchanything.search.search import PageRequest, refuse_as_a_search, search_regions
 
 FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features", "indexed_features"]
 CANDIDATES: Final = 50
@@ -53,8 +53,10 @@ def compare(
         raise PromptError("a comparison is about a region, and whole images have no mask: add a prompt")
     query = context.encoder.encode_query(image, prompt)
     hits: Sequence[Hit] = ()
-    if query.choice.kind != "none":
-        request = PageRequest(limit=candidates)
+    request = PageRequest(limit=candidates)
+    if query.choice.kind == "none":
+        refuse_as_a_search(context.index, request, filter=filter, max_limit=context.max_limit)
+    else:
         hits = search_regions(context.index, query.code, request, filter=filter, max_limit=context.max_limit).hits
     found = _encoded_again(context, hits)
     return Comparison(

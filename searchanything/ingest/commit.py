@@ -13,7 +13,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Self
 
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import SearchAnythingError, StoreError, StoreUnavailableError
+from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
 from searchanything.core.types import NO_REGION, ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
 from searchanything.encode.encoder import EncodedImage, box_tuple
@@ -32,9 +33,14 @@ class Failed:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """From an exception; a message of many lines keeps the first."""
-        lines = str(error).strip().splitlines() or [""]
-        return cls(type(error).__name__, lines[0][:MESSAGE_CHARACTERS])
+        """From an exception; a message of many lines keeps the first.
+
+        Our own messages have one line: breaks in them come from a key, and what follows is the reason.
+        """
+        message = str(error).strip()
+        if not isinstance(error, SearchAnythingError):
+            message = next(iter(message.splitlines()), "")
+        return cls(type(error).__name__, printable(message)[:MESSAGE_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Final
 
 from searchanything.core.skips import SkipCounts, Skipped, sum_skips
 from searchanything.core.types import ImageRef, Omissions, Outcome
 from searchanything.encode.encoder import Stopwatch
+from searchanything.images.incoming import METADATA_PROBLEM
 from searchanything.images.sidecars import SIDECAR_PROBLEM
 from searchanything.ingest.commit import Committed
 from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, skipped_warnings, unlisted_failures
+
+_PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "MetadataError"}
 
 
 class Tally:
@@ -60,9 +64,10 @@ class Tally:
         failed = [row for row in rows if row.outcome is Outcome.FAILED]
         self.add_failures(Failure(row.image.key, row.error, row.message) for row in failed)
         self._warnings.extend(
-            Failure(row.image.key, "SidecarError", str(row.metadata[SIDECAR_PROBLEM]))
+            Failure(row.image.key, kind, str(row.metadata[name]))
             for row in rows
-            if SIDECAR_PROBLEM in row.metadata
+            for name, kind in _PROBLEMS.items()
+            if name in row.metadata
         )
         if rows:
             self._tell(rows[-1].image.key)

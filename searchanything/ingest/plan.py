@@ -16,12 +16,13 @@ from typing import Final
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import StoreError, StoreUnavailableError, UnusableKeyError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
 from searchanything.encode.encoder import Encoder
 from searchanything.images.content_types import ContentTypes
-from searchanything.images.names import SkipReason
+from searchanything.images.incoming import check_key, escaped, incoming, sound_object
+from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
 from searchanything.ingest.commit import Attempt, Failed
 from searchanything.ingest.contact_sheet import Sheet
@@ -63,10 +64,14 @@ class IndexingJob:
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", incoming(self.store))
+
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
-    for listed in batches(objects, PLAN_BATCH):
+    usable = (sound_object(one) for one in objects if _is_usable(one.ref.key, tally))
+    for listed in batches(usable, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
         with tally.watch.stage("plan"):
             known = job.index.newest([one.ref for one in foreign if job.scope.may_be_image(one.ref.key)])
@@ -99,7 +104,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
     """
-    unique = dict.fromkeys(job.scope.image_key(key) for key in keys)
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if _is_usable(key, tally))
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
         with tally.watch.stage("plan"):
@@ -135,6 +140,18 @@ def why_skipped(
     if row is not None and row.outcome is not Outcome.FAILED and row.etag == listed.etag:
         return None
     return scope.why_skipped(key, types.of(store, listed).content_type)
+
+
+def _is_usable(key: str, tally: Tally) -> bool:
+    """Whether an index can keep this key; an image's that it cannot is a failure of its own."""
+    try:
+        check_key(key)
+    except UnusableKeyError as error:
+        why = Failed.of(error)
+        if may_be_image(key):
+            tally.add_failures([Failure(escaped(key), why.error, why.message)])
+        return False
+    return True
 
 
 def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:

@@ -28,6 +28,7 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.skips import SkipCounts, sum_skips
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
 from searchanything.images.content_types import ContentTypes
+from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
@@ -70,6 +71,9 @@ class SyncJob:
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
     forgetting: Forgetting = field(default_factory=Forgetting)
     types: ContentTypes = field(default_factory=ContentTypes)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", incoming(self.store))
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
         if not bucket or not key:
             raise UsageError(f"{image}: expected s3://bucket/key")
         return ImageRef(bucket, key)
-    of_path = _of_path(Path(image))
+    of_path = names_of(Path(image))
     for index in indexes:
         known = index.newest(of_path)
         found = [ref for ref in of_path if ref in known] or _of_key(str(image), index)
@@ -38,7 +38,7 @@ def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
     return of_path[0]
 
 
-def _of_path(path: Path) -> list[ImageRef]:
+def names_of(path: Path) -> list[ImageRef]:
     """The names that a file has by the folder it was indexed with, nearest folder first."""
     folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
     return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]

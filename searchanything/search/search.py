@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRef, RegionMatch
@@ -69,6 +71,18 @@ def search_regions(
     return Page(tuple(_region_hit(match) for match in matches), exact=exact and index.exact)
 
 
+def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
+    """Refuse a page and a filter as `search_regions` would, where there is nothing to search for.
+
+    Only the index itself can tell whether it understands an expression, so it is asked for one row.
+
+    Raises: FilterError, UsageError, RegionIndexError.
+    """
+    _check_page(request, max_limit)
+    if filter is not None:
+        index.search(np.zeros((1, index.manifest.bits // 8), dtype=np.uint8), limit=1, filter=filter)
+
+
 def search_images(
     index: RegionIndex, code: Codes, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
@@ -84,6 +98,14 @@ def search_images(
     return Page(tuple(_image_hit(match) for match in matches), exact=exact and index.exact)
 
 
+def _check_page(request: PageRequest, max_limit: int) -> int:
+    """Where the page ends. Raises: UsageError."""
+    end = request.offset + request.limit
+    if end > max_limit:
+        raise UsageError(f"expected offset + limit ≤ {max_limit}, got {end}; narrow the search with a filter")
+    return end
+
+
 def _collect(
     index: RegionIndex,
     fetch: Callable[[int], list[_Match]],
@@ -93,9 +115,7 @@ def _collect(
     max_limit: int,
 ) -> tuple[list[_Match], bool]:
     """Fetch ever more rows until the page is settled, the index exhausted, or its limit reached."""
-    end = request.offset + request.limit
-    if end > max_limit:
-        raise UsageError(f"expected offset + limit ≤ {max_limit}, got {end}; narrow the search with a filter")
+    end = _check_page(request, max_limit)
     limit = min(max_limit, 2 * end + SLACK)
     generations: dict[ImageRef, int] = {}
     repeated = False

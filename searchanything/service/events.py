@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 from searchanything.core.errors import EventError
 from searchanything.core.types import ImageRef
+from searchanything.images.incoming import why_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -108,5 +109,5 @@ def _entry(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _possible(bucket: str, key: str) -> bool:
     """False for what cannot be an object's name; directory markers are none of ours."""
-    sound = bool(bucket and key) and not key.endswith("/") and "\0" not in key
-    return sound and len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
+    named = bool(bucket and key) and not key.endswith("/")
+    return named and why_unusable(bucket, MAX_KEY_BYTES) is why_unusable(key, MAX_KEY_BYTES) is None

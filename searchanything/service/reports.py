@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final
 
+from searchanything.core.escaping import markdown_text
 from searchanything.core.skips import Skipped
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport, images_are, sum_reports
 
 SHOWN_TILES: Final = 64
 SHOWN_HELD: Final = 10
+_ADDRESS: Final = re.compile(r"https?://[!-'*-;=?-~]+")  # nothing that would end a link in Markdown
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
-_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "]": "&#93;"}
 _STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "draw", "commit")
 
 
@@ -143,8 +145,10 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     if not tiles:
         return []
     shown = tiles[:SHOWN_TILES]
-    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if "://" in tile.address]
-    files = [f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if "://" not in tile.address]
+    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
+    files = [
+        f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if not _ADDRESS.fullmatch(tile.address)
+    ]
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
 
@@ -172,10 +176,7 @@ def skip_lines(skips: Sequence[Skipped]) -> list[str]:
 
 def escaped(text: str) -> str:
     """A text inside a Markdown table: keys are anybody's, and may hold what looks like a table, a tag or a link."""
-    shown = " ".join(text.split())[:300]
-    for character, entity in _ENTITIES.items():
-        shown = shown.replace(character, entity)
-    return shown
+    return markdown_text(text[:300])
 
 
 def _stage_lines(timings_ms: Mapping[str, float]) -> list[str]:

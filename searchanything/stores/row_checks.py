@@ -15,16 +15,13 @@ import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.types import NO_REGION, Codes, ImageRow, Metadata, Outcome, RegionRow
+from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
 from searchanything.stores.predicates import INT64_MAX, INT64_MIN
 
 ID_BYTES = 32
-BUCKET_BYTES = 4096
-KEY_BYTES = 4096
-ETAG_BYTES = 1024
 ERROR_BYTES = 256
 MESSAGE_BYTES = 2048
 MASK_COUNTS_BYTES = 4096
-METADATA_BYTES = 60_000  # Milvus refuses JSON above 65536
 
 _INT32_MAX = 2**31 - 1
 AnyRow = TypeVar("AnyRow", RegionRow, ImageRow)

@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, StoredFile
+from searchanything.core.reading import open_file
 from searchanything.core.settings import Settings
 from searchanything.stores.files import BucketFiles
 from searchanything.stores.folder import FolderStore
@@ -75,7 +76,7 @@ def find_files(location: str, settings: Settings, *, suffixes: tuple[str, ...]) 
     SettingsError, StoreError.
     """
     if location[:5].lower() != "s3://":
-        return [(str(file), partial(file.open, "rb")) for file in _files_on_disk(Path(location), suffixes)]
+        return [(str(file), partial(open_file, file)) for file in _files_on_disk(Path(location), suffixes)]
     from searchanything.stores.s3 import S3Store
 
     source = parse_source(location)

@@ -146,7 +146,7 @@ def test_an_image_without_regions() -> None:
 
 def test_an_image_without_regions_is_a_hit_among_whole_images() -> None:
     world = World(grey=np.full((64, 64, 3), 90, dtype=np.uint8), **reds(1))
-    question = Question(np.full((64, 64, 3), 90, dtype=np.uint8), WholeImage(), PageRequest())
+    question = SearchQuestion(np.full((64, 64, 3), 90, dtype=np.uint8), WholeImage(), PageRequest())
     assert explain(world.context, question, Expected(ref("grey"))).verdict is Verdict.HIT
 
 
