@@ -37,6 +37,10 @@ CURES: Final[Mapping[str, str]] = {
     "RegionIndexError": "Read the server's own words in the message; `searchanything doctor` checks the index.",
     "IndexNotFoundError": "`searchanything index SOURCE`, or name the right index: `--uri`.",
     "IndexMismatchError": "Fetch the weights that the index was made with, or make a new index with these.",
+    "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "
+    "index SOURCE`: it is made anew from the images.",
+    "IndexReadOnlyError": "The message has the system's words. Make the file and its folder writable for this user "
+    "(`chmod u+w`), or make room on the disk; else copy the index elsewhere and name the copy: `--uri`.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",

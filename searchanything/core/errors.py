@@ -22,6 +22,8 @@
     ├── RegionIndexError           the index refused
     │   ├── IndexNotFoundError     nothing has been indexed under this URI
     │   ├── IndexMismatchError     schema, bits or fingerprint do not fit
+    │   ├── IndexDamagedError      what comes back is not what was written
+    │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
     └── ServiceError               a part of the ingestion service did not come up, or ended
 
@@ -144,6 +146,14 @@ class IndexNotFoundError(RegionIndexError):
 
 class IndexMismatchError(RegionIndexError):
     """Schema, code length or fingerprint do not fit this index."""
+
+
+class IndexDamagedError(RegionIndexError):
+    """What comes back is not what was written: the file or the server's data are damaged. Never an empty index."""
+
+
+class IndexReadOnlyError(RegionIndexError):
+    """An embedded index that can be read, but whose file or folder cannot be written."""
 
 
 class IndexUnavailableError(RegionIndexError):

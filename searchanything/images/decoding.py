@@ -92,8 +92,9 @@ def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
 def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
     """Decode an image file of any known format: bytes -> (H, W, 3) uint8 RGB, C-contiguous and writable.
 
-    16-bit samples are scaled to 8 bits by the depth that the file really uses (`searchanything.images.samples`). TIFF and
-    WebP are also held to Pillow's own limit of 179 megapixels. Thread-safe; decoding itself releases the interpreter lock.
+    16-bit samples are scaled to 8 bits by the depth that the file really uses (`searchanything.images.samples`). TIFF
+    and WebP are also held to Pillow's own limit of 179 megapixels. Thread-safe; decoding itself releases the
+    interpreter lock.
 
     Raises: ImageError, naming `name` and the reason; for more than `max_pixels` before any pixel is decoded.
     """

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Self
 
-from searchanything.core.errors import SearchAnythingError, StoreError, StoreUnavailableError
+from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
 from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
 from searchanything.core.types import NO_REGION, ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
@@ -111,6 +111,7 @@ def commit_batch(
     index.insert_images(rows)
     # Another worker may have committed the same images meanwhile: whoever looks last sees all and leaves the newest.
     newest = index.newest([row.image for row in rows])
+    _check_written([row for row in rows if not _is_there(row, newest)], store)
     outdated = {image: row.generation for image, row in newest.items()}
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
     buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
@@ -123,6 +124,21 @@ def commit_batch(
         len(rows), len(regions), spent, len(gone), len(changed),
     )  # fmt: skip
     return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | buried)
+
+
+def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:
+    return row.image in newest and newest[row.image].generation >= row.generation
+
+
+def _check_written(lost: Sequence[ImageRow], store: ImageStore) -> None:
+    """Raises: RegionIndexError if rows that were acknowledged are not there, and nobody had a reason to delete them."""
+    for row in lost:
+        found = store.stat(row.image.key)
+        if found is not None and found.etag == row.etag:  # else another worker saw it vanish or change, and was faster
+            raise RegionIndexError(
+                f"the index acknowledged {row.image}, but does not have it: it loses what is written to it, or another "
+                f"process deleted it at this moment; run the same again"
+            )
 
 
 def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:

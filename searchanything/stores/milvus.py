@@ -15,7 +15,8 @@ from typing import Self
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import IndexManifest
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.lite_connection import LiteConnection
+from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection, host_of
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec
@@ -28,7 +29,13 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
 
     Raises: SettingsError.
     """
-    return MilvusIndexStore(MilvusConnection(settings), settings.collection_prefix)
+    return MilvusIndexStore(connect_milvus(settings), settings.collection_prefix)
+
+
+def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
+    """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
+    host = host_of(settings)
+    return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
 
 
 class MilvusIndexStore:
@@ -49,6 +56,7 @@ class MilvusIndexStore:
 
     def live(self) -> IndexManifest | None:
         """Raises: IndexMismatchError if what is live was not made by this program."""
+        self._connection.begin()
         fingerprint = self._live_name()
         if fingerprint is None:
             return None

@@ -26,7 +26,7 @@ from searchanything.core.errors import (
     SettingsError,
 )
 from searchanything.core.settings import MilvusSettings, check_token
-from searchanything.stores.lite_host import LiteHost
+from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ class MilvusConnection:
     Writes are tried once, because rows may not be written twice.
     """
 
-    def __init__(self, settings: MilvusSettings) -> None:
+    def __init__(self, settings: MilvusSettings, host: LiteHost | None = None) -> None:
         """Raises: SettingsError."""
         check_token(settings)
         self._settings = settings
-        self._host = _host_of(settings)
+        self._host = host
         self._lock = threading.RLock()
         self._client: MilvusClient | None = None
         self._made_by = os.getpid()
@@ -74,6 +74,9 @@ class MilvusConnection:
     def absent(self) -> bool:
         """True if this is an embedded index whose file nobody has made yet."""
         return self._host is not None and not self._host.file.exists()
+
+    def begin(self) -> None:
+        """A run begins, which looks up by itself what it is to write to."""
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -236,7 +239,7 @@ class MilvusConnection:
     def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
-        except (IndexNotFoundError, _TooLateError):
+        except (IndexNotFoundError, AnsweredTooLateError):
             raise
         except RegionIndexError as error:
             logger.debug("once more after: %s", error)
@@ -251,7 +254,7 @@ class MilvusConnection:
         client = self._once("connect", connect)
         try:
             return self._once(doing, lambda: call(client, self._settings.timeout_s))
-        except _TooLateError:
+        except AnsweredTooLateError:
             raise  # other threads' calls may be well under way
         except IndexUnavailableError:
             with self._lock:
@@ -278,8 +281,7 @@ class MilvusConnection:
         """The client; a new one where this process was forked or the embedded server was replaced meanwhile."""
         with self._lock:
             address = None if self._host is None else self._host.acquire()
-            socket_file = None if address is None else Path(address).stat()
-            server = None if socket_file is None else (address, socket_file.st_ino, socket_file.st_ctime_ns)
+            server = None if address is None else server_at(address)
             if self._client is None or self._made_by != os.getpid() or self._made_for != server:
                 self._drop_client()
                 self._client = self._connect(address)
@@ -329,7 +331,7 @@ class MilvusConnection:
         return {"index_type": kind, "metric_type": "HAMMING", **parameters}
 
 
-class _TooLateError(IndexUnavailableError):
+class AnsweredTooLateError(IndexUnavailableError):
     """The time was up: trying again would double the wait."""
 
 
@@ -339,7 +341,7 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     if isinstance(error, grpc.RpcError):
         status = error.code() if isinstance(error, grpc.Call) else None
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return _TooLateError(f"{what} (no answer in time)")
+            return AnsweredTooLateError(f"{what} (no answer in time)")
         return IndexUnavailableError(what) if status in _UNREACHABLE else RegionIndexError(what)
     if isinstance(error, OSError):
         return IndexUnavailableError(what)
@@ -359,7 +361,8 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
-def _host_of(settings: MilvusSettings) -> LiteHost | None:
+def host_of(settings: MilvusSettings) -> LiteHost | None:
+    """The host of an embedded index' file; None for a server's address. Raises: SettingsError."""
     if settings.uri.startswith(("http://", "https://")):
         return None
     if "://" in settings.uri:

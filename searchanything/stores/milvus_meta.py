@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
@@ -76,16 +76,22 @@ class MetaCollection:
         raise IndexNotFoundError(f"{self._connection.uri} holds no index {fingerprint}")
 
     def hash_layer(self, fingerprint: str) -> bytes:
-        """Raises: IndexNotFoundError, IndexMismatchError if it is damaged."""
+        """Raises: IndexNotFoundError, IndexDamagedError."""
         stored = self.manifest(fingerprint)
         bodies: dict[int, str] = {}
         for first in range(0, stored.pieces, _PIECES_AT_ONCE):
             last = first + _PIECES_AT_ONCE
             rows = self._rows(f"{_pieces_of(fingerprint)} and number >= {first} and number < {last}")
             bodies |= {row["number"]: row["body"] for row in rows if row["id"].startswith(f"{stored.attempt}-")}
-        data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
+        try:
+            data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
+        except ValueError:
+            data = b""
         if hashlib.sha256(data).hexdigest() != stored.hash_sha256:
-            raise IndexMismatchError(f"the hash layer of index {fingerprint} is damaged: {len(data)} bytes came back")
+            raise IndexDamagedError(
+                f"{self._connection.uri}: the hash layer of index {fingerprint} is damaged: {len(data)} bytes came "
+                f"back; restore the index from a backup, or make it anew from the images"
+            )
         return data
 
     @property
@@ -171,11 +177,17 @@ class MetaCollection:
         self._connection.delete(self._name, f"{_note_of(name)} and number < {generation}")
 
     def _rows(self, expression: str) -> list[Entity]:
-        if not self._loaded:
-            if self._connection.absent or not self._connection.has_collection(self._name):
-                return []
-            self.load()
-        return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+        if self._connection.absent:
+            return []
+        try:
+            if not self._loaded:
+                if not self._connection.has_collection(self._name):
+                    return []
+                self.load()
+            return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+        except IndexNotFoundError:  # an embedded file that was removed or replaced
+            self._loaded = False
+            return []
 
     @staticmethod
     def _row(id: str, kind: str, fingerprint: str, number: int, body: str) -> dict[str, Any]:

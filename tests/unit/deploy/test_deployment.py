@@ -89,6 +89,16 @@ def test_secrets_are_random_and_readable_by_their_owner_alone(tmp_path: Path) ->
     assert not secrets_of(first) & secrets_of(second)
 
 
+def test_an_existing_env_that_all_could_read_is_hidden(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("BUCKET=mine\n")
+    path.chmod(0o644)
+    for _ in range(2):  # also where nothing is added
+        complete(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o644)
+
+
 def test_an_existing_env_is_kept_and_completed(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("S3_SERVER=minio\nSEARCHANYTHING_MILVUS__TOKEN=root:already-there")
