@@ -22,6 +22,7 @@
     │   ├── IndexNotFoundError     nothing has been indexed under this URI
     │   ├── IndexMismatchError     schema, bits or fingerprint do not fit
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
+    ├── BackupError                a backup that is damaged, cut short, or of another version
     └── ServiceError               a part of the ingestion service did not come up, or ended
 
 Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
@@ -141,6 +142,10 @@ class IndexMismatchError(RegionIndexError):
 
 class IndexUnavailableError(RegionIndexError):
     """The region index cannot be reached, or answered too late."""
+
+
+class BackupError(SearchAnythingError):
+    """A backup that is damaged, cut short, or was written by another version."""
 
 
 class ServiceError(SearchAnythingError):
