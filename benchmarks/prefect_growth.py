@@ -79,7 +79,7 @@ def main() -> None:
             list(pool.map(lambda number: store.upload(keys[number], images[number % BATCH]), range(len(keys))))
         client = open_.enter_context(searchanything.connect(settings=settings))
         deadline = time.monotonic() + INDEXED_S
-        while client.status().counts.images < len(keys):
+        while client.status().images < len(keys):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(keys)} images were not indexed within {INDEXED_S:.0f} s")
             time.sleep(1.0)

@@ -10,7 +10,8 @@ CURES: Final[Mapping[str, str]] = {
     "UsageError": "Change the request; the message says what was expected and what came. Repeating it cannot help.",
     "PromptError": "Give coordinates inside the image, in pixels of the EXIF-corrected image (`searchanything segment "
     "IMAGE` prints its size), and the prompt's own form: [Prompts](prompts.md).",
-    "FilterError": "Use the fields of `Filter`; a Milvus expression (`--filter`) needs a Milvus index.",
+    "FilterError": "Write the filter as the message says; see [Filters](filters.md).",
+    "BackupError": "Take another backup; or index the images again, which needs none.",
     "SettingsError": "Set or correct the variable that the message names: [Settings](settings.md). `searchanything "
     "doctor` checks all.",
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
@@ -36,11 +37,12 @@ CURES: Final[Mapping[str, str]] = {
     "doctor`.",
     "RegionIndexError": "Read the server's own words in the message; `searchanything doctor` checks the index.",
     "IndexNotFoundError": "`searchanything index SOURCE`, or name the right index: `--uri`.",
-    "IndexMismatchError": "Fetch the weights that the index was made with, or make a new index with these.",
     "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "
     "index SOURCE`: it is made anew from the images.",
     "IndexReadOnlyError": "The message has the system's words. Make the file and its folder writable for this user "
     "(`chmod u+w`), or make room on the disk; else copy the index elsewhere and name the copy: `--uri`.",
+    "IndexMismatchError": "Do what the message says: another version of searchanything made the index (see "
+    "[Backups and versions](backups.md)), or other weights did: fetch those; a new index elsewhere is always possible.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",

@@ -46,5 +46,5 @@ async def _reindex(engine: Workers, source: str) -> WaveReport:
     store, scope = wiring.open_scoped(source, load_settings())
     omissions = Omissions(wanted=scope.concerns)
     keys = (found.ref.key for found in store.list(scope.prefix, omissions) if scope.wants(found.ref.key))
-    wave = await index_in_waves(engine, source, keys, total=status.counts.images, force=True)
+    wave = await index_in_waves(engine, source, keys, total=status.images, force=True)
     return replace(wave, listing=omissions_report(omissions))

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings, service_folder
@@ -111,6 +112,23 @@ def events_opener(source: str | Path, settings: Settings) -> Callable[[], Change
     return lambda: BucketEvents(settings.storage, parsed.bucket, parsed.prefix)
 
 
+def backup_place(target: str, settings: Settings) -> BackupPlace:
+    """Where a backup lies or shall lie: a tar file, or the objects below `s3://bucket/prefix`.
+
+    Raises: SettingsError, UsageError.
+    """
+    from searchanything.stores.files import BucketFiles
+    from searchanything.stores.s3 import S3Store
+    from searchanything.stores.sources import parse_source
+
+    if not target.startswith("s3://"):
+        return TarPlace(Path(target).expanduser())
+    parsed = parse_source(target)
+    store = S3Store(settings.storage, parsed.bucket, connections=1)
+    prefix = parsed.prefix.rstrip("/")
+    return ObjectsPlace(BucketFiles(store, f"{prefix}/" if prefix else ""))
+
+
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
     return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
@@ -206,7 +224,7 @@ def load_encoder(
     from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
-    key = f"{name} {settings.models.model_dump_json()}"
+    key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
     with _lock:
         if key not in _models:
             _models[key] = presets.lazy_models(name, settings.models)

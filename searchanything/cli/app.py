@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from searchanything.cli import (
+    backup,
     compare,
     delete,
     demo,
@@ -67,6 +68,8 @@ app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
 app.command("status")(status.status)
 app.command("export")(export.export)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("delete")(delete.delete)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")

@@ -123,7 +123,12 @@ class FilterOptions:
     ] = None
     expression: Annotated[
         str | None,
-        typer.Option("--filter", metavar="EXPR", help="A Milvus expression, passed on.", rich_help_panel=FILTER),
+        typer.Option(
+            "--filter",
+            metavar="EXPR",
+            help="Such as 'area_px >= 900 and region in [0, 1]'.",
+            rich_help_panel=FILTER,
+        ),
     ] = None
 
     def filter(self) -> Filter | None:

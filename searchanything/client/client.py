@@ -8,10 +8,11 @@ with searchanything.connect("index.db", preset="pico") as client:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,14 @@ from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
 from searchanything.answers.results import SearchResults, Segments
+from searchanything.backup.backup import BackupReport, back_up, restore
 from searchanything.client.ingestion import Ingestion
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, IndexCounts, RGBImage, StoredObject
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
+from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.explain.compare import compare
 from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext
@@ -160,10 +163,27 @@ class Client(Ingestion):
         """What the index holds and with what it was made."""
         live = self._indexes.live()
         if live is None:
-            return IndexStatus(self.uri, IndexCounts(0, 0, 0, 0), None, None)
+            return IndexStatus(self.uri)
         index = self._indexes.open(live.fingerprint)
         held = holdings(index)
-        return IndexStatus(self.uri, held.counts, live, index.collections, held.garbage)
+        return IndexStatus(
+            self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage
+        )
+
+    def backup(self, target: str | Path) -> BackupReport:
+        """Write the live index to a tar file, or as objects below `s3://bucket/prefix`; it may be in use meanwhile.
+
+        Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
+        """
+        return back_up(self._indexes, wiring.backup_place(str(target), self._settings))
+
+    def restore(self, source: str | Path) -> BackupReport:
+        """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
+
+        Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
+        """
+        place = wiring.backup_place(str(source), self._settings)
+        return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
@@ -212,8 +232,11 @@ class Client(Ingestion):
     ) -> Explanation:
         context = replace(self._context(), recollection=recollection)
         live = context.index.manifest.fingerprint
-        stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
-        others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]
+        others = []
+        for manifest in self._indexes.manifests():
+            if manifest.fingerprint != live:
+                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of another version, or half dropped
+                    others.append(self._indexes.open(manifest.fingerprint))
         expected = Expected(locate(image, [context.index, *others]), box_xyxy)
         return explain(context, question, expected, others=others)
 

@@ -64,9 +64,10 @@ class LiveIndex:
         preset = self.preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:
+                index = self._indexes.open(manifest.fingerprint)  # first: an index of another version says so itself
                 encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
                 self._check(manifest, manifest_of(encoder, preset))
-                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
+                self._opened[manifest.fingerprint] = index, encoder
             return self._opened[manifest.fingerprint]
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
@@ -198,5 +199,5 @@ class LiveIndex:
         differing = [name for name in names if index.details.get(name) != local.details.get(name)]
         raise IndexMismatchError(
             f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
-            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
+            f"(different: {', '.join(differing) or 'hash layer'}); fetch the same weights or make a new index"
         )

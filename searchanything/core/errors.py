@@ -25,6 +25,7 @@
     │   ├── IndexDamagedError      what comes back is not what was written
     │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
+    ├── BackupError                a backup that is damaged, cut short, or of another version
     └── ServiceError               a part of the ingestion service did not come up, or ended
 
 Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
@@ -158,6 +159,10 @@ class IndexReadOnlyError(RegionIndexError):
 
 class IndexUnavailableError(RegionIndexError):
     """The region index cannot be reached, or answered too late."""
+
+
+class BackupError(SearchAnythingError):
+    """A backup that is damaged, cut short, or was written by another version."""
 
 
 class ServiceError(SearchAnythingError):

@@ -337,6 +337,14 @@ class RegionIndex(Protocol):
         """Stream image and generation of every region row, garbage included, in no particular order."""
         ...
 
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        """Stream all region rows of these images with their codes, garbage included, in no particular order."""
+        ...
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        """How many region rows a source has, garbage included; cheap. Too many where a name has control characters."""
+        ...
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 

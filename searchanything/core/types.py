@@ -235,7 +235,7 @@ class Filter:
     `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
-    `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
+    `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
 
     Raises: FilterError for another size class; the other parts are checked when they are used.
     """

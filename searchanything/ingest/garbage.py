@@ -72,12 +72,14 @@ def collect_garbage(
 ) -> int:
     """Delete a source's rows that belong to nobody, and have `again` index its images that lost rows.
 
-    The region rows are streamed only if their number shows that something is wrong. Returns how many images had
+    The source's region rows are streamed only if their number shows that something is wrong; what is written into the
+    index for other sources meanwhile does not matter. Returns how many images had
     garbage. Raises: RegionIndexError, and what `again` raises.
     """
-    if holdings_agree(index):
+    known = KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+    if index.count_regions(bucket=bucket, key_prefix=key_prefix) == known.regions and not known.outdated:
         return 0
-    damage = _find_damage(index, bucket, key_prefix, cutoff=generation_at(age_s=age_s))
+    damage = _find_damage(index, known, (bucket, key_prefix), cutoff=generation_at(age_s=age_s))
     for images in batches(damage.garbage, DELETED_AT_ONCE):
         index.delete_before({image: damage.garbage[image] for image in images})
     if damage.again:
@@ -86,17 +88,10 @@ def collect_garbage(
     return len(damage.garbage)
 
 
-def holdings_agree(index: RegionIndex) -> bool:
-    """True if there are as many region rows as the images say, and no image row of an older generation."""
-    known = KnownImages(index.iterate_states())
-    return index.counts().regions == known.regions and not known.outdated
-
-
-def _find_damage(index: RegionIndex, bucket: str, key_prefix: str, *, cutoff: int) -> _Damage:
-    known = KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+def _find_damage(index: RegionIndex, known: KnownImages, source: tuple[str, str], *, cutoff: int) -> _Damage:
     present = np.zeros(len(known), dtype=np.int64)
     damage = _Damage()
-    for rows in batches(index.iterate_attempts(bucket=bucket, key_prefix=key_prefix), PASS_ROWS):
+    for rows in batches(index.iterate_attempts(bucket=source[0], key_prefix=source[1]), PASS_ROWS):
         images = [image for image, _ in rows]
         generations = np.array([generation for _, generation in rows], dtype=np.int64)
         numbers = known.find(images)
@@ -108,7 +103,7 @@ def _find_damage(index: RegionIndex, bucket: str, key_prefix: str, *, cutoff: in
                 damage.garbage[image] = newest or cutoff
             else:
                 damage.again.add(image)  # younger than the commit: only another commit can tell them apart
-    _find_incomplete(index, known, present, damage, (bucket, key_prefix))
+    _find_incomplete(index, known, present, damage, source)
     return damage
 
 

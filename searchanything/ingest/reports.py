@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from searchanything.core.errors import StoreError
 from searchanything.core.skips import Skipped, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
+from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions
 
 _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),
@@ -100,14 +100,18 @@ class IndexProgress:
 class IndexStatus:
     """What an index holds, and with what it was made. Where there is no index `exists` is False, and all None or 0.
 
-    `counts` are of committed images and regions. `garbage` rows are left of killed runs: no search finds them, the next
-    commit of their image or `sync repair` deletes them.
+    `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
+    the regions of all. `garbage` rows are left of killed runs: no search finds them, the next commit of their image or
+    `sync repair` deletes them.
     """
 
     uri: str
-    counts: IndexCounts
-    manifest: IndexManifest | None
-    collections: tuple[str, str] | None
+    images: int = 0
+    regions: int = 0
+    failed: int = 0
+    empty: int = 0
+    manifest: IndexManifest | None = None
+    collections: tuple[str, str] | None = None
     garbage: int = 0
 
     @property
@@ -121,10 +125,10 @@ class IndexStatus:
         trained = None if manifest is None else "trained" if manifest.hash_trained else "untrained"
         return {
             "exists": self.exists,
-            "images": self.counts.images,
-            "regions": self.counts.regions,
-            "failed": self.counts.failed,
-            "empty": self.counts.empty,
+            "images": self.images,
+            "regions": self.regions,
+            "failed": self.failed,
+            "empty": self.empty,
             "fingerprint": manifest.fingerprint if manifest else None,
             "preset": manifest.preset if manifest else None,
             "hash": trained,

@@ -28,7 +28,8 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_file import count_rows, damaged
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
-from searchanything.stores.milvus_connection import AnsweredTooLateError, MilvusConnection
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
 from searchanything.stores.milvus_schema import CollectionSpec, Entity
 
@@ -86,7 +87,7 @@ class LiteConnection(MilvusConnection):
                 for row in super().iterate(name, after, fields):
                     last, failures = max(last, str(row["id"])), 0
                     yield row
-            except AnsweredTooLateError:
+            except TooLateError:
                 raise
             except IndexUnavailableError:
                 if failures == len(_PAUSES_S):
@@ -112,7 +113,7 @@ class LiteConnection(MilvusConnection):
             server = self._made_for
             try:
                 return action()
-            except AnsweredTooLateError:
+            except TooLateError:
                 raise
             except IndexUnavailableError:
                 if server is not None and server == server_at(self._lite.acquire()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from searchanything.core.errors import IndexMismatchError
 from searchanything.core.types import ImageMatch, ImageRow, IndexManifest, RegionMatch, RegionRow
+from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 
 def region_match(row: RegionRow, distance_bits: int) -> RegionMatch:
@@ -36,6 +37,22 @@ def image_match(row: ImageRow, distance_bits: int) -> ImageMatch:
         metadata=row.metadata,
         distance_bits=distance_bits,
     )
+
+
+def check_schema(manifest: IndexManifest, uri: str) -> None:
+    """Refuse an index whose rows another version wrote: none is read half, and none is written into.
+
+    Raises: IndexMismatchError.
+    """
+    found = manifest.schema_version
+    what = f"{uri}: the rows of index {manifest.fingerprint} are of schema {found}, this version reads {SCHEMA_VERSION}"
+    if found > SCHEMA_VERSION:
+        raise IndexMismatchError(f"{what}: a newer searchanything made it; upgrade this one")
+    if found < SCHEMA_VERSION:
+        raise IndexMismatchError(
+            f"{what}: an earlier searchanything made it; index the images again under another --uri (on a server also "
+            f"SEARCHANYTHING_MILVUS__COLLECTION_PREFIX), or query it with the version that made it"
+        )
 
 
 def check_same_index(stored: IndexManifest, wanted: IndexManifest) -> None:

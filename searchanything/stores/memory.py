@@ -27,7 +27,7 @@ from searchanything.core.types import (
     RegionRow,
 )
 from searchanything.stores.filters import predicate_of
-from searchanything.stores.matches import check_same_index, image_match, region_match
+from searchanything.stores.matches import check_same_index, check_schema, image_match, region_match
 from searchanything.stores.predicates import matcher
 from searchanything.stores.row_checks import RowLimits
 
@@ -151,6 +151,13 @@ class MemoryRegionIndex:
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        wanted = set(images)
+        return (row for row in self.iterate_regions() if row.image in wanted)
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        return sum(1 for _ in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:
@@ -238,7 +245,9 @@ class MemoryIndexStore:
         return entry.index
 
     def open(self, fingerprint: str) -> MemoryRegionIndex:
-        return self._entry(fingerprint).index
+        index = self._entry(fingerprint).index
+        check_schema(index.manifest, self._uri)
+        return index
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._entry(fingerprint).hash_layer

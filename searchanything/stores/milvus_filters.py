@@ -44,8 +44,9 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 def compile_filter(filter: Filter | None, *, whole_images: bool = False, is_server: bool = False) -> str:
     """The expression that keeps the rows a filter means; empty if it means all. Raises: FilterError."""
     parsed, passed_on = filter, ""
-    if is_server and filter is not None and filter.expression is not None:
+    if filter is not None:
         check_filter(filter, whole_images=whole_images)
+    if is_server and filter is not None and filter.expression is not None:
         parsed, passed_on = replace(filter, expression=None), f"({check_expression(filter.expression)})"
     written = write(predicate_of(parsed, whole_images=whole_images))
     return " and ".join(part for part in (written, passed_on) if part)

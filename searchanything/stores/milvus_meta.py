@@ -49,7 +49,10 @@ class StoredManifest:
             values: dict[str, Any] = json.loads(text)
             return cls(**(values | {"manifest": IndexManifest(**values["manifest"])}))
         except (ValueError, TypeError, KeyError) as error:
-            raise IndexMismatchError(f"a manifest of this index was written by another version: {error}") from error
+            raise IndexMismatchError(
+                f"a manifest in this index cannot be read ({error}): another version of searchanything wrote it; use "
+                f"that one, or name another --uri or SEARCHANYTHING_MILVUS__COLLECTION_PREFIX"
+            ) from error
 
 
 class MetaCollection:

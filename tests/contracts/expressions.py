@@ -28,7 +28,8 @@ def expressions(texts: Sequence[str], names: Sequence[str], leaves: int = 12) ->
     text = st.sampled_from(texts).map(_quoted)
     plain = text.filter(lambda one: not any(letter in one for letter in "%_\\"))
     integer = st.integers(-2, 6).map(str) | st.sampled_from(["2147483647", "-2147483648", "900", "1760000000003"])
-    number = integer | st.sampled_from(["0.75", "1.5", "-0.0", "1e-30", "3e38", ".5", "2."])
+    decimal = st.sampled_from(["0.75", "1.5", "-0.0", "1e-30", "3e38", ".5", "2.", "1.0"])
+    number = integer | decimal
     sign = st.sampled_from(COMPARISONS)
     metadata = st.sampled_from(names).map(lambda name: f"metadata[{_quoted(name)}]")
     small = text | number
@@ -46,7 +47,8 @@ def expressions(texts: Sequence[str], names: Sequence[str], leaves: int = 12) ->
         | compare(st.sampled_from(FLOATS), number)
         | compare(st.sampled_from(TEXTS), text)
         | compare(metadata, text)
-        | compare(metadata, number)
+        | compare(metadata, integer)
+        | compare(metadata, decimal)
         | st.tuples(metadata, st.sampled_from(["==", "!="]), st.sampled_from(["true", "false"])).map(" ".join)
         | st.tuples(metadata, sign, small).map(" ".join)
         | st.tuples(st.sampled_from(["key", "bucket", "etag"]) | metadata, plain.filter(lambda one: one != '""')).map(

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from searchanything.answers.results import SearchResults, Segments
+from searchanything.backup.backup import BackupReport
 from searchanything.cli.app import run
 from searchanything.core.errors import (
     FilterError,
@@ -25,7 +26,7 @@ from searchanything.core.errors import (
     WeightsMissingError,
 )
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Candidate, Filter, Hit, ImageRef, IndexCounts, Selection, SizeClass, TextMatch
+from searchanything.core.types import Candidate, Filter, Hit, ImageRef, Selection, SizeClass, TextMatch
 from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, IndexStatus
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
 
@@ -41,6 +42,8 @@ VERBS = (
     ["status"],
     ["delete", "src"],
     ["export", "regions.json"],
+    ["backup", "index.tar"],
+    ["restore", "index.tar"],
 )
 
 
@@ -64,6 +67,8 @@ class FakeClient:
 
     def __exit__(self, *_: object) -> None:
         self.closed += 1
+
+    uri = "trial.db"
 
     def _called(self, *call: object) -> None:
         print("a library's chatter")  # noqa: T201 (what libraries do)
@@ -93,13 +98,21 @@ class FakeClient:
         self._called("delete", source)
         return 4
 
+    def backup(self, target):
+        self._called("backup", target)
+        return BackupReport(target, images=12, regions=1200, left_out=2)
+
+    def restore(self, source):
+        self._called("restore", source)
+        return BackupReport(source, images=12, regions=1200)
+
     def export(self, destination, *, bucket, key_prefix):
         self._called("export", destination, bucket, key_prefix)
         return 1200
 
     def status(self):
         self._called("status")
-        return IndexStatus("trial.db", IndexCounts(3, 1, 2, 1234), None, None)
+        return IndexStatus("trial.db", images=3, empty=1, failed=2, regions=1234)
 
 
 @pytest.fixture(autouse=True)
@@ -348,6 +361,17 @@ def test_export_hands_everything_over_and_says_how_many(client, capsys):
     assert json.loads(capsys.readouterr().out) == {"file": "r.json", "regions": 1200}
 
 
+def test_backup_and_restore(client, capsys):
+    assert call(client, "backup", "s3://b/backups/1", "--format", "json") == 0
+    streams = capsys.readouterr()
+    expected = {"location": "s3://b/backups/1", "images": 12, "regions": 1200, "left_out": 2}
+    assert json.loads(streams.out) == expected
+    assert "2 images left out" in streams.err
+    assert call(client, "restore", "i.tar") == 0
+    assert "12 images and 1,200 regions restored to trial.db" in capsys.readouterr().out
+    assert client.calls == [("backup", "s3://b/backups/1"), ("restore", "i.tar")]
+
+
 def test_filters(client):
     assert filter_of(client) is None
     every = ("--bucket", "b", "--key-prefix", "p/", "--size-class", "small", "--filter", "area > 3")
@@ -396,7 +420,7 @@ def test_save_draws_a_file(verb, client, capsys):
 
 
 def test_keys_that_are_no_unicode_are_printed(client, capsys):
-    client.status = lambda: IndexStatus("\udcff.db", IndexCounts(0, 0, 0, 0), None, None)
+    client.status = lambda: IndexStatus("\udcff.db")
     assert call(client, "status") == 0
     assert capsys.readouterr().out.endswith(
         ".db: there is no index; check --uri, or make one: searchanything index SOURCE\n"

@@ -10,7 +10,7 @@ import pytest
 from searchanything.cli import checks
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
-from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.core.types import IndexManifest
 from searchanything.ingest.reports import IndexStatus
 from searchanything.models import presets
 
@@ -29,7 +29,7 @@ class FakeClient:
         pass
 
     def status(self) -> IndexStatus:
-        return IndexStatus("i.db", IndexCounts(5, 0, self.failed, 50), self.manifest, None)
+        return IndexStatus("i.db", images=5, failed=self.failed, regions=50, manifest=self.manifest)
 
 
 @pytest.fixture(autouse=True)

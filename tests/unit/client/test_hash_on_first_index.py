@@ -27,7 +27,7 @@ from searchanything.client.live_index import LiveIndex
 from searchanything.core.errors import PresetError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.core.types import IndexManifest
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
@@ -208,7 +208,7 @@ def test_an_interrupted_training_makes_nothing(images: Path, stage: str) -> None
             client.index(images, progress=interrupt)
         assert client._indexes.live() is None
         assert client._indexes.manifests() == []
-        assert client.status().counts == IndexCounts(0, 0, 0, 0)
+        assert not client.status().exists
         client.index(images)
         assert client.status().to_dict()["hash"] == "trained"
 
@@ -250,7 +250,7 @@ def test_processes_that_train_at_the_same_time_take_one_index(
     with ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(lambda client, source: client.index(source), clients, sources))
     assert len(first._indexes.manifests()) == 1
-    assert first.status().counts.images == len(clients) * (IMAGES + 1)
+    assert first.status().images == len(clients) * (IMAGES + 1)
 
 
 def test_an_emptied_index_keeps_its_trained_layer(
@@ -280,7 +280,7 @@ def test_an_empty_index_that_is_untrained_is_trained_when_there_are_images(image
         images.rmdir()
         (tmp_path / "later").rename(images)
         client.refresh(images, [path.name for path in images.iterdir()])
-        assert (client.status().to_dict()["hash"], client.status().counts.images) == ("trained", IMAGES)
+        assert (client.status().to_dict()["hash"], client.status().images) == ("trained", IMAGES)
         assert len(client._indexes.manifests()) == 1
 
 

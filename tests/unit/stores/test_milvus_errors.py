@@ -20,7 +20,8 @@ from searchanything.core.errors import (
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores import milvus_connection
 from searchanything.stores.milvus import open_milvus
-from searchanything.stores.milvus_connection import MilvusConnection, index_error
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import index_error
 
 
 class _Host:

@@ -1,0 +1,42 @@
+"""`searchanything backup` and `restore`: an index into a file or a bucket, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import answer, client_of, plain, say
+
+Target = Annotated[
+    str, typer.Argument(metavar="FILE|s3://…", help="A new tar file, or s3://bucket/prefix where nothing lies yet.")
+]
+Source = Annotated[str, typer.Argument(metavar="FILE|s3://…", help="What `searchanything backup` wrote.")]
+
+
+@expanded
+def backup(context: typer.Context, target: Target, *, common: CommonOptions) -> None:
+    """Write the index, hash layer included, to a file or a bucket; it may be in use meanwhile.
+
+    Example: [bold]searchanything backup holiday.tar --uri http://milvus:19530[/bold]
+    """
+    with client_of(context, common) as client:
+        report = client.backup(target)
+    if report.left_out:
+        say(f"{report.left_out:,} images left out: their regions are not all there; run sync repair, and back up again")
+    text = f"{report.images:,} images and {report.regions:,} regions written to {report.location}"
+    answer(asdict(report), common.format, lambda: plain(text))
+
+
+@expanded
+def restore(context: typer.Context, source: Source, *, common: CommonOptions) -> None:
+    """Make an index of a backup where none is, in a file or on a server, whatever it was taken from.
+
+    Example: [bold]searchanything restore holiday.tar --uri new.db[/bold]
+    """
+    with client_of(context, common) as client:
+        report, uri = client.restore(source), client.uri
+    text = f"{report.images:,} images and {report.regions:,} regions restored to {uri}"
+    answer(asdict(report) | {"uri": uri}, common.format, lambda: plain(text))
