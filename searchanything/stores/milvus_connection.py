@@ -25,6 +25,7 @@ from searchanything.core.errors import (
     SearchAnythingError,
     SettingsError,
 )
+from searchanything.core.proxies import is_loopback
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
@@ -296,6 +297,7 @@ class MilvusConnection:
             db_name=settings.database,
             timeout=settings.timeout_s,
             dedicated=True,
+            grpc_options={"grpc.enable_http_proxy": 0} if is_loopback(settings.uri) else {},
             **_tls_arguments(settings),
         )
 
