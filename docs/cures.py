@@ -25,6 +25,9 @@ CURES: Final[Mapping[str, str]] = {
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
     "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
+    "DeviceError": "Run the same again: what was indexed stays indexed, nothing was counted against an image. If it "
+    "comes again, look at the device (`nvidia-smi`, the system's log), or set `SEARCHANYTHING_MODELS__DEVICE=cpu`. "
+    "`watch` replaces the worker by itself.",
     "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
     "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
     "a listing.",

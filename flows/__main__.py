@@ -1,4 +1,4 @@
-"""The coordinator's process: `python -m searchanything_flows watch|once|deploy SOURCE`.
+"""The service's processes: `python -m searchanything_flows watch|once|deploy SOURCE`, and `serve` for Prefect's server.
 
 `searchanything watch` starts it, keeps it alive, and ends it by closing its standard input; so it also ends when
 `watch` itself is killed. It tells what it has in a JSON file, and its answer, if any, is one JSON line on stdout.
@@ -25,6 +25,7 @@ from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
 from .index import report_of
+from .server import serve
 from .sync import sync
 from .watch import station_of, watch
 
@@ -75,11 +76,16 @@ async def bring_up_to_date(source: str) -> int:
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="searchanything_flows")
-    parser.add_argument("command", choices=("watch", "once", "deploy"))
-    parser.add_argument("source")
+    parser.add_argument("command", choices=("watch", "once", "deploy", "serve"))
+    parser.add_argument("source", nargs="?", default="")
+    parser.add_argument("--host", default="127.0.0.1", help="where Prefect's server listens")
+    parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--notes", type=Path, help="file to write addresses to")
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
+    if given.command == "serve":
+        serve(given.host, given.port)
+        return 0
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[shown])
@@ -111,7 +117,8 @@ def _when_stdin_ends(stop: Callable[[], None]) -> None:
 def _write(path: Path | None, notes: dict[str, object]) -> None:
     if path is not None:
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(notes))
+        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+            out.write(json.dumps(notes))
         fresh.replace(path)
 
 

@@ -19,7 +19,7 @@ _ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some f
 
 
 def crashed_runs() -> AutomationCore:
-    """A run whose heartbeats stop before it has ended is Crashed."""
+    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are left alone."""
     ends = {f"prefect.flow-run.{name}" for name in _ENDS}
     return AutomationCore(
         name="searchanything: runs without a heartbeat have crashed",
@@ -27,6 +27,7 @@ def crashed_runs() -> AutomationCore:
         tags=[TAG],
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *ends},
             for_each={"prefect.resource.id"},
@@ -60,7 +61,11 @@ def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: AN
 
 
 async def ensure_automations(alert_block: str | None) -> None:
-    """Register both, replacing older ones of the same names. `alert_block` is `type-slug/name`."""
+    """Register both, replacing older ones of the same names. `alert_block` is `type-slug/name`.
+
+    What is registered as it should be is not touched: Prefect gives an automation's trigger a new identity with every
+    update, and forgets the runs that the old one had heard of. Those are just the runs whose coordinator has died.
+    """
     async with get_client() as client:
         block_id = None
         if alert_block is not None:
@@ -68,7 +73,14 @@ async def ensure_automations(alert_block: str | None) -> None:
             block_id = (await client.read_block_document_by_name(name, kind)).id
         for wanted in (crashed_runs(), failures_alert(block_id)):
             known = await client.read_automations_by_name(wanted.name)
+            if known and _same(known[0], wanted):
+                continue
             if known:
                 await client.update_automation(known[0].id, wanted)
             else:
                 await client.create_automation(wanted)
+
+
+def _same(known: AutomationCore, wanted: AutomationCore) -> bool:
+    """Whether a registered automation is what we would register; the server adds identities of its own."""
+    return AutomationCore.model_validate(known.model_dump(include=set(AutomationCore.model_fields))) == wanted

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -15,15 +16,19 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
-from searchanything.core.errors import IndexUnavailableError, StoreUnavailableError
+from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
 from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
-from searchanything.service.work import refresh_keys, worker_client
+from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers
 from .telling import stop_if_cancelled, tell_batch, tell_wave
+
+logger = logging.getLogger(__name__)
+
+DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
 
 
 def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -49,6 +54,13 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 def index_batch(source: str, keys: list[str], force: bool, tiles: int, label: str) -> BatchReport:  # noqa: ARG001, FBT001
     """Bring these keys up to date. Runs in a worker; `label` is what Prefect shows."""
     return refresh_keys(source, keys, force=force, tiles=tiles)
+
+
+@task(name="check models", cache_policy=NO_CACHE, persist_result=False)
+def check_models() -> bool:
+    """Encode a built-in image; True, or what that raises. Runs in a worker."""
+    check_worker()
+    return True  # Prefect knows no result that is None
 
 
 def _run_name() -> str:
@@ -112,6 +124,9 @@ class _BatchRunner:
 
     A worker that dies takes the batches along that wait on it, and Dask blames them all. So the images that are left
     of the halving are only suspects: each is tried once more when nothing else of the wave runs.
+
+    A worker that cannot encode a built-in image either is replaced, and its batch tried again, a few times; then the
+    wave fails, and no image with it.
     """
 
     def __init__(self, engine: Workers, source: str, settings: ServiceSettings, *, force: bool, urgent: bool) -> None:
@@ -132,13 +147,37 @@ class _BatchRunner:
         return await self.run(keys[:middle], tiles) + await self.run(keys[middle:], 0)
 
     async def run_alone(self, key: str) -> WaveReport:
-        """Index a suspect; the workers that die now die of it. Raises: what the task raised."""
+        """Index a suspect; the workers that die now die of it, unless they die of a built-in image as well.
+
+        Raises: what the task raised.
+        """
         try:
             return await self._run([key], 0)
         except KilledWorker as error:
+            await self._check_workers()
             return WaveReport(lost=(await self._lost(key, error),))
 
     async def _run(self, keys: list[str], tiles: int) -> WaveReport:
+        left = DEVICE_TRIES
+        while True:
+            try:
+                return await self._once(keys, tiles)
+            except DeviceError as error:
+                logger.warning("a worker is replaced: %s", error)
+                await self._engine.replace(error.host, error.pid)
+                left -= 1
+                if not left:
+                    raise
+
+    async def _check_workers(self) -> None:
+        """Raises: DeviceError if it is the workers that are at fault."""
+        try:
+            state = await self._engine.run(check_models, {}, urgent=self._urgent, timeout_s=self._timeout_s)
+        except KilledWorker as error:
+            raise DeviceError("the death of each worker that took it", host="every worker's machine", pid=0) from error
+        await state.aresult()
+
+    async def _once(self, keys: list[str], tiles: int) -> WaveReport:
         label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
         parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
         state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)

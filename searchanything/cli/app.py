@@ -57,6 +57,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("watch")(watch.watch)
 app.command("worker")(watch.worker)
+app.command("cluster-key")(watch.cluster_key)
 app.command("deploy")(deploy.deploy)
 app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from searchanything.core.settings import Settings
     from searchanything.service.tree import ServiceTree
 
+KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it (PEM).", show_default=False)]
 Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date, as a sync does, and end.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes.", show_default=False)
@@ -27,12 +30,12 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, tcp://host:port, that has workers already.",
+        help="Dask scheduler, tls://host:port, that has workers already.",
         show_default=False,
     ),
 ]
 SchedulerOfWorker = Annotated[
-    str, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port.", show_default=False)
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, tls://host:port.", show_default=False)
 ]
 
 
@@ -59,6 +62,7 @@ def watch(
     settings = _settings(common.uri, common.preset)
     settings.service.workers = workers or settings.service.workers
     settings.service.scheduler = scheduler or settings.service.scheduler
+    _warn_of_open_cluster(settings)
     check_watchable(source, settings)
     with ServiceTree(source, settings) as tree:
         if once:
@@ -82,20 +86,62 @@ def worker(
 ) -> None:
     """Work for a scheduler, of `watch` or of one's own, on this or another machine; the models stay loaded.
 
-    It needs the same settings for storage and index as the watcher. SIGTERM ends it.
+    It needs the same settings for storage and index as the watcher, and the cluster's key: that of a `watch` on this
+    machine is found by its index; else SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE names it. SIGTERM ends it.
 
-    Example: [bold]searchanything worker --scheduler tcp://10.0.0.5:8786 --uri http://milvus:19530[/bold]
+    Example: [bold]searchanything worker --scheduler tls://10.0.0.5:8786 --uri http://milvus:19530[/bold]
     """
     import os
 
+    from searchanything.core.proxies import loopback_without_proxy
     from searchanything.service.tree import check_installed, child_settings
 
     check_installed()
-    os.environ.update(child_settings(_settings(uri, preset)))  # its worker process starts with these
-    from searchanything.service.cluster import run_worker
+    settings = _settings(uri, preset)
+    settings.service.scheduler = scheduler
+    settings.service.cluster_key_file = settings.service.cluster_key_file or _key_of_watch(settings)
+    _warn_of_open_cluster(settings)
+    os.environ.update(loopback_without_proxy(os.environ | child_settings(settings)))  # its process starts with these
+    from searchanything.service.cluster import cluster_security, run_worker
 
+    cluster_security(settings.service)
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_until_signal(run_worker(scheduler)))
+        asyncio.run(_until_signal(run_worker(scheduler, settings.service)))
+
+
+def cluster_key(file: KeyFile) -> None:
+    """Make the key that scheduler, workers and watcher of your own Dask cluster share; a file that is there is kept.
+
+    Whoever has it may run code in the cluster. `watch` without --scheduler makes its own, and needs none of this.
+
+    Example: [bold]searchanything cluster-key cluster.pem[/bold]
+
+    [bold]dask scheduler --protocol tls --tls-ca-file cluster.pem --tls-cert cluster.pem --tls-key cluster.pem[/bold]
+    """
+    from searchanything.service.certificates import make_cluster_key
+
+    made = make_cluster_key(file, replace=False)
+    say(
+        f"{file}: {'made' if made else 'there already, kept'}; readable for you alone: copy it to the workers' machines"
+    )
+
+
+def _key_of_watch(settings: Settings) -> Path | None:
+    """The key that a `watch` of this user keeps beside the same index, where there is one and the scheduler asks."""
+    from searchanything.core.settings import service_folder
+    from searchanything.service.certificates import NAME
+
+    file = service_folder(settings) / NAME
+    return file if (settings.service.scheduler or "").startswith("tls://") and file.is_file() else None
+
+
+def _warn_of_open_cluster(settings: Settings) -> None:
+    """A scheduler without a key runs what anybody sends who reaches it."""
+    if (settings.service.scheduler or "").startswith("tcp://"):
+        say(
+            f"warning: {settings.service.scheduler} asks for no key: whoever reaches it, or its workers, can run code "
+            f"there; see `searchanything cluster-key --help`"
+        )
 
 
 def _settings(uri: str | None, preset: str | None) -> Settings:
@@ -108,26 +154,35 @@ def _settings(uri: str | None, preset: str | None) -> Settings:
 
 
 def _tell(tree: ServiceTree, source: str, format: Format) -> None:
-    """Where everything is."""
+    """Where everything is, and what opens it."""
     notes = tree.notes
     document = {
         "source": source,
         "ui": tree.ui_url,
+        "password_file": str(tree.password_file) if tree.password else None,
         "api": tree.api_url,
         "scheduler": notes.get("scheduler"),
         "webhook": notes.get("webhook"),
         "folder": str(tree.folder),
     }
+    login = [f"password  {_password(tree)}"] if tree.password else []
     webhook = [f"webhook   {document['webhook']}"] if document["webhook"] else []
     lines = [
         f"watching  {source}",
         f"Prefect   {document['ui']}",
+        *login,
         f"scheduler {document['scheduler']}",
         *webhook,
         f"logs      {document['folder']}",
         "Ctrl-C ends it.",
     ]
     answer(document, format, lambda: plain("\n".join(lines)))
+
+
+def _password(tree: ServiceTree) -> str:
+    """What Prefect's page asks for; where no person reads along, as in a journal, its place alone."""
+    place = tree.password_file
+    return f"{tree.password}  (kept in {place})" if sys.stdout.isatty() else f"in {place}"
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, S
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, ImageRow, Omissions
+from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.compact import Compaction, compact
@@ -166,12 +167,28 @@ class Ingestion:
             logger.debug("no tiles to look for: %s", error)
             return 0
 
+    def check_usable(self, *, with_models: bool = True) -> None:
+        """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
+
+        `with_models=False` leaves out what only a machine with the models can tell. Nothing is loaded or made.
+
+        Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
+        """
+        self._models.check(with_models=with_models)
+
     def load_models(self) -> None:
         """Load the models of the index now, rather than at the first need.
 
         Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
         """
         wiring.load_models(self._models.open()[1], Stopwatch())
+
+    def check_models(self) -> None:
+        """Encode a built-in image with the models of the index.
+
+        Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
+        """
+        check_models(self._models.open()[1])
 
     def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
         """Record that an image failed where no process lived to say so; it counts as one of its attempts.

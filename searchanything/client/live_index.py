@@ -55,6 +55,24 @@ class LiveIndex:
             )
         return manifest.preset
 
+    def check(self, *, with_models: bool) -> None:
+        """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
+
+        `with_models`: on this machine. Raises: as `open` and `encoder`.
+        """
+        manifest = self._indexes.live()
+        if manifest is None:
+            if self._settings.models.preset is None:
+                raise PresetError(wiring.CHOOSE_PRESET)
+            if with_models:
+                self.encoder()
+        elif with_models:
+            self.open()
+        else:
+            self.preset_of(manifest)
+            wiring.policy_of(self._settings, manifest)
+            self._indexes.open(manifest.fingerprint)
+
     def open(self) -> tuple[RegionIndex, Encoder]:
         """The live index and its encoder, whose models are loaded at the first need.
 

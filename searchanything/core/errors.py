@@ -13,6 +13,7 @@
     ├── ModelError                 weights that are damaged, foreign or do not fit together
     │   └── WeightsMissingError    weights that have not been fetched
     ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
+    ├── DeviceError                the device or its driver is at fault, not an image: a known one fails as well
     ├── StoreError                 the image store refused
     │   ├── ObjectNotFoundError    no such bucket, folder or object
     │   ├── UnusableKeyError       a key that no index can keep
@@ -111,6 +112,31 @@ class WeightsMissingError(ModelError):
 
 class ModelLoadError(SearchAnythingError):
     """Weights that turn out to be damaged or foreign when work needs them: it ends the work, not an image of it."""
+
+
+class DeviceError(SearchAnythingError):
+    """The models fail on a built-in image, too: the device, its driver or this process is at fault, and no image.
+
+    `reason` is what the device said in process `pid` of `host`.
+    """
+
+    def __init__(self, reason: str, *, host: str, pid: int) -> None:
+        super().__init__(
+            f"expected the models to encode a built-in image, got {reason} (process {pid} on {host}); nothing is "
+            f"recorded against the images: run the same again in a new process, and look at the device and its driver "
+            f"if that fails as well"
+        )
+        self.reason = reason
+        self.host = host
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _device_error, (self.reason, self.host, self.pid)
+
+
+def _device_error(reason: str, host: str, pid: int) -> DeviceError:
+    """The error as another process raised it."""
+    return DeviceError(reason, host=host, pid=pid)
 
 
 class StoreError(SearchAnythingError):

@@ -231,10 +231,15 @@ class ServiceSettings(BaseModel):
     )
     workers: int = Field(1, ge=1, le=256, description="Worker processes that `watch` starts; each loads the models.")
     scheduler: str | None = Field(
-        None, description="Dask scheduler to use, e.g. `tcp://host:8786`; without one, `watch` starts its own."
+        None, description="Dask scheduler to use, e.g. `tls://host:8786`; without one, `watch` starts its own."
+    )
+    cluster_key_file: Path | None = Field(
+        None,
+        description="Key and certificate (PEM) that scheduler, workers and watcher share: who has it may run code "
+        "there. `watch` makes a new one for its own scheduler; `searchanything cluster-key FILE` makes one for yours.",
     )
     scheduler_host: str = Field(
-        "127.0.0.1", description="Where `watch`'s own scheduler listens. Whoever reaches it may run code."
+        "127.0.0.1", description="Where `watch`'s own scheduler listens, for workers that have the cluster's key."
     )
     scheduler_port: int = Field(0, ge=0, le=65535, description="Port of `watch`'s own scheduler; 0 for any free one.")
     batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")

@@ -20,11 +20,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-import cv2
-
-from searchanything.core.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
+from searchanything.encode.canary import ENCODING_ERRORS, check_models
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
@@ -55,8 +54,8 @@ def index_images(
     Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
     objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
 
-    Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays. StoreError where the listing
-    breaks, after everything that it gave is indexed.
+    Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
+    the listing breaks, after everything that it gave is indexed.
     """
     tally = Tally(total, progress)
     broken: list[StoreError] = []
@@ -77,7 +76,7 @@ def refresh_images(
     Failing: recorded, until it has failed `max_attempts` times with the same content. Nothing is listed; doing it
     twice, late or in another order ends the same.
 
-    Raises: StoreUnavailableError, RegionIndexError; calling it again is always right.
+    Raises: StoreUnavailableError, RegionIndexError, DeviceError; calling it again is always right.
     """
     tally = Tally(None, progress)
     _index_rounds(job, lambda pool: plan_keys(job, keys, pool, tally), tally)
@@ -216,12 +215,17 @@ def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None
 def _encode(
     encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
 ) -> list[tuple[Attempt, EncodedImage | None]]:
-    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone."""
+    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone.
+
+    So a batch that is too large for the device's memory is halved as well. Raises: DeviceError where a known image
+    fails like the one that stands alone: then it is no image's fault, and none is recorded as failed.
+    """
     images = [image for _, image in batch if image is not None]
     try:
         encoded = iter(encoder.encode_images(images, watch) if images else [])
-    except (RuntimeError, ValueError, MemoryError, ModelError, cv2.error) as error:  # torch raises RuntimeErrors
+    except ENCODING_ERRORS as error:
         if len(batch) == 1:
+            check_models(encoder)
             logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
             return [(replace(batch[0][0], failed=Failed.of(error)), None)]
         middle = len(batch) // 2

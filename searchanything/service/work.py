@@ -40,6 +40,11 @@ def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 
 
+def check_worker() -> None:
+    """Whether this process can encode an image at all. Raises: as `Client.check_models`."""
+    worker_client().check_models()
+
+
 def tidy(source: str) -> BatchReport:
     """Collect garbage. Raises: as `Client.collect_garbage`."""
     start = time.perf_counter()

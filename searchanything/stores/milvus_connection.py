@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from searchanything.core.addresses import host_of as address_host
+from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import (
     IndexNotFoundError,
     IndexUnavailableError,
@@ -308,6 +310,7 @@ class MilvusConnection:
             db_name=settings.database,
             timeout=settings.timeout_s,
             dedicated=True,
+            grpc_options={"grpc.enable_http_proxy": 0} if is_loopback(address_host(settings.uri)) else {},
             **_tls_arguments(settings),
         )
 

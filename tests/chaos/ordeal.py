@@ -10,6 +10,7 @@ from pathlib import Path
 import minio
 import urllib3
 from chaos.histories import Deed, Step, Victim, picture, size_of
+from chaos.parts import sick_file
 
 from deploy.agreement import Difference, Holdings, compare, read_bucket, read_index
 from deploy.local import Stack
@@ -125,7 +126,9 @@ class Ordeal:
 
     def _kill(self, victim: Victim) -> None:
         stack = self._stack
-        if victim is Victim.S3:
+        if victim is Victim.DEVICE:
+            sick_file(stack.folder).touch()
+        elif victim is Victim.S3:
             stack.s3.kill()
             time.sleep(DOWN_S)
             stack.s3.start(same_address=True)

@@ -30,7 +30,7 @@ QUICK = {
     "SEARCHANYTHING_SERVICE__SYNC_S": "5",  # events that died with the S3 server are found by the next sync
 }
 SERVICE_VICTIMS = {
-    1: [Victim.WORKER, Victim.S3],
+    1: [Victim.WORKER, Victim.S3, Victim.DEVICE],
     2: [Victim.COORDINATOR, Victim.MILVUS],
     3: [Victim.SCHEDULER, Victim.PREFECT],
 }

@@ -31,7 +31,7 @@ def config(env_file: Path) -> Config:
 def test_the_real_file_is_in_order(config: Config, env_file: Path) -> None:
     assert problems(config, secrets_of(env_file)) == []
     assert set(config["services"]) == {
-        "milvus", "s3", "bucket", "postgres", "prefect", "scheduler", "worker", "watcher",
+        "milvus", "s3", "bucket", "postgres", "prefect", "cluster-key", "scheduler", "worker", "watcher",
     }  # fmt: skip
 
 

@@ -13,11 +13,12 @@ import pytest
 from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
-from searchanything.core.errors import ImageError, StoreUnavailableError
+from searchanything.core.errors import DeviceError, ImageError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
+from searchanything.service.cluster import worker_process
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything_flows import index as index_flow
 from searchanything_flows.automations import _ENDS
@@ -41,6 +42,8 @@ class FakeFuture:
             callback(self)
 
     def result(self) -> str:
+        with pytest.raises(RuntimeError):  # it may take long, so not in the thread of the event loop
+            asyncio.get_running_loop()
         return "a state"
 
     def release(self) -> None:
@@ -49,6 +52,8 @@ class FakeFuture:
 
 class FakeDask:
     """A scheduler's client: one task, on the workers that the test names."""
+
+    processes: dict[str, tuple[str, int]] = {"tcp://a": ("host", 11), "tcp://b": ("host", 12)}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.future = FakeFuture()
@@ -66,6 +71,10 @@ class FakeDask:
         if self.looks == 4:
             self.future.finish()
         return self.working
+
+    def run(self, function: Callable[[], tuple[str, int]]) -> dict[str, tuple[str, int]]:
+        assert function is worker_process
+        return self.processes
 
     def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
         assert not raise_for_error
@@ -91,6 +100,16 @@ def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
     assert (dask.restarted, dask.looks) == ([], 4)
 
 
+def test_a_worker_is_replaced_by_the_number_of_its_process() -> None:
+    dask = FakeDask()
+    workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
+    asyncio.run(workers.replace("host", 12))
+    assert dask.restarted == ["tcp://b"]
+    asyncio.run(workers.replace("elsewhere", 11))
+    asyncio.run(workers.replace("host", 13))
+    assert dask.restarted == ["tcp://b"]
+
+
 def test_urgent_tasks_go_first() -> None:
     dask = FakeDask()
     run(dask, urgent=True)
@@ -102,6 +121,44 @@ def test_urgent_tasks_go_first() -> None:
 def killed() -> KilledWorker:
     """What Dask says of a task whose workers all died."""
     return KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+
+
+class Sick:
+    """Workers of which the first so many have a sick device; `replace` brings the next one."""
+
+    def __init__(self, sick: int, *, deadly: bool = False) -> None:
+        self._sick, self._deadly = sick, deadly
+        self.replaced: list[tuple[str, int]] = []
+
+    async def run(self, _task: Any, parameters: dict[str, Any], **_: Any) -> Any:
+        if self._deadly:
+            raise killed()
+        if len(self.replaced) < self._sick:
+            return await exception_to_failed_state(DeviceError("CUDA error", host="host", pid=len(self.replaced)))
+        return Completed(data=BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1, 1))
+
+    async def replace(self, host: str, pid: int) -> None:
+        self.replaced.append((host, pid))
+
+
+def test_a_sick_worker_is_replaced_and_its_batch_tried_again(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    sick = Sick(2)
+    wave = index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+    assert (wave.total.indexed, wave.total.failed, lost) == (2, 0, [])
+    assert sick.replaced == [("host", 0), ("host", 1)]
+
+
+@pytest.mark.parametrize("deadly", [False, True])
+def test_where_all_workers_are_sick_the_wave_fails_and_no_image_with_it(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]], deadly: bool
+) -> None:
+    sick = Sick(99, deadly=deadly)
+    with pytest.raises(DeviceError):
+        index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+    assert lost == []
+    assert len(sick.replaced) == (0 if deadly else index_flow.DEVICE_TRIES)
 
 
 class Deadly:
@@ -118,6 +175,8 @@ class Deadly:
     async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
         assert urgent
         assert timeout_s == 1800
+        if not parameters:  # the built-in image, which is sound
+            return Completed(data=True)
         keys = parameters["keys"]
         self.sizes.append(len(keys))
         self.tiles.append(parameters["tiles"])

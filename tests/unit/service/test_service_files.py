@@ -17,8 +17,9 @@ from searchanything.core.errors import SettingsError, UsageError
 from searchanything.core.settings import Settings, service_folder
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport
+from searchanything.service.children import Child
 from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
-from searchanything.service.tree import _Child, child_settings, deploy_flows, free_port
+from searchanything.service.tree import child_settings, deploy_flows, free_port
 from searchanything_flows.deployments import FLOWS
 from searchanything_flows.naming import source_slug
 
@@ -130,10 +131,10 @@ def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.service.tree._LOG_BYTES", 10)
+    monkeypatch.setattr("searchanything.service.children._LOG_BYTES", 10)
     log = tmp_path / "child.log"
     program = "import sys\nfor line in sys.stdin: print(line.strip(), flush=True)"
-    child = _Child("child", [sys.executable, "-c", program], {}, log)
+    child = Child("child", [sys.executable, "-c", program], {}, log)
     child.start()
     assert child.process is not None
     assert child.process.stdin is not None
