@@ -25,6 +25,7 @@ CURES: Final[Mapping[str, str]] = {
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
     "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
     "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
+    "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
     "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
     "a listing.",
     "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",

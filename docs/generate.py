@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from reference import api_page, errors_page, options_page, presets_page, settings_page
+from reference import errors_page, options_page, presets_page, settings_page
 
 HERE = Path(__file__).parent
 
@@ -17,7 +17,6 @@ def pages() -> dict[Path, str]:
         HERE / "options.md": options_page(),
         HERE / "errors.md": errors_page(),
         HERE / "presets.md": presets_page(),
-        HERE / "api.md": api_page(),
     }
 
 

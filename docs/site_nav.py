@@ -19,6 +19,7 @@ WHEN_THERE = (
     ("Guide", "Model card of pico", "pico.md"),
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
+    ("Running it", "Security", "security.md"),
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from searchanything.core.errors import ModelError, PresetError, SettingsError
+from searchanything.core.libraries import importing
 from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings, Settings, service_folder
 from searchanything.core.types import IndexManifest
@@ -39,7 +40,8 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
         from searchanything.stores.memory import MemoryIndexStore
 
         return MemoryIndexStore(settings.uri)
-    from searchanything.stores.milvus import open_milvus
+    with importing():
+        from searchanything.stores.milvus import open_milvus
 
     return open_milvus(settings)
 
@@ -144,8 +146,9 @@ def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) ->
 
     Raises: PresetError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     if isinstance(choice, Path):
         try:
@@ -165,8 +168,9 @@ def load_encoder(
 
     Raises: PresetError, WeightsMissingError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
     key = f"{name} {settings.models.model_dump_json()}"

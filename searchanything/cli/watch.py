@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
@@ -84,6 +83,7 @@ def worker(
 
     Example: [bold]searchanything worker --scheduler tcp://10.0.0.5:8786 --uri http://milvus:19530[/bold]
     """
+    import asyncio
     import os
 
     from searchanything.service.tree import check_installed, child_settings
@@ -144,6 +144,8 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 async def _until_signal(work: Any) -> None:  # noqa: ANN401  a coroutine that never returns by itself
+    import asyncio
+
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

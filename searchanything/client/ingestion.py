@@ -20,19 +20,22 @@ from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome
+from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.compact import Compaction, compact
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
+from searchanything.images.decoding import may_be_image
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
 from searchanything.ingest.estimate import estimate_images
+from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, SyncJob, collect, sync_images
 from searchanything.wiring import HashChoice
@@ -78,12 +81,16 @@ class Ingestion:
         """
         store, scope = self._open_source(source, patterns)
         omissions = Omissions(wanted=scope.concerns)
-        listing = store.list(scope.prefix, omissions)
-        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
+        listing = ListingAhead(store.list(scope.prefix, omissions), lambda one: _counts(scope, one))
+        objects = iter(listing)
+        first = list(islice(objects, 1))  # a source that is not there, or holds nothing, makes no index
+        if not first and self._indexes.live() is None:
+            return IndexReport()
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
-        return index_images(job, objects, progress=progress, omissions=omissions)
+        with in_notebooks(progress, "indexing") as tell:
+            return index_images(job, chain(first, objects), progress=listing.progress(tell), omissions=omissions)
 
     def estimate(
         self,
@@ -378,3 +385,9 @@ def _still_failed(index: RegionIndex, images: Iterable[ImageRef]) -> Iterator[Im
     """The newest rows of those images that have failed at their last attempt."""
     for batch in batches(images, WAVE_KEYS):
         yield from (row for row in index.newest(batch).values() if row.outcome is Outcome.FAILED)
+
+
+def _counts(scope: Scope, listed: StoredObject) -> bool:
+    """Whether a listed object will be counted among the images, as far as its name tells."""
+    key = listed.ref.key
+    return not scope.is_own(key) and scope.wants(key) and may_be_image(key)

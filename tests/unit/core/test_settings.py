@@ -46,7 +46,7 @@ def test_the_environment_reaches_every_group(monkeypatch: pytest.MonkeyPatch) ->
         "MODELS__PRESET": "pico",
         "MODELS__PRECISION": "bf16",
         "INGEST__BATCH_IMAGES": "4",
-        "SERVER__PORT": "80",
+        "SERVICE__PREFECT_PORT": "80",
     }
     for name, value in given.items():
         monkeypatch.setenv(ENV_PREFIX + name, value)
@@ -58,14 +58,16 @@ def test_the_environment_reaches_every_group(monkeypatch: pytest.MonkeyPatch) ->
     assert (storage.access_key.get_secret_value(), storage.secret_key.get_secret_value()) == ("someone", SECRET)
     assert (settings.milvus.uri, settings.milvus.ca_file) == ("http://localhost:19530", Path("/etc/ca.pem"))
     assert (settings.models.preset, settings.models.precision) == ("pico", "bf16")
-    assert (settings.ingest.batch_images, settings.server.port) == (4, 80)
+    assert (settings.ingest.batch_images, settings.service.prefect_port) == (4, 80)
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("SEARCHANYTHING_MODELS__PRESET=small\nSEARCHANYTHING_SERVER__PORT=81\nOTHER=1\n")
-    monkeypatch.setenv("SEARCHANYTHING_SERVER__PORT", "82")
+    (tmp_path / ".env").write_text(
+        "SEARCHANYTHING_MODELS__PRESET=small\nSEARCHANYTHING_SERVICE__PREFECT_PORT=81\nOTHER=1\n"
+    )
+    monkeypatch.setenv("SEARCHANYTHING_SERVICE__PREFECT_PORT", "82")
     settings = load_settings()
-    assert (settings.models.preset, settings.server.port) == ("small", 82)
+    assert (settings.models.preset, settings.service.prefect_port) == ("small", 82)
 
 
 def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,7 @@ def test_whatever_sounds_secret_is_a_secret(group: str) -> None:
         "MILVUS__CONSISTENCY",
         "MODELS__PRECISION",
         "INGEST__BATCH_IMAGES",
-        "SERVER__PORT",
+        "SERVICE__PREFECT_PORT",
         "STORAGE",
         "MILVUS",
         "MODELS",
@@ -122,11 +124,11 @@ def test_a_group_is_not_one_value(monkeypatch: pytest.MonkeyPatch, value: str) -
 
 
 def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEARCHANYTHING_SERVER__PORT", "0")
+    monkeypatch.setenv("SEARCHANYTHING_SERVICE__PREFECT_PORT", "0")
     monkeypatch.setenv("SEARCHANYTHING_INGEST__BOX_MIN_IOU", "2")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "SEARCHANYTHING_SERVER__PORT: " in str(caught.value)
+    assert "SEARCHANYTHING_SERVICE__PREFECT_PORT: " in str(caught.value)
     assert "SEARCHANYTHING_INGEST__BOX_MIN_IOU: " in str(caught.value)
 
 
