@@ -29,6 +29,7 @@ CURES: Final[Mapping[str, str]] = {
     "comes again, look at the device (`nvidia-smi`, the system's log), or set `SEARCHANYTHING_MODELS__DEVICE=cpu`. "
     "`watch` replaces the worker by itself.",
     "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
+    "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
     "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
     "a listing.",
     "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from house import picture, table
-from reference import api_page, errors_page, options_page, presets_page, settings_page
+from reference import errors_page, options_page, presets_page, settings_page
 
 HERE = Path(__file__).parent
 
@@ -19,7 +19,6 @@ def pages() -> dict[Path, str]:
         HERE / "options.md": options_page(),
         HERE / "errors.md": errors_page(),
         HERE / "presets.md": presets_page(),
-        HERE / "api.md": api_page(),
         HERE / "images" / "house.svg": picture(),
         HERE / "architecture.md": _with_packages((HERE / "architecture.md").read_text("utf-8")),
     }

@@ -1,4 +1,4 @@
-"""Builds the generated pages from the package itself: settings, verbs and options, errors, presets, Python names."""
+"""Builds the generated pages from the package itself: settings, verbs and options, errors, presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from cures import CURES
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-import searchanything
 from searchanything.cli.app import app
 from searchanything.cli.failures import exit_code_of
 from searchanything.core import errors
@@ -79,23 +78,10 @@ PRESET_TAIL = """## What to know before choosing
   rotation, and `searchanything status` says `untrained`.
 - **Checksums.** Where the publisher states a sha256 it is checked. Where none is stated, it is recorded at the first
   fetch and checked from then on.
-- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because ultralytics
-  is. The bundled pictograms and photographs have their own licences: `searchanything/demo/assets/ATTRIBUTION.md`.
+- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because it ships
+  and loads such weights. The bundled pictograms and photographs have their own licences:
+  `searchanything/demo/assets/ATTRIBUTION.md`.
 """
-API = f"""# Python
-
-{GENERATED.format(source="`searchanything.__all__`")}
-`import searchanything` is light: torch, pymilvus and the models are imported when they are first needed. Boxes are (x1,
-y1, x2, y2) in pixels of the EXIF-corrected image, exclusive at the far edges; images are (H, W, 3) uint8 RGB.
-"""
-API_GROUPS = {
-    "Connect and ask": ("connect", "query", "Client"),
-    "Prompts": ("Points", "Box", "Text", "Mask", "WholeImage", "Prompts"),
-    "Answers": ("SearchResults", "Hit", "Selection", "Segments", "Explanation", "Comparison", "Replay"),
-    "Index": ("ImageRef", "IndexReport", "IndexStatus"),
-    "Narrowing a search": ("Filter", "SizeClass"),
-    "Settings and errors": ("Settings", "SearchAnythingError"),
-}
 
 
 def settings_page() -> str:
@@ -149,23 +135,6 @@ def _weights_row(record: WeightsRecord) -> str:
 
 def _megabytes(record: WeightsRecord) -> str:
     return f"{record.approximate_bytes / 1e6:,.0f} MB"
-
-
-def api_page() -> str:
-    """`docs/api.md`: every public name. Those without a group come last, so that none is missing."""
-    grouped = {name for names in API_GROUPS.values() for name in names}
-    rest = tuple(name for name in searchanything.__all__ if name not in grouped)
-    groups = {**API_GROUPS, **({"More": rest} if rest else {})}
-    parts = [API]
-    for title, names in groups.items():
-        there = [name for name in names if name in searchanything.__all__]
-        parts.append(f"\n## {title}\n" + "".join(f"\n::: {_home_of(name)}\n" for name in there))
-    return "".join(parts)
-
-
-def _home_of(name: str) -> str:
-    value = getattr(searchanything, name)
-    return f"{value.__module__}.{name}"
 
 
 def options_page() -> str:

@@ -21,6 +21,7 @@ WHEN_THERE = (
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
     ("Running it", "Backups and versions", "backups.md"),
+    ("Running it", "Security", "security.md"),
 )
 
 

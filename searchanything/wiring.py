@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.errors import ModelError, PresetError, SettingsError
+from searchanything.core.libraries import importing
 from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings, service_folder
 from searchanything.core.types import IndexManifest
@@ -44,7 +45,8 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
         from searchanything.stores.memory import MemoryIndexStore
 
         return MemoryIndexStore(settings.uri)
-    from searchanything.stores.milvus import open_milvus
+    with importing():
+        from searchanything.stores.milvus import open_milvus
 
     return open_milvus(settings)
 
@@ -199,8 +201,9 @@ def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) ->
 
     Raises: PresetError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     if isinstance(choice, Path):
         try:
@@ -220,8 +223,9 @@ def load_encoder(
 
     Raises: PresetError, WeightsMissingError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
     key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone

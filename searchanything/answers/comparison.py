@@ -36,6 +36,7 @@ h1{font-size:21px;margin:0 0 4px}h2{font-size:16px;margin:22px 0 2px}p{margin:2p
 ol{display:flex;gap:10px;overflow-x:auto;padding:4px 0 10px;margin:0;list-style:none}
 li{flex:none;width:184px;font-size:12px;background:#fff;border-radius:6px;padding:6px}
 i{display:block;width:100%;height:180px;background:#e2e5ea center/contain no-repeat}
+/* cut at its beginning, where names of one folder are alike; `bdi` keeps the name itself in order */
 b{display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;direction:rtl;text-align:left}
 .up{color:#12702b}.down{color:#b3261e}
 """
@@ -166,7 +167,8 @@ class Comparison:
             arrow = "" if not moved else f' <span class="{"up" if moved > 0 else "down"}">{moved:+d}</span>'
             name = html_text(entry["key"])
             items.append(
-                f'<li><i class="c{number}" role="img" aria-label="{name}"></i><b title="{name}">{name}</b>'
+                f'<li><i class="c{number}" role="img" aria-label="{name}"></i>'
+                f'<b title="{name}"><bdi dir="ltr">{name}</bdi></b>'
                 f"{entry['rank']}. {entry[method.measure]:g}{arrow}</li>"
             )
         shown = f"CLIP sees {method.crops}; {method.measure.replace('_', ' in ')}"

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import typer
 
@@ -41,6 +41,7 @@ from searchanything.cli import (
 from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
+from searchanything.core.errors import SearchAnythingError
 from searchanything.core.escaping import OneLineFormatter
 
 _AGAIN_S = 0.05  # until a dropped Ctrl-C is sent again
@@ -79,8 +80,30 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
 
+def next_steps() -> str:
+    """What to type next, where no verb was given: by what this user has."""
+    from searchanything.core.settings import load_settings
+
+    uri = load_settings().milvus.uri
+    if "://" in uri:
+        return f"Next: searchanything status, or searchanything doctor; the index is {uri}"
+    if Path(uri).expanduser().exists():
+        return "Next: searchanything query IMAGE --point X,Y; searchanything status says what is indexed"
+    return (
+        "Nothing is indexed yet. To try it on example images:\n"
+        "  searchanything demo --scenes images\n"
+        "  searchanything index images --preset pico\n"
+        "  searchanything query images/scene-0007.jpg --point 142,436\n"
+        "On photographs of your own:\n"
+        "  searchanything models fetch small\n"
+        "  searchanything index FOLDER --preset small"
+    )
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(f"searchanything {version('searchanything')}")
         except PackageNotFoundError:
@@ -97,6 +120,7 @@ def _start(
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        typer.echo(next_steps())
         raise typer.Exit(WRONG_USAGE)
 
 
@@ -116,10 +140,19 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
         except Exception as error:
             if debug:
                 logger.exception("%s", type(error).__name__)
-            return report(error, asked_format(arguments))
+            return report(_ours(error), asked_format(arguments))
     if code == INTERRUPTED:
         say("interrupted")
     return code if isinstance(code, int) else DONE
+
+
+def _ours(error: Exception) -> Exception:
+    """An error as it is, or what it means where a library could not be loaded."""
+    if isinstance(error, SearchAnythingError | typer.TyperException):
+        return error
+    from searchanything.core.libraries import library_error, raised_by_import
+
+    return library_error(error) if raised_by_import(error) else error
 
 
 @contextlib.contextmanager

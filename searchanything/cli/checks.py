@@ -5,24 +5,63 @@ A check never raises for what it is there to find.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
+import json
+import signal
 import socket
+import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
-from searchanything.core.errors import SearchAnythingError
-from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
+from searchanything.core.errors import LibraryError, SearchAnythingError
+from searchanything.core.libraries import cure_of, importing
 
-LIBRARIES = ("numpy", "cv2", "torch", "ultralytics", "open_clip", "pymilvus", "milvus_lite", "minio")
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from searchanything.core.settings import Settings
+
+ENV_PREFIX: Final = "SEARCHANYTHING_"
+LIBRARIES = (
+    "numpy",
+    "PIL",
+    "pi_heif",
+    "cv2",
+    "pycocotools",
+    "scipy",
+    "matplotlib",
+    "torch",
+    "torchvision",
+    "open_clip",
+    "grpc",
+    "pymilvus",
+    "milvus_lite",
+    "minio",
+    "pydantic_settings",
+)
 REINSTALL = "pip install --force-reinstall searchanything"
 CONNECT_TIMEOUT_S = 5.0
+LOAD_TIMEOUT_S = 300.0
+# Runs in another process: a library may end the process that loads it.
+_PROBE: Final = """
+import importlib, json, sys, warnings
+warnings.simplefilter("ignore")
+for name in sys.argv[1:]:
+    print(json.dumps({"begun": name}), flush=True)
+    try:
+        if name in ("torchvision", "open_clip"):
+            from searchanything.models import quiet
+            getattr(quiet, f"import_{name}")()
+        else:
+            importlib.import_module(name)
+    except BaseException as error:
+        error = error.__cause__ or error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(json.dumps({"failed": name, "reason": reason}), flush=True)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +93,14 @@ def examine(session: Session, *, uri: str | None, preset: str | None, source: st
     """Run all checks, cheapest first. Without readable settings the others cannot be run."""
     yield python_version()
     yield library_versions()
-    yield libraries_load()
+    yield from libraries_load()
     try:
+        with importing():
+            from searchanything.core.settings import load_settings
         settings = load_settings()
+    except LibraryError as error:
+        yield Finding("settings", "broken", str(error), error.cure)
+        return
     except SearchAnythingError as error:
         yield Finding("settings", "broken", str(error), "correct these variables; docs/settings.md lists them")
         return
@@ -81,6 +125,10 @@ def library_versions() -> Finding:
         wanted = importlib.metadata.requires("searchanything") or []
     except importlib.metadata.PackageNotFoundError:
         return Finding("versions", "warning", "searchanything is not installed as a package", "pip install .")
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:
+        return Finding("versions", "broken", f"packaging: {error}", cure_of("packaging", str(error)))
     needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate()]
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
@@ -96,28 +144,40 @@ def _complaint(need: Requirement) -> str:
     return "" if need.specifier.contains(found, prereleases=True) else f"{need} expected, {found} found"
 
 
-def libraries_load() -> Finding:
-    """Whether the compiled libraries can be imported here."""
-    failures = []
-    for name in LIBRARIES:
+def libraries_load() -> Iterator[Finding]:
+    """Whether the compiled libraries can be loaded here: one finding for all that can, one for each that cannot."""
+    failures = dict(_failures(list(LIBRARIES)))
+    for name, reason in failures.items():
+        yield Finding("libraries", "broken", f"{name} cannot be loaded: {reason}", cure_of(name, reason))
+    if sound := [name for name in LIBRARIES if name not in failures]:
+        yield Finding("libraries", "ok", f"{', '.join(sound)} load")
+
+
+def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
+    """The libraries that cannot be loaded, with the reason; one that ends its process is one of them."""
+    while names:
+        command = [sys.executable, "-c", _PROBE, *names]
         try:
-            _load(name)
-        except (ImportError, OSError) as error:  # OSError: a shared library of the system is missing
-            failures.append(f"{name}: {' '.join(str(error).split())}")
-    if failures:
-        return Finding("libraries", "broken", "; ".join(failures), REINSTALL)
-    return Finding("libraries", "ok", f"{', '.join(LIBRARIES)} load")
+            probe = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
+            code, printed, said = probe.returncode, probe.stdout, probe.stderr
+        except subprocess.TimeoutExpired as error:
+            code, printed, said = None, (error.stdout or b"").decode(), ""
+        events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        yield from ((event["failed"], event["reason"]) for event in events if "failed" in event)
+        begun = [event["begun"] for event in events if "begun" in event]
+        if code == 0:
+            return
+        if not begun:
+            yield "python", f"no other process could be started: {' '.join(said.split())[-200:]}"
+            return
+        yield begun[-1], _end_of(code)
+        names = names[names.index(begun[-1]) + 1 :]
 
 
-def _load(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if name in ("ultralytics", "open_clip"):  # loaded plainly they would reach for the network and the user's home
-            from searchanything.models import quiet
-
-            (quiet.import_ultralytics if name == "ultralytics" else quiet.import_open_clip)()
-        else:
-            importlib.import_module(name)
+def _end_of(code: int | None) -> str:
+    if code is None:
+        return f"it does not come to an end within {LOAD_TIMEOUT_S:.0f} s"
+    return f"it ends the process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
 def index(patient: Patient) -> Iterator[Finding]:
@@ -126,6 +186,10 @@ def index(patient: Patient) -> Iterator[Finding]:
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()
+    except LibraryError as error:
+        yield Finding("index", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
+        yield models(patient, None)
+        return
     except SearchAnythingError as error:
         yield Finding("index", "broken", str(error), f"check --uri or {ENV_PREFIX}MILVUS__URI, and that it runs")
         yield models(patient, None)
@@ -142,8 +206,11 @@ def index(patient: Patient) -> Iterator[Finding]:
 
 def models(patient: Patient, of_index: str | None) -> Finding:
     """Whether the weights of the chosen preset are on this machine, undamaged and fit for the index."""
-    from searchanything.models.presets import describe
-
+    try:
+        with importing():
+            from searchanything.models.presets import describe
+    except LibraryError as error:
+        return Finding("models", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
     chosen = patient.preset or patient.settings.models.preset
     if chosen and of_index and chosen != of_index:
         message = f"preset {chosen} is asked for, the index was made with {of_index}"
@@ -179,13 +246,13 @@ def store(patient: Patient) -> Finding:
     storage = patient.settings.storage
     cure = f"check {ENV_PREFIX}STORAGE__ENDPOINT, …__ACCESS_KEY, …__SECRET_KEY and …__SECURE"
     if patient.source is not None:
-        from searchanything.wiring import open_source
-
         try:
+            with importing():
+                from searchanything.wiring import open_source
             images, prefix = open_source(patient.source, patient.settings)
             found = next(iter(images.list(prefix)), None)
         except SearchAnythingError as error:
-            return Finding("store", "broken", str(error), cure)
+            return Finding("store", "broken", str(error), error.cure if isinstance(error, LibraryError) else cure)
         if found is None:
             return Finding("store", "warning", f"{patient.source} holds nothing", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")

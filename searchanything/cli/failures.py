@@ -13,6 +13,7 @@ from searchanything.core.errors import (
     ImageError,
     IndexNotFoundError,
     IndexUnavailableError,
+    LibraryError,
     SearchAnythingError,
     StoreUnavailableError,
     UsageError,
@@ -77,6 +78,8 @@ def message_of(error: Exception) -> str:
     """What happened. An error that is not ours is a defect, and says its type."""
     if isinstance(error, typer.TyperException):
         return error.format_message()
+    if isinstance(error, LibraryError):
+        return f"{error.library} cannot be loaded: {error.reason}"
     if isinstance(error, SearchAnythingError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
@@ -89,6 +92,8 @@ def cure_of(error: Exception) -> str | None:
         return f"{context.command_path} --help" if context is not None else "searchanything --help"
     if not isinstance(error, SearchAnythingError):
         return "set SEARCHANYTHING_DEBUG=1 for the traceback, and report it"
+    if isinstance(error, LibraryError):
+        return error.cure
     if "searchanything " in str(error):
         return None
     return next((cure for kind, cure in _CURES if isinstance(error, kind)), None)

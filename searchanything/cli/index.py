@@ -11,7 +11,7 @@ import typer
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, say
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import Skipped
@@ -78,6 +78,10 @@ def index(
     with client_of(context, common) as client, indexing_progress() as show:
         report = client.index(source, hash_file=layer, force=force, prune=prune, patterns=patterns, progress=show)
     document = report.to_dict()
+    if not any((*document["images"].values(), report.deleted, report.given_up)):
+        say(f"nothing under {source}: 0 objects; check the bucket and the prefix, or the folder")
+        answer(document, common.format, lambda: report_text(document))
+        raise typer.Exit(SOME_IMAGES_FAILED)
     answer(document, common.format, lambda: report_text(document))
     if report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)

@@ -31,8 +31,14 @@ WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 
 def open_client(uri: str | None, preset: str | None) -> Client:
-    """The real client. Imported here, because its libraries take longer to load than `--help` may."""
-    from searchanything.client.client import connect
+    """The real client. Imported here, because its libraries take longer to load than `--help` may.
+
+    Raises: LibraryError, and what `connect` raises.
+    """
+    from searchanything.core.libraries import importing
+
+    with importing():
+        from searchanything.client.client import connect
 
     return connect(uri, preset=preset)
 

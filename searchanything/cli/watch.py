@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import sys
@@ -91,6 +90,7 @@ def worker(
 
     Example: [bold]searchanything worker --scheduler tls://10.0.0.5:8786 --uri http://milvus:19530[/bold]
     """
+    import asyncio
     import os
 
     from searchanything.core.proxies import loopback_without_proxy
@@ -201,6 +201,8 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 async def _until_signal(work: Any) -> None:  # noqa: ANN401  a coroutine that never returns by itself
+    import asyncio
+
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,7 +20,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, ImageRow, Omissions
+from searchanything.core.types import ImageRef, ImageRow, Omissions, StoredObject
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.fingerprint import manifest_of
@@ -34,8 +34,10 @@ from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, ForgetLimits, marking, recalled
+from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, failed_rows
+from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, SyncJob, account_for_gone, collect, sync_images
 from searchanything.wiring import HashChoice
@@ -84,13 +86,18 @@ class Ingestion:
         """
         store, scope = self._open_source(source, patterns)
         omissions = Omissions(wanted=scope.concerns)
-        listing = store.list(scope.prefix, omissions)
-        objects = chain(list(islice(listing, 1)), listing)  # a source that is not there makes no index
+        listing = ListingAhead(store.list(scope.prefix, omissions), lambda one: _counts(scope, one))
+        objects = iter(listing)
+        first = list(islice(objects, 1))  # a source that is not there, or holds nothing, makes no index
+        if not first and self._indexes.live() is None:
+            return IndexReport()
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
         known = Covered(index, store.bucket, scope).known()
-        report = index_images(job, marking(objects, known), progress=progress, omissions=omissions)
+        with in_notebooks(progress, "indexing") as tell:
+            listed = marking(chain(first, objects), known)
+            report = index_images(job, listed, progress=listing.progress(tell), omissions=omissions)
         refresh = partial(refresh_images, job) if prune else None
         ended = replace(self._comparison((store, scope), index), refresh=refresh)
         return sum_reports((report, account_for_gone(ended, known, omissions)))
@@ -419,3 +426,9 @@ class Ingestion:
             max_attempts=None if untiring else ingest.max_attempts,
             listing_is_enough=ingest.sidecar_suffix is None and not self._settings.storage.object_tags,
         )
+
+
+def _counts(scope: Scope, listed: StoredObject) -> bool:
+    """Whether a listed object will be counted among the images, as far as its name tells."""
+    key = listed.ref.key
+    return not scope.is_own(key) and scope.may_be_image(key)

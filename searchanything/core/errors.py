@@ -27,6 +27,7 @@
     │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
     ├── BackupError                a backup that is damaged, cut short, or of another version
+    ├── LibraryError               a library that this package needs cannot be loaded
     └── ServiceError               a part of the ingestion service did not come up, or ended
 
 Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
@@ -41,6 +42,22 @@ from searchanything.core.escaping import printable
 
 class SearchAnythingError(Exception):
     """Base of all errors of this package."""
+
+
+class LibraryError(SearchAnythingError):
+    """A library that this package needs cannot be loaded on this machine.
+
+    `library` is its module, `reason` what its import said, `cure` the commands that bring it to work.
+    """
+
+    def __init__(self, library: str, reason: str, cure: str) -> None:
+        super().__init__(f"{library} cannot be loaded: {reason}; {cure}")
+        self.library = library
+        self.reason = reason
+        self.cure = cure
+
+    def __reduce__(self) -> tuple[type[LibraryError], tuple[str, str, str]]:
+        return type(self), (self.library, self.reason, self.cure)
 
 
 class UsageError(SearchAnythingError, ValueError):

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, MaskRLE, RGBImage
+
+if TYPE_CHECKING:
+    import cv2
+    from pycocotools import mask as coco_mask
+else:
+    cv2, coco_mask = LazyModule("cv2"), LazyModule("pycocotools.mask")
 
 GRID_STRIDE = 4  # YOLOv8-seg prototypes: input / 4
 INPUT_MULTIPLE = 32  # the deepest pyramid level's stride

@@ -271,13 +271,6 @@ class ServiceSettings(BaseModel):
     )
 
 
-class ServerSettings(BaseModel):
-    """The REST server and web page."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8600, ge=1, le=65535, description="Port to listen on.")
-
-
 class Settings(BaseSettings):
     """Settings of Search Anything, by group."""
 
@@ -295,7 +288,6 @@ class Settings(BaseSettings):
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
-    server: ServerSettings = Field(default_factory=ServerSettings)
 
     @field_validator("*", mode="before")
     @classmethod

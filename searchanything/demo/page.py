@@ -17,6 +17,8 @@ from searchanything.demo.report import Answers, KindFigures
 from searchanything.demo.trials import Trial
 
 IMAGES: Final = "images"
+_RUN_BEGINS: Final = '<section id="run"><h2>This run</h2><div class="columns">'
+_RUN_ENDS: Final = "</div></section>"
 _TITLES: Final[Mapping[Kind, tuple[str, str]]] = {
     "point": ("One point", "The innermost pixel of the object's visible part."),
     "points": ("Two points", "The innermost pixel and one far from it, both well inside the object."),
@@ -43,6 +45,13 @@ def render_page(document: Mapping[str, Any], answers: Answers, figures: Mapping[
         sections="".join(_section(one, figures.get(one.kind, ()), answers.examiner) for one in kinds),
         run=_run(document),
     )
+
+
+def page_of_run(page: str, document: Mapping[str, Any]) -> str:
+    """A page of the same answers, with what another run did."""
+    head, _, rest = page.partition(_RUN_BEGINS)
+    _, ends, tail = rest.partition(_RUN_ENDS)
+    return f"{head}{_RUN_BEGINS}{_run(document)}{ends}{tail}"
 
 
 def _facts(document: Mapping[str, Any], kinds: Sequence[KindFigures]) -> str:
@@ -159,8 +168,9 @@ def _run(document: Mapping[str, Any]) -> str:
     index, timings = document["index"], document["timings"]
     counts = {**index["images"], "regions written": index["regions"]}
     sizes = {name: f"{_number(one['hit_at_5'])} of {one['n']}" for name, one in document["by_size"].items()}
+    answers = [("answers", document["answers"])]
     blocks = (
-        ("Images, as this run found them", [(name, f"{count:,}") for name, count in counts.items()]),
+        ("Images, as this run found them", [(name, f"{count:,}") for name, count in counts.items()] + answers),
         ("Seconds", [(name.replace("_", " "), f"{value:.1f}") for name, value in timings["seconds"].items()]),
         ("A query's stages, median ms", [(name, f"{value:.1f}") for name, value in timings["query_ms"].items()]),
         ("hit@5 by size of the object's box", list(sizes.items())),

@@ -22,7 +22,7 @@ from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
 from searchanything.demo.files import held_alone, write_whole
 from searchanything.demo.local_s3 import LocalS3
-from searchanything.demo.page import IMAGES, render_page
+from searchanything.demo.page import IMAGES, page_of_run, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
@@ -72,6 +72,8 @@ def run_demo(
         else:
             say("nothing has changed since the last run: its answers stand")
             document = with_run({**kept, "answers": "kept from an earlier run"}, indexed, course.seconds)
+            page = page_of_run((out / "index.html").read_text("utf-8"), document)
+            write_whole(out / "index.html", page.encode())
     write_whole(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return document
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from searchanything.core.geometry import Letterbox
+from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, SizeClass, size_class_of
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2")
 
 SMALL_CONTEXT = 3.0  # the crop's side over the box's, for small regions [D]
 

@@ -18,9 +18,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
 from searchanything.encode.canary import ENCODING_ERRORS, check_models
@@ -30,6 +31,11 @@ from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batc
 from searchanything.ingest.counters import Tally
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.ingest.reports import IndexProgress, IndexReport
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2")
 
 logger = logging.getLogger(__name__)
 

@@ -85,6 +85,7 @@ class IndexReport:
 class IndexProgress:
     """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known.
 
+    While the source is still being listed the total is what was seen so far, and not `total_is_final`.
     `stage` is empty, or names what is done first, and then `done` counts its steps.
     """
 
@@ -94,6 +95,7 @@ class IndexProgress:
     failed: int
     key: str
     stage: str = ""
+    total_is_final: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ def test_the_answers_of_the_first_run_stand(runs: Runs) -> None:
     assert (runs.first["answers"], runs.second["answers"]) == ("asked in this run", "kept from an earlier run")
     assert runs.first["queries"] == runs.second["queries"]
     assert not any("asking" in line for line in runs.said_second)
+    page = (runs.out / "index.html").read_text("utf-8")
+    assert page.count("kept from an earlier run") == 1
 
 
 def test_without_its_page_they_are_asked_anew_and_are_the_same(runs: Runs) -> None:

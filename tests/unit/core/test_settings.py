@@ -47,7 +47,7 @@ def test_the_environment_reaches_every_group(monkeypatch: pytest.MonkeyPatch) ->
         "MODELS__PRESET": "pico",
         "MODELS__PRECISION": "bf16",
         "INGEST__BATCH_IMAGES": "4",
-        "SERVER__PORT": "80",
+        "SERVICE__PREFECT_PORT": "80",
     }
     for name, value in given.items():
         monkeypatch.setenv(ENV_PREFIX + name, value)
@@ -59,7 +59,7 @@ def test_the_environment_reaches_every_group(monkeypatch: pytest.MonkeyPatch) ->
     assert (storage.access_key.get_secret_value(), storage.secret_key.get_secret_value()) == ("someone", SECRET)
     assert (settings.milvus.uri, settings.milvus.ca_file) == ("http://localhost:19530", Path("/etc/ca.pem"))
     assert (settings.models.preset, settings.models.precision) == ("pico", "bf16")
-    assert (settings.ingest.batch_images, settings.server.port) == (4, 80)
+    assert (settings.ingest.batch_images, settings.service.prefect_port) == (4, 80)
 
 
 def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_whatever_sounds_secret_is_a_secret(group: str) -> None:
         "MILVUS__CONSISTENCY",
         "MODELS__PRECISION",
         "INGEST__BATCH_IMAGES",
-        "SERVER__PORT",
+        "SERVICE__PREFECT_PORT",
         "STORAGE",
         "MILVUS",
         "MODELS",
@@ -116,11 +116,11 @@ def test_a_group_is_not_one_value(monkeypatch: pytest.MonkeyPatch, value: str) -
 
 
 def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEARCHANYTHING_SERVER__PORT", "0")
+    monkeypatch.setenv("SEARCHANYTHING_SERVICE__PREFECT_PORT", "0")
     monkeypatch.setenv("SEARCHANYTHING_INGEST__BOX_MIN_IOU", "2")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "SEARCHANYTHING_SERVER__PORT: " in str(caught.value)
+    assert "SEARCHANYTHING_SERVICE__PREFECT_PORT: " in str(caught.value)
     assert "SEARCHANYTHING_INGEST__BOX_MIN_IOU: " in str(caught.value)
 
 
