@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class YoloSegmenter(nn.Module):
 
     def to_device(self, device: torch.device, dtype: torch.dtype) -> YoloSegmenter:
         """Move the network; `dtype` is the trunk's."""
-        self.to(device, memory_format=torch.channels_last)
+        self.to(device).to(memory_format=torch.channels_last)
         self.trunk.to(dtype)
         return self
 
@@ -225,15 +225,17 @@ def _plain(tensors: Tensors, name: str) -> nn.Conv2d:
 def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1) -> nn.Conv2d:
     outputs, inputs, height, width = weight.shape
     layer = nn.Conv2d(inputs, outputs, (height, width), stride=stride, padding=(height // 2, width // 2))
-    return _filled(layer, weight, bias)
+    _fill(layer, weight, bias)
+    return layer
 
 
 def _upsampling(tensors: Tensors, name: str) -> nn.ConvTranspose2d:
     weight, bias = tensors[f"{name}.weight"].float(), tensors[f"{name}.bias"].float()
     inputs, outputs, height, width = weight.shape
-    return _filled(nn.ConvTranspose2d(inputs, outputs, (height, width), stride=2), weight, bias)
-
-
-def _filled(layer: Any, weight: Tensor, bias: Tensor) -> Any:  # noqa: ANN401 - either kind of convolution
-    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    layer = nn.ConvTranspose2d(inputs, outputs, (height, width), stride=2)
+    _fill(layer, weight, bias)
     return layer
+
+
+def _fill(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor) -> None:
+    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)

@@ -21,12 +21,10 @@ from searchanything.core.types import (
     RegionRow,
     size_class_of,
 )
+from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
 from searchanything.stores.row_checks import (
-    BUCKET_BYTES,
     ERROR_BYTES,
-    ETAG_BYTES,
     ID_BYTES,
-    KEY_BYTES,
     MASK_COUNTS_BYTES,
     MESSAGE_BYTES,
 )
