@@ -114,7 +114,8 @@ def test_forget_goes_along(capsys):
 @pytest.mark.parametrize(
     ("options", "report", "code", "told"),
     [
-        ([], IndexReport(gone=2), 0, "gone: 2 indexed images are no longer there"),
+        ([], IndexReport(unchanged=9, gone=2), 0, "gone: 2 indexed images are no longer there"),
+        ([], IndexReport(gone=2), 3, "gone: 2 indexed images are no longer there"),
         (["--prune"], IndexReport(deleted=2), 0, None),
         (["--prune"], IndexReport(gone=30, held=GONE), 3, "held back: 30 images are gone"),
     ],
