@@ -11,7 +11,6 @@ import socket
 from functools import cache
 from typing import Final
 
-import cv2
 import numpy as np
 
 from searchanything.core.errors import DeviceError, ModelError
@@ -19,15 +18,21 @@ from searchanything.core.types import RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.prompts.prompt import WholeImage
 
-ENCODING_ERRORS: Final = (RuntimeError, ValueError, MemoryError, ModelError, cv2.error)  # torch raises RuntimeErrors
 _SIDE_PX: Final = 96
+
+
+def encoding_errors() -> tuple[type[Exception], ...]:
+    """What the models raise, torch and OpenCV among them; loaded where something has been raised."""
+    import cv2
+
+    return RuntimeError, ValueError, MemoryError, ModelError, cv2.error
 
 
 def check_models(encoder: Encoder) -> None:
     """Encode the known image. Raises: DeviceError if that fails."""
     try:
         encoder.encode_query(canary(), WholeImage())
-    except ENCODING_ERRORS as error:
+    except encoding_errors() as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise DeviceError(f"{type(error).__name__}: {reason}", host=socket.gethostname(), pid=os.getpid()) from error
 

@@ -24,7 +24,7 @@ from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreErr
 from searchanything.core.libraries import LazyModule
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
-from searchanything.encode.canary import ENCODING_ERRORS, check_models
+from searchanything.encode.canary import check_models, encoding_errors
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
@@ -229,7 +229,7 @@ def _encode(
     images = [image for _, image in batch if image is not None]
     try:
         encoded = iter(encoder.encode_images(images, watch) if images else [])
-    except ENCODING_ERRORS as error:
+    except encoding_errors() as error:
         if len(batch) == 1:
             check_models(encoder)
             logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
