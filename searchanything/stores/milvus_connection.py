@@ -345,7 +345,7 @@ class MilvusConnection:
 
 def host_of(settings: MilvusSettings) -> LiteHost | None:
     """The host of an embedded index' file; None for a server's address. Raises: SettingsError."""
-    if settings.uri.startswith(("http://", "https://")):
+    if settings.uri.lower().startswith(("http://", "https://")):
         return None
     if "://" in settings.uri:
         raise SettingsError(

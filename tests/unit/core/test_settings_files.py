@@ -93,11 +93,11 @@ class TestPlaces:
     def test_the_environment_wins_over_the_asked_file_and_that_over_the_own(
         self, monkeypatch: pytest.MonkeyPatch, home: Path
     ) -> None:
-        own(home, line("SERVER__PORT", "81") + line("MODELS__PRESET", "small") + line("MODELS__DEVICE", "cpu"))
-        ask_for(monkeypatch, line("SERVER__PORT", "82") + line("MODELS__PRESET", "pico") + "OTHER=1\n")
-        monkeypatch.setenv("SEARCHANYTHING_SERVER__PORT", "83")
+        own(home, line("SERVICE__PREFECT_PORT", "81") + line("MODELS__PRESET", "small") + line("MODELS__DEVICE", "cpu"))
+        ask_for(monkeypatch, line("SERVICE__PREFECT_PORT", "82") + line("MODELS__PRESET", "pico") + "OTHER=1\n")
+        monkeypatch.setenv("SEARCHANYTHING_SERVICE__PREFECT_PORT", "83")
         settings = load_settings()
-        assert (settings.server.port, settings.models.preset, settings.models.device) == (83, "pico", "cpu")
+        assert (settings.service.prefect_port, settings.models.preset, settings.models.device) == (83, "pico", "cpu")
 
     def test_a_file_that_is_asked_for_must_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SEARCHANYTHING_ENV_FILE", "gone.env")
