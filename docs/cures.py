@@ -17,7 +17,7 @@ CURES: Final[Mapping[str, str]] = {
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
     "remembers its own.",
     "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
-    "EventError": "Send notifications as S3 servers or SeaweedFS' filer do: [the service](service.md).",
+    "EventError": "Send notifications as S3 servers or SeaweedFS's filer do: [the service](service.md).",
     "UniformFeaturesError": "Give features of different regions, or index with `--hash untrained`.",
     "ImageError": "The message says which of the usual causes it is. A truncated upload: upload it again. Not an "
     "image, whatever its name says: remove or `--exclude` it. Larger than the limits against decompression bombs: "

@@ -31,7 +31,7 @@ def export(
     *,
     common: CommonOptions,
 ) -> None:
-    """Write the index' regions, masks and codes as COCO JSON or Parquet.
+    """Write the index's regions, masks and codes as COCO JSON or Parquet.
 
     Example: [bold]searchanything export regions.parquet --bucket holiday --key-prefix 2024/[/bold]
     """

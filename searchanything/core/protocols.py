@@ -281,7 +281,7 @@ class FeatureKeeper(Protocol):
         """
         ...
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         """Each image's features of a generation below the given one are deleted for good."""
         ...
 
@@ -420,7 +420,7 @@ class IndexStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Free this process' connections; others that share the index are not disturbed."""
+        """Free this process's connections; others that share the index are not disturbed."""
         ...
 
     def __enter__(self) -> Self: ...

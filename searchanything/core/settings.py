@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
-from searchanything.core.settings_files import OWN, Place, check_trust, settings_files
+from searchanything.core.settings_files import OWN, Place, check_trust, settings_files, with_new_names
 
 OWN_PREFIX = ".searchanything/"
 
@@ -75,7 +75,7 @@ class StorageSettings(BaseModel):
     session_token: SecretStr | None = Field(None, description="Session token of temporary keys.")
     credentials: Literal["auto", "aws", "anonymous"] = Field(
         "auto",
-        description="Without keys here: AWS' own chain (`aws`: environment, profile, web identity, role of container "
+        description="Without keys here: AWS's own chain (`aws`: environment, profile, web identity, role of container "
         "or instance), none (`anonymous`), or the chain at AWS and none elsewhere (`auto`).",
     )
     profile: str | None = Field(None, description="Profile in `~/.aws`; by default `AWS_PROFILE`, else `default`.")
@@ -124,7 +124,7 @@ class MilvusSettings(BaseModel):
     client_cert_file: Path | None = Field(None, description="Client certificate, for mutual TLS.")
     client_key_file: Path | None = Field(None, description="Key of the client certificate.")
     collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = Field(
-        "searchanything_", description="Begins every collection's and alias' name."
+        "searchanything_", description="Begins every collection's and alias's name."
     )
     index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = Field(
         "BIN_FLAT", description="Exact, or inverted lists on a server (approximate, faster from about 10^7 regions)."
@@ -136,7 +136,7 @@ class MilvusSettings(BaseModel):
     )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
     lite_idle_s: float = Field(
-        10.0, gt=0, description="The embedded index' server ends after so many seconds without a user."
+        10.0, gt=0, description="The embedded index's server ends after so many seconds without a user."
     )
 
 
@@ -252,7 +252,9 @@ class ServiceSettings(BaseModel):
     queue_keys: int = Field(100_000, ge=1, description="Events beyond that are left to a sync.")
     sync_s: float = Field(900.0, gt=0, description="Seconds between syncs where events come.")
     poll_s: float = Field(30.0, gt=0, description="Seconds between syncs where none come.")
-    shift_s: float = Field(3600.0, gt=0, description="A run of the flow `watch` is followed by the next after this.")
+    period_s: float = Field(
+        3600.0, gt=0, description="Length of a run of the flow `watch`, in seconds; then the next one begins."
+    )
     retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
     batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
     sheet_images: int = Field(
@@ -267,8 +269,13 @@ class ServiceSettings(BaseModel):
     webhook_host: str = Field("127.0.0.1", description="Address on which `watch` takes notifications.")
     webhook_token: SecretStr | None = Field(None, description="Token that notifications must carry.")
     alert_block: str | None = Field(
-        None, description="Prefect notification block to tell of failures, e.g. `slack-webhook/ops`."
+        None, description="Prefect notification block that announces failures, e.g. `slack-webhook/ops`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: object) -> object:
+        return with_new_names(values, "service", {"shift_s": "period_s"})
 
 
 class Settings(BaseSettings):

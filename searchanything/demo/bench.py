@@ -31,7 +31,7 @@ SEED: Final = 2026
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bench:
-    """Everything that stands ready once the bucket is filled. `encoder` is the index' own."""
+    """Everything that stands ready once the bucket is filled. `encoder` is the index's own."""
 
     client: Client
     settings: Settings

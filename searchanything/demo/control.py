@@ -28,7 +28,7 @@ SHUFFLES: Final = 3  # per question, all different: one for all would lead every
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Control:
-    """Asks questions past the client: `encoder` is the index' own, `open_image` reads an image of the bucket."""
+    """Asks questions past the client: `encoder` is the index's own, `open_image` reads an image of the bucket."""
 
     bucket: str
     index: RegionIndex

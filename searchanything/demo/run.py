@@ -30,7 +30,7 @@ from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
 
 STATE: Final = ".state"
-_IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind
+_IDLE_S: Final = 2.0  # the embedded index's server ends so soon after us: the demo leaves nothing behind
 
 
 def run_demo(

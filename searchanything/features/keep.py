@@ -32,7 +32,7 @@ class ParquetKeeper:
             table, listed = batch_table(part)
             self.cache.files.write(self.cache.new_name(FEATURES), file_bytes(self.cache, [table], listed))
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         for part in batches(generations.items(), TOMBSTONES_PER_FILE):
             buried = {image.key: generation for image, generation in part}
             self.cache.files.write(self.cache.new_name(TOMBSTONES), json.dumps(buried).encode())

@@ -116,7 +116,7 @@ def commit_batch(
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
     buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
     if keeper is not None and buried:
-        keeper.bury(buried)
+        keeper.add_tombstones(buried)
     index.delete_before(outdated | buried)
     spent = (time.perf_counter() - start) * 1000
     logger.info(

@@ -49,7 +49,7 @@ class SheetTile:
 
 @dataclass(frozen=True, slots=True)
 class TileFiles:
-    """Where the tiles of a bucket's images lie, and the 8 hex digits that tell this index' from others'."""
+    """Where the tiles of a bucket's images lie, and the 8 hex digits that tell this index's from others'."""
 
     files: FileStore
     bucket: str

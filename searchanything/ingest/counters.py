@@ -42,7 +42,7 @@ class Tally:
         self._report = replace(self._report, unchanged=self._report.unchanged + 1)
         self._tell(key)
 
-    def give_up(self, key: str) -> None:
+    def skip_exhausted(self, key: str) -> None:
         """An image that failed too often to be tried again."""
         self._report = replace(self._report, given_up=self._report.given_up + 1)
         self._tell(key)

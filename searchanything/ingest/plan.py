@@ -189,14 +189,14 @@ def _attempt(
         if unchanged:
             tally.pass_over(stored.ref.key)
             return None
-        if is_given_up(job.options, previous, stored.etag):
-            tally.give_up(stored.ref.key)
+        if is_exhausted(job.options, previous, stored.etag):
+            tally.skip_exhausted(stored.ref.key)
             return None
     generation = next_generation(after=previous.generation if previous else 0)
     return Attempt(stored=stored, generation=generation, previous=previous)
 
 
-def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
+def is_exhausted(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
     """True where this content failed so often that it is not tried again on its own."""
     return (
         options.max_attempts is not None
@@ -242,7 +242,7 @@ def _forget(
     ages = {ref: max(before, known[ref].generation + 1 if ref in known else 0) for ref in gone}
     buried = {ref: age for ref, age in ages.items() if ref in known}
     if job.keeper is not None and buried:
-        job.keeper.bury(buried)
+        job.keeper.add_tombstones(buried)
     if ages:
         job.index.delete_before(ages)
     if job.sheet is not None:

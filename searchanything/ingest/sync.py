@@ -103,7 +103,7 @@ class _Found:
 
 
 def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
-    """Compare a source's listing with the index' rows of it, and repair what differs where the job can.
+    """Compare a source's listing with the index's rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
 

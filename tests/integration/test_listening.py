@@ -52,7 +52,7 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
     listener.start()
     try:
         soon(lambda: offers == [True], "the gateway answers")
-        assert queue.take_debts() == ("listening began",)
+        assert queue.take_pending() == ("listening began",)
         store.upload("watched/ä b+c.jpg", b"x")
         store.upload("beside/a.jpg", b"x")
         store.upload("watched/gone.jpg", b"x")
@@ -68,11 +68,11 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
 
 def test_a_stream_that_ends_owes_a_sync(tmp_path: Path) -> None:
     queue = WaveQueue(WaveLimits())
-    debts: set[str] = set()
+    pending: set[str] = set()
 
     def owed(reason: str) -> bool:
-        debts.update(queue.take_debts())
-        return reason in debts
+        pending.update(queue.take_pending())
+        return reason in pending
 
     with juicefs_gateway(tmp_path) as settings:
         S3Store(settings, "images").make_bucket()

@@ -177,7 +177,7 @@ def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) 
     truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
     report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN)
     assert [*report["spaces"]] == ["float", "bits_128", "bits_256", "bits_64"]
-    assert "the index' own layer, untrained" in report["spaces"]["bits_128"]
+    assert "the index's own layer, untrained" in report["spaces"]["bits_128"]
     assert "fitted here" in report["spaces"]["bits_64"]
     assert report["bits"] == 128
     assert report["retrieval"]["bits_128_over_float"] == 1.0

@@ -43,7 +43,7 @@ def test_every_parameter_is_described(entrypoint: str) -> None:
 
 def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
     code = (
-        "import sys; import searchanything.cli.app, searchanything.service.station, searchanything.service.tree;"
+        "import sys; import searchanything.cli.app, searchanything.service.watcher, searchanything.service.tree;"
         "print([name for name in ('prefect', 'distributed', 'dask', 'fastapi', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -23,7 +23,7 @@ AGREED_TWICE_S = 1.5  # agreement has to last: a late worker may still be about 
 Say = Callable[[str], None]
 
 
-class Ordeal:
+class ChaosRun:
     """A stack, and what its bucket ought to hold: the versions of its keys."""
 
     def __init__(self, stack: Stack, say: Say) -> None:
