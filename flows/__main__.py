@@ -27,7 +27,7 @@ from .engine import Workers, workers
 from .index import report_of
 from .server import serve
 from .sync import sync
-from .watch import watcher_of, watch
+from .watch import watch, watcher_of
 
 logger = logging.getLogger("searchanything.flows")
 
@@ -36,7 +36,7 @@ _POLL_S: Final = 2.0
 
 
 async def keep_watch(source: str, notes: Path | None) -> int:
-    """Run `watch` again and again until standard input ends; 1 if the scheduler went away, so that this is restarted."""
+    """Run `watch` again and again until standard input ends; 1 if the scheduler went away: then this is restarted."""
     settings = load_settings().service
     async with workers(source) as engine, watcher_of(source) as watcher:
         await ensure_automations(settings.alert_block)

@@ -16,6 +16,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
@@ -24,7 +25,7 @@ from searchanything.service.reports import BatchReport, WaveReport, sum_waves, s
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers
-from .publish import stop_if_cancelled, publish_batch, publish_wave
+from .publish import publish_batch, publish_wave, stop_if_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def check_models() -> bool:
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     keys = parameters["keys"]
-    return f"{len(keys)} images of {parameters['source']}"
+    return f"{counted(len(keys), 'image')} of {parameters['source']}"
 
 
 @flow(name="index", flow_run_name=_run_name, persist_result=False, validate_parameters=True)

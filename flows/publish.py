@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.exceptions import CancelledRun
 
+from searchanything.core.counting import counted
 from searchanything.ingest.reports import Failure
 from searchanything.service.reports import BatchReport, WaveReport, wave_markdown
 
@@ -77,7 +78,7 @@ class Progress:
         """Show how many images are done."""
         self._done = images
         percent = 100.0 if not self._total else min(100.0, 100 * self._done / self._total)
-        text = f"{self._done:,} of {self._total:,} images"
+        text = f"{self._done:,} of {counted(self._total, 'image')}"
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(percent, key=artifact_key("progress", self._source))
         await aupdate_progress_artifact(self._artifact, progress=percent, description=text)

@@ -20,7 +20,7 @@ from searchanything.service.work import worker_client
 from .engine import Workers, workers
 from .index import finished
 from .many import index_in_waves
-from .publish import stop_if_cancelled, publish_failures, publish_run
+from .publish import publish_failures, publish_run, stop_if_cancelled
 
 
 @flow(name="reindex", flow_run_name="reindex {source}", persist_result=False)

@@ -15,7 +15,7 @@ from searchanything.service.work import worker_client
 from .engine import workers
 from .index import finished
 from .many import index_in_waves
-from .publish import stop_if_cancelled, publish_run
+from .publish import publish_run, stop_if_cancelled
 
 
 @flow(name="retry-failed", flow_run_name="retry failed images of {source}", persist_result=False)

@@ -22,7 +22,7 @@ from searchanything.service.work import refresh_keys, tidy, worker_client
 from .engine import Workers, workers
 from .index import finished, is_io
 from .many import index_in_waves
-from .publish import stop_if_cancelled, publish_failures, publish_held, publish_run
+from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
 
 HELD_BACK: Final = "Held back"
 _tidied: set[str] = set()  # sources that this process has tidied: a new process may follow a crash

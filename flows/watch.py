@@ -12,14 +12,15 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
+from searchanything.core.counting import counted
 from searchanything.core.settings import load_settings
 from searchanything.service.reports import WaveReport
 from searchanything.service.watcher import Watcher, Work
 
 from .engine import workers
 from .index import index, report_of
-from .sync import sync
 from .publish import stop_if_cancelled
+from .sync import sync
 
 _open: list[Watcher] = []
 
@@ -39,11 +40,14 @@ async def watch(source: str, period_s: float | None = None) -> State[None]:
     async with workers(source) as engine, watcher_of(source) as watcher:
         period = _Period(source)
         try:
-            await stop_if_cancelled(watcher.run(Work(period.index_wave, period.sync), until=time.monotonic() + length_s))
+            await stop_if_cancelled(
+                watcher.run(Work(period.index_wave, period.sync), until=time.monotonic() + length_s)
+            )
         except CancelledRun as stopped:
             return Cancelled(message=str(stopped))
         engine.stopping = watcher.stopping
-        return Completed(message=f"{period.waves} waves, {period.syncs} syncs, {watcher.queue.hints} hints so far")
+        done = [counted(period.waves, "wave"), counted(period.syncs, "sync"), counted(watcher.queue.hints, "hint")]
+        return Completed(message=f"{', '.join(done)} so far")
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
+from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, SearchAnythingError
 from searchanything.core.libraries import cure_of, importing
 
@@ -133,7 +134,7 @@ def library_versions() -> Finding:
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
         return Finding("versions", "broken", "; ".join(wrong), REINSTALL)
-    return Finding("versions", "ok", f"{len(needed)} libraries as required")
+    return Finding("versions", "ok", f"{counted(len(needed), 'library', 'libraries')} as required")
 
 
 def _complaint(need: Requirement) -> str:
@@ -197,10 +198,12 @@ def index(patient: Patient) -> Iterator[Finding]:
     if status["fingerprint"] is None:
         yield Finding("index", "ok", f"{uri}: reachable, nothing is indexed yet")
     else:
-        yield Finding("index", "ok", f"{uri}: {status['images']:,} images, {status['regions']:,} regions")
+        yield Finding(
+            "index", "ok", f"{uri}: {counted(status['images'], 'image')}, {counted(status['regions'], 'region')}"
+        )
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
-        yield Finding("failures", "warning", f"{status['failed']:,} images failed at their last attempt", cure)
+        yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)
     yield models(patient, status["preset"])
 
 

@@ -14,6 +14,7 @@ import typer
 from searchanything.cli.options import OutputOptions, Uri, expanded
 from searchanything.cli.progress import counting
 from searchanything.cli.session import answer, plain, say
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _write_scenes(folder: Path, count: int | None, output: OutputOptions) -> Non
         written = write_examples(folder, wanted, done=show)
     document = {"folder": str(folder), "written": written, "kept": wanted - written}
     sentence = (
-        f"{written:,} images written into {folder}, {wanted - written:,} were there; "
+        f"{counted(written, 'image')} written to {folder}, {wanted - written:,} already there; "
         f"next: searchanything index {shlex.quote(str(folder))} --preset pico"
     )
     answer(document, output.format, lambda: plain(sentence))

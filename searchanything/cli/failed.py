@@ -12,6 +12,7 @@ from searchanything.cli.index import report_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -79,15 +80,15 @@ def drop(
     """
     with client_of(context, common) as client:
         dropped = client.drop_failed(source)
-    answer({"source": source, "dropped": dropped}, common.format, lambda: f"{dropped:,} failures forgotten")
+    answer({"source": source, "dropped": dropped}, common.format, lambda: f"{counted(dropped, 'failure')} forgotten")
 
 
 def _text(failed: list[FailedImage]) -> RenderableType:
     from rich.text import Text
 
     lines = [
-        f"{one.image}: {one.error}: {printable(one.message)} ({one.attempts} attempts from {_time(one.first_at_ms)} to "
-        f"{_time(one.last_at_ms)}{'; given up' if one.given_up else ''})"
+        f"{one.image}: {one.error}: {printable(one.message)} ({counted(one.attempts, 'attempt')}, "
+        f"{_time(one.first_at_ms)} to {_time(one.last_at_ms)}{'; exhausted' if one.given_up else ''})"
         for one in failed
     ]
     return Text("\n".join(lines) or "no failures")

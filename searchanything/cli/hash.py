@@ -11,6 +11,7 @@ import typer
 from searchanything.cli.options import OutputOptions, expanded
 from searchanything.cli.progress import hash_progress, rows_progress
 from searchanything.cli.session import answer, say
+from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,7 +167,7 @@ def encode(
     with rows_progress("encoding", source.rows) as show:
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}
-    answer(document, output.format, lambda: _line(f"{rows:,} codes of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: _line(f"{counted(rows, 'code')} of {layer.bits} bits written to {out}"))
 
 
 @app.command("import")
@@ -226,7 +227,7 @@ def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, 
     from searchanything.hash_training.judging import FIGURE_NAMES
 
     one = next(iter(judgements.values()))
-    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {one.rows:,} held-out regions"
+    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {counted(one.rows, 'held-out region')}"
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
     for name, _ in FIGURE_NAMES.values():

@@ -12,6 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import Skipped
@@ -55,7 +56,7 @@ def index(
     *,
     common: CommonOptions,
 ) -> None:
-    """Index the images of a bucket or folder; unchanged ones are passed over.
+    """Index the images of a bucket or folder; unchanged ones are skipped.
 
     One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE stay
     hits until they are forgotten: the answer counts them, --prune forgets them.
@@ -105,11 +106,11 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     from searchanything.ingest.reports import images_are
 
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
-    lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
+    lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
     failures = document["failures"]
     lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
+        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if document["gone"] and not document["held"]:
         lines.append(
@@ -150,7 +151,7 @@ def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
     lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
     if len(warnings) > SHOWN_FAILURES:
-        lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
+        lines.append(f"… and {counted(len(warnings) - SHOWN_FAILURES, 'more warning')}; --format json lists all")
     return lines
 
 
@@ -167,7 +168,7 @@ def _estimate_text(document: dict[str, Any]) -> RenderableType:
         "index on disk": _size_text(document["disk_bytes"]) + ("" if free is None else f" of {_size_text(free)} free"),
         "index in memory": _size_text(document["memory_bytes"]["index"]),
         "this process": _size_text(document["memory_bytes"]["worker"]),
-        "sample": f"{sum(sample['images'].values()):,} objects, {sample['images']['failed']:,} failed",
+        "sample": f"{counted(sum(sample['images'].values()), 'object')}, {sample['images']['failed']:,} failed",
     }
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():

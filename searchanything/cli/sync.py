@@ -11,6 +11,7 @@ from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
-    lines = [f"{document['checked']:,} images checked in {document['seconds']:.1f} s: {counts}"]
+    lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
         keys = document[heading]
         lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
@@ -97,13 +98,13 @@ def _text(document: dict[str, Any]) -> RenderableType:
     unlisted = document["unlisted"]
     lines += [printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted[:SHOWN_KEYS]]
     if len(unlisted) > SHOWN_KEYS:
-        lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
+        lines.append(f"… and {counted(len(unlisted) - SHOWN_KEYS, 'more place')}; --format json lists all")
     lines += held_lines(document["held"])
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]
         lines.append(
             f"repaired: {images['indexed'] + images['empty']:,} indexed, {document['repaired']['deleted']:,} "
-            f"forgotten, {images['failed']:,} failed; garbage of {document['garbage']:,} images deleted"
+            f"forgotten, {images['failed']:,} failed; garbage of {counted(document['garbage'], 'image')} deleted"
         )
     return Text("\n".join(lines))

@@ -94,7 +94,7 @@ def check_trust(places: list[Place]) -> None:
 
 
 def with_new_names(values: object, group: str, renamed: Mapping[str, str]) -> object:
-    """A group's values with its old names replaced; where both names are set, the new one counts. Each old one warns."""
+    """A group's values under their new names, with a warning; where both names are set, the new one counts."""
     if not isinstance(values, Mapping):
         return values
     current = {name: value for name, value in values.items() if name not in renamed}

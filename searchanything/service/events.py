@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import EventError
 from searchanything.core.types import ImageRef
 from searchanything.images.incoming import why_unusable
@@ -62,7 +63,8 @@ def _of_records(records: Sequence[object]) -> list[ImageRef]:
     if malformed and len(malformed) == len(records):
         raise malformed[0]
     if malformed:
-        logger.warning("%d of %d records of a notification: %s", len(malformed), len(records), malformed[0])
+        records_text = counted(len(records), "record")
+        logger.warning("%d of %s of a notification skipped: %s", len(malformed), records_text, malformed[0])
     return found
 
 

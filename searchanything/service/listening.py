@@ -1,6 +1,7 @@
 """A thread that listens to a bucket and hints at what changes.
 
-Events that happen while nobody listens are lost, so a sync is requested each time listening begins and each time it breaks.
+Events that happen while nobody listens are lost, so a sync is requested each time listening begins and each time it
+breaks.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Listener:
             events.close()
 
     def _take(self, notification: Mapping[str, Any]) -> None:
-        """Hint at its objects. A notification that we cannot read may concern any object: syncs find them, by polling."""
+        """Hint at its objects. An unreadable notification may concern any object: syncs find them, by polling."""
         try:
             self._hint(notification)
         except EventError as error:

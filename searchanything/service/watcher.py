@@ -38,7 +38,7 @@ class Work:
 
 
 class SyncClock:
-    """When the next sync is due: now if one is pending, else after the interval; never during the pause after a failure."""
+    """When the next sync is due: now if one is pending, else after the interval; never in the pause after a failure."""
 
     def __init__(self, interval_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval_s = interval_s
@@ -137,7 +137,7 @@ class Watcher:
         self._open.callback(listener.stop)
 
     def _offered(self, offered: bool) -> None:  # noqa: FBT001
-        """The server sends notifications that we can read, so syncs are rare; or it does not, and they find everything."""
+        """The server sends notifications that we can read, so syncs are rare; or not, and they find everything."""
         self.clock.interval_s = self._settings.sync_s if offered else self._polled_s
         if not offered and self.events_offered is not False:
             self.queue.request_sync("no notifications")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
+from searchanything.core.counting import counted
+
 
 @dataclass(frozen=True, slots=True)
 class WaveLimits:
@@ -57,7 +59,7 @@ class WaveQueue:
                 if key in self._waiting:
                     continue
                 if len(self._waiting) >= self._limits.queue_keys:
-                    self._request(f"more than {self._limits.queue_keys} keys waited")
+                    self._request(f"more than {counted(self._limits.queue_keys, 'key')} waited")
                 else:
                     self._waiting[key] = now
                     self._blocked += key in self._working

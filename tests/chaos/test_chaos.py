@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from chaos.histories import Victim, history
 from chaos.chaos_run import ChaosRun
+from chaos.histories import Victim, history
 from chaos.parts import MortalLite, SyncingStack, with_fakes
 from integration.milvus_server import MilvusServer
 

@@ -59,7 +59,7 @@ def test_reports_add_up() -> None:
     assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
     text = wave_markdown("s3://images", wave)
     assert "| indexed | 5 |" in text
-    assert "| of it work, summed over 2 worker(s) | 3.00 s |" in text
+    assert "| work, summed over 2 workers | 3.00 s |" in text
     assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
     assert summary(WaveReport()) == "nothing to do"
 

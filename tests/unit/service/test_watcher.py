@@ -17,7 +17,7 @@ from searchanything.core.errors import EventsNotOfferedError, SettingsError, Sto
 from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
-from searchanything.service.watcher import Watcher, SyncClock, Work
+from searchanything.service.watcher import SyncClock, Watcher, Work
 from searchanything.service.waves import WaveLimits, WaveQueue
 from searchanything.service.webhook import Webhook, webhook_app
 
