@@ -19,7 +19,7 @@ Source = Annotated[str, typer.Argument(metavar="FILE|s3://…", help="What `sear
 
 @expanded
 def backup(context: typer.Context, target: Target, *, common: CommonOptions) -> None:
-    """Write the index, hash layer included, to a file or a bucket; it may be in use meanwhile.
+    """Write the index with its hash layer to a file or a bucket; it can stay in use meanwhile.
 
     Example: [bold]searchanything backup holiday.tar --uri http://milvus:19530[/bold]
     """
@@ -34,7 +34,7 @@ def backup(context: typer.Context, target: Target, *, common: CommonOptions) -> 
 
 @expanded
 def restore(context: typer.Context, source: Source, *, common: CommonOptions) -> None:
-    """Make an index of a backup where none is, in a file or on a server, whatever it was taken from.
+    """Make a new index from a backup, in a file or on a server, no matter where the backup was taken.
 
     Example: [bold]searchanything restore holiday.tar --uri new.db[/bold]
     """

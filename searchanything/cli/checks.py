@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each check says what it found, and how to mend it.
+"""What `doctor` looks at: each check says what it found, and how to fix it.
 
 A check never raises for what it is there to find.
 """
@@ -67,7 +67,7 @@ for name in sys.argv[1:]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `cure` is empty where there is nothing to mend."""
+    """The result of one check. `cure` is empty where there is nothing to fix."""
 
     name: str
     state: Literal["ok", "warning", "broken"]
@@ -177,7 +177,7 @@ def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
 
 def _end_of(code: int | None) -> str:
     if code is None:
-        return f"it does not come to an end within {LOAD_TIMEOUT_S:.0f} s"
+        return f"it does not finish within {LOAD_TIMEOUT_S:.0f} s"
     return f"it ends the process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
@@ -257,7 +257,7 @@ def store(patient: Patient) -> Finding:
         except SearchAnythingError as error:
             return Finding("store", "broken", str(error), error.cure if isinstance(error, LibraryError) else cure)
         if found is None:
-            return Finding("store", "warning", f"{patient.source} holds nothing", "check bucket and prefix")
+            return Finding("store", "warning", f"{patient.source} is empty", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")
     if storage.endpoint is None:
         return Finding("store", "ok", "no S3 server is set: s3:// means AWS; name a SOURCE to check a bucket")

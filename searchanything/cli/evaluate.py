@@ -49,20 +49,20 @@ Other = Annotated[
     typer.Option(
         "--other",
         metavar="KEY",
-        help="Report besides how well hits are found that have another value of this key than the query.",
+        help="Also report how well hits with another value of this key than the query's are found.",
         show_default=False,
     ),
 ]
 Ablations = Annotated[
-    bool, typer.Option("--ablations/--no-ablations", help="Try other crops, features and region policies: slower.")
+    bool, typer.Option("--ablations/--no-ablations", help="Also try other crops, features and region policies: slower.")
 ]
 Limit = Annotated[
     int | None,
     typer.Option(
-        "--limit-images", metavar="N", min=1, help="So many of the images, drawn by --seed.", show_default=False
+        "--limit-images", metavar="N", min=1, help="Use N of the images, drawn by --seed.", show_default=False
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of draws, ties and the bootstrap.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of draws, ties and the bootstrap.")]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OptionalSource = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; all sources without.", show_default=False
+        metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; by default all sources.", show_default=False
     ),
 ]
 app = typer.Typer(help="List, try again or forget the images that could not be indexed.", no_args_is_help=True)
@@ -37,7 +37,7 @@ def list_failed(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say which images failed, why, how often, and when first and last.
+    """List the images that failed, why, how often, and when first and last.
 
     Example: [bold]searchanything failed list s3://holiday/ --format json[/bold]
     """
@@ -54,7 +54,7 @@ def retry(
     *,
     common: CommonOptions,
 ) -> None:
-    """Try the failed images again, those too that failed too often to be tried on their own.
+    """Try the failed images again, including those that are no longer retried automatically.
 
     Example: [bold]searchanything failed retry s3://holiday/[/bold]
     """
@@ -74,7 +74,7 @@ def drop(
     *,
     common: CommonOptions,
 ) -> None:
-    """Forget the failures. The images themselves are not touched: while they are there, a sync finds them missing.
+    """Forget the failures. The images are not touched: as long as they exist, a sync reports them as missing.
 
     Example: [bold]searchanything failed drop s3://holiday/[/bold]
     """

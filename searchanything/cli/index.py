@@ -28,17 +28,20 @@ HashFile = Annotated[
     typer.Option(
         "--hash",
         metavar="FILE|untrained",
-        help="Hash layer (safetensors) of a new index, or none that is trained. "
-        "By default the preset's; where that is untrained, one is trained on a sample of SOURCE first.",
+        help="Hash layer (safetensors) of a new index, or an untrained one. "
+        "By default the preset's; if that is untrained, one is trained on a sample of SOURCE first.",
         show_default=False,
     ),
 ]
 EstimateOnly = Annotated[
-    bool, typer.Option("--estimate", help="Index a sample alone, and say what all would take. Nothing is written.")
+    bool,
+    typer.Option(
+        "--estimate", help="Index only a sample, and estimate what all images would take. Nothing is written."
+    ),
 ]
 Prune = Annotated[
     bool,
-    typer.Option("--prune", help="Forget images that are gone from SOURCE, but not very many at once."),
+    typer.Option("--prune", help="Forget images that are gone from SOURCE, unless very many are gone at once."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
@@ -58,8 +61,8 @@ def index(
 ) -> None:
     """Index the images of a bucket or folder; unchanged ones are skipped.
 
-    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE stay
-    hits until they are forgotten: the answer counts them, --prune forgets them.
+    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE
+    can be hits until they are forgotten: the report counts them, --prune forgets them.
 
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 
@@ -71,7 +74,7 @@ def index(
     layer = hash_choice(hash_file)
     if estimate:
         if hash_file is not None or force or prune:
-            raise UsageError("--estimate goes with neither --hash nor --force nor --prune: it indexes nothing")
+            raise UsageError("--estimate cannot be combined with --hash, --force or --prune: it keeps nothing")
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
         answer(foreseen, common.format, lambda: _estimate_text(foreseen))
@@ -95,7 +98,7 @@ def hash_choice(text: str | None) -> HashChoice:
     if text == "untrained":
         return "untrained"
     if not Path(text).is_file():
-        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or the word untrained")
+        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or untrained")
     return Path(text)
 
 
@@ -114,8 +117,8 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if document["gone"] and not document["held"]:
         lines.append(
-            f"gone: {images_are(document['gone'], 'indexed')} no longer there and may still be hits; to forget what is "
-            "gone: searchanything sync repair SOURCE, or index --prune"
+            f"gone: {images_are(document['gone'], 'indexed')} no longer there, but can still be hits; to forget them: "
+            "searchanything sync repair SOURCE, or index --prune"
         )
     lines += held_lines(document["held"])
     return Text("\n".join(lines))
@@ -131,8 +134,9 @@ def held_lines(keys: list[str]) -> list[str]:
     if len(keys) > SHOWN_FAILURES:
         lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
     lines.append(
-        f"held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked. Is a disk or a "
-        "part of the bucket away? If it is meant: searchanything sync repair SOURCE --forget"
+        f"held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically. Is a "
+        f"disk "
+        "or a part of the bucket missing? If they were deleted: searchanything sync repair SOURCE --forget"
     )
     return lines
 

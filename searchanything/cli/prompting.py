@@ -58,25 +58,25 @@ class PromptOptions:
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="An image of the same size, bright on the thing; goes alone.",
+            help="An image of the same size, bright on the thing; cannot be combined.",
             rich_help_panel=PROMPT,
         ),
     ] = None
     granularity: Annotated[
         Granularity | None,
         typer.Option(
-            "--granularity", help="Which of several masks under a point; with points alone.", rich_help_panel=PROMPT
+            "--granularity", help="Which of several masks under a point; only with points.", rich_help_panel=PROMPT
         ),
     ] = None
 
     def __post_init__(self) -> None:
         beside = [name for name, value in (("--box", self.box), ("--text", self.text)) if value is not None]
         if self.mask is not None and (self.point or self.background or beside):
-            raise PromptError("--mask says all by itself: give it alone, or leave it out")
+            raise PromptError("--mask cannot be combined with other prompts: drop it, or the others")
         if self.background and not (self.point or beside):
-            raise PromptError("--background only says what is not meant: add a --point, a --box or a --text")
+            raise PromptError("--background only excludes regions: add a --point, a --box or a --text")
         if self.granularity is not None and (beside or not self.point):
-            raise PromptError("--granularity goes with points alone: beside them, a box or a text decides")
+            raise PromptError("--granularity works with points only: a box or a text decides by itself")
 
     def prompt(self) -> Prompt:
         """Raises: PromptError."""

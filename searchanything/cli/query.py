@@ -40,9 +40,9 @@ def query(
     *,
     common: CommonOptions,
 ) -> None:
-    """Pick a region of an image by a prompt, and list the images that hold a similar region.
+    """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    Boxes, points and a text may be given together: a point says which thing of a box, a text which thing at the places.
+    Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among them.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
@@ -104,7 +104,7 @@ def _how_well(match: dict[str, Any]) -> str:
     better = (
         f"{match['better']} of {counted(match['words'], 'everyday word')} {verb} that region better than the text does"
     )
-    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": perhaps there is no such thing here"}
+    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": the image may not show it"}
     return f"text match {match['confidence']}, {better}{notes[match['confidence']]}"
 
 

@@ -21,7 +21,7 @@ SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
 Forget = Annotated[
     bool,
-    typer.Option("--forget", help="Forget all that is gone, even where so much at once would be held back."),
+    typer.Option("--forget", help="Forget all images that are gone, even if they would be held back."),
 ]
 app = typer.Typer(help="Compare a bucket's listing with the index, and repair what differs.", no_args_is_help=True)
 
@@ -36,10 +36,10 @@ def check(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
+    """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
 
-    The exit code is 0 whether they differ or not, and 3 where images are known as failed, a place cannot be listed, or
-    so many images are gone that a repair would hold them back.
+    The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, or so
+    many images are gone that a repair would hold them back.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -63,13 +63,13 @@ def repair(
     *,
     common: CommonOptions,
 ) -> None:
-    """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
+    """Index what is missing or stale, forget what is orphaned, try failures again, and delete leftover rows.
 
-    Where very many images are gone, or all, none of them is forgotten: a disk that is away looks the same. They are
-    held back until --forget says that it is meant, or a later repair misses them still (ingest.forget_after_s).
+    If very many images are gone, or all of them, none is forgotten: an unmounted disk looks the same. They are held
+    back until --forget confirms the deletion, or a later repair still misses them (ingest.forget_after_s).
 
-    The answer names what differed before. The exit code is 3 where images failed or were held back, or a place could
-    not be listed.
+    The answer lists what differed before. The exit code is 3 if images failed or were held back, or a place could not
+    be listed.
 
     Examples: [bold]searchanything sync repair s3://holiday/2024/[/bold]
 

@@ -149,7 +149,7 @@ class ImageStore(Protocol):
     def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """Stream the objects whose key starts with `prefix`, in no particular order, images or not.
 
-        What is passed over is noted in `omissions`. Without them, places that cannot be looked at raise StoreError once
+        What is skipped is noted in `omissions`. Without them, places that cannot be looked at raise StoreError once
         everything else is listed: a listing that is silently incomplete would look like deletions.
 
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError.

@@ -1,4 +1,4 @@
-"""The paper's Figure 4 for one's own query: the same candidates, ranked by five descriptions of a region.
+"""The paper's Figure 4 for any query: the same candidates, ranked by five descriptions of a region.
 
 The candidates are the regions nearest by code. Their images are read once, their regions encoded in batches, and ranked
 by the cosine to the query's region of

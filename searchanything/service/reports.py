@@ -135,8 +135,10 @@ def _held_lines(keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
     return [
-        f"**Held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked.** Is a disk "
-        "or a part of the bucket away? If it is meant: `searchanything sync repair SOURCE --forget`, or this flow with "
+        f"**Held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically.** Is "
+        f"a disk "
+        "or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, or "
+        "this flow with "
         "`forget`. Examples:",
         "",
         *(f"- `{escaped(key)}`" for key in keys[:SHOWN_HELD]),

@@ -1,4 +1,4 @@
-"""Live through a history: do its deeds, kill its victims, start them again, wait until bucket and index agree."""
+"""Run a history: do its actions, kill its victims, restart them, and wait until bucket and index agree."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ChaosRun:
         start = time.monotonic()
         last: list[Difference] | str = "nothing was compared"
         while time.monotonic() < start + timeout_s:
-            fallen = self._stack.mend()
+            fallen = self._stack.restart_ended()
             if fallen:
                 self._say(f"  {', '.join(fallen)} had ended and was started again")
             last = self._differences()

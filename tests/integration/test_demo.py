@@ -120,7 +120,7 @@ def test_the_report_has_what_scripts_rely_on(runs: Runs) -> None:
 
 
 def test_shuffled_weights_fall_to_chance(runs: Runs) -> None:
-    # Given masks need no segmenter: what they find is owed to the codes alone.
+    # Given masks need no segmenter: what they find depends on the codes alone.
     asked = {one["kind"]: one for one in runs.second["queries"]}
     regions = [asked[kind] for kind in KINDS if kind != "image"]
     shuffled = sum(one["shuffled_hit_at_5"] for one in regions) / len(regions)

@@ -70,7 +70,7 @@ def test_a_stream_that_ends_owes_a_sync(tmp_path: Path) -> None:
     queue = WaveQueue(WaveLimits())
     pending: set[str] = set()
 
-    def owed(reason: str) -> bool:
+    def requested(reason: str) -> bool:
         pending.update(queue.take_pending())
         return reason in pending
 
@@ -78,8 +78,8 @@ def test_a_stream_that_ends_owes_a_sync(tmp_path: Path) -> None:
         S3Store(settings, "images").make_bucket()
         listener = Listener(lambda: BucketEvents(settings, "images"), lambda _: None, queue)
         listener.start()
-        soon(lambda: owed("listening began"), "the gateway answers")
-    soon(lambda: owed("listening broke off"), "the end of the stream is noticed")
+        soon(lambda: requested("listening began"), "the gateway answers")
+    soon(lambda: requested("listening broke off"), "the end of the stream is noticed")
     listener.stop()
     with BucketEvents(settings, "images") as gone, pytest.raises(StoreUnavailableError, match="cannot be reached"):
         next(iter(gone))

@@ -1,4 +1,4 @@
-"""The doctor finds what is broken, says how to mend it, and never breaks itself."""
+"""The doctor finds what is broken, says how to fix it, and never breaks itself."""
 
 import importlib.metadata
 import json

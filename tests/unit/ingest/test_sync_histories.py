@@ -1,4 +1,4 @@
-"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair mends it all."""
+"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair fixes it all."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_a_webhook_without_a_token_is_refused() -> None:
         Webhook(ServiceSettings(webhook_port=0), lambda _: 0)
 
 
-def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
+def test_keys_of_a_wave_that_the_end_of_a_period_cut_off_request_a_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("searchanything.service.watcher._GRACE_S", 0.05)
@@ -213,7 +213,7 @@ def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
     assert asyncio.run(main()) == {"a wave was cut off"}
 
 
-def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_the_end_of_a_period_cut_off_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("searchanything.service.watcher._GRACE_S", 0.05)
     began = asyncio.Event()
     syncs = Crew()
@@ -224,10 +224,10 @@ def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypa
 
     async def main() -> None:
         watcher = Watcher(str(tmp_path), Settings(_env_file=None))
-        shift = asyncio.create_task(watcher.run(Work(syncs.index_wave, endless)))
+        period = asyncio.create_task(watcher.run(Work(syncs.index_wave, endless)))
         await asyncio.wait_for(began.wait(), 20)
-        shift.cancel()
-        await asyncio.gather(shift, return_exceptions=True)
+        period.cancel()
+        await asyncio.gather(period, return_exceptions=True)
         await watcher.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
         watcher.close()
 
@@ -248,7 +248,7 @@ def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_pat
         watcher.close()
         often, seldom = settings.service.poll_s, settings.service.sync_s
         assert intervals == [seldom, often, often, seldom]
-        assert pending == [0, 1, 0, 0]  # one notification that cannot be read after the other owes one sync
+        assert pending == [0, 1, 0, 0]  # one notification that cannot be read after the other requests one sync
 
     asyncio.run(main())
 
