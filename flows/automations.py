@@ -19,7 +19,7 @@ _ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some f
 
 
 def crashed_runs() -> AutomationCore:
-    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are left alone."""
+    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are not touched."""
     ends = {f"prefect.flow-run.{name}" for name in _ENDS}
     return AutomationCore(
         name="searchanything: runs without a heartbeat have crashed",

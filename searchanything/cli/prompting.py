@@ -149,10 +149,10 @@ class FilterOptions:
 class PageOptions:
     """Which hits are wanted."""
 
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most hits.", rich_help_panel=PAGE)] = 10
-    offset: Annotated[
-        int, typer.Option("--offset", metavar="N", min=0, help="Hits to pass over.", rich_help_panel=PAGE)
-    ] = 0
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of hits.", rich_help_panel=PAGE)
+    ] = 10
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
     group_by_image: Annotated[
         bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
     ] = False

@@ -136,7 +136,7 @@ class Ingestion:
 
         Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
         the source or no image: its rows are deleted. Failing: recorded with reason, attempts and times; an image that
-        failed `ingest.max_attempts` times with the same content is given up (`force` tries it). Doubled, late or
+        failed `ingest.max_attempts` times with the same content is exhausted (`force` tries it). Doubled, late or
         reordered calls end the same. An empty index is made, as by `index`.
 
         Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.

@@ -101,8 +101,7 @@ class StorageSettings(BaseModel):
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
     object_tags: bool = Field(
         default=False,
-        description="Use objects' tags as metadata, too; costs a request per image, and in each run one per known "
-        "image.",
+        description="Use objects' tags as metadata, too; costs a request per known image in each run.",
     )
     own_prefix: str = Field(
         OWN_PREFIX,
@@ -219,8 +218,7 @@ class IngestSettings(BaseModel):
     )
     features_dir: Path = Field(
         default_factory=default_features_dir,
-        description="Where features of folders' images are kept; those of a bucket are kept in it, under our own "
-        "prefix.",
+        description="Where features of folders' images are kept; a bucket keeps its own, under our prefix.",
     )
     digests_dir: Path | None = Field(
         default_factory=default_digests_dir,

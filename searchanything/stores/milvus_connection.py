@@ -217,7 +217,7 @@ class MilvusConnection:
         `probe_all` looks into every inverted list, for the few rows that a narrow expression keeps.
         """
         settings = self._settings
-        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT passes over it.
+        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT ignores it.
         nprobe = MAX_NPROBE if probe_all else settings.nprobe
         parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": nprobe}}
 
