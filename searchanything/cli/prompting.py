@@ -154,7 +154,7 @@ class PageOptions:
     ] = 10
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
     group_by_image: Annotated[
-        bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
+        bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
 
 
