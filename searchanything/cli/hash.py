@@ -46,7 +46,8 @@ MethodOption = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed and features give the same layer.")]
 MaskShare = Annotated[
-    float, typer.Option("--mask-share", metavar="X", help="Weight of the mask features in the similarity, from 0 to 1.")
+    float,
+    typer.Option("--mask-share", metavar="X", help="Share of the mask features in similarity, between 0 and 1."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
 Report = Annotated[

@@ -42,7 +42,7 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among them.
+    Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
