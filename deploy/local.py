@@ -143,8 +143,8 @@ class Stack:
             for program in wave:
                 program.wait(_READY_S)
 
-    def mend(self) -> list[str]:
-        """Start again what has ended, as Docker's `unless-stopped` would; the names."""
+    def restart_ended(self) -> list[str]:
+        """Restart the programs that have ended, as Docker's `unless-stopped` would; their names."""
         fallen = [name for name, program in self.programs.items() if not program.alive]
         for name in fallen:
             self.programs[name].kill()
@@ -152,7 +152,7 @@ class Stack:
         return fallen
 
     def stop(self) -> None:
-        """End everything, whoever uses something before what is used. Does nothing where nothing runs."""
+        """Stop everything, users before what they use. Does nothing if nothing runs."""
         last = [self.programs[name] for name in _FIRST if name in self.programs]
         for wave in ([program for program in self.programs.values() if program not in last], last):
             threads = [threading.Thread(target=program.stop) for program in wave]
@@ -275,7 +275,7 @@ def main() -> int:
     with Stack(given.folder, milvus, workers=given.workers) as stack:
         _show(stack, stack.environment)
         while not ended.wait(1.0):
-            for name in stack.mend():
+            for name in stack.restart_ended():
                 logger.info("%s  %s ended and was started again", time.strftime("%H:%M:%S"), name)
     return 0
 

@@ -1,7 +1,7 @@
 """The service's processes: `python -m searchanything_flows watch|once|deploy SOURCE`, and `serve` for Prefect's server.
 
 `searchanything watch` starts it, keeps it alive, and ends it by closing its standard input; so it also ends when
-`watch` itself is killed. It tells what it has in a JSON file, and its answer, if any, is one JSON line on stdout.
+`watch` itself is killed. It writes its addresses to a JSON file, and its answer, if any, is one JSON line on stdout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .engine import Workers, workers
 from .index import report_of
 from .server import serve
 from .sync import sync
-from .watch import station_of, watch
+from .watch import watch, watcher_of
 
 logger = logging.getLogger("searchanything.flows")
 
@@ -36,22 +36,22 @@ _POLL_S: Final = 2.0
 
 
 async def keep_watch(source: str, notes: Path | None) -> int:
-    """Shift after shift, until standard input ends; 1 if the scheduler went away, so that `watch` starts this again."""
+    """Run `watch` again and again until standard input ends; 1 if the scheduler went away: then this is restarted."""
     settings = load_settings().service
-    async with workers(source) as engine, station_of(source) as station:
+    async with workers(source) as engine, watcher_of(source) as watcher:
         await ensure_automations(settings.alert_block)
 
         def stop() -> None:
             engine.stopping = True
-            station.stop()
+            watcher.stop()
 
         _when_stdin_ends(stop)
-        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": station.webhook_url})
+        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": watcher.webhook_url})
         guard = asyncio.create_task(_stop_when_lost(engine, stop))
-        while not station.stopping:
-            shift = await watch(source, return_state=True)
-            if not shift.is_cancelled():  # one that somebody has cancelled is followed by the next
-                await shift.aresult()
+        while not watcher.stopping:
+            run = await watch(source, return_state=True)
+            if not run.is_cancelled():  # a cancelled run is followed by the next
+                await run.aresult()
         guard.cancel()
         return int(engine.lost)
 
@@ -64,7 +64,7 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 
 async def bring_up_to_date(source: str) -> int:
-    """One sync; 3 if images failed or were held back, as every command has it."""
+    """One sync; 3 if images failed or were held back, as for every command."""
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
         state = await sync(source, return_state=True)

@@ -1,4 +1,4 @@
-"""Two automations: runs whose process died end as Crashed, and failures are told."""
+"""Two automations: runs whose process died end as Crashed, and failures are announced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, DoNothing, SendNotification
 
 from .engine import TAG
-from .telling import FAILURES_EVENT
+from .publish import FAILURES_EVENT
 
 # Ours send heartbeats every 30 s, other runs of a shared server every 180 s by default: twice that is no slip.
 _SILENCE: Final = timedelta(seconds=400)
@@ -19,7 +19,7 @@ _ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some f
 
 
 def crashed_runs() -> AutomationCore:
-    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are left alone."""
+    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are not touched."""
     ends = {f"prefect.flow-run.{name}" for name in _ENDS}
     return AutomationCore(
         name="searchanything: runs without a heartbeat have crashed",
@@ -35,16 +35,16 @@ def crashed_runs() -> AutomationCore:
             threshold=1,
             within=_SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its process gave no sign of life")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat from its process")],
     )
 
 
 def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: ANN401  a UUID as Prefect has it
     """Images of a wave failed: a notification where a block is named, else a line in Prefect's event feed."""
     body = "{{ event.payload.failed }} images failed: {{ event.resource.name }}. See `searchanything failed list`."
-    tell: DoNothing | SendNotification = DoNothing()
+    announce: DoNothing | SendNotification = DoNothing()
     if block_document_id is not None:
-        tell = SendNotification(block_document_id=block_document_id, subject="Images failed", body=body)
+        announce = SendNotification(block_document_id=block_document_id, subject="Images failed", body=body)
     return AutomationCore(
         name="searchanything: images failed",
         description="Fires once per source within five minutes.",
@@ -56,7 +56,7 @@ def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: AN
             threshold=1,
             within=timedelta(minutes=5),
         ),
-        actions=[tell],
+        actions=[announce],
     )
 
 

@@ -35,7 +35,7 @@ class Workers:
 
     @property
     def lost(self) -> bool:
-        """True once the scheduler has been away for so long that the connection is given up."""
+        """True once the connection to the scheduler is closed for good."""
         return str(self._client.status) in ("closing", "closed")
 
     async def run(
@@ -43,7 +43,7 @@ class Workers:
     ) -> State[Any]:
         """The final state of a task; urgent ones go before all that wait.
 
-        A task that is worked on for longer than `timeout_s` is given up, and its worker process is replaced: a thread
+        A task that runs for longer than `timeout_s` fails, and its worker process is replaced: a thread
         that hangs in a model or a driver cannot be interrupted otherwise.
 
         Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
@@ -91,7 +91,7 @@ _open: list[Workers] = []
 
 @contextlib.asynccontextmanager
 async def workers(source: str) -> AsyncIterator[Workers]:
-    """The workers of this process; the first block that asks connects, or starts a cluster, and ends it.
+    """The workers of this process: the outermost block connects, or starts a cluster, and ends it.
 
     Runs that begin inside are tagged as ours.
     """

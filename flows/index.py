@@ -16,6 +16,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
@@ -24,7 +25,7 @@ from searchanything.service.reports import BatchReport, WaveReport, sum_waves, s
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers
-from .telling import stop_if_cancelled, tell_batch, tell_wave
+from .publish import publish_batch, publish_wave, stop_if_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
 
 
 def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only what another moment may mend is tried again."""
+    """Only errors that may go away are retried."""
     try:
         state.result()
     except (StoreUnavailableError, IndexUnavailableError, ConnectionError, TimeoutError):
         return True
-    except Exception:  # noqa: BLE001  whatever else it is, trying again will not mend it
+    except Exception:  # noqa: BLE001  no other error goes away by a retry
         return False
     return False
 
@@ -66,7 +67,7 @@ def check_models() -> bool:
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     keys = parameters["keys"]
-    return f"{len(keys)} images of {parameters['source']}"
+    return f"{counted(len(keys), 'image')} of {parameters['source']}"
 
 
 @flow(name="index", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -77,19 +78,19 @@ async def index(source: str, keys: list[str], force: bool = False, urgent: bool 
         source: s3://bucket/prefix, or a folder.
         keys: Object keys, whole, as the bucket has them; a few hundred at most.
         force: Index images again that have not changed.
-        urgent: Go before the batches that wait already.
+        urgent: Go before the batches that are waiting already.
     """
     async with workers(source) as engine:
         try:
             wave = await stop_if_cancelled(_wave(engine, source, keys, force=force, urgent=urgent))
         except CancelledRun as stopped:
             return Cancelled(message=str(stopped))
-    await tell_wave(source, wave)
+    await publish_wave(source, wave)
     return finished(wave)
 
 
 def finished(wave: WaveReport) -> State[WaveReport]:
-    """The last state of a run: what it did in a line, and by its name whether all went well."""
+    """The last state of a run: its message says what was done, its name whether images failed."""
     name = "Some failed" if wave.total.failed else "Completed"
     return Completed(name=name, message=summary(wave), data=wave)
 
@@ -120,7 +121,7 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
 
 
 class _BatchRunner:
-    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it stands alone.
+    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it is alone.
 
     A worker that dies takes the batches along that wait on it, and Dask blames them all. So the images that are left
     of the halving are only suspects: each is tried once more when nothing else of the wave runs.
@@ -182,11 +183,11 @@ class _BatchRunner:
         parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
         state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
         report: BatchReport = await state.aresult()
-        tell_batch(self._source, report)
+        publish_batch(self._source, report)
         return WaveReport((report,))
 
     async def _lost(self, key: str, error: KilledWorker) -> Failure:
-        """An image of which every worker died is a failure like others, so that it is given up some day."""
+        """An image of which every worker died is a failure like others, so that its attempts are exhausted one day."""
         failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
         record = partial(
             worker_client().record_failure, self._source, key, error=failure.error, message=failure.message

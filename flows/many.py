@@ -15,7 +15,7 @@ from searchanything.service.reports import WaveReport, sum_waves
 
 from .engine import Workers
 from .index import index, report_of
-from .telling import Progress
+from .publish import Progress
 
 
 async def index_in_waves(

@@ -1,7 +1,7 @@
-"""Prefect's server, for this machine's own pages and clients alone.
+"""Prefect's server, for this machine's own pages and clients only.
 
-A page of anywhere may send requests to loopback, and by a name of its own that it lets point to 127.0.0.1 (DNS
-rebinding) also read the answers. So requests must name this machine as Host, and as Origin if they name any. Prefect's
+Any web page can send requests to loopback, and with a host name that points to 127.0.0.1 (DNS rebinding) it can also
+read the answers. So requests must name this machine as Host, and as Origin if they name any. Prefect's
 password is asked for besides; `watch` sets it.
 """
 
@@ -45,7 +45,7 @@ class OwnPages:
 
 
 def serve(host: str, port: int) -> None:
-    """Run Prefect's server until it is told to end, as `prefect server start` does."""
+    """Run Prefect's server until it is stopped, as `prefect server start` does."""
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings

@@ -1,4 +1,4 @@
-"""The flow `sync`: the listing against the index, and what differs in waves."""
+"""The flow `sync`: compare the listing with the index, and repair in waves."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from searchanything.service.work import refresh_keys, tidy, worker_client
 from .engine import Workers, workers
 from .index import finished, is_io
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_failures, tell_held, tell_run
+from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
 
 HELD_BACK: Final = "Held back"
-_tidied: set[str] = set()  # sources that this process has tidied up: a new process may follow a crash
+_tidied: set[str] = set()  # sources that this process has tidied: a new process may follow a crash
 
 
 @task(
@@ -45,24 +45,24 @@ def prepare(source: str, step: str) -> BatchReport:
 async def sync(source: str, repair: bool = True, forget: bool = False) -> State[WaveReport]:  # noqa: FBT001, FBT002
     """Compare the listing with the index: missing, stale and orphaned images, known failures; repair in waves.
 
-    A place that cannot be listed is a failure of the run, and nothing below it is taken for deleted. Where very many
-    images are gone, or all, none of them is forgotten and the run ends as "Held back".
+    A folder that cannot be listed is a failure of the run, and nothing below it counts as deleted. If very many images
+    are gone, or all of them, none is forgotten and the run ends as "Held back".
 
     Args:
         source: s3://bucket/prefix, or a folder.
-        repair: Make the index agree with the listing; without it, only tell.
-        forget: Forget all that is gone, even where so much at once would be held back.
+        repair: Make the index agree with the listing; without it, only report.
+        forget: Forget all images that are gone, even where so many at once would be held back.
     """
     try:
         async with workers(source) as engine:
             found, wave = await stop_if_cancelled(_sync(engine, source, repair=repair, forget=forget))
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
-    await tell_run("sync", source, sync_markdown(source, found.to_dict(), wave))
-    tell_failures(source, found.unlisted)  # images that failed are told of by the waves
+    await publish_run("sync", source, sync_markdown(source, found.to_dict(), wave))
+    publish_failures(source, found.unlisted)  # the waves publish the images that failed
     if not found.held:
         return finished(wave)
-    tell_held(source, found.held)
+    publish_held(source, found.held)
     message = f"{images_are(len(found.held))} gone, not forgotten; {summary(wave)}"
     return Completed(name=HELD_BACK, message=message, data=wave)
 
@@ -80,7 +80,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     unlisted = WaveReport(listing=listing)
     if not repair:
         return found, unlisted
-    tried = await asyncio.to_thread(_not_given_up, source, found.failed)
+    tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
     held = frozenset(found.held)
     keys = [*found.missing, *found.stale, *(key for key in found.orphaned if key not in held), *tried]
     wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
@@ -91,12 +91,12 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     return found, wave
 
 
-def _not_given_up(source: str, failed: Sequence[str]) -> list[str]:
+def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
     """The failures that are worth another try."""
     if not failed:
         return []
-    given_up = {one.image.key for one in worker_client().failures(source) if one.given_up}
-    return [key for key in failed if key not in given_up]
+    exhausted = {one.image.key for one in worker_client().failures(source) if one.given_up}
+    return [key for key in failed if key not in exhausted]
 
 
 async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) -> SyncReport:

@@ -1,4 +1,4 @@
-"""Search Anything: point at a thing in an image and find every image that holds such a thing.
+"""Search Anything: point at a thing in an image and find every image that shows one like it.
 
     import searchanything
     results = searchanything.query("query.jpg", (320, 240))

@@ -1,6 +1,6 @@
 """Bad and odd image files, made from a seed: what buckets really hold, and what an attacker would put there.
 
-`expected` says what decoding owes: `image` (its `size` is known), `error`, or `either` for random damage, where a
+`expected` says what decoding must give: `image` (its `size` is known), `error`, or `either` for random damage, where a
 decoder may or may not notice.
 """
 

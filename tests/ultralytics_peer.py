@@ -57,7 +57,7 @@ def _silence(folder: Path) -> None:
 
 @contextmanager
 def _state_kept() -> Iterator[None]:
-    """Put the process' own state back: environment, threads, print options, warnings, `torch.save`, `Image.open`."""
+    """Put the process's own state back: environment, threads, print options, warnings, `torch.save`, `Image.open`."""
     environment, threads = dict(os.environ), cv2.getNumThreads()
     save, image_open = torch.save, Image.open
     try:

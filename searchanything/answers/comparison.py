@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image
 
+from searchanything.core.counting import counted
 from searchanything.core.documents import receipt_hit, selection_document
 from searchanything.core.escaping import html_text
 from searchanything.core.files import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
@@ -77,7 +78,7 @@ class Comparison:
     masked_in_index: int
 
     def __repr__(self) -> str:
-        return f"<Comparison: {len(self.candidates)} candidates by {len(self.methods)} methods>"
+        return f"<Comparison: {counted(len(self.candidates), 'candidate')} by {counted(len(self.methods), 'method')}>"
 
     def ranks(self, method: Method) -> list[int]:
         """Each candidate's rank, from 1, under a method."""
@@ -109,7 +110,8 @@ class Comparison:
 
     def to_text(self) -> str:
         """For people: the first ranks of each method, with the rank by code."""
-        lines = [f"{len(self.candidates)} candidates, {len(self.left_out)} left out; selected: {self.selection.reason}"]
+        counts = f"{counted(len(self.candidates), 'candidate')}, {len(self.left_out)} left out"
+        lines = [f"{counts}; selected: {self.selection.reason}"]
         for method in self.methods:
             lines.append(f"{method.label}:")
             for entry in self._ranking(method)[:SHEET_COLUMNS]:
@@ -143,7 +145,7 @@ class Comparison:
         images = "".join(f".c{number}{{background-image:url({_url(tile)})}}" for number, tile in enumerate(self.tiles))
         query = f'<img alt="query" src="{_url(self._query_drawing())}">'
         rows = "".join(self._row(method) for method in self.methods)
-        about = f"{len(self.candidates)} candidates, fingerprint {self.fingerprint}: {self.selection.reason}"
+        about = f"{counted(len(self.candidates), 'candidate')}, fingerprint {self.fingerprint}: {self.selection.reason}"
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Search Anything: comparison</title>'
             f"<style>{STYLE}{images}</style><h1>What masking, mask features and hashing do</h1>"

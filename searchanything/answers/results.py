@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
+from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
@@ -93,9 +94,9 @@ class SearchResults(Sequence[Hit]):
         return iter(self.hits)
 
     def __repr__(self) -> str:
-        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
+        nearest = f", nearest {self.hits[0].image} at {counted(self.hits[0].distance_bits, 'bit')}" if self.hits else ""
         kind = self.prompt_description.get("kind", "query")
-        return printable(f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>")
+        return printable(f"<SearchResults: {counted(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything query --format json`: plain types only."""
@@ -190,7 +191,7 @@ class SearchResults(Sequence[Hit]):
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
-            title=f"{_count(len(self), 'hit')}{shown}",
+            title=f"{counted(len(self), 'hit')}{shown}",
             subtitle=self.selection.reason,
             badge="query",
             accent=SELECTED,
@@ -200,7 +201,7 @@ class SearchResults(Sequence[Hit]):
         hit = self.hits[number]
         where = "whole image" if hit.region is None else f"region {hit.region}"
         marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
-        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}"
+        subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}"
         try:
             shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
         except SearchAnythingError as error:
@@ -235,7 +236,7 @@ class Segments(Sequence[Candidate]):
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        return f"<Segments: {_count(len(self), 'region')} in an image of {width} × {height} px>"
+        return f"<Segments: {counted(len(self), 'region')} in an image of {width} × {height} px>"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything segment --format json`: plain types only."""
@@ -267,7 +268,3 @@ def _table_row(hit: Hit) -> tuple[Any, ...]:
         *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
         *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unpacked
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import (
@@ -135,7 +136,9 @@ def _whole(index: RegionIndex, images: Iterable[ImageRef]) -> tuple[list[ImageRo
         waiting = newest.keys() - {row.image for row in whole}  # one without a row was deleted meanwhile
     if waiting:
         logger.warning(
-            "%d images are left out, as their regions are not all there, %s first", len(waiting), min(waiting)
+            "%s left out: not all of their regions are there; the first is %s",
+            counted(len(waiting), "image"),
+            min(waiting),
         )
     return rows, regions, len(waiting)
 

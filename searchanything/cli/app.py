@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="searchanything",
-    help="Point at a thing in an image and find every image in a bucket that holds such a thing.",
+    help="Point at a thing in an image and find every image in a bucket that shows one like it.",
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 finished but some images failed, 130 interrupted.",
     add_completion=False,
     rich_markup_mode="rich",
@@ -81,7 +81,7 @@ app.command("doctor")(doctor.doctor)
 
 
 def next_steps() -> str:
-    """What to type next, where no verb was given: by what this user has."""
+    """What to type next, if no command was given; depends on what this user has."""
     from searchanything.core.settings import load_settings
 
     uri = load_settings().milvus.uri
@@ -94,7 +94,7 @@ def next_steps() -> str:
         "  searchanything demo --scenes images\n"
         "  searchanything index images --preset pico\n"
         "  searchanything query images/scene-0007.jpg --point 142,436\n"
-        "On photographs of your own:\n"
+        "With your own photographs:\n"
         "  searchanything models fetch small\n"
         "  searchanything index FOLDER --preset small"
     )

@@ -9,6 +9,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, client_of, plain, say
+from searchanything.core.counting import counted
 
 Target = Annotated[
     str, typer.Argument(metavar="FILE|s3://…", help="A new tar file, or s3://bucket/prefix where nothing lies yet.")
@@ -18,25 +19,26 @@ Source = Annotated[str, typer.Argument(metavar="FILE|s3://…", help="What `sear
 
 @expanded
 def backup(context: typer.Context, target: Target, *, common: CommonOptions) -> None:
-    """Write the index, hash layer included, to a file or a bucket; it may be in use meanwhile.
+    """Write the index with its hash layer to a file or a bucket; it can stay in use meanwhile.
 
     Example: [bold]searchanything backup holiday.tar --uri http://milvus:19530[/bold]
     """
     with client_of(context, common) as client:
         report = client.backup(target)
     if report.left_out:
-        say(f"{report.left_out:,} images left out: their regions are not all there; run sync repair, and back up again")
-    text = f"{report.images:,} images and {report.regions:,} regions written to {report.location}"
+        images = counted(report.left_out, "image")
+        say(f"{images} left out: some regions are missing; run sync repair, and back up again")
+    text = f"{counted(report.images, 'image')} and {counted(report.regions, 'region')} written to {report.location}"
     answer(asdict(report), common.format, lambda: plain(text))
 
 
 @expanded
 def restore(context: typer.Context, source: Source, *, common: CommonOptions) -> None:
-    """Make an index of a backup where none is, in a file or on a server, whatever it was taken from.
+    """Make a new index from a backup, in a file or on a server, no matter where the backup was taken.
 
     Example: [bold]searchanything restore holiday.tar --uri new.db[/bold]
     """
     with client_of(context, common) as client:
         report, uri = client.restore(source), client.uri
-    text = f"{report.images:,} images and {report.regions:,} regions restored to {uri}"
+    text = f"{counted(report.images, 'image')} and {counted(report.regions, 'region')} restored to {uri}"
     answer(asdict(report) | {"uri": uri}, common.format, lambda: plain(text))

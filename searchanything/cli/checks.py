@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each check says what it found, and how to mend it.
+"""What `doctor` looks at: each check says what it found, and how to fix it.
 
 A check never raises for what it is there to find.
 """
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
+from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, SearchAnythingError
 from searchanything.core.libraries import cure_of, importing
 
@@ -66,7 +67,7 @@ for name in sys.argv[1:]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `cure` is empty where there is nothing to mend."""
+    """The result of one check. `cure` is empty where there is nothing to fix."""
 
     name: str
     state: Literal["ok", "warning", "broken"]
@@ -133,7 +134,7 @@ def library_versions() -> Finding:
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
         return Finding("versions", "broken", "; ".join(wrong), REINSTALL)
-    return Finding("versions", "ok", f"{len(needed)} libraries as required")
+    return Finding("versions", "ok", f"{counted(len(needed), 'library', 'libraries')} as required")
 
 
 def _complaint(need: Requirement) -> str:
@@ -176,7 +177,7 @@ def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
 
 def _end_of(code: int | None) -> str:
     if code is None:
-        return f"it does not come to an end within {LOAD_TIMEOUT_S:.0f} s"
+        return f"it does not finish within {LOAD_TIMEOUT_S:.0f} s"
     return f"it ends the process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
@@ -197,10 +198,12 @@ def index(patient: Patient) -> Iterator[Finding]:
     if status["fingerprint"] is None:
         yield Finding("index", "ok", f"{uri}: reachable, nothing is indexed yet")
     else:
-        yield Finding("index", "ok", f"{uri}: {status['images']:,} images, {status['regions']:,} regions")
+        yield Finding(
+            "index", "ok", f"{uri}: {counted(status['images'], 'image')}, {counted(status['regions'], 'region')}"
+        )
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
-        yield Finding("failures", "warning", f"{status['failed']:,} images failed at their last attempt", cure)
+        yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)
     yield models(patient, status["preset"])
 
 
@@ -254,7 +257,7 @@ def store(patient: Patient) -> Finding:
         except SearchAnythingError as error:
             return Finding("store", "broken", str(error), error.cure if isinstance(error, LibraryError) else cure)
         if found is None:
-            return Finding("store", "warning", f"{patient.source} holds nothing", "check bucket and prefix")
+            return Finding("store", "warning", f"{patient.source} is empty", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")
     if storage.endpoint is None:
         return Finding("store", "ok", "no S3 server is set: s3:// means AWS; name a SOURCE to check a bucket")

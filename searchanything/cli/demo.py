@@ -14,6 +14,7 @@ import typer
 from searchanything.cli.options import OutputOptions, Uri, expanded
 from searchanything.cli.progress import counting
 from searchanything.cli.session import answer, plain, say
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ ScenesOption = Annotated[
         "--scenes",
         metavar="FOLDER",
         file_okay=False,
-        help="Only write example images into this folder, to index and query oneself.",
+        help="Only write example images to this folder, to index and query yourself.",
         show_default=False,
     ),
 ]
 CountOption = Annotated[
-    int | None, typer.Option("--count", metavar="N", min=1, help="How many example images; 120.", show_default=False)
+    int | None,
+    typer.Option("--count", metavar="N", min=1, help="Number of example images; 120 by default.", show_default=False),
 ]
 
 
@@ -46,18 +48,18 @@ def demo(
     *,
     output: OutputOptions,
 ) -> None:
-    """Index generated pictogram scenes from a local S3 server, query them by every kind of prompt, and measure.
+    """Index generated pictogram scenes from a local S3 server, query them with every kind of prompt, and measure.
 
-    Nothing outside this machine is needed. Without --uri the index lies in the folder too; a second run is quick.
+    Nothing outside this machine is needed. Without --uri the index is in the folder, too; a second run is quick.
 
-    With --scenes no server is started: the images alone are written.
+    With --scenes, only the images are written; no server is started.
 
     Examples: [bold]searchanything demo --out demo[/bold]
 
     [bold]searchanything demo --scenes images[/bold]
     """
     if count is not None and scenes is None:
-        raise UsageError("--count goes with --scenes")
+        raise UsageError("--count works only with --scenes")
     if scenes is not None:
         _write_scenes(scenes, count, output)
         return
@@ -76,7 +78,7 @@ def _write_scenes(folder: Path, count: int | None, output: OutputOptions) -> Non
         written = write_examples(folder, wanted, done=show)
     document = {"folder": str(folder), "written": written, "kept": wanted - written}
     sentence = (
-        f"{written:,} images written into {folder}, {wanted - written:,} were there; "
+        f"{counted(written, 'image')} written to {folder}, {wanted - written:,} already there; "
         f"next: searchanything index {shlex.quote(str(folder))} --preset pico"
     )
     answer(document, output.format, lambda: plain(sentence))

@@ -1,4 +1,4 @@
-"""`searchanything doctor`: what works here, what does not, and how to mend it."""
+"""`searchanything doctor`: what works here, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def doctor(
     *,
     common: CommonOptions,
 ) -> None:
-    """Check versions, settings, models, store and index, and say how to mend each. Exit code 1 if one is broken.
+    """Check versions, settings, models, store and index, and say how to fix each problem. Exit code 1 if one is broken.
 
     Example: [bold]searchanything doctor s3://holiday --preset small[/bold]
     """

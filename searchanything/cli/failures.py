@@ -75,7 +75,7 @@ def type_of(error: Exception) -> str:
 
 
 def message_of(error: Exception) -> str:
-    """What happened. An error that is not ours is a defect, and says its type."""
+    """What happened. An error that is not ours is a bug, and shows its type."""
     if isinstance(error, typer.TyperException):
         return error.format_message()
     if isinstance(error, LibraryError):
@@ -86,7 +86,7 @@ def message_of(error: Exception) -> str:
 
 
 def cure_of(error: Exception) -> str | None:
-    """A command or a step that mends the error, where one is known and the message does not say it already."""
+    """A command or a step that fixes the error, if one is known and the message does not name it already."""
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         return f"{context.command_path} --help" if context is not None else "searchanything --help"

@@ -12,6 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import Skipped
@@ -27,17 +28,20 @@ HashFile = Annotated[
     typer.Option(
         "--hash",
         metavar="FILE|untrained",
-        help="Hash layer (safetensors) of a new index, or none that is trained. "
-        "By default the preset's; where that is untrained, one is trained on a sample of SOURCE first.",
+        help="Hash layer (safetensors) of a new index, or an untrained one. "
+        "By default the preset's; if that is untrained, one is trained on a sample of SOURCE first.",
         show_default=False,
     ),
 ]
 EstimateOnly = Annotated[
-    bool, typer.Option("--estimate", help="Index a sample alone, and say what all would take. Nothing is written.")
+    bool,
+    typer.Option(
+        "--estimate", help="Index only a sample, and estimate what all images would take. Nothing is written."
+    ),
 ]
 Prune = Annotated[
     bool,
-    typer.Option("--prune", help="Forget images that are gone from SOURCE, but not very many at once."),
+    typer.Option("--prune", help="Forget images that are gone from SOURCE, unless very many are gone at once."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
@@ -55,10 +59,10 @@ def index(
     *,
     common: CommonOptions,
 ) -> None:
-    """Index the images of a bucket or folder; unchanged ones are passed over.
+    """Index the images of a bucket or folder; unchanged ones are skipped.
 
-    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE stay
-    hits until they are forgotten: the answer counts them, --prune forgets them.
+    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE
+    can be hits until they are forgotten: the report counts them, --prune forgets them.
 
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 
@@ -70,7 +74,7 @@ def index(
     layer = hash_choice(hash_file)
     if estimate:
         if hash_file is not None or force or prune:
-            raise UsageError("--estimate goes with neither --hash nor --force nor --prune: it indexes nothing")
+            raise UsageError("--estimate cannot be combined with --hash, --force or --prune: it keeps nothing")
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
         answer(foreseen, common.format, lambda: _estimate_text(foreseen))
@@ -94,7 +98,7 @@ def hash_choice(text: str | None) -> HashChoice:
     if text == "untrained":
         return "untrained"
     if not Path(text).is_file():
-        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or the word untrained")
+        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or untrained")
     return Path(text)
 
 
@@ -105,16 +109,16 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     from searchanything.ingest.reports import images_are
 
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
-    lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
+    lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
     failures = document["failures"]
     lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
+        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if document["gone"] and not document["held"]:
         lines.append(
-            f"gone: {images_are(document['gone'], 'indexed')} no longer there and may still be hits; to forget what is "
-            "gone: searchanything sync repair SOURCE, or index --prune"
+            f"gone: {images_are(document['gone'], 'indexed')} no longer there, but can still be hits; to forget them: "
+            "searchanything sync repair SOURCE, or index --prune"
         )
     lines += held_lines(document["held"])
     return Text("\n".join(lines))
@@ -130,8 +134,9 @@ def held_lines(keys: list[str]) -> list[str]:
     if len(keys) > SHOWN_FAILURES:
         lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
     lines.append(
-        f"held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked. Is a disk or a "
-        "part of the bucket away? If it is meant: searchanything sync repair SOURCE --forget"
+        f"held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically. Is a "
+        f"disk "
+        "or a part of the bucket missing? If they were deleted: searchanything sync repair SOURCE --forget"
     )
     return lines
 
@@ -150,7 +155,7 @@ def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
     lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
     if len(warnings) > SHOWN_FAILURES:
-        lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
+        lines.append(f"… and {counted(len(warnings) - SHOWN_FAILURES, 'more warning')}; --format json lists all")
     return lines
 
 
@@ -167,7 +172,7 @@ def _estimate_text(document: dict[str, Any]) -> RenderableType:
         "index on disk": _size_text(document["disk_bytes"]) + ("" if free is None else f" of {_size_text(free)} free"),
         "index in memory": _size_text(document["memory_bytes"]["index"]),
         "this process": _size_text(document["memory_bytes"]["worker"]),
-        "sample": f"{sum(sample['images'].values()):,} objects, {sample['images']['failed']:,} failed",
+        "sample": f"{counted(sum(sample['images'].values()), 'object')}, {sample['images']['failed']:,} failed",
     }
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():

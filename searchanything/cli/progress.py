@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr: bars where that is a terminal."""
+"""Progress of long work, on stderr: bars if that is a terminal."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 _SAFE: Final = {
-    "indexing": "what is indexed so far is whole and stays; run the same command again to go on",
-    "repairing": "what is repaired so far is whole and stays; run the same command again to go on",
+    "indexing": "what is indexed so far is intact and stays; run the same command again to continue",
+    "repairing": "what is repaired so far is intact and stays; run the same command again to continue",
     "checking": "nothing was changed",
     "estimating": "nothing was written",
 }
@@ -28,7 +28,7 @@ _SAFE: Final = {
 
 @contextlib.contextmanager
 def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgress], None]]:
-    """A bar with rate, remaining time and failures; where stderr is no terminal, a line every ten seconds."""
+    """A bar with rate, remaining time and failures; a line every ten seconds if stderr is not a terminal."""
     from rich.console import Console
 
     from searchanything.ingest.progress import lines
@@ -38,7 +38,7 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
         with _indexing_bar(console, doing) if console.is_terminal else lines(doing, say) as show:
             yield show
     except KeyboardInterrupt:
-        say(f"stopped: {_SAFE.get(doing, 'run the same command again to go on')}")
+        say(f"stopped: {_SAFE.get(doing, 'run the same command again to continue')}")
         raise
 
 

@@ -58,25 +58,25 @@ class PromptOptions:
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="An image of the same size, bright on the thing; goes alone.",
+            help="An image of the same size, bright on the thing; cannot be combined.",
             rich_help_panel=PROMPT,
         ),
     ] = None
     granularity: Annotated[
         Granularity | None,
         typer.Option(
-            "--granularity", help="Which of several masks under a point; with points alone.", rich_help_panel=PROMPT
+            "--granularity", help="Which of several masks under a point; only with points.", rich_help_panel=PROMPT
         ),
     ] = None
 
     def __post_init__(self) -> None:
         beside = [name for name, value in (("--box", self.box), ("--text", self.text)) if value is not None]
         if self.mask is not None and (self.point or self.background or beside):
-            raise PromptError("--mask says all by itself: give it alone, or leave it out")
+            raise PromptError("--mask cannot be combined with other prompts: drop it, or the others")
         if self.background and not (self.point or beside):
-            raise PromptError("--background only says what is not meant: add a --point, a --box or a --text")
+            raise PromptError("--background only excludes regions: add a --point, a --box or a --text")
         if self.granularity is not None and (beside or not self.point):
-            raise PromptError("--granularity goes with points alone: beside them, a box or a text decides")
+            raise PromptError("--granularity works with points only: a box or a text decides by itself")
 
     def prompt(self) -> Prompt:
         """Raises: PromptError."""
@@ -149,12 +149,12 @@ class FilterOptions:
 class PageOptions:
     """Which hits are wanted."""
 
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most hits.", rich_help_panel=PAGE)] = 10
-    offset: Annotated[
-        int, typer.Option("--offset", metavar="N", min=0, help="Hits to pass over.", rich_help_panel=PAGE)
-    ] = 0
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of hits.", rich_help_panel=PAGE)
+    ] = 10
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
     group_by_image: Annotated[
-        bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
+        bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
 
 

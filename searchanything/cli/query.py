@@ -10,6 +10,7 @@ import typer
 from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
+from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def query(
     *,
     common: CommonOptions,
 ) -> None:
-    """Pick a region of an image by a prompt, and list the images that hold a similar region.
+    """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    Boxes, points and a text may be given together: a point says which thing of a box, a text which thing at the places.
+    Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
@@ -85,7 +86,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         lines.append(_how_well(selection["text_match"]))
     total = sum(document["timings_ms"].values())
     exact = "exact" if document["exact"] else "approximate"
-    tail = f"{len(document['hits'])} hits, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
+    tail = f"{counted(len(document['hits']), 'hit')}, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
@@ -99,8 +100,11 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
 
 
 def _how_well(match: dict[str, Any]) -> str:
-    better = f"{match['better']} of {match['words']} everyday words name that region better than the text does"
-    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": perhaps there is no such thing here"}
+    verb = "names" if match["better"] == 1 else "name"
+    better = (
+        f"{match['better']} of {counted(match['words'], 'everyday word')} {verb} that region better than the text does"
+    )
+    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": the image may not show it"}
     return f"text match {match['confidence']}, {better}{notes[match['confidence']]}"
 
 

@@ -11,6 +11,7 @@ from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
 Forget = Annotated[
     bool,
-    typer.Option("--forget", help="Forget all that is gone, even where so much at once would be held back."),
+    typer.Option("--forget", help="Forget all images that are gone, even if they would be held back."),
 ]
 app = typer.Typer(help="Compare a bucket's listing with the index, and repair what differs.", no_args_is_help=True)
 
@@ -35,10 +36,10 @@ def check(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
+    """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
 
-    The exit code is 0 whether they differ or not, and 3 where images are known as failed, a place cannot be listed, or
-    so many images are gone that a repair would hold them back.
+    The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, or so
+    many images are gone that a repair would hold them back.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -62,13 +63,13 @@ def repair(
     *,
     common: CommonOptions,
 ) -> None:
-    """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
+    """Index what is missing or stale, forget what is orphaned, try failures again, and delete leftover rows.
 
-    Where very many images are gone, or all, none of them is forgotten: a disk that is away looks the same. They are
-    held back until --forget says that it is meant, or a later repair misses them still (ingest.forget_after_s).
+    If very many images are gone, or all of them, none is forgotten: an unmounted disk looks the same. They are held
+    back until --forget confirms the deletion, or a later repair still misses them (ingest.forget_after_s).
 
-    The answer names what differed before. The exit code is 3 where images failed or were held back, or a place could
-    not be listed.
+    The answer lists what differed before. The exit code is 3 if images failed or were held back, or a place could not
+    be listed.
 
     Examples: [bold]searchanything sync repair s3://holiday/2024/[/bold]
 
@@ -88,7 +89,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
-    lines = [f"{document['checked']:,} images checked in {document['seconds']:.1f} s: {counts}"]
+    lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
         keys = document[heading]
         lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
@@ -97,13 +98,13 @@ def _text(document: dict[str, Any]) -> RenderableType:
     unlisted = document["unlisted"]
     lines += [printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted[:SHOWN_KEYS]]
     if len(unlisted) > SHOWN_KEYS:
-        lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
+        lines.append(f"… and {counted(len(unlisted) - SHOWN_KEYS, 'more place')}; --format json lists all")
     lines += held_lines(document["held"])
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]
         lines.append(
             f"repaired: {images['indexed'] + images['empty']:,} indexed, {document['repaired']['deleted']:,} "
-            f"forgotten, {images['failed']:,} failed; garbage of {document['garbage']:,} images deleted"
+            f"forgotten, {images['failed']:,} failed; garbage of {counted(document['garbage'], 'image')} deleted"
         )
     return Text("\n".join(lines))

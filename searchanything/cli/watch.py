@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from searchanything.service.tree import ServiceTree
 
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it (PEM).", show_default=False)]
-Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date, as a sync does, and end.")]
+Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date with one sync, and exit.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes.", show_default=False)
 ]
@@ -29,7 +29,7 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, tls://host:port, that has workers already.",
+        help="Dask scheduler that already has workers, tls://host:port.",
         show_default=False,
     ),
 ]
@@ -47,10 +47,10 @@ def watch(
     *,
     common: CommonOptions,
 ) -> None:
-    """Keep the index up to date with a bucket: what is uploaded is found, what is overwritten or deleted is gone.
+    """Keep the index up to date with a bucket: uploaded images are found, deleted and overwritten ones are gone.
 
     One process tree: Prefect's server with its web page (unless PREFECT_API_URL names one), workers, watcher, syncs.
-    Ctrl-C or SIGTERM ends it. Queries from other processes work meanwhile.
+    Ctrl-C or SIGTERM stops it. Other processes can query meanwhile.
 
     Examples: [bold]searchanything watch s3://holiday --preset small[/bold]
 
@@ -72,9 +72,9 @@ def watch(
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()
-            _tell(tree, source, common.format)
+            _announce(tree, source, common.format)
             tree.run()
-            say("ending")
+            say("stopping")
 
 
 def worker(
@@ -83,10 +83,10 @@ def worker(
     preset: Preset = None,
     _verbose: Verbose = False,
 ) -> None:
-    """Work for a scheduler, of `watch` or of one's own, on this or another machine; the models stay loaded.
+    """Run a worker for the scheduler of `watch`, or for your own, on this or another machine; the models stay loaded.
 
-    It needs the same settings for storage and index as the watcher, and the cluster's key: that of a `watch` on this
-    machine is found by its index; else SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE names it. SIGTERM ends it.
+    It needs the same settings for storage and index as the watcher, and the cluster's key. The key of a `watch` on this
+    machine is found through its index; else SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE names it. SIGTERM stops it.
 
     Example: [bold]searchanything worker --scheduler tls://10.0.0.5:8786 --uri http://milvus:19530[/bold]
     """
@@ -110,9 +110,9 @@ def worker(
 
 
 def cluster_key(file: KeyFile) -> None:
-    """Make the key that scheduler, workers and watcher of your own Dask cluster share; a file that is there is kept.
+    """Make the key that scheduler, workers and watcher of your own Dask cluster share; an existing file is kept.
 
-    Whoever has it may run code in the cluster. `watch` without --scheduler makes its own, and needs none of this.
+    Anyone who has it can run code in the cluster. Not needed for `watch` without --scheduler, which makes its own key.
 
     Example: [bold]searchanything cluster-key cluster.pem[/bold]
 
@@ -121,9 +121,7 @@ def cluster_key(file: KeyFile) -> None:
     from searchanything.service.certificates import make_cluster_key
 
     made = make_cluster_key(file, replace=False)
-    say(
-        f"{file}: {'made' if made else 'there already, kept'}; readable for you alone: copy it to the workers' machines"
-    )
+    say(f"{file}: {'made' if made else 'already there, kept'}; readable only by you: copy it to the workers' machines")
 
 
 def _key_of_watch(settings: Settings) -> Path | None:
@@ -139,7 +137,8 @@ def _warn_of_open_cluster(settings: Settings) -> None:
     """A scheduler without a key runs what anybody sends who reaches it."""
     if (settings.service.scheduler or "").startswith("tcp://"):
         say(
-            f"warning: {settings.service.scheduler} asks for no key: whoever reaches it, or its workers, can run code "
+            f"warning: {settings.service.scheduler} asks for no key: anyone who can reach it or its workers can run "
+            f"code "
             f"there; see `searchanything cluster-key --help`"
         )
 
@@ -153,7 +152,7 @@ def _settings(uri: str | None, preset: str | None) -> Settings:
     return settings
 
 
-def _tell(tree: ServiceTree, source: str, format: Format) -> None:
+def _announce(tree: ServiceTree, source: str, format: Format) -> None:
     """Where everything is, and what opens it."""
     notes = tree.notes
     document = {
@@ -174,13 +173,13 @@ def _tell(tree: ServiceTree, source: str, format: Format) -> None:
         f"scheduler {document['scheduler']}",
         *webhook,
         f"logs      {document['folder']}",
-        "Ctrl-C ends it.",
+        "Ctrl-C stops it.",
     ]
     answer(document, format, lambda: plain("\n".join(lines)))
 
 
 def _password(tree: ServiceTree) -> str:
-    """What Prefect's page asks for; where no person reads along, as in a journal, its place alone."""
+    """The password of Prefect's page; outside of a terminal, as in a journal, only the file that has it."""
     place = tree.password_file
     return f"{tree.password}  (kept in {place})" if sys.stdout.isatty() else f"in {place}"
 

@@ -58,7 +58,7 @@ class _Collector:
     def keep(self, images: Sequence[ImageFeatures]) -> None:
         self.batches += [FeatureBatch(one.mask_features[:-1], one.image_features[:-1]) for one in images]
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         """What vanished meanwhile was there when it was drawn."""
 
 

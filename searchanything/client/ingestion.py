@@ -93,7 +93,7 @@ class Ingestion:
             return IndexReport()
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
-        job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
+        job = self._job((store, scope), (index, encoder), self._options(force=force, retry_forever=True))
         known = Covered(index, store.bucket, scope).known()
         with in_notebooks(progress, "indexing") as tell:
             listed = marking(chain(first, objects), known)
@@ -136,7 +136,7 @@ class Ingestion:
 
         Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
         the source or no image: its rows are deleted. Failing: recorded with reason, attempts and times; an image that
-        failed `ingest.max_attempts` times with the same content is given up (`force` tries it). Doubled, late or
+        failed `ingest.max_attempts` times with the same content is exhausted (`force` tries it). Doubled, late or
         reordered calls end the same. An empty index is made, as by `index`.
 
         Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
@@ -270,7 +270,7 @@ class Ingestion:
             keys.setdefault(row.image.bucket, []).append(row.image.key)
         reports = []
         for bucket, failed in keys.items():
-            job = self._job(self._open_bucket(bucket), opened, self._options(untiring=True))
+            job = self._job(self._open_bucket(bucket), opened, self._options(retry_forever=True))
             reports += [refresh_images(job, wave, progress=progress) for wave in batches(failed, WAVE_KEYS)]
         return sum_reports(reports)
 
@@ -293,7 +293,7 @@ class Ingestion:
         images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
         keeper = self._keeper(store, index)
         if keeper is not None and images:
-            keeper.bury(dict.fromkeys(images, next_generation()))
+            keeper.add_tombstones(dict.fromkeys(images, next_generation()))
         index.delete_images(images)
         self.sweep_tiles(source)
         return len(images)
@@ -416,14 +416,14 @@ class Ingestion:
             bucket, prefix = store.bucket, scope.prefix
         return failed_rows(index, bucket=bucket, key_prefix=prefix)
 
-    def _options(self, *, force: bool = False, untiring: bool = False) -> IndexingOptions:
+    def _options(self, *, force: bool = False, retry_forever: bool = False) -> IndexingOptions:
         ingest = self._settings.ingest
         return IndexingOptions(
             batch_images=ingest.batch_images,
             transfer_threads=ingest.transfer_threads,
             max_pixels=ingest.max_pixels,
             force=force,
-            max_attempts=None if untiring else ingest.max_attempts,
+            max_attempts=None if retry_forever else ingest.max_attempts,
             listing_is_enough=ingest.sidecar_suffix is None and not self._settings.storage.object_tags,
         )
 

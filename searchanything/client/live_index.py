@@ -46,7 +46,7 @@ class LiveIndex:
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:
-        """The index' preset. Raises: PresetError if another one was asked for."""
+        """The index's preset. Raises: PresetError if another one was asked for."""
         asked = self._settings.models.preset
         if asked is not None and asked != manifest.preset:
             raise PresetError(

@@ -6,10 +6,10 @@
     │   ├── FilterError            a filter that cannot be expressed or understood
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   ├── PresetError            no preset chosen, or one that contradicts the index
-    │   ├── EventError             a notification of no known format
+    │   ├── EventError             a notification in an unknown format
     │   └── UniformFeaturesError   features that are all the same, of which no hash can be learnt
     ├── ImageError                 an object that cannot be decoded as an image
-    ├── AnnotationsError           a file of annotations that does not hold what its format says
+    ├── AnnotationsError           an annotation file that is not in its format
     ├── ModelError                 weights that are damaged, foreign or do not fit together
     │   └── WeightsMissingError    weights that have not been fetched
     ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
@@ -18,7 +18,7 @@
     │   ├── ObjectNotFoundError    no such bucket, folder or object
     │   ├── UnusableKeyError       a key that no index can keep
     │   ├── ObjectChangedError     the object changed between listing and reading
-    │   ├── EventsNotOfferedError  the image store does not tell of changes
+    │   ├── EventsNotOfferedError  the image store sends no notifications
     │   └── StoreUnavailableError  the image store cannot be reached
     ├── RegionIndexError           the index refused
     │   ├── IndexNotFoundError     nothing has been indexed under this URI
@@ -47,7 +47,7 @@ class SearchAnythingError(Exception):
 class LibraryError(SearchAnythingError):
     """A library that this package needs cannot be loaded on this machine.
 
-    `library` is its module, `reason` what its import said, `cure` the commands that bring it to work.
+    `library` is its module, `reason` the message of its import, `cure` the commands that fix it.
     """
 
     def __init__(self, library: str, reason: str, cure: str) -> None:
@@ -61,7 +61,7 @@ class LibraryError(SearchAnythingError):
 
 
 class UsageError(SearchAnythingError, ValueError):
-    """The request itself is wrong; repeating it cannot help."""
+    """The request itself is wrong; repeating it does not help."""
 
 
 class PromptError(UsageError):
@@ -104,7 +104,7 @@ class ImageError(SearchAnythingError):
 
 
 class AnnotationsError(SearchAnythingError):
-    """A file of annotations that cannot be read, or does not hold what its format says.
+    """An annotation file that cannot be read, or is not in its format.
 
     `path` is the file, `field` where in it (`annotations[3].bbox`), `reason` what came and what was expected.
     """
@@ -173,7 +173,7 @@ class ObjectChangedError(StoreError):
 
 
 class EventsNotOfferedError(StoreError):
-    """The image store does not tell of changes; only a sync finds them."""
+    """The image store sends no notifications; only a sync finds changes."""
 
 
 class StoreUnavailableError(StoreError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.counting import counted
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, MaskRLE, RGBImage
 
@@ -264,7 +265,8 @@ def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.i
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
     if runs.min(initial=0) < 0 or runs.max(initial=0) > most_cells or runs.sum() != height * width:
-        raise ValueError(f"expected runs that fill a mask of {rle.size}, got {len(runs)} runs of {runs.sum()} cells")
+        got = f"{counted(len(runs), 'run')} of {counted(int(runs.sum()), 'cell')}"
+        raise ValueError(f"expected runs that fill a mask of {rle.size}, got {got}")
     return runs
 
 

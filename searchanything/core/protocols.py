@@ -149,7 +149,7 @@ class ImageStore(Protocol):
     def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """Stream the objects whose key starts with `prefix`, in no particular order, images or not.
 
-        What is passed over is noted in `omissions`. Without them, places that cannot be looked at raise StoreError once
+        What is skipped is noted in `omissions`. Without them, places that cannot be looked at raise StoreError once
         everything else is listed: a listing that is silently incomplete would look like deletions.
 
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError.
@@ -281,7 +281,7 @@ class FeatureKeeper(Protocol):
         """
         ...
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         """Each image's features of a generation below the given one are deleted for good."""
         ...
 
@@ -420,7 +420,7 @@ class IndexStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Free this process' connections; others that share the index are not disturbed."""
+        """Free this process's connections; others that share the index are not disturbed."""
         ...
 
     def __enter__(self) -> Self: ...

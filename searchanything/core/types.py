@@ -268,7 +268,7 @@ class Omission:
 
 @dataclass(slots=True)
 class Omissions:
-    """What a listing leaves out, noted while it goes on, so that nothing is passed over silently.
+    """What a listing leaves out, noted while it goes on, so that nothing is skipped silently.
 
     `skipped` counts what is no object (names that are no text, links that lead out, pipes), and `examples` holds the
     first of it. `unreadable` holds places that could not be looked at: what lies there is unknown, not gone. Only what

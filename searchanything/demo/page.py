@@ -7,6 +7,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
+from searchanything.core.counting import counted
 from searchanything.core.escaping import html_text
 from searchanything.core.types import Hit
 from searchanything.demo.examiner import Examiner
@@ -63,7 +64,7 @@ def _facts(document: Mapping[str, Any], kinds: Sequence[KindFigures]) -> str:
     indexed = Share(scenes["objects_indexed"], scenes["objects"])
     query_ms = sum(document["timings"]["query_ms"].values())
     facts = (
-        ("hit@5, region prompts", _decimal(hits), f"{hits.count} questions"),
+        ("hit@5, region prompts", _decimal(hits), f"{counted(hits.count, 'question')}"),
         ("by chance", f"{chance:.2f}", f"{_decimal(shuffled)} with shuffled weights"),
         ("images in the bucket", f"{scenes['count']:,}", f"{scenes['objects']:,} objects in them"),
         ("regions in the index", f"{scenes['regions']:,}", f"{_percent(indexed)} of the objects"),

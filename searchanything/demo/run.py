@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client.client import Client
+from searchanything.core.counting import counted
 from searchanything.core.settings import Settings, load_settings
 from searchanything.demo.bench import PRESET, SEED, Bench
 from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
@@ -30,7 +31,7 @@ from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
 
 STATE: Final = ".state"
-_IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind
+_IDLE_S: Final = 2.0  # the embedded index's server ends so soon after us: the demo leaves nothing behind
 
 
 def run_demo(
@@ -52,7 +53,7 @@ def run_demo(
     course = Course(say)
     state = out / STATE
     with held_alone(state), ExitStack() as stack:
-        with course.step("scenes", f"rendering {scenes} scenes"):
+        with course.step("scenes", f"rendering {counted(scenes, 'scene')}"):
             rendered = render_scenes(state / "scenes", scenes, seed=SEED, done=course.progress)
         server = LocalS3(state / "s3")
         with course.step("s3_server", "starting an S3 server on loopback"):
@@ -102,10 +103,10 @@ def _settings(server: LocalS3) -> Settings:
 
 
 def _upload(settings: Settings, rendered: Sequence[Rendered], course: Course) -> Filling:
-    with course.step("upload", f"uploading to s3://{BUCKET} what is not there yet"):
+    with course.step("upload", f"uploading what is missing to s3://{BUCKET}"):
         store = wiring.open_s3_bucket(BUCKET, settings.storage)
         filling = fill_bucket(store, {one.truth.key: one.path for one in rendered}, done=course.progress)
-    course.note(f"{filling.uploaded} objects uploaded, {filling.unchanged} were there")
+    course.note(f"{counted(filling.uploaded, 'object')} uploaded, {filling.unchanged:,} already there")
     return filling
 
 

@@ -16,6 +16,7 @@ from annotated_types import MinLen
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import AnnotationsError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle
 from searchanything.core.reading import read_file
@@ -185,7 +186,7 @@ def _run_lengths(rle: _Rle, size: tuple[int, int], where: _Place) -> MaskRLE:
     counts = rle.counts
     if isinstance(counts, list):
         if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
-            raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {len(counts)} runs")
+            raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {counted(len(counts), 'run')}")
         plain = {"size": list(size), "counts": counts}
         return MaskRLE(size, _encoded(lambda: coco_mask.frPyObjects(plain, *size), where)["counts"].decode("ascii"))
     mask = MaskRLE(size, counts)

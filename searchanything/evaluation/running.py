@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, UsageError
 from searchanything.core.reading import inside
 from searchanything.core.types import ImageRef, RGBImage
@@ -63,7 +64,9 @@ def evaluate(
     """
     started = time.perf_counter()
     if not any(not one.crowd for image in truth.images for one in image.instances):
-        raise UsageError(f"nothing to evaluate: {len(truth.images)} annotated images, and no instance on any of them")
+        raise UsageError(
+            f"nothing to evaluate: {counted(len(truth.images), 'annotated image')}, and no instance on any of them"
+        )
     first_group = options.group_by[0] if options.group_by else None
     vocabulary = Vocabulary.of(truth, encoder.embedder, group_by=first_group, seed=options.seed)
     policies = (encoder.policy, *(POLICIES if options.ablations else ()))
@@ -76,7 +79,7 @@ def evaluate(
         if not collector.instances:
             first = f", the first: {failures[0].message}" if failures else ""
             raise UsageError(
-                f"nothing to evaluate in {folder}: no instance on the {collector.images} images that could be read, "
+                f"nothing to evaluate in {folder}: no instance on {counted(collector.images, 'readable image')}, "
                 f"{len(failures)} could not{first}"
             )
         evidence = collector.evidence()

@@ -1,4 +1,4 @@
-"""The paper's Figure 4 for one's own query: the same candidates, ranked by five descriptions of a region.
+"""The paper's Figure 4 for any query: the same candidates, ranked by five descriptions of a region.
 
 The candidates are the regions nearest by code. Their images are read once, their regions encoded in batches, and ranked
 by the cosine to the query's region of
@@ -6,7 +6,7 @@ by the cosine to the query's region of
 1. CLIP's embedding of the unmasked crop (of a small region three times its box, as the index does it),
 2. CLIP's embedding of the crop with everything outside the mask black,
 3. the second joined with f_M, each scaled to unit length,
-4. the same of the crops that are indexed, masked by the index' own rule (large regions alone): what is hashed,
+4. the same of the crops that are indexed, masked by the index's own rule (large regions alone): what is hashed,
 
 and by 5. the Hamming distance of the codes in the index. Who stands where in one and not in the next shows what
 masking, f_M, the crop rule and hashing each do: between the last two lies hashing alone.

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import box_iou
@@ -53,7 +54,7 @@ def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> TargetRegion
     ious = box_iou(segmentation.boxes_xyxy, np.array([box_xyxy], dtype=np.float32))[:, 0]
     best = int(ious.argmax())
     found = bool(ious[best] >= MIN_FIT_IOU)
-    what = f"the best of {count} masks has IoU {ious[best]:.2f} of its box with the expected one"
+    what = f"the best of {counted(count, 'mask')} has IoU {ious[best]:.2f} of its box with the expected one"
     figures = {
         "regions": count,
         "best_iou": round(float(ious[best]), 4),
@@ -62,7 +63,7 @@ def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> TargetRegion
         "box_xyxy": rounded(box_of(segmentation, best)) if ious[best] else None,
     }
     if not ious[best]:
-        what = f"none of {count} masks has a box that overlaps the expected one"
+        what = f"none of {counted(count, 'mask')} has a box that overlaps the expected one"
     sentence = what if found else f"no mask fits the thing: {what}, and {MIN_FIT_IOU} is the least"
     return TargetRegion(best if ious[best] else None, figures, sentence, found=found)
 
@@ -90,7 +91,7 @@ def region_most_similar(
     box = rounded(box_of(segmentation, row))
     figures = {"regions": count, "cosine": round(float(similar[row]), 4), "box_xyxy": box}
     sentence = (
-        f"no box was given, so the most similar of {count} regions is meant, in {_numbers(box)}, "
+        f"no box was given, so the most similar of {counted(count, 'region')} is meant, in {_numbers(box)}, "
         f"cosine {similar[row]:.3f}"
     )
     return TargetRegion(row, figures, sentence)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from searchanything.answers.explanation import Step, Verdict
+from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
@@ -128,12 +129,12 @@ def indexed(inquiry: Inquiry) -> tuple[Note, ImageRow | None]:
     figures = {"outcome": str(row.outcome), "regions": row.regions, "attempts": row.attempts}
     if row.outcome is Outcome.FAILED:
         figures |= {"error": row.error, "message": row.message}
-        sentence = f"it failed ({row.attempts} attempts), at last with {row.error}: {row.message}"
+        sentence = f"it failed ({counted(row.attempts, 'attempt')}), at last with {row.error}: {row.message}"
         return _note("indexed", Verdict.FAILED, sentence, figures), row
     if row.outcome is Outcome.EMPTY and not (inquiry.ranking.whole_images and row.is_findable):
         sentence = "it was indexed as empty: the segmenter found no region in it"
         return _note("indexed", Verdict.EMPTY, sentence, figures), row
-    return _note("indexed", None, f"it is in the index with {row.regions} regions", figures), row
+    return _note("indexed", None, f"it is in the index with {counted(row.regions, 'region')}", figures), row
 
 
 def _elsewhere(inquiry: Inquiry) -> Note:
@@ -248,7 +249,8 @@ def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, fou
         "best_cosine": round(max([cosine, *others]), 4),
         "filter_applied": applied is not None,
     }
-    what = f"by features (cosine {cosine:.3f}) it is number {number} of {len(others)} candidates by code and itself"
+    among = f"{counted(len(others), 'candidate')} by code"
+    what = f"by features (cosine {cosine:.3f}) it is number {number} of {among} and itself"
     if number <= max(1, len(others)) or place.among_first:
         return _note("features", None, what, figures), place
     sentence = f"{what}: each of them is more similar to the query, before any hashing{place.filter_too}"

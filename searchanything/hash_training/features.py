@@ -73,7 +73,7 @@ class NpyFeatures:
         return self.shape[0]
 
     def batches(self) -> Iterator[FeatureBatch]:
-        """Read `BATCH_ROWS` rows at a time: a mapped file would count as this process' memory."""
+        """Read `BATCH_ROWS` rows at a time: a mapped file would count as this process's memory."""
         dtype, columns = np.dtype(self.dtype), self.shape[1]
         with self.open() as file:
             _npy_header(self.name, file)

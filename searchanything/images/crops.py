@@ -45,7 +45,7 @@ def region_crops(
 ) -> RGBImage:
     """One square crop per region: (N, size_px, size_px, 3) uint8 RGB, N may be 0.
 
-    `masks` (N, gh, gw) bool on the letterbox' grid, `boxes_xyxy` (N, 4) in image pixels. The crop's longest side
+    `masks` (N, gh, gw) bool on the letterbox's grid, `boxes_xyxy` (N, 4) in image pixels. The crop's longest side
     becomes `size_px`, the other is centred on black.
     """
     crops = np.zeros((len(masks), size_px, size_px, 3), dtype=np.uint8)

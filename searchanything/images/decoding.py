@@ -349,7 +349,7 @@ def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> I
 
 
 def _probe(mode: str) -> Image.Image:
-    """Colours all over the space, for telling what a transform does."""
+    """Colours all over the space, to see what a transform does."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
     steps = np.linspace(0, 255, 9).astype(np.uint8)

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Self
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
 from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
@@ -114,16 +115,16 @@ def commit_batch(
     _check_written([row for row in rows if not _is_there(row, newest)], store)
     outdated = {image: row.generation for image, row in newest.items()}
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
-    buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
-    if keeper is not None and buried:
-        keeper.bury(buried)
-    index.delete_before(outdated | buried)
+    deleted = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
+    if keeper is not None and deleted:
+        keeper.add_tombstones(deleted)
+    index.delete_before(outdated | deleted)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
-        "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
-        len(rows), len(regions), spent, len(gone), len(changed),
+        "committed %s, %s in %.0f ms; %d vanished, %d changed",
+        counted(len(rows), "image"), counted(len(regions), "region"), spent, len(gone), len(changed),
     )  # fmt: skip
-    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | buried)
+    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | deleted)
 
 
 def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:

@@ -33,26 +33,26 @@ class Tally:
         self._start = time.perf_counter()
 
     def skip(self, key: str, reason: str) -> None:
-        """An object that is no image, or is excluded."""
+        """Count an object that is not an image, or is excluded."""
         self._report = replace(self._report, skipped=self._report.skipped + 1)
         self._skips.add(key, reason)
 
-    def pass_over(self, key: str) -> None:
-        """An unchanged image."""
+    def skip_unchanged(self, key: str) -> None:
+        """Count an unchanged image."""
         self._report = replace(self._report, unchanged=self._report.unchanged + 1)
-        self._tell(key)
+        self._report_progress(key)
 
-    def give_up(self, key: str) -> None:
-        """An image that failed too often to be tried again."""
+    def skip_exhausted(self, key: str) -> None:
+        """Count an image that failed too often to be tried again."""
         self._report = replace(self._report, given_up=self._report.given_up + 1)
-        self._tell(key)
+        self._report_progress(key)
 
     def forget(self, images: int) -> None:
-        """Images whose rows were deleted."""
+        """Count images whose rows were deleted."""
         self._report = replace(self._report, deleted=self._report.deleted + images)
 
     def add(self, batch: Committed) -> None:
-        """A committed batch."""
+        """Count a committed batch."""
         rows = batch.rows
         outcomes = [row.outcome for row in rows]
         self._report = replace(
@@ -70,21 +70,21 @@ class Tally:
             if name in row.metadata
         )
         if rows:
-            self._tell(rows[-1].image.key)
+            self._report_progress(rows[-1].image.key)
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
-        """Images that failed."""
+        """Count images that failed."""
         self._failures.extend(failures)
 
-    def leave(self, images: Iterable[ImageRef], *, tries: int) -> None:
-        """Images whose object changed during each try."""
+    def add_changing(self, images: Iterable[ImageRef], *, tries: int) -> None:
+        """Count images whose object changed during each try, as failures."""
         keys = tuple(image.key for image in images)
         self._report = replace(self._report, left=self._report.left + keys)
         message = f"changed during each of {tries} attempts"
         self.add_failures(Failure(key, "ObjectChangedError", message) for key in keys)
 
-    def leave_out(self, omissions: Omissions) -> None:
-        """What a listing left out: places that cannot be read are failures, of the rest the first are warnings."""
+    def add_omissions(self, omissions: Omissions) -> None:
+        """Count what a listing omitted: unreadable places are failures; of the rest, the first are warnings."""
         self._report = replace(self._report, skipped=self._report.skipped + omissions.skipped)
         self._omitted = omissions.skips.groups()
         self._warnings.extend(skipped_warnings(omissions))
@@ -102,7 +102,7 @@ class Tally:
             skips=sum_skips(self._skips.groups(), self._omitted),
         )
 
-    def _tell(self, key: str) -> None:
+    def _report_progress(self, key: str) -> None:
         if self._progress is not None:
             now = self._report
             failed = len(self._failures) + now.given_up

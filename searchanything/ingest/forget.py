@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import ImageRef, Omissions, StoredObject
@@ -218,9 +219,10 @@ class Devices:
 
     def _reason(self, place: str, counts: _Counts) -> str:
         before, known = ", ".join(map(str, self._before(place))), counts.seen + counts.unseen
+        missing = f"{counts.unseen:,} of {counted(known, 'indexed image')}"
         return (
-            f"lies on device {self._now(place)}, before on {before}: {counts.unseen:,} of {known:,} indexed images are "
-            "not there, and none is taken for deleted; mount the disk, or forget them with `searchanything sync repair "
+            f"lies on device {self._now(place)}, before on {before}: {missing} "
+            "missing, and none is taken for deleted; mount the disk, or forget them with `searchanything sync repair "
             "SOURCE --forget`"
         )
 

@@ -8,7 +8,7 @@
 How old is old: an attempt takes its generation when it is planned and inserts the image row at its commit. In between
 lie at most two waves of transfer and the batches before it: minutes, with ViT-H-14 on a slow CPU an hour (docs/adr).
 A day leaves room for workers that were suspended and for clocks that disagree. Should a row be taken from an attempt
-that lives nevertheless, its commit lacks rows, and the last line of the table mends that.
+that lives nevertheless, its commit lacks rows, and the last line of the table repairs that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import generation_at
+from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef, IndexCounts
@@ -83,7 +84,8 @@ def collect_garbage(
     for images in batches(damage.garbage, DELETED_AT_ONCE):
         index.delete_before({image: damage.garbage[image] for image in images})
     if damage.again:
-        logger.warning("%d images lack rows, or have some of a killed attempt: indexing them again", len(damage.again))
+        images = counted(len(damage.again), "image")
+        logger.warning("indexing %s again: rows are missing, or belong to a killed attempt", images)
         again(sorted(image.key for image in damage.again))
     return len(damage.garbage)
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.protocols import ImageStore
@@ -57,7 +58,7 @@ def index_images(
 ) -> IndexReport:
     """Bring the index up to date with these objects. One bad image never stops the run.
 
-    Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
+    Unchanged objects (same etag and metadata, indexed or empty before) are skipped; known failures are tried again;
     objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
 
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
@@ -69,7 +70,7 @@ def index_images(
     if broken:
         raise broken[0]
     if omissions is not None:
-        tally.leave_out(omissions)
+        tally.add_omissions(omissions)
     return tally.report()
 
 
@@ -95,9 +96,9 @@ def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]
         changed = _index_round(job, plan, tally)
         if not changed:
             return
-        logger.info("%d objects changed while they were indexed", len(changed))
+        logger.info("%s changed during indexing", counted(len(changed), "object"))
         plan = partial(_plan_again, job, [image.key for image in changed], tally)
-    tally.leave(changed, tries=ROUNDS)
+    tally.add_changing(changed, tries=ROUNDS)
 
 
 def _plan_again(job: IndexingJob, keys: Sequence[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:

@@ -1,8 +1,8 @@
 """What has to be done: which objects the index does not have as they are now.
 
-Two ways in: `plan_listed` takes a listing's word for what there is and asks the store about doubtful objects alone;
-`plan_keys` is told keys only, and looks at each object as it is now. Both end in the same `Attempt`s, so whether an
-image is up to date, given up or wanted at all is decided here and nowhere else.
+Two ways in: `plan_listed` trusts a listing and asks the store about doubtful objects alone;
+`plan_keys` gets keys only, and looks at each object as it is now. Both end in the same `Attempt`s, so whether an
+image is up to date, exhausted or wanted at all is decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ PLAN_BATCH: Final = 256  # objects per question to the index
 class IndexingOptions:
     """How much is done at once, and what is done again.
 
-    `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are given up;
-    None tries them for ever. `listing_is_enough` is False where a change of metadata does not show in an object's own
-    line of the listing (sidecars, object tags): then every known object is asked about.
+    `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are exhausted
+    and skipped; None retries them forever. `listing_is_enough` is False where a change of metadata does not show in an
+    object's own line of the listing (sidecars, object tags): then every known object is asked about.
     """
 
     batch_images: int = 16
@@ -167,12 +167,12 @@ def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObje
     except StoreUnavailableError:
         raise
     except StoreError:
-        return False  # reading it will tell why
+        return False  # reading it will raise the reason
     return found is not None and _is_same(found, previous)
 
 
 def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
-    """The row tells of this content and metadata, with a good outcome."""
+    """The row has this content and metadata, and a good outcome."""
     return (
         previous is not None
         and previous.is_findable
@@ -187,17 +187,17 @@ def _attempt(
     """An attempt at an object, or None where nothing is to be done, which is counted."""
     if not job.options.force:
         if unchanged:
-            tally.pass_over(stored.ref.key)
+            tally.skip_unchanged(stored.ref.key)
             return None
-        if is_given_up(job.options, previous, stored.etag):
-            tally.give_up(stored.ref.key)
+        if is_exhausted(job.options, previous, stored.etag):
+            tally.skip_exhausted(stored.ref.key)
             return None
     generation = next_generation(after=previous.generation if previous else 0)
     return Attempt(stored=stored, generation=generation, previous=previous)
 
 
-def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
-    """True where this content failed so often that it is not tried again on its own."""
+def is_exhausted(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
+    """True where this content failed so often that it is not tried again automatically."""
     return (
         options.max_attempts is not None
         and previous is not None
@@ -208,7 +208,7 @@ def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) 
 
 
 def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | SkipReason | None:
-    """The object as it is now; None where it is gone; why it is skipped, or why the store will not tell."""
+    """The object as it is now; None where it is gone; why it is skipped, or why the store refuses to say."""
     if not job.scope.may_be_image(ref.key):
         return job.scope.why_skipped(ref.key, None)
     try:
@@ -221,7 +221,7 @@ def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | SkipReason
 
 
 def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
-    """What becomes of an object that the store refuses to tell of: its etag is not known, "" stands for it.
+    """The attempt at an object that the store refuses to describe: its etag is unknown, so it is "".
 
     A good row stays as long as nobody knows better; without one the failure is recorded.
     """
@@ -240,9 +240,9 @@ def _forget(
     A known row may be younger than this machine's clock.
     """
     ages = {ref: max(before, known[ref].generation + 1 if ref in known else 0) for ref in gone}
-    buried = {ref: age for ref, age in ages.items() if ref in known}
-    if job.keeper is not None and buried:
-        job.keeper.bury(buried)
+    tombstones = {ref: age for ref, age in ages.items() if ref in known}
+    if job.keeper is not None and tombstones:
+        job.keeper.add_tombstones(tombstones)
     if ages:
         job.index.delete_before(ages)
     if job.sheet is not None:

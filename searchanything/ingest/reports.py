@@ -1,4 +1,4 @@
-"""What the verbs that fill an index and look after it answer."""
+"""Reports of the commands that fill and maintain an index."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Failure:
 class IndexReport:
     """What one run of `index` or `refresh` did, in images; `regions` counts the regions this run wrote.
 
-    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
-    with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
-    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
-    and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
-    `skips` tells why the `skipped` ones are no images that are meant, by reason and with examples.
-    `gone` images are in the index and no longer in the listing: they stay hits until `sync repair` or `index --prune`
-    forgets them. `held` are the keys of those that `--prune` held back, because so many at once may be a mistake.
-    `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
+    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones are exhausted:
+    they failed too often with the same content and were not tried again. `left` are the keys whose objects kept
+    changing: they are in `failures` too, and the next sync finds them. `warnings` are of images that were indexed
+    without their sidecar, and of the first 100 skipped things that are no objects. A place that could not be listed is
+    one failure. `skips` says why objects were `skipped`, by reason and with examples. `gone` images are in the index
+    and no longer in the listing: they stay hits until `sync repair` or `index --prune` forgets them. `held` are the
+    keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed over the
+    threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
     indexed: int = 0
@@ -103,7 +103,7 @@ class IndexStatus:
     """What an index holds, and with what it was made. Where there is no index `exists` is False, and all None or 0.
 
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
-    the regions of all. `garbage` rows are left of killed runs: no search finds them, the next commit of their image or
+    the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
     `sync repair` deletes them.
     """
 
@@ -146,12 +146,12 @@ class SyncReport:
 
     `missing`: images that the index does not have. `stale`: indexed with another etag, other metadata or other models.
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
-    `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
+    `checked` counts the images that were looked at. After a repair the other fields say what was done: `repaired`
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
     `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
     called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
     mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder; `skips`
-    tells how many objects were skipped, by reason and with examples.
+    says how many objects were skipped, by reason and with examples.
     """
 
     missing: tuple[str, ...] = ()
@@ -193,7 +193,7 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class FailedImage:
-    """A known failure. `given_up` ones are no longer tried by `refresh` and `sync repair`."""
+    """A known failure. `given_up` ones are exhausted: `refresh` and `sync repair` no longer try them."""
 
     image: ImageRef
     etag: str
@@ -239,7 +239,8 @@ class Estimate:
 
     `bytes` are the images' own. `disk_bytes` and `index_memory_bytes` are those of an embedded index, and less than a
     Milvus server with its replicas takes (see `milvus/`); `worker_memory_bytes` is the peak of this process, models
-    included. `disk_free_bytes` is None where the index is not a file of this machine. `sample` tells how it went.
+    included. `disk_free_bytes` is None where the index is not a file of this machine. `sample` is the report of the
+    sample.
     """
 
     images: int
@@ -288,7 +289,7 @@ def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:
 
 
 def omissions_report(omissions: Omissions) -> IndexReport:
-    """What a listing left out, as a part of a run's report."""
+    """What a listing omitted, as part of a run's report."""
     missed = unlisted_failures(omissions)
     return IndexReport(
         skipped=omissions.skipped,
@@ -300,7 +301,7 @@ def omissions_report(omissions: Omissions) -> IndexReport:
 
 
 def skipped_warnings(omissions: Omissions) -> tuple[Failure, ...]:
-    """The first of what a listing passed over."""
+    """The first of the things that a listing skipped."""
     return tuple(Failure(one.key, "Skipped", one.reason) for one in omissions.examples)
 
 

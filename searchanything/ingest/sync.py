@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.digests import SIDECAR, KnownImages
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.skips import SkipCounts, sum_skips
@@ -103,7 +104,7 @@ class _Found:
 
 
 def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
-    """Compare a source's listing with the index' rows of it, and repair what differs where the job can.
+    """Compare a source's listing with the index's rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
 
@@ -249,7 +250,7 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
     found.orphaned.extend(image.key for image in unseen.images)
     found.waiting.extend(image.key for image in decision.forget)
     if decision.held:
-        logger.info("held back: %d of the %d images known are not listed", len(decision.held), unseen.covered)
+        logger.info("held back: of %s, %d not listed", counted(unseen.covered, "known image"), len(decision.held))
 
 
 def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final
 
+from searchanything.core.counting import counted
 from searchanything.core.escaping import markdown_text
 from searchanything.core.skips import Skipped
 from searchanything.ingest.contact_sheet import SheetTile
@@ -17,13 +18,16 @@ SHOWN_TILES: Final = 64
 SHOWN_HELD: Final = 10
 _ADDRESS: Final = re.compile(r"https?://[!-'*-;=?-~]+")  # nothing that would end a link in Markdown
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
-_COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
+_COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
+    **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
+    "given_up": "exhausted",
+}
 _STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "draw", "commit")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of a batch, and where: `loads` is how often that process has loaded models so far.
+    """What happened to a batch, and where: `loads` is how often that process has loaded models so far.
 
     `tiles` show some of its images.
     """
@@ -38,9 +42,9 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class WaveReport:
-    """What became of the batches of a wave, or of all waves of a sync. `seconds` is the time from begin to end.
+    """What happened to the batches of a wave, or to all waves of a sync. `seconds` is the time from start to end.
 
-    `listing` tells what the listing left out: things that are no objects, and places that could not be looked at.
+    `listing` says what the listing skipped or could not read.
     """
 
     batches: tuple[BatchReport, ...] = ()
@@ -79,7 +83,7 @@ def sum_waves(waves: Iterable[WaveReport]) -> WaveReport:
 def summary(wave: WaveReport) -> str:
     """One line, for the state of a run."""
     total = wave.total
-    counts = [f"{getattr(total, name):,} {name.replace('_', ' ')}" for name in _COUNTS if getattr(total, name)]
+    counts = [f"{getattr(total, name):,} {shown}" for name, shown in _COUNTS.items() if getattr(total, name)]
     return ", ".join(counts) or "nothing to do"
 
 
@@ -94,13 +98,13 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
         "",
         "| what | how many |",
         "|---|---:|",
-        *(f"| {name.replace('_', ' ')} | {getattr(total, name):,} |" for name in _COUNTS),
+        *(f"| {shown} | {getattr(total, name):,} |" for name, shown in _COUNTS.items()),
         f"| regions written | {total.regions:,} |",
         "",
         "| time | |",
         "|---|---:|",
-        f"| from begin to end | {wave.seconds:.2f} s |",
-        f"| of it work, summed over {len(workers)} worker(s) | {busy:.2f} s |",
+        f"| from start to end | {wave.seconds:.2f} s |",
+        f"| work, summed over {counted(len(workers), 'worker')} | {busy:.2f} s |",
         f"| images per second | {rate:.1f} |",
         f"| batches | {len(wave.batches)} |",
     ]
@@ -131,8 +135,10 @@ def _held_lines(keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
     return [
-        f"**Held back: {images_are(len(keys))} gone from the listing, too much at once to forget unasked.** Is a disk "
-        "or a part of the bucket away? If it is meant: `searchanything sync repair SOURCE --forget`, or this flow with "
+        f"**Held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically.** Is "
+        f"a disk "
+        "or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, or "
+        "this flow with "
         "`forget`. Examples:",
         "",
         *(f"- `{escaped(key)}`" for key in keys[:SHOWN_HELD]),

@@ -3,8 +3,9 @@
     watch (this process, small) ─┬─ Prefect server       unless PREFECT_API_URL names one
                                  └─ coordinator (flows) ─── workers, under Dask's nannies, unless a scheduler is named
 
-Each child ends when its standard input closes, so the tree falls however its root dies. A child that dies is started
-again, after a pause that grows while it keeps dying; the coordinator begins with a sync, which finds what was missed.
+Each child ends when its standard input closes, so the whole tree ends, however its root dies. A child that dies is
+started again, after a pause that grows while it keeps dying; the coordinator begins with a sync, which finds what was
+missed.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ _POLL_S: Final = 0.2
 class ServiceTree:
     """The whole topology for one source; use it as a context manager, then `run`.
 
-    `environment` adds to this process' own for all children. Raises, on entering: UsageError if another `watch` uses
-    the folder, ServiceError if a child does not come up.
+    `environment` is added to this process's own, for all children. Raises, on entering: UsageError if another `watch`
+    uses the folder, ServiceError if a child does not come up.
     """
 
     def __init__(self, source: str, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
@@ -148,7 +149,7 @@ class ServiceTree:
         self._wait(lambda: bool(self.notes), child)
 
     def run(self) -> None:
-        """Keep all children alive until `stop`."""
+        """Keep all children alive until `stop` is called."""
         while not self._stopping.wait(_POLL_S):
             for child in self._children:
                 child.revive()
@@ -169,7 +170,7 @@ class ServiceTree:
         return code, document
 
     def stop(self) -> None:
-        """Let `run` return; from any thread or a signal handler."""
+        """Make `run` return; from any thread or a signal handler."""
         self._stopping.set()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The webhook: `POST /events` takes notifications from whoever knows the token. The only place that imports FastAPI.
+"""The webhook: `POST /events` takes notifications from clients with the token. The only place that imports FastAPI.
 
 Formats: see `events`. `GET /health` answers without a token. What may come before the token is bounded: `bounded_http`.
 """

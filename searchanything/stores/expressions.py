@@ -276,7 +276,7 @@ class _Parser:
         return number
 
     def _fitting(self, field: Field, value: Value) -> Value:
-        """The value, if the field can hold such a one."""
+        """The value, if the field can hold it."""
         if isinstance(field, MetadataField):
             return value
         kind, is_text = field.kind, isinstance(value, str)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
 from searchanything.core.settings import StorageSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
@@ -85,7 +86,7 @@ class FolderStore:
                 noted.miss(place, _DISK_WENT)
         if noted.unreadable and omissions is None:
             raise StoreError(
-                f"{self._root}: {len(noted.unreadable)} subfolders or files cannot be read, the listing is incomplete: "
+                f"{self._root}: {counted(len(noted.unreadable), 'place')} cannot be read, the listing is incomplete: "
                 f"{', '.join(one.key for one in noted.unreadable[:5])}; check their permissions, or remove them"
             )
 

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from pymilvus import MilvusClient, MilvusException
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexNotFoundError,
     IndexUnavailableError,
@@ -207,7 +208,7 @@ class LiteConnection(MilvusConnection):
                 return
             time.sleep(_LOOK_S)
         if there is not None:
-            raise damaged(self._lite.file, f"{name} has {there} rows, of which {found} can be read")
+            raise damaged(self._lite.file, f"{name} has {counted(there, 'row')}, of which {found} can be read")
 
     def _sound(self, doing: str, call: Callable[[], Result]) -> Result:
         """What an undamaged file lets a server do."""

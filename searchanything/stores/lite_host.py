@@ -67,7 +67,7 @@ _POLL_S = (0.002, 0.05)
 
 
 class LiteHost:
-    """This process' share in the server of one file. Thread-safe, and safe to use after a fork.
+    """This process's share in the server of one file. Thread-safe, and safe to use after a fork.
 
     `idle_s` is how long the server outlives its last user (the first user's wish counts), `timeout_s` how long to
     wait for the server, or for the other processes' writes.

@@ -84,7 +84,7 @@ def _under(rows: Iterable[Row], bucket: str | None, key_prefix: str) -> Iterator
 
 
 class MemoryRegionIndex:
-    """The `RegionIndex` of one fingerprint in this process' memory. Thread-safe."""
+    """The `RegionIndex` of one fingerprint in this process's memory. Thread-safe."""
 
     def __init__(self, manifest: IndexManifest) -> None:
         self._manifest = manifest

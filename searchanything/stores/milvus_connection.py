@@ -46,7 +46,7 @@ _NEVER_MS: Final = 2**31 - 1
 
 
 class MilvusConnection:
-    """One process' connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
+    """One process's connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
 
     Reads are tried twice: an alias that is being switched, or a server that was restarted, fails once.
     Writes are tried once, because rows may not be written twice.
@@ -141,7 +141,7 @@ class MilvusConnection:
         self._write("insert rows", lambda client, t: client.insert(name, entities, timeout=t))
 
     def delete(self, name: str, expression: str) -> None:
-        """Delete rows. This process' next reads do not see them."""
+        """Delete rows. This process's next reads do not see them."""
         self._write("delete rows", lambda client, t: client.delete(name, filter=expression, timeout=t))
         if not self.embedded:
             self._levels.deleted(name)
@@ -217,7 +217,7 @@ class MilvusConnection:
         `probe_all` looks into every inverted list, for the few rows that a narrow expression keeps.
         """
         settings = self._settings
-        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT passes over it.
+        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT ignores it.
         nprobe = MAX_NPROBE if probe_all else settings.nprobe
         parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": nprobe}}
 
@@ -244,7 +244,7 @@ class MilvusConnection:
 
     @property
     def _read_consistency(self) -> str:
-        """The state of images decides what is indexed: never weaker than this process' own writes."""
+        """The state of images decides what is indexed: never weaker than this process's own writes."""
         return "Strong" if self._settings.consistency == "Strong" else "Session"
 
     def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
@@ -344,7 +344,7 @@ class MilvusConnection:
 
 
 def host_of(settings: MilvusSettings) -> LiteHost | None:
-    """The host of an embedded index' file; None for a server's address. Raises: SettingsError."""
+    """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
     if settings.uri.lower().startswith(("http://", "https://")):
         return None
     if "://" in settings.uri:

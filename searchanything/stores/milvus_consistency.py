@@ -1,6 +1,6 @@
 """At which consistency level a server is read, so that this process sees its own writes without waiting for each.
 
-A server's Session level waits for this process' insertions. For deletions it gives no time to wait for, so the first
+A server's Session level waits for this process's insertions. For deletions it gives no time to wait for, so the first
 read of a collection after one is strong, and waits for all that was written: once, however many deletions there were.
 """
 

@@ -41,7 +41,7 @@ _regions: dict[tuple[str, str], str] = {}  # of buckets at AWS, which never move
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An S3 server's checked address. `by_aws` is True where AWS itself or AWS' own variables name it."""
+    """An S3 server's checked address. `by_aws` is True where AWS itself or AWS's own variables name it."""
 
     endpoint: str
     secure: bool
@@ -57,7 +57,7 @@ class Server:
 
 
 def server_of(settings: StorageSettings) -> Server:
-    """The server that the settings name, or AWS' own variables; else AWS. Raises: SettingsError."""
+    """The server that the settings name, or AWS's own variables; else AWS. Raises: SettingsError."""
     if bool(settings.access_key) != bool(settings.secret_key):
         raise SettingsError(
             f"set both {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY, or neither (then …CREDENTIALS says what counts)"

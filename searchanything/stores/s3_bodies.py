@@ -23,7 +23,7 @@ from searchanything.images.decoding import format_of
 from searchanything.stores.crc import CRC32C, CRC64NVME, crc_base64
 
 _CHUNK_BYTES: Final = 1 << 18
-_SLOWEST_BYTES_PER_S: Final = 1 << 14  # a body that trickles in more slowly than this is given up
+_SLOWEST_BYTES_PER_S: Final = 1 << 14  # a body that arrives more slowly than this is abandoned
 ASK_CHECKSUMS: Final = {"x-amz-checksum-mode": "ENABLED"}
 _MD5: Final = re.compile(r"[0-9a-fA-F]{32}")
 _PLAIN: Final = frozenset(("", "identity", "aws-chunked"))  # the last says how an upload travelled, and is often kept

@@ -1,6 +1,6 @@
-"""Credentials for S3: those of our settings, else AWS' own chain, else none (anonymous access).
+"""Credentials for S3: those of our settings, else AWS's own chain, else none (anonymous access).
 
-The chain is that of AWS' programs: environment, web identity, profile, role of the container or instance. Looking for
+The chain is that of AWS's programs: environment, web identity, profile, role of the container or instance. Looking for
 an instance's role never waits for long: on a laptop nobody answers there.
 """
 

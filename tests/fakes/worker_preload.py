@@ -2,8 +2,9 @@
 
 Never to be imported by a test: it puts its models in the place of the real ones, for the whole process.
 
-Each load of models adds a line with the process' number to the file that `FAKE_LOADS` names. An image whose first pixel
-is `DEADLY` kills the process that segments it. The file that `FAKE_SICK` names makes one process fail at everything.
+Each load of models adds a line with the process's number to the file that `FAKE_LOADS` names. An image whose first
+pixel is `DEADLY` kills the process that segments it. The file that `FAKE_SICK` names makes one process fail at
+everything.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_a_run_after_a_killed_one_completes_it(runs: Runs) -> None:
     images = runs.first["index"]["images"]
     assert images["indexed"] + images["unchanged"] + images["empty"] == SCENES
     assert (images["failed"], images["skipped"]) == (0, 1)  # the bucket's README.txt
-    assert any(f"{SCENES + 1} were there" in line for line in runs.said_first), "the killed run's uploads were lost"
+    assert any(f"{SCENES + 1} already there" in line for line in runs.said_first), "the killed run's uploads were lost"
 
 
 def test_the_second_run_does_nothing_twice(runs: Runs) -> None:
@@ -120,7 +120,7 @@ def test_the_report_has_what_scripts_rely_on(runs: Runs) -> None:
 
 
 def test_shuffled_weights_fall_to_chance(runs: Runs) -> None:
-    # Given masks need no segmenter: what they find is owed to the codes alone.
+    # Given masks need no segmenter: what they find depends on the codes alone.
     asked = {one["kind"]: one for one in runs.second["queries"]}
     regions = [asked[kind] for kind in KINDS if kind != "image"]
     shuffled = sum(one["shuffled_hit_at_5"] for one in regions) / len(regions)

@@ -243,12 +243,12 @@ def test_cures_are_commands(capsys):
         (["query", "nowhere.png"], "nowhere.png: no such file"),
         (["segment", "nowhere.png"], "nowhere.png: no such file"),
         (["query", "x" * 300], "no such file"),  # longer than any system's names
-        (["query", "q.png", "--text", "x", "--mask", "q.png"], "--mask says all by itself"),
-        (["query", "q.png", "--box", "1,2,3,4", "--mask", "q.png"], "--mask says all by itself"),
-        (["query", "q.png", "--point", "1,2", "--mask", "q.png"], "--mask says all by itself"),
+        (["query", "q.png", "--text", "x", "--mask", "q.png"], "--mask cannot be combined"),
+        (["query", "q.png", "--box", "1,2,3,4", "--mask", "q.png"], "--mask cannot be combined"),
+        (["query", "q.png", "--point", "1,2", "--mask", "q.png"], "--mask cannot be combined"),
         (["query", "q.png", "--background", "1,2"], "add a --point, a --box or a --text"),
-        (["query", "q.png", "--box", "1,2,3,4", "--granularity", "part"], "--granularity goes with points alone"),
-        (["query", "q.png", "--granularity", "part"], "--granularity goes with points alone"),
+        (["query", "q.png", "--box", "1,2,3,4", "--granularity", "part"], "--granularity works with points only"),
+        (["query", "q.png", "--granularity", "part"], "--granularity works with points only"),
         (["query", "q.png", "--save", "nowhere/x.png"], "there is no folder nowhere"),
         (["query", "q.png", "--receipt", "nowhere/x.json"], "there is no folder nowhere"),
         (["segment", "q.png", "--save", "nowhere/x.png"], "there is no folder nowhere"),
@@ -569,7 +569,7 @@ def test_reference_names_every_option(verb, client, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("better", "confidence", "said"),
     [
-        (1, "clear", "text match clear, 1 of 102 everyday words name that region better than the text does\n"),
+        (1, "clear", "text match clear, 1 of 102 everyday words names that region better than the text does\n"),
         (5, "unsure", ": it may be something else\n"),
         (40, "weak", "text match weak, 40 of 102"),
     ],

@@ -1,4 +1,4 @@
-"""The doctor finds what is broken, says how to mend it, and never breaks itself."""
+"""The doctor finds what is broken, says how to fix it, and never breaks itself."""
 
 import importlib.metadata
 import json
@@ -72,7 +72,7 @@ def test_foreign_and_missing_versions(capsys, monkeypatch):
 
 
 def test_libraries_that_do_not_load(monkeypatch, tmp_path):
-    """Every kind of breaking, the process' own end among them; what comes after it is still looked at."""
+    """Every kind of breaking, the process's own end among them; what comes after it is still looked at."""
     fakes = {
         "bare": "raise ImportError('libbare.so.1: cannot open shared object file')",
         "system": "raise OSError('libGL.so.1: cannot open shared object file: No such file or directory')",

@@ -73,7 +73,7 @@ def settings_of(*, least: int = REGIONS, sample: int = 400) -> Settings:
 
 
 def connected(settings: Settings | None = None, indexes: IndexStore | None = None) -> searchanything.Client:
-    """A client; with `indexes` another process' one on the same index."""
+    """A client; with `indexes` another process's one on the same index."""
     settings = settings or settings_of()
     client = searchanything.connect(settings=settings)
     if indexes is not None:

@@ -262,7 +262,7 @@ class TestDevices:
         for _ in range(rounds):
             report = world.sync()
             assert [one.key for one in report.unlisted] == ["sub/"]
-            assert "3 of 3 indexed images are not there" in report.unlisted[0].message
+            assert "3 of 3 indexed images missing" in report.unlisted[0].message
             world.now_ms += 1_000_000
         assert world.keys == {*names(40)[1:], *names(3, "sub/")}
         assert world.sync(forget=True).unlisted == ()

@@ -100,7 +100,7 @@ def test_without_a_terminal_the_command_line_speaks_and_says_what_ctrl_c_leaves(
     said = capsys.readouterr().err
     assert "indexing: 5 of 9" in said
     assert "1 failed" in said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
 
 
 def test_notebooks_get_a_line_without_asking(monkeypatch, capsys) -> None:

@@ -1,4 +1,4 @@
-"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair mends it all."""
+"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair fixes it all."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(contents=st.lists(CONTENTS, min_size=len(IMAGES + OTHERS), max_size=len(IMAGES + OTHERS)))
     def start(self, contents: list[bytes]) -> None:
-        codes._last = 0  # tests of clocks that run ahead leave this process' generations in the future
+        codes._last = 0  # tests of clocks that run ahead leave this process's generations in the future
         self.bucket = InMemoryStore()
         self.index = Killable()
         self.encoder = fake_encoder()

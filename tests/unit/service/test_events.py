@@ -21,7 +21,7 @@ def record(key: str, bucket: str = "images", name: str = "s3:ObjectCreated:Put")
 
 
 def filer(event: str, key: str, **message: Any) -> dict[str, Any]:
-    """One event of SeaweedFS' filer, as its webhook sent it (SeaweedFS 4)."""
+    """One event of SeaweedFS's filer, as its webhook sent it (SeaweedFS 4)."""
     return {"event_type": event, "key": key, "message": message or {"new_entry": {"name": "x"}}}
 
 

@@ -197,7 +197,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
             recorded.append((source, key, error, message))
 
-    monkeypatch.setattr(index_flow, "tell_batch", lambda *_: None)
+    monkeypatch.setattr(index_flow, "publish_batch", lambda *_: None)
     monkeypatch.setattr(index_flow, "worker_client", Recorder)
     return recorded
 
@@ -298,7 +298,7 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     async def step(*_: Any) -> BatchReport:
         return BatchReport(IndexReport(), 0.1, "host", 1, 1)
 
-    async def tell_run(_kind: str, _source: str, text: str) -> None:
+    async def publish_run(_kind: str, _source: str, text: str) -> None:
         told["artifact"] = text
 
     client = SimpleNamespace(plan_sync=plan_sync, sweep_tiles=lambda _: None)
@@ -308,9 +308,9 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     monkeypatch.setattr(module, "workers", lambda _: nullcontext())
     monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
     monkeypatch.setattr(module, "_tidied", set())
-    monkeypatch.setattr(module, "tell_run", tell_run)
+    monkeypatch.setattr(module, "publish_run", publish_run)
     events: dict[str, Any] = {}
-    emitted = import_module("searchanything_flows.telling")
+    emitted = import_module("searchanything_flows.publish")
     monkeypatch.setattr(emitted, "emit_event", lambda name, payload, **_: events.update({name: payload}))
     state = asyncio.run(module.sync.fn("folder", repair=True, forget=forget))
     assert asked == [forget]

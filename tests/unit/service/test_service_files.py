@@ -43,7 +43,7 @@ def test_every_parameter_is_described(entrypoint: str) -> None:
 
 def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
     code = (
-        "import sys; import searchanything.cli.app, searchanything.service.station, searchanything.service.tree;"
+        "import sys; import searchanything.cli.app, searchanything.service.watcher, searchanything.service.tree;"
         "print([name for name in ('prefect', 'distributed', 'dask', 'fastapi', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -59,7 +59,7 @@ def test_reports_add_up() -> None:
     assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
     text = wave_markdown("s3://images", wave)
     assert "| indexed | 5 |" in text
-    assert "| of it work, summed over 2 worker(s) | 3.00 s |" in text
+    assert "| work, summed over 2 workers | 3.00 s |" in text
     assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
     assert summary(WaveReport()) == "nothing to do"
 

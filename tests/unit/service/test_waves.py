@@ -80,8 +80,8 @@ def test_a_key_that_is_being_worked_on_waits_until_that_is_done(queue: WaveQueue
 def test_what_does_not_fit_is_owed_to_a_sync(queue: WaveQueue) -> None:
     queue.put(str(number) for number in range(11))
     assert len(queue) == 10
-    assert queue.take_debts() == ("more than 10 keys waited",)
-    assert queue.take_debts() == ()
+    assert queue.take_pending() == ("more than 10 keys waited",)
+    assert queue.take_pending() == ()
 
 
 def test_asking_when_a_wave_is_due_costs_no_look_at_all_that_waits(clock: Clock) -> None:
@@ -107,7 +107,7 @@ def test_whoever_waits_is_told(clock: Clock) -> None:
     told: list[str] = []
     queue = WaveQueue(LIMITS, on_change=lambda: told.append("change"), clock=clock)
     queue.put(["a"])
-    queue.owe_sync("why")
+    queue.request_sync("why")
     queue.done(["a"])
     assert len(told) == 3
 
@@ -126,7 +126,7 @@ def test_no_hint_is_ever_lost(seed: int) -> None:
             case "put":
                 key = choose.choice("abcdefghijklmnop")
                 queue.put([key])
-                if not queue.take_debts():
+                if not queue.take_pending():
                     dirty.add(key)
             case "take" if queue.due_in_s() == 0.0:
                 wave = queue.take()

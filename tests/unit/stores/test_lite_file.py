@@ -1,4 +1,4 @@
-"""What is found out about an embedded index' file before its server starts. No server here: plain SQLite."""
+"""What is found out about an embedded index's file before its server starts. No server here: plain SQLite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live through a history: do its deeds, kill its victims, start them again, wait until bucket and index agree."""
+"""Run a history: do its actions, kill its victims, restart them, and wait until bucket and index agree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGREED_TWICE_S = 1.5  # agreement has to last: a late worker may still be about 
 Say = Callable[[str], None]
 
 
-class Ordeal:
+class ChaosRun:
     """A stack, and what its bucket ought to hold: the versions of its keys."""
 
     def __init__(self, stack: Stack, say: Say) -> None:
@@ -46,7 +46,7 @@ class Ordeal:
         start = time.monotonic()
         last: list[Difference] | str = "nothing was compared"
         while time.monotonic() < start + timeout_s:
-            fallen = self._stack.mend()
+            fallen = self._stack.restart_ended()
             if fallen:
                 self._say(f"  {', '.join(fallen)} had ended and was started again")
             last = self._differences()
