@@ -84,8 +84,8 @@ def collect_garbage(
     for images in batches(damage.garbage, DELETED_AT_ONCE):
         index.delete_before({image: damage.garbage[image] for image in images})
     if damage.again:
-        images = counted(len(damage.again), "image")
-        logger.warning("indexing %s again: rows are missing, or belong to a killed attempt", images)
+        what = counted(len(damage.again), "image")
+        logger.warning("indexing %s again: rows are missing, or belong to a killed attempt", what)
         again(sorted(image.key for image in damage.again))
     return len(damage.garbage)
 
