@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from searchanything.client.client import Client
 from searchanything.cli.app import run
 from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.client.client import Client
 from searchanything.core.settings import Settings
 
 
