@@ -93,11 +93,11 @@ class TestPlaces:
     def test_the_environment_wins_over_the_asked_file_and_that_over_the_own(
         self, monkeypatch: pytest.MonkeyPatch, home: Path
     ) -> None:
-        own(home, line("SERVER__PORT", "81") + line("MODELS__PRESET", "small") + line("MODELS__DEVICE", "cpu"))
-        ask_for(monkeypatch, line("SERVER__PORT", "82") + line("MODELS__PRESET", "pico") + "OTHER=1\n")
-        monkeypatch.setenv("SEARCHANYTHING_SERVER__PORT", "83")
+        own(home, line("SERVICE__WEBHOOK_PORT", "81") + line("MODELS__PRESET", "small") + line("MODELS__DEVICE", "cpu"))
+        ask_for(monkeypatch, line("SERVICE__WEBHOOK_PORT", "82") + line("MODELS__PRESET", "pico") + "OTHER=1\n")
+        monkeypatch.setenv("SEARCHANYTHING_SERVICE__WEBHOOK_PORT", "83")
         settings = load_settings()
-        assert (settings.server.port, settings.models.preset, settings.models.device) == (83, "pico", "cpu")
+        assert (settings.service.webhook_port, settings.models.preset, settings.models.device) == (83, "pico", "cpu")
 
     def test_a_file_that_is_asked_for_must_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SEARCHANYTHING_ENV_FILE", "gone.env")
@@ -154,6 +154,30 @@ class TestTrust:
         ask_for(monkeypatch, line("STORAGE__ENDPOINT", "stranger:9000") + line("STORAGE__CREDENTIALS", "aws"))
         with pytest.raises(SettingsError, match="AWS chain"):
             load_settings()
+
+    @pytest.mark.parametrize("opened", [("STORAGE__SECURE", "false"), ("STORAGE__CA_FILE", "theirs.pem")])
+    @pytest.mark.parametrize("endpoint", [None, "s3.amazonaws.com"])
+    def test_no_asked_file_opens_the_connection_that_they_take_by_default(
+        self, monkeypatch: pytest.MonkeyPatch, opened: tuple[str, str], endpoint: str | None
+    ) -> None:
+        if endpoint is not None:
+            monkeypatch.setenv(f"{ENV_PREFIX}STORAGE__ENDPOINT", endpoint)
+        ask_for(monkeypatch, line(*opened))
+        with pytest.raises(SettingsError, match="AWS chain"):
+            load_settings()
+
+    @pytest.mark.parametrize(
+        "harmless",
+        [
+            line("STORAGE__SECURE", "true"),
+            line("STORAGE__PROXY", "http://proxy:3128"),  # of TLS it sees nothing
+            line("STORAGE__SECURE", "false") + line("STORAGE__CREDENTIALS", "anonymous"),
+            line("STORAGE__SECURE", "false") + line("STORAGE__ENDPOINT", "localhost:9000"),
+        ],
+    )
+    def test_what_tells_nobody_anything_passes(self, monkeypatch: pytest.MonkeyPatch, harmless: str) -> None:
+        ask_for(monkeypatch, harmless)
+        load_settings()
 
 
 class TestTokens:
