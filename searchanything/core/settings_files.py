@@ -109,8 +109,8 @@ def _check_chain_is_kept_secret(places: list[Place]) -> None:
         source = _place_of("storage", name, places)
         if source is not None and source.trust < OWN and str(source.values["storage"][name]).lower() not in _TRUE:
             raise SettingsError(
-                f"{_variable('storage', name)} comes from {source.name}, and credentials from {_CHAIN}, which is trusted "
-                "more: others could read them on their way; set it in the environment, or "
+                f"{_variable('storage', name)} comes from {source.name}, and credentials from {_CHAIN}, which is "
+                "trusted more: others could read them on their way; set it in the environment, or "
                 f"{_variable('storage', 'credentials')}=anonymous"
             )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from benchmarks.soak import known, slopes
 
+from benchmarks.soak import known, slopes
 from searchanything.ingest.reports import IndexStatus
 
 
