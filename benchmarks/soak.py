@@ -34,6 +34,7 @@ from searchanything.stores.s3 import S3Store
 KEYS = 100
 SAMPLE_S = 5.0
 UPLOADERS = 8
+SETTLE_S = 120.0
 
 
 class MemoryLog(threading.Thread):
@@ -89,16 +90,32 @@ def slopes(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]
     return found
 
 
+def known(client: searchanything.Client) -> int:
+    """Images that the index tells something of, be it that they failed."""
+    status = client.status()
+    return status.images + status.empty + status.failed
+
+
 def burst(client: searchanything.Client, store: S3Store, images: Sequence[bytes], count: int) -> dict[str, float]:
     """Upload so many images at once, wait for their rows; the seconds of both."""
-    before, start = client.status().counts.images, time.monotonic()
+    before, start = known(client), time.monotonic()
     with ThreadPoolExecutor(UPLOADERS) as pool:
         list(pool.map(lambda n: store.upload(f"burst/{n:06}.jpg", images[n % len(images)]), range(count)))
     uploaded = time.monotonic()
-    while client.status().counts.images < before + count:
+    while known(client) < before + count:
         time.sleep(0.5)
     ended = time.monotonic()
     return {"images": count, "upload_s": uploaded - start, "until_indexed_s": ended - start}
+
+
+def until_settled(client: searchanything.Client) -> float | None:
+    """Seconds until listing and index agree, the last uploads being under way; None where they do not."""
+    start = time.monotonic()
+    while client.sync("s3://images").differs:
+        if time.monotonic() - start > SETTLE_S:
+            return None
+        time.sleep(1.0)
+    return time.monotonic() - start
 
 
 def soak(store: S3Store, images: Sequence[bytes], *, seconds: float, rate: float) -> int:
@@ -129,11 +146,18 @@ def main() -> None:
         memory.start()
         uploads = soak(store, images, seconds=options.seconds, rate=options.rate)
         samples = memory.stop()
-        differs = client.sync("s3://images").differs
-    result: dict[str, Any] = {"burst": fast, "uploads": uploads, "slopes": slopes(samples), "samples": samples}
+        settled_s = until_settled(client)
+    result: dict[str, Any] = {
+        "burst": fast,
+        "uploads": uploads,
+        "settled_s": settled_s,
+        "slopes": slopes(samples),
+        "samples": samples,
+    }
     uploaded_s, indexed_s = fast["upload_s"], fast["until_indexed_s"]
     print(f"burst of {options.burst}: uploaded in {uploaded_s:.1f} s, indexed after {indexed_s:.1f} s")
-    print(f"soak: {uploads} uploads in {options.seconds:.0f} s; listing and index {'differ' if differs else 'agree'}")
+    end = f"still differ after {SETTLE_S:.0f} s" if settled_s is None else f"agree {settled_s:.0f} s later"
+    print(f"soak: {uploads} uploads in {options.seconds:.0f} s; listing and index {end}")
     for part, one in sorted(result["slopes"].items()):
         growth = f"{one['mb_per_hour']:+.0f} ± {one['error']:.0f} MB/h"
         print(f"{part:12} {one['first']:7.0f} → {one['last']:7.0f} MB   {growth}")

@@ -65,7 +65,10 @@ class TarPlace:
             raise UsageError(f"{self._file} exists, and a backup overwrites nothing: name another file")
         if not self._file.parent.is_dir():
             raise UsageError(f"{self._file}: there is no folder {self._file.parent}; make it, or name another place")
-        with whole_file(self._file) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        with (
+            whole_file(self._file, private=True) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
             yield _TarWriter(tar)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
@@ -183,7 +186,7 @@ def unpacked(name: str, data: bytes, location: str) -> Iterator[dict[str, Any]]:
             raise ValueError("more than such a part may hold, or cut short")
         for line in lines.splitlines():
             yield json.loads(line)
-    except (zlib.error, ValueError) as error:
+    except (zlib.error, ValueError, RecursionError) as error:
         raise BackupError(f"{location}: its part {name} is damaged ({error}); {CURE}") from error
 
 
@@ -191,7 +194,7 @@ def json_of(name: str, data: bytes, location: str) -> dict[str, Any]:
     """Raises: BackupError."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackupError(f"{location}: its part {name} is damaged ({error}); {CURE}") from error
     if not isinstance(document, dict):
         raise BackupError(f"{location}: its part {name} is no JSON object; {CURE}")

@@ -210,7 +210,7 @@ def _entry(text: str) -> tuple[str, str | int | float | bool]:
         return name, value
     try:
         typed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, nested too deep
         typed = None
     if not isinstance(typed, int | float | bool):
         raise FilterError(f"--metadata {text}: expected a number, true or false after :=")

@@ -10,7 +10,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
 
-    The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, or so
-    many images are gone that a repair would hold them back.
+    The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, so
+    many images are gone that a repair would hold them back, or there is nothing under the source at all.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -48,7 +48,9 @@ def check(
         report = client.sync(source, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.failed or report.unlisted or report.held:
+    if report.found_nothing:
+        say(f"nothing under {source}, neither in the listing nor in the index; check how it is spelled")
+    if report.failed or report.unlisted or report.held or report.found_nothing:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 

@@ -35,9 +35,9 @@ from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, ForgetLimits, marking, recalled
 from searchanything.ingest.listing import ListingAhead
-from searchanything.ingest.pipeline import index_images, refresh_images
+from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, failed_rows
-from searchanything.ingest.progress import in_notebooks
+from searchanything.ingest.progress import in_notebooks, so_far, within
 from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, SyncJob, account_for_gone, collect, sync_images
 from searchanything.wiring import HashChoice
@@ -90,7 +90,7 @@ class Ingestion:
         objects = iter(listing)
         first = list(islice(objects, 1))  # a source that is not there, or holds nothing, makes no index
         if not first and self._indexes.live() is None:
-            return IndexReport()
+            return nothing_listed(omissions)
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
         job = self._job((store, scope), (index, encoder), self._options(force=force, retry_forever=True))
@@ -265,13 +265,16 @@ class Ingestion:
     def retry_failed(self, source: SourceName | None = None, *, progress: Progress | None = None) -> IndexReport:
         """Try the known failures again, however often they failed. Raises: as `refresh`."""
         opened = self._models.open()
+        rows = self._failed_rows(opened[0], source)
         keys: dict[str, list[str]] = {}
-        for row in self._failed_rows(opened[0], source):
+        for row in rows:
             keys.setdefault(row.image.bucket, []).append(row.image.key)
-        reports = []
+        reports: list[IndexReport] = []
         for bucket, failed in keys.items():
             job = self._job(self._open_bucket(bucket), opened, self._options(retry_forever=True))
-            reports += [refresh_images(job, wave, progress=progress) for wave in batches(failed, WAVE_KEYS)]
+            for wave in batches(failed, WAVE_KEYS):
+                before = so_far(sum_reports(reports), total=len(rows))
+                reports.append(refresh_images(job, wave, progress=progress and within(progress, before)))
         return sum_reports(reports)
 
     def drop_failed(self, source: SourceName | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,18 +71,24 @@ def write_whole(target: Path, write: Callable[[BinaryIO], Result]) -> Result:
 
 
 @contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
+def whole_file(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends, and not at all if the block raises.
+
+    A `private` one can be read by its owner alone.
 
     Raises: UsageError for a place that cannot be written.
     """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         try:
-            with part.open("xb") as file:
+            with open(part, "xb", opener=_private if private else None) as file:
                 yield file
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)

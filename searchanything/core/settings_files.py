@@ -37,6 +37,8 @@ _CREDENTIALS: Final[Mapping[str, tuple[str, ...]]] = {
     "milvus": ("token",),
     "storage": ("access_key", "secret_key", "session_token"),
 }
+_CHAIN: Final = "the AWS chain of this machine"
+_TRUE: Final = ("true", "1", "yes", "on", "t", "y")  # of a boolean; no other value of the two is one of these
 _warned: set[Path] = set()
 
 
@@ -78,10 +80,11 @@ def check_trust(places: list[Place]) -> None:
 
     `places` begin with the one whose word counts most.
     """
+    _check_chain_is_kept_secret(places)
     for group, names in _CREDENTIALS.items():
         held = {name: place for name in names if (place := _place_of(group, name, places)) is not None}
         if group == "storage" and _says_chain(places):
-            held["credentials"] = Place("the AWS chain of this machine", {}, OWN)
+            held["credentials"] = Place(_CHAIN, {}, OWN)
         for steering in _STEERING[group]:
             source = _place_of(group, steering, places)
             for credential, place in held.items():
@@ -112,6 +115,26 @@ def _warn_of_old_name(old: str, new: str, *, ignored: bool) -> None:
     logger.warning("%s is now called %s; the old name %s", old, new, effect)
 
 
+def _check_chain_is_kept_secret(places: list[Place]) -> None:
+    """Where no server is named it is AWS, with the credentials of its chain: no such file may open that connection.
+
+    Raises: SettingsError.
+    """
+    server = _place_of("storage", "endpoint", places)
+    elsewhere = server is not None and "amazonaws.com" not in str(server.values["storage"]["endpoint"]).lower()
+    has_keys = any(_place_of("storage", name, places) for name in _CREDENTIALS["storage"])
+    if elsewhere or has_keys or _chosen(places) == "anonymous":
+        return
+    for name in ("secure", "ca_file"):
+        source = _place_of("storage", name, places)
+        if source is not None and source.trust < OWN and str(source.values["storage"][name]).lower() not in _TRUE:
+            raise SettingsError(
+                f"{_variable('storage', name)} comes from {source.name}, and credentials from {_CHAIN}, which is "
+                "trusted more: others could read them on their way; set it in the environment, or "
+                f"{_variable('storage', 'credentials')}=anonymous"
+            )
+
+
 def _place_of(group: str, name: str, places: list[Place]) -> Place | None:
     """The place whose word counts for a setting; None for the built-in value."""
     for place in places:
@@ -122,8 +145,13 @@ def _place_of(group: str, name: str, places: list[Place]) -> Place | None:
 
 
 def _says_chain(places: list[Place]) -> bool:
+    return _chosen(places) == "aws"
+
+
+def _chosen(places: list[Place]) -> str:
+    """What `storage.credentials` says."""
     place = _place_of("storage", "credentials", places)
-    return place is not None and str(place.values["storage"]["credentials"]).lower() == "aws"
+    return "auto" if place is None else str(place.values["storage"]["credentials"]).lower()
 
 
 def _variable(group: str, name: str) -> str:

@@ -140,7 +140,8 @@ class LocalS3:
     def _launch(self) -> None:
         (self._folder / "mini.options").unlink(missing_ok=True)  # the last start's flags, which would be read again
         command = [str(self._binary), "mini", *self._flags()]
-        environment = {"PATH": os.defpath, "HOME": str(self._folder)}  # no AWS_* or S3_* of the user's
+        # No AWS_* or S3_* of the user's; its logs, which all could read and nobody would delete, stay in its folder.
+        environment = {"PATH": os.defpath, "HOME": str(self._folder), "TMPDIR": str(self._folder)}
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 supervised(command, grace_s=_GRACE_S),

@@ -74,6 +74,13 @@ def index_images(
     return tally.report()
 
 
+def nothing_listed(omissions: Omissions) -> IndexReport:
+    """The report of a listing that gave no object: what it left out, and the places that it could not look into."""
+    tally = Tally()
+    tally.leave_out(omissions)
+    return tally.report()
+
+
 def refresh_images(
     job: IndexingJob, keys: Iterable[str], *, progress: Callable[[IndexProgress], None] | None = None
 ) -> IndexReport:

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeAlias
 
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.reports import IndexProgress, IndexReport
 
 Tell: TypeAlias = Callable[[IndexProgress], None]
 EVERY_S: Final = 10.0
@@ -58,6 +59,31 @@ class ProgressLine:
             return f"{now.done:,} of {now.total:,} or more"
         share = f" ({now.done / now.total:.0%})" if now.total else ""
         return f"{now.done:,} of {now.total:,}{share}"
+
+
+def within(tell: Tell, before: IndexProgress) -> Tell:
+    """Progress of a part as progress of the whole, whose other parts have come so far as `before` says."""
+
+    def add(now: IndexProgress) -> None:
+        tell(
+            replace(
+                now,
+                done=before.done + now.done,
+                total=before.total,
+                indexed=before.indexed + now.indexed,
+                failed=before.failed + now.failed,
+                total_is_final=before.total_is_final,
+            )
+        )
+
+    return add
+
+
+def so_far(report: IndexReport, *, total: int) -> IndexProgress:
+    """What a report counts, as progress towards a total that is known."""
+    failed = report.failed + report.given_up
+    done = report.indexed + report.unchanged + report.empty + report.deleted + failed
+    return IndexProgress(done, total, report.indexed, failed, "")
 
 
 @contextlib.contextmanager

@@ -172,6 +172,12 @@ class SyncReport:
         """True if index and listing did not agree. Known failures are no difference."""
         return bool(self.missing or self.stale or self.orphaned)
 
+    @property
+    def found_nothing(self) -> bool:
+        """True if neither the listing nor the index names anything there: a mistyped prefix looks like this."""
+        there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted, self.skipped, self.skips)
+        return not any(there)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything sync check|repair --format json`."""
         document: dict[str, Any] = {

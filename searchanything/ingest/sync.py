@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,9 @@ from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
+from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
+from searchanything.ingest.progress import Tell, within
 from searchanything.ingest.reports import (
     IndexProgress,
     IndexReport,
@@ -48,7 +50,12 @@ logger = logging.getLogger(__name__)
 
 LISTED_BATCH: Final = 4096
 WAVE_KEYS: Final = 512  # per refresh of a repair: what is differing meanwhile waits in memory
-Refresh = Callable[[Sequence[str]], IndexReport]  # of keys
+
+
+class Refresh(Protocol):
+    """Brings the rows of some keys up to date, and may tell how far it is."""
+
+    def __call__(self, keys: Sequence[str], *, progress: Tell | None = None) -> IndexReport: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,11 +97,17 @@ class _Found:
     listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    tell: Tell = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
     skips: SkipCounts = field(default_factory=SkipCounts)
     repaired: list[IndexReport] = field(default_factory=list)
     indexed: int = 0
     failures: int = 0
+
+    def progress(self, key: str) -> IndexProgress:
+        """What is done by now: all that was listed, but for what waits for its repair."""
+        done = max(0, self.listed - len(self.waiting))
+        return IndexProgress(done, None, self.indexed, self.failures, key)
 
     def add_repair(self, report: IndexReport) -> None:
         """What a wave of repairs did."""
@@ -103,7 +116,7 @@ class _Found:
         self.failures += report.failed
 
 
-def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
+def sync_images(job: SyncJob, *, progress: Tell | None = None) -> SyncReport:
     """Compare a source's listing with the index's rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
@@ -117,12 +130,15 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
     found = _Found(omissions=Omissions(wanted=job.scope.concerns))
+    listing = ListingAhead(
+        job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
+    )
+    found.tell = listing.progress(progress) or found.tell
     with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
-        for listed in batches(job.store.list(job.scope.prefix, found.omissions), LISTED_BATCH):
+        for listed in batches(listing, LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
-            if progress is not None and listed:
-                progress(IndexProgress(found.checked, None, found.indexed, found.failures, listed[-1].ref.key))
+            found.tell(found.progress(listed[-1].ref.key))
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, known, found, pool)
     _repair(job, found, least=1)
@@ -289,5 +305,6 @@ def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
         found.waiting.clear()
         return
     while len(found.waiting) >= least:
+        before = found.progress(found.waiting[0])
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
-        found.add_repair(job.refresh(wave))
+        found.add_repair(job.refresh(wave, progress=within(found.tell, before)))

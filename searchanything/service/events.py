@@ -82,7 +82,7 @@ def _of_record(record: object) -> Iterable[ImageRef]:
 
 def _of_filer(document: Mapping[str, Any]) -> Iterable[ImageRef]:
     """The objects of one event of SeaweedFS's filer: the path, and after a move the new one."""
-    paths = [document.get("key")]
+    paths: list[object] = [document.get("key")]
     message = document.get("message")
     if isinstance(message, Mapping):
         entry, folder = _entry(message), message.get("new_parent_path")
@@ -90,7 +90,7 @@ def _of_filer(document: Mapping[str, Any]) -> Iterable[ImageRef]:
             return
         if folder and entry is not None and isinstance(entry.get("name"), str):
             paths.append(f"{folder}/{entry['name']}")
-    for path in dict.fromkeys(paths):
+    for path in paths:
         if not isinstance(path, str):
             raise EventError(f"expected a path as key, got {type(path).__name__}")
         bucket, _, key = path.removeprefix(_BUCKETS).partition("/")

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from searchanything.core.counting import counted
-from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.images.decoding import format_of
@@ -52,6 +52,7 @@ class FolderStore:
         self._root = Path(folder).expanduser().resolve()
         self._max_object_bytes = max_object_bytes
         self._digests = FolderDigests(self._root, digests_dir)
+        self._devices: dict[str, int] = {}  # by folder, as the last listing found them
 
     @property
     def bucket(self) -> str:
@@ -91,17 +92,25 @@ class FolderStore:
             )
 
     def stat(self, key: str) -> StoredObject | None:
-        """The file as it is now; None where there is none."""
+        """The file as it is now; None where there is none.
+
+        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError.
+        """
         path = self._locate(key)
-        return None if path is None else self._describe(key, path)
+        found = None if path is None else self._describe(key, path)
+        if found is None:
+            self._check_disk(key)
+        return found
 
     def read(self, key: str) -> tuple[StoredObject, bytes]:
         """The file's bytes and the digest of exactly these bytes.
 
-        Raises: ObjectNotFoundError; StoreError if it cannot be read; ImageError if it is larger than allowed.
+        Raises: ObjectNotFoundError; StoreUnavailableError where the disk that a listing found it on is away; StoreError
+        if it cannot be read; ImageError if it is larger than allowed.
         """
         path = self._locate(key)
         if path is None:
+            self._check_disk(key)
             raise ObjectNotFoundError(f"{key}: no such file in {self._root}")
         try:
             with path.open("rb") as file:
@@ -133,7 +142,7 @@ class FolderStore:
         prefix, around = wanted
         device, found = self._entries(folder, omissions)
         if device is not None and device != around:
-            omissions.devices[folder] = device
+            omissions.devices[folder] = self._devices[folder] = device
         for name, kind in found:
             key = folder + name + ("/" if kind == "folder" else "")
             if not (key.startswith(prefix) or (kind == "folder" and prefix.startswith(key))):
@@ -172,6 +181,15 @@ class FolderStore:
             return (self._root / folder).stat().st_dev
         except FileNotFoundError:
             return None
+
+    def _check_disk(self, key: str) -> None:
+        """What is not there was deleted, unless its disk went. Raises: StoreUnavailableError."""
+        places = [place for place in self._devices if key.startswith(place)]
+        place = max(places, key=len, default=None)
+        if place is not None and self._device(place) != self._devices[place]:
+            raise StoreUnavailableError(
+                f"{self._root / place}: its disk was mounted or unmounted meanwhile; mount it again, then repeat"
+            )
 
     def _linked(self, key: str, omissions: Omissions) -> Iterator[tuple[str, Path]]:
         """The file behind a link, where it is one of this folder."""

@@ -359,7 +359,7 @@ def host_of(settings: MilvusSettings) -> LiteHost | None:
 
 def _tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
     """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
-    if not settings.uri.startswith("https://"):
+    if not settings.uri.lower().startswith("https://"):
         return {}
     arguments: dict[str, Any] = {"secure": True}
     if settings.client_cert_file is not None or settings.client_key_file is not None:

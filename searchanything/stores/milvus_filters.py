@@ -83,8 +83,10 @@ def check_expression(expression: str) -> str:
 
     Raises: FilterError.
     """
-    if any(letter < " " for letter in expression.replace("\t", " ")):
-        raise FilterError(f"expression: control characters and line breaks are not allowed: {expression!r}")
+    if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in expression.replace("\t", " ")):
+        raise FilterError(
+            f"expression: control characters, line breaks and lone surrogates are not allowed: {expression!r}"
+        )
     open_brackets: list[str] = []
     outside = ""
     for letter in _letters_outside_literals(expression):

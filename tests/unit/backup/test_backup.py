@@ -168,6 +168,8 @@ def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]
          "manifest.json does not hold what it should"),
         ("end.json", b"{}", "end.json does not hold"),
         ("end.json", b"[", "end.json is damaged"),
+        ("end.json", b"[" * 100_000, "end.json is damaged"),
+        ("images-00000000.jsonl.gz", gzip.compress(b"[" * 100_000), "images-00000000.jsonl.gz is damaged"),
     ],
 )  # fmt: skip
 def test_damage_is_named_and_nothing_becomes_live(
@@ -236,3 +238,8 @@ def test_objects_below_a_prefix(store: MemoryIndexStore, tmp_path: Path) -> None
         restore(MemoryIndexStore(), place, schema_version=SCHEMA_VERSION)
     with pytest.raises(UsageError, match="nothing lies there"):
         restore(other, ObjectsPlace(FolderFiles(tmp_path / "none")), schema_version=SCHEMA_VERSION)
+
+
+def test_other_users_of_the_machine_cannot_read_it(store: MemoryIndexStore, tmp_path: Path) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600

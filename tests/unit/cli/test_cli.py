@@ -264,6 +264,8 @@ def test_cures_are_commands(capsys):
         (["query", "q.png", "--metadata", "year"], "name=text"),
         (["query", "q.png", "--metadata", "=2024"], "name=text"),
         (["query", "q.png", "--metadata", "year:=many"], "number, true or false"),
+        (["query", "q.png", "--metadata", f"year:={'9' * 5000}"], "number, true or false"),
+        (["query", "q.png", "--metadata", f"year:={'[' * 50_000}"], "number, true or false"),
         (["query", "q.png", "--save", "hits.pdf"], ".png"),
         (["segment", "q.png", "--save", "."], "none"),
         (["index", "src", "--hash", "nowhere"], "nowhere"),

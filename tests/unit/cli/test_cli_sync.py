@@ -8,6 +8,7 @@ import pytest
 
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.skips import Skipped
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, Failure, IndexProgress, IndexReport, SyncReport
@@ -89,6 +90,17 @@ def test_sync_names_what_differs(verb, report, code, capsys):
     assert all(f"{key}\n" in text for key in (*report.missing, *report.stale, *report.orphaned, *report.failed))
 
 
+def test_a_check_of_a_place_where_nothing_is_says_so(capsys):
+    assert call(FakeClient(SyncReport()), "sync", "check", "s3://b/typo\x1b", "--format", "json") == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["checked"] == 0
+    assert "nothing under s3://b/typo\\x1b, neither" in printed.err
+    skips = (Skipped("an image format that is not read", 1, ("a.svg",)),)
+    assert call(FakeClient(SyncReport(skips=skips)), "sync", "check", "src") == 0
+    assert call(FakeClient(SyncReport(repaired=IndexReport())), "sync", "repair", "src") == 0
+    assert "nothing under" not in capsys.readouterr().err
+
+
 GONE = tuple(f"{number:02}.jpg" for number in range(30))
 
 
@@ -115,8 +127,8 @@ def test_forget_goes_along(capsys):
     ("options", "report", "code", "told"),
     [
         ([], IndexReport(unchanged=9, gone=2), 0, "gone: 2 indexed images are no longer there"),
-        ([], IndexReport(gone=2), 3, "gone: 2 indexed images are no longer there"),
-        (["--prune"], IndexReport(deleted=2), 0, None),
+        ([], IndexReport(gone=2), 3, "gone: 2 indexed images are no longer there"),  # the source is empty
+        (["--prune"], IndexReport(unchanged=9, deleted=2), 0, None),
         (["--prune"], IndexReport(gone=30, held=GONE), 3, "held back: 30 images are gone"),
     ],
 )
@@ -133,7 +145,7 @@ def test_index_tells_what_is_gone(options, report, code, told, capsys):
 
 
 def test_patterns_go_along(capsys):
-    client = FakeClient(SyncReport())
+    client = FakeClient(SyncReport(checked=1))
     assert call(client, "sync", "check", "src", "--include", "*.jpg", "--include", "a/*", "--exclude", "b*") == 0
     assert client.calls == [("sync", "src", False, Patterns(("*.jpg", "a/*"), ("b*",)))]
     assert call(client, "sync", "check", "src") == 0

@@ -155,6 +155,30 @@ class TestTrust:
         with pytest.raises(SettingsError, match="AWS chain"):
             load_settings()
 
+    @pytest.mark.parametrize("opened", [("STORAGE__SECURE", "false"), ("STORAGE__CA_FILE", "theirs.pem")])
+    @pytest.mark.parametrize("endpoint", [None, "s3.amazonaws.com"])
+    def test_no_asked_file_opens_the_connection_that_they_take_by_default(
+        self, monkeypatch: pytest.MonkeyPatch, opened: tuple[str, str], endpoint: str | None
+    ) -> None:
+        if endpoint is not None:
+            monkeypatch.setenv(f"{ENV_PREFIX}STORAGE__ENDPOINT", endpoint)
+        ask_for(monkeypatch, line(*opened))
+        with pytest.raises(SettingsError, match="AWS chain"):
+            load_settings()
+
+    @pytest.mark.parametrize(
+        "harmless",
+        [
+            line("STORAGE__SECURE", "true"),
+            line("STORAGE__PROXY", "http://proxy:3128"),  # of TLS it sees nothing
+            line("STORAGE__SECURE", "false") + line("STORAGE__CREDENTIALS", "anonymous"),
+            line("STORAGE__SECURE", "false") + line("STORAGE__ENDPOINT", "localhost:9000"),
+        ],
+    )
+    def test_what_tells_nobody_anything_passes(self, monkeypatch: pytest.MonkeyPatch, harmless: str) -> None:
+        ask_for(monkeypatch, harmless)
+        load_settings()
+
 
 class TestTokens:
     @pytest.mark.parametrize("uri", ["http://milvus.example:19530", "HTTP://10.0.0.7", "http://[fe80::1]:19530"])

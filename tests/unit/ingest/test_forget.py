@@ -15,6 +15,7 @@ from fakes.stores import InMemoryStore
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject, row_id
 from searchanything.encode.fingerprint import manifest_of
@@ -69,12 +70,12 @@ class World:
     def put(self, *keys: str) -> World:
         """Upload objects, and index them: their rows alone."""
         assert isinstance(self.store, InMemoryStore)
-        self.know(*(self.store.put(key, RED) for key in keys))
-        return self
+        return self.know(*(self.store.put(key, RED) for key in keys))
 
-    def know(self, *objects: StoredObject) -> None:
+    def know(self, *objects: StoredObject) -> World:
         for generation, one in enumerate(objects, start=1):
             self.index.insert_images([row_of(one, generation, bytes(self.index.manifest.bits // 8))])
+        return self
 
     def delete(self, *keys: str) -> None:
         assert isinstance(self.store, InMemoryStore)
@@ -369,6 +370,35 @@ def test_a_disk_that_goes_while_it_is_listed_was_not_listed(tmp_path: Path, monk
             (tmp_path / "sub/b.png").unlink()
             mounted.clear()
     assert [one.key for one in noted.unreadable] == ["sub/"]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("sub/a.png", "sub/b.png"):
+        (tmp_path / name).write_bytes(RED)
+    mounted = {"sub/": 7}
+    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted.get(folder, 1))
+    store = FolderStore(tmp_path)
+    world = World(store).know(*store.list())
+    listed = list(store.list())
+    (tmp_path / "sub/a.png").unlink()
+    mounted.clear()
+    work = IndexingJob(store, fake_encoder(), world.index, replace(SMALL_BATCHES, force=force), world.scope)
+    with pytest.raises(StoreUnavailableError, match="its disk was mounted or unmounted"):
+        index_images(work, listed) if force else refresh_images(work, ["sub/a.png"])
+    assert world.keys == {"sub/a.png", "sub/b.png"}
+
+
+def test_a_file_that_was_deleted_from_a_disk_that_is_there_leaves_the_index(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(RED)
+    store = FolderStore(tmp_path)
+    world = World(store).know(*store.list())
+    (tmp_path / "a.png").unlink()
+    refresh_images(IndexingJob(store, fake_encoder(), world.index, SMALL_BATCHES, world.scope), ["a.png"])
+    assert world.keys == set()
 
 
 KEYS = st.sets(st.text("abc/", min_size=1, max_size=4), max_size=40)

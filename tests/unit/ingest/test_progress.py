@@ -5,15 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import pytest
+from fakes.indexing import RED, SMALL_BATCHES
+from fakes.models import fake_encoder
+from fakes.stores import InMemoryStore
 
 from searchanything.cli import progress as bars
 from searchanything.core.errors import StoreError
 from searchanything.core.types import ImageRef, StoredObject
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.images.scopes import Scope
 from searchanything.ingest.listing import ListingAhead
-from searchanything.ingest.progress import ProgressLine, in_notebooks, lines
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.progress import ProgressLine, in_notebooks, lines, so_far, within
+from searchanything.ingest.reports import IndexProgress, IndexReport
+from searchanything.ingest.sync import SyncJob, sync_images
+from searchanything.stores.memory import MemoryIndexStore
 
 
 def stored(number: int) -> StoredObject:
@@ -127,3 +138,26 @@ def _until(holds) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("never")
+
+
+def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
+    store = InMemoryStore()
+    for number in range(5):
+        store.put(f"{number}.png", RED)
+    store.put("notes.txt", b"no image")
+    indexes = MemoryIndexStore()
+    index = indexes.create(manifest_of(fake_encoder(), "fake"), b"")
+    work = IndexingJob(store, fake_encoder(), index, replace(SMALL_BATCHES, batch_images=1))
+    told: list[IndexProgress] = []
+    job = SyncJob(store, index, Scope(), SMALL_BATCHES, partial(refresh_images, work))
+    assert sync_images(job, progress=told.append).repaired.indexed == 5
+    assert {(one.total, one.total_is_final) for one in told} == {(5, True)}
+    assert [one.done for one in told] == [0, 1, 2, 3, 4, 5]  # all is listed at once, and then repaired image by image
+    assert told[-1].indexed == 5
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    told: list[IndexProgress] = []
+    before = so_far(IndexReport(indexed=3, failed=1, given_up=1, deleted=1), total=9)
+    within(told.append, before)(IndexProgress(2, None, 1, 1, "k"))
+    assert told == [IndexProgress(8, 9, 4, 3, "k")]

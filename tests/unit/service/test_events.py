@@ -99,6 +99,8 @@ def test_a_test_message_is_about_nothing() -> None:
         {"Records": [{"s3": {"bucket": {"name": 5}, "object": {"key": "a"}}}]},
         {"event_type": "create"},
         {"event_type": "create", "key": 7},
+        {"event_type": "create", "key": ["/buckets/images/a.jpg"]},
+        {"event_type": "create", "key": {}},
     ],
 )
 def test_what_is_no_notification_is_refused(document: object) -> None:

@@ -34,11 +34,12 @@ def test_what_a_filter_becomes(filter: Filter | None, expected: str) -> None:
     assert compile_filter(filter) == expected
 
 
-def test_whole_images_are_indexed_ones_and_have_their_own_time() -> None:
+def test_whole_images_are_findable_ones_and_have_their_own_time() -> None:
+    findable = 'outcome == "indexed" or (outcome == "empty" and message != "")'
     assert compile_filter(Filter(indexed_at_ms=(1, 2)), whole_images=True) == (
-        'outcome == "indexed" and last_at_ms >= 1 and last_at_ms <= 2'
+        f"({findable}) and last_at_ms >= 1 and last_at_ms <= 2"
     )
-    assert compile_filter(None, whole_images=True) == 'outcome == "indexed"'
+    assert compile_filter(None, whole_images=True) == findable
 
 
 def test_a_server_gets_an_expression_as_it_stands_and_milvus_lite_what_was_understood() -> None:
@@ -91,6 +92,7 @@ def test_expressions_that_pass(expression: str) -> None:
         ("key like", "like"),
         ("key like(5)", "like"),
         ("region == 1\nor true", "line breaks"),
+        ('key == "\ud800"', "surrogates"),
         ("  ", "empty"),
         *(
             (f"area_px {division} == 1", "above 0")
