@@ -77,7 +77,7 @@ def index_images(
 def nothing_listed(omissions: Omissions) -> IndexReport:
     """The report of a listing that gave no object: what it left out, and the places that it could not look into."""
     tally = Tally()
-    tally.leave_out(omissions)
+    tally.add_omissions(omissions)
     return tally.report()
 
 
