@@ -66,7 +66,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
-            with import_module(f"{__name__}.libraries").importing():
+            with import_module(f"{__name__}.core.libraries").importing():
                 value = getattr(import_module(f"{__name__}.{home}"), name)
             globals()[name] = value
             return value
