@@ -100,7 +100,7 @@ class TrainedHash:
         }
 
 
-Progress: TypeAlias = Callable[[TrainingProgress], None]
+OnTrainingProgress: TypeAlias = Callable[[TrainingProgress], None]
 
 
 def train_hash(
@@ -108,7 +108,7 @@ def train_hash(
     *,
     options: TrainingOptions,
     provenance: Mapping[str, str] | None = None,
-    progress: Progress = lambda _: None,
+    progress: OnTrainingProgress = lambda _: None,
 ) -> TrainedHash:
     """Train `options.method` on features as the models gave them, and every other method to compare it with.
 
@@ -178,7 +178,7 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
 
 
 def _fit(
-    method: Method, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: Progress
+    method: Method, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: OnTrainingProgress
 ) -> tuple[FloatArray, FloatArray]:
     """Projection (bits, d) and offset (bits,) over standardised rows."""
     generator = rotations.rotation_generator(options.seed)

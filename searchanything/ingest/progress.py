@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.reports import IndexProgress, OnProgress
 
-Tell: TypeAlias = Callable[[IndexProgress], None]
 EVERY_S: Final = 10.0
 NOTEBOOK_S: Final = 0.5
 _SETTLED_S: Final = 1.0  # before that a rate says nothing
@@ -61,7 +60,7 @@ class ProgressLine:
 
 
 @contextlib.contextmanager
-def lines(doing: str, write: Callable[[str], object], *, every_s: float | None = None) -> Iterator[Tell]:
+def lines(doing: str, write: Callable[[str], object], *, every_s: float | None = None) -> Iterator[OnProgress]:
     """Write the line every `EVERY_S` or so many seconds while the block runs, whether or not anything came."""
     line = ProgressLine(doing)
     ended = threading.Event()
@@ -80,7 +79,7 @@ def lines(doing: str, write: Callable[[str], object], *, every_s: float | None =
 
 
 @contextlib.contextmanager
-def in_notebooks(tell: Tell | None, doing: str) -> Iterator[Tell | None]:
+def in_notebooks(tell: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
     """`tell`, or where none was given and this is a notebook, a line under the cell that renews itself."""
     if tell is not None or not is_notebook():
         yield tell

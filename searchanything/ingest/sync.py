@@ -37,6 +37,7 @@ from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skippe
 from searchanything.ingest.reports import (
     IndexProgress,
     IndexReport,
+    OnProgress,
     SyncReport,
     skipped_warnings,
     sum_reports,
@@ -102,7 +103,7 @@ class _Found:
         self.failures += report.failed
 
 
-def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
+def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncReport:
     """Compare a source's listing with the index' rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.

@@ -73,6 +73,8 @@ class LiteHost:
     wait for the server, or for the other processes' writes.
     """
 
+    # Over 200 lines: start, share, watch and leave are one state under one lock; parts would hand it to and fro.
+
     def __init__(self, file: Path, *, idle_s: float, timeout_s: float) -> None:
         """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
         check_file_name(file)
