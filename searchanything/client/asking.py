@@ -13,7 +13,8 @@ from typing import Any
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
+from searchanything.answers.questions import kept_name, question_document
+from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
