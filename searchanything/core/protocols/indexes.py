@@ -9,13 +9,12 @@ from typing import Protocol, Self, runtime_checkable
 from searchanything.core.types import (
     Codes,
     Filter,
-    ImageMatch,
+    Hit,
     ImageRef,
     ImageRow,
     ImageState,
     IndexCounts,
     IndexManifest,
-    RegionMatch,
     RegionRow,
 )
 
@@ -79,7 +78,7 @@ class RegionIndex(Protocol):
         """How many region rows a source has, garbage included; cheap. Too many where a name has control characters."""
         ...
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 
         Ties are ordered by row id where the index is exact. Fewer than `limit` matches mean there are no more.
@@ -87,7 +86,7 @@ class RegionIndex(Protocol):
         """
         ...
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         """The same over whole-image codes, of findable rows alone: indexed ones, and empty ones that have a code.
 
         Raises: FilterError also for region-only filters.
