@@ -30,7 +30,7 @@ from searchanything.images.inputs import ImageInput, load_image
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
-from searchanything.search.locate import IndexedImage, locate
+from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 
 
@@ -132,7 +132,7 @@ class Asking:
             if manifest.fingerprint != live:
                 with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of another version, or half dropped
                     others.append(indexes.open(manifest.fingerprint))
-        expected = Expected(locate(image, [context.index, *others]), box_xyxy)
+        expected = Expected(find_image(image, [context.index, *others]), box_xyxy)
         return explain(context, question, expected, others=others)
 
     def _context(self) -> SearchContext:

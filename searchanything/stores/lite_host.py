@@ -55,7 +55,7 @@ from searchanything.stores.lite_supervisor import (
     USERS,
     WRITER,
     identity_of,
-    write_whole,
+    write_private,
 )
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class LiteHost:
 
     def _start(self, guard: int) -> None:
         read_only = prepare_file(self._file, filled=self._note(FILLED), seal=self._note(SEAL))
-        write_whole(self._folder / _READ_ONLY, read_only)
+        write_private(self._folder / _READ_ONLY, read_only)
         address = self._choose_address()
         orders = {
             "library": _library(),
@@ -223,7 +223,7 @@ class LiteHost:
         }
         script = Path(__file__).with_name("lite_supervisor.py")
         # Written before the start and read by all: runtime folders may differ between this machine's processes.
-        write_whole(self._folder / ADDRESS, address)
+        write_private(self._folder / ADDRESS, address)
         (self._folder / LOG).unlink(missing_ok=True)
         with open(self._folder / LOG, "ab", opener=_private) as log:  # to be cut short by the supervisor
             subprocess.run(  # returns as soon as the supervisor has left our process group
