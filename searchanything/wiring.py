@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
@@ -123,7 +124,7 @@ def backup_place(target: str, settings: Settings) -> BackupPlace:
     from searchanything.stores.s3 import S3Store
     from searchanything.stores.sources import parse_source
 
-    if not target.startswith("s3://"):
+    if split_s3(target) is None:
         return TarPlace(Path(target).expanduser())
     parsed = parse_source(target)
     store = S3Store(settings.storage, parsed.bucket, connections=1)

@@ -5,23 +5,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-from PIL import Image
-
+from searchanything.answers.questions import filter_of, image_of, package_version, prompt_of, rle_of
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
-from searchanything.core.documents import mask_document
-from searchanything.core.errors import PromptError, UsageError
-from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle, encode_rle
-from searchanything.core.types import Filter, ImageRef, MaskRLE, RGBImage, SizeClass
-from searchanything.images.inputs import ImageInput, named_image
-from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.core.errors import UsageError
+from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
+from searchanything.core.types import Filter, ImageRef
+from searchanything.images.inputs import ImageInput
+from searchanything.prompts.prompt import Prompt
 from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
@@ -102,10 +97,10 @@ class Receipt:
             page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
             _check_answer(document)
             return cls(
-                image=_image_of(document["image"]),
-                prompt=_prompt_of(document["prompt"], size, max_pixels),
+                image=image_of(document["image"]),
+                prompt=prompt_of(document["prompt"], size, max_pixels),
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
-                filter=_filter_of(document["filter"]),
+                filter=filter_of(document["filter"]),
                 document=document,
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
@@ -132,59 +127,6 @@ class Receipt:
             source = self.document["image"]["source"]
             raise UsageError(f"the query image was given as {source}, which a receipt does not hold: give it (--image)")
         return self.image
-
-
-def question_document(
-    image: ImageInput, pixels: RGBImage, prompt: Prompt, request: PageRequest, filter: Filter | None
-) -> dict[str, Any]:
-    """What was asked, in full, as plain JSON: the part of a receipt that is known before the answer.
-
-    The query image is named where it has a name, and told by the sha256 of its decoded pixels in any case.
-    """
-    height, width = pixels.shape[:2]
-    return {
-        "version": package_version(),
-        "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
-        "prompt": prompt_document(prompt),
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
-        "filter": None if filter is None else filter_document(filter),
-    }
-
-
-def prompt_document(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as plain JSON from which it can be made again: a mask as RLE at the image's own size."""
-    described = describe_prompt(prompt)
-    return described | {"mask": mask_document(encode_rle(prompt.mask))} if isinstance(prompt, Mask) else described
-
-
-def filter_document(filter: Filter) -> dict[str, Any]:
-    """A filter as plain JSON from which it can be made again."""
-    return {
-        "bucket": filter.bucket,
-        "key_prefix": filter.key_prefix,
-        "images": _refs_document(filter.images),
-        "exclude": _refs_document(filter.exclude),
-        "area_px": list(filter.area_px),
-        "size_class": None if filter.size_class is None else str(filter.size_class),
-        "metadata": dict(filter.metadata),
-        "indexed_at_ms": list(filter.indexed_at_ms),
-        "expression": filter.expression,
-    }
-
-
-def pixels_digest(pixels: RGBImage) -> str:
-    """sha256 of an image's size and its (H, W, 3) uint8 RGB pixels, EXIF orientation applied."""
-    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} RGB\n".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return version("searchanything")
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
@@ -232,7 +174,7 @@ def _selections_differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _mask_iou(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    first, second = (decode_rle(_rle_of(mask)) for mask in (one, other))
+    first, second = (decode_rle(rle_of(mask)) for mask in (one, other))
     union = int((first | second).sum())
     return float((first & second).sum() / union) if union else 1.0
 
@@ -280,97 +222,10 @@ def _told(hit: Mapping[str, Any]) -> str:
     return f"{ImageRef(hit['bucket'], hit['key'])} {where} at {hit['distance_bits']} bits"
 
 
-def _source_of(image: ImageInput) -> dict[str, Any]:
-    match image:
-        case ImageRef():
-            return {"source": "object", "bucket": image.bucket, "key": image.key}
-        case str() | Path():
-            named = named_image(image)
-            return {"source": "file", "path": str(named.absolute())} if isinstance(named, Path) else _source_of(named)
-        case bytes():
-            return {"source": "bytes"}
-        case Image.Image():
-            return {"source": "a PIL image"}
-    return {"source": "an array"}
-
-
-def _image_of(document: Mapping[str, Any]) -> ImageInput | None:
-    if not isinstance(document["pixels_sha256"], str):
-        raise TypeError("pixels_sha256 is no text")
-    match document["source"]:
-        case "object":
-            return ImageRef(str(document["bucket"]), str(document["key"]))
-        case "file":
-            return Path(document["path"])
-    return None
-
-
-def _prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
-    match document["kind"]:
-        case "point" | "points" | "background":
-            return Points(
-                document["foreground"],
-                document["background"],
-                granularity=document["granularity"],
-                rule=document["rule"],
-            )
-        case "box":
-            return Box(*document["box_xyxy"])
-        case "text":
-            return Text(document["text"])
-        case "mask":
-            mask = _rle_of(document["mask"])
-            if mask.size != size:  # before anything of that size is made
-                raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
-            return Mask(decode_rle(mask, most_cells=max_pixels))
-        case "image":
-            return WholeImage()
-        case "boxes" | "mixed":
-            return Prompts(
-                document["boxes_xyxy"], document["foreground"], document["background"], text=document["text"]
-            )
-    raise ValueError(f"unknown kind of prompt {document['kind']!r}")
-
-
-def _filter_of(document: Mapping[str, Any] | None) -> Filter | None:
-    if document is None:
-        return None
-    size_class = document["size_class"]
-    return Filter(
-        bucket=document["bucket"],
-        key_prefix=document["key_prefix"],
-        images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
-        exclude=_refs_of(document["exclude"]),
-        area_px=_range_of(document["area_px"]),
-        size_class=None if size_class is None else SizeClass(size_class),
-        metadata=dict(document["metadata"]),
-        indexed_at_ms=_range_of(document["indexed_at_ms"]),
-        expression=document["expression"],
-    )
-
-
-def _refs_document(images: Iterable[ImageRef]) -> list[dict[str, str]]:
-    return [{"bucket": image.bucket, "key": image.key} for image in images]
-
-
-def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
-    return tuple(ImageRef(one["bucket"], one["key"]) for one in documents)
-
-
-def _range_of(values: Iterable[int | None]) -> tuple[int | None, int | None]:
-    low, high = values
-    return low, high
-
-
-def _rle_of(document: Mapping[str, Any]) -> MaskRLE:
-    height, width = document["size"]
-    return MaskRLE((int(height), int(width)), str(document["counts"]))
-
-
 def _check_answer(document: Mapping[str, Any]) -> None:
     """What `compare_runs` will look at is there. Raises: KeyError, TypeError, ValueError."""
     selection = document["selection"]
-    check_rle(_rle_of(selection["mask"]))
+    check_rle(rle_of(selection["mask"]))
     parts = [({"fingerprint"}, document), (SELECTION_FIELDS, selection)]
     parts += [(HIT_FIELDS, hit) for hit in document["hits"]]
     for names, part in parts:
@@ -390,11 +245,3 @@ def _check_positions(document: Mapping[str, Any]) -> None:
         or not all(isinstance(place, int) and place >= 0 for place in places)
     ):
         raise ValueError(f"expected a place for each of {len(document['hits'])} hits, got {places!r}")
-
-
-def kept_name(image: ImageInput) -> ImageInput:
-    """As much of a query image as its receipt needs: a name that stays right wherever the process goes, no bytes."""
-    if isinstance(image, str | Path):
-        named = named_image(image)
-        return named.absolute() if isinstance(named, Path) else named
-    return b"" if isinstance(image, bytes) else image

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from searchanything.hash_training.training import TrainingProgress
-    from searchanything.ingest.reports import IndexProgress
+    from searchanything.ingest.reports import IndexProgress, OnProgress
     from searchanything.models.presets import RecordProgress
     from searchanything.models.weights import WeightsRecord
 
@@ -27,7 +27,7 @@ _SAFE: Final = {
 
 
 @contextlib.contextmanager
-def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgress], None]]:
+def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
     """A bar with rate, remaining time and failures; a line every ten seconds if stderr is not a terminal."""
     from rich.console import Console
 
@@ -43,7 +43,7 @@ def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgre
 
 
 @contextlib.contextmanager
-def _indexing_bar(console: Console, doing: str) -> Iterator[Callable[[IndexProgress], None]]:
+def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (

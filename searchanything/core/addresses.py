@@ -1,4 +1,4 @@
-"""Network addresses as settings hold them."""
+"""Network addresses as settings hold them, and names of objects as people write them."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def host_of(address: str) -> str:
     Raises: ValueError for a malformed address.
     """
     return urlsplit(address if "://" in address else f"//{address}").hostname or ""
+
+
+def split_s3(text: str) -> tuple[str, str] | None:
+    """Bucket and key (or prefix) of `s3://bucket/key`, neither checked nor decoded; None for any other text."""
+    if text[:5].lower() != "s3://":
+        return None
+    bucket, _, key = text[5:].partition("/")
+    return bucket, key

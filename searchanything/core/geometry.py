@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from searchanything.core.counting import counted
 from searchanything.core.libraries import LazyModule
@@ -243,7 +244,7 @@ def encode_rle(mask: BoolMask) -> MaskRLE:
 def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.int64]:
     """The runs of a run-length encoding, checked: they need as much memory as its text, however large the mask.
 
-    pycocotools' own decoder warns under NumPy 2 and trusts its input; the format is that of `rleToString` in COCO's
+    pycocotools' decoder trusts its input and would read beyond it; the format is that of `rleToString` in COCO's
     maskApi.c: numbers in groups of 5 bits, lowest first, bit 5 set on all but the last, two's complement; from the
     fourth run on, the difference to the run two before. Runs go down the columns and begin with zeros.
 
@@ -272,10 +273,12 @@ def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.i
 
 def decode_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> BoolMask:
     """The (H, W) bool mask of a run-length encoding. Raises: as `check_rle`."""
-    runs = check_rle(rle, most_cells=most_cells)
+    check_rle(rle, most_cells=most_cells)
     height, width = rle.size
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(width, height).T
+    if not height * width:
+        return np.zeros(rle.size, dtype=np.bool_)
+    decoded = coco_mask.decode({"size": [height, width], "counts": rle.counts.encode("ascii")})
+    return np.asarray(decoded.view(np.bool_))
 
 
 def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:

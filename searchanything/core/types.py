@@ -116,7 +116,26 @@ class RegionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRow:
+class ImageState:
+    """As much of an image row as tells whether it is up to date."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    outcome: Outcome
+    regions: int
+    modified_at_ms: int = 0
+    sidecar_etag: str = ""
+    message: str = ""
+
+    @property
+    def is_findable(self) -> bool:
+        """True if the row has a code that searches for whole images compare with: see `ImageRow`."""
+        return self.outcome is Outcome.INDEXED or (self.outcome is Outcome.EMPTY and bool(self.message))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow(ImageState):
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
     `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
@@ -127,77 +146,13 @@ class ImageRow:
 
     id: str
     code: bytes
-    image: ImageRef
-    etag: str
-    generation: int
-    outcome: Outcome
     error: str
-    message: str
     attempts: int
     first_at_ms: int
     last_at_ms: int
     image_width: int
     image_height: int
-    regions: int
     metadata: Metadata
-    modified_at_ms: int = 0
-    sidecar_etag: str = ""
-
-    @property
-    def is_findable(self) -> bool:
-        """True if the row has a code that searches for whole images compare with."""
-        return is_findable(self.outcome, self.message)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageState:
-    """As much of an image row as tells whether it is up to date."""
-
-    image: ImageRef
-    etag: str
-    generation: int
-    outcome: Outcome
-    regions: int
-    modified_at_ms: int
-    sidecar_etag: str
-    message: str = ""
-
-    @property
-    def is_findable(self) -> bool:
-        """As of the row."""
-        return is_findable(self.outcome, self.message)
-
-
-@dataclass(frozen=True, slots=True)
-class RegionMatch:
-    """A region row (its code left out) with its Hamming distance to the query."""
-
-    image: ImageRef
-    etag: str
-    generation: int
-    region: int
-    box_xyxy: BoxXYXY
-    area_px: int
-    mask: MaskRLE
-    score: float
-    image_width: int
-    image_height: int
-    indexed_at_ms: int
-    metadata: Metadata
-    distance_bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageMatch:
-    """An image row (its code left out) with the Hamming distance of whole-image codes."""
-
-    image: ImageRef
-    etag: str
-    generation: int
-    image_width: int
-    image_height: int
-    metadata: Metadata
-    distance_bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +304,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search. For whole-image searches `region` is None and `mask` is None."""
+    """One answer of a search. For whole-image searches `region` is None and `mask` is None.
+
+    `generation` counts attempts at the image: hits that differ in nothing else are equal.
+    """
 
     image: ImageRef
     etag: str
@@ -362,6 +320,7 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
+    generation: int = field(default=0, compare=False, repr=False)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
@@ -371,11 +330,6 @@ def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
     if area <= SMALL_AREA_PX:
         return SizeClass.SMALL
     return SizeClass.MEDIUM if area <= MEDIUM_AREA_PX else SizeClass.LARGE
-
-
-def is_findable(outcome: Outcome, message: str) -> bool:
-    """True for a row with a whole-image code: indexed, or empty and written with one (see `ImageRow`)."""
-    return outcome is Outcome.INDEXED or (outcome is Outcome.EMPTY and bool(message))
 
 
 def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:

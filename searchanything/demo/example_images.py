@@ -10,7 +10,7 @@ from typing import Final
 from PIL import Image
 
 from searchanything.core.errors import UsageError
-from searchanything.demo.files import write_whole
+from searchanything.demo.files import save_bytes
 from searchanything.demo.scenes import generate_demo_scenes
 
 COUNT: Final = 120
@@ -32,7 +32,7 @@ def write_examples(folder: Path, count: int = COUNT, *, done: Callable[[int, int
             if name in missing:
                 buffer = io.BytesIO()
                 Image.fromarray(scene.image).save(buffer, format="JPEG", quality=_QUALITY)
-                write_whole(folder / name, buffer.getvalue())
+                save_bytes(folder / name, buffer.getvalue())
             done(number, count)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}; name another folder") from error

@@ -21,7 +21,7 @@ from searchanything.core.settings import Settings, load_settings
 from searchanything.demo.bench import PRESET, SEED, Bench
 from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
-from searchanything.demo.files import held_alone, write_whole
+from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.page import IMAGES, page_of_run, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
@@ -74,8 +74,8 @@ def run_demo(
             say("nothing has changed since the last run: its answers stand")
             document = with_run({**kept, "answers": "kept from an earlier run"}, indexed, course.seconds)
             page = page_of_run((out / "index.html").read_text("utf-8"), document)
-            write_whole(out / "index.html", page.encode())
-    write_whole(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+            save_bytes(out / "index.html", page.encode())
+    save_bytes(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return document
 
 
@@ -85,7 +85,7 @@ def _answer(bench: Bench, out: Path, questions: int, indexed: IndexReport, input
     figures = bench.draw(answers, out / IMAGES)
     drawings = [f"{IMAGES}/{file}" for of_kind in figures.values() for one in of_kind for file in one.files]
     document = with_run(document_of(answers, bench.settings, drawings, inputs), indexed, bench.course.seconds)
-    write_whole(out / "index.html", render_page(document, answers, figures).encode())
+    save_bytes(out / "index.html", render_page(document, answers, figures).encode())
     return document
 
 

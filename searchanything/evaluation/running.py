@@ -27,7 +27,7 @@ from searchanything.images.inputs import load_image
 from searchanything.ingest.reports import Failure
 
 Report: TypeAlias = dict[str, Any]
-Progress: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
+OnImagesDone: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
 
 POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
 _DIGITS: Final = 5
@@ -56,7 +56,7 @@ class EvaluationOptions:
 
 
 def evaluate(
-    truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: Progress | None = None
+    truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: OnImagesDone | None = None
 ) -> Report:
     """The report on annotated images that lie below a folder. Images that cannot be read are left out and listed.
 
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _read(
-    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: Progress | None
+    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: OnImagesDone | None
 ) -> Iterator[tuple[list[RGBImage], list[TrueImage]]]:
     """Batches of images with what is annotated on them; what cannot be read joins the failures."""
     total = len(truth.images)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRow, RegionMatch
+from searchanything.core.types import Codes, Filter, Hit, ImageRow
 from searchanything.explain.reencode import SearchContext
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
 
@@ -30,10 +30,9 @@ class Ranking:
         limit = self.context.max_limit
         return search(self.context.index, self.code, request, filter=filter, max_limit=limit)
 
-    def rows(self, image: ImageRow, filter: Filter) -> list[RegionMatch | ImageMatch]:
+    def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
-        search: Callable[..., list[list[RegionMatch]] | list[list[ImageMatch]]]
         search = index.search_images if self.whole_images else index.search
         found = search(self.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
         return [match for match in found if match.generation == image.generation]
@@ -91,7 +90,7 @@ def excluding_parts(ranking: Ranking, filter: Filter | None, image: ImageRow, re
         excluding.append("exclude")
     for name, part in _other_parts(filter).items():
         rows = ranking.rows(image, part)
-        if not any(isinstance(row, ImageMatch) or row.region == region for row in rows):
+        if not any(row.region == region for row in rows):
             excluding.append(name)
     return excluding
 

@@ -16,7 +16,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
-from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, ImageRow, Outcome, RegionMatch, RGBImage
+from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, ImageRow, Outcome, RGBImage
 from searchanything.encode.encoder import EncodedQuery, RegionJob
 from searchanything.explain.expected_region import TargetRegion, region_in_box, region_most_similar, region_on_page
 from searchanything.explain.rank import Rank, Ranking, excluding_parts, find_rank
@@ -209,9 +209,8 @@ def kept(inquiry: Inquiry, image: ImageRow, view: View, row: int) -> tuple[Note,
     return _note("kept", None, sentence, figures | {"region": match.region}), found
 
 
-def _indexed_region(rows: Sequence[object], segmentation: Segmentation, row: int, number: int) -> RegionMatch | None:
+def _indexed_region(regions: Sequence[Hit], segmentation: Segmentation, row: int, number: int) -> Hit | None:
     """The index's row of a region: the one with the same box, of that number where boxes tie."""
-    regions = [one for one in rows if isinstance(one, RegionMatch)]
     if not regions:
         return None
     boxes = np.array([one.box_xyxy for one in regions], dtype=np.float32)

@@ -26,7 +26,7 @@ from searchanything.features.layout import FEATURES, TOMBSTONES, FeatureCache
 QUESTION_IMAGES: Final = 256  # per question to the index
 
 
-class RowState(StrEnum):
+class FeatureState(StrEnum):
     """What one attempt's features are."""
 
     LIVE = "live"
@@ -44,7 +44,7 @@ class Liveness:
         self._horizon = generation_at(age_s=age_s)
         self._met: set[int] = set()
 
-    def judge(self, images: Sequence[KeptImage]) -> list[RowState]:
+    def judge(self, images: Sequence[KeptImage]) -> list[FeatureState]:
         """The state of a file's images. Raises: RegionIndexError."""
         verdicts = []
         for part in batches(images, QUESTION_IMAGES):
@@ -56,18 +56,18 @@ class Liveness:
                 verdicts.append(self._once(image, self._state(image, committed, is_live=is_live)))
         return verdicts
 
-    def _state(self, image: KeptImage, committed: int, *, is_live: bool) -> RowState:
+    def _state(self, image: KeptImage, committed: int, *, is_live: bool) -> FeatureState:
         if is_live:
-            return RowState.LIVE
+            return FeatureState.LIVE
         least = max(committed + 1, self._tombstones.get(image.key, 0), self._horizon)
-        return RowState.DEAD if image.generation < least else RowState.YOUNG
+        return FeatureState.DEAD if image.generation < least else FeatureState.YOUNG
 
-    def _once(self, image: KeptImage, state: RowState) -> RowState:
-        if state is RowState.DEAD:
+    def _once(self, image: KeptImage, state: FeatureState) -> FeatureState:
+        if state is FeatureState.DEAD:
             return state
         number = int(row_id(ImageRef(self._bucket, image.key), image.generation)[:16], 16)
         if number in self._met:
-            return RowState.DEAD
+            return FeatureState.DEAD
         self._met.add(number)
         return state
 

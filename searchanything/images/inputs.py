@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ImageError, UsageError
 from searchanything.core.reading import read_file
 from searchanything.core.types import ImageRef, RGBImage
@@ -57,11 +58,10 @@ def named_image(name: str | Path) -> ImageRef | Path:
     Raises: UsageError for another kind of address.
     """
     text = str(name)
-    if text[:5].lower() == "s3://":
-        bucket, _, key = text[5:].partition("/")
-        if not bucket or not key:
+    if (named := split_s3(text)) is not None:
+        if not all(named):
             raise UsageError(f"expected s3://bucket/key, got {text!r}")
-        return ImageRef(bucket, key)
+        return ImageRef(*named)
     if text[:7].lower() == "file://":
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost") or not parts.path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +13,14 @@ from searchanything.encode.encoder import Stopwatch
 from searchanything.images.incoming import METADATA_PROBLEM
 from searchanything.images.sidecars import SIDECAR_PROBLEM
 from searchanything.ingest.commit import Committed
-from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, skipped_warnings, unlisted_failures
+from searchanything.ingest.reports import (
+    Failure,
+    IndexProgress,
+    IndexReport,
+    OnProgress,
+    skipped_warnings,
+    unlisted_failures,
+)
 
 _PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "MetadataError"}
 
@@ -21,7 +28,7 @@ _PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "Metadata
 class Tally:
     """Counts what happened. Used by the thread that runs the pipeline alone; `watch` is shared by its stages."""
 
-    def __init__(self, total: int | None = None, progress: Callable[[IndexProgress], None] | None = None) -> None:
+    def __init__(self, total: int | None = None, progress: OnProgress | None = None) -> None:
         self.watch = Stopwatch()
         self._report = IndexReport()
         self._failures: list[Failure] = []

@@ -12,7 +12,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from searchanything.core.types import Omissions, RegionRow, StoredObject
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.reports import Estimate, IndexProgress
+from searchanything.ingest.reports import Estimate, OnProgress
 
 DISK_BYTES_PER_ROW: Final = 670  # beyond what the row holds
 MEMORY_BYTES_PER_ROW: Final = 530
@@ -29,9 +29,7 @@ IDS_BYTES: Final = 64
 _SEED: Final = 0
 
 
-def estimate_images(
-    job: IndexingJob, *, sample: int, progress: Callable[[IndexProgress], None] | None = None
-) -> Estimate:
+def estimate_images(job: IndexingJob, *, sample: int, progress: OnProgress | None = None) -> Estimate:
     """List everything, index a random sample of it into the job's index, and extrapolate.
 
     The job's index is a scratch one: it is filled. Free disk is left for the caller to tell.

@@ -9,7 +9,7 @@ from queue import Empty, Full, Queue
 from typing import Final
 
 from searchanything.core.types import StoredObject
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.reports import OnProgress
 
 AHEAD: Final = 100_000  # objects that wait: about 60 MB
 _POLL_S: Final = 0.2
@@ -42,7 +42,7 @@ class ListingAhead:
         finally:
             self._stopped.set()
 
-    def progress(self, tell: Callable[[IndexProgress], None] | None) -> Callable[[IndexProgress], None] | None:
+    def progress(self, tell: OnProgress | None) -> OnProgress | None:
         """`tell`, with the total as it is known by then."""
         if tell is None:
             return None

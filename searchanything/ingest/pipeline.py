@@ -31,7 +31,7 @@ from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
 from searchanything.ingest.counters import Tally
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
-from searchanything.ingest.reports import IndexProgress, IndexReport
+from searchanything.ingest.reports import IndexReport, OnProgress
 
 if TYPE_CHECKING:
     import cv2
@@ -53,7 +53,7 @@ def index_images(
     objects: Iterable[StoredObject],
     *,
     total: int | None = None,
-    progress: Callable[[IndexProgress], None] | None = None,
+    progress: OnProgress | None = None,
     omissions: Omissions | None = None,
 ) -> IndexReport:
     """Bring the index up to date with these objects. One bad image never stops the run.
@@ -81,9 +81,7 @@ def nothing_listed(omissions: Omissions) -> IndexReport:
     return tally.report()
 
 
-def refresh_images(
-    job: IndexingJob, keys: Iterable[str], *, progress: Callable[[IndexProgress], None] | None = None
-) -> IndexReport:
+def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgress | None = None) -> IndexReport:
     """Bring the rows of these keys up to date with their objects as they are now, whatever was said of them.
 
     Present and wanted: indexed, unless the index has it as it is. Absent, excluded or no image: its rows are deleted.

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
-from searchanything.ingest.reports import IndexProgress, IndexReport
+from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress
 
-Tell: TypeAlias = Callable[[IndexProgress], None]
 EVERY_S: Final = 10.0
 NOTEBOOK_S: Final = 0.5
 _SETTLED_S: Final = 1.0  # before that a rate says nothing
@@ -61,7 +60,7 @@ class ProgressLine:
         return f"{now.done:,} of {now.total:,}{share}"
 
 
-def within(tell: Tell, before: IndexProgress) -> Tell:
+def within(tell: OnProgress, before: IndexProgress) -> OnProgress:
     """Progress of a part as progress of the whole, whose other parts have come so far as `before` says."""
 
     def add(now: IndexProgress) -> None:
@@ -87,7 +86,7 @@ def so_far(report: IndexReport, *, total: int) -> IndexProgress:
 
 
 @contextlib.contextmanager
-def lines(doing: str, write: Callable[[str], object], *, every_s: float | None = None) -> Iterator[Tell]:
+def lines(doing: str, write: Callable[[str], object], *, every_s: float | None = None) -> Iterator[OnProgress]:
     """Write the line every `EVERY_S` or so many seconds while the block runs, whether or not anything came."""
     line = ProgressLine(doing)
     ended = threading.Event()
@@ -106,7 +105,7 @@ def lines(doing: str, write: Callable[[str], object], *, every_s: float | None =
 
 
 @contextlib.contextmanager
-def in_notebooks(tell: Tell | None, doing: str) -> Iterator[Tell | None]:
+def in_notebooks(tell: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
     """`tell`, or where none was given and this is a notebook, a line under the cell that renews itself."""
     if tell is not None or not is_notebook():
         yield tell

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from searchanything.core.errors import StoreError
 from searchanything.core.skips import Skipped, sum_skips
@@ -96,6 +96,9 @@ class IndexProgress:
     key: str
     stage: str = ""
     total_is_final: bool = True
+
+
+OnProgress: TypeAlias = Callable[[IndexProgress], None]
 
 
 @dataclass(frozen=True, slots=True)

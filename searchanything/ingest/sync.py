@@ -36,10 +36,11 @@ from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMem
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
-from searchanything.ingest.progress import Tell, within
+from searchanything.ingest.progress import within
 from searchanything.ingest.reports import (
     IndexProgress,
     IndexReport,
+    OnProgress,
     SyncReport,
     skipped_warnings,
     sum_reports,
@@ -55,7 +56,7 @@ WAVE_KEYS: Final = 512  # per refresh of a repair: what is differing meanwhile w
 class Refresh(Protocol):
     """Brings the rows of some keys up to date, and may tell how far it is."""
 
-    def __call__(self, keys: Sequence[str], *, progress: Tell | None = None) -> IndexReport: ...
+    def __call__(self, keys: Sequence[str], *, progress: OnProgress | None = None) -> IndexReport: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +98,7 @@ class _Found:
     listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    tell: Tell = lambda _: None
+    tell: OnProgress = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
     skips: SkipCounts = field(default_factory=SkipCounts)
     repaired: list[IndexReport] = field(default_factory=list)
@@ -116,7 +117,7 @@ class _Found:
         self.failures += report.failed
 
 
-def sync_images(job: SyncJob, *, progress: Tell | None = None) -> SyncReport:
+def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncReport:
     """Compare a source's listing with the index's rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.

@@ -95,6 +95,8 @@ def parse_expression(text: str, columns: Mapping[str, Kind]) -> Predicate:
 class _Parser:
     """Reads one expression by recursive descent."""
 
+    # Over 200 lines: one small method per rule of the grammar, all on the same row of tokens.
+
     def __init__(self, text: str, columns: Mapping[str, Kind]) -> None:
         self._text = text
         self._columns = columns

@@ -42,6 +42,8 @@ class FolderStore:
     appear in the listing so that its failure can be recorded.
     """
 
+    # Over 200 lines: listing, stat and read must tell the same of a file, so they share each look at the disk.
+
     def __init__(
         self,
         folder: str | os.PathLike[str],

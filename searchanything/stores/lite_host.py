@@ -55,7 +55,7 @@ from searchanything.stores.lite_supervisor import (
     USERS,
     WRITER,
     identity_of,
-    write_whole,
+    write_private,
 )
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class LiteHost:
     `idle_s` is how long the server outlives its last user (the first user's wish counts), `timeout_s` how long to
     wait for the server, or for the other processes' writes.
     """
+
+    # Over 200 lines: start, share, watch and leave are one state under one lock; parts would hand it to and fro.
 
     def __init__(self, file: Path, *, idle_s: float, timeout_s: float) -> None:
         """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
@@ -208,7 +210,7 @@ class LiteHost:
 
     def _start(self, guard: int) -> None:
         read_only = prepare_file(self._file, filled=self._note(FILLED), seal=self._note(SEAL))
-        write_whole(self._folder / _READ_ONLY, read_only)
+        write_private(self._folder / _READ_ONLY, read_only)
         address = self._choose_address()
         orders = {
             "library": _library(),
@@ -221,7 +223,7 @@ class LiteHost:
         }
         script = Path(__file__).with_name("lite_supervisor.py")
         # Written before the start and read by all: runtime folders may differ between this machine's processes.
-        write_whole(self._folder / ADDRESS, address)
+        write_private(self._folder / ADDRESS, address)
         (self._folder / LOG).unlink(missing_ok=True)
         with open(self._folder / LOG, "ab", opener=_private) as log:  # to be cut short by the supervisor
             subprocess.run(  # returns as soon as the supervisor has left our process group

@@ -78,7 +78,7 @@ def main() -> None:
     folder = Path(orders.folder)
     for stale in (Path(orders.socket), folder / RETIRE, folder / SEAL):
         stale.unlink(missing_ok=True)
-    write_whole(folder / SERVED, identity_of(orders.file) or "")
+    write_private(folder / SERVED, identity_of(orders.file) or "")
     watch, counter = _Watch(orders.file, orders.folder), change_counter(orders.file)
     with _start(orders) as server, (folder / USERS).open("ab") as users:
         guardian = _Guardian(orders, server, watch, users.fileno())
@@ -124,7 +124,7 @@ def _header_number(file: str | Path, place: int) -> int:
     return int(_NUMBER.unpack(found)[0]) if len(found) == _NUMBER.size else 0
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_private(file: Path, text: str) -> None:
     """Write a small file at once, for its owner alone. Raises: OSError."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
     with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
@@ -182,7 +182,7 @@ class _Guardian:
         before, self._size = self._size, _size_of(self._orders.file)
         if self._size and not self._filled:
             self._filled = True
-            write_whole(self._folder / FILLED, str(self._file))
+            write_private(self._folder / FILLED, str(self._file))
         return self._size < before
 
     def _displaced(self) -> bool:
@@ -265,7 +265,7 @@ def _seal(file: str, seal: Path, *, since: int) -> None:
         if change_counter(file) != since:
             with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
                 database.execute(f"PRAGMA user_version = {1 + secrets.randbelow(2**31 - 1)}")
-        write_whole(seal, json.dumps(seal_of(file)))
+        write_private(seal, json.dumps(seal_of(file)))
 
 
 def _own_lite_lock(path: Path) -> int | None:

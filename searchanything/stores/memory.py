@@ -16,18 +16,17 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, R
 from searchanything.core.types import (
     Codes,
     Filter,
-    ImageMatch,
+    Hit,
     ImageRef,
     ImageRow,
     ImageState,
     IndexCounts,
     IndexManifest,
     Outcome,
-    RegionMatch,
     RegionRow,
 )
 from searchanything.stores.filters import predicate_of
-from searchanything.stores.matches import check_same_index, check_schema, image_match, region_match
+from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
 from searchanything.stores.predicates import matcher
 from searchanything.stores.row_checks import RowLimits
 
@@ -136,17 +135,7 @@ class MemoryRegionIndex:
         return _under(rows, bucket, key_prefix)
 
     def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
-        for row in self.iterate_images(bucket=bucket, key_prefix=key_prefix):
-            yield ImageState(
-                row.image,
-                row.etag,
-                row.generation,
-                row.outcome,
-                row.regions,
-                row.modified_at_ms,
-                row.sidecar_etag,
-                row.message,
-            )
+        return map(image_state, self.iterate_images(bucket=bucket, key_prefix=key_prefix))
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
@@ -158,17 +147,17 @@ class MemoryRegionIndex:
     def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
         return sum(1 for _ in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:
             found = self._regions.nearest(codes, limit, matches)
-        return [[region_match(row, distance) for row, distance in one] for one in found]
+        return [[region_hit(row, distance) for row, distance in one] for one in found]
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
         with self._lock:
             found = self._images.nearest(codes, limit, matches)
-        return [[image_match(row, distance) for row, distance in one] for one in found]
+        return [[image_hit(row, distance) for row, distance in one] for one in found]
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:

@@ -52,6 +52,8 @@ class MilvusConnection:
     Writes are tried once, because rows may not be written twice.
     """
 
+    # Over 200 lines: every call to Milvus goes through here, so that each has its retry, deadline and error mapping.
+
     def __init__(self, settings: MilvusSettings, host: LiteHost | None = None) -> None:
         """Raises: SettingsError."""
         check_token(settings)

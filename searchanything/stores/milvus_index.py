@@ -9,32 +9,31 @@ from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUna
 from searchanything.core.types import (
     Codes,
     Filter,
-    ImageMatch,
+    Hit,
     ImageRef,
     ImageRow,
     ImageState,
     IndexCounts,
     IndexManifest,
     Outcome,
-    RegionMatch,
     RegionRow,
 )
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
-    IMAGE_MATCH_OUTPUT,
+    IMAGE_HIT_OUTPUT,
     IMAGE_OUTPUT,
     IMAGE_STATE_OUTPUT,
     REGION_OUTPUT,
     REGION_ROW_OUTPUT,
     Entity,
-    batches,
     image_entity,
-    image_match_of,
+    image_hit_of,
     image_row_of,
     image_state_of,
+    messages,
     region_entity,
-    region_match_of,
+    region_hit_of,
     region_row_of,
 )
 from searchanything.stores.row_checks import RowLimits
@@ -76,13 +75,13 @@ class MilvusRegionIndex:
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
         with self._connection.writing():
-            for batch in batches(region_entity(row) for row in fresh):
+            for batch in messages(region_entity(row) for row in fresh):
                 self._connection.insert(self._regions, batch)
 
     def insert_images(self, rows: Sequence[ImageRow]) -> None:
         fresh = self._limits.images(rows)
         with self._connection.writing():
-            for batch in batches(image_entity(row) for row in fresh):
+            for batch in messages(image_entity(row) for row in fresh):
                 self._connection.insert(self._images, batch)
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
@@ -121,17 +120,17 @@ class MilvusRegionIndex:
     def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
         return self._connection.count(self._regions, objects_expression(bucket, key_prefix))
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter, is_server=not self._connection.embedded)
         found = self._search(self._regions, queries, expression, REGION_OUTPUT, limit=limit, filter=filter)
-        return [[region_match_of(entity, distance) for distance, entity in hits] for hits in found]
+        return [[region_hit_of(entity, distance) for distance, entity in hits] for hits in found]
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter, whole_images=True, is_server=not self._connection.embedded)
-        found = self._search(self._images, queries, expression, IMAGE_MATCH_OUTPUT, limit=limit, filter=filter)
-        return [[image_match_of(entity, distance) for distance, entity in hits] for hits in found]
+        found = self._search(self._images, queries, expression, IMAGE_HIT_OUTPUT, limit=limit, filter=filter)
+        return [[image_hit_of(entity, distance) for distance, entity in hits] for hits in found]
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are

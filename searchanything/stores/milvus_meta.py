@@ -22,7 +22,7 @@ from searchanything.core.types import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import quote
-from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, batches, meta_spec
+from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, messages, meta_spec
 
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message
@@ -127,7 +127,7 @@ class MetaCollection:
             self._row(f"{attempt}-{number}", _HASH, fingerprint, number, base64.b64encode(piece).decode())
             for number, piece in enumerate(_cut(data))
         )
-        for batch in batches(pieces):
+        for batch in messages(pieces):
             self._connection.insert(self._name, batch)
             count += len(batch)
         return attempt, count
@@ -175,7 +175,7 @@ class MetaCollection:
             self._row(f"{_NOTE}-{generation}-{number}-{count}", _NOTE, name, generation, body)
             for number, body in enumerate(bodies)
         )
-        for batch in batches(pieces):
+        for batch in messages(pieces):
             self._connection.insert(self._name, batch)
         self._connection.delete(self._name, f"{_note_of(name)} and number < {generation}")
 

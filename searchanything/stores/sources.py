@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, StoredFile
 from searchanything.core.reading import open_file
@@ -46,8 +47,8 @@ def parse_source(text: str | os.PathLike[str]) -> Source:
         return _folder(Path(text))
     if not text.strip():
         raise UsageError("the source is empty; expected s3://bucket/prefix or a folder's path")
-    if text[:5].lower() == "s3://":
-        return _bucket(text)
+    if (named := split_s3(text)) is not None:
+        return _bucket(text, *named)
     if found := _SCHEME.match(text):
         raise UsageError(
             f"{text}: sources of kind {found[1]}: are not known; expected s3://bucket/prefix or a folder's path "
@@ -108,8 +109,7 @@ def _expected(suffixes: tuple[str, ...]) -> str:
     return f"expected a {' or '.join(suffixes)} file, a folder of {suffixes[0]} files, or s3:// and one of these"
 
 
-def _bucket(text: str) -> Source:
-    bucket, _, prefix = text[5:].partition("/")
+def _bucket(text: str, bucket: str, prefix: str) -> Source:
     if not _BUCKET_NAME.fullmatch(bucket) or ".." in bucket:
         raise UsageError(
             f"{text}: '{bucket}' cannot be a bucket's name; expected s3://bucket/prefix with a name of 3 to 63 "

@@ -13,14 +13,8 @@ import pytest
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.answers.receipts import (
-    Receipt,
-    Replay,
-    compare_runs,
-    pixels_digest,
-    prompt_document,
-    question_document,
-)
+from searchanything.answers.questions import pixels_digest, prompt_document, question_document
+from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle

@@ -23,7 +23,6 @@ import searchanything
 from searchanything.cli.app import run
 from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
-from searchanything.client.live_index import LiveIndex
 from searchanything.core.errors import PresetError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
@@ -75,10 +74,7 @@ def settings_of(*, least: int = REGIONS, sample: int = 400) -> Settings:
 def connected(settings: Settings | None = None, indexes: IndexStore | None = None) -> searchanything.Client:
     """A client; with `indexes` another process's one on the same index."""
     settings = settings or settings_of()
-    client = searchanything.connect(settings=settings)
-    if indexes is not None:
-        client._indexes, client._models = indexes, LiveIndex(indexes, settings)
-    return client
+    return searchanything.Client(settings, indexes=indexes)
 
 
 def layer_of(client: searchanything.Client) -> HashLayer:

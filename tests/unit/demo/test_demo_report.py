@@ -12,7 +12,7 @@ import pytest
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
 from searchanything.demo.examiner import Examiner
-from searchanything.demo.files import held_alone, write_whole
+from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import Kind, Question
@@ -145,8 +145,8 @@ class TestStandingReport:
 class TestFiles:
     def test_a_file_is_replaced_as_a_whole(self, tmp_path: Path) -> None:
         target = tmp_path / "new" / "file"
-        write_whole(target, b"one")
-        write_whole(target, b"two")
+        save_bytes(target, b"one")
+        save_bytes(target, b"two")
         assert target.read_bytes() == b"two"
         assert [path.name for path in target.parent.iterdir()] == ["file"]
 

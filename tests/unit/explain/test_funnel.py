@@ -24,7 +24,7 @@ from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.prompts.prompt import Points, Prompt, WholeImage
-from searchanything.search.locate import locate
+from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
 
@@ -358,21 +358,21 @@ def test_text_has_a_line_per_step_and_the_verdict() -> None:
 
 def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
     world = World(**{"a": QUERY, "a.png.bak": QUERY})
-    assert locate(ImageRef("x", "y"), []) == ImageRef("x", "y")
-    assert locate("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
-    assert locate("a.png", [world.index]) == ImageRef("memory", "a.png")
+    assert find_image(ImageRef("x", "y"), []) == ImageRef("x", "y")
+    assert find_image("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
+    assert find_image("a.png", [world.index]) == ImageRef("memory", "a.png")
     folder = str(tmp_path.resolve())
     row = replace(next(iter(world.index.iterate_images())), image=ImageRef(folder, "sub/b.png"), id="0" * 32)
     world.index.insert_images([row])
-    assert locate(tmp_path / "sub" / "b.png", [world.index]) == ImageRef(folder, "sub/b.png")
-    assert locate(tmp_path / "sub" / "c.png", [world.index]) == ImageRef(f"{folder}/sub", "c.png")
+    assert find_image(tmp_path / "sub" / "b.png", [world.index]) == ImageRef(folder, "sub/b.png")
+    assert find_image(tmp_path / "sub" / "c.png", [world.index]) == ImageRef(f"{folder}/sub", "c.png")
     other = replace(row, image=ImageRef("elsewhere", "a.png"), id="1" * 32)
     world.index.insert_images([other])
     with pytest.raises(UsageError, match="2 buckets"):
-        locate("a.png", [world.index])
+        find_image("a.png", [world.index])
     for name in ("", "s3://bucket", "s3:///key"):
         with pytest.raises(UsageError, match="expected"):
-            locate(name, [world.index])
+            find_image(name, [world.index])
 
 
 class TestRecollection:
