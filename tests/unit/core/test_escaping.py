@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_receipts
+from fakes import answers
 from fakes.models import drawn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,8 +154,8 @@ class Answers:
 
 
 def hostile_results() -> SearchResults:
-    hit = replace(test_receipts.hit(1), image=ImageRef("b\x1b", HOSTILE))
-    found: SearchResults = test_receipts.results(hit)
+    hit = replace(answers.hit(1), image=ImageRef("b\x1b", HOSTILE))
+    found: SearchResults = answers.results(hit)
     return replace(found, selection=replace(found.selection, reason=f"chosen {HOSTILE}"))
 
 
@@ -206,14 +206,22 @@ def test_results_in_a_notebook_and_a_terminal() -> None:
     harmless(page)
     assert "<script>" not in page
     then = hostile_results()
-    told = compare_runs(test_receipts.read(then), replace(results, hits=()))
+    told = compare_runs(answers.read(then), replace(results, hits=()))
     harmless(told.to_text())
     assert "hit lost" in told.to_text()
 
 
 def test_markdown_of_runs() -> None:
     wave = WaveReport(lost=FAILURES)
-    document = {"checked": 1, "missing": [], "stale": [], "orphaned": [], "failed": [], "unlisted": []}
+    document = {
+        "checked": 1,
+        "missing": [],
+        "stale": [],
+        "orphaned": [],
+        "failed": [],
+        "unlisted": [],
+        "held": [HOSTILE],
+    }
     texts = [
         wave_markdown(HOSTILE, wave),
         sync_markdown(HOSTILE, document, wave),

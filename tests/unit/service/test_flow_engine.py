@@ -269,7 +269,7 @@ class Waves:
 
 def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     module, waves = import_module("searchanything_flows.reindex"), Waves()
-    counts = SimpleNamespace(counts=SimpleNamespace(images=2))
+    counts = SimpleNamespace(images=2)
     monkeypatch.setattr(module, "index_in_waves", waves)
     monkeypatch.setattr(module, "worker_client", lambda: SimpleNamespace(status=lambda: counts))
     monkeypatch.setattr(module.wiring, "open_scoped", lambda *_: (Unreadable(), Scope()))
