@@ -33,7 +33,7 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.contact_sheet import Sheet, SheetTile, sweep
 from searchanything.ingest.estimate import estimate_images
-from searchanything.ingest.forget import Covered, ForgetLimits, marking, recalled
+from searchanything.ingest.forget import Covered, ForgetLimits, check_disks, marking, recalled
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, failed_rows
@@ -342,7 +342,13 @@ class Ingestion:
         if self._settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self._settings), most=tiles)
         keeper = self._keeper(store, index)
-        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self._types)
+        gone = partial(self._check_gone, store, scope)
+        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self._types, gone)
+
+    def _check_gone(self, store: ImageStore, scope: Scope, keys: Collection[str]) -> None:
+        """Raises: StoreUnavailableError where these lie on a disk that is away."""
+        memory = recalled(self._indexes, ImageRef(store.bucket, scope.prefix), ForgetLimits()).memory
+        check_disks(store, memory.devices, keys)
 
     def _comparison(
         self, source: tuple[ImageStore, Scope], index: RegionIndex, *, forget: bool = False, keep: bool = True
