@@ -108,11 +108,24 @@ class World:
 
 
 def row_of(one: StoredObject, generation: int, code: bytes) -> ImageRow:
-    outcome, message = Outcome.EMPTY, "no region"
     return ImageRow(
-        row_id(one.ref, generation), code, one.ref, one.etag, generation, outcome, "", message, 1, 0, 0, 9, 9, 0, {},
+        id=row_id(one.ref, generation),
+        code=code,
+        image=one.ref,
+        etag=one.etag,
+        generation=generation,
+        outcome=Outcome.EMPTY,
+        error="",
+        message="no region",
+        attempts=1,
+        first_at_ms=0,
+        last_at_ms=0,
+        image_width=9,
+        image_height=9,
+        regions=0,
+        metadata={},
         modified_at_ms=one.modified_at_ms,
-    )  # fmt: skip
+    )
 
 
 def names(count: int, folder: str = "") -> list[str]:
