@@ -1,6 +1,7 @@
 """Train the pico encoder's text tower: its byte-pair merges, and a small transformer distilled from MiniLM.
 
-    python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --teacher TABLE.npz --run FOLDER
+    python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --street data/street
+        --grocery data/grocery --teacher TABLE.npz --run FOLDER
 
 The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join; `join`
 then turns them into the image tower's space by a linear map. A phrase around a name ("a photo of a …") is to make no
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from training.encoder import plain_name
 from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, Tokenizer, build_model
+from training.photograph_classes import PhotographFolders
 from training.pictograms import load_pictograms
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, load_teacher, qualified, wordnet_nouns
 
@@ -160,19 +162,45 @@ def join(model: ClipModel, mapping: NDArray[np.float32]) -> None:
     model.text_projection = nn.Parameter(model.text_projection.detach() @ torch.from_numpy(mapping))
 
 
-def make_lessons(pictograms: Path, wordnet: Path, teacher: Path) -> Lessons:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Where the words come from: the cache of pictograms, WordNet's folder, and photographs with classes."""
+
+    pictograms: Path
+    wordnet: Path
+    photographs: PhotographFolders
+
+
+def make_lessons(words: Words, teacher: Path) -> Lessons:
     """Names and nouns, embedded by the teacher as far as the table lacks them."""
-    names = tuple(plain_name(name) for name in load_pictograms(pictograms).names)
-    nouns = wordnet_nouns(wordnet)
+    names = tuple(plain_name(name) for name in load_pictograms(words.pictograms).names)
+    seen = words.photographs.names()
+    nouns = wordnet_nouns(words.wordnet)
     qualities = tuple(qualified(names, count=5000, rng=np.random.default_rng(0)))
+    of_seen = tuple(qualified(seen, count=1000, rng=np.random.default_rng(1))) if seen else ()
     table = TeacherTable.load(teacher)
-    extended = extend(table, [*names, *qualities, *(noun.text for noun in nouns)], load_teacher)
+    extended = extend(table, [*names, *seen, *qualities, *of_seen, *(noun.text for noun in nouns)], load_teacher)
     if extended is not table:
         extended.save(teacher)
     common = tuple(noun.text for noun in nouns if noun.common)
     rare = tuple(noun.text for noun in nouns if not noun.common)
-    groups = ((names, 0.4), (qualities, 0.15), (common, 0.3), (rare, 0.15))
-    return Lessons(groups, extended, centred(extended))
+    groups = ((names, 0.34), (seen, 0.1), (qualities, 0.13), (of_seen, 0.04), (common, 0.26), (rare, 0.13))
+    return Lessons(tuple(group for group in groups if group[0]), extended, centred(extended))
+
+
+def add_word_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name sources of words, and the teacher's table."""
+    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with index.noun and data.noun")
+    parser.add_argument("--street", type=Path, help="street photographs, see training.street_annotations")
+    parser.add_argument("--grocery", type=Path, help="grocery photographs, see training.whole_images")
+    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher, extended")
+
+
+def words_of(arguments: argparse.Namespace) -> Words:
+    """The sources that the command line names."""
+    folders = PhotographFolders(arguments.street, arguments.grocery)
+    return Words(arguments.pictograms, arguments.wordnet, folders)
 
 
 def main() -> None:
@@ -180,9 +208,7 @@ def main() -> None:
     import open_clip
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with index.noun and data.noun")
-    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher, extended")
+    add_word_options(parser)
     parser.add_argument("--run", type=Path, required=True, help="folder for the merges and the tower")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
@@ -191,9 +217,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     arguments.run.mkdir(parents=True, exist_ok=True)
-    lessons = make_lessons(arguments.pictograms, arguments.wordnet, arguments.teacher)
+    words = words_of(arguments)
+    lessons = make_lessons(words, arguments.teacher)
     nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
-    write_merges(train_merges(weighted_words(lessons.groups[0][0], nouns)), arguments.run / BPE_FILE)
+    names = [*lessons.groups[0][0], *words.photographs.names()]
+    write_merges(train_merges(weighted_words(names, nouns)), arguments.run / BPE_FILE)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(arguments.run / BPE_FILE), context_length=CONTEXT_LENGTH)
     model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.randn(TEXT_WIDTH, TEACHER_DIM) * TEXT_WIDTH**-0.5)

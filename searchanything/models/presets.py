@@ -13,6 +13,7 @@ from typing import TypeAlias
 from searchanything.core.errors import ModelError, PresetError
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
 from searchanything.models.options import SegmenterOptions
@@ -32,7 +33,8 @@ class Preset:
     """A segmenter, an encoder and a hash that belong together.
 
     `architecture` is open_clip's name for the encoder, None where the encoder is a folder with its own configuration.
-    `hash_layer` is None where nothing could be trained: then a seeded random rotation takes its place.
+    `hash_layer` is None where nothing could be trained: then a seeded random rotation takes its place. `crops` is how
+    regions are shown to the encoder: the paper's rule unless another was measured to be better.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Preset:
     architecture: str | None
     embedding_dimension: int
     hash_layer: WeightsRecord | None = None
+    crops: CropPolicy = CropPolicy.PAPER
 
     @property
     def records(self) -> tuple[WeightsRecord, ...]:
