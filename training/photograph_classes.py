@@ -22,7 +22,7 @@ from training.street_annotations import FIFTHS, parts_of
 
 JUDGED_FIFTH: Final = 0  # number modulo 5 of the photographs that figures are of
 _LEAST_SIDE_PX: Final = 12
-_MOST_OF_A_CLASS: Final = 40
+_MOST_OF_A_CLASS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PhotographFolders:
         return street, grocery
 
     def crops(self, *, size_px: int) -> dict[str, list[RGBImage]]:
-        """Up to 40 crops (S, S, 3) of each word, none of the judged fifth."""
+        """Up to 16 crops (S, S, 3) of each word, none of the judged fifth."""
         found: dict[str, list[RGBImage]] = {}
         for name, crop in (*self._street_crops(size_px), *self._grocery_crops(size_px)):
             if len(crops := found.setdefault(name, [])) < _MOST_OF_A_CLASS:

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.encoder import plain_name
-from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, Tokenizer, build_model
+from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, WEIGHTS_FILE, ClipModel, Tokenizer, build_model
 from training.photograph_classes import PhotographFolders
 from training.pictograms import load_pictograms
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, load_teacher, qualified, wordnet_nouns
@@ -38,6 +38,7 @@ VOCAB_SIZE = 5000
 _MERGES = VOCAB_SIZE - 2 * 256 - 2
 _CONTRAST_TEMPERATURE = 0.05
 _WARMUP_STEPS = 100
+_TEXTS_AT_ONCE = 512
 
 _PHRASES = (
     "a {}", "the {}", "an {}", "{} emoji", "{} icon", "a photo of a {}", "photo of {}", "an emoji of {}",
@@ -171,6 +172,25 @@ class Words:
     photographs: PhotographFolders
 
 
+def start_from(model: ClipModel, encoder: Path, lessons: Lessons, tokenizer: Tokenizer) -> None:
+    """Take up the text tower of an encoder's folder, its output turned back to the teacher's space by least squares.
+
+    Its merges must be the tokenizer's.
+    """
+    from safetensors.torch import load_file
+
+    stored = load_file(encoder / WEIGHTS_FILE)
+    state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith(("visual.", "text_proj"))}
+    model.load_state_dict(state, strict=False)
+    model.text_projection = nn.Parameter(torch.eye(TEXT_WIDTH))
+    texts = lessons.table.texts
+    with torch.inference_mode():
+        parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+        states = torch.cat([encode_tokens(model, tokenizer(list(part))) for part in parts])
+    projection = torch.linalg.lstsq(states, torch.from_numpy(lessons.targets)).solution
+    model.text_projection = nn.Parameter(projection.clone())
+
+
 def make_lessons(words: Words, teacher: Path) -> Lessons:
     """Names and nouns, embedded by the teacher as far as the table lacks them."""
     names = tuple(plain_name(name) for name in load_pictograms(words.pictograms).names)
@@ -210,7 +230,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     add_word_options(parser)
     parser.add_argument("--run", type=Path, required=True, help="folder for the merges and the tower")
+    parser.add_argument("--start", type=Path, help="an encoder's folder whose merges and text tower to go on from")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -219,13 +241,18 @@ def main() -> None:
     arguments.run.mkdir(parents=True, exist_ok=True)
     words = words_of(arguments)
     lessons = make_lessons(words, arguments.teacher)
-    nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
-    names = [*lessons.groups[0][0], *words.photographs.names()]
-    write_merges(train_merges(weighted_words(names, nouns)), arguments.run / BPE_FILE)
+    if arguments.start:
+        (arguments.run / BPE_FILE).write_bytes((arguments.start / BPE_FILE).read_bytes())
+    else:
+        nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
+        names = [*lessons.groups[0][0], *words.photographs.names()]
+        write_merges(train_merges(weighted_words(names, nouns)), arguments.run / BPE_FILE)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(arguments.run / BPE_FILE), context_length=CONTEXT_LENGTH)
     model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.randn(TEXT_WIDTH, TEACHER_DIM) * TEXT_WIDTH**-0.5)
-    distil(model, lessons, tokenizer, steps=arguments.steps, rate=2e-3)
+    if arguments.start:
+        start_from(model, arguments.start, lessons, tokenizer)
+    distil(model, lessons, tokenizer, steps=arguments.steps, rate=arguments.rate)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("visual.")}
     torch.save(state, arguments.run / "text_tower.pt")
 

@@ -77,12 +77,10 @@ def _packaged(name: str, file_name: str, approximate_bytes: int) -> WeightsRecor
 
 PICO = Preset(
     name="pico",
-    summary="knows pictograms, not the world; in the package",
-    segmenter=_packaged("pico-segmenter", "segmenter.pt", 2_300_000),
-    # Its scores are modest after a short training: at 0.25 it finds 0.81 of the objects, at 0.12
-    # 0.86 (weights/pico/segmenter.json).
-    options=SegmenterOptions(input_size_px=640, confidence=0.12),
-    feature_dimension=32,
+    summary="knows pictograms and has seen street and grocery photographs; in the package",
+    segmenter=_packaged("pico-segmenter", "segmenter.pt", 6_700_000),
+    options=SegmenterOptions(input_size_px=640, confidence=0.2),
+    feature_dimension=64,
     encoder=_packaged("pico-encoder", "encoder", 9_400_000),
     architecture=None,
     embedding_dimension=256,

@@ -66,9 +66,9 @@ def test_masked_crops_are_black_around_the_drawing_and_context_crops_are_not():
     for view, has_ground in (("masked", False), ("wide", True)):
         recipe = CropRecipe(views=((view, 1.0),), strength=0.0, box_jitter=0.0)
         crops = CropMaker(drawings(), bright, recipe).batch(np.zeros(24, np.int64), rng)
-        corner_is_lit = (crops[:, 8, 8].max(-1) > 0) if has_ground else (crops[:, 2, 2].max(-1) > 40)
-        assert crops.shape == (24, 64, 64, 3)
-        assert crops[:, 32, 32].max(-1).mean() > 150
+        corner_is_lit = (crops[:, 12, 12].max(-1) > 0) if has_ground else (crops[:, 3, 3].max(-1) > 40)
+        assert crops.shape == (24, 96, 96, 3)
+        assert crops[:, 48, 48].max(-1).mean() > 150
         assert corner_is_lit.mean() > 0.7 if has_ground else corner_is_lit.mean() < 0.3
 
 
