@@ -113,7 +113,7 @@ def encoders(preset: str, settings: Settings) -> dict[str, Encoder]:
 
 def figures_of(report: Mapping[str, Any]) -> dict[str, float]:
     """The figures that a policy may change."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, path in FIGURES.items():
         value: Any = report
         for part in path:
@@ -135,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     truth = read_coco(options.annotations, category=options.category).sample(options.limit_images, seed=0)
     settings = Settings(models=ModelSettings(threads=options.threads))
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name, encoder in encoders(options.preset, settings).items():
         found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)))
         print(f"{name:24}", *(f"{figure} {value:.3f}  " for figure, value in found[name].items()), flush=True)

@@ -54,8 +54,8 @@ this machine. An index remembers its preset, and queries follow it.
 """
 PRESET_TAIL = """## What to know before choosing
 
-- **`pico` knows pictograms, not the world.** It is really trained, by the scripts in `training/`, on public emoji sets
-  over photographs, and is loaded by the same classes as the large models. It is for the demo, the tests and trials.
+- **`pico` knows pictograms and has seen street and grocery photographs**, and no others. It is really trained
+  ([card](pico.md)), and is loaded by the same classes as the large models. It is for the demo, the tests and trials.
 - **{untrained}: no trained hash.** A new index trains one on a sample of its source first
   ([how](features.md#a-hash-of-ones-own-from-the-beginning)); with too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.

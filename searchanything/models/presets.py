@@ -84,7 +84,8 @@ PICO = Preset(
     encoder=_packaged("pico-encoder", "encoder", 9_400_000),
     architecture=None,
     embedding_dimension=256,
-    hash_layer=_packaged("pico-hash", "hash.safetensors", 300_000),
+    hash_layer=_packaged("pico-hash", "hash.safetensors", 330_000),
+    crops=CropPolicy.BOX,  # docs/adr/0054
 )
 SMALL = Preset(
     name="small",

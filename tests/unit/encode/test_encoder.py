@@ -122,7 +122,7 @@ def test_everything_shows_regions_by_the_encoders_own_policy(policy: CropPolicy,
         encoder.encode_images([image])
     else:
         encoder.encode_query(image, Box(*frame) if ask == "box" else Text("something blue"))
-    framed = [crop for crop in embedder.crops if (crop[0, 0] == PALETTE["red"]).all()]
+    framed = [crop for crop in embedder.crops if (crop == PALETTE["red"]).all(axis=2).mean() > 0.25]
     assert len(framed) == 1
     assert (framed[0] == PALETTE["blue"]).all(axis=2).any() == (policy is CropPolicy.BOX)
 

@@ -193,7 +193,7 @@ def test_a_saved_encoder_is_loaded_by_the_package(tmp_path: Path):
     save_folder(model, tmp_path, vocab_size=VOCAB_SIZE)
     write_merges(merges(), tmp_path / BPE_FILE)
     encoder = OpenClipEncoder.from_directory(tmp_path)
-    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     with torch.inference_mode():
         scaled = torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
         direct = model.encode_image(scaled / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), normalize=True)
