@@ -43,7 +43,7 @@ from training.photograph_classes import PhotographFolders
 from training.pictograms import Pictograms, load_pictograms
 from training.retrieval_metrics import right_of_choices
 from training.text_teacher import TEACHER_DIM, TeacherTable
-from training.text_tower import VOCAB_SIZE, Lessons, add_word_options, distil, join, make_lessons, words_of
+from training.text_tower import VOCAB_SIZE, Lessons, add_word_options, distil, fit_projection, make_lessons, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,9 @@ def mixed(names: Array, maps: tuple[Array, Array], *, learned_share: float) -> A
 
 def seen_means(tower: nn.Module, pictograms: Pictograms, backgrounds: Backgrounds) -> tuple[list[str], Array]:
     """The seen concepts' names, and where the tower puts drawings of them: unit rows (concepts, d)."""
-    drawings = drawings_at(pictograms, pictograms.rows(zero_shot=False)[::2])  # half of them is ample for a mean
+    rows = pictograms.rows(zero_shot=False)
+    _, firsts = np.unique(pictograms.concept_ids[rows], return_index=True)
+    drawings = drawings_at(pictograms, rows[firsts])  # one of each, and one look of it: the penalty bears the noise
     embedded = embed(tower, drawings, backgrounds, _LOOKS)
     names = [plain_name(pictograms.names[concept]) for concept in np.unique(drawings.concepts)]
     return names, concept_means(embedded)
@@ -148,11 +150,12 @@ def joined_model(sources: Sources, lessons: Lessons, mapping: Array, *, steps: i
     model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.empty(TEXT_WIDTH, TEACHER_DIM))
     model.load_state_dict(torch.load(sources.text_run / "text_tower.pt", weights_only=True), strict=False)
-    join(model, mapping)
     model.visual.load_state_dict(averaged_tower_state(sources.image_checkpoint))
     targets = functional.normalize(torch.from_numpy(lessons.targets @ mapping), dim=1).numpy()
+    mapped = Lessons(lessons.groups, lessons.table, targets)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(sources.text_run / BPE_FILE), context_length=CONTEXT_LENGTH)
-    distil(model, Lessons(lessons.groups, lessons.table, targets), tokenizer, steps=steps, rate=7e-4)
+    fit_projection(model, mapped, tokenizer)
+    distil(model, mapped, tokenizer, steps=steps, rate=7e-4)
     return model.eval()
 
 
@@ -186,6 +189,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=800, help="of the text tower, after joining")
+    parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the figures to `eval`")
     parser.add_argument("--out", type=Path, required=True, help="the encoder's folder; its origin goes to OUT.json")
     return parser.parse_args()
 
@@ -210,7 +214,8 @@ def main() -> None:
     model = joined_model(sources, lessons, mapping, steps=arguments.steps)
     save_folder(model, arguments.out, vocab_size=VOCAB_SIZE)
     (arguments.out / BPE_FILE).write_bytes((sources.text_run / BPE_FILE).read_bytes())
-    found = provenance(sources, judge(arguments.out, pictograms, held_out))
+    figures = judge(arguments.out, pictograms, held_out) if arguments.judge else {}
+    found = provenance(sources, figures)
     arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     logger.info("%s", json.dumps(found["figures"], indent=2))
 

@@ -3,9 +3,9 @@
     python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --street data/street
         --grocery data/grocery --teacher TABLE.npz --run FOLDER
 
-The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join; `join`
-then turns them into the image tower's space by a linear map. A phrase around a name ("a photo of a …") is to make no
-difference, so its target is the vector of the bare name.
+The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join;
+`fit_projection` then turns its output into the image tower's space. A phrase around a name ("a photo of a …") is to make
+no difference, so its target is the vector of the bare name.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _MERGES = VOCAB_SIZE - 2 * 256 - 2
 _CONTRAST_TEMPERATURE = 0.05
 _WARMUP_STEPS = 100
 _TEXTS_AT_ONCE = 512
+_TEXTS_FITTED = 8192
 
 _PHRASES = (
     "a {}", "the {}", "an {}", "{} emoji", "{} icon", "a photo of a {}", "photo of {}", "an emoji of {}",
@@ -158,11 +159,6 @@ def text_parameters(model: ClipModel) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters()] + [model.positional_embedding, model.text_projection]
 
 
-def join(model: ClipModel, mapping: NDArray[np.float32]) -> None:
-    """Turn the tower's output by `mapping`, (384, d): from the teacher's space to the image tower's."""
-    model.text_projection = nn.Parameter(model.text_projection.detach() @ torch.from_numpy(mapping))
-
-
 @dataclass(frozen=True, slots=True)
 class Words:
     """Where the words come from: the cache of pictograms, WordNet's folder, and photographs with classes."""
@@ -182,12 +178,17 @@ def start_from(model: ClipModel, encoder: Path, lessons: Lessons, tokenizer: Tok
     stored = load_file(encoder / WEIGHTS_FILE)
     state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith(("visual.", "text_proj"))}
     model.load_state_dict(state, strict=False)
+    fit_projection(model, lessons, tokenizer)
+
+
+def fit_projection(model: ClipModel, lessons: Lessons, tokenizer: Tokenizer) -> None:
+    """The projection that takes the tower's states nearest to the targets, by least squares over one large batch."""
+    texts, rows = next(lessons.batches(size=_TEXTS_FITTED, rng=np.random.default_rng(0)))
     model.text_projection = nn.Parameter(torch.eye(TEXT_WIDTH))
-    texts = lessons.table.texts
     with torch.inference_mode():
         parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
-        states = torch.cat([encode_tokens(model, tokenizer(list(part))) for part in parts])
-    projection = torch.linalg.lstsq(states, torch.from_numpy(lessons.targets)).solution
+        states = torch.cat([encode_tokens(model, tokenizer(part)) for part in parts])
+    projection = torch.linalg.lstsq(states, torch.from_numpy(rows)).solution
     model.text_projection = nn.Parameter(projection.clone())
 
 
