@@ -4,8 +4,8 @@
         --grocery data/grocery --teacher TABLE.npz --run FOLDER
 
 The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join;
-`fit_projection` then turns its output into the image tower's space. A phrase around a name ("a photo of a …") is to make
-no difference, so its target is the vector of the bare name.
+`fit_projection` then turns its output into the image tower's space. A phrase around a name ("a photo of a …") is to
+make no difference, so its target is the vector of the bare name.
 """
 
 from __future__ import annotations
