@@ -23,7 +23,7 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import Codes, RGBImage
 from searchanything.demo import __file__ as demo_file
 from searchanything.images.crops import region_crops
-from searchanything.models.presets import load_encoder, load_hash, load_segmenter
+from searchanything.models.presets import find_preset, load_encoder, load_hash, load_segmenter
 
 T = TypeVar("T")
 ASSETS = Path(demo_file).parent / "assets"
@@ -38,6 +38,7 @@ class Models:
 
     def __init__(self, preset: str) -> None:
         settings = ModelSettings()
+        self.crops = find_preset(preset).crops
         self.segmenter: Segmenter = load_segmenter(preset, settings)
         self.encoder: RegionEncoder = load_encoder(preset, settings)
         self.hasher: Hasher = load_hash(preset)
@@ -54,7 +55,9 @@ class Models:
         crops = self._timed(
             "crops",
             lambda: [
-                region_crops(image, one.letterbox, one.masks[rows], one.boxes_xyxy[rows], size_px=size_px)
+                region_crops(
+                    image, one.letterbox, one.masks[rows], one.boxes_xyxy[rows], size_px=size_px, policy=self.crops
+                )
                 for image, one, rows in pairs
             ],
         )

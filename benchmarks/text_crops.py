@@ -19,7 +19,8 @@ from searchanything.core.protocols import RegionEncoder, Segmentation
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray
 from searchanything.demo.scenes import Scene, generate_demo_scenes
-from searchanything.images.crops import CropPolicy, region_crops
+from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.crops import region_crops
 from searchanything.models.presets import load_encoder, load_segmenter
 
 MIN_IOU = 0.5

@@ -63,7 +63,7 @@ def questions(encoder: Encoder, scenes: Sequence[Scene]) -> Iterator[Asked]:
         if not len(segmentation.scores):
             continue
         job = RegionJob.of_rows(scene.image, segmentation, np.arange(len(segmentation.scores)))
-        regions = encoder.embed_regions([job], crops=encoder.text_crops)
+        regions = encoder.embed_regions([job])
         present = concepts_in(scene, segmentation)
         for concept, cosines in zip(concepts, (regions @ texts.T).T, strict=True):
             if present.get(concept) is False:

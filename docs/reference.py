@@ -71,8 +71,8 @@ says what is on this machine. An index remembers its preset, and queries follow 
 """
 PRESET_TAIL = """## What to know before choosing
 
-- **`pico` knows pictograms, not the world.** It is trained by the scripts in `training/` on public emoji sets over
-  photographs, and loaded by the same classes as the large models. Use it for the demo, tests and trials.
+- **`pico` knows pictograms and has seen street and grocery photographs**, and no others ([card](pico.md)). It is loaded
+  by the same classes as the large models. Use it for the demo, tests and trials.
 - **{untrained}: no trained hash.** A new index trains one on a sample of its source first
   ([how](features.md#a-hash-layer-of-your-own-from-the-start)); with too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.

@@ -23,6 +23,7 @@ from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.features.layout import FeatureCache, index_name
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import TileFiles
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
-    "or `--preset pico` for a quick trial (its bundled models know pictograms, not the world)"
+    "or `--preset pico` for a quick trial (bundled; it knows pictograms and has seen street and grocery photographs)"
 )
 COUNTED_OBJECTS: Final = 64  # a Parquet object's footer costs two requests
 HashChoice: TypeAlias = Path | Literal["untrained"] | None
@@ -216,10 +217,16 @@ def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) ->
 
 
 def load_encoder(
-    preset: str | None, hash_layer: bytes, settings: Settings, *, policy: RegionPolicy | None = None
+    preset: str | None,
+    hash_layer: bytes,
+    settings: Settings,
+    *,
+    policy: RegionPolicy | None = None,
+    crops: CropPolicy | None = None,
 ) -> Encoder:
     """Models, hash layer and region policy as one encoder. Thread-safe.
 
+    `crops`: another policy than the preset's, to compare them.
     Models are loaded once per process, at the first need (`load_models`); their weights must be there.
 
     Raises: PresetError, WeightsMissingError, ModelError.
@@ -247,6 +254,7 @@ def load_encoder(
         hasher=hasher,
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
+        crops=crops or presets.find_preset(name).crops,
     )
 
 

@@ -24,7 +24,7 @@ UInt8 = NDArray[np.uint8]
 Float = NDArray[np.float32]
 View = Literal["masked", "box", "wide"]
 
-CROP_PX = 64
+CROP_PX = 96
 _CANVAS_PX = 128
 _ICON_PX = 96
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -100,7 +100,7 @@ def _texture(rng: np.random.Generator, *, height: int, width: int) -> UInt8:
 
 
 class CropMaker:
-    """Turns drawings into (64, 64, 3) uint8 RGB crops."""
+    """Turns drawings into (96, 96, 3) uint8 RGB crops."""
 
     def __init__(self, drawings: Drawings, backgrounds: Backgrounds, recipe: CropRecipe) -> None:
         self._drawings = drawings
@@ -126,7 +126,7 @@ class CropMaker:
         return _letterbox(_vary_capture(scene, rng, strength=self._recipe.strength), size_px=CROP_PX)
 
     def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> UInt8:
-        """Crops of the drawings at `rows`: (n, 64, 64, 3) uint8 RGB."""
+        """Crops of the drawings at `rows`: (n, 96, 96, 3) uint8 RGB."""
         return np.stack([self.crop(int(row), rng) for row in rows])
 
     def _neighbour(self, rng: np.random.Generator) -> UInt8:
@@ -233,7 +233,7 @@ def _vary_capture(scene: UInt8, rng: np.random.Generator, *, strength: float) ->
 
 
 def _native_size_px(view: View, rng: np.random.Generator) -> int:
-    """Longest side of the crop before it is brought to 64 px; capped, as reduction from more loses nothing.
+    """Longest side of the crop before it is brought to 96 px; capped, as reduction from more loses nothing.
 
     Wide crops belong to boxes up to 32 px, box crops to boxes up to 96 px (the region policy's size classes).
     """

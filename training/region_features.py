@@ -1,10 +1,11 @@
 """Features of regions in generated scenes, through the very segmenter and encoder that the package ships.
 
-    python -m training.region_features --out FEATURES.npz
+    python -m training.region_features --street data/street --grocery data/grocery --out FEATURES.npz
     python -m training.region_features --crops-of FEATURES.npz --out NEW.npz   (the same regions by another encoder)
 
 Beside the .npz, a .parquet of the same name holds the regions that a hash layer may be fitted to, for
-`searchanything hash train`; benchmarks/hashing.py judges methods on the .npz, which has the concepts too.
+`searchanything hash train`; benchmarks/hashing.py judges methods on the .npz, which has the concepts too. Photographs,
+where they are given, are in the .parquet alone: their regions and the whole images, as an index has them.
 
 Two thirds of the scenes are drawn from what training may see, for fitting a hash layer; the others are evaluation
 scenes, with zero-shot concepts among them, for judging it. A region counts as an object's when their boxes overlap by
@@ -23,14 +24,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything import wiring
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import Segmenter
-from searchanything.core.settings import ModelSettings
+from searchanything.core.settings import ModelSettings, Settings
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.demo.scenes import DEMO_RECIPE, Scene
+from searchanything.encode.encoder import Encoder
 from searchanything.features.parquet import FeatureBatch, feature_schema, record_batch
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import region_crops
-from searchanything.models.presets import load_encoder, load_segmenter
+from searchanything.models.presets import find_preset
+from training.photograph_classes import PhotographFolders, pixels_of
 from training.pictograms import Pictograms
 from training.scenes_dataset import SceneSource, evaluation_source, training_source
 
@@ -52,7 +57,7 @@ class SceneFeatures:
     concepts: tuple[str, ...]
 
 
-def scene_features(scene: Scene, segmenter: Segmenter, *, crop_size_px: int) -> SceneFeatures:
+def scene_features(scene: Scene, segmenter: Segmenter, *, crop_size_px: int, policy: CropPolicy) -> SceneFeatures:
     """Segment a scene as an image is indexed, and keep the best region of each object that was found."""
     (segmentation,) = segmenter.segment([scene.image])
     wanted = np.array([item.box_xyxy for item in scene.objects], np.float32).reshape(-1, 4)
@@ -61,17 +66,17 @@ def scene_features(scene: Scene, segmenter: Segmenter, *, crop_size_px: int) -> 
     found = [(int(overlap[:, i].argmax()), int(i)) for i in np.flatnonzero(best >= _MIN_IOU)]
     rows = [row for row, _ in found]
     masks, boxes = segmentation.masks[rows], segmentation.boxes_xyxy[rows]
-    crops = region_crops(scene.image, segmentation.letterbox, masks, boxes, size_px=crop_size_px)
+    crops = region_crops(scene.image, segmentation.letterbox, masks, boxes, size_px=crop_size_px, policy=policy)
     names = tuple(scene.objects[i].concept for _, i in found)
     return SceneFeatures(segmentation.features.pool(masks), crops, names)
 
 
 def features_of(
-    source: SceneSource, seeds: Sequence[int], segmenter: Segmenter, *, crop_size_px: int
+    source: SceneSource, seeds: Sequence[int], segmenter: Segmenter, *, crop_size_px: int, policy: CropPolicy
 ) -> Iterator[SceneFeatures]:
     """Features of one scene a seed."""
     for number, seed in enumerate(seeds):
-        yield scene_features(source.scene(seed), segmenter, crop_size_px=crop_size_px)
+        yield scene_features(source.scene(seed), segmenter, crop_size_px=crop_size_px, policy=policy)
         if number % 50 == 0:
             logger.info("%d of %d scenes", number, len(seeds))
 
@@ -91,28 +96,50 @@ def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms, fitting
     }
 
 
-def segmented(arguments: argparse.Namespace, *, crop_size_px: int) -> Arrays:
+def photograph_features(encoder: Encoder, folders: PhotographFolders, *, most: int) -> FeatureBatch:
+    """Features of up to `most` photographs of each folder: what an index keeps of each, none of the judged fifth."""
+    found = [
+        one.features
+        for files in folders.files()
+        for path in files[:: max(1, -(-len(files) // most))]
+        for one in encoder.encode_images([pixels_of(path)])
+    ]
+    dimensions = encoder.segmenter.feature_dimension, encoder.embedder.dimension
+    none = FeatureBatch(*(np.zeros((0, dimension), np.float32) for dimension in dimensions))
+    whole = (none, *found)
+    return FeatureBatch(np.concatenate([one.mask for one in whole]), np.concatenate([one.image for one in whole]))
+
+
+def segmented(arguments: argparse.Namespace, segmenter: Segmenter, *, crop_size_px: int) -> Arrays:
     """Draw and segment the scenes of the command line."""
-    segmenter = load_segmenter(arguments.preset, ModelSettings(threads=arguments.threads))
+    policy = find_preset(arguments.preset).crops
     training = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
     evaluation = evaluation_source(arguments.pictograms, arguments.photographs)
     for_fitting = arguments.scenes * 2 // 3
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.scenes)
-    found = [*features_of(training, seeds[:for_fitting], segmenter, crop_size_px=crop_size_px)]
-    found += features_of(evaluation, seeds[for_fitting:], segmenter, crop_size_px=crop_size_px)
+    split = ((training, seeds[:for_fitting]), (evaluation, seeds[for_fitting:]))
+    found = [
+        one
+        for source, part in split
+        for one in features_of(source, part, segmenter, crop_size_px=crop_size_px, policy=policy)
+    ]
     fitting = [number < for_fitting for number in range(arguments.scenes)]
     return arrays_of(found, pictograms=training.pictograms, fitting=fitting)
 
 
-def write_parquet(path: Path, arrays: Arrays) -> None:
+def write_parquet(path: Path, arrays: Arrays, photographs: FeatureBatch) -> None:
     """The regions to fit to, for `searchanything hash train`. They are of no index, and have no fingerprint."""
     from pyarrow import parquet
 
     rows = np.flatnonzero(arrays["fitting"])
-    features = FeatureBatch(arrays["mask"][rows], arrays["image"][rows])
+    mask, image = (
+        np.concatenate([arrays[name][rows], seen])
+        for name, seen in (("mask", photographs.mask), ("image", photographs.image))
+    )
+    features = FeatureBatch(mask, image)
     schema = feature_schema(features.mask.shape[1], features.image.shape[1], fingerprint=None)
     with parquet.ParquetWriter(path, schema) as writer:
-        writer.write_batch(record_batch(schema, [str(row) for row in rows], features))
+        writer.write_batch(record_batch(schema, [str(row) for row in range(len(mask))], features))
 
 
 def main() -> None:
@@ -122,21 +149,29 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--scenes", type=int, default=900)
+    parser.add_argument("--street", type=Path, help="street photographs, see training.street_annotations")
+    parser.add_argument("--grocery", type=Path, help="grocery photographs, see training.whole_images")
+    parser.add_argument("--photographs-of-each", type=int, default=400, help="most of either, evenly drawn")
     parser.add_argument("--crops-of", type=Path, help="features whose regions are only to be embedded again")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    encoder = load_encoder(arguments.preset, ModelSettings(threads=arguments.threads))
+    settings = Settings(models=ModelSettings(threads=arguments.threads))
+    encoder = wiring.load_encoder(
+        arguments.preset, wiring.hash_layer_of(arguments.preset, "untrained", settings), settings
+    )
     if arguments.crops_of:
         with np.load(arguments.crops_of, allow_pickle=False) as stored:
             arrays: Arrays = dict(stored)
     else:
-        arrays = segmented(arguments, crop_size_px=encoder.crop_size_px)
-    arrays["image"] = encoder.embed_crops(arrays["crops"])
+        arrays = segmented(arguments, encoder.segmenter, crop_size_px=encoder.embedder.crop_size_px)
+    arrays["image"] = encoder.embedder.embed_crops(arrays["crops"])
     np.savez(arguments.out, allow_pickle=False, **arrays)
-    write_parquet(arguments.out.with_suffix(".parquet"), arrays)
-    logger.info("%d regions in %s", len(arrays["concepts"]), arguments.out)
+    folders = PhotographFolders(arguments.street, arguments.grocery)
+    photographs = photograph_features(encoder, folders, most=arguments.photographs_of_each)
+    write_parquet(arguments.out.with_suffix(".parquet"), arrays, photographs)
+    logger.info("%d regions of scenes, %d of photographs", len(arrays["concepts"]), len(photographs.mask))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Train the pico encoder's text tower: its byte-pair merges, and a small transformer distilled from MiniLM.
 
-    python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --teacher TABLE.npz --run FOLDER
+    python -m training.text_tower --pictograms data/pictograms --wordnet FOLDER --street data/street
+        --grocery data/grocery --teacher TABLE.npz --run FOLDER
 
-The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join; `join`
-then turns them into the image tower's space by a linear map. A phrase around a name ("a photo of a …") is to make no
-difference, so its target is the vector of the bare name.
+The tower first learns the teacher's vectors of thousands of English names, whatever image tower it will join;
+`fit_projection` then turns its output into the image tower's space. A phrase around a name ("a photo of a …") is to
+make no difference, so its target is the vector of the bare name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from torch import nn
 from torch.nn import functional
 
 from training.encoder import plain_name
-from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, ClipModel, Tokenizer, build_model
+from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, WEIGHTS_FILE, ClipModel, Tokenizer, build_model
+from training.photograph_classes import PhotographFolders
 from training.pictograms import load_pictograms
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, load_teacher, qualified, wordnet_nouns
 
@@ -36,6 +38,8 @@ VOCAB_SIZE = 5000
 _MERGES = VOCAB_SIZE - 2 * 256 - 2
 _CONTRAST_TEMPERATURE = 0.05
 _WARMUP_STEPS = 100
+_TEXTS_AT_ONCE = 512
+_TEXTS_FITTED = 8192
 
 _PHRASES = (
     "a {}", "the {}", "an {}", "{} emoji", "{} icon", "a photo of a {}", "photo of {}", "an emoji of {}",
@@ -155,24 +159,69 @@ def text_parameters(model: ClipModel) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters()] + [model.positional_embedding, model.text_projection]
 
 
-def join(model: ClipModel, mapping: NDArray[np.float32]) -> None:
-    """Turn the tower's output by `mapping`, (384, d): from the teacher's space to the image tower's."""
-    model.text_projection = nn.Parameter(model.text_projection.detach() @ torch.from_numpy(mapping))
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Where the words come from: the cache of pictograms, WordNet's folder, and photographs with classes."""
+
+    pictograms: Path
+    wordnet: Path
+    photographs: PhotographFolders
 
 
-def make_lessons(pictograms: Path, wordnet: Path, teacher: Path) -> Lessons:
+def start_from(model: ClipModel, encoder: Path, lessons: Lessons, tokenizer: Tokenizer) -> None:
+    """Take up the text tower of an encoder's folder, its output turned back to the teacher's space by least squares.
+
+    Its merges must be the tokenizer's.
+    """
+    from safetensors.torch import load_file
+
+    stored = load_file(encoder / WEIGHTS_FILE)
+    state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith(("visual.", "text_proj"))}
+    model.load_state_dict(state, strict=False)
+    fit_projection(model, lessons, tokenizer)
+
+
+def fit_projection(model: ClipModel, lessons: Lessons, tokenizer: Tokenizer) -> None:
+    """The projection that takes the tower's states nearest to the targets, by least squares over one large batch."""
+    texts, rows = next(lessons.batches(size=_TEXTS_FITTED, rng=np.random.default_rng(0)))
+    model.text_projection = nn.Parameter(torch.eye(TEXT_WIDTH))
+    with torch.inference_mode():
+        parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+        states = torch.cat([encode_tokens(model, tokenizer(part)) for part in parts])
+    projection = torch.linalg.lstsq(states, torch.from_numpy(rows)).solution
+    model.text_projection = nn.Parameter(projection.clone())
+
+
+def make_lessons(words: Words, teacher: Path) -> Lessons:
     """Names and nouns, embedded by the teacher as far as the table lacks them."""
-    names = tuple(plain_name(name) for name in load_pictograms(pictograms).names)
-    nouns = wordnet_nouns(wordnet)
+    names = tuple(plain_name(name) for name in load_pictograms(words.pictograms).names)
+    seen = words.photographs.names()
+    nouns = wordnet_nouns(words.wordnet)
     qualities = tuple(qualified(names, count=5000, rng=np.random.default_rng(0)))
+    of_seen = tuple(qualified(seen, count=1000, rng=np.random.default_rng(1))) if seen else ()
     table = TeacherTable.load(teacher)
-    extended = extend(table, [*names, *qualities, *(noun.text for noun in nouns)], load_teacher)
+    extended = extend(table, [*names, *seen, *qualities, *of_seen, *(noun.text for noun in nouns)], load_teacher)
     if extended is not table:
         extended.save(teacher)
     common = tuple(noun.text for noun in nouns if noun.common)
     rare = tuple(noun.text for noun in nouns if not noun.common)
-    groups = ((names, 0.4), (qualities, 0.15), (common, 0.3), (rare, 0.15))
-    return Lessons(groups, extended, centred(extended))
+    groups = ((names, 0.34), (seen, 0.1), (qualities, 0.13), (of_seen, 0.04), (common, 0.26), (rare, 0.13))
+    return Lessons(tuple(group for group in groups if group[0]), extended, centred(extended))
+
+
+def add_word_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name sources of words, and the teacher's table."""
+    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
+    parser.add_argument("--wordnet", type=Path, required=True, help="folder with index.noun and data.noun")
+    parser.add_argument("--street", type=Path, help="street photographs, see training.street_annotations")
+    parser.add_argument("--grocery", type=Path, help="grocery photographs, see training.whole_images")
+    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher, extended")
+
+
+def words_of(arguments: argparse.Namespace) -> Words:
+    """The sources that the command line names."""
+    folders = PhotographFolders(arguments.street, arguments.grocery)
+    return Words(arguments.pictograms, arguments.wordnet, folders)
 
 
 def main() -> None:
@@ -180,24 +229,31 @@ def main() -> None:
     import open_clip
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder with index.noun and data.noun")
-    parser.add_argument("--teacher", type=Path, required=True, help="table of training.text_teacher, extended")
+    add_word_options(parser)
     parser.add_argument("--run", type=Path, required=True, help="folder for the merges and the tower")
+    parser.add_argument("--start", type=Path, help="an encoder's folder whose merges and text tower to go on from")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     arguments.run.mkdir(parents=True, exist_ok=True)
-    lessons = make_lessons(arguments.pictograms, arguments.wordnet, arguments.teacher)
-    nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
-    write_merges(train_merges(weighted_words(lessons.groups[0][0], nouns)), arguments.run / BPE_FILE)
+    words = words_of(arguments)
+    lessons = make_lessons(words, arguments.teacher)
+    if arguments.start:
+        (arguments.run / BPE_FILE).write_bytes((arguments.start / BPE_FILE).read_bytes())
+    else:
+        nouns = [(noun.text, noun.common) for noun in wordnet_nouns(arguments.wordnet)]
+        names = [*lessons.groups[0][0], *words.photographs.names()]
+        write_merges(train_merges(weighted_words(names, nouns)), arguments.run / BPE_FILE)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(arguments.run / BPE_FILE), context_length=CONTEXT_LENGTH)
     model = build_model(VOCAB_SIZE)
     model.text_projection = nn.Parameter(torch.randn(TEXT_WIDTH, TEACHER_DIM) * TEXT_WIDTH**-0.5)
-    distil(model, lessons, tokenizer, steps=arguments.steps, rate=2e-3)
+    if arguments.start:
+        start_from(model, arguments.start, lessons, tokenizer)
+    distil(model, lessons, tokenizer, steps=arguments.steps, rate=arguments.rate)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("visual.")}
     torch.save(state, arguments.run / "text_tower.pt")
 

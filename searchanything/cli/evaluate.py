@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -73,6 +73,10 @@ Out = Annotated[
         show_default=False,
     ),
 ]
+Crops = Annotated[
+    Literal["paper", "masked", "context", "box"] | None,
+    typer.Option("--crops", help="Show regions by another policy than the preset's.", show_default=False),
+]
 _FIGURES = (
     ("recall at IoU 0.5", "segmentation.recall_iou50"),
     ("recall at IoU 0.75", "segmentation.recall_iou75"),
@@ -106,6 +110,7 @@ class EvaluateOptions:
     ablations: Ablations = True
     seed: Seed = 0
     out: Out = None
+    crops: Crops = None
     hash_file: HashFile = None
     preset: Preset = None
 
@@ -173,12 +178,14 @@ def _evaluate(
     from searchanything.core.settings import load_settings
     from searchanything.evaluation.plots import save_report
     from searchanything.evaluation.running import evaluate
+    from searchanything.images.crop_policy import CropPolicy
 
     settings = load_settings()
     sample = truth.sample(wanted.limit_images, seed=wanted.seed)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
         layer = wiring.hash_layer_of(wanted.preset, hash_choice(wanted.hash_file), settings)
-        encoder = wiring.load_encoder(wanted.preset, layer, settings)
+        crops = CropPolicy(wanted.crops) if wanted.crops else None
+        encoder = wiring.load_encoder(wanted.preset, layer, settings, crops=crops)
         report = {"preset": wanted.preset or settings.models.preset}
         report |= evaluate(sample, folder, encoder, options, progress=show)
         if wanted.out is not None:

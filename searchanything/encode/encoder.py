@@ -23,7 +23,8 @@ from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, S
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
-from searchanything.images.crops import CropPolicy, image_crop, region_crops
+from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.crops import image_crop, region_crops
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.confidence import TextJudge
@@ -126,8 +127,7 @@ class RegionJob:
 class Encoder:
     """Turns images into codes with one set of models.
 
-    `text_crops` is the crop policy by which regions are matched to text; it makes no difference for pico
-    (docs/adr/0005).
+    `crops` is how regions are shown to the embedder, for the index, queries and texts alike: the preset says it.
     """
 
     segmenter: Segmenter
@@ -135,7 +135,7 @@ class Encoder:
     hasher: Hasher
     policy: RegionPolicy = field(default_factory=RegionPolicy)
     box_min_iou: float = 0.1
-    text_crops: CropPolicy = CropPolicy.PAPER
+    crops: CropPolicy = CropPolicy.PAPER
     _judge: TextJudge = field(init=False)
 
     def __post_init__(self) -> None:
@@ -186,12 +186,15 @@ class Encoder:
         return np.concatenate([_pooled(job) for job in jobs])
 
     def embed_regions(
-        self, jobs: Sequence[RegionJob], *, crops: CropPolicy = CropPolicy.PAPER, watch: Stopwatch | None = None
+        self, jobs: Sequence[RegionJob], *, crops: CropPolicy | None = None, watch: Stopwatch | None = None
     ) -> FloatArray:
-        """f_I of the jobs' regions, one after the other, in one batch: (R, D) float32 of unit length."""
-        watch = watch or Stopwatch()
+        """f_I of the jobs' regions, one after the other, in one batch: (R, D) float32 of unit length.
+
+        The crops are the encoder's own, unless others are to be compared with them.
+        """
+        watch, policy = watch or Stopwatch(), crops or self.crops
         with watch.stage("crop"), ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
-            cut = list(pool.map(lambda job: self._crops(job, crops), jobs))
+            cut = list(pool.map(lambda job: self._crops(job, policy), jobs))
         with watch.stage("embed"):
             return self.embedder.embed_crops(np.concatenate(cut))
 
@@ -205,7 +208,7 @@ class Encoder:
 
     def _choose_by_text(self, image: RGBImage, segmentation: Segmentation, prompt: Text | Prompts, text: str) -> Choice:
         job = RegionJob.of_rows(image, segmentation, np.arange(len(segmentation.scores)))
-        regions = self.embed_regions([job], crops=self.text_crops)
+        regions = self.embed_regions([job])
         similarities = np.asarray(regions @ self.embedder.embed_texts([text])[0], dtype=np.float32)
         if isinstance(prompt, Text):
             choice = choose_by_similarity(similarities, segmentation, text)

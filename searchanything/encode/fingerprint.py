@@ -1,7 +1,7 @@
 """Fingerprints: which codes may meet in one search (design decision 5).
 
-`feature_fingerprint` stands for segmenter, encoder, preprocessing and region policy; `fingerprint` for that plus hash
-layer and schema. Device and precision are not in them.
+`feature_fingerprint` stands for segmenter, encoder, preprocessing, crops and region policy; `fingerprint` for that
+plus hash layer and schema. Device and precision are not in them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from searchanything.core.types import IndexManifest
 from searchanything.encode.encoder import Encoder
+from searchanything.images.crop_policy import CropPolicy
 
 SCHEMA_VERSION: Final = 2  # of the rows in the index
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
@@ -27,6 +28,8 @@ def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
         "regions": encoder.policy.description,
         "preprocessing": PREPROCESSING_VERSION,
     }
+    if encoder.crops is not CropPolicy.PAPER:  # left out there, so that fingerprints from before policies stay
+        details["crops"] = encoder.crops.value
     features = _digest(details)
     hasher = encoder.hasher
     whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}

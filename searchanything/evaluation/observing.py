@@ -17,25 +17,10 @@ from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.overlaps import MIN_IOU, Ious, innermost_point, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
-from searchanything.images.crops import CropPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice, choose
 from searchanything.prompts.prompt import Box, Points
 
-
-@dataclass(frozen=True, slots=True)
-class CropChange:
-    """Regions of some size classes shown by another policy than an index shows them."""
-
-    policy: CropPolicy
-    size_classes: tuple[SizeClass, ...]
-
-
-# Changes to the published policy, by the names of the ablations.
-CROP_CHANGES: Final[Mapping[str, CropChange]] = {
-    "masks_off": CropChange(CropPolicy.BOX, (SizeClass.LARGE,)),
-    "masks_on": CropChange(CropPolicy.MASKED, (SizeClass.SMALL, SizeClass.MEDIUM)),
-    "context_1x": CropChange(CropPolicy.BOX, (SizeClass.SMALL,)),
-}
 AS_SHIPPED: Final = "as_shipped"  # the variant of the codes that an index holds
 
 
@@ -151,27 +136,28 @@ def _row_of(choice: Choice) -> int:
 def _features(setup: Setup, jobs: Sequence[RegionJob]) -> Features:
     encoder = setup.encoder
     pooled, embedded = encoder.pool_masks(jobs), encoder.embed_regions(jobs)
-    named = embedded
-    if encoder.text_crops is not CropPolicy.PAPER:
-        named = encoder.embed_regions(jobs, crops=encoder.text_crops)
     changed: dict[str, FloatArray] = {}
     if setup.ablations:
-        classes = np.concatenate([_size_classes(job.boxes_xyxy) for job in jobs])
-        changed = {name: _changed(encoder, jobs, classes, embedded, change) for name, change in CROP_CHANGES.items()}
+        others = [policy for policy in CropPolicy if policy is not encoder.crops]
+        changed = {ablation_of(policy): _changed(encoder, jobs, embedded, policy) for policy in others}
     codes = {name: encoder.hasher.encode(pooled, rows) for name, rows in {AS_SHIPPED: embedded, **changed}.items()}
-    return Features(joined_features(pooled, embedded), named, changed, codes)
+    return Features(joined_features(pooled, embedded), embedded, changed, codes)
 
 
-def _changed(
-    encoder: Encoder, jobs: Sequence[RegionJob], classes: NDArray[np.str_], embedded: FloatArray, change: CropChange
-) -> FloatArray:
-    """f_I of all rows, embedded anew where the change concerns them."""
-    concerned = np.isin(classes, change.size_classes)
+def ablation_of(policy: CropPolicy) -> str:
+    """The name of the ablation that shows all regions by another policy than the index does."""
+    return f"crops_{policy}"
+
+
+def _changed(encoder: Encoder, jobs: Sequence[RegionJob], embedded: FloatArray, policy: CropPolicy) -> FloatArray:
+    """f_I of all rows by another policy, embedded anew where it shows them differently."""
+    changed = [one for one in SizeClass if not policy.like(encoder.crops, one)]
+    concerned = np.isin(np.concatenate([_size_classes(job.boxes_xyxy) for job in jobs]), changed)
     features = embedded.copy()
     if concerned.any():
         parts = np.split(concerned, np.cumsum([len(job.masks) for job in jobs])[:-1])
         some = [_some(job, part) for job, part in zip(jobs, parts, strict=True)]
-        features[concerned] = encoder.embed_regions(some, crops=change.policy)
+        features[concerned] = encoder.embed_regions(some, crops=policy)
     return features
 
 

@@ -92,6 +92,7 @@ def evaluate(
     return {
         "dataset": {**report.pop("dataset"), **dataset},
         "regions": encoder.policy.description,
+        "crops": encoder.crops.value,
         **report,
         "failures": [{"key": one.key, "error": one.error, "message": one.message} for one in failures],
         "seconds": round(time.perf_counter() - started, 1),

@@ -3,10 +3,10 @@
 The candidates are the regions nearest by code. Their images are read once, their regions encoded in batches, and ranked
 by the cosine to the query's region of
 
-1. CLIP's embedding of the unmasked crop (of a small region three times its box, as the index does it),
+1. CLIP's embedding of the unmasked crop (of a small region three times its box, where the index does so),
 2. CLIP's embedding of the crop with everything outside the mask black,
 3. the second joined with f_M, each scaled to unit length,
-4. the same of the crops that are indexed, masked by the index's own rule (large regions alone): what is hashed,
+4. the same of the crops that are indexed, masked by the preset's own rule: what is hashed,
 
 and by 5. the Hamming distance of the codes in the index. Who stands where in one and not in the next shows what
 masking, f_M, the crop rule and hashing each do: between the last two lies hashing alone.
@@ -23,17 +23,27 @@ import numpy as np
 from searchanything.answers.comparison import Comparison, Method, tile_of
 from searchanything.core.codes import joined_features
 from searchanything.core.errors import PromptError
-from searchanything.core.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage, SizeClass, size_class_of
+from searchanything.core.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage, size_class_of
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
 from searchanything.explain.reencode import SearchContext, cosines, reencode
-from searchanything.images.crops import CropPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Prompt, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest, refuse_as_a_search, search_regions
 
 FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features", "indexed_features"]
 CANDIDATES: Final = 50
-POLICIES: Final = (CropPolicy.CONTEXT, CropPolicy.MASKED)
+_INDEXED: Final[Mapping[CropPolicy, str]] = {
+    CropPolicy.PAPER: "crops masked where the region is large, as indexed",
+    CropPolicy.MASKED: "masked crops, as indexed",
+    CropPolicy.CONTEXT: "crops as they are, as indexed",
+    CropPolicy.BOX: "crops as they are, as indexed",
+}
+
+
+def _policies(encoder: Encoder) -> tuple[CropPolicy, CropPolicy]:
+    """Unmasked and masked; every indexed crop is one of the two."""
+    return encoder.crops.unmasked, CropPolicy.MASKED
 
 
 def compare(
@@ -68,7 +78,7 @@ def compare(
         tiles=found.tiles,
         methods=_methods(context.encoder, image, query, found),
         left_out=found.left_out,
-        masked_in_index=sum(size_class_of(hit.box_xyxy) is SizeClass.LARGE for hit in found.hits),
+        masked_in_index=sum(context.encoder.crops.masks(size_class_of(hit.box_xyxy)) for hit in found.hits),
     )
 
 
@@ -86,17 +96,18 @@ class _Found:
 def _encoded_again(context: SearchContext, hits: Sequence[Hit]) -> _Found:
     """Each image is read once, and only its small drawing is kept."""
     encoder = context.encoder
-    none = {policy: np.zeros((0, encoder.embedder.dimension), dtype=np.float32) for policy in POLICIES}
+    policies = _policies(encoder)
+    none = {policy: np.zeros((0, encoder.embedder.dimension), dtype=np.float32) for policy in policies}
     seen: list[Hit] = []
     tiles: list[RGBImage] = []
     pooled = [np.zeros((0, encoder.segmenter.feature_dimension), dtype=np.float32)]
     embedded = {policy: [rows] for policy, rows in none.items()}
     left_out: list[tuple[Hit, str]] = []
-    for batch in reencode(context, hits, policies=POLICIES):
+    for batch in reencode(context, hits, policies=policies):
         seen += batch.hits
         tiles += [tile_of(hit, image) for hit, image in zip(batch.hits, batch.images, strict=True)]
         pooled.append(batch.mask_features)
-        for policy in POLICIES:
+        for policy in policies:
             embedded[policy].append(batch.image_features[policy])
         left_out += [(one.hit, one.reason) for one in batch.left_out]
     places = {(hit.image, hit.region): place for place, hit in enumerate(hits)}
@@ -112,16 +123,17 @@ def _encoded_again(context: SearchContext, hits: Sequence[Hit]) -> _Found:
 
 def _methods(encoder: Encoder, image: RGBImage, query: EncodedQuery, found: _Found) -> tuple[Method, ...]:
     """The five rankings, in the order of the module's docstring."""
-    rows = _descriptions(found.mask_features, found.image_features, [hit.box_xyxy for hit in found.hits])
+    crops = encoder.crops
+    rows = _descriptions(crops, found.mask_features, found.image_features, [hit.box_xyxy for hit in found.hits])
     cosines_of = [np.zeros(0, dtype=np.float32)] * len(rows)
     if found.hits:
         job = RegionJob.of_choice(image, query.segmentation, query.choice)
-        embedded = {policy: encoder.embed_regions([job], crops=policy) for policy in POLICIES}
-        own = _descriptions(encoder.pool_masks([job]), embedded, [query.choice.box_xyxy])
+        embedded = {policy: encoder.embed_regions([job], crops=policy) for policy in _policies(encoder)}
+        own = _descriptions(crops, encoder.pool_masks([job]), embedded, [query.choice.box_xyxy])
         cosines_of = [cosines(theirs, ours) for theirs, ours in zip(rows, own, strict=True)]
     distances = tuple(float(hit.distance_bits) for hit in found.hits)
     crop, cut_out = "the crop as it is", "the crop with everything outside the mask black"
-    bits, indexed = encoder.hasher.bits, "crops masked where the region is large, as indexed"
+    bits, indexed = encoder.hasher.bits, _INDEXED[crops]
     labels: list[tuple[FloatMethod, str, str]] = [
         ("clip", "CLIP, crop alone", crop),
         ("clip_masked", "CLIP, masked crop", cut_out),
@@ -135,12 +147,15 @@ def _methods(encoder: Encoder, image: RGBImage, query: EncodedQuery, found: _Fou
 
 
 def _descriptions(
-    mask_features: FloatArray, image_features: Mapping[CropPolicy, FloatArray], boxes: Sequence[BoxXYXY]
+    crops: CropPolicy,
+    mask_features: FloatArray,
+    image_features: Mapping[CropPolicy, FloatArray],
+    boxes: Sequence[BoxXYXY],
 ) -> list[FloatArray]:
     """N regions' rows under each float method. The indexed crop is one of the two others, by the region's size."""
-    context, masked = (image_features[policy] for policy in POLICIES)
-    large = np.array([size_class_of(box) is SizeClass.LARGE for box in boxes], dtype=np.bool_)
-    indexed = np.where(large[:, None], masked, context)
+    context, masked = image_features[crops.unmasked], image_features[CropPolicy.MASKED]
+    as_masked = np.array([crops.masks(size_class_of(box)) for box in boxes], dtype=np.bool_)
+    indexed = np.where(as_masked[:, None], masked, context)
     return [context, masked, joined_features(mask_features, masked), joined_features(mask_features, indexed)]
 
 

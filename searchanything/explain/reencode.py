@@ -23,7 +23,7 @@ from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
 from searchanything.core.types import BoxXYXY, Codes, FloatArray, Hit, ImageRef, RGBImage
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
-from searchanything.images.crops import CropPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice
 from searchanything.prompts.prompt import Prompt
 
@@ -104,15 +104,15 @@ class EncodedHits:
     image_features: Mapping[CropPolicy, FloatArray]
     left_out: tuple[LeftOut, ...]
 
-    def features(self) -> RegionFeatures:
-        """As the index is made with them."""
-        return RegionFeatures(self.mask_features, self.image_features[CropPolicy.PAPER])
+    def features(self, crops: CropPolicy) -> RegionFeatures:
+        """Those of crops by one policy."""
+        return RegionFeatures(self.mask_features, self.image_features[crops])
 
 
 def reencode(
-    context: SearchContext, hits: Sequence[Hit], *, policies: Sequence[CropPolicy] = (CropPolicy.PAPER,)
+    context: SearchContext, hits: Sequence[Hit], *, policies: Sequence[CropPolicy] | None = None
 ) -> Iterator[EncodedHits]:
-    """Encode the hits' regions (or whole images) again, in batches of images.
+    """Encode the hits' regions (or whole images) again, in batches of images, by the encoder's own or other crops.
 
     A hit is left out whose image cannot be read or is no longer the one that was indexed, or whose region is not found
     again: `left_out` says why.
@@ -125,7 +125,7 @@ def reencode(
         for start in range(0, len(images), BATCH_IMAGES):
             batch = [of_image[image] for image in images[start : start + BATCH_IMAGES]]
             read = list(pool.map(lambda group: _read(context.read_image, group[0]), batch))
-            yield _encoded(context.encoder, batch, read, policies)
+            yield _encoded(context.encoder, batch, read, policies or (context.encoder.crops,))
 
 
 class Recollection:
@@ -179,7 +179,7 @@ class Recollection:
         left_out = 0
         for batch in reencode(context, [hit for key, hit in zip(keys, hits, strict=True) if key not in found]):
             left_out += len(batch.left_out)
-            rows = batch.features()
+            rows = batch.features(context.encoder.crops)
             for number, hit in enumerate(batch.hits):
                 own = RegionFeatures(rows.mask_features[[number]], rows.image_features[[number]])
                 found[fingerprint, hit.image, hit.etag, hit.region] = own

@@ -1,37 +1,21 @@
-"""Crops: what the encoder is shown of a region.
-
-By the published configuration [D]: a large region is its box with everything outside the mask black; a medium region
-is its box as it is; a small region is three times its box, clipped to the image, because a few pixels alone say little
-[A].
-"""
+"""Crops: what the encoder is shown of a region, and of a whole image."""
 
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from searchanything.core.geometry import Letterbox
 from searchanything.core.libraries import LazyModule
-from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, SizeClass, size_class_of
+from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, size_class_of
+from searchanything.images.crop_policy import CropPolicy
 
 if TYPE_CHECKING:
     import cv2
 else:
     cv2 = LazyModule("cv2")
-
-SMALL_CONTEXT = 3.0  # the crop's side over the box's, for small regions [D]
-
-
-class CropPolicy(StrEnum):
-    """Which regions are masked and which see their surroundings."""
-
-    PAPER = "paper"  # by size, as above
-    MASKED = "masked"  # every region masked, 1 x its box
-    CONTEXT = "context"  # none masked; small regions 3 x, others 1 x their box
-    BOX = "box"  # none masked, 1 x their box
 
 
 def region_crops(
@@ -41,7 +25,7 @@ def region_crops(
     boxes_xyxy: FloatArray,
     *,
     size_px: int,
-    policy: CropPolicy = CropPolicy.PAPER,
+    policy: CropPolicy,
 ) -> RGBImage:
     """One square crop per region: (N, size_px, size_px, 3) uint8 RGB, N may be 0.
 
@@ -52,11 +36,9 @@ def region_crops(
     for crop, mask, row in zip(crops, masks, boxes_xyxy, strict=True):
         box: BoxXYXY = tuple(row.tolist())
         size_class = size_class_of(box)
-        tripled = size_class is SizeClass.SMALL and policy in (CropPolicy.PAPER, CropPolicy.CONTEXT)
-        masked = policy is CropPolicy.MASKED or (policy is CropPolicy.PAPER and size_class is SizeClass.LARGE)
-        window = _window(box, image.shape[:2], SMALL_CONTEXT if tripled else 1.0)
+        window = _window(box, image.shape[:2], policy.context(size_class))
         part = _resized(image, window, size_px)
-        if masked:
+        if policy.masks(size_class):
             part = _masked(part, letterbox.mask_in_box(mask, window, part.shape[:2]))
         _centre(crop, part)
     return crops

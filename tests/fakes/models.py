@@ -17,6 +17,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.models.hashing import HashLayer
 
 PALETTE: dict[str, tuple[int, int, int]] = {
@@ -154,10 +155,10 @@ class FakeEmbedder:
         return _unit(np.array([[name in present for name in PALETTE] for present in words], dtype=np.float64))
 
 
-def fake_encoder(*, bits: int = 64, regions: int = 25) -> Encoder:
+def fake_encoder(*, bits: int = 64, regions: int = 25, crops: CropPolicy = CropPolicy.PAPER) -> Encoder:
     """An encoder of fake models and a real hash layer with random weights."""
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=bits, seed=5)
-    return Encoder(FakeSegmenter(), FakeEmbedder(), layer, policy=RegionPolicy("largest", regions))
+    return Encoder(FakeSegmenter(), FakeEmbedder(), layer, policy=RegionPolicy("largest", regions), crops=crops)
 
 
 def _cells(network_input: RGBImage) -> FloatArray:

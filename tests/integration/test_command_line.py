@@ -312,7 +312,7 @@ def test_a_source_that_is_not_there_makes_no_index(workplace, tmp_path):
 
 
 def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_path):
-    layer = HashLayer.random_rotation(32, 256, bits=64, seed=1)
+    layer = HashLayer.random_rotation(64, 256, bits=64, seed=1)
     (tmp_path / "hash.safetensors").write_bytes(layer.to_bytes())
     path, _ = workplace.thing()
     images = tmp_path / "images"
@@ -332,7 +332,7 @@ def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_pat
 def test_layers_of_other_lengths_fill_an_index_and_answer(workplace, tmp_path, capsys, monkeypatch, bits):
     monkeypatch.setenv("SEARCHANYTHING_MILVUS__LITE_IDLE_S", "1")
     layer = tmp_path / "hash.safetensors"
-    layer.write_bytes(HashLayer.random_rotation(32, 256, bits=bits, seed=1).to_bytes())
+    layer.write_bytes(HashLayer.random_rotation(64, 256, bits=bits, seed=1).to_bytes())
     path, _ = workplace.thing()
     images, index = tmp_path / "images", ("--uri", str(tmp_path / "index.db"), "--format", "json")
     images.mkdir()

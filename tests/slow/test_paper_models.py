@@ -77,7 +77,9 @@ def test_a_photograph_becomes_256_bits(tmp_path: Path) -> None:
     lap("pool")
     encoder = presets.load_encoder("paper", settings)
     lap("load ViT-H-14")
-    crops = region_crops(image, found.letterbox, masks, found.boxes_xyxy[: len(masks)], size_px=encoder.crop_size_px)
+    boxes = found.boxes_xyxy[: len(masks)]
+    size_px, policy = encoder.crop_size_px, PAPER.crops
+    crops = region_crops(image, found.letterbox, masks, boxes, size_px=size_px, policy=policy)
     embedded = encoder.embed_crops(crops)
     lap(f"embed {len(crops)} crops")
     text = encoder.embed_texts(["a photograph of a temple"])

@@ -20,6 +20,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch, box_tuple
 from searchanything.encode.region_policy import RegionPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
 
 seed = st.integers(0, 2**32 - 1)
@@ -95,6 +96,35 @@ def test_each_kind_of_prompt_finds_the_region_that_ingest_saw() -> None:
     by_mask = encoder.encode_query(image, Mask(given_mask))
     distances = hamming(by_mask.code[None], encoded.codes)[0]
     assert int(distances.argmin()) == red
+
+
+class RecordingEmbedder(FakeEmbedder):
+    """Keeps the crops that it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crops: list[RGBImage] = []
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        self.crops += list(crops)
+        return super().embed_crops(crops)
+
+
+@pytest.mark.parametrize("policy", [CropPolicy.PAPER, CropPolicy.BOX])
+@pytest.mark.parametrize("ask", ["ingest", "box", "text"])
+def test_everything_shows_regions_by_the_encoders_own_policy(policy: CropPolicy, ask: str) -> None:
+    """The frame is a large region: the paper's rule masks the square inside it, the box policy shows it."""
+    frame = (8, 8, 136, 136)
+    image = drawn(200, 200, red=frame, blue=(40, 40, 104, 104))
+    embedder = RecordingEmbedder()
+    encoder = replace(fake_encoder(crops=policy), embedder=embedder)
+    if ask == "ingest":
+        encoder.encode_images([image])
+    else:
+        encoder.encode_query(image, Box(*frame) if ask == "box" else Text("something blue"))
+    framed = [crop for crop in embedder.crops if (crop == PALETTE["red"]).all(axis=2).mean() > 0.25]
+    assert len(framed) == 1
+    assert (framed[0] == PALETTE["blue"]).all(axis=2).any() == (policy is CropPolicy.BOX)
 
 
 def test_things_of_one_colour_are_close_and_others_are_not() -> None:

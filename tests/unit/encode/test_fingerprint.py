@@ -13,6 +13,7 @@ from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, fake_encoder
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import PREPROCESSING_VERSION, SCHEMA_VERSION, manifest_of
 from searchanything.encode.region_policy import RegionPolicy
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.models.hashing import HashLayer
 
 
@@ -46,6 +47,8 @@ def other_layer(bits: int = 64, seed: int = 6) -> HashLayer:
         (lambda one: replace(one, embedder=FakeEmbedder(weights="other")), True),
         (lambda one: replace(one, policy=RegionPolicy("largest", 24)), True),
         (lambda one: replace(one, policy=RegionPolicy("stratified", 25)), True),
+        (lambda one: replace(one, crops=CropPolicy.BOX), True),
+        (lambda one: replace(one, crops=CropPolicy.MASKED), True),
         (lambda one: replace(one, hasher=other_layer()), False),
         (lambda one: replace(one, hasher=other_layer(bits=128, seed=5)), False),
     ],

@@ -232,7 +232,7 @@ def test_ablations_leave_the_figures_alone_and_add_theirs(tmp_path: Path) -> Non
     assert plain["ablations"] == {}
     policies = full["ablations"].pop("policies")
     assert {*full["ablations"]} == {
-        *("mask_features_off", "centred", "masks_off", "masks_on", "context_1x", "index_without_background")
+        *("mask_features_off", "centred", "crops_masked", "crops_context", "crops_box", "index_without_background")
     }
     assert {*policies} == {f"{name}_{count}" for name in ("largest", "stratified") for count in (25, 50, 100)}
     kept = policies["largest_25"]

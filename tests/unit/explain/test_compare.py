@@ -21,6 +21,7 @@ from searchanything.encode.encoder import RegionJob
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.compare import compare
 from searchanything.explain.reencode import RegionFeatures, SearchContext
+from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
@@ -38,9 +39,9 @@ IMAGES = {
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, crops: CropPolicy = CropPolicy.PAPER) -> None:
         self.store = InMemoryStore()
-        self.encoder = fake_encoder(bits=64)
+        self.encoder = fake_encoder(bits=64, crops=crops)
         self.index = MemoryRegionIndex(manifest_of(self.encoder, "test"))
         for name, image in IMAGES.items():
             buffer = io.BytesIO()
@@ -89,10 +90,11 @@ def test_mask_features_count_for_half() -> None:
     assert values["c", 0] == pytest.approx(red @ green / (red @ red) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("crops", CropPolicy)
 @pytest.mark.parametrize("box", [Box(8, 8, 56, 56), Box(20, 20, 44, 44)])
-def test_indexed_features_are_what_is_hashed(box: Box) -> None:
+def test_indexed_features_are_what_is_hashed(box: Box, crops: CropPolicy) -> None:
     """By another way: the cosine of what the hash layer gets of the encoder's own crops."""
-    world = World()
+    world = World(crops)
     big = drawn(160, 160, red=(8, 8, 152, 152), blue=(50, 50, 80, 80))  # one large region, one small
     found = compare(SearchContext(world.index, world.encoder, MAX_LIMIT, world.read), big, box)
     query = world.encoder.encode_query(big, box)

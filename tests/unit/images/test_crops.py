@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core.geometry import Letterbox
-from searchanything.core.types import BoolMasks, RGBImage
-from searchanything.images.crops import CropPolicy, image_crop, region_crops
+from searchanything.core.types import BoolMasks, RGBImage, size_class_of
+from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.crops import image_crop, region_crops
 
 SIDE = 32
 
@@ -62,8 +63,8 @@ def test_medium_regions_keep_their_surroundings_and_large_ones_lose_them() -> No
     left = letterbox.box_mask((0, 0, 200, 400))[None]
     medium = np.array([[160, 160, 240, 240]], dtype=np.float32)  # 80 x 80 px, the mask covers its left half
     large = np.array([[100, 100, 300, 300]], dtype=np.float32)
-    assert region_crops(image, letterbox, left, medium, size_px=SIDE).min() == 200
-    crop = region_crops(image, letterbox, left, large, size_px=SIDE)[0]
+    assert region_crops(image, letterbox, left, medium, size_px=SIDE, policy=CropPolicy.PAPER).min() == 200
+    crop = region_crops(image, letterbox, left, large, size_px=SIDE, policy=CropPolicy.PAPER)[0]
     assert (crop[:, : SIDE // 2] == 200).all()
     assert not crop[:, SIDE // 2 :].any()
     masked = region_crops(image, letterbox, left, medium, size_px=SIDE, policy=CropPolicy.MASKED)[0]
@@ -80,7 +81,12 @@ def test_large_crops_are_averaged_down_not_sampled() -> None:
 def test_no_regions_give_no_crops() -> None:
     letterbox = Letterbox(20, 30, 320)
     empty = region_crops(
-        coordinates_image(20, 30), letterbox, whole(letterbox, 0), np.zeros((0, 4), np.float32), size_px=SIDE
+        coordinates_image(20, 30),
+        letterbox,
+        whole(letterbox, 0),
+        np.zeros((0, 4), np.float32),
+        size_px=SIDE,
+        policy=CropPolicy.PAPER,
     )
     assert empty.shape == (0, SIDE, SIDE, 3)
     assert empty.dtype == np.uint8
@@ -101,7 +107,34 @@ def test_the_box_policy_shows_the_box_alone_whatever_its_size() -> None:
 def test_masks_and_boxes_must_be_as_many() -> None:
     letterbox = Letterbox(20, 30, 320)
     with pytest.raises(ValueError, match="zip"):
-        region_crops(coordinates_image(20, 30), letterbox, whole(letterbox, 2), np.zeros((1, 4), np.float32), size_px=8)
+        region_crops(
+            coordinates_image(20, 30),
+            letterbox,
+            whole(letterbox, 2),
+            np.zeros((1, 4), np.float32),
+            size_px=8,
+            policy=CropPolicy.PAPER,
+        )
+
+
+@pytest.mark.parametrize("policy", CropPolicy)
+@pytest.mark.parametrize("side", [20, 80, 200])
+def test_what_a_policy_says_of_a_size_is_what_its_crops_show(policy: CropPolicy, side: int) -> None:
+    image = np.full((600, 600, 3), 200, dtype=np.uint8)
+    letterbox = Letterbox(600, 600, 320)
+    low, high = 300 - side // 2, 300 + side // 2
+    image[low:high, low:high] = 100
+    half = letterbox.box_mask((0, 0, 300, 600))[None]
+    boxes = np.array([[low, low, high, high]], dtype=np.float32)
+    (crop,) = region_crops(image, letterbox, half, boxes, size_px=SIDE, policy=policy)
+    size_class = size_class_of((low, low, high, high))
+    assert policy.masks(size_class) == (crop.min() == 0)
+    assert (policy.context(size_class) > 1) == (crop.max() == 200)
+    (bare,) = region_crops(image, letterbox, half, boxes, size_px=SIDE, policy=policy.unmasked)
+    assert bare.min() > 0
+    for other in CropPolicy:
+        (theirs,) = region_crops(image, letterbox, half, boxes, size_px=SIDE, policy=other)
+        assert policy.like(other, size_class) == np.array_equal(crop, theirs)
 
 
 @given(
@@ -151,7 +184,7 @@ def test_a_mask_too_thin_for_any_pixel_leaves_the_crop_unmasked() -> None:
     masks[0, 100, 100] = True
     boxes = np.array([[0, 0, 1024, 1024]], dtype=np.float32)
     image = np.full((1024, 1024, 3), 255, dtype=np.uint8)
-    assert region_crops(image, letterbox, masks, boxes, size_px=8).min() == 255
+    assert region_crops(image, letterbox, masks, boxes, size_px=8, policy=CropPolicy.PAPER).min() == 255
 
 
 def test_cropping_needs_no_torch() -> None:

@@ -16,10 +16,10 @@ from searchanything.models.openclip import OpenClipEncoder  # noqa: E402
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings, fit_icon  # noqa: E402
 from training.encoder import PairSampler, plain_name, supervised_contrastive  # noqa: E402
 from training.encoder_export import ridge_map  # noqa: E402
-from training.encoder_model import BPE_FILE, build_model, save_folder  # noqa: E402
+from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, build_model, save_folder  # noqa: E402
 from training.retrieval_metrics import mean_average_precision, right_of_choices  # noqa: E402
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, qualified, wordnet_nouns  # noqa: E402
-from training.text_tower import VOCAB_SIZE, encode_tokens, write_merges  # noqa: E402
+from training.text_tower import VOCAB_SIZE, Lessons, encode_tokens, fit_projection, write_merges  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +66,9 @@ def test_masked_crops_are_black_around_the_drawing_and_context_crops_are_not():
     for view, has_ground in (("masked", False), ("wide", True)):
         recipe = CropRecipe(views=((view, 1.0),), strength=0.0, box_jitter=0.0)
         crops = CropMaker(drawings(), bright, recipe).batch(np.zeros(24, np.int64), rng)
-        corner_is_lit = (crops[:, 8, 8].max(-1) > 0) if has_ground else (crops[:, 2, 2].max(-1) > 40)
-        assert crops.shape == (24, 64, 64, 3)
-        assert crops[:, 32, 32].max(-1).mean() > 150
+        corner_is_lit = (crops[:, 12, 12].max(-1) > 0) if has_ground else (crops[:, 3, 3].max(-1) > 40)
+        assert crops.shape == (24, 96, 96, 3)
+        assert crops[:, 48, 48].max(-1).mean() > 150
         assert corner_is_lit.mean() > 0.7 if has_ground else corner_is_lit.mean() < 0.3
 
 
@@ -187,13 +187,34 @@ def test_trimmed_encoding_equals_open_clips_own():
         assert torch.allclose(encode_tokens(model, tokens), model.encode_text(tokens), atol=1e-5)
 
 
+def test_a_projection_is_fitted_to_what_the_tower_says(tmp_path: Path):
+    """Targets that a projection of the tower's states gives are met by the fitted one."""
+    torch.manual_seed(0)
+    write_merges(merges(), tmp_path / BPE_FILE)
+    tokenizer = open_clip.SimpleTokenizer(bpe_path=str(tmp_path / BPE_FILE), context_length=CONTEXT_LENGTH)
+    model = build_model(VOCAB_SIZE)
+    names = tuple(f"{first}{second}" for first in "abcdefghijklmnopq" for second in "abcdefghijklmnopqrs")
+    truth = torch.randn_like(model.text_projection)
+    model.text_projection = torch.nn.Parameter(truth)
+    with torch.inference_mode():
+        targets = encode_tokens(model, tokenizer(list(names))).numpy()
+    table = TeacherTable(names, np.zeros((len(names), TEACHER_DIM), np.float32))
+    lessons = Lessons(((names, 1.0),), table, targets)
+    model.text_projection = torch.nn.Parameter(torch.zeros_like(truth))
+    fit_projection(model, lessons, tokenizer)
+    with torch.inference_mode():
+        states = encode_tokens(model, tokenizer(list(names)))
+    found = torch.nn.functional.cosine_similarity(states, torch.from_numpy(targets))
+    assert found.mean() > 0.95  # every other text of the batch is a phrase round a name
+
+
 def test_a_saved_encoder_is_loaded_by_the_package(tmp_path: Path):
     torch.manual_seed(0)
     model = build_model(VOCAB_SIZE).eval()
     save_folder(model, tmp_path, vocab_size=VOCAB_SIZE)
     write_merges(merges(), tmp_path / BPE_FILE)
     encoder = OpenClipEncoder.from_directory(tmp_path)
-    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
     with torch.inference_mode():
         scaled = torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
         direct = model.encode_image(scaled / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), normalize=True)
