@@ -114,15 +114,15 @@ class RecordingEmbedder(FakeEmbedder):
 @pytest.mark.parametrize("ask", ["ingest", "box", "text"])
 def test_everything_shows_regions_by_the_encoders_own_policy(policy: CropPolicy, ask: str) -> None:
     """The frame is a large region: the paper's rule masks the square inside it, the box policy shows it."""
-    frame = (8, 8, 136, 136)
-    image = drawn(200, 200, red=frame, blue=(40, 40, 104, 104))
+    frame = (16, 16, 240, 240)  # edges of the fakes' grid: cells of 16 px here
+    image = drawn(256, 256, red=frame, blue=(80, 80, 176, 176))
     embedder = RecordingEmbedder()
     encoder = replace(fake_encoder(crops=policy), embedder=embedder)
     if ask == "ingest":
         encoder.encode_images([image])
     else:
         encoder.encode_query(image, Box(*frame) if ask == "box" else Text("something blue"))
-    framed = [crop for crop in embedder.crops if (crop == PALETTE["red"]).all(axis=2).mean() > 0.25]
+    framed = [crop for crop in embedder.crops if (crop == PALETTE["red"]).all(axis=2).mean() > 0.7]
     assert len(framed) == 1
     assert (framed[0] == PALETTE["blue"]).all(axis=2).any() == (policy is CropPolicy.BOX)
 

@@ -77,11 +77,11 @@ def test_the_judged_fifth_is_not_taught(street: Path, grocery: Path) -> None:
         [f"{place:04d}.jpg" for place in (1, 2, 3, 4, 6, 7, 8, 9, 11)],
     ]
     crops = folders.crops(size_px=8)
-    assert {name: len(found) for name, found in crops.items()} == {
+    assert {name: len(found) for name, found in crops.items()} == {  # 8 at most
         "bag": 1,
         "pink lady": 4,
         "royal gala": 5,
-        "apple": 9,
+        "apple": 8,
     }
     assert all(crop.shape == (8, 8, 3) for found in crops.values() for crop in found)
     assert len(read_photographs(grocery, 0).files) == 3
