@@ -8,10 +8,12 @@ with searchanything.connect("index.db", preset="pico") as client:
 from __future__ import annotations
 
 import atexit
+import copy
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,13 +21,33 @@ from typing import Any, Self
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.receipts import Receipt, Replay, compare_runs, question_document
+from searchanything.answers.receipts import (
+    Receipt,
+    Replay,
+    compare_runs,
+    question_document,
+    stored_question_document,
+)
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.ingestion import Ingestion
+from searchanything.core.errors import PromptError
+from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, IndexCounts, RGBImage, StoredObject
-from searchanything.encode.encoder import EncodedQuery, Stopwatch
+from searchanything.core.types import (
+    BoxXYXY,
+    Filter,
+    Hit,
+    ImageRef,
+    ImageRow,
+    IndexCounts,
+    Place,
+    RegionRef,
+    RegionRow,
+    RGBImage,
+    StoredObject,
+)
+from searchanything.encode.encoder import EncodedQuery, Encoder, Stopwatch
 from searchanything.explain.compare import compare
 from searchanything.explain.funnel import Expected, Question, explain
 from searchanything.explain.reencode import Recollection, SearchContext
@@ -34,10 +56,12 @@ from searchanything.images.inputs import ImageInput, load_image
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import IndexStatus
 from searchanything.prompts.choose import candidates, describe
-from searchanything.prompts.prompt import WholeImage, as_prompt, describe_prompt
+from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, describe_prompt
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
+from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
+from searchanything.search.stored import list_images, stored_image, stored_region, stored_regions, stored_selection
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +73,11 @@ class Client(Ingestion):
         super().__init__(settings)
         self._lock = threading.Lock()
         self._stores: dict[str, ImageStore] = {}
+        self._places: tuple[Place, ...] = ()
 
     def query(
         self,
-        image: ImageInput,
+        image: ImageInput | Hit | RegionRef,
         prompt: object = None,
         *,
         limit: int = 10,
@@ -64,16 +89,23 @@ class Client(Ingestion):
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `group_by_image` keeps the best region of each image.
+        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no image
+        is read. `group_by_image` keeps the best region of each image.
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
-        IndexUnavailableError, WeightsMissingError.
+        IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
         wanted = as_prompt(prompt)
+        if isinstance(image, Hit | RegionRef):
+            if not isinstance(wanted, WholeImage):
+                raise PromptError(
+                    "an indexed region says by itself what is meant: leave the prompt out, or ask with its image"
+                )
+            return self._query_stored(image.ref if isinstance(image, Hit) else image, request, filter)
         watch = Stopwatch()
         with watch.stage("open"):
-            index, encoder = self._models.open_to_ask()
+            index, encoder = self._open_to_ask()
         with watch.stage("decode"):
             pixels = self._load(image)
         wiring.load_models(encoder, watch)
@@ -84,7 +116,7 @@ class Client(Ingestion):
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
         return SearchResults(
-            image=pixels,
+            query_image=pixels,
             prompt_description=describe_prompt(wanted),
             selection=describe(encoded.choice, encoded.segmentation),
             hits=page.hits,
@@ -150,9 +182,35 @@ class Client(Ingestion):
         live = self._indexes.live()
         if live is None:
             return IndexStatus(self.uri, IndexCounts(0, 0, 0, 0), None, None)
-        index = self._indexes.open(live.fingerprint)
+        index = self._scoped(self._indexes.open(live.fingerprint))
+        if isinstance(index, ScopedIndex):
+            return IndexStatus(self.uri, index.counts(), live, index.collections)
         held = holdings(index)
         return IndexStatus(self.uri, held.counts, live, index.collections, held.garbage)
+
+    def within(self, places: Sequence[Place]) -> Self:
+        """This client for questions about some places alone: nothing outside them is found, named or counted.
+
+        It shares models and connection with this one, and is not closed by itself. No place: everything.
+        """
+        view = copy.copy(self)
+        view._places = tuple(places)  # noqa: SLF001 - of a copy of this one
+        return view
+
+    def images(
+        self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
+    ) -> tuple[list[ImageRow], bool]:
+        """The indexed images by bucket and key, and whether these are all. Raises: IndexNotFoundError, RegionIndexError."""
+        return list_images(self._stored(), bucket=bucket, key_prefix=key_prefix, most=most)
+
+    def image(self, image: ImageRef) -> ImageRow:
+        """What the index holds of an image. Raises: ObjectNotFoundError, IndexNotFoundError, RegionIndexError."""
+        return stored_image(self._stored(), image)
+
+    def regions(self, image: ImageRef) -> list[RegionRow]:
+        """The indexed regions of an image, by number; no model is loaded. Raises: as `image`."""
+        index = self._stored()
+        return stored_regions(index, stored_image(index, image))
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
@@ -170,6 +228,56 @@ class Client(Ingestion):
     ) -> None:
         self.close()
 
+    def _query_stored(self, ref: RegionRef, request: PageRequest, filter: Filter | None) -> SearchResults:
+        watch = Stopwatch()
+        with watch.stage("open"):
+            index = self._stored()
+        with watch.stage("look_up"):
+            image = stored_image(index, ref.image)
+            row = image if ref.region is None else stored_region(index, image, ref.region)
+            code, selection = stored_selection(row, ref)
+        with watch.stage("search"):
+            search = search_images if ref.region is None else search_regions
+            page = search(index, code, request, filter=filter, max_limit=self._indexes.max_limit)
+        return SearchResults(
+            query_image=partial(self.open_image, ref.image),
+            prompt_description={"kind": "image" if ref.region is None else "region"},
+            selection=selection,
+            hits=page.hits,
+            exact=page.exact,
+            fingerprint=index.manifest.fingerprint,
+            collection=index.collections[1 if ref.region is None else 0],
+            timings_ms=watch.timings_ms,
+            open_image=self.open_image,
+            asked=stored_question_document(ref, row, request, filter),
+            explainer=partial(self._explain_stored, row, request, filter),
+        )
+
+    def _explain_stored(
+        self,
+        row: RegionRow | ImageRow,
+        request: PageRequest,
+        filter: Filter | None,
+        image: IndexedImage,
+        box_xyxy: BoxXYXY | None,
+    ) -> Explanation:
+        """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
+        pixels = self.open_image(row.image)
+        height, width = pixels.shape[:2]
+        prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
+        return self._explain(Question(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
+
+    def _stored(self) -> RegionIndex:
+        """The live index, for which no model is needed. Raises: IndexNotFoundError."""
+        return self._scoped(self._models.to_look_up())
+
+    def _open_to_ask(self) -> tuple[RegionIndex, Encoder]:
+        index, encoder = self._models.open_to_ask()
+        return self._scoped(index), encoder
+
+    def _scoped(self, index: RegionIndex) -> RegionIndex:
+        return ScopedIndex(index, self._places) if self._places else index
+
     def _search(self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None) -> Page:
         if query.choice.kind == "none":
             return Page((), exact=True)
@@ -185,12 +293,12 @@ class Client(Ingestion):
         context = replace(self._context(), recollection=recollection)
         live = context.index.manifest.fingerprint
         stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
-        others = [self._indexes.open(fingerprint) for fingerprint in stored if fingerprint != live]
+        others = [self._scoped(self._indexes.open(fingerprint)) for fingerprint in stored if fingerprint != live]
         expected = Expected(locate(image, [context.index, *others]), box_xyxy)
         return explain(context, question, expected, others=others)
 
     def _context(self) -> SearchContext:
-        index, encoder = self._models.open_to_ask()
+        index, encoder = self._open_to_ask()
         return SearchContext(index, encoder, self._indexes.max_limit, self._open_with_etag)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:

@@ -314,6 +314,10 @@ class RegionIndex(Protocol):
         """Stream image and generation of every region row, garbage included, in no particular order."""
         ...
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
+        ...
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
 

@@ -24,6 +24,7 @@ FloatArray: TypeAlias = NDArray[np.float32]
 Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
+Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and a key prefix in it, "" for all
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
@@ -60,6 +61,17 @@ class ImageRef:
 
     def __str__(self) -> str:
         return f"{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRef:
+    """Names one indexed region by its image and number; None for the image as a whole."""
+
+    image: ImageRef
+    region: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.image) if self.region is None else f"{self.image} region {self.region}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +229,7 @@ class Filter:
     """Restricts a search. All given parts must hold; `None` or empty means any.
 
     `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
+    `within` are places, (bucket, key prefix) each: an image must lie in one of them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
     `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
@@ -228,6 +241,7 @@ class Filter:
     key_prefix: str | None = None
     images: tuple[ImageRef, ...] = ()
     exclude: tuple[ImageRef, ...] = ()
+    within: tuple[Place, ...] = ()
     area_px: tuple[int | None, int | None] = (None, None)
     size_class: SizeClass | None = None
     metadata: Metadata = field(default_factory=dict)
@@ -341,6 +355,11 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
+
+    @property
+    def ref(self) -> RegionRef:
+        """The indexed region itself, with which one can search on."""
+        return RegionRef(self.image, self.region)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

@@ -89,6 +89,8 @@ def excluding_parts(race: Race, filter: Filter | None, image: ImageRow, region: 
         excluding.append("images")
     if ref in filter.exclude:
         excluding.append("exclude")
+    if filter.within and not any(ref.bucket == bucket and ref.key.startswith(key) for bucket, key in filter.within):
+        excluding.append("within")
     for name, part in _other_parts(filter).items():
         rows = race.rows(image, part)
         if not any(isinstance(row, ImageMatch) or row.region == region for row in rows):

@@ -34,6 +34,7 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
     for name, images in (("images", filter.images), ("exclude", filter.exclude)):
         if not isinstance(images, Collection) or not all(isinstance(one, ImageRef) for one in images):
             raise FilterError(f"{name}: expected ImageRefs, got {images!r}")
+    _check_places(filter.within)
     if not isinstance(filter.metadata, Mapping):
         raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
     for name, value in filter.metadata.items():
@@ -55,11 +56,12 @@ def row_matcher(filter: Filter) -> Callable[[RegionRow | ImageRow], bool]:
             and (filter.key_prefix is None or image.key.startswith(filter.key_prefix))
             and (not only or image in only)
             and image not in excluded
+            and (not within or any(image.bucket == bucket and image.key.startswith(key) for bucket, key in within))
             and _time_and_size_match(filter, row)
             and all(name in row.metadata and _equal(row.metadata[name], value) for name, value in wanted)
         )
 
-    wanted = tuple(filter.metadata.items())
+    wanted, within = tuple(filter.metadata.items()), filter.within
     return matches
 
 
@@ -94,6 +96,15 @@ def _check_text(name: str, text: str) -> None:
         raise FilterError(f"{name}: expected text, got {text!r}")
     if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in text):
         raise FilterError(f"{name}: control characters and lone surrogates cannot be filtered by, got {text!r}")
+
+
+def _check_places(within: object) -> None:
+    places = within if isinstance(within, Sequence) and not isinstance(within, str | bytes) else None
+    if places is None or not all(isinstance(one, Sequence) and len(one) == 2 for one in places):
+        raise FilterError(f"within: expected pairs of a bucket and a key prefix, got {within!r}")
+    for bucket, key_prefix in places:
+        _check_text("within", bucket)
+        _check_text("within", key_prefix)
 
 
 def _check_range(name: str, bounds: tuple[int | None, int | None]) -> None:

@@ -143,6 +143,11 @@ class MemoryRegionIndex:
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        wanted = set(ids)
+        with self._lock:
+            return {row.id: row for row in self._regions.rows if row.id in wanted}
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:

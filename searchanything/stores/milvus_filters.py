@@ -104,6 +104,8 @@ def _parts(filter: Filter, time_field: str) -> list[str]:
         parts.append(one_of("image_id", sorted({image.image_id for image in filter.images})))
     if filter.exclude:
         parts.append(one_of("image_id", sorted({image.image_id for image in filter.exclude}), excluded=True))
+    if filter.within:
+        parts.append(f"({' or '.join(_place(*place) for place in filter.within)})")
     parts += _range_parts("area_px", filter.area_px)
     parts += _range_parts(time_field, filter.indexed_at_ms)
     if filter.size_class is not None:
@@ -124,6 +126,10 @@ def _prefix_parts(prefix: str) -> list[str]:
         following = 0xE000 if stem[-1] == "\ud7ff" else ord(stem[-1]) + 1  # surrogates are no letters
         parts.append(f"key < {quote(stem[:-1] + chr(following))}")
     return parts
+
+
+def _place(bucket: str, key_prefix: str) -> str:
+    return f"({' and '.join([f'bucket == {quote(bucket)}', *_prefix_parts(key_prefix)])})"
 
 
 def _range_parts(field: str, bounds: tuple[int | None, int | None]) -> list[str]:

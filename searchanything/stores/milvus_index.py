@@ -112,6 +112,13 @@ class MilvusRegionIndex:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), fields)
         return ((ImageRef(one["bucket"], one["key"]), one["generation"]) for one in _under(rows, bucket, key_prefix))
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        found: dict[str, RegionRow] = {}
+        for portion in _portions(sorted(set(ids)), _IDS_PER_READ):
+            rows = self._connection.query(self._regions, one_of("id", portion), REGION_ROW_OUTPUT)
+            found |= {row.id: row for row in map(region_row_of, rows)}
+        return found
+
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter)

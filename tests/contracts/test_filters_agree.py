@@ -64,6 +64,10 @@ def filters(rows: list[RegionRow]) -> st.SearchStrategy[Filter]:
         bucket=st.none() | st.sampled_from(BUCKETS) | texts,
         key_prefix=st.none() | st.sampled_from([row.image.key[:2] for row in rows]) | texts,
         exclude=st.lists(st.sampled_from([row.image for row in rows]), max_size=4).map(tuple),
+        within=st.lists(
+            st.tuples(st.sampled_from(BUCKETS), st.sampled_from([row.image.key[:2] for row in rows]) | texts),
+            max_size=3,
+        ).map(tuple),
         area_px=st.just((None, None)) | ranges(),
         size_class=st.none() | st.sampled_from(SizeClass),
         metadata=st.just({}) | st.sampled_from(stored) | st.dictionaries(st.sampled_from(NAMES), values, max_size=2),
