@@ -29,10 +29,12 @@ from searchanything.cli import (
     failed,
     features,
     index,
+    keys,
     models,
     query,
     replay,
     segment,
+    serve,
     status,
     sync,
     watch,
@@ -64,6 +66,8 @@ app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("delete")(delete.delete)

@@ -41,6 +41,7 @@ from searchanything.core.types import (
     ImageRef,
     ImageRow,
     IndexCounts,
+    IndexManifest,
     Place,
     RegionRef,
     RegionRow,
@@ -177,6 +178,18 @@ class Client(Ingestion):
         index = self._indexes.open(self._models.manifest().fingerprint)
         return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix)
 
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError, IndexUnavailableError."""
+        return self._models.manifest()
+
+    def load_models(self) -> None:
+        """Load what a question needs now, so that the first one does not wait for it.
+
+        Raises: IndexNotFoundError, IndexMismatchError, PresetError, WeightsMissingError, ModelError.
+        """
+        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
+
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
         live = self._indexes.live()
@@ -200,7 +213,10 @@ class Client(Ingestion):
     def images(
         self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
     ) -> tuple[list[ImageRow], bool]:
-        """The indexed images by bucket and key, and whether these are all. Raises: IndexNotFoundError, RegionIndexError."""
+        """The indexed images by bucket and key, and whether these are all.
+
+        Raises: IndexNotFoundError, RegionIndexError.
+        """
         return list_images(self._stored(), bucket=bucket, key_prefix=key_prefix, most=most)
 
     def image(self, image: ImageRef) -> ImageRow:

@@ -71,7 +71,10 @@ class LiveIndex:
             return self._opened[manifest.fingerprint]
 
     def to_look_up(self) -> RegionIndex:
-        """The live index for what needs no encoder, and so no weights. Raises: IndexNotFoundError, IndexMismatchError."""
+        """The live index for what needs no encoder, and so no weights.
+
+        Raises: IndexNotFoundError, IndexMismatchError.
+        """
         manifest = self.manifest()
         with self._lock:
             if manifest.fingerprint not in self._looked_up:

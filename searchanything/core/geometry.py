@@ -250,7 +250,8 @@ def decode_rle(rle: MaskRLE) -> BoolMask:
     runs -= np.where(groups[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
-    if runs.sum() != height * width or runs.min(initial=0) < 0:
+    # Runs that overflow could sum up to the right number, so none may be larger than the grid.
+    if runs.sum() != height * width or runs.min(initial=0) < 0 or runs.max(initial=0) > height * width:
         raise ValueError(f"expected runs that fill a mask of {rle.size}, got {len(runs)} runs of {runs.sum()} cells")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(width, height).T

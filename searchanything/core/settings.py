@@ -38,13 +38,22 @@ def default_features_dir() -> Path:
 
 def service_folder(settings: Settings) -> Path:
     """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
-    if settings.service.folder is not None:
-        return settings.service.folder.expanduser().resolve()
+    return _folder_beside_index(settings, settings.service.folder, "service")
+
+
+def serve_folder(settings: Settings) -> Path:
+    """Where `searchanything serve` keeps keys and uploads: as set, beside the index, or in the user's folder."""
+    return _folder_beside_index(settings, settings.serve.folder, "serve")
+
+
+def _folder_beside_index(settings: Settings, chosen: Path | None, name: str) -> Path:
+    if chosen is not None:
+        return chosen.expanduser().resolve()
     uri = settings.milvus.uri
     if "://" in uri:
-        return Path(default_index_uri()).with_name("service")
+        return Path(default_index_uri()).with_name(name)
     file = Path(uri).expanduser().resolve()
-    return file.with_name(f".{file.name}.service")
+    return file.with_name(f".{file.name}.{name}")
 
 
 def default_weights_dir() -> Path:
@@ -165,6 +174,36 @@ class IngestSettings(BaseModel):
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
 
+class ServeSettings(BaseModel):
+    """The web page and REST: `searchanything serve`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, keys are demanded.")
+    port: int = Field(8600, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
+    folder: Path | None = Field(
+        None, description="Keys and uploads; by default beside the index. Servers behind one balancer share it."
+    )
+    allowed_hosts: PatternList = Field(
+        (), description="Names by which browsers may reach the server, as `search.example.org`; addresses always may."
+    )
+    keys: Literal["auto", "always"] = Field("auto", description="`always` demands keys on loopback, too.")
+    preload: bool = Field(default=True, description="Load the models at the start, not at the first question.")
+    model_requests: int = Field(2, ge=1, le=64, description="Requests at once that compute with the models.")
+    index_requests: int = Field(16, ge=1, le=256, description="Requests at once that ask the index alone.")
+    waiting_requests: int = Field(
+        16, ge=0, le=10_000, description="Requests that wait for the models; one more is answered 429."
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Longest time for one answer, waiting included, in seconds.")
+    max_hits: int = Field(200, ge=1, le=10_000, description="Most hits of one answer.")
+    upload_bytes: int = Field(32 * 2**20, ge=1, description="Larger uploads are refused.")
+    upload_pixels: int = Field(40_000_000, ge=1, description="Uploads with more pixels are refused.")
+    uploads_bytes: int = Field(2**30, ge=1, description="Kept of all uploads together; the oldest go first.")
+    upload_age_s: float = Field(24 * 3600.0, gt=0, description="Uploads are deleted after so many seconds.")
+    thumbnails_bytes: int = Field(64 * 2**20, ge=0, description="Small pictures kept in memory, in bytes.")
+    listed_images: int = Field(
+        100_000, ge=1, description="Images looked at to list those of a prefix; more are found by a longer prefix."
+    )
+
+
 class ServiceSettings(BaseModel):
     """The ingestion service: `searchanything watch`, its workers and its flows."""
 
@@ -235,6 +274,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = Field(default_factory=MilvusSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
 

@@ -53,16 +53,16 @@ class ScopedIndex:
     def exact(self) -> bool:
         return self.index.exact
 
-    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
+    def insert_regions(self, rows: Sequence[RegionRow]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 
-    def insert_images(self, rows: Sequence[ImageRow]) -> None:
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 
-    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 
-    def delete_images(self, images: Collection[ImageRef]) -> None:
+    def delete_images(self, images: Collection[ImageRef]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
@@ -109,7 +109,7 @@ class ScopedIndex:
         )
 
     def _narrowed(self, filter: Filter | None) -> Filter:
-        """The filter, within these places: the part of each place that lies in one of the filter's own, if it has any."""
+        """The filter, within these places: of a filter with places of its own, what lies in both."""
         asked = filter or Filter()
         if not asked.within:
             return replace(asked, within=self.places)

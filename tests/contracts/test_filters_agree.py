@@ -59,15 +59,15 @@ def filters(rows: list[RegionRow]) -> st.SearchStrategy[Filter]:
     texts = st.text(st.sampled_from(LETTERS), max_size=4)
     values = texts | st.sampled_from(NUMBERS)
     stored = [{name: value} for row in rows for name, value in row.metadata.items()]
+    places = st.sampled_from([(row.image.bucket, row.image.key[:1]) for row in rows]) | st.tuples(
+        st.sampled_from(BUCKETS), st.just("") | texts
+    )
     return st.builds(
         Filter,
         bucket=st.none() | st.sampled_from(BUCKETS) | texts,
         key_prefix=st.none() | st.sampled_from([row.image.key[:2] for row in rows]) | texts,
         exclude=st.lists(st.sampled_from([row.image for row in rows]), max_size=4).map(tuple),
-        within=st.lists(
-            st.tuples(st.sampled_from(BUCKETS), st.sampled_from([row.image.key[:2] for row in rows]) | texts),
-            max_size=3,
-        ).map(tuple),
+        within=st.just(()) | st.lists(places, min_size=1, max_size=4).map(tuple),
         area_px=st.just((None, None)) | ranges(),
         size_class=st.none() | st.sampled_from(SizeClass),
         metadata=st.just({}) | st.sampled_from(stored) | st.dictionaries(st.sampled_from(NAMES), values, max_size=2),

@@ -9,6 +9,7 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
+from searchanything.client import live_index
 from searchanything.client.client import Client, connect
 from searchanything.core.errors import ObjectNotFoundError, PromptError
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -24,6 +25,7 @@ IMAGES = {
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     machine.install(monkeypatch)
+    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)  # no other process makes this index
     return machine
 
 
