@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +30,8 @@ ScopeOption = Annotated[
     ),
 ]
 RightOption = Annotated[
-    list[Literal["read", "refine"]] | None,
-    typer.Option("--right", help="What the key may do; repeatable. Default: all.", show_default=False),
+    list[str] | None,
+    typer.Option("--right", metavar="RIGHT", help="read or refine; repeatable. Default: both.", show_default=False),
 ]
 
 
@@ -50,7 +50,7 @@ def add(
     """
     from searchanything.serve.keys import RIGHTS
 
-    token, key = _ring(common).add(name, places=[place_of(text) for text in scope or ()], rights=right or RIGHTS)
+    token, key = _ring(common).add(name, places=[place_of(text) for text in scope or ()], rights=right or RIGHTS)  # type: ignore[arg-type]  # it checks them
     answer(_document(key) | {"key": token}, common.format, lambda: plain(token))
 
 
