@@ -71,10 +71,10 @@ API = f"""# Python
 y1, x2, y2) in pixels of the EXIF-corrected image, exclusive at the far edges; images are (H, W, 3) uint8 RGB.
 """
 API_GROUPS = {
-    "Connect and ask": ("connect", "query", "Client"),
+    "Connect and ask": ("connect", "query", "Client", "RemoteClient", "AsyncRemoteClient"),
     "Prompts": ("Points", "Box", "Text", "Mask", "WholeImage", "Prompts"),
     "Answers": ("SearchResults", "Hit", "Selection", "Segments", "Explanation", "Comparison", "Replay"),
-    "Index": ("ImageRef", "IndexReport", "IndexStatus"),
+    "Index": ("ImageRef", "RegionRef", "IndexReport", "IndexStatus"),
     "Narrowing a search": ("Filter", "SizeClass"),
     "Settings and errors": ("Settings", "SearchAnythingError"),
 }

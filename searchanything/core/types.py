@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from searchanything.core.errors import FilterError
 
-RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
-BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
-BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
-FloatArray: TypeAlias = NDArray[np.float32]
-Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
+    BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
+    BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
+    FloatArray: TypeAlias = NDArray[np.float32]
+    Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
+else:  # the light client has these types' values never, and numpy perhaps not
+    RGBImage = BoolMask = BoolMasks = FloatArray = Codes = Any
+
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and a key prefix in it, "" for all

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from searchanything.answers.receipts import package_version
 from searchanything.core.errors import AccessError, IndexNotFoundError, NotOfferedError, RegionIndexError, TooLargeError
+from searchanything.core.files import png_bytes
 from searchanything.serve.answers import (
     AnswerDocument,
     ImageDocument,
@@ -67,6 +68,7 @@ _MEANT: dict[int, str] = {
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, meaning in _MEANT.items()
 }
+SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
 PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {MEDIA_TYPE: {}}}}
 Side = Annotated[int, Query(ge=1, le=SIDES[-1], description="Longest side in pixels, rounded up to a step.")]
 BoxText = Annotated[
@@ -87,6 +89,14 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
         return answer_document(desk.ask(caller, asked), bits)
 
     return await desk.gate(asked).run(work)
+
+
+@questions.post(
+    "/sheet", tags=["ask"], summary="The answer as a contact sheet", responses=SHEET, response_class=Response
+)
+async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
+    data = await desk.models.run(lambda: png_bytes(desk.ask(caller, asked).plot()))
+    return Response(data, media_type="image/png")
 
 
 @questions.post("/refine", tags=["ask"], summary="The same question, with hits that were right and wrong")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
@@ -29,6 +33,7 @@ IMAGES: dict[str, RGBImage] = {
     "b/blue.png": drawn(64, 96, blue=(20, 8, 60, 40)),
     "b/green.png": drawn(64, 96, green=(20, 8, 60, 40)),
 }
+_START_S = 60.0
 ORIGIN = "http://localhost:8600"
 
 
@@ -102,3 +107,19 @@ class Served:
         response = self.http.post("/v1/uploads", content=png_of(image), headers=self.headers)
         assert response.status_code == 201, response.text
         return str(response.json()["upload"])
+
+
+@contextmanager
+def listening(served: Served) -> Iterator[str]:
+    """The same application on a port of this machine; its address."""
+    server = uvicorn.Server(
+        uvicorn.Config(served.http.app, port=0, log_level="warning", server_header=False, ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_S
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(_START_S)
