@@ -99,11 +99,6 @@ def _start(
         raise typer.Exit(WRONG_USAGE)
 
 
-def main() -> None:
-    """The entry point of the package."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     """Run one command line and return its exit code; nothing is raised. `connect` makes the client."""
     debug = os.environ.get("SEARCHANYTHING_DEBUG") == "1" or "--verbose" in arguments
@@ -170,4 +165,4 @@ def _logs_on_stderr(*, debug: bool) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

@@ -199,6 +199,9 @@ class ServeSettings(BaseModel):
     uploads_bytes: int = Field(2**30, ge=1, description="Kept of all uploads together; the oldest go first.")
     upload_age_s: float = Field(24 * 3600.0, gt=0, description="Uploads are deleted after so many seconds.")
     thumbnails_bytes: int = Field(64 * 2**20, ge=0, description="Small pictures kept in memory, in bytes.")
+    warm_idle_s: float = Field(
+        300.0, ge=0, description="The process that answers the command line ends after so many idle seconds; 0: none."
+    )
     listed_images: int = Field(
         100_000, ge=1, description="Images looked at to list those of a prefix; more are found by a longer prefix."
     )
