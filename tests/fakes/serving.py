@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fakes.machine import Machine
-from fakes.models import drawn
+from fakes.models import FakeSegmenter, drawn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -56,23 +56,31 @@ class Served:
 
     @classmethod
     def make(
-        cls, folder: Path, monkeypatch: pytest.MonkeyPatch, *, keys: bool = False, settings: ServeSettings | None = None
+        cls,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        keys: bool = False,
+        settings: ServeSettings | None = None,
+        images: Mapping[str, RGBImage] = IMAGES,
+        segmenter: FakeSegmenter | None = None,
     ) -> Served:
         machine = Machine()
+        machine.segmenter = segmenter or machine.segmenter
         machine.install(monkeypatch)
         monkeypatch.setattr(live_index, "SETTLING_S", 0.0)  # no other process makes this index
-        images = folder / "images"
-        for name, image in IMAGES.items():
-            (images / name).parent.mkdir(parents=True, exist_ok=True)
-            (images / name).write_bytes(png_of(image))
+        bucket = folder / "images"
+        for name, image in images.items():
+            (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+            (bucket / name).write_bytes(png_of(image))
         client = connect("memory://", preset="pico")
-        client.index(images)
+        client.index(bucket)
         machine.segmenter.batch_sizes.clear()
         machine.loads.clear()
         chosen = settings or ServeSettings(preload=False)
         ring = KeyRing(folder / "serve") if keys else None
         desk = Desk(client, chosen, folder=folder / "serve", ring=ring)
-        return cls(images, machine, client, desk, TestClient(make_app(desk), base_url=ORIGIN))
+        return cls(bucket, machine, client, desk, TestClient(make_app(desk), base_url=ORIGIN))
 
     @property
     def bucket(self) -> str:

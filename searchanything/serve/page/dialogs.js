@@ -64,8 +64,10 @@ export async function explain(ask, image) {
     dialog("Why?", make("p", {}, problem.message));
     return;
   }
+  const plain = (text) => text.replace(/--limit (\d+) would show it/, "showing $1 would include it");
+  why.sentence = plain(why.sentence);
   const steps = why.steps.map((step) =>
-    make("li", { class: step.passed ? "passed" : "stopped" }, make("b", {}, step.name.replace(/_/g, " ")), make("span", {}, step.sentence)),
+    make("li", { class: step.passed ? "passed" : "stopped" }, make("b", {}, step.name.replace(/_/g, " ")), make("span", {}, plain(step.sentence))),
   );
   const region = why.region;
   dialog(
