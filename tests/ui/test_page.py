@@ -7,143 +7,32 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from fakes.models import FakeSegmenter, drawn
+from fakes.models import drawn
+from fakes.pages import (
+    HEIGHT,
+    IMAGES,
+    SCREENSHOTS,
+    WIDTH,
+    asked,
+    browser,
+    click,
+    identity,
+    keys,
+    open_image,
+    page,
+    place,
+    served,
+)
 from fakes.serving import Served, listening, png_of
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
-from searchanything.core.protocols import Segmentation
-from searchanything.core.types import RGBImage
-from searchanything.serve.wire import image_id
+__all__ = ["browser", "page", "served"]  # fixtures
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
-
-ROOT = Path(__file__).parents[2]
-SCREENSHOTS = ROOT / "build" / "ui"
-AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-AXE_VERSION = "4.10.3"
-WIDTH, HEIGHT = 384, 256
-IMAGES: dict[str, RGBImage] = {
-    "a/two.png": drawn(HEIGHT, WIDTH, red=(16, 16, 160, 240), yellow=(60, 80, 110, 160), blue=(200, 32, 360, 160)),
-    "a/red.png": drawn(HEIGHT, WIDTH, red=(32, 16, 176, 240)),
-    "b/blue.png": drawn(HEIGHT, WIDTH, blue=(80, 32, 240, 160)),
-    "b/green.png": drawn(HEIGHT, WIDTH, green=(80, 32, 240, 160)),
-    "b/tiny.png": drawn(HEIGHT, WIDTH, blue=(300, 200, 330, 224)),
-}
-
-
-class NestingSegmenter(FakeSegmenter):
-    """Things of one colour, and as a further region the first two together: part and whole."""
-
-    def segment(self, images: Any) -> list[Segmentation]:
-        return [_with_union(one) if len(one.scores) > 1 else one for one in super().segment(images)]
-
-
-def _with_union(one: Segmentation) -> Segmentation:
-    return replace(
-        one,
-        boxes_xyxy=np.concatenate([one.boxes_xyxy, one.boxes_xyxy[:1]]),
-        scores=np.concatenate([one.scores, one.scores[-1:] - 0.05]).astype(np.float32),
-        masks=np.concatenate([one.masks, (one.masks[0] | one.masks[-1])[None]]),
-    )
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        folder = tmp_path_factory.mktemp("page")
-        segmenter = NestingSegmenter(input_size=384)
-        served = Served.make(folder, monkeypatch, images=IMAGES, segmenter=segmenter)
-        with listening(served) as url:
-            yield served, url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("chromium is missing: apt-get install chromium")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    arguments = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
-
-
-Opener = Callable[..., Page]
-
-
-@pytest.fixture
-def page(browser: Browser, served: tuple[Served, str]) -> Iterator[Page]:
-    """A page on the list of images; whatever goes wrong in its scripts fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, base_url=served[1])
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if not _ours(request.url, served[1]) else None)
-    page.set_default_timeout(30_000)
-    page.goto("/")
-    yield page
-    page.screenshot(path=SCREENSHOTS / f"page-{_test_name()}.png")
-    context.close()
-    assert wrong == [], "an error, or something fetched from elsewhere"
-
-
-def _ours(url: str, base: str) -> bool:
-    return url.startswith((base, "blob:", "data:"))
-
-
-def _test_name() -> str:
-    return os.environ.get("PYTEST_CURRENT_TEST", "page").rpartition("::")[2].partition(" ")[0].removeprefix("test_")
-
-
-def open_image(page: Page, served: tuple[Served, str], key: str = "a/two.png") -> None:
-    page.goto(f"/?image={identity(served, key)}")
-    page.wait_for_selector("#region-list li", state="attached")
-
-
-def identity(served: tuple[Served, str], key: str) -> str:
-    return image_id(next(row.image for row in served[0].client.images()[0] if row.image.key == key))
-
-
-def place(page: Page, x: float, y: float) -> tuple[float, float]:
-    """Where a point of the image is in the window."""
-    frame = page.locator("#canvas").bounding_box()
-    assert frame is not None
-    return frame["x"] + x / WIDTH * frame["width"], frame["y"] + y / HEIGHT * frame["height"]
-
-
-def click(page: Page, x: float, y: float, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.down(key)
-    page.mouse.click(*place(page, x, y))
-    for key in keys:
-        page.keyboard.up(key)
-
-
-def keys(page: Page) -> list[str]:
-    """The names of the hits, once an answer is there."""
-    expect(page.locator("#hits")).to_have_attribute("aria-busy", "false")
-    page.wait_for_selector(".hit")
-    return page.locator(".hit-name").all_inner_texts()
-
-
-def asked(page: Page, act: Callable[[], object]) -> dict[str, Any]:
-    """What the page asks the server when this is done."""
-    with page.expect_request(lambda request: request.url.endswith("/v1/query")) as found:
-        act()
-    document: dict[str, Any] = found.value.post_data_json
-    return document
 
 
 def test_images_are_listed_and_found_by_name(page: Page) -> None:
@@ -465,53 +354,3 @@ def test_a_key_is_asked_for(browser: Browser, tmp_path: Path, monkeypatch: pytes
         assert token not in page.url
         assert page.context.cookies() == []
         page.context.close()
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """axe-core's source, fetched once by npm; its licence (MPL-2.0) keeps it out of this repository."""
-    if not AXE.exists():
-        if shutil.which("npm") is None:
-            pytest.fail("npm is missing: it fetches axe-core, which looks for faults of access; apt-get install npm")
-        folder = AXE.parents[2]
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--no-save",
-            "--no-audit",
-            "--no-fund",
-            "--prefix",
-            str(folder),
-            f"axe-core@{AXE_VERSION}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-        if done.returncode or not AXE.exists():
-            pytest.fail(f"axe-core cannot be fetched, and this test needs it once: {done.stderr[-400:]}")
-    return AXE.read_text("utf-8")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["browse", "opened", "hits", "filters", "help"])
-def test_axe_finds_no_serious_fault(
-    browser: Browser, served: tuple[Served, str], axe: str, state: str, scheme: Any
-) -> None:
-    context = browser.new_context(base_url=served[1], color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
-    page = context.new_page()
-    image = identity(served, "a/two.png")
-    page.goto({"browse": "/", "opened": f"/?image={image}"}.get(state, f"/?image={image}&region=0"))
-    page.wait_for_selector({"browse": ".image-tile img.there", "opened": "#start:visible"}.get(state, ".hit img.there"))
-    if state == "filters":
-        page.click("#filters-button")
-    if state == "help":
-        page.keyboard.press("?")
-    page.evaluate(axe)
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
-    page.screenshot(path=SCREENSHOTS / f"page-axe-{state}-{scheme}.png")
-    context.close()
-    serious = [
-        (one["id"], one["help"], [node["html"][:120] for node in one["nodes"]][:3])
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
