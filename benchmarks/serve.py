@@ -83,8 +83,8 @@ def _with_code(row: dict[str, Any], code: bytes) -> RegionRow:
 def _image(image: ImageRef, code: bytes) -> ImageRow:
     return ImageRow(
         id=row_id(image, _GENERATION), code=code, image=image, etag="e", generation=_GENERATION,
-        outcome=Outcome.INDEXED, error="", message="", attempts=1, first_at_ms=1, last_at_ms=1, image_width=640, image_height=480,
-        regions=REGIONS_AN_IMAGE, metadata={},
+        outcome=Outcome.INDEXED, error="", message="", attempts=1, first_at_ms=1, last_at_ms=1,
+        image_width=640, image_height=480, regions=REGIONS_AN_IMAGE, metadata={},
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from searchanything.client.client import Client
     from searchanything.core.settings import Settings
 
-LOCAL_INSTALL: Final = "pip install 'searchanything[local]'"
+LOCAL_INSTALL: Final = "pip install searchanything"
 
 
 @overload

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,7 +101,8 @@ def test_images_of_ones_own_are_uploaded_once(remote: RemoteClient, tmp_path: Pa
 def test_sheets_and_explanations(served: tuple[Served, str], remote: RemoteClient, tmp_path: Path) -> None:
     found = remote.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0))
     found.save(tmp_path / "hits.png")
-    assert Image.open(tmp_path / "hits.png").size == found.plot().size
+    with Image.open(tmp_path / "hits.png") as saved, found.plot() as drawn_anew:
+        assert saved.size == drawn_anew.size
     assert found.explain(ImageRef(served[0].bucket, "b/blue.png"))["verdict"] == "hit"
     with pytest.raises(UsageError, match="png"):
         found.save(tmp_path / "hits.gif")
@@ -173,6 +176,44 @@ def test_connect_knows_a_server_by_its_answer(served: tuple[Served, str], monkey
         searchanything.connect("index.db", key="sa_1_2")
     with pytest.raises(UsageError, match="address"):
         RemoteClient("index.db")
+
+
+BARE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import searchanything
+with searchanything.connect(sys.argv[2]) as client:
+    found = client.query(sys.argv[3], (20, 20), limit=2, filter=searchanything.Filter(key_prefix="b/"))
+    print(found[0].image.key, len(client.segment(sys.argv[3])), found.receipt()["format"])
+    found.save(sys.argv[3] + ".hits.png")
+try:
+    searchanything.connect("index.db")
+except searchanything.SearchAnythingError as error:
+    print(error)
+foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"__main__"}
+print(sorted(foreign))
+"""
+
+
+def test_it_works_where_nothing_is_installed(served: tuple[Served, str], tmp_path: Path) -> None:
+    path = tmp_path / "green.png"
+    path.write_bytes(png_of(drawn(64, 96, green=(10, 10, 60, 50))))
+    root = str(Path(searchanything.__file__).parents[1])
+    command = [sys.executable, "-I", "-S", "-c", BARE, root, served[1], str(path)]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "b/green.png 1 searchanything-receipt/1"
+    assert "pip install searchanything" in lines[1]
+    assert lines[2] == "['searchanything']"
+    with Image.open(f"{path}.hits.png") as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_the_package_itself_is_small() -> None:
+    folder = Path(searchanything.__file__).parent
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert size < 30 * 2**20
 
 
 def test_nobody_there() -> None:
