@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.responses import Response
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from searchanything.answers.receipts import package_version
 from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
@@ -29,6 +29,7 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 _LEAST_GZIP_BYTES: Final = 1024
+_PICTURES: Final = ("/thumbnail", "/sheet")
 
 
 def make_app(desk: Desk) -> ASGIApp:
@@ -56,12 +57,19 @@ def make_app(desk: Desk) -> ASGIApp:
     for router in (server, questions, pictures):
         app.include_router(router)
     _add_page(app)
-    packed = GZipMiddleware(app, minimum_size=_LEAST_GZIP_BYTES, compresslevel=5)
-    return Frontier(packed, names=_names(desk), metrics=desk.metrics)
+    names = (*desk.settings.allowed_hosts, desk.settings.host)
+    return Frontier(_packed(app), names=names, metrics=desk.metrics)
 
 
-def _names(desk: Desk) -> tuple[str, ...]:
-    return (*desk.settings.allowed_hosts, desk.settings.host)
+def _packed(app: FastAPI) -> ASGIApp:
+    """The application with its documents compressed; pictures are already."""
+    gzip = GZipMiddleware(app, minimum_size=_LEAST_GZIP_BYTES, compresslevel=5)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        picture = scope["type"] == "http" and scope["path"].endswith(_PICTURES)
+        await (app if picture else gzip)(scope, receive, send)
+
+    return choose
 
 
 def _preload(desk: Desk) -> None:

@@ -140,6 +140,14 @@ def test_one_image_its_regions_and_its_picture(served: Served) -> None:
     assert pixels.getpixel((20, 16))[2] > 200
 
 
+def test_documents_are_compressed_and_pictures_are_not(served: Served) -> None:
+    identity = served.id("a/two.png")
+    headers = {"Accept-Encoding": "gzip"}
+    assert served.http.get("/openapi.json", headers=headers).headers["content-encoding"] == "gzip"
+    picture = served.http.get(f"/v1/images/{identity}/thumbnail", headers=headers)
+    assert "content-encoding" not in picture.headers
+
+
 def test_only_what_is_indexed_can_be_named(served: Served) -> None:
     (served.folder / "secret.png").write_bytes(png_of(IMAGES["a/two.png"]))
     for document in (
