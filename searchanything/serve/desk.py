@@ -78,6 +78,7 @@ class Desk:
         self.index = Gate("index", width=settings.index_requests, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
         self.pictures = Gate("pictures", width=_PICTURE_THREADS, waiting=_WAITING_FOR_PICTURES, timeout_s=timeout)
         self.models_loaded = False
+        self._bits: dict[str, int] = {}  # by fingerprint: they never change
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
         gates = (self.models, self.index, self.pictures)
@@ -113,6 +114,13 @@ class Desk:
                 self._status.clear()
             self._status[caller.places] = time.monotonic(), status
         return status
+
+    def bits(self, fingerprint: str) -> int:
+        """How long the codes of these results are."""
+        if fingerprint not in self._bits:
+            manifest = self.client.manifest
+            self._bits[manifest.fingerprint] = manifest.bits
+        return self._bits.get(fingerprint) or self.client.manifest.bits
 
     def gate(self, asked: Asking) -> Gate:
         """Where this question waits: stored codes need no model."""

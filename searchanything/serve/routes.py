@@ -85,8 +85,8 @@ server = APIRouter(responses=PROBLEMS, tags=["server"])
 @questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant")
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
-        bits = desk.client.manifest.bits
-        return answer_document(desk.ask(caller, asked), bits)
+        results = desk.ask(caller, asked)
+        return answer_document(results, desk.bits(results.fingerprint))
 
     return await desk.gate(asked).run(work)
 

@@ -176,6 +176,7 @@ def test_filters_and_an_answer_without_hits(page: Page, served: tuple[Served, st
     assert set(keys(page)) <= {"blue.png", "green.png", "tiny.png"}
     asked(page, lambda: page.locator("#filters label", has_text="Small").click())
     assert set(keys(page)) == {"tiny.png"}
+    expect(page.locator("#filters .button")).to_be_enabled()
     page.fill("#filter-meta", "album=sea")
     asked(page, lambda: page.press("#filter-meta", "Enter"))
     expect(page.locator("#notice")).to_contain_text("No image passes the filters")

@@ -21,14 +21,18 @@ export class Filters {
     const badge = byId("filters-badge"), number = filterCount(question);
     badge.hidden = !number;
     badge.textContent = number;
-    if (this.form.contains(document.activeElement)) return; // nothing is taken from under a hand that types
     if (number) this.toggle(true);
+    if (this.form.contains(document.activeElement)) {
+      this.clearButton.disabled = !number;
+      return; // nothing is taken from under a hand that types
+    }
+    this.clearButton = make("button", { type: "button", class: "button quiet", disabled: !number, onclick: () => this.clear() }, "Clear filters");
     this.form.replaceChildren(
       this.#text("Name begins with", "prefix", question.prefix, "2024/holiday/"),
       this.#sizes(question),
       this.#dates(question),
       this.#metadata(question),
-      make("button", { type: "button", class: "button quiet", disabled: !number, onclick: () => this.clear() }, "Clear filters"),
+      this.clearButton,
     );
   }
 
