@@ -9,11 +9,17 @@ import sys
 
 from searchanything.cli.warm import ask_warm
 
+INTERRUPTED = 130  # as `failures` has it, which is not light
+
 
 def main() -> None:
     """Run the command line of this process."""
     arguments = sys.argv[1:]
-    code = ask_warm(arguments)
+    try:
+        code = ask_warm(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     if code is None:
         from searchanything.cli.app import run
 

@@ -28,7 +28,8 @@ IDLE_VARIABLE: Final = "SEARCHANYTHING_SERVE__WARM_IDLE_S"  # 0 for no warm proc
 DEBUG_VARIABLE: Final = "SEARCHANYTHING_DEBUG"  # goes with each question
 _COLD: Final = frozenset({"--no-warm", "--help", "-h"})
 _PREFIX: Final = "SEARCHANYTHING_"
-_START_S: Final = 20.0  # until the socket is there; loading the models is not part of it
+_START_S: Final = 60.0  # until the socket is there; on a machine that is idle it takes a tenth of a second
+_ALSO: Final = ("HOME", "PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _POLL_S: Final = 0.01
 _PACKAGE: Final = Path(__file__).parents[1]
 
@@ -71,12 +72,8 @@ def _environment_digest() -> str:
     """What an answer may depend on besides arguments and folder: another environment gets another process."""
     digest = hashlib.sha256()
     for name in sorted(os.environ):
-        if (name.startswith(_PREFIX) and name != DEBUG_VARIABLE) or name in (
-            "HOME",
-            "PYTHONPATH",
-            "OMP_NUM_THREADS",
-            "CUDA_VISIBLE_DEVICES",
-        ):
+        ours = name.startswith(_PREFIX) and name != DEBUG_VARIABLE
+        if ours or name in _ALSO or name.upper().endswith("_PROXY"):
             digest.update(f"{name}={os.environ[name]}\0".encode("utf-8", "surrogateescape"))
     with contextlib.suppress(OSError):
         digest.update(Path(".env").read_bytes())

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from searchanything.cli.warm import DEBUG_VARIABLE, take_guard
-from searchanything.core.errors import SearchAnythingError
-from searchanything.core.settings import load_settings
 
 Run = Callable[[Sequence[str]], int]
 _QUESTION_S: Final = 10.0  # for a question to arrive once somebody has connected
@@ -81,23 +79,30 @@ def main(place: Path) -> int:
     guard = take_guard(place)
     if guard is None:
         return 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        place.unlink(missing_ok=True)  # a dead process' socket: the guard says that there is no other
+        listener.bind(str(place))
+        place.chmod(0o600)
+        listener.listen()
+        try:
+            return _serve(listener)
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _serve(listener: socket.socket) -> int:
+    """What takes long to import comes after the socket is there: who asks meanwhile waits."""
+    from searchanything.cli.app import run
+    from searchanything.core.errors import SearchAnythingError
+    from searchanything.core.settings import load_settings
+
     try:
         idle_s = load_settings().serve.warm_idle_s
     except SearchAnythingError:
         return 1  # the command itself says what is wrong
     if not idle_s:
         return 1
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        place.unlink(missing_ok=True)  # a dead process' socket: the guard says that there is no other
-        listener.bind(str(place))
-        place.chmod(0o600)
-        listener.listen()
-        from searchanything.cli.app import run
-
-        try:
-            serve_questions(listener, run, idle_s=idle_s)
-        finally:
-            place.unlink(missing_ok=True)
+    serve_questions(listener, run, idle_s=idle_s)
     return 0
 
 

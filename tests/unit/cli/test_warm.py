@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -142,3 +143,20 @@ def test_nobody_asks_and_it_ends(asked) -> None:
     while threading.active_count() > 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [one for one in threading.enumerate() if one.name.startswith("Thread-")]
+
+
+def test_a_real_process_answers_and_goes(runtime_folder: Path, tmp_path: Path) -> None:
+    """Wrong usage needs no models: its answer comes from the process, and again from the same one."""
+    program = "from searchanything.cli.entry import main; main()"
+    command = [sys.executable, "-c", program, "segment", "missing.png"]
+    environment = {**os.environ, IDLE_VARIABLE: "3"}
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "missing.png: no such file" in done.stderr
+    [folder] = runtime_folder.iterdir()
+    assert len(list(folder.glob("*.guard"))) == 1
+    deadline = time.monotonic() + 120
+    while any(not path.suffix for path in folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [path.suffix for path in folder.iterdir()] == [".guard"], "the process is still there"

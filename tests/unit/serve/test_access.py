@@ -84,6 +84,7 @@ def test_a_scope_holds_on_every_path(served: Served) -> None:
     assert served.post("/v1/segment", {"image": hidden}).status_code == 404
     assert served.post("/v1/explain", {"image": seen, "prompt": point, "expect": hidden}).status_code == 404
     assert served.post("/v1/compare", {"image": hidden, "prompt": point}).status_code == 404
+    assert served.post("/v1/sheet", {"image": hidden, "prompt": point}).status_code == 404
     compared = served.post("/v1/compare", {"image": seen, "prompt": point}).json()
     assert {one["key"][0] for method in compared["methods"] for one in method["ranking"]} == {"a"}
     identity = served.id("b/blue.png")
