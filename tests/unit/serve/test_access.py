@@ -143,6 +143,7 @@ def test_the_host_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     settings = ServeSettings(preload=False, allowed_hosts=("search.example.org",))
     served = Served.make(tmp_path, monkeypatch, settings=settings)
     assert served.http.get("/v1/server", headers={"Host": host}).status_code == status
+    assert served.http.get("/healthz", headers={"Host": host}).status_code == 200  # probes know it by other names
 
 
 @pytest.mark.parametrize(
