@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test check lint types layers docs compose verify-compose up-local chaos test-ui env lock clean
+.PHONY: setup demo test check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -67,6 +67,10 @@ chaos: .venv/.ready .venv-milvus/.ready
 # Prefect's UI in Debian's chromium; screenshots in build/ui/.
 test-ui: .venv/.ready
 	$(BIN)/pytest tests/ui -m ui
+
+# Known vulnerabilities of the locked libraries, as far as a source of them is reached.
+audit: .venv/.ready
+	$(BIN)/python -m deploy.audit
 
 # Random secrets for docker-compose.yml. What .env has already is kept, what it lacks is added.
 env:

@@ -37,9 +37,10 @@ from searchanything.core.codes import joined_features
 from searchanything.core.settings import Settings
 from searchanything.features.parquet import FeatureBatch, feature_schema, parquet_libraries, record_batch
 from searchanything.hash_training.encoding_files import encode_features
-from searchanything.hash_training.features import BATCH_ROWS, FeatureSource, open_features
+from searchanything.hash_training.features import BATCH_ROWS, FeatureSource
 from searchanything.hash_training.training import METHODS, TrainedHash, TrainingOptions, TrainingProgress, train_hash
 from searchanything.models.hashing import HashLayer
+from searchanything.wiring import open_features
 
 _CENTRES = 1000
 _CHUNK_ROWS = 16_384

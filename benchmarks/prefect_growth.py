@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import searchanything
-from benchmarks.service import BATCH, SOURCE, jpeg, started
+from benchmarks.service import BATCH, SOURCE, jpeg, shared_environment, started
 from searchanything.demo.scenes import generate_demo_scenes
 
 SIZES: Final = (32, 256)
@@ -79,12 +79,11 @@ def main() -> None:
             list(pool.map(lambda number: store.upload(keys[number], images[number % BATCH]), range(len(keys))))
         client = open_.enter_context(searchanything.connect(settings=settings))
         deadline = time.monotonic() + INDEXED_S
-        while client.status().counts.images < len(keys):
+        while client.status().images < len(keys):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(keys)} images were not indexed within {INDEXED_S:.0f} s")
             time.sleep(1.0)
-        os.environ |= {name: value for name, value in tree.environment.items() if name.startswith("PREFECT_")}
-        os.environ["SEARCHANYTHING_SERVICE__SCHEDULER"] = tree.notes["scheduler"]
+        os.environ |= shared_environment(tree)
         found = asyncio.run(growth(tree.folder / "prefect" / "prefect.db", keys, options.waves))
     for wave in found:
         print(f"wave of {wave['images']} images, {wave['batches']} batches: {wave['bytes'] / 1024:.0f} KiB; rows:")

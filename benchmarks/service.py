@@ -65,14 +65,21 @@ def started(folder: Path, preset: str, open_: ExitStack) -> tuple[Settings, S3St
     return settings, store, tree
 
 
+def shared_environment(tree: ServiceTree) -> dict[str, str]:
+    """What a flow in this process needs for the service's own server and workers."""
+    of_service = ("PREFECT_", "SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE")
+    found = {name: value for name, value in tree.environment.items() if name.startswith(of_service)}
+    return found | {"SEARCHANYTHING_SERVICE__SCHEDULER": tree.notes["scheduler"]}
+
+
 def latencies(client: searchanything.Client, store: S3Store, images: dict[str, bytes]) -> list[float]:
     """Seconds from the end of each upload, one after the other, until one more image is in the index."""
     found = []
     for key, data in images.items():
-        before = client.status().counts.images
+        before = client.status().images
         store.upload(key, data)
         start = time.perf_counter()
-        while client.status().counts.images == before:
+        while client.status().images == before:
             if time.perf_counter() - start > LONGEST_S:
                 raise TimeoutError(f"{key} was not indexed within {LONGEST_S:.0f} s; is the machine busy?")
             time.sleep(0.02)
@@ -113,8 +120,7 @@ def main() -> None:
         keys = [f"batch/{number:02}.jpg" for number in range(BATCH)]
         for key, data in zip(keys, images, strict=False):
             store.upload(key, data)
-        os.environ |= {name: value for name, value in tree.environment.items() if name.startswith("PREFECT_")}
-        os.environ["SEARCHANYTHING_SERVICE__SCHEDULER"] = tree.notes["scheduler"]
+        os.environ |= shared_environment(tree)
         times = asyncio.run(wave_times(keys, options.waves))
     run_s, work_s = (statistics.median(column) for column in zip(*times, strict=True))
     result: dict[str, Any] = {

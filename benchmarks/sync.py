@@ -20,7 +20,16 @@ from pathlib import Path
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions, Outcome, StoredObject, row_id
+from searchanything.core.types import (
+    NO_REGION,
+    ImageRef,
+    ImageRow,
+    IndexManifest,
+    Omissions,
+    Outcome,
+    StoredObject,
+    row_id,
+)
 from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.sync import SyncJob, sync_images
@@ -79,7 +88,7 @@ def image_row(stored: StoredObject) -> ImageRow:
         generation=generation,
         outcome=Outcome.EMPTY,
         error="",
-        message="",
+        message=NO_REGION,
         attempts=1,
         first_at_ms=1,
         last_at_ms=1,

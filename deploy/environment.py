@@ -36,7 +36,7 @@ def lines() -> dict[str, str]:
 
 
 def complete(path: Path) -> list[str]:
-    """Append to `path` what it lacks; return the names that were added. The file's mode is 0600 if it is new."""
+    """Append to `path` what it lacks; return the names that were added. Only its owner can read it from then on."""
     kept = path.read_text() if path.exists() else ""
     known = dict(line.split("=", 1) for line in kept.splitlines() if "=" in line and not line.startswith("#"))
     wanted = lines()
@@ -48,6 +48,7 @@ def complete(path: Path) -> list[str]:
     text = "".join(f"{name}\n" if name.startswith("#") else f"{name}={value}\n" for name, value in added.items())
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "a") as file:
+        os.fchmod(descriptor, 0o600)  # it may have been there before, for all to read
         file.write("\n" if kept and not kept.endswith("\n") else "")
         file.write(text)
     return [name for name in added if not name.startswith("#")]

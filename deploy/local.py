@@ -26,6 +26,8 @@ from typing import Protocol, Self
 
 from deploy.processes import NotReadyError, Program
 from searchanything.demo.local_s3 import LocalS3
+from searchanything.service.certificates import NAME as CLUSTER_KEY
+from searchanything.service.certificates import make_cluster_key
 from searchanything.stores.s3 import S3Store
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ _HOST = "127.0.0.1"
 _READY_S = 300.0
 _FIRST = ("prefect", "scheduler")  # the others need them
 _PROBE_S = 5.0
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 _BIN = Path(sysconfig.get_path("scripts"))
 
 
@@ -90,6 +93,9 @@ class Stack:
         self._workers = workers
         self._more = dict(more or {})
         self._token = secrets.token_hex(16)
+        self._cluster_key = self.folder / CLUSTER_KEY
+        self.password = f"searchanything:{secrets.token_hex(16)}"
+        """Of Prefect's page and API."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,12 +112,15 @@ class Stack:
             "SEARCHANYTHING_STORAGE__SECRET_KEY": storage.secret_key.get_secret_value(),
             "SEARCHANYTHING_MILVUS__URI": self.milvus.uri,
             "SEARCHANYTHING_MODELS__PRESET": os.environ.get("SEARCHANYTHING_MODELS__PRESET", "pico"),
-            "SEARCHANYTHING_SERVICE__SCHEDULER": f"tcp://{_HOST}:{self.ports['scheduler']}",
+            "SEARCHANYTHING_SERVICE__SCHEDULER": f"tls://{_HOST}:{self.ports['scheduler']}",
+            "SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE": str(self._cluster_key),
             "SEARCHANYTHING_SERVICE__FOLDER": str(self.folder / "watcher"),
             "SEARCHANYTHING_SERVICE__WEBHOOK_HOST": _HOST,
             "SEARCHANYTHING_SERVICE__WEBHOOK_PORT": str(self.ports["webhook"]),
             "SEARCHANYTHING_SERVICE__WEBHOOK_TOKEN": self._token,
             "PREFECT_API_URL": f"http://{_HOST}:{self.ports['prefect']}/api",
+            "PREFECT_API_AUTH_STRING": self.password,
+            "PREFECT_SERVER_API_AUTH_STRING": self.password,
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -122,6 +131,7 @@ class Stack:
     def start(self) -> None:
         """Start everything and wait until it serves. Raises: NotReadyError, StoreUnavailableError, SettingsError."""
         self._write_notification()
+        make_cluster_key(self._cluster_key, replace=False)
         self.s3.start()
         self.milvus.start()
         S3Store(self.s3.settings(), self.bucket).make_bucket()
@@ -133,8 +143,8 @@ class Stack:
             for program in wave:
                 program.wait(_READY_S)
 
-    def mend(self) -> list[str]:
-        """Start again what has ended, as Docker's `unless-stopped` would; the names."""
+    def restart_ended(self) -> list[str]:
+        """Restart the programs that have ended, as Docker's `unless-stopped` would; their names."""
         fallen = [name for name, program in self.programs.items() if not program.alive]
         for name in fallen:
             self.programs[name].kill()
@@ -142,7 +152,7 @@ class Stack:
         return fallen
 
     def stop(self) -> None:
-        """End everything, whoever uses something before what is used. Does nothing where nothing runs."""
+        """Stop everything, users before what they use. Does nothing if nothing runs."""
         last = [self.programs[name] for name in _FIRST if name in self.programs]
         for wave in ([program for program in self.programs.values() if program not in last], last):
             threads = [threading.Thread(target=program.stop) for program in wave]
@@ -167,9 +177,20 @@ class Stack:
         self.stop()
 
     def _programs(self) -> dict[str, Program]:
-        address, dashboard = f"tcp://{_HOST}:{self.ports['scheduler']}", self.ports["dashboard"]
-        listen = ["--host", _HOST, "--port", str(self.ports["scheduler"])]
-        prefect = ["prefect", "server", "start", "--host", _HOST, "--port", str(self.ports["prefect"])]
+        address, dashboard = f"tls://{_HOST}:{self.ports['scheduler']}", self.ports["dashboard"]
+        listen = ["--host", _HOST, "--port", str(self.ports["scheduler"]), "--protocol", "tls"]
+        key = str(self._cluster_key)
+        listen += ["--tls-ca-file", key, "--tls-cert", key, "--tls-key", key]
+        prefect = [
+            "python",
+            "-m",
+            "searchanything_flows",
+            "serve",
+            "--host",
+            _HOST,
+            "--port",
+            str(self.ports["prefect"]),
+        ]
         programs = [
             self._program("prefect", prefect, f"http://{_HOST}:{self.ports['prefect']}/api/health"),
             self._program(
@@ -193,7 +214,7 @@ class Stack:
 
     def _known_workers(self) -> int:
         url = f"http://{_HOST}:{self.ports['dashboard']}/json/identity.json"
-        with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:
+        with _DIRECT.open(url, timeout=_PROBE_S) as answer:
             return len(json.load(answer)["workers"])
 
     def _write_notification(self) -> None:
@@ -207,7 +228,7 @@ class Stack:
 
 
 def _answers(url: str) -> bool:
-    with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:  # noqa: S310  our own loopback address
+    with _DIRECT.open(url, timeout=_PROBE_S) as answer:
         return bool(answer.status == 200)
 
 
@@ -223,7 +244,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _show(stack: Stack, shown: Mapping[str, str]) -> None:
     lines = [
-        f"Prefect  http://{_HOST}:{stack.ports['prefect']}",
+        f"Prefect  http://{_HOST}:{stack.ports['prefect']}  (password {stack.password})",
         f"bucket   s3://{stack.bucket}",
         "",
         "In another shell:",
@@ -254,7 +275,7 @@ def main() -> int:
     with Stack(given.folder, milvus, workers=given.workers) as stack:
         _show(stack, stack.environment)
         while not ended.wait(1.0):
-            for name in stack.mend():
+            for name in stack.restart_ended():
                 logger.info("%s  %s ended and was started again", time.strftime("%H:%M:%S"), name)
     return 0
 

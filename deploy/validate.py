@@ -26,7 +26,11 @@ ROOT = Path(__file__).parents[1]
 S3_SERVERS = ("seaweedfs", "minio")
 PROFILES = ("cpu", "gpu", "cpu,deployments,tools")
 _SECRET = ("PASSWORD", "SECRET", "KEY", "TOKEN", "AUTH", "CONNECTION_URL", "ROOT_USER")
-_NO_SECRET = {"COMMON_SECURITY_AUTHORIZATIONENABLED", "POSTGRES_INITDB_ARGS"}
+_NO_SECRET = {
+    "COMMON_SECURITY_AUTHORIZATIONENABLED",
+    "POSTGRES_INITDB_ARGS",
+    "SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE",  # a path
+}
 
 
 def resolved(env_file: Path, *, s3_server: str, profiles: str) -> dict[str, Any]:

@@ -6,35 +6,49 @@ from collections.abc import Mapping
 from typing import Final
 
 CURES: Final[Mapping[str, str]] = {
-    "SearchAnythingError": "Catch it to catch all below.",
-    "UsageError": "Change the request; the message says what was expected and what came. Repeating it cannot help.",
+    "SearchAnythingError": "Catch it to catch all errors below.",
+    "UsageError": "Change the request; the message says what was expected and what came. Repeating it does not help.",
     "PromptError": "Give coordinates inside the image, in pixels of the EXIF-corrected image (`searchanything segment "
     "IMAGE` prints its size), and the prompt's own form: [Prompts](prompts.md).",
-    "FilterError": "Use the fields of `Filter`; a Milvus expression (`--filter`) needs a Milvus index.",
+    "FilterError": "Write the filter as the message says; see [Filters](filters.md).",
+    "BackupError": "Take another backup, or index the images again, which needs no backup.",
     "SettingsError": "Set or correct the variable that the message names: [Settings](settings.md). `searchanything "
     "doctor` checks all.",
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
     "remembers its own.",
-    "AnnotationsError": "Mend the annotations at the place that the message names: [Evaluation](evaluation.md).",
-    "EventError": "Send notifications as S3 servers or SeaweedFS' filer do: [the service](service.md).",
+    "AnnotationsError": "Correct the annotations at the place that the message names: [Evaluation](evaluation.md).",
+    "EventError": "Send notifications in the format of S3 or of SeaweedFS's filer: [the service](service.md).",
     "UniformFeaturesError": "Give features of different regions, or index with `--hash untrained`.",
     "ImageError": "The message says which of the usual causes it is. A truncated upload: upload it again. Not an "
-    "image, whatever its name says: remove or `--exclude` it. Larger than the limits against decompression bombs: "
+    "image, despite its name: remove or `--exclude` it. Larger than the limits against decompression bombs: "
     "raise `ingest.max_pixels` or `storage.max_object_bytes` if you trust it. In a run it is one failure: the other "
     "images are indexed.",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
     "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
+    "DeviceError": "Run the same again: what was indexed stays indexed, nothing was counted against an image. If it "
+    "happens again, check the device (`nvidia-smi`, the system's log), or set `SEARCHANYTHING_MODELS__DEVICE=cpu`. "
+    "`watch` replaces the worker automatically.",
     "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
-    "StoreError": "Read the store's own words in the message: often a permission. `searchanything doctor SOURCE` tries "
+    "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
+    "StoreError": "Read the store's own text in the message; often it is a permission. `searchanything doctor "
+    "SOURCE` tries "
     "a listing.",
     "ObjectNotFoundError": "Check bucket, prefix and key, or the path; keys are case-sensitive.",
-    "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so by itself.",
-    "EventsNotOfferedError": "Use the webhook where the server can send to one; else syncs find what changes.",
+    "UnusableKeyError": "Rename the object: its key is not UTF-8, longer than 4096 bytes, or holds a null character. "
+    "The other images are indexed.",
+    "ObjectChangedError": "Ask again: the object was replaced while it was read. A run of `index` does so "
+    "automatically.",
+    "EventsNotOfferedError": "Use the webhook if the server can send to one; else syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT` and whether the server runs: `searchanything "
     "doctor`.",
-    "RegionIndexError": "Read the server's own words in the message; `searchanything doctor` checks the index.",
+    "RegionIndexError": "Read the server's own text in the message; `searchanything doctor` checks the index.",
     "IndexNotFoundError": "`searchanything index SOURCE`, or name the right index: `--uri`.",
-    "IndexMismatchError": "Fetch the weights that the index was made with, or make a new index with these.",
+    "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "
+    "index SOURCE`: it is rebuilt from the images.",
+    "IndexReadOnlyError": "The message has the system's reason. Make the file and its folder writable for this user "
+    "(`chmod u+w`), or make room on the disk; else copy the index elsewhere and name the copy: `--uri`.",
+    "IndexMismatchError": "Do what the message says: another version of searchanything made the index (see "
+    "[Backups and versions](backups.md)), or other weights did: fetch those; a new index elsewhere is always possible.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
-from reference import api_page, errors_page, options_page, presets_page, settings_page
+from house import picture, table
+from reference import errors_page, options_page, presets_page, settings_page
 
 HERE = Path(__file__).parent
 
@@ -17,8 +19,15 @@ def pages() -> dict[Path, str]:
         HERE / "options.md": options_page(),
         HERE / "errors.md": errors_page(),
         HERE / "presets.md": presets_page(),
-        HERE / "api.md": api_page(),
+        HERE / "images" / "house.svg": picture(),
+        HERE / "architecture.md": _with_packages((HERE / "architecture.md").read_text("utf-8")),
     }
+
+
+def _with_packages(page: str) -> str:
+    """The page with the packages' table as it is now."""
+    pattern = r"(<!-- packages -->\n).*?(<!-- end of packages -->)"
+    return re.sub(pattern, lambda mark: f"{mark[1]}\n{table()}\n{mark[2]}", page, flags=re.DOTALL)
 
 
 def main() -> int:

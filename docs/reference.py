@@ -1,4 +1,4 @@
-"""Builds the generated pages from the package itself: settings, verbs and options, errors, presets, Python names."""
+"""Builds the generated pages from the package itself: settings, verbs and options, errors, presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from cures import CURES
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-import searchanything
 from searchanything.cli.app import app
 from searchanything.cli.failures import exit_code_of
 from searchanything.core import errors
@@ -24,22 +23,40 @@ GENERATED = "Generated from {source} by `python docs/generate.py`.\n"
 SETTINGS = f"""# Settings
 
 {GENERATED.format(source="`searchanything/core/settings.py`")}
-Each is read from the environment or from a `.env` file in the working directory. Secrets are never logged or shown.
+Each setting is read from the first of these places that has it:
+
+1. the environment;
+2. the file that `SEARCHANYTHING_ENV_FILE` names (lines `NAME=value`);
+3. your own file `~/.config/searchanything/settings.env`, which nobody else must be able to write.
+
+A `.env` in the working directory is not read unless you ask for it:
+`SEARCHANYTHING_ENV_FILE=.env searchanything status`.
+
+A file named by `SEARCHANYTHING_ENV_FILE` may come from a project, so it is trusted less than the environment and your
+own file: a token or key from these is never sent to an address, through a proxy, or under a certificate that such a
+file names. That is an error; set both in the same place.
+
+A Milvus token is sent only over TLS or within this machine, unless `SEARCHANYTHING_MILVUS__ALLOW_UNENCRYPTED` is set.
+An S3 secret key is never sent; it only signs. `SEARCHANYTHING_STORAGE__SECURE=false` turns TLS off for S3.
+Secrets are never logged or shown.
+
+[Images in S3](s3.md) explains the settings of `STORAGE` for AWS and other servers.
+
 
 """
-OPTIONS = f"""# Verbs and options
+OPTIONS = f"""# Commands and options
 
 {GENERATED.format(source="the command line itself")}
-What scripts may rely on, and the JSON documents, are in [Command line](cli.md). Coordinates are pixels of the
+For what scripts can rely on, and for the JSON documents, see [Command line](cli.md). Coordinates are pixels of the
 EXIF-corrected image.
 """
 ERRORS = f"""# Errors and their cures
 
 {GENERATED.format(source="`searchanything/core/errors.py`")}
-All errors that this package raises on purpose lie under `searchanything.SearchAnythingError`; the classes are in
-`searchanything.core.errors`. The command line prints `error:` and, where one is known, `cure:` on stderr. With
+All errors that this package raises on purpose are subclasses of `searchanything.SearchAnythingError`. The classes are
+in `searchanything.core.errors`. The command line prints `error:` and, where one is known, `cure:` on stderr. With
 `--format json` it prints `{{"error": {{"type", "message", "cure"}}}}`, where `type` is the class. Any other class is a
-defect: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows.
+bug: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows.
 
 | error | means | what to do | exit code |
 |---|---|---|---|
@@ -47,37 +64,24 @@ defect: please report it, with the traceback that `SEARCHANYTHING_DEBUG=1` shows
 PRESET_HEAD = f"""# Presets and their licences
 
 {GENERATED.format(source="the weight records in `searchanything/models/presets.py`")}
-A preset is a segmenter, an encoder and a hash that belong together; the code path is one. `searchanything models fetch
-PRESET` fetches weights and checks them; no other call fetches anything. `searchanything models list` says what is on
-this machine. An index remembers its preset, and queries follow it.
+A preset is a segmenter, an encoder and a hash that belong together; all presets run the same code. `searchanything
+models fetch PRESET` fetches weights and checks them; no other command fetches anything. `searchanything models list`
+says what is on this machine. An index remembers its preset, and queries follow it.
 
 """
 PRESET_TAIL = """## What to know before choosing
 
-- **`pico` knows pictograms, not the world.** It is really trained, by the scripts in `training/`, on public emoji sets
-  over photographs, and is loaded by the same classes as the large models. It is for the demo, the tests and trials.
+- **`pico` knows pictograms, not the world.** It is trained by the scripts in `training/` on public emoji sets over
+  photographs, and loaded by the same classes as the large models. Use it for the demo, tests and trials.
 - **{untrained}: no trained hash.** A new index trains one on a sample of its source first
-  ([how](features.md#a-hash-of-ones-own-from-the-beginning)); with too few images it starts with a seeded random
+  ([how](features.md#a-hash-layer-of-your-own-from-the-start)); with too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.
-- **Checksums.** Where the publisher states a sha256 it is checked. Where none is stated, it is recorded at the first
-  fetch and checked from then on.
-- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because ultralytics
-  is. The bundled pictograms and photographs have their own licences: `searchanything/demo/assets/ATTRIBUTION.md`.
+- **Checksums.** If the publisher states a sha256, it is checked. If not, it is recorded at the first fetch and checked
+  from then on.
+- **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because it ships
+  and loads such weights. The bundled pictograms and photographs have their own licences:
+  `searchanything/demo/assets/ATTRIBUTION.md`.
 """
-API = f"""# Python
-
-{GENERATED.format(source="`searchanything.__all__`")}
-`import searchanything` is light: torch, pymilvus and the models are imported when they are first needed. Boxes are (x1,
-y1, x2, y2) in pixels of the EXIF-corrected image, exclusive at the far edges; images are (H, W, 3) uint8 RGB.
-"""
-API_GROUPS = {
-    "Connect and ask": ("connect", "query", "Client", "RemoteClient", "AsyncRemoteClient"),
-    "Prompts": ("Points", "Box", "Text", "Mask", "WholeImage", "Prompts"),
-    "Answers": ("SearchResults", "Hit", "Selection", "Segments", "Explanation", "Comparison", "Replay"),
-    "Index": ("ImageRef", "RegionRef", "IndexReport", "IndexStatus"),
-    "Narrowing a search": ("Filter", "SizeClass"),
-    "Settings and errors": ("Settings", "SearchAnythingError"),
-}
 
 
 def settings_page() -> str:
@@ -133,23 +137,6 @@ def _megabytes(record: WeightsRecord) -> str:
     return f"{record.approximate_bytes / 1e6:,.0f} MB"
 
 
-def api_page() -> str:
-    """`docs/api.md`: every public name. Those without a group come last, so that none is missing."""
-    grouped = {name for names in API_GROUPS.values() for name in names}
-    rest = tuple(name for name in searchanything.__all__ if name not in grouped)
-    groups = {**API_GROUPS, **({"More": rest} if rest else {})}
-    parts = [API]
-    for title, names in groups.items():
-        there = [name for name in names if name in searchanything.__all__]
-        parts.append(f"\n## {title}\n" + "".join(f"\n::: {_home_of(name)}\n" for name in there))
-    return "".join(parts)
-
-
-def _home_of(name: str) -> str:
-    value = getattr(searchanything, name)
-    return f"{value.__module__}.{name}"
-
-
 def options_page() -> str:
     """`docs/options.md`: every verb with its arguments and options."""
     root = typer.main.get_command(app)
@@ -179,7 +166,7 @@ def _verb_section(path: str, command: TyperCommand) -> str:
 
 
 def _argument(parameter: Parameter) -> str:
-    name = parameter.metavar or parameter.name.upper()
+    name = (parameter.metavar or parameter.name.upper()).strip("[]")
     return name if parameter.required else f"[{name}]"
 
 
@@ -214,4 +201,4 @@ def _cell(text: str) -> str:
 
 def _prose(help_text: str) -> str:
     """A verb's help as Markdown: what it shows in bold is a command line."""
-    return re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", help_text.strip(), flags=re.DOTALL)
+    return re.sub(r"\[bold\](.*?)\[/(?:bold)?\]", r"`\1`", help_text.strip(), flags=re.DOTALL)

@@ -1,10 +1,13 @@
 """Runs the examples of the pages and writes their output and pictures into them: `python docs/run_examples.py`.
 
-On each page, from top to bottom and in one folder with generated scenes: the lines `$ …` of ```console blocks are run
-by the command line itself, in this process, and what follows them is replaced by what they print; ```python blocks are
-run, and a ```text block right below one is replaced by what it prints. Pictures that an example saves in `pictures/`
-go to `docs/images/`. Blocks of any other language are left alone. With `--check` nothing is written: the examples
-run, and a failure of any of them is the failure of the check. Names of pages (`explain.md`) restrict it to those.
+On each page, from top to bottom and in one folder: the lines of ```sh blocks and the lines `$ …` of ```console blocks
+are run by the command line itself, in this process; ```python blocks are run. What follows a `$` line is replaced by
+what it prints, and so is a ```text block right below one of the others. Pictures that an example saves in `pictures/`
+go to `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
+With `--check` nothing is written: the examples run, and a failure of any of them is the failure of the check. Names
+of pages (`explain.md`) restrict it to those.
+
+The front pages (README.md, index.md) write their own example images, as their readers do; the others find them there.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from typing import Any
 from PIL import Image
 
 HERE = Path(__file__).parent
-PAGES = ("index.md", "prompts.md", "explain.md")
-SCENES, SEED = 120, 3
+ROOT = HERE.parent
+FRONT = (HERE / "index.md", ROOT / "README.md")  # in this order: the first page shows what a first run prints
+PAGES = (*FRONT, HERE / "prompts.md", HERE / "explain.md")
 BLOCK = re.compile(
-    r"^```(?P<kind>console|python)\n(?P<code>.*?)^```\n(?P<out>\n```text\n.*?^```\n)?", re.MULTILINE | re.DOTALL
+    r"(?P<left><!-- not run: [^\n]+ -->\n+)?"
+    r"^```(?P<kind>console|python|sh)\n(?P<code>.*?)^```\n(?P<out>\n```text\n.*?^```\n)?",
+    re.MULTILINE | re.DOTALL,
 )
 WIDTH_COLUMNS = 110
 WIDEST_PX = 1000
@@ -36,28 +42,26 @@ WIDEST_PX = 1000
 def main() -> int:
     """Run the pages in one temporary folder."""
     check = "--check" in sys.argv[1:]
-    pages = [page for page in PAGES if page in sys.argv[1:]] or PAGES
+    pages = [page for page in PAGES if page.name in sys.argv[1:]] or PAGES
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        make_scenes(Path("images"))
+        if not set(pages) & set(FRONT):
+            make_scenes(Path("images"))
         Path("pictures").mkdir()
         os.environ |= {"COLUMNS": str(WIDTH_COLUMNS), "SEARCHANYTHING_MILVUS__URI": str(Path(name) / "trial.db")}
         for page in pages:
-            text = (HERE / page).read_text("utf-8")
-            done = run_page(text)
+            done = run_page(page.read_text("utf-8"))
             if not check:
-                (HERE / page).write_text(done, "utf-8")
+                page.write_text(done, "utf-8")
         if not check:
             keep_pictures(Path("pictures"))
     return 0
 
 
 def make_scenes(folder: Path) -> None:
-    """The images that the examples index: the first scenes of the generator, saved as the demo saves them."""
-    from searchanything.demo.scenes import generate_demo_scenes
+    """The images that the examples index, as `searchanything demo --scenes` writes them."""
+    from searchanything.demo.example_images import write_examples
 
-    folder.mkdir()
-    for name, scene in generate_demo_scenes(SCENES, seed=SEED):
-        Image.fromarray(scene.image).save(folder / name, quality=92)
+    write_examples(folder)
 
 
 def run_page(text: str) -> str:
@@ -66,11 +70,13 @@ def run_page(text: str) -> str:
 
     def run(match: re.Match[str]) -> str:
         kind, code = match["kind"], match["code"]
+        if match["left"]:
+            return match[0]
         if kind == "console":
             return f"```console\n{''.join(_run_console(code))}```\n{match['out'] or ''}"
-        printed = _run_python(code, names)
+        printed = _run_python(code, names) if kind == "python" else _run_shell(code)
         shown = f"\n```text\n{printed}```\n" if match["out"] else ""
-        return f"```python\n{code}```\n{shown}"
+        return f"```{kind}\n{code}```\n{shown}"
 
     return BLOCK.sub(run, text)
 
@@ -88,20 +94,31 @@ def commands_of(code: str) -> list[tuple[str, bool]]:
 
 
 def _run_console(code: str) -> Iterator[str]:
-    from searchanything.cli.app import run
-
     for line, shows in commands_of(code):
-        words = shlex.split(line.replace("\\\n", " "), comments=True)
-        if words[0] != "searchanything":
-            raise RuntimeError(f"only searchanything is run here: {line}")
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            code_of_exit = run(words[1:])
-        if code_of_exit != 0:
-            raise RuntimeError(f"exit code {code_of_exit}: {line}")
+        printed = _run_line(line)
         yield f"$ {line}"
         if shows:
-            yield _plain(printed.getvalue())
+            yield _plain(printed)
+
+
+def _run_shell(code: str) -> str:
+    lines = code.replace("\\\n", " ").splitlines()
+    return _plain("".join(_run_line(line) for line in lines if line.partition("#")[0].strip()))
+
+
+def _run_line(line: str) -> str:
+    """What a command line prints. Raises: RuntimeError where it fails."""
+    from searchanything.cli.app import run
+
+    words = shlex.split(line.replace("\\\n", " "), comments=True)
+    if words[0] != "searchanything":
+        raise RuntimeError(f"only searchanything is run here: {line}")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code_of_exit = run(words[1:])
+    if code_of_exit != 0:
+        raise RuntimeError(f"exit code {code_of_exit}: {line}")
+    return printed.getvalue()
 
 
 def _run_python(code: str, names: dict[str, Any]) -> str:

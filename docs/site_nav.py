@@ -13,6 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 
 # Pages that are linked once they are there: section, title, file.
 WHEN_THERE = (
+    ("Guide", "Images in S3", "s3.md"),
     ("Guide", "Training a hash", "hashing.md"),
     ("Guide", "Keeping features", "features.md"),
     ("Guide", "Evaluation", "evaluation.md"),
@@ -20,6 +21,8 @@ WHEN_THERE = (
     ("Running it", "The page and REST", "serve.md"),
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
+    ("Running it", "Backups and versions", "backups.md"),
+    ("Running it", "Security", "security.md"),
 )
 
 

@@ -1,7 +1,7 @@
-"""The coordinator's process: `python -m searchanything_flows watch|once|deploy SOURCE`.
+"""The service's processes: `python -m searchanything_flows watch|once|deploy SOURCE`, and `serve` for Prefect's server.
 
 `searchanything watch` starts it, keeps it alive, and ends it by closing its standard input; so it also ends when
-`watch` itself is killed. It tells what it has in a JSON file, and its answer, if any, is one JSON line on stdout.
+`watch` itself is killed. It writes its addresses to a JSON file, and its answer, if any, is one JSON line on stdout.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
 
 from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
 from .index import report_of
+from .server import serve
 from .sync import sync
-from .watch import station_of, watch
+from .watch import watch, watcher_of
 
 logger = logging.getLogger("searchanything.flows")
 
@@ -34,22 +36,22 @@ _POLL_S: Final = 2.0
 
 
 async def keep_watch(source: str, notes: Path | None) -> int:
-    """Shift after shift, until standard input ends; 1 if the scheduler went away, so that `watch` starts this again."""
+    """Run `watch` again and again until standard input ends; 1 if the scheduler went away: then this is restarted."""
     settings = load_settings().service
-    async with workers(source) as engine, station_of(source) as station:
+    async with workers(source) as engine, watcher_of(source) as watcher:
         await ensure_automations(settings.alert_block)
 
         def stop() -> None:
             engine.stopping = True
-            station.stop()
+            watcher.stop()
 
         _when_stdin_ends(stop)
-        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": station.webhook_url})
+        _write(notes, {"pid": os.getpid(), "scheduler": engine.address, "webhook": watcher.webhook_url})
         guard = asyncio.create_task(_stop_when_lost(engine, stop))
-        while not station.stopping:
-            shift = await watch(source, return_state=True)
-            if not shift.is_cancelled():  # one that somebody has cancelled is followed by the next
-                await shift.aresult()
+        while not watcher.stopping:
+            run = await watch(source, return_state=True)
+            if not run.is_cancelled():  # a cancelled run is followed by the next
+                await run.aresult()
         guard.cancel()
         return int(engine.lost)
 
@@ -62,23 +64,31 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 
 async def bring_up_to_date(source: str) -> int:
-    """One sync; 3 if images failed, as every command has it."""
+    """One sync; 3 if images failed or were held back, as for every command."""
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
-        report = await report_of(await sync(source, return_state=True))
-    sys.stdout.write(json.dumps(report.total.to_dict()) + "\n")
-    return 3 if report.total.failed else 0
+        state = await sync(source, return_state=True)
+        report = (await report_of(state)).total
+    sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+    return 3 if report.failed or report.held else 0
 
 
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="searchanything_flows")
-    parser.add_argument("command", choices=("watch", "once", "deploy"))
-    parser.add_argument("source")
+    parser.add_argument("command", choices=("watch", "once", "deploy", "serve"))
+    parser.add_argument("source", nargs="?", default="")
+    parser.add_argument("--host", default="127.0.0.1", help="where Prefect's server listens")
+    parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--notes", type=Path, help="file to write addresses to")
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if given.command == "serve":
+        serve(given.host, given.port)
+        return 0
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[shown])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if given.command == "deploy":
         names = asyncio.run(deploy(given.source, sync_every_s=given.sync_every))
@@ -107,7 +117,8 @@ def _when_stdin_ends(stop: Callable[[], None]) -> None:
 def _write(path: Path | None, notes: dict[str, object]) -> None:
     if path is not None:
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(notes))
+        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+            out.write(json.dumps(notes))
         fresh.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Two automations: runs whose process died end as Crashed, and failures are told."""
+"""Two automations: runs whose process died end as Crashed, and failures are announced."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, DoNothing, SendNotification
 
 from .engine import TAG
-from .telling import FAILURES_EVENT
+from .publish import FAILURES_EVENT
 
 # Ours send heartbeats every 30 s, other runs of a shared server every 180 s by default: twice that is no slip.
 _SILENCE: Final = timedelta(seconds=400)
-_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed"})
+_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed", "Held back"})
 
 
 def crashed_runs() -> AutomationCore:
-    """A run whose heartbeats stop before it has ended is Crashed."""
+    """A run of ours whose heartbeats stop before it has ended is Crashed; other teams' runs are not touched."""
     ends = {f"prefect.flow-run.{name}" for name in _ENDS}
     return AutomationCore(
         name="searchanything: runs without a heartbeat have crashed",
@@ -27,6 +27,7 @@ def crashed_runs() -> AutomationCore:
         tags=[TAG],
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *ends},
             for_each={"prefect.resource.id"},
@@ -34,16 +35,16 @@ def crashed_runs() -> AutomationCore:
             threshold=1,
             within=_SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="its process gave no sign of life")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat from its process")],
     )
 
 
 def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: ANN401  a UUID as Prefect has it
     """Images of a wave failed: a notification where a block is named, else a line in Prefect's event feed."""
     body = "{{ event.payload.failed }} images failed: {{ event.resource.name }}. See `searchanything failed list`."
-    tell: DoNothing | SendNotification = DoNothing()
+    announce: DoNothing | SendNotification = DoNothing()
     if block_document_id is not None:
-        tell = SendNotification(block_document_id=block_document_id, subject="Images failed", body=body)
+        announce = SendNotification(block_document_id=block_document_id, subject="Images failed", body=body)
     return AutomationCore(
         name="searchanything: images failed",
         description="Fires once per source within five minutes.",
@@ -55,12 +56,16 @@ def failures_alert(block_document_id: Any | None) -> AutomationCore:  # noqa: AN
             threshold=1,
             within=timedelta(minutes=5),
         ),
-        actions=[tell],
+        actions=[announce],
     )
 
 
 async def ensure_automations(alert_block: str | None) -> None:
-    """Register both, replacing older ones of the same names. `alert_block` is `type-slug/name`."""
+    """Register both, replacing older ones of the same names. `alert_block` is `type-slug/name`.
+
+    What is registered as it should be is not touched: Prefect gives an automation's trigger a new identity with every
+    update, and forgets the runs that the old one had heard of. Those are just the runs whose coordinator has died.
+    """
     async with get_client() as client:
         block_id = None
         if alert_block is not None:
@@ -68,7 +73,14 @@ async def ensure_automations(alert_block: str | None) -> None:
             block_id = (await client.read_block_document_by_name(name, kind)).id
         for wanted in (crashed_runs(), failures_alert(block_id)):
             known = await client.read_automations_by_name(wanted.name)
+            if known and _same(known[0], wanted):
+                continue
             if known:
                 await client.update_automation(known[0].id, wanted)
             else:
                 await client.create_automation(wanted)
+
+
+def _same(known: AutomationCore, wanted: AutomationCore) -> bool:
+    """Whether a registered automation is what we would register; the server adds identities of its own."""
+    return AutomationCore.model_validate(known.model_dump(include=set(AutomationCore.model_fields))) == wanted

@@ -1,4 +1,4 @@
-"""Deployments of the flows on a given Prefect server; `prefect.yaml` says the same for Prefect's own command line."""
+"""Deployments of the flows on a given Prefect server; `prefect.yaml` is the same for Prefect's own command line."""
 
 from __future__ import annotations
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect import tags
 from prefect_dask.client import PrefectDaskClient
 
 from searchanything.core.settings import load_settings
-from searchanything.service.cluster import local_cluster, warm
+from searchanything.service.cluster import cluster_security, local_cluster, warm, worker_process
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -34,7 +35,7 @@ class Workers:
 
     @property
     def lost(self) -> bool:
-        """True once the scheduler has been away for so long that the connection is given up."""
+        """True once the connection to the scheduler is closed for good."""
         return str(self._client.status) in ("closing", "closed")
 
     async def run(
@@ -42,7 +43,7 @@ class Workers:
     ) -> State[Any]:
         """The final state of a task; urgent ones go before all that wait.
 
-        A task that is worked on for longer than `timeout_s` is given up, and its worker process is replaced: a thread
+        A task that runs for longer than `timeout_s` fails, and its worker process is replaced: a thread
         that hangs in a model or a driver cannot be interrupted otherwise.
 
         Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
@@ -52,9 +53,16 @@ class Workers:
         )
         try:
             await self._settled(future, timeout_s)
-            return future.result()  # type: ignore[no-any-return]
+            return await asyncio.to_thread(future.result)  # it fetches from the worker, which takes as long as it takes
         finally:
             future.release()
+
+    async def replace(self, host: str, pid: int) -> None:
+        """End the worker that is this process, and wait for the one that follows it; nothing if it is gone already."""
+        there = await asyncio.to_thread(self._client.run, worker_process)
+        workers = [worker for worker, process in there.items() if tuple(process) == (host, pid)]
+        if workers:
+            await asyncio.to_thread(self._client.restart_workers, workers, raise_for_error=False)
 
     async def _settled(self, future: Future[Any], timeout_s: float) -> None:
         loop, settled = asyncio.get_running_loop(), asyncio.Event()
@@ -83,7 +91,7 @@ _open: list[Workers] = []
 
 @contextlib.asynccontextmanager
 async def workers(source: str) -> AsyncIterator[Workers]:
-    """The workers of this process; the first block that asks connects, or starts a cluster, and ends it.
+    """The workers of this process: the outermost block connects, or starts a cluster, and ends it.
 
     Runs that begin inside are tagged as ours.
     """
@@ -93,11 +101,14 @@ async def workers(source: str) -> AsyncIterator[Workers]:
     settings = load_settings().service
     with contextlib.ExitStack() as stack:
         stack.enter_context(tags(TAG))
-        cluster = contextlib.nullcontext(settings.scheduler) if settings.scheduler else local_cluster(settings)
+        security = cluster_security(settings)
+        named = settings.scheduler
+        cluster = contextlib.nullcontext(named) if named else local_cluster(settings, security)
         address = str(await asyncio.to_thread(stack.enter_context, cluster))
-        client = await asyncio.to_thread(PrefectDaskClient, address, set_as_default=False, timeout=30)
+        connect = partial(PrefectDaskClient, address, security=security, set_as_default=False, timeout=30)
+        client = await asyncio.to_thread(connect)
         stack.callback(client.close)
-        warming = asyncio.create_task(asyncio.to_thread(warm, address, source))
+        warming = asyncio.create_task(asyncio.to_thread(warm, address, security, source))
         _open.append(Workers(address, client))
         try:
             yield _open[0]

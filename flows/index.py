@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -15,24 +16,29 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
-from searchanything.core.errors import IndexUnavailableError, StoreUnavailableError
+from searchanything.core.counting import counted
+from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
-from searchanything.service.reports import BatchReport, WaveReport, summary
-from searchanything.service.work import refresh_keys, worker_client
+from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
+from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers
-from .telling import stop_if_cancelled, tell_batch, tell_wave
+from .publish import publish_batch, publish_wave, stop_if_cancelled
+
+logger = logging.getLogger(__name__)
+
+DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
 
 
 def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Only what another moment may mend is tried again."""
+    """Only errors that may go away are retried."""
     try:
         state.result()
     except (StoreUnavailableError, IndexUnavailableError, ConnectionError, TimeoutError):
         return True
-    except Exception:  # noqa: BLE001  whatever else it is, trying again will not mend it
+    except Exception:  # noqa: BLE001  no other error goes away by a retry
         return False
     return False
 
@@ -51,10 +57,17 @@ def index_batch(source: str, keys: list[str], force: bool, tiles: int, label: st
     return refresh_keys(source, keys, force=force, tiles=tiles)
 
 
+@task(name="check models", cache_policy=NO_CACHE, persist_result=False)
+def check_models() -> bool:
+    """Encode a built-in image; True, or what that raises. Runs in a worker."""
+    check_worker()
+    return True  # Prefect knows no result that is None
+
+
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     keys = parameters["keys"]
-    return f"{len(keys)} images of {parameters['source']}"
+    return f"{counted(len(keys), 'image')} of {parameters['source']}"
 
 
 @flow(name="index", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
@@ -65,19 +78,19 @@ async def index(source: str, keys: list[str], force: bool = False, urgent: bool 
         source: s3://bucket/prefix, or a folder.
         keys: Object keys, whole, as the bucket has them; a few hundred at most.
         force: Index images again that have not changed.
-        urgent: Go before the batches that wait already.
+        urgent: Go before the batches that are waiting already.
     """
     async with workers(source) as engine:
         try:
             wave = await stop_if_cancelled(_wave(engine, source, keys, force=force, urgent=urgent))
         except CancelledRun as stopped:
             return Cancelled(message=str(stopped))
-    await tell_wave(source, wave)
+    await publish_wave(source, wave)
     return finished(wave)
 
 
 def finished(wave: WaveReport) -> State[WaveReport]:
-    """The last state of a run: what it did in a line, and by its name whether all went well."""
+    """The last state of a run: its message says what was done, its name whether images failed."""
     name = "Some failed" if wave.total.failed else "Completed"
     return Completed(name=name, message=summary(wave), data=wave)
 
@@ -103,15 +116,18 @@ async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: boo
     for one in done:
         if isinstance(one, BaseException):
             raise one
-    wave = sum((one for one in done if isinstance(one, WaveReport)), WaveReport())
+    wave = sum_waves(one for one in done if isinstance(one, WaveReport))
     return WaveReport(wave.batches, wave.lost, time.perf_counter() - start)
 
 
 class _BatchRunner:
-    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it stands alone.
+    """Runs batches of one wave; a batch that kills its workers is halved until the image that does it is alone.
 
     A worker that dies takes the batches along that wait on it, and Dask blames them all. So the images that are left
     of the halving are only suspects: each is tried once more when nothing else of the wave runs.
+
+    A worker that cannot encode a built-in image either is replaced, and its batch tried again, a few times; then the
+    wave fails, and no image with it.
     """
 
     def __init__(self, engine: Workers, source: str, settings: ServiceSettings, *, force: bool, urgent: bool) -> None:
@@ -132,22 +148,46 @@ class _BatchRunner:
         return await self.run(keys[:middle], tiles) + await self.run(keys[middle:], 0)
 
     async def run_alone(self, key: str) -> WaveReport:
-        """Index a suspect; the workers that die now die of it. Raises: what the task raised."""
+        """Index a suspect; the workers that die now die of it, unless they die of a built-in image as well.
+
+        Raises: what the task raised.
+        """
         try:
             return await self._run([key], 0)
         except KilledWorker as error:
+            await self._check_workers()
             return WaveReport(lost=(await self._lost(key, error),))
 
     async def _run(self, keys: list[str], tiles: int) -> WaveReport:
+        left = DEVICE_TRIES
+        while True:
+            try:
+                return await self._once(keys, tiles)
+            except DeviceError as error:
+                logger.warning("a worker is replaced: %s", error)
+                await self._engine.replace(error.host, error.pid)
+                left -= 1
+                if not left:
+                    raise
+
+    async def _check_workers(self) -> None:
+        """Raises: DeviceError if it is the workers that are at fault."""
+        try:
+            state = await self._engine.run(check_models, {}, urgent=self._urgent, timeout_s=self._timeout_s)
+        except KilledWorker as error:
+            raise DeviceError("the death of each worker that took it", host="every worker's machine", pid=0) from error
+        await state.aresult()
+
+    async def _once(self, keys: list[str], tiles: int) -> WaveReport:
         label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
         parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
         state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
         report: BatchReport = await state.aresult()
-        tell_batch(self._source, report)
+        publish_batch(self._source, report)
         return WaveReport((report,))
 
     async def _lost(self, key: str, error: KilledWorker) -> Failure:
-        """An image of which every worker died is a failure like others, so that it is given up some day."""
+        """An image of which every worker died is a failure like others, so that its attempts are exhausted one day."""
         failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
         record = partial(
             worker_client().record_failure, self._source, key, error=failure.error, message=failure.message

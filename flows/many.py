@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from prefect.exceptions import CancelledRun
 
 from searchanything.core.batching import batches
 from searchanything.core.settings import load_settings
-from searchanything.service.reports import WaveReport
+from searchanything.service.reports import WaveReport, sum_waves
 
 from .engine import Workers
 from .index import index, report_of
-from .telling import Progress
+from .publish import Progress
 
 
 async def index_in_waves(
@@ -26,7 +27,7 @@ async def index_in_waves(
     """
     settings = load_settings().service
     start = time.perf_counter()
-    progress, report = Progress(source, total), WaveReport()
+    progress, ended, images = Progress(source, total), [WaveReport()], 0
     waves = iter(batches(keys, settings.wave_keys))
     running: set[asyncio.Task[WaveReport]] = set()
     try:
@@ -36,14 +37,14 @@ async def index_in_waves(
             if not running:
                 break
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                report += one.result()
-            await progress.show(report.images)
+            ended += [one.result() for one in done]
+            images += sum(one.images for one in ended[-len(done) :])
+            await progress.show(images)
             if engine.stopping:
                 raise CancelledRun("the service is ending; the next sync goes on from here")
     finally:
         await asyncio.gather(*running, return_exceptions=True)
-    return WaveReport(report.batches, report.lost, time.perf_counter() - start)
+    return replace(sum_waves(ended), seconds=time.perf_counter() - start)
 
 
 async def _wave(source: str, keys: list[str], *, force: bool) -> WaveReport:

@@ -1,4 +1,4 @@
-"""The flow `reindex`: every image of a prefix again, changed or not."""
+"""The flow `reindex`: index every image of a source again, changed or not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from searchanything.service.work import worker_client
 from .engine import Workers, workers
 from .index import finished
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_failures, tell_run
+from .publish import publish_failures, publish_run, stop_if_cancelled
 
 
 @flow(name="reindex", flow_run_name="reindex {source}", persist_result=False)
@@ -35,16 +35,16 @@ async def reindex(source: str) -> State[WaveReport]:
             wave = await stop_if_cancelled(_reindex(engine, source))
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
-    await tell_run("reindex", source, wave_markdown(source, wave))
-    tell_failures(source, wave.listing.failures)  # images that failed are told of by the waves
+    await publish_run("reindex", source, wave_markdown(source, wave))
+    publish_failures(source, wave.listing.failures)  # the waves publish the images that failed
     return finished(wave)
 
 
 async def _reindex(engine: Workers, source: str) -> WaveReport:
-    """All waves, and with them what the listing left out. What is no image is passed over by the work itself."""
+    """All waves, with what the listing skipped. The workers skip what is not an image."""
     status = await asyncio.to_thread(worker_client().status)
     store, scope = wiring.open_scoped(source, load_settings())
     omissions = Omissions(wanted=scope.concerns)
     keys = (found.ref.key for found in store.list(scope.prefix, omissions) if scope.wants(found.ref.key))
-    wave = await index_in_waves(engine, source, keys, total=status.counts.images, force=True)
+    wave = await index_in_waves(engine, source, keys, total=status.images, force=True)
     return replace(wave, listing=omissions_report(omissions))

@@ -1,4 +1,4 @@
-"""The flow `retry-failed`: the images that failed, given-up ones included, once more."""
+"""The flow `retry-failed`: try the images that failed once more, exhausted ones included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from searchanything.service.work import worker_client
 from .engine import workers
 from .index import finished
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_run
+from .publish import publish_run, stop_if_cancelled
 
 
 @flow(name="retry-failed", flow_run_name="retry failed images of {source}", persist_result=False)
@@ -32,5 +32,5 @@ async def retry_failed(source: str) -> State[WaveReport]:
             wave = await stop_if_cancelled(index_in_waves(engine, source, keys, total=len(keys), force=True))
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
-    await tell_run("retry-failed", source, wave_markdown(source, wave))
+    await publish_run("retry-failed", source, wave_markdown(source, wave))
     return finished(wave)

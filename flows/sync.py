@@ -1,29 +1,31 @@
-"""The flow `sync`: the listing against the index, and what differs in waves."""
+"""The flow `sync`: compare the listing with the index, and repair in waves."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError
 from searchanything.core.settings import load_settings
-from searchanything.ingest.reports import IndexReport, SyncReport
-from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
+from searchanything.ingest.reports import IndexReport, SyncReport, images_are
+from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
 from .engine import Workers, workers
 from .index import finished, is_io
 from .many import index_in_waves
-from .telling import stop_if_cancelled, tell_failures, tell_run
+from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
 
-_tidied: set[str] = set()  # sources that this process has tidied up: a new process may follow a crash
+HELD_BACK: Final = "Held back"
+_tidied: set[str] = set()  # sources that this process has tidied: a new process may follow a crash
 
 
 @task(
@@ -40,32 +42,47 @@ def prepare(source: str, step: str) -> BatchReport:
 
 
 @flow(name="sync", flow_run_name="sync {source}", persist_result=False)
-async def sync(source: str, repair: bool = True) -> State[WaveReport]:  # noqa: FBT001, FBT002
+async def sync(source: str, repair: bool = True, forget: bool = False) -> State[WaveReport]:  # noqa: FBT001, FBT002
     """Compare the listing with the index: missing, stale and orphaned images, known failures; repair in waves.
 
-    A place that cannot be listed is a failure of the run, and nothing below it is taken for deleted.
+    A folder that cannot be listed is a failure of the run, and nothing below it counts as deleted. If very many images
+    are gone, or all of them, none is forgotten and the run ends as "Held back".
 
     Args:
         source: s3://bucket/prefix, or a folder.
-        repair: Make the index agree with the listing; without it, only tell.
+        repair: Make the index agree with the listing; without it, only report.
+        forget: Forget all images that are gone, even where so many at once would be held back.
     """
     try:
         async with workers(source) as engine:
-            found, wave = await stop_if_cancelled(_sync(engine, source, repair=repair))
+            found, wave = await stop_if_cancelled(_sync(engine, source, repair=repair, forget=forget))
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
-    await tell_run("sync", source, sync_markdown(source, found.to_dict(), wave))
-    tell_failures(source, found.unlisted)  # images that failed are told of by the waves
-    return finished(wave)
+    await publish_run("sync", source, sync_markdown(source, found.to_dict(), wave))
+    publish_failures(source, found.unlisted)  # the waves publish the images that failed
+    if not found.held:
+        return finished(wave)
+    publish_held(source, found.held)
+    message = f"{images_are(len(found.held))} gone, not forgotten; {summary(wave)}"
+    return Completed(name=HELD_BACK, message=message, data=wave)
 
 
-async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncReport, WaveReport]:
-    found = await _checked(engine, source)
-    unlisted = WaveReport(listing=IndexReport(failed=len(found.unlisted), failures=found.unlisted))
+async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = False) -> tuple[SyncReport, WaveReport]:
+    found = await _checked(engine, source, repair=repair, forget=forget)
+    listing = IndexReport(
+        failed=len(found.unlisted),
+        failures=found.unlisted,
+        skipped=sum(one.count for one in found.skips),
+        skips=found.skips,
+        gone=len(found.held),
+        held=found.held,
+    )
+    unlisted = WaveReport(listing=listing)
     if not repair:
         return found, unlisted
-    tried = await asyncio.to_thread(_not_given_up, source, found.failed)
-    keys = [*found.missing, *found.stale, *found.orphaned, *tried]
+    tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
+    held = frozenset(found.held)
+    keys = [*found.missing, *found.stale, *(key for key in found.orphaned if key not in held), *tried]
     wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
     if keys or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
@@ -74,22 +91,23 @@ async def _sync(engine: Workers, source: str, *, repair: bool) -> tuple[SyncRepo
     return found, wave
 
 
-def _not_given_up(source: str, failed: Sequence[str]) -> list[str]:
+def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
     """The failures that are worth another try."""
     if not failed:
         return []
-    given_up = {one.image.key for one in worker_client().failures(source) if one.given_up}
-    return [key for key in failed if key not in given_up]
+    exhausted = {one.image.key for one in worker_client().failures(source) if one.given_up}
+    return [key for key in failed if key not in exhausted]
 
 
-async def _checked(engine: Workers, source: str) -> SyncReport:
+async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) -> SyncReport:
     """What differs. An index that is not there yet is made by a worker, which has the models."""
     client = worker_client()
+    compare = partial(client.plan_sync, source, forget=forget) if repair else partial(client.sync, source)
     try:
-        return await asyncio.to_thread(client.sync, source)
+        return await asyncio.to_thread(compare)
     except IndexNotFoundError:
         await _step(engine, source, "make index")
-        return await asyncio.to_thread(client.sync, source)
+        return await asyncio.to_thread(compare)
 
 
 async def _step(engine: Workers, source: str, step: str) -> BatchReport:

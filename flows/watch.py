@@ -1,4 +1,4 @@
-"""The flow `watch`: one shift of turning notifications into waves, and of syncing now and then."""
+"""The flow `watch`: one period of turning notifications into waves, with a sync now and then."""
 
 from __future__ import annotations
 
@@ -12,57 +12,61 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
+from searchanything.core.counting import counted
 from searchanything.core.settings import load_settings
 from searchanything.service.reports import WaveReport
-from searchanything.service.station import Station, Work
+from searchanything.service.watcher import Watcher, Work
 
 from .engine import workers
 from .index import index, report_of
+from .publish import stop_if_cancelled
 from .sync import sync
-from .telling import stop_if_cancelled
 
-_open: list[Station] = []
+_open: list[Watcher] = []
 
 
 @flow(name="watch", flow_run_name="watch {source}", persist_result=False)
-async def watch(source: str, shift_s: float | None = None) -> State[None]:
-    """Index what changes in a source, as its server tells or as syncs find it.
+async def watch(source: str, period_s: float | None = None) -> State[None]:
+    """Index what changes in a source, from the server's notifications and from syncs.
 
-    A shift ends after a while, or when it is cancelled, so that no run grows without end; `searchanything watch`
+    A run ends after a period, or when it is cancelled, so that no run grows without bound; `searchanything watch`
     starts the next.
 
     Args:
         source: s3://bucket/prefix, or a folder.
-        shift_s: Length of the shift in seconds; by default as set.
+        period_s: Length of the run in seconds; by default the setting `service.period_s`.
     """
-    length_s = shift_s or load_settings().service.shift_s
-    async with workers(source) as engine, station_of(source) as station:
-        shift = _Shift(source)
+    length_s = period_s or load_settings().service.period_s
+    async with workers(source) as engine, watcher_of(source) as watcher:
+        period = _Period(source)
         try:
-            await stop_if_cancelled(station.run(Work(shift.index_wave, shift.sync), until=time.monotonic() + length_s))
+            await stop_if_cancelled(
+                watcher.run(Work(period.index_wave, period.sync), until=time.monotonic() + length_s)
+            )
         except CancelledRun as stopped:
             return Cancelled(message=str(stopped))
-        engine.stopping = station.stopping
-        return Completed(message=f"{shift.waves} waves, {shift.syncs} syncs, {station.queue.hints} hints so far")
+        engine.stopping = watcher.stopping
+        done = [counted(period.waves, "wave"), counted(period.syncs, "sync"), counted(watcher.queue.hints, "hint")]
+        return Completed(message=f"{', '.join(done)} so far")
 
 
 @contextlib.asynccontextmanager
-async def station_of(source: str) -> AsyncIterator[Station]:
-    """The station of this process; the first block that asks opens it, and closes it."""
+async def watcher_of(source: str) -> AsyncIterator[Watcher]:
+    """The watcher of this process: the outermost block opens it and closes it."""
     if _open:
         yield _open[0]
         return
-    station = Station(source, load_settings())
-    _open.append(station)
+    watcher = Watcher(source, load_settings())
+    _open.append(watcher)
     try:
-        yield station
+        yield watcher
     finally:
         _open.clear()
-        station.close()
+        watcher.close()
 
 
-class _Shift:
-    """What the station's loop starts: flows, as children of this one."""
+class _Period:
+    """What the watcher's loop starts: flows, as children of this run."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -80,5 +84,5 @@ class _Shift:
         await self._done(await sync(self._source, return_state=True))
 
     async def _done(self, state: State[Any]) -> WaveReport:
-        """What somebody has cancelled in Prefect is not begun again; the next sync finds what is left."""
+        """A run that was cancelled in Prefect is not started again; the next sync does the rest."""
         return WaveReport() if state.is_cancelled() else await report_of(state)

@@ -1,4 +1,4 @@
-"""Search Anything: point at a thing in an image and find every image that holds such a thing.
+"""Search Anything: point at a thing in an image and find every image that shows one like it.
 
     import searchanything
     results = searchanything.query("query.jpg", (320, 240))
@@ -73,7 +73,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
-            value = getattr(import_module(f"{__name__}.{home}"), name)
+            with import_module(f"{__name__}.core.libraries").importing():
+                value = getattr(import_module(f"{__name__}.{home}"), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

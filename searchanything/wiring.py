@@ -10,12 +10,16 @@ import threading
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
-from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex
-from searchanything.core.settings import MilvusSettings, Settings, service_folder
-from searchanything.core.types import IndexManifest
+from searchanything.core.libraries import importing
+from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
+from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
+from searchanything.core.state_folders import service_folder
+from searchanything.core.types import IndexManifest, Place
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.encode.segmentation_cache import RememberingSegmenter
@@ -24,10 +28,14 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import TileFiles
 from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 
+if TYPE_CHECKING:
+    from searchanything.hash_training.features import FeatureSource
+
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
-    "or `--preset pico` to try the plumbing (its bundled models know pictograms, not the world)"
+    "or `--preset pico` for a quick trial (its bundled models know pictograms, not the world)"
 )
+COUNTED_OBJECTS: Final = 64  # a Parquet object's footer costs two requests
 HashChoice: TypeAlias = Path | Literal["untrained"] | None
 _models: dict[str, tuple[LazySegmenter, LazyEncoder]] = {}
 _lock = threading.Lock()
@@ -39,7 +47,8 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
         from searchanything.stores.memory import MemoryIndexStore
 
         return MemoryIndexStore(settings.uri)
-    from searchanything.stores.milvus import open_milvus
+    with importing():
+        from searchanything.stores.milvus import open_milvus
 
     return open_milvus(settings)
 
@@ -65,6 +74,26 @@ def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str
 
     parsed = parse_source(str(source))
     return open_store(parsed, settings), parsed.prefix
+
+
+def place_of(source: str | Path) -> Place:
+    """A source as the place in an index where its images lie. Raises: UsageError."""
+    from searchanything.stores.sources import parse_source
+
+    parsed = parse_source(str(source))
+    return parsed.bucket, parsed.prefix
+
+
+def s3_access(source: str | Path, settings: Settings) -> str | None:
+    """How the bucket of a source is reached, in words; None for a folder. Raises: UsageError."""
+    from searchanything.stores.sources import parse_source
+
+    parsed = parse_source(str(source))
+    if parsed.kind == "folder":
+        return None
+    from searchanything.stores.s3_access import describe_access
+
+    return describe_access(settings.storage, parsed.bucket)
 
 
 def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
@@ -95,9 +124,47 @@ def events_opener(source: str | Path, settings: Settings) -> Callable[[], Change
     return lambda: BucketEvents(settings.storage, parsed.bucket, parsed.prefix)
 
 
+def backup_place(target: str, settings: Settings) -> BackupPlace:
+    """Where a backup lies or shall lie: a tar file, or the objects below `s3://bucket/prefix`.
+
+    Raises: SettingsError, UsageError.
+    """
+    from searchanything.stores.files import BucketFiles
+    from searchanything.stores.s3 import S3Store
+    from searchanything.stores.sources import parse_source
+
+    if split_s3(target) is None:
+        return TarPlace(Path(target).expanduser())
+    parsed = parse_source(target)
+    store = S3Store(settings.storage, parsed.bucket, connections=1)
+    prefix = parsed.prefix.rstrip("/")
+    return ObjectsPlace(BucketFiles(store, f"{prefix}/" if prefix else ""))
+
+
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
     return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
+
+
+def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 8) -> WritableBucket:
+    """An S3 bucket that is written to. Nothing is contacted yet. Raises: SettingsError."""
+    from searchanything.stores.s3 import S3Store  # loading minio takes half a second
+
+    return S3Store(storage, bucket, connections=connections)
+
+
+def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
+    """The features at a path or `s3://bucket/key`: a file, or all `.parquet` files below a folder or prefix.
+
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M. Raises: UsageError, ObjectNotFoundError,
+    SettingsError, StoreError.
+    """
+    from searchanything.hash_training.features import feature_source
+    from searchanything.stores.sources import find_files
+
+    files = find_files(location, settings, suffixes=(".parquet", ".npy"))
+    few = len(files) <= COUNTED_OBJECTS or "://" not in location
+    return feature_source(location, files, mask_dimension=mask_dimension, count_rows=few)
 
 
 def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings) -> FeatureCache:
@@ -144,8 +211,9 @@ def hash_layer_of(preset: str | None, choice: HashChoice, settings: Settings) ->
 
     Raises: PresetError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     if isinstance(choice, Path):
         try:
@@ -165,11 +233,12 @@ def load_encoder(
 
     Raises: PresetError, WeightsMissingError, ModelError.
     """
-    from searchanything.models import presets
-    from searchanything.models.hashing import HashLayer
+    with importing():
+        from searchanything.models import presets
+        from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
-    key = f"{name} {settings.models.model_dump_json()}"
+    key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
     with _lock:
         if key not in _models:
             _models[key] = presets.lazy_models(name, settings.models)

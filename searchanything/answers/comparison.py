@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image
 
+from searchanything.core.counting import counted
 from searchanything.core.documents import receipt_hit, selection_document
+from searchanything.core.escaping import html_text
 from searchanything.core.files import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
-from searchanything.core.types import Hit, RGBImage, Selection
+from searchanything.core.types import Hit, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
     DESK,
     HIT,
@@ -36,6 +37,7 @@ h1{font-size:21px;margin:0 0 4px}h2{font-size:16px;margin:22px 0 2px}p{margin:2p
 ol{display:flex;gap:10px;overflow-x:auto;padding:4px 0 10px;margin:0;list-style:none}
 li{flex:none;width:184px;font-size:12px;background:#fff;border-radius:6px;padding:6px}
 i{display:block;width:100%;height:180px;background:#e2e5ea center/contain no-repeat}
+/* cut at its beginning, where names of one folder are alike; `bdi` keeps the name itself in order */
 b{display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;direction:rtl;text-align:left}
 .up{color:#12702b}.down{color:#b3261e}
 """
@@ -76,7 +78,7 @@ class Comparison:
     masked_in_index: int
 
     def __repr__(self) -> str:
-        return f"<Comparison: {len(self.candidates)} candidates by {len(self.methods)} methods>"
+        return f"<Comparison: {counted(len(self.candidates), 'candidate')} by {counted(len(self.methods), 'method')}>"
 
     def ranks(self, method: Method) -> list[int]:
         """Each candidate's rank, from 1, under a method."""
@@ -108,12 +110,13 @@ class Comparison:
 
     def to_text(self) -> str:
         """For people: the first ranks of each method, with the rank by code."""
-        lines = [f"{len(self.candidates)} candidates, {len(self.left_out)} left out; selected: {self.selection.reason}"]
+        counts = f"{counted(len(self.candidates), 'candidate')}, {len(self.left_out)} left out"
+        lines = [f"{counts}; selected: {self.selection.reason}"]
         for method in self.methods:
             lines.append(f"{method.label}:")
             for entry in self._ranking(method)[:SHEET_COLUMNS]:
                 value = f"{entry[method.measure]:g}"
-                where = f"{entry['bucket']}/{entry['key']} region {entry['region']}"
+                where = f"{ImageRef(entry['bucket'], entry['key'])} region {entry['region']}"
                 lines.append(f"{entry['rank']:>4}. {value:>8}  {where} (by code {entry['rank_by_code']})")
         return "\n".join(lines)
 
@@ -142,11 +145,11 @@ class Comparison:
         images = "".join(f".c{number}{{background-image:url({_url(tile)})}}" for number, tile in enumerate(self.tiles))
         query = f'<img alt="query" src="{_url(self._query_drawing())}">'
         rows = "".join(self._row(method) for method in self.methods)
-        about = f"{len(self.candidates)} candidates, fingerprint {self.fingerprint}: {self.selection.reason}"
+        about = f"{counted(len(self.candidates), 'candidate')}, fingerprint {self.fingerprint}: {self.selection.reason}"
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Search Anything: comparison</title>'
             f"<style>{STYLE}{images}</style><h1>What masking, mask features and hashing do</h1>"
-            f"<p>{html.escape(about)}</p>{query}{rows}</html>\n"
+            f"<p>{html_text(about)}</p>{query}{rows}</html>\n"
         )
 
     def _repr_png_(self) -> bytes:
@@ -164,13 +167,14 @@ class Comparison:
         for entry, number in zip(self._ranking(method), method.order, strict=True):
             moved = entry["rank_by_code"] - entry["rank"]
             arrow = "" if not moved else f' <span class="{"up" if moved > 0 else "down"}">{moved:+d}</span>'
-            name = html.escape(entry["key"])
+            name = html_text(entry["key"])
             items.append(
-                f'<li><i class="c{number}" role="img" aria-label="{name}"></i><b title="{name}">{name}</b>'
+                f'<li><i class="c{number}" role="img" aria-label="{name}"></i>'
+                f'<b title="{name}"><bdi dir="ltr">{name}</bdi></b>'
                 f"{entry['rank']}. {entry[method.measure]:g}{arrow}</li>"
             )
         shown = f"CLIP sees {method.crops}; {method.measure.replace('_', ' in ')}"
-        return f"<h2>{html.escape(method.label)}</h2><p>{html.escape(shown)}</p><ol>{''.join(items)}</ol>"
+        return f"<h2>{html_text(method.label)}</h2><p>{html_text(shown)}</p><ol>{''.join(items)}</ol>"
 
     def _query_drawing(self) -> RGBImage:
         marks: list[Mark] = [RegionMark(self.selection.mask, SELECTED)] if self.selection.kind == "region" else []

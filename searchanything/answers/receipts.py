@@ -5,23 +5,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-from PIL import Image
-
+from searchanything.answers.questions import filter_of, image_of, package_version, prompt_of, rle_of
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
-from searchanything.core.documents import mask_document
 from searchanything.core.errors import UsageError
-from searchanything.core.geometry import decode_rle, encode_rle
-from searchanything.core.types import Filter, ImageRef, ImageRow, MaskRLE, RegionRef, RegionRow, RGBImage, SizeClass
+from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
+from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
-from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.prompts.prompt import Prompt
+from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
 SELECTION_FIELDS: Final = ("kind", "box_xyxy", "area_px", "rule", "mask_sha256")  # what makes two selections the same
@@ -89,24 +85,39 @@ class Receipt:
     document: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, document: object) -> Self:
-        """Read a receipt's JSON value. Raises: UsageError for anything else."""
+    def parse(cls, document: object, *, max_pixels: int = MAX_MASK_CELLS) -> Self:
+        """Read a receipt's JSON value, which may be anybody's. Raises: UsageError for anything else.
+
+        `max_pixels` bounds a prompt's mask.
+        """
         form = document.get("format") if isinstance(document, Mapping) else None
         if not isinstance(document, Mapping) or form != RECEIPT_FORMAT:
             raise UsageError(f"expected a receipt of format {RECEIPT_FORMAT}, got {form or type(document).__name__}")
         try:
-            page = document["page"]
+            page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
             _check_answer(document)
             return cls(
-                image=_image_of(document["image"]),
-                prompt=_prompt_of(document["prompt"]),
+                image=image_of(document["image"]),
+                prompt=prompt_of(document["prompt"], size, max_pixels),
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
-                filter=_filter_of(document["filter"]),
+                filter=filter_of(document["filter"]),
                 document=document,
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UsageError(f"the receipt is damaged: {type(error).__name__}: {error}") from error
+
+    def names(self) -> list[ImageRef]:
+        """The names that the image's file has in indexes of its folder, or of a folder around it; none for an object.
+
+        An image outside of what its user named is not for a receipt to open: see `Client.replay`.
+        """
+        match self.image:
+            case Path():
+                return names_of(self.image)
+            case ImageRef() if Path(self.image.bucket).is_absolute():
+                return names_of(Path(self.image.bucket) / self.image.key)
+        return []
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
@@ -118,76 +129,6 @@ class Receipt:
         return self.image
 
 
-def question_document(
-    image: ImageInput, pixels: RGBImage, prompt: Prompt, request: PageRequest, filter: Filter | None
-) -> dict[str, Any]:
-    """What was asked, in full, as plain JSON: the part of a receipt that is known before the answer.
-
-    The query image is named where it has a name, and told by the sha256 of its decoded pixels in any case.
-    """
-    height, width = pixels.shape[:2]
-    return {
-        "version": package_version(),
-        "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
-        "prompt": prompt_document(prompt),
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
-        "filter": None if filter is None else filter_document(filter),
-    }
-
-
-def stored_question_document(
-    ref: RegionRef, row: RegionRow | ImageRow, request: PageRequest, filter: Filter | None
-) -> dict[str, Any]:
-    """The same for a question by an indexed region: it is named, and told by the sha256 of its code."""
-    kind = "image" if ref.region is None else "region"
-    named = {"source": "index", "bucket": ref.image.bucket, "key": ref.image.key, "region": ref.region}
-    size = {"width": row.image_width, "height": row.image_height}
-    return {
-        "version": package_version(),
-        "image": {**named, **size, "etag": row.etag, "pixels_sha256": hashlib.sha256(row.code).hexdigest()},
-        "prompt": {"kind": kind},
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
-        "filter": None if filter is None else filter_document(filter),
-    }
-
-
-def prompt_document(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as plain JSON from which it can be made again: a mask as RLE at the image's own size."""
-    described = describe_prompt(prompt)
-    return described | {"mask": mask_document(encode_rle(prompt.mask))} if isinstance(prompt, Mask) else described
-
-
-def filter_document(filter: Filter) -> dict[str, Any]:
-    """A filter as plain JSON from which it can be made again."""
-    return {
-        "bucket": filter.bucket,
-        "key_prefix": filter.key_prefix,
-        "images": _refs_document(filter.images),
-        "exclude": _refs_document(filter.exclude),
-        "within": [list(place) for place in filter.within],
-        "area_px": list(filter.area_px),
-        "size_class": None if filter.size_class is None else str(filter.size_class),
-        "metadata": dict(filter.metadata),
-        "indexed_at_ms": list(filter.indexed_at_ms),
-        "expression": filter.expression,
-    }
-
-
-def pixels_digest(pixels: RGBImage) -> str:
-    """sha256 of an image's size and its (H, W, 3) uint8 RGB pixels, EXIF orientation applied."""
-    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} RGB\n".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return version("searchanything")
-    except PackageNotFoundError:
-        return "not installed as a package"
-
-
 def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
     """What differs between a receipt and the same question's results now."""
     then, now = receipt.document, results.receipt()
@@ -195,7 +136,7 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
         *_digests_differ("image", then["image"], now["image"], "pixels_sha256", "the query image is another one"),
         *_digests_differ("fingerprint", then, now, "fingerprint", "the index was made with other models"),
         *_selections_differ(then["selection"], now["selection"]),
-        *_hits_differ(then["hits"], now["hits"], first=receipt.request.offset + 1),
+        *_hits_differ(then, now, first=receipt.request.offset + 1),
     ]
     return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
 
@@ -233,14 +174,19 @@ def _selections_differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _mask_iou(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    first, second = (decode_rle(_rle_of(mask)) for mask in (one, other))
+    first, second = (decode_rle(rle_of(mask)) for mask in (one, other))
     union = int((first | second).sum())
     return float((first & second).sum() / union) if union else 1.0
 
 
-def _hits_differ(then: list[dict[str, Any]], now: list[dict[str, Any]], *, first: int) -> list[Difference]:
-    """Hits lost, gained and moved; `first` is the rank of the page's first hit."""
-    before, after = ({_name_of(hit): (rank, hit) for rank, hit in enumerate(hits, first)} for hits in (then, now))
+def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int) -> list[Difference]:
+    """Hits lost, gained and moved; `first` is the rank of the page's first hit.
+
+    A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
+    """
+    before, after = ({_name_of(hit): (rank, hit) for rank, hit in _ranked(one, first)} for one in (then, now))
+    places = then.get("positions")
+    shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
     for name, (rank, hit) in before.items():
         if name not in after:
@@ -254,11 +200,17 @@ def _hits_differ(then: list[dict[str, Any]], now: list[dict[str, Any]], *, first
             if hit["etag"] != hit_now["etag"]:
                 sentence += "; its content has changed"
             differences.append(Difference("hit moved", hit | {"rank": rank}, hit_now | {"rank": rank_now}, sentence))
-    gained = [(rank, hit) for name, (rank, hit) in after.items() if name not in before]
+    gained = [(rank, hit) for rank, hit in shown if _name_of(hit) not in before]
     differences += [
         Difference("hit gained", None, hit | {"rank": rank}, f"{_told(hit)}, is number {rank}") for rank, hit in gained
     ]
     return differences
+
+
+def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[str, Any]]]:
+    """The hits of a receipt with their ranks."""
+    places = answer.get("positions", range(len(answer["hits"])))
+    return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
 
 
 def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
@@ -267,108 +219,29 @@ def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
 
 def _told(hit: Mapping[str, Any]) -> str:
     where = "whole image" if hit["region"] is None else f"region {hit['region']}"
-    return f"{hit['bucket']}/{hit['key']} {where} at {hit['distance_bits']} bits"
-
-
-def _source_of(image: ImageInput) -> dict[str, Any]:
-    match image:
-        case ImageRef():
-            return {"source": "object", "bucket": image.bucket, "key": image.key}
-        case str() if image.startswith("s3://"):
-            bucket, _, key = image.removeprefix("s3://").partition("/")
-            return {"source": "object", "bucket": bucket, "key": key}
-        case str() | Path():
-            return {"source": "file", "path": str(Path(image).absolute())}
-        case bytes():
-            return {"source": "bytes"}
-        case Image.Image():
-            return {"source": "a PIL image"}
-    return {"source": "an array"}
-
-
-def _image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | None:
-    if not isinstance(document["pixels_sha256"], str):
-        raise TypeError("pixels_sha256 is no text")
-    match document["source"]:
-        case "object":
-            return ImageRef(str(document["bucket"]), str(document["key"]))
-        case "index":
-            region = document["region"]
-            image = ImageRef(str(document["bucket"]), str(document["key"]))
-            return RegionRef(image, None if region is None else int(region))
-        case "file":
-            return Path(document["path"])
-    return None
-
-
-def _prompt_of(document: Mapping[str, Any]) -> Prompt:
-    match document["kind"]:
-        case "point" | "points" | "background":
-            return Points(
-                document["foreground"],
-                document["background"],
-                granularity=document["granularity"],
-                rule=document["rule"],
-            )
-        case "box":
-            return Box(*document["box_xyxy"])
-        case "text":
-            return Text(document["text"])
-        case "mask":
-            return Mask(decode_rle(_rle_of(document["mask"])))
-        case "image" | "region":  # a region of the index is named with its image
-            return WholeImage()
-        case "boxes" | "mixed":
-            return Prompts(
-                document["boxes_xyxy"], document["foreground"], document["background"], text=document["text"]
-            )
-    raise ValueError(f"unknown kind of prompt {document['kind']!r}")
-
-
-def _filter_of(document: Mapping[str, Any] | None) -> Filter | None:
-    if document is None:
-        return None
-    size_class = document["size_class"]
-    return Filter(
-        bucket=document["bucket"],
-        key_prefix=document["key_prefix"],
-        images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
-        exclude=_refs_of(document["exclude"]),
-        within=tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("within", ())),
-        area_px=_range_of(document["area_px"]),
-        size_class=None if size_class is None else SizeClass(size_class),
-        metadata=dict(document["metadata"]),
-        indexed_at_ms=_range_of(document["indexed_at_ms"]),
-        expression=document["expression"],
-    )
-
-
-def _refs_document(images: Iterable[ImageRef]) -> list[dict[str, str]]:
-    return [{"bucket": image.bucket, "key": image.key} for image in images]
-
-
-def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
-    return tuple(ImageRef(one["bucket"], one["key"]) for one in documents)
-
-
-def _range_of(values: Iterable[int | None]) -> tuple[int | None, int | None]:
-    low, high = values
-    return low, high
-
-
-def _rle_of(document: Mapping[str, Any]) -> MaskRLE:
-    height, width = document["size"]
-    return MaskRLE((int(height), int(width)), str(document["counts"]))
+    return f"{ImageRef(hit['bucket'], hit['key'])} {where} at {hit['distance_bits']} bits"
 
 
 def _check_answer(document: Mapping[str, Any]) -> None:
     """What `compare_runs` will look at is there. Raises: KeyError, TypeError, ValueError."""
     selection = document["selection"]
-    decode_rle(_rle_of(selection["mask"]))
+    check_rle(rle_of(selection["mask"]))
     parts = [({"fingerprint"}, document), (SELECTION_FIELDS, selection)]
     parts += [(HIT_FIELDS, hit) for hit in document["hits"]]
     for names, part in parts:
         if missing := sorted(set(names) - part.keys()):
             raise KeyError(", ".join(missing))
+    _check_positions(document)
     for hit in document["hits"]:
         hash(_name_of(hit))  # the names of hits are looked up
+
+
+def _check_positions(document: Mapping[str, Any]) -> None:
+    """The places of a part of a page are different ones, one for each hit. Raises: ValueError."""
+    places = document.get("positions")
+    if places is not None and (
+        len(places) != len(document["hits"])
+        or len({*places}) != len(places)
+        or not all(isinstance(place, int) and place >= 0 for place in places)
+    ):
+        raise ValueError(f"expected a place for each of {len(document['hits'])} hits, got {places!r}")

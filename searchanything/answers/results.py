@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,10 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
+from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
+from searchanything.core.escaping import html_text, printable
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
@@ -56,7 +57,8 @@ class SearchResults(Sequence[Hit]):
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
     that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
-    plain JSON (`receipts.question_document`); `explainer` answers `explain`.
+    plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
+    `explain`. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -68,8 +70,9 @@ class SearchResults(Sequence[Hit]):
     exact: bool
     timings_ms: Mapping[str, float]
     open_image: Callable[[ImageRef], RGBImage]
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
+    positions: tuple[int, ...] | None = None
 
     @property
     def image(self) -> RGBImage:
@@ -87,15 +90,19 @@ class SearchResults(Sequence[Hit]):
 
     def __getitem__(self, index: int | slice) -> Hit | SearchResults:
         """One hit, or for a slice the results with those hits alone."""
-        return replace(self, hits=self.hits[index]) if isinstance(index, slice) else self.hits[index]
+        if not isinstance(index, slice):
+            return self.hits[index]
+        places = tuple(range(len(self.hits))) if self.positions is None else self.positions
+        kept = places[index]
+        return replace(self, hits=self.hits[index], positions=self.positions if kept == places else kept)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
     def __repr__(self) -> str:
-        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
+        nearest = f", nearest {self.hits[0].image} at {counted(self.hits[0].distance_bits, 'bit')}" if self.hits else ""
         kind = self.prompt_description.get("kind", "query")
-        return f"<SearchResults: {_count(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>"
+        return printable(f"<SearchResults: {counted(len(self), 'hit')} for {kind} ({self.selection.reason}){nearest}>")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything query --format json`: plain types only."""
@@ -114,7 +121,7 @@ class SearchResults(Sequence[Hit]):
         mask = f"{self.selection.mask.size} {self.selection.mask.counts}"
         return {
             "format": RECEIPT_FORMAT,
-            **self.asked,
+            **(self.asked() if callable(self.asked) else self.asked),
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "selection": {
@@ -122,6 +129,7 @@ class SearchResults(Sequence[Hit]):
                 "mask_sha256": hashlib.sha256(mask.encode()).hexdigest(),
             },
             "hits": [receipt_hit(hit) for hit in self.hits],
+            **({} if self.positions is None else {"positions": list(self.positions)}),
             "exact": self.exact,
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
@@ -176,7 +184,7 @@ class SearchResults(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         sheet = base64.b64encode(self._repr_png_()).decode("ascii")
-        caption = html.escape(repr(self))
+        caption = html_text(repr(self))
         return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
 
     def _query_tile(self) -> Tile:
@@ -189,7 +197,7 @@ class SearchResults(Sequence[Hit]):
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
-            title=f"{_count(len(self), 'hit')}{shown}",
+            title=f"{counted(len(self), 'hit')}{shown}",
             subtitle=self.selection.reason,
             badge="query",
             accent=SELECTED,
@@ -199,7 +207,7 @@ class SearchResults(Sequence[Hit]):
         hit = self.hits[number]
         where = "whole image" if hit.region is None else f"region {hit.region}"
         marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
-        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}"
+        subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}"
         try:
             shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
         except SearchAnythingError as error:
@@ -234,7 +242,7 @@ class Segments(Sequence[Candidate]):
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        return f"<Segments: {_count(len(self), 'region')} in an image of {width} × {height} px>"
+        return f"<Segments: {counted(len(self), 'region')} in an image of {width} × {height} px>"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything segment --format json`: plain types only."""
@@ -266,7 +274,3 @@ def _table_row(hit: Hit) -> tuple[Any, ...]:
         *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
         *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

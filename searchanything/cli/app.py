@@ -13,11 +13,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import typer
 
 from searchanything.cli import (
+    backup,
     compare,
     delete,
     demo,
@@ -42,13 +43,15 @@ from searchanything.cli import (
 from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
 from searchanything.cli.session import Connect, Session, open_client, say
+from searchanything.core.errors import SearchAnythingError
+from searchanything.core.escaping import OneLineFormatter
 
 _AGAIN_S = 0.05  # until a dropped Ctrl-C is sent again
 logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="searchanything",
-    help="Point at a thing in an image and find every image in a bucket that holds such a thing.",
+    help="Point at a thing in an image and find every image in a bucket that shows one like it.",
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 finished but some images failed, 130 interrupted.",
     add_completion=False,
     rich_markup_mode="rich",
@@ -57,6 +60,7 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("watch")(watch.watch)
 app.command("worker")(watch.worker)
+app.command("cluster-key")(watch.cluster_key)
 app.command("deploy")(deploy.deploy)
 app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
@@ -70,6 +74,8 @@ app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)
 app.command("export")(export.export)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("delete")(delete.delete)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(models.app, name="models")
@@ -78,8 +84,30 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 
 
+def next_steps() -> str:
+    """What to type next, if no command was given; depends on what this user has."""
+    from searchanything.core.settings import load_settings
+
+    uri = load_settings().milvus.uri
+    if "://" in uri:
+        return f"Next: searchanything status, or searchanything doctor; the index is {uri}"
+    if Path(uri).expanduser().exists():
+        return "Next: searchanything query IMAGE --point X,Y; searchanything status says what is indexed"
+    return (
+        "Nothing is indexed yet. To try it on example images:\n"
+        "  searchanything demo --scenes images\n"
+        "  searchanything index images --preset pico\n"
+        "  searchanything query images/scene-0007.jpg --point 142,436\n"
+        "With your own photographs:\n"
+        "  searchanything models fetch small\n"
+        "  searchanything index FOLDER --preset small"
+    )
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             typer.echo(f"searchanything {version('searchanything')}")
         except PackageNotFoundError:
@@ -96,6 +124,7 @@ def _start(
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        typer.echo(next_steps())
         raise typer.Exit(WRONG_USAGE)
 
 
@@ -110,10 +139,19 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
         except Exception as error:
             if debug:
                 logger.exception("%s", type(error).__name__)
-            return report(error, asked_format(arguments))
+            return report(_ours(error), asked_format(arguments))
     if code == INTERRUPTED:
         say("interrupted")
     return code if isinstance(code, int) else DONE
+
+
+def _ours(error: Exception) -> Exception:
+    """An error as it is, or what it means where a library could not be loaded."""
+    if isinstance(error, SearchAnythingError | typer.TyperException):
+        return error
+    from searchanything.core.libraries import library_error, raised_by_import
+
+    return library_error(error) if raised_by_import(error) else error
 
 
 @contextlib.contextmanager
@@ -139,7 +177,7 @@ class _StderrHandler(logging.Handler):
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(OneLineFormatter("%(levelname)s %(name)s: %(message)s"))
         self._tracebacks = tracebacks
 
     def emit(self, record: logging.LogRecord) -> None:

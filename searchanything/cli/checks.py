@@ -1,33 +1,73 @@
-"""What `doctor` looks at: each check says what it found, and how to mend it.
+"""What `doctor` looks at: each check says what it found, and how to fix it.
 
 A check never raises for what it is there to find.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
+import json
+import signal
 import socket
+import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
-from searchanything.core.errors import SearchAnythingError
-from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
+from searchanything.core.counting import counted
+from searchanything.core.errors import LibraryError, SearchAnythingError
+from searchanything.core.libraries import cure_of, importing
 
-LIBRARIES = ("numpy", "cv2", "torch", "ultralytics", "open_clip", "pymilvus", "milvus_lite", "minio")
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from searchanything.core.settings import Settings
+
+ENV_PREFIX: Final = "SEARCHANYTHING_"
+LIBRARIES = (
+    "numpy",
+    "PIL",
+    "pi_heif",
+    "cv2",
+    "pycocotools",
+    "scipy",
+    "matplotlib",
+    "torch",
+    "torchvision",
+    "open_clip",
+    "grpc",
+    "pymilvus",
+    "milvus_lite",
+    "minio",
+    "pydantic_settings",
+)
 REINSTALL = "pip install --force-reinstall searchanything"
 CONNECT_TIMEOUT_S = 5.0
+LOAD_TIMEOUT_S = 300.0
+# Runs in another process: a library may end the process that loads it.
+_PROBE: Final = """
+import importlib, json, sys, warnings
+warnings.simplefilter("ignore")
+for name in sys.argv[1:]:
+    print(json.dumps({"begun": name}), flush=True)
+    try:
+        if name in ("torchvision", "open_clip"):
+            from searchanything.models import quiet
+            getattr(quiet, f"import_{name}")()
+        else:
+            importlib.import_module(name)
+    except BaseException as error:
+        error = error.__cause__ or error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(json.dumps({"failed": name, "reason": reason}), flush=True)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `cure` is empty where there is nothing to mend."""
+    """The result of one check. `cure` is empty where there is nothing to fix."""
 
     name: str
     state: Literal["ok", "warning", "broken"]
@@ -54,15 +94,21 @@ def examine(session: Session, *, uri: str | None, preset: str | None, source: st
     """Run all checks, cheapest first. Without readable settings the others cannot be run."""
     yield python_version()
     yield library_versions()
-    yield libraries_load()
+    yield from libraries_load()
     try:
+        with importing():
+            from searchanything.core.settings import load_settings
         settings = load_settings()
+    except LibraryError as error:
+        yield Finding("settings", "broken", str(error), error.cure)
+        return
     except SearchAnythingError as error:
         yield Finding("settings", "broken", str(error), "correct these variables; docs/settings.md lists them")
         return
     yield Finding("settings", "ok", "can be read")
     patient = Patient(settings, session, uri, preset, source)
     yield from index(patient)
+    yield from s3_access(patient)
     yield store(patient)
 
 
@@ -80,11 +126,15 @@ def library_versions() -> Finding:
         wanted = importlib.metadata.requires("searchanything") or []
     except importlib.metadata.PackageNotFoundError:
         return Finding("versions", "warning", "searchanything is not installed as a package", "pip install .")
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:
+        return Finding("versions", "broken", f"packaging: {error}", cure_of("packaging", str(error)))
     needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate()]
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
         return Finding("versions", "broken", "; ".join(wrong), REINSTALL)
-    return Finding("versions", "ok", f"{len(needed)} libraries as required")
+    return Finding("versions", "ok", f"{counted(len(needed), 'library', 'libraries')} as required")
 
 
 def _complaint(need: Requirement) -> str:
@@ -95,28 +145,40 @@ def _complaint(need: Requirement) -> str:
     return "" if need.specifier.contains(found, prereleases=True) else f"{need} expected, {found} found"
 
 
-def libraries_load() -> Finding:
-    """Whether the compiled libraries can be imported here."""
-    failures = []
-    for name in LIBRARIES:
+def libraries_load() -> Iterator[Finding]:
+    """Whether the compiled libraries can be loaded here: one finding for all that can, one for each that cannot."""
+    failures = dict(_failures(list(LIBRARIES)))
+    for name, reason in failures.items():
+        yield Finding("libraries", "broken", f"{name} cannot be loaded: {reason}", cure_of(name, reason))
+    if sound := [name for name in LIBRARIES if name not in failures]:
+        yield Finding("libraries", "ok", f"{', '.join(sound)} load")
+
+
+def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
+    """The libraries that cannot be loaded, with the reason; one that ends its process is one of them."""
+    while names:
+        command = [sys.executable, "-c", _PROBE, *names]
         try:
-            _load(name)
-        except (ImportError, OSError) as error:  # OSError: a shared library of the system is missing
-            failures.append(f"{name}: {' '.join(str(error).split())}")
-    if failures:
-        return Finding("libraries", "broken", "; ".join(failures), REINSTALL)
-    return Finding("libraries", "ok", f"{', '.join(LIBRARIES)} load")
+            probe = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
+            code, printed, said = probe.returncode, probe.stdout, probe.stderr
+        except subprocess.TimeoutExpired as error:
+            code, printed, said = None, (error.stdout or b"").decode(), ""
+        events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        yield from ((event["failed"], event["reason"]) for event in events if "failed" in event)
+        begun = [event["begun"] for event in events if "begun" in event]
+        if code == 0:
+            return
+        if not begun:
+            yield "python", f"no other process could be started: {' '.join(said.split())[-200:]}"
+            return
+        yield begun[-1], _end_of(code)
+        names = names[names.index(begun[-1]) + 1 :]
 
 
-def _load(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if name in ("ultralytics", "open_clip"):  # loaded plainly they would reach for the network and the user's home
-            from searchanything.models import quiet
-
-            (quiet.import_ultralytics if name == "ultralytics" else quiet.import_open_clip)()
-        else:
-            importlib.import_module(name)
+def _end_of(code: int | None) -> str:
+    if code is None:
+        return f"it does not finish within {LOAD_TIMEOUT_S:.0f} s"
+    return f"it ends the process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
 def index(patient: Patient) -> Iterator[Finding]:
@@ -125,6 +187,10 @@ def index(patient: Patient) -> Iterator[Finding]:
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()
+    except LibraryError as error:
+        yield Finding("index", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
+        yield models(patient, None)
+        return
     except SearchAnythingError as error:
         yield Finding("index", "broken", str(error), f"check --uri or {ENV_PREFIX}MILVUS__URI, and that it runs")
         yield models(patient, None)
@@ -132,17 +198,22 @@ def index(patient: Patient) -> Iterator[Finding]:
     if status["fingerprint"] is None:
         yield Finding("index", "ok", f"{uri}: reachable, nothing is indexed yet")
     else:
-        yield Finding("index", "ok", f"{uri}: {status['images']:,} images, {status['regions']:,} regions")
+        yield Finding(
+            "index", "ok", f"{uri}: {counted(status['images'], 'image')}, {counted(status['regions'], 'region')}"
+        )
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
-        yield Finding("failures", "warning", f"{status['failed']:,} images failed at their last attempt", cure)
+        yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)
     yield models(patient, status["preset"])
 
 
 def models(patient: Patient, of_index: str | None) -> Finding:
     """Whether the weights of the chosen preset are on this machine, undamaged and fit for the index."""
-    from searchanything.models.presets import describe
-
+    try:
+        with importing():
+            from searchanything.models.presets import describe
+    except LibraryError as error:
+        return Finding("models", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
     chosen = patient.preset or patient.settings.models.preset
     if chosen and of_index and chosen != of_index:
         message = f"preset {chosen} is asked for, the index was made with {of_index}"
@@ -158,23 +229,38 @@ def models(patient: Patient, of_index: str | None) -> Finding:
     return Finding("models", "ok", f"preset {name}: all weights are here and undamaged")
 
 
+def s3_access(patient: Patient) -> Iterator[Finding]:
+    """How the source's bucket is reached, and where credentials were looked for; nothing for a folder."""
+    if patient.source is None:
+        return
+    from searchanything.wiring import s3_access as described
+
+    try:
+        found = described(patient.source, patient.settings)
+    except SearchAnythingError as error:
+        yield Finding("s3", "broken", str(error), f"check the variables {ENV_PREFIX}STORAGE__…")
+        return
+    if found is not None:
+        yield Finding("s3", "ok", found)
+
+
 def store(patient: Patient) -> Finding:
     """Whether the given source can be listed; without one, whether the S3 server takes connections."""
     storage = patient.settings.storage
     cure = f"check {ENV_PREFIX}STORAGE__ENDPOINT, …__ACCESS_KEY, …__SECRET_KEY and …__SECURE"
     if patient.source is not None:
-        from searchanything.wiring import open_source
-
         try:
+            with importing():
+                from searchanything.wiring import open_source
             images, prefix = open_source(patient.source, patient.settings)
             found = next(iter(images.list(prefix)), None)
         except SearchAnythingError as error:
-            return Finding("store", "broken", str(error), cure)
+            return Finding("store", "broken", str(error), error.cure if isinstance(error, LibraryError) else cure)
         if found is None:
-            return Finding("store", "warning", f"{patient.source} holds nothing", "check bucket and prefix")
+            return Finding("store", "warning", f"{patient.source} is empty", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")
     if storage.endpoint is None:
-        return Finding("store", "ok", "no S3 server is set: folders only")
+        return Finding("store", "ok", "no S3 server is set: s3:// means AWS; name a SOURCE to check a bucket")
     return _reaches(storage.endpoint, 443 if storage.secure else 80, cure)
 
 

@@ -6,6 +6,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
 
 
 @expanded
@@ -21,5 +22,4 @@ def delete(
     """
     with client_of(context, common) as client:
         deleted = client.delete(source)
-    noun = "image" if deleted == 1 else "images"
-    answer({"source": source, "deleted": deleted}, common.format, lambda: f"{deleted:,} {noun} forgotten")
+    answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

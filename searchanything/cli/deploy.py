@@ -26,7 +26,8 @@ def deploy(source: Source, sync_every: SyncEvery = None, *, output: OutputOption
     """Register the flows for a source on the Prefect server that PREFECT_API_URL names; idempotent.
 
     Makes the work pool `searchanything`, deployments of watch, index, sync, reindex and retry-failed, and two
-    automations: dead runs end as Crashed, failures are told. `prefect worker start --pool searchanything` runs them.
+    automations: dead runs end as Crashed, failures are announced. To run them: `prefect worker start --pool
+    searchanything`.
 
     Example: [bold]PREFECT_API_URL=http://prefect:4200/api searchanything deploy s3://holiday[/bold]
     """

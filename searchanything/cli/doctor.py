@@ -1,4 +1,4 @@
-"""`searchanything doctor`: what works here, what does not, and how to mend it."""
+"""`searchanything doctor`: what works here, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from searchanything.cli.failures import FAILED
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, session_of
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +30,7 @@ def doctor(
     *,
     common: CommonOptions,
 ) -> None:
-    """Check versions, settings, models, store and index, and say how to mend each. Exit code 1 if one is broken.
+    """Check versions, settings, models, store and index, and say how to fix each problem. Exit code 1 if one is broken.
 
     Example: [bold]searchanything doctor s3://holiday --preset small[/bold]
     """
@@ -51,7 +52,7 @@ def _text(findings: list[dict[str, Any]]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         state = Text(finding["state"], style=_STYLES[finding["state"]])
-        table.add_row(state, finding["name"], Text(finding["message"]))
+        table.add_row(state, finding["name"], Text(printable(finding["message"])))
         if finding["cure"]:
             table.add_row("", "", Text(f"cure: {finding['cure']}", style="bold"))
     return table

@@ -1,27 +1,22 @@
-"""The entry point of the package: hands a question to a warm process where it may, else runs the command line here.
+"""A question for a warm process, before the command line itself is imported.
 
-Only the standard library is imported before that is decided: a warm answer takes as long as Python takes to start.
+Only the standard library is imported until that is decided: a warm answer takes as long as Python takes to start.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from searchanything.cli.warm import ask_warm
 
 INTERRUPTED = 130  # as `failures` has it, which is not light
 
 
-def main() -> None:
-    """Run the command line of this process."""
-    arguments = sys.argv[1:]
+def warm_answer(arguments: Sequence[str]) -> int | None:
+    """The exit code of what a warm process did; None where this process has to run the command line."""
     try:
-        code = ask_warm(arguments)
+        return ask_warm(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    if code is None:
-        from searchanything.cli.app import run
-
-        code = run(arguments)
-    sys.exit(code)
+        return INTERRUPTED

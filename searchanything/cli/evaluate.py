@@ -16,6 +16,8 @@ from searchanything.cli.index import SHOWN_FAILURES, HashFile, hash_choice
 from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
+from searchanything.core.counting import counted
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,20 +49,20 @@ Other = Annotated[
     typer.Option(
         "--other",
         metavar="KEY",
-        help="Report besides how well hits are found that have another value of this key than the query.",
+        help="Also report how well hits with another value of this key than the query's are found.",
         show_default=False,
     ),
 ]
 Ablations = Annotated[
-    bool, typer.Option("--ablations/--no-ablations", help="Try other crops, features and region policies: slower.")
+    bool, typer.Option("--ablations/--no-ablations", help="Also try other crops, features and region policies: slower.")
 ]
 Limit = Annotated[
     int | None,
     typer.Option(
-        "--limit-images", metavar="N", min=1, help="So many of the images, drawn by --seed.", show_default=False
+        "--limit-images", metavar="N", min=1, help="Use N of the images, drawn by --seed.", show_default=False
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of draws, ties and the bootstrap.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of draws, ties and the bootstrap.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -193,13 +195,14 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
 
     counts, failures = report["dataset"], report["failures"]
     summary = (
-        f"{counts['images']:,} images, {counts['instances']:,} instances of {counts['categories']:,} categories, "
-        f"{counts['answerable']:,} with another one to find; {counts['indexed_regions']:,} indexed regions, "
+        f"{counted(counts['images'], 'image')}, {counted(counts['instances'], 'instance')} of "
+        f"{counted(counts['categories'], 'category', 'categories')}, "
+        f"{counts['answerable']:,} with another one to find; {counted(counts['indexed_regions'], 'indexed region')}, "
         f"{counts['indexed_regions_on_instances']:,} on an instance"
     )
-    lines = [f"failed: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    lines = ["failed: " + printable(one["message"]) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
+        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
     tables = [_figures_table(report), _funnel_table(report)]
     if report["ablations"]:
         tables.append(_ablations_table(report))

@@ -9,6 +9,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, client_of, plain
+from searchanything.core.counting import counted
 
 Destination = Annotated[
     Path, typer.Argument(metavar="FILE", help="COCO instances (.json), or a row per region (.parquet).")
@@ -31,7 +32,7 @@ def export(
     *,
     common: CommonOptions,
 ) -> None:
-    """Write the index' regions, masks and codes as COCO JSON or Parquet.
+    """Write the index's regions, masks and codes as COCO JSON or Parquet.
 
     Example: [bold]searchanything export regions.parquet --bucket holiday --key-prefix 2024/[/bold]
     """
@@ -40,6 +41,5 @@ def export(
     check_export_path(destination)
     with client_of(context, common) as client:
         written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
-    noun = "region" if written == 1 else "regions"
     document = {"file": str(destination), "regions": written}
-    answer(document, common.format, lambda: plain(f"{written:,} {noun} written to {destination}"))
+    answer(document, common.format, lambda: plain(f"{counted(written, 'region')} written to {destination}"))

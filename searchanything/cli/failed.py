@@ -12,6 +12,8 @@ from searchanything.cli.index import report_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 OptionalSource = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; all sources without.", show_default=False
+        metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; by default all sources.", show_default=False
     ),
 ]
 app = typer.Typer(help="List, try again or forget the images that could not be indexed.", no_args_is_help=True)
@@ -35,7 +37,7 @@ def list_failed(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say which images failed, why, how often, and when first and last.
+    """List the images that failed, why, how often, and when first and last.
 
     Example: [bold]searchanything failed list s3://holiday/ --format json[/bold]
     """
@@ -52,7 +54,7 @@ def retry(
     *,
     common: CommonOptions,
 ) -> None:
-    """Try the failed images again, those too that failed too often to be tried on their own.
+    """Try the failed images again, including those that are no longer retried automatically.
 
     Example: [bold]searchanything failed retry s3://holiday/[/bold]
     """
@@ -72,21 +74,21 @@ def drop(
     *,
     common: CommonOptions,
 ) -> None:
-    """Forget the failures. The images themselves are not touched: while they are there, a sync finds them missing.
+    """Forget the failures. The images are not touched: as long as they exist, a sync reports them as missing.
 
     Example: [bold]searchanything failed drop s3://holiday/[/bold]
     """
     with client_of(context, common) as client:
         dropped = client.drop_failed(source)
-    answer({"source": source, "dropped": dropped}, common.format, lambda: f"{dropped:,} failures forgotten")
+    answer({"source": source, "dropped": dropped}, common.format, lambda: f"{counted(dropped, 'failure')} forgotten")
 
 
 def _text(failed: list[FailedImage]) -> RenderableType:
     from rich.text import Text
 
     lines = [
-        f"{one.image}: {one.error}: {one.message} ({one.attempts} attempts from {_time(one.first_at_ms)} to "
-        f"{_time(one.last_at_ms)}{'; given up' if one.given_up else ''})"
+        f"{one.image}: {one.error}: {printable(one.message)} ({counted(one.attempts, 'attempt')}, "
+        f"{_time(one.first_at_ms)} to {_time(one.last_at_ms)}{'; exhausted' if one.given_up else ''})"
         for one in failed
     ]
     return Text("\n".join(lines) or "no failures")

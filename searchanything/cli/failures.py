@@ -13,11 +13,13 @@ from searchanything.core.errors import (
     ImageError,
     IndexNotFoundError,
     IndexUnavailableError,
+    LibraryError,
     SearchAnythingError,
     StoreUnavailableError,
     UsageError,
     WeightsMissingError,
 )
+from searchanything.core.escaping import printable
 
 DONE = 0
 FAILED = 1
@@ -48,7 +50,7 @@ def asked_format(arguments: Sequence[str]) -> Format:
 
 def report(error: Exception, format: Format) -> int:
     """Print an error where it belongs and return the exit code."""
-    message = " ".join(message_of(error).split())
+    message = printable(" ".join(message_of(error).split()))
     cure = cure_of(error)
     if format == "json":
         document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}
@@ -73,21 +75,25 @@ def type_of(error: Exception) -> str:
 
 
 def message_of(error: Exception) -> str:
-    """What happened. An error that is not ours is a defect, and says its type."""
+    """What happened. An error that is not ours is a bug, and shows its type."""
     if isinstance(error, typer.TyperException):
         return error.format_message()
+    if isinstance(error, LibraryError):
+        return f"{error.library} cannot be loaded: {error.reason}"
     if isinstance(error, SearchAnythingError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
 
 
 def cure_of(error: Exception) -> str | None:
-    """A command or a step that mends the error, where one is known and the message does not say it already."""
+    """A command or a step that fixes the error, if one is known and the message does not name it already."""
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         return f"{context.command_path} --help" if context is not None else "searchanything --help"
     if not isinstance(error, SearchAnythingError):
         return "set SEARCHANYTHING_DEBUG=1 for the traceback, and report it"
+    if isinstance(error, LibraryError):
+        return error.cure
     if "searchanything " in str(error):
         return None
     return next((cure for kind, cure in _CURES if isinstance(error, kind)), None)

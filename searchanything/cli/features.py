@@ -12,7 +12,7 @@ from searchanything.cli.session import answer, client_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-app = typer.Typer(help="Look after the features that indexing keeps (ingest.keep_features).", no_args_is_help=True)
+app = typer.Typer(help="Maintain the features that indexing keeps (ingest.keep_features).", no_args_is_help=True)
 
 
 @app.command("status")
@@ -23,7 +23,7 @@ def status(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say where a bucket's features lie, how many, and how many of them belong to images of the index.
+    """Show where a bucket's features are, how many there are, and how many belong to images of the index.
 
     Example: [bold]searchanything features status s3://holiday --format json[/bold]
     """
@@ -40,9 +40,9 @@ def compact(
     *,
     common: CommonOptions,
 ) -> None:
-    """Merge small files of features into large ones, without what was deleted or indexed again.
+    """Merge small feature files into large ones, and drop deleted and outdated rows.
 
-    Indexing may go on meanwhile; a second compaction of the same features is refused.
+    Indexing can continue meanwhile; a second compaction of the same features is refused.
 
     Example: [bold]searchanything features compact s3://holiday[/bold]
     """

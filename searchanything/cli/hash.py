@@ -11,6 +11,7 @@ import typer
 from searchanything.cli.options import OutputOptions, expanded
 from searchanything.cli.progress import hash_progress, rows_progress
 from searchanything.cli.session import answer, say
+from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +31,7 @@ MaskDimension = Annotated[
     typer.Option(
         "--mask-dimension",
         metavar="C",
-        help="How many columns of a .npy matrix are mask features; 0 for none.",
+        help="How many columns of a .npy matrix are mask features; 0 if none are.",
         show_default=False,
     ),
 ]
@@ -41,25 +42,30 @@ LayerOut = Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", hel
 CodesOut = Annotated[Path, typer.Option("--out", metavar="CODES.npy", help="Where the codes go.")]
 Bits = Annotated[int, typer.Option("--bits", metavar="L", help="Bits of a code: 64, 128, 256 or 512.")]
 MethodOption = Annotated[
-    str, typer.Option("--method", metavar="NAME", help="deep, itq, pca-rotation or lsh; all are judged beside it.")
+    str, typer.Option("--method", metavar="NAME", help="deep, itq, pca-rotation or lsh; all are judged for comparison.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed and features give the same layer.")]
 MaskShare = Annotated[
-    float, typer.Option("--mask-share", metavar="X", help="Share of the mask features in similarity, between 0 and 1.")
+    float,
+    typer.Option("--mask-share", metavar="X", help="Share of the mask features in similarity, between 0 and 1."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted training stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
 Report = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE.html", help="Write the judgement as a page.", show_default=False),
+    typer.Option("--report", metavar="FILE.html", help="Write the judgement as an HTML page.", show_default=False),
 ]
 LayerFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A .safetensors or .onnx file.")
 ]
-MaskFeatures = Annotated[int, typer.Option("--mask-dimension", metavar="C", min=0, help="Mask features it takes.")]
-ImageFeatures = Annotated[int, typer.Option("--image-dimension", metavar="D", min=1, help="Image features it takes.")]
+MaskFeatures = Annotated[
+    int, typer.Option("--mask-dimension", metavar="C", min=0, help="Number of mask features that the layer takes.")
+]
+ImageFeatures = Annotated[
+    int, typer.Option("--image-dimension", metavar="D", min=1, help="Number of image features that the layer takes.")
+]
 Tensor = Annotated[
     str | None,
-    typer.Option("--tensor", metavar="NAME", help="The weight, where a file holds several.", show_default=False),
+    typer.Option("--tensor", metavar="NAME", help="Name of the weight, if the file has several.", show_default=False),
 ]
 
 
@@ -78,13 +84,13 @@ def train(
     *,
     output: OutputOptions,
 ) -> None:
-    """Train a layer on features, without labels, and judge it beside the other methods.
+    """Train a layer on features, without labels, and compare it with the other methods.
 
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.core.settings import load_settings
-    from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import TrainingOptions, train_hash
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
@@ -98,7 +104,7 @@ def train(
         resume=resume,
         compute=settings.models,
     )
-    source = open_features(features, mask_dimension=mask_dimension, settings=settings)
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
     with hash_progress(source.rows) as show:
         trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)
@@ -124,15 +130,15 @@ def judge(
 
     Example: [bold]searchanything hash judge --features others.parquet --hash holiday.safetensors[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import check_made_for
-    from searchanything.hash_training.features import open_features
     from searchanything.hash_training.training import judge_layer
     from searchanything.models.hashing import HashLayer
 
     _check_report(report)
     layer = HashLayer.from_file(hash_file)
-    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     check_made_for(layer, source)
     with rows_progress("reading", source.rows) as show:
         judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
@@ -156,17 +162,17 @@ def encode(
 
     Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
     """
+    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import encode_features
-    from searchanything.hash_training.features import open_features
     from searchanything.models.hashing import HashLayer
 
     layer = HashLayer.from_file(hash_file)
-    source = open_features(features, mask_dimension=mask_dimension, settings=load_settings())
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     with rows_progress("encoding", source.rows) as show:
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}
-    answer(document, output.format, lambda: _line(f"{rows:,} codes of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: _line(f"{counted(rows, 'code')} of {layer.bits} bits written to {out}"))
 
 
 @app.command("import")
@@ -180,7 +186,7 @@ def import_(
     *,
     output: OutputOptions,
 ) -> None:
-    """Take a dense layer that was trained elsewhere; its inputs are both features at unit length, side by side.
+    """Import a dense layer that was trained elsewhere; its input is both features at unit length, concatenated.
 
     Example: [bold]searchanything hash import mine.onnx --mask-dimension 32 --image-dimension 256 --out h.safetensors[/]
     """
@@ -226,7 +232,7 @@ def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, 
     from searchanything.hash_training.judging import FIGURE_NAMES
 
     one = next(iter(judgements.values()))
-    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {one.rows:,} held-out regions"
+    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {counted(one.rows, 'held-out region')}"
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
     for name, _ in FIGURE_NAMES.values():

@@ -11,8 +11,11 @@ import typer
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, say
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
+from searchanything.core.escaping import printable
+from searchanything.core.skips import Skipped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,13 +28,20 @@ HashFile = Annotated[
     typer.Option(
         "--hash",
         metavar="FILE|untrained",
-        help="Hash layer (safetensors) of a new index, or none that is trained. "
-        "By default the preset's; where that is untrained, one is trained on a sample of SOURCE first.",
+        help="Hash layer (safetensors) of a new index, or an untrained one. "
+        "By default the preset's; if that is untrained, one is trained on a sample of SOURCE first.",
         show_default=False,
     ),
 ]
 EstimateOnly = Annotated[
-    bool, typer.Option("--estimate", help="Index a sample alone, and say what all would take. Nothing is written.")
+    bool,
+    typer.Option(
+        "--estimate", help="Index only a sample, and estimate what all images would take. Nothing is written."
+    ),
+]
+Prune = Annotated[
+    bool,
+    typer.Option("--prune", help="Forget images that are gone from SOURCE, unless very many are gone at once."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
@@ -45,12 +55,14 @@ def index(
     include: Include = None,
     exclude: Exclude = None,
     estimate: EstimateOnly = False,
+    prune: Prune = False,
     *,
     common: CommonOptions,
 ) -> None:
-    """Index the images of a bucket or folder; unchanged ones are passed over.
+    """Index the images of a bucket or folder; unchanged ones are skipped.
 
-    One bad image never stops the run: it is reported, and the exit code is 3.
+    One bad image never stops the run: it is reported, and the exit code is 3. Images that are gone from SOURCE
+    can be hits until they are forgotten: the report counts them, --prune forgets them.
 
     Examples: [bold]searchanything index s3://holiday/2024/ --preset small[/bold]
 
@@ -61,17 +73,21 @@ def index(
     patterns = patterns_of(include, exclude)
     layer = hash_choice(hash_file)
     if estimate:
-        if hash_file is not None or force:
-            raise UsageError("--estimate goes with neither --hash nor --force: it indexes nothing")
+        if hash_file is not None or force or prune:
+            raise UsageError("--estimate cannot be combined with --hash, --force or --prune: it keeps nothing")
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
         answer(foreseen, common.format, lambda: _estimate_text(foreseen))
         return
     with client_of(context, common) as client, indexing_progress() as show:
-        report = client.index(source, hash_file=layer, force=force, patterns=patterns, progress=show)
+        report = client.index(source, hash_file=layer, force=force, prune=prune, patterns=patterns, progress=show)
     document = report.to_dict()
+    if not any((*document["images"].values(), report.deleted, report.given_up)):
+        say(f"nothing under {source}: 0 objects; check the bucket and the prefix, or the folder")
+        answer(document, common.format, lambda: report_text(document))
+        raise typer.Exit(SOME_IMAGES_FAILED)
     answer(document, common.format, lambda: report_text(document))
-    if report.failed:
+    if report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -82,7 +98,7 @@ def hash_choice(text: str | None) -> HashChoice:
     if text == "untrained":
         return "untrained"
     if not Path(text).is_file():
-        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or the word untrained")
+        raise UsageError(f"--hash {text}: no such file; expected a hash layer, or untrained")
     return Path(text)
 
 
@@ -90,21 +106,56 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     """An `IndexReport`'s document for people."""
     from rich.text import Text
 
+    from searchanything.ingest.reports import images_are
+
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
-    lines = [f"{images}; {document['regions']:,} regions in {document['seconds']:.1f} s"]
+    lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
     failures = document["failures"]
-    lines += [f"failed: {one['key']}: {one['error']}: {one['message']}" for one in failures[:SHOWN_FAILURES]]
+    lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {len(failures) - SHOWN_FAILURES:,} more failures; --format json lists all")
-    lines += warning_lines(document["warnings"])
+        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
+    lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
+    if document["gone"] and not document["held"]:
+        lines.append(
+            f"gone: {images_are(document['gone'], 'indexed')} no longer there, but can still be hits; to forget them: "
+            "searchanything sync repair SOURCE, or index --prune"
+        )
+    lines += held_lines(document["held"])
     return Text("\n".join(lines))
+
+
+def held_lines(keys: list[str]) -> list[str]:
+    """The images that were not forgotten because they were so many, for people, and what to do about it."""
+    from searchanything.ingest.reports import images_are
+
+    if not keys:
+        return []
+    lines = [f"held back: {printable(key)}" for key in keys[:SHOWN_FAILURES]]
+    if len(keys) > SHOWN_FAILURES:
+        lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
+    lines.append(
+        f"held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically. Is a "
+        f"disk "
+        "or a part of the bucket missing? If they were deleted: searchanything sync repair SOURCE --forget"
+    )
+    return lines
+
+
+def skipped_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """Why objects were skipped, with examples, for people."""
+    return [printable(f"skipped: {Skipped(one['reason'], one['count'], tuple(one['examples']))}") for one in groups]
+
+
+def failure_line(failure: dict[str, str]) -> str:
+    """A failure or a warning on one line, whatever its key holds."""
+    return printable(f"{failure['key']}: {failure['error']}: {failure['message']}")
 
 
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
-    lines = [f"warning: {one['key']}: {one['error']}: {one['message']}" for one in warnings[:SHOWN_FAILURES]]
+    lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
     if len(warnings) > SHOWN_FAILURES:
-        lines.append(f"… and {len(warnings) - SHOWN_FAILURES:,} more warnings; --format json lists them")
+        lines.append(f"… and {counted(len(warnings) - SHOWN_FAILURES, 'more warning')}; --format json lists all")
     return lines
 
 
@@ -121,7 +172,7 @@ def _estimate_text(document: dict[str, Any]) -> RenderableType:
         "index on disk": _size_text(document["disk_bytes"]) + ("" if free is None else f" of {_size_text(free)} free"),
         "index in memory": _size_text(document["memory_bytes"]["index"]),
         "this process": _size_text(document["memory_bytes"]["worker"]),
-        "sample": f"{sum(sample['images'].values()):,} objects, {sample['images']['failed']:,} failed",
+        "sample": f"{counted(sum(sample['images'].values()), 'object')}, {sample['images']['failed']:,} failed",
     }
     table = Table.grid(padding=(0, 2))
     for name, value in rows.items():

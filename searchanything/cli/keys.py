@@ -11,7 +11,6 @@ from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, plain
 
 if TYPE_CHECKING:
-    from searchanything.core.types import Place
     from searchanything.serve.keys import ApiKey, KeyRing
 
 app = typer.Typer(
@@ -49,6 +48,7 @@ def add(
     Example: [bold]searchanything keys add shop --scope s3://catalogue/shoes/[/bold]
     """
     from searchanything.serve.keys import RIGHTS
+    from searchanything.wiring import place_of
 
     token, key = _ring(common).add(name, places=[place_of(text) for text in scope or ()], rights=right or RIGHTS)  # type: ignore[arg-type]  # it checks them
     answer(_document(key) | {"key": token}, common.format, lambda: plain(token))
@@ -70,16 +70,9 @@ def revoke(name: NameArgument, *, common: CommonOptions) -> None:
     answer(_document(key), common.format, lambda: plain(f"revoked {key.name} ({key.id})"))
 
 
-def place_of(source: str) -> Place:
-    """A bucket and prefix, or a folder, as a place. Raises: UsageError."""
-    from searchanything.stores.sources import parse_source
-
-    parsed = parse_source(source)
-    return parsed.bucket, parsed.prefix
-
-
 def _ring(common: CommonOptions) -> KeyRing:
-    from searchanything.core.settings import load_settings, serve_folder
+    from searchanything.core.settings import load_settings
+    from searchanything.core.state_folders import serve_folder
     from searchanything.serve.keys import KeyRing
 
     settings = load_settings()

@@ -46,7 +46,7 @@ def list_models(*, output: OutputOptions) -> None:
 @app.command("fetch")
 @expanded
 def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
-    """Fetch the weights of a preset to this machine, and check them.
+    """Fetch the weights of a preset, and check them.
 
     Example: [bold]searchanything models fetch small[/bold]
     """
@@ -61,7 +61,7 @@ def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
 @app.command("path")
 @expanded
 def path(preset: PresetArgument, *, output: OutputOptions) -> None:
-    """Print where the weights of a preset lie. Fails where they are not on this machine."""
+    """Print where the weights of a preset are. Fails if they are not on this machine."""
     from searchanything.core.settings import load_settings
     from searchanything.models.presets import find_preset
     from searchanything.models.weights import locate

@@ -26,7 +26,7 @@ Uri = Annotated[
         "--uri",
         metavar="URI",
         help="Index: a file (embedded), http(s)://host:port (Milvus server) or memory://. "
-        "Default: SEARCHANYTHING_MILVUS__URI, or a file of this user.",
+        "Default: SEARCHANYTHING_MILVUS__URI, or a file in this user's home.",
         rich_help_panel=COMMON,
     ),
 ]
@@ -46,26 +46,27 @@ FormatOption = Annotated[
 # `run` reads this flag before anything is parsed, so that it governs usage errors too; no verb looks at it.
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", help="Log what happens, with tracebacks of errors, on stderr.", rich_help_panel=COMMON),
+    typer.Option("--verbose", help="Log details on stderr, with tracebacks of errors.", rich_help_panel=COMMON),
 ]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, or a folder.", show_default=False)]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or s3://bucket/key.", show_default=False)]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE.png", help="Draw the answer into an image file.", show_default=False),
+    typer.Option("--save", metavar="FILE.png", help="Draw the answer to an image file.", show_default=False),
 ]
 Include = Annotated[
     list[str] | None,
     typer.Option(
         "--include",
         metavar="PATTERN",
-        help="Only keys that match, such as '*.jpg' or '2024/*'. May be repeated.",
+        help="Only keys that match, such as '*.jpg' or '2024/*'. A pattern for the end of keys, such as '*.v2', also "
+        "makes the keys that it matches count as images. Repeatable.",
         show_default=False,
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option("--exclude", metavar="PATTERN", help="No keys that match this. May be repeated.", show_default=False),
+    typer.Option("--exclude", metavar="PATTERN", help="Skip keys that match; repeatable.", show_default=False),
 ]
 
 

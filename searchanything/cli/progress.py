@@ -1,48 +1,90 @@
-"""Progress of long work, on stderr and only where that is a terminal."""
+"""Progress of long work, on stderr: bars if that is a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from searchanything.cli.session import say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from searchanything.hash_training.training import TrainingProgress
-    from searchanything.ingest.reports import IndexProgress
+    from searchanything.ingest.reports import IndexProgress, OnProgress
     from searchanything.models.presets import RecordProgress
     from searchanything.models.weights import WeightsRecord
 
 
+_SAFE: Final = {
+    "indexing": "what is indexed so far is intact and stays; run the same command again to continue",
+    "repairing": "what is repaired so far is intact and stays; run the same command again to continue",
+    "checking": "nothing was changed",
+    "estimating": "nothing was written",
+}
+
+
 @contextlib.contextmanager
-def indexing_progress(doing: str = "indexing") -> Iterator[Callable[[IndexProgress], None]]:
-    """A bar with rate and remaining time; a pulse while the number of images is not known."""
+def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
+    """A bar with rate, remaining time and failures; a line every ten seconds if stderr is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from searchanything.ingest.progress import lines
+
+    console = Console(stderr=True)
+    try:
+        with _indexing_bar(console, doing) if console.is_terminal else lines(doing, say) as show:
+            yield show
+    except KeyboardInterrupt:
+        say(f"stopped: {_SAFE.get(doing, 'run the same command again to continue')}")
+        raise
+
+
+@contextlib.contextmanager
+def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[counted]}"),
         TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}", style="red"),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        task = bar.add_task(doing, total=None, rate="", failed="")
+    with Progress(*columns, console=console, redirect_stdout=False) as bar:
+        task = bar.add_task(doing, total=None, rate="", failed="", counted="")
 
         def show(progress: IndexProgress) -> None:
             description = progress.stage or doing
             if bar.tasks[0].description != description:
                 bar.reset(task, description=description)
-                bar.tasks[0].total = progress.total  # `reset` and `update` take None for "as it is"
+            total = progress.total if progress.total_is_final else None
+            bar.tasks[0].total = total  # `reset` and `update` take None for "as it is"
             speed = bar.tasks[0].speed
             rate = f"{speed:.1f} images/s" if speed and not progress.stage else ""
-            failed = f"{progress.failed} failed" if progress.failed else ""
-            bar.update(task, completed=progress.done, total=progress.total, rate=rate, failed=failed)
+            failed = f"{progress.failed:,} failed" if progress.failed else ""
+            bar.update(task, completed=progress.done, rate=rate, failed=failed, counted=_counted(progress))
 
         yield show
+
+
+def _counted(progress: IndexProgress) -> str:
+    if progress.total is None:
+        return f"{progress.done:,}"
+    return f"{progress.done:,}/{progress.total:,}{'' if progress.total_is_final else '+'}"
+
+
+@contextlib.contextmanager
+def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """The same for any things that are counted: how many are done, of how many."""
+    from searchanything.ingest.reports import IndexProgress
+
+    with indexing_progress(doing) as show:
+        yield lambda done, total: show(IndexProgress(done, total, 0, 0, "", stage=doing))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ when a value is made.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,25 +58,25 @@ class PromptOptions:
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="An image of the same size, bright on the thing; goes alone.",
+            help="An image of the same size, bright on the thing; cannot be combined.",
             rich_help_panel=PROMPT,
         ),
     ] = None
     granularity: Annotated[
         Granularity | None,
         typer.Option(
-            "--granularity", help="Which of several masks under a point; with points alone.", rich_help_panel=PROMPT
+            "--granularity", help="Which of several masks under a point; only with points.", rich_help_panel=PROMPT
         ),
     ] = None
 
     def __post_init__(self) -> None:
         beside = [name for name, value in (("--box", self.box), ("--text", self.text)) if value is not None]
         if self.mask is not None and (self.point or self.background or beside):
-            raise PromptError("--mask says all by itself: give it alone, or leave it out")
+            raise PromptError("--mask cannot be combined with other prompts: drop it, or the others")
         if self.background and not (self.point or beside):
-            raise PromptError("--background only says what is not meant: add a --point, a --box or a --text")
+            raise PromptError("--background only excludes regions: add a --point, a --box or a --text")
         if self.granularity is not None and (beside or not self.point):
-            raise PromptError("--granularity goes with points alone: beside them, a box or a text decides")
+            raise PromptError("--granularity works with points only: a box or a text decides by itself")
 
     def prompt(self) -> Prompt:
         """Raises: PromptError."""
@@ -122,7 +123,12 @@ class FilterOptions:
     ] = None
     expression: Annotated[
         str | None,
-        typer.Option("--filter", metavar="EXPR", help="A Milvus expression, passed on.", rich_help_panel=FILTER),
+        typer.Option(
+            "--filter",
+            metavar="EXPR",
+            help="Such as 'area_px >= 900 and region in [0, 1]'.",
+            rich_help_panel=FILTER,
+        ),
     ] = None
 
     def filter(self) -> Filter | None:
@@ -143,12 +149,12 @@ class FilterOptions:
 class PageOptions:
     """Which hits are wanted."""
 
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most hits.", rich_help_panel=PAGE)] = 10
-    offset: Annotated[
-        int, typer.Option("--offset", metavar="N", min=0, help="Hits to pass over.", rich_help_panel=PAGE)
-    ] = 0
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="Maximum number of hits.", rich_help_panel=PAGE)
+    ] = 10
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Hits to skip.", rich_help_panel=PAGE)] = 0
     group_by_image: Annotated[
-        bool, typer.Option("--group-by-image", help="The best region of each image alone.", rich_help_panel=PAGE)
+        bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
 
 
@@ -178,8 +184,10 @@ def read_mask(path: Path) -> BoolMask:
     import numpy as np
     from PIL import Image, ImageOps
 
+    from searchanything.core.reading import read_file
+
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(read_file(path))) as opened:
             image = ImageOps.exif_transpose(opened)
             opaque = np.asarray(image.convert("RGBA"))[..., 3] > 127 if image.has_transparency_data else True
             brightness = np.asarray(image if image.mode in ("1", "I", "I;16", "F") else image.convert("L"))
@@ -202,7 +210,7 @@ def _entry(text: str) -> tuple[str, str | int | float | bool]:
         return name, value
     try:
         typed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, nested too deep
         typed = None
     if not isinstance(typed, int | float | bool):
         raise FilterError(f"--metadata {text}: expected a number, true or false after :=")

@@ -10,6 +10,8 @@ import typer
 from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
+from searchanything.core.counting import counted
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,9 +40,9 @@ def query(
     *,
     common: AskOptions,
 ) -> None:
-    """Pick a region of an image by a prompt, and list the images that hold a similar region.
+    """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    Boxes, points and a text may be given together: a point says which thing of a box, a text which thing at the places.
+    Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
@@ -79,12 +81,12 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     from rich.text import Text
 
     selection = document["selection"]
-    lines = [f"selected: {_what(selection)}: {selection['reason']}"]
+    lines = [f"selected: {_what(selection)}: {printable(selection['reason'])}"]
     if selection["text_match"] is not None:
         lines.append(_how_well(selection["text_match"]))
     total = sum(document["timings_ms"].values())
     exact = "exact" if document["exact"] else "approximate"
-    tail = f"{len(document['hits'])} hits, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
+    tail = f"{counted(len(document['hits']), 'hit')}, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
@@ -92,14 +94,17 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         table.add_column(heading, justify="right" if heading in ("#", "bits", "region") else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
-        image = Text(f"{hit['bucket']}/{hit['key']}")
+        image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
         table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 
 def _how_well(match: dict[str, Any]) -> str:
-    better = f"{match['better']} of {match['words']} everyday words name that region better than the text does"
-    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": perhaps there is no such thing here"}
+    verb = "names" if match["better"] == 1 else "name"
+    better = (
+        f"{match['better']} of {counted(match['words'], 'everyday word')} {verb} that region better than the text does"
+    )
+    notes = {"clear": "", "unsure": ": it may be something else", "weak": ": the image may not show it"}
     return f"text match {match['confidence']}, {better}{notes[match['confidence']]}"
 
 

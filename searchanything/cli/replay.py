@@ -11,17 +11,19 @@ import typer
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, check_image, client_of, plain
 from searchanything.core.errors import UsageError
+from searchanything.core.reading import read_file
 
 DIFFERENT = 1
+MAX_RECEIPT_BYTES = 64 << 20
 
 ReceiptArgument = Annotated[
     Path,
-    typer.Argument(metavar="RECEIPT", help="A file that `query --receipt` wrote.", show_default=False),
+    typer.Argument(metavar="RECEIPT", help="A file written by `query --receipt`.", show_default=False),
 ]
 QueryImageOption = Annotated[
     str | None,
     typer.Option(
-        "--image", metavar="FILE", help="The query image, where it is not where the receipt says.", show_default=False
+        "--image", metavar="FILE", help="The query image, if it is not where the receipt says.", show_default=False
     ),
 ]
 
@@ -34,7 +36,7 @@ def replay(
     *,
     common: CommonOptions,
 ) -> None:
-    """Repeat the query of a receipt and say what differs: exit code 0 if nothing does, 1 if something does.
+    """Repeat the query of a receipt and report the differences: exit code 0 without any, 1 otherwise.
 
     Example: [bold]searchanything query street.jpg --point 320,240 --receipt r.json[/bold], later
     [bold]searchanything replay r.json[/bold]
@@ -43,7 +45,7 @@ def replay(
     if image is not None:
         check_image(image)
     with client_of(context, common) as client:
-        replayed = client.replay(document, image)
+        replayed = client.replay(document, image, folder=receipt.parent)
     answer(replayed.to_dict(), common.format, lambda: plain(replayed.to_text()))
     if not replayed.same:
         raise typer.Exit(DIFFERENT)
@@ -52,13 +54,13 @@ def replay(
 def _read(path: Path) -> dict[str, object]:
     """A receipt's JSON object; what is in it is checked later. Raises: UsageError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_file(path, most_bytes=MAX_RECEIPT_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path}: expected a receipt that `query --receipt` wrote, this is no JSON ({error})"
+            f"{path}: expected a receipt written by `query --receipt`, this is not JSON ({error})"
         ) from error
     if not isinstance(document, dict):
-        raise UsageError(f"{path}: expected a receipt that `query --receipt` wrote, got a {type(document).__name__}")
+        raise UsageError(f"{path}: expected a receipt written by `query --receipt`, got a {type(document).__name__}")
     return document

@@ -8,6 +8,7 @@ import typer
 
 from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.session import answer, check_image, check_save, client_of, say
+from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,9 +42,10 @@ def _text(document: dict[str, Any]) -> RenderableType:
 
     size = document["image"]
     regions = document["regions"]
-    noun = "region" if len(regions) == 1 else "regions"
     table = Table(
-        title=f"{len(regions)} {noun} in {size['width']} × {size['height']} px", title_justify="left", box=None
+        title=f"{counted(len(regions), 'region')} in {size['width']} × {size['height']} px",
+        title_justify="left",
+        box=None,
     )
     for heading in ("#", "score", "area px", "box x1,y1,x2,y2"):
         table.add_column(heading, justify="left" if heading.startswith("box") else "right")

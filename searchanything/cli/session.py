@@ -19,6 +19,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Format
 from searchanything.core.errors import UsageError
+from searchanything.core.escaping import json_text, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,8 +31,14 @@ WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 
 def open_client(uri: str | None, preset: str | None) -> Client:
-    """The real client. Imported here, because its libraries take longer to load than `--help` may."""
-    from searchanything.client.client import connect
+    """The real client. Imported here, because its libraries take longer to load than `--help` may.
+
+    Raises: LibraryError, and what `connect` raises.
+    """
+    from searchanything.core.libraries import importing
+
+    with importing():
+        from searchanything.client.client import connect
 
     return connect(uri, preset=preset)
 
@@ -69,18 +76,20 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
         return
     from rich.console import Console
 
+    from searchanything.cli.shown import Shown
+
     # Rich writes into a buffer, because it would end the process itself where the reader has gone away.
     terminal, buffer = sys.stdout.isatty(), io.StringIO()
     width = None if terminal else WIDE_COLUMNS
-    Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(text())
+    Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(Shown(text()))
     lines = buffer.getvalue().splitlines()
     write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
 
 
 def one_line(document: Mapping[str, Any]) -> str:
-    """A document as a line of JSON, with escapes where stdout has no room for all letters."""
+    """A document as a line of JSON, with escapes where stdout has no room for all letters, or nobody could see them."""
     escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    return json.dumps(document, ensure_ascii=escaped, allow_nan=False) + "\n"
+    return json_text(json.dumps(document, ensure_ascii=escaped, allow_nan=False)) + "\n"
 
 
 def plain(text: str) -> RenderableType:
@@ -104,19 +113,22 @@ def write_stdout(text: str) -> None:
 
 def say(message: str) -> None:
     """Tell people something that is not the answer."""
-    print(message, file=sys.stderr)
+    print(printable_lines(message), file=sys.stderr)
 
 
 def check_image(text: str) -> None:
     """Refuse a file that is not there before anything is loaded. Raises: UsageError."""
-    if not text.startswith("s3://") and not _is_file(text):
+    from searchanything.images.inputs import named_image
+
+    named = named_image(text)
+    if isinstance(named, Path) and not _is_file(named):
         raise UsageError(f"{text}: no such file; expected an image file or s3://bucket/key")
 
 
-def _is_file(text: str) -> bool:
+def _is_file(path: Path) -> bool:
     try:
-        return Path(text).is_file()
-    except OSError:  # a name too long, a folder that must not be entered
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that must not be entered
         return False
 
 

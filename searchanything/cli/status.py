@@ -19,7 +19,7 @@ def status(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say what the index holds and with which models it was made.
+    """Show what the index contains and which models made it.
 
     Example: [bold]searchanything status --uri trial.db --format json[/bold]
     """

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import warning_lines
+from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, say
+from searchanything.core.counting import counted
+from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
+Forget = Annotated[
+    bool,
+    typer.Option("--forget", help="Forget all images that are gone, even if they would be held back."),
+]
 app = typer.Typer(help="Compare a bucket's listing with the index, and repair what differs.", no_args_is_help=True)
 
 
@@ -30,9 +36,10 @@ def check(
     *,
     common: CommonOptions,
 ) -> None:
-    """Say which images the index lacks, has in an old state, has too many, or knows as failed. Changes nothing.
+    """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
 
-    The exit code is 0 whether they differ or not, and 3 where images are known as failed or a place cannot be listed.
+    The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, so
+    many images are gone that a repair would hold them back, or there is nothing under the source at all.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -41,7 +48,9 @@ def check(
         report = client.sync(source, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.failed or report.unlisted:
+    if report.found_nothing:
+        say(f"nothing under {source}, neither in the listing nor in the index; check how it is spelled")
+    if report.failed or report.unlisted or report.held or report.found_nothing:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -52,22 +61,29 @@ def repair(
     source: Source,
     include: Include = None,
     exclude: Exclude = None,
+    forget: Forget = False,
     *,
     common: CommonOptions,
 ) -> None:
-    """Index what is missing or stale, forget what is orphaned, try failures again, and delete what belongs to nobody.
+    """Index what is missing or stale, forget what is orphaned, try failures again, and delete leftover rows.
 
-    The answer names what differed before. The exit code is 3 where images failed, or a place could not be listed.
+    If very many images are gone, or all of them, none is forgotten: an unmounted disk looks the same. They are held
+    back until --forget confirms the deletion, or a later repair still misses them (ingest.forget_after_s).
 
-    Example: [bold]searchanything sync repair s3://holiday/2024/[/bold]
+    The answer lists what differed before. The exit code is 3 if images failed or were held back, or a place could not
+    be listed.
+
+    Examples: [bold]searchanything sync repair s3://holiday/2024/[/bold]
+
+    [bold]searchanything sync repair s3://holiday/2024/ --forget[/bold]
     """
     patterns = patterns_of(include, exclude)
     with client_of(context, common) as client, indexing_progress("repairing") as show:
-        report = client.sync(source, repair=True, patterns=patterns, progress=show)
+        report = client.sync(source, repair=True, forget=forget, patterns=patterns, progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
     repaired = report.repaired
-    if report.unlisted or (repaired is not None and (repaired.failed or repaired.given_up)):
+    if report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.given_up)):
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -75,21 +91,22 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
-    lines = [f"{document['checked']:,} images checked in {document['seconds']:.1f} s: {counts}"]
+    lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
         keys = document[heading]
-        lines += [f"{heading}: {key}" for key in keys[:SHOWN_KEYS]]
+        lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
         if len(keys) > SHOWN_KEYS:
             lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")
     unlisted = document["unlisted"]
-    lines += [f"not listed: {one['key']}: {one['message']}" for one in unlisted[:SHOWN_KEYS]]
+    lines += [printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted[:SHOWN_KEYS]]
     if len(unlisted) > SHOWN_KEYS:
-        lines.append(f"… and {len(unlisted) - SHOWN_KEYS:,} more places; --format json lists all")
-    lines += warning_lines(document["warnings"])
+        lines.append(f"… and {counted(len(unlisted) - SHOWN_KEYS, 'more place')}; --format json lists all")
+    lines += held_lines(document["held"])
+    lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]
         lines.append(
             f"repaired: {images['indexed'] + images['empty']:,} indexed, {document['repaired']['deleted']:,} "
-            f"forgotten, {images['failed']:,} failed; garbage of {document['garbage']:,} images deleted"
+            f"forgotten, {images['failed']:,} failed; garbage of {counted(document['garbage'], 'image')} deleted"
         )
     return Text("\n".join(lines))

@@ -1,6 +1,7 @@
 """Questions by a warm process: the first starts it, it has torch and the models loaded, and ends when nobody asks.
 
-A process belongs to one user, one environment (all `SEARCHANYTHING_…` variables and `.env`) and one state of this
+A process belongs to one user, one environment (all `SEARCHANYTHING_…` and `AWS_…` variables, and the files
+of settings) and one state of this
 package, whose digest names its socket. It holds no index open between questions. It runs one question at a time, with
 the very code of the command line and in the asker's folder, and sends what that prints.
 """
@@ -23,13 +24,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from searchanything.core.settings_files import ENV_FILE, own_file
+
 VERBS: Final = frozenset({"query", "segment", "explain", "compare"})
 IDLE_VARIABLE: Final = "SEARCHANYTHING_SERVE__WARM_IDLE_S"  # 0 for no warm process at all
 DEBUG_VARIABLE: Final = "SEARCHANYTHING_DEBUG"  # goes with each question
 _COLD: Final = frozenset({"--no-warm", "--help", "-h"})
 _PREFIX: Final = "SEARCHANYTHING_"
 _START_S: Final = 60.0  # until the socket is there; on a machine that is idle it takes a tenth of a second
-_ALSO: Final = ("HOME", "PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_ALSO: Final = (
+    "HOME",
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CONFIG_HOME",
+)
 _POLL_S: Final = 0.01
 _PACKAGE: Final = Path(__file__).parents[1]
 
@@ -72,16 +83,25 @@ def _environment_digest() -> str:
     """What an answer may depend on besides arguments and folder: another environment gets another process."""
     digest = hashlib.sha256()
     for name in sorted(os.environ):
-        ours = name.startswith(_PREFIX) and name != DEBUG_VARIABLE
+        ours = name.startswith((_PREFIX, "AWS_")) and name != DEBUG_VARIABLE
         if ours or name in _ALSO or name.upper().endswith("_PROXY"):
             digest.update(f"{name}={os.environ[name]}\0".encode("utf-8", "surrogateescape"))
-    with contextlib.suppress(OSError):
-        digest.update(Path(".env").read_bytes())
+    asked = _asked_file()
+    if asked is not None:
         digest.update(os.fsencode(Path.cwd()))  # relative paths in it
+    for file in (own_file(), asked):
+        with contextlib.suppress(OSError):
+            digest.update(b"" if file is None else file.read_bytes() + b"\0")
     digest.update(f"{sys.prefix}\0{sys.version}\0".encode())
     for file in sorted(_PACKAGE.rglob("*.py")):  # of an editable installation the code may change
         digest.update(f"{file}\0{file.stat().st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
+
+
+def _asked_file() -> Path | None:
+    """The file of settings that the environment names; it may be named from this folder."""
+    asked = os.environ.get(ENV_FILE)
+    return Path(asked).expanduser() if asked else None
 
 
 def _connected(place: Path) -> socket.socket | None:
@@ -102,7 +122,7 @@ def _started(place: Path) -> socket.socket | None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        cwd="/" if not Path(".env").is_file() else None,
+        cwd="/" if _asked_file() is None else None,
     )
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:

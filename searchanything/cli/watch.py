@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from searchanything.cli.index import held_lines
 from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded
 from searchanything.cli.session import answer, plain, say
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from searchanything.core.settings import Settings
     from searchanything.service.tree import ServiceTree
 
-Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date, as a sync does, and end.")]
+KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it (PEM).", show_default=False)]
+Once = Annotated[bool, typer.Option("--once", help="Bring the index up to date with one sync, and exit.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes.", show_default=False)
 ]
@@ -26,12 +29,12 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, tcp://host:port, that has workers already.",
+        help="Dask scheduler that already has workers, tls://host:port.",
         show_default=False,
     ),
 ]
 SchedulerOfWorker = Annotated[
-    str, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port.", show_default=False)
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, tls://host:port.", show_default=False)
 ]
 
 
@@ -44,10 +47,10 @@ def watch(
     *,
     common: CommonOptions,
 ) -> None:
-    """Keep the index up to date with a bucket: what is uploaded is found, what is overwritten or deleted is gone.
+    """Keep the index up to date with a bucket: uploaded images are found, deleted and overwritten ones are gone.
 
     One process tree: Prefect's server with its web page (unless PREFECT_API_URL names one), workers, watcher, syncs.
-    Ctrl-C or SIGTERM ends it. Queries from other processes work meanwhile.
+    Ctrl-C or SIGTERM stops it. Other processes can query meanwhile.
 
     Examples: [bold]searchanything watch s3://holiday --preset small[/bold]
 
@@ -58,18 +61,20 @@ def watch(
     settings = _settings(common.uri, common.preset)
     settings.service.workers = workers or settings.service.workers
     settings.service.scheduler = scheduler or settings.service.scheduler
+    _warn_of_open_cluster(settings)
     check_watchable(source, settings)
     with ServiceTree(source, settings) as tree:
         if once:
             code, document = tree.once()
             page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
-            answer(document, common.format, lambda: plain(f"up to date{page}"))
+            held = held_lines(document.get("held", []))
+            answer(document, common.format, lambda: plain("\n".join([*held, f"up to date{page}"])))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()
-            _tell(tree, source, common.format)
+            _announce(tree, source, common.format)
             tree.run()
-            say("ending")
+            say("stopping")
 
 
 def worker(
@@ -78,22 +83,64 @@ def worker(
     preset: Preset = None,
     _verbose: Verbose = False,
 ) -> None:
-    """Work for a scheduler, of `watch` or of one's own, on this or another machine; the models stay loaded.
+    """Run a worker for the scheduler of `watch`, or for your own, on this or another machine; the models stay loaded.
 
-    It needs the same settings for storage and index as the watcher. SIGTERM ends it.
+    It needs the same settings for storage and index as the watcher, and the cluster's key. The key of a `watch` on this
+    machine is found through its index; else SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE names it. SIGTERM stops it.
 
-    Example: [bold]searchanything worker --scheduler tcp://10.0.0.5:8786 --uri http://milvus:19530[/bold]
+    Example: [bold]searchanything worker --scheduler tls://10.0.0.5:8786 --uri http://milvus:19530[/bold]
     """
+    import asyncio
     import os
 
+    from searchanything.core.proxies import loopback_without_proxy
     from searchanything.service.tree import check_installed, child_settings
 
     check_installed()
-    os.environ.update(child_settings(_settings(uri, preset)))  # its worker process starts with these
-    from searchanything.service.cluster import run_worker
+    settings = _settings(uri, preset)
+    settings.service.scheduler = scheduler
+    settings.service.cluster_key_file = settings.service.cluster_key_file or _key_of_watch(settings)
+    _warn_of_open_cluster(settings)
+    os.environ.update(loopback_without_proxy(os.environ | child_settings(settings)))  # its process starts with these
+    from searchanything.service.cluster import cluster_security, run_worker
 
+    cluster_security(settings.service)
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_until_signal(run_worker(scheduler)))
+        asyncio.run(_until_signal(run_worker(scheduler, settings.service)))
+
+
+def cluster_key(file: KeyFile) -> None:
+    """Make the key that scheduler, workers and watcher of your own Dask cluster share; an existing file is kept.
+
+    Anyone who has it can run code in the cluster. Not needed for `watch` without --scheduler, which makes its own key.
+
+    Example: [bold]searchanything cluster-key cluster.pem[/bold]
+
+    [bold]dask scheduler --protocol tls --tls-ca-file cluster.pem --tls-cert cluster.pem --tls-key cluster.pem[/bold]
+    """
+    from searchanything.service.certificates import make_cluster_key
+
+    made = make_cluster_key(file, replace=False)
+    say(f"{file}: {'made' if made else 'already there, kept'}; readable only by you: copy it to the workers' machines")
+
+
+def _key_of_watch(settings: Settings) -> Path | None:
+    """The key that a `watch` of this user keeps beside the same index, where there is one and the scheduler asks."""
+    from searchanything.core.state_folders import service_folder
+    from searchanything.service.certificates import NAME
+
+    file = service_folder(settings) / NAME
+    return file if (settings.service.scheduler or "").startswith("tls://") and file.is_file() else None
+
+
+def _warn_of_open_cluster(settings: Settings) -> None:
+    """A scheduler without a key runs what anybody sends who reaches it."""
+    if (settings.service.scheduler or "").startswith("tcp://"):
+        say(
+            f"warning: {settings.service.scheduler} asks for no key: anyone who can reach it or its workers can run "
+            f"code "
+            f"there; see `searchanything cluster-key --help`"
+        )
 
 
 def _settings(uri: str | None, preset: str | None) -> Settings:
@@ -105,27 +152,36 @@ def _settings(uri: str | None, preset: str | None) -> Settings:
     return settings
 
 
-def _tell(tree: ServiceTree, source: str, format: Format) -> None:
-    """Where everything is."""
+def _announce(tree: ServiceTree, source: str, format: Format) -> None:
+    """Where everything is, and what opens it."""
     notes = tree.notes
     document = {
         "source": source,
         "ui": tree.ui_url,
+        "password_file": str(tree.password_file) if tree.password else None,
         "api": tree.api_url,
         "scheduler": notes.get("scheduler"),
         "webhook": notes.get("webhook"),
         "folder": str(tree.folder),
     }
+    login = [f"password  {_password(tree)}"] if tree.password else []
     webhook = [f"webhook   {document['webhook']}"] if document["webhook"] else []
     lines = [
         f"watching  {source}",
         f"Prefect   {document['ui']}",
+        *login,
         f"scheduler {document['scheduler']}",
         *webhook,
         f"logs      {document['folder']}",
-        "Ctrl-C ends it.",
+        "Ctrl-C stops it.",
     ]
     answer(document, format, lambda: plain("\n".join(lines)))
+
+
+def _password(tree: ServiceTree) -> str:
+    """The password of Prefect's page; outside of a terminal, as in a journal, only the file that has it."""
+    place = tree.password_file
+    return f"{tree.password}  (kept in {place})" if sys.stdout.isatty() else f"in {place}"
 
 
 @contextlib.contextmanager
@@ -144,6 +200,8 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 async def _until_signal(work: Any) -> None:  # noqa: ANN401  a coroutine that never returns by itself
+    import asyncio
+
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,72 +9,76 @@ from __future__ import annotations
 
 import atexit
 import copy
-import logging
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
-from searchanything.answers.explanation import Explanation
-from searchanything.answers.receipts import (
-    Receipt,
-    Replay,
-    compare_runs,
-    question_document,
-    stored_question_document,
-)
+from searchanything.answers.receipts import Replay
 from searchanything.answers.results import SearchResults, Segments
-from searchanything.client.ingestion import Ingestion
-from searchanything.core.errors import PromptError
-from searchanything.core.geometry import mask_of_size
-from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.backup.backup import BackupReport, back_up, restore
+from searchanything.client.asking import Asking
+from searchanything.client.connection import Connection, SourceName
+from searchanything.client.failures import Failures
+from searchanything.client.indexing import Ingestion
+from searchanything.client.kept_features import KeptFeatures
+from searchanything.client.live_index import LiveIndex
+from searchanything.client.syncing import Syncing
+from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import (
-    BoxXYXY,
     Filter,
     Hit,
     ImageRef,
     ImageRow,
-    IndexCounts,
     IndexManifest,
     Place,
     RegionRef,
     RegionRow,
     RGBImage,
-    StoredObject,
 )
-from searchanything.encode.encoder import EncodedQuery, Encoder, Stopwatch
-from searchanything.explain.compare import compare
-from searchanything.explain.funnel import Expected, Question, explain
-from searchanything.explain.reencode import Recollection, SearchContext
-from searchanything.images.decoding import decode_image
-from searchanything.images.inputs import ImageInput, load_image
+from searchanything.encode.canary import check_models
+from searchanything.encode.encoder import Stopwatch
+from searchanything.encode.fingerprint import SCHEMA_VERSION
+from searchanything.features.compact import Compaction
+from searchanything.features.status import CacheStatus
+from searchanything.images.inputs import ImageInput
+from searchanything.images.scopes import Patterns
+from searchanything.ingest.commit import Failed
+from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.garbage import holdings
-from searchanything.ingest.reports import IndexStatus
-from searchanything.prompts.choose import candidates, describe
-from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, describe_prompt
+from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
 from searchanything.search.export import check_export_path, export_regions
-from searchanything.search.locate import IndexedImage, locate
 from searchanything.search.scoped import ScopedIndex
-from searchanything.search.search import Page, PageRequest, search_images, search_regions
-from searchanything.search.stored import list_images, stored_image, stored_region, stored_regions, stored_selection
-
-logger = logging.getLogger(__name__)
+from searchanything.search.search import PageRequest
+from searchanything.search.stored import list_images, stored_image, stored_regions
 
 
-class Client(Ingestion):
+class Client:
     """A connection to one index. Thread-safe; models are loaded once per process, at the first need."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._lock = threading.Lock()
-        self._stores: dict[str, ImageStore] = {}
-        self._places: tuple[Place, ...] = ()
+    # Over 200 lines: the whole API in one place. Each method is its promise and a line or two, the parts do the work.
+
+    def __init__(self, settings: Settings, *, indexes: IndexStore | None = None) -> None:
+        """`indexes`: an open index store to use instead of the one that the settings name."""
+        self._settings = settings
+        self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
+        self._models = LiveIndex(self._indexes, settings)
+        self._connection = Connection(settings, self._indexes, self._models)
+        self._asking = Asking(self._connection)
+        self._syncing = Syncing(self._connection)
+        self._ingestion = Ingestion(self._connection, self._syncing)
+        self._failures = Failures(self._connection)
+        self._features = KeptFeatures(self._connection)
+
+    @property
+    def uri(self) -> str:
+        """The URI of the index."""
+        return self._indexes.uri
 
     def query(
         self,
@@ -97,38 +101,7 @@ class Client(Ingestion):
         IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
-        wanted = as_prompt(prompt)
-        if isinstance(image, Hit | RegionRef):
-            if not isinstance(wanted, WholeImage):
-                raise PromptError(
-                    "an indexed region says by itself what is meant: leave the prompt out, or ask with its image"
-                )
-            return self._query_stored(image.ref if isinstance(image, Hit) else image, request, filter)
-        watch = Stopwatch()
-        with watch.stage("open"):
-            index, encoder = self._open_to_ask()
-        with watch.stage("decode"):
-            pixels = self._load(image)
-        wiring.load_models(encoder, watch)
-        encoded = encoder.encode_query(pixels, wanted, watch)
-        recollection = Recollection()
-        recollection.keep_query(index.manifest.fingerprint, encoded)
-        question = Question(pixels, wanted, request, filter)
-        with watch.stage("search"):
-            page = self._search(index, encoded, request, filter)
-        return SearchResults(
-            query_image=pixels,
-            prompt_description=describe_prompt(wanted),
-            selection=describe(encoded.choice, encoded.segmentation),
-            hits=page.hits,
-            exact=page.exact,
-            fingerprint=index.manifest.fingerprint,
-            collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
-            timings_ms=watch.timings_ms,
-            open_image=self.open_image,
-            asked=question_document(image, pixels, wanted, request, filter),
-            explainer=lambda image, box: self._explain(question, recollection, image, box),
-        )
+        return self._asking.query(image, prompt, request, filter=filter)
 
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
@@ -137,69 +110,26 @@ class Client(Ingestion):
 
         Raises: what `query` raises; PromptError without a prompt.
         """
-        pixels, wanted = self._load(image), as_prompt(prompt)
-        return compare(self._context(), pixels, wanted, candidates=candidates, filter=filter)
+        return self._asking.compare(image, prompt, candidates=candidates, filter=filter)
 
-    def replay(self, receipt: Mapping[str, Any], image: ImageInput | None = None) -> Replay:
+    def replay(
+        self, receipt: Mapping[str, Any], image: ImageInput | None = None, *, folder: str | Path | None = None
+    ) -> Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
 
-        `image` is needed where the query image was given as bytes or an array. Raises: UsageError for what is no
-        receipt, or without an image; what `query` raises.
+        `image` is needed where the query image was given as bytes or an array, and where the receipt, which may be
+        anybody's, names a file that is not in the index and lies neither below the working directory nor below
+        `folder` (the receipt's own). Raises: UsageError for what is no receipt, or without an image; what `query`
+        raises.
         """
-        read = Receipt.parse(receipt)
-        request = read.request
-        results = self.query(
-            read.image_to_ask(image),
-            read.prompt,
-            limit=request.limit,
-            offset=request.offset,
-            filter=read.filter,
-            group_by_image=request.group_by_image,
-        )
-        return compare_runs(read, results)
+        return self._asking.replay(receipt, image, folder=folder)
 
     def segment(self, image: ImageInput) -> Segments:
         """All regions of an image, surest first; the index is not asked where a preset was chosen.
 
         Raises: ImageError, PresetError, WeightsMissingError, ModelError.
         """
-        pixels = self._load(image)
-        segmentation = self._models.segmenter().segment([pixels])[0]
-        regions = candidates(segmentation, range(len(segmentation.scores)))
-        return Segments(image=pixels, regions=tuple(regions))
-
-    def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
-        """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.
-
-        Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
-        RegionIndexError.
-        """
-        check_export_path(destination)
-        index = self._indexes.open(self._models.manifest().fingerprint)
-        return export_regions(index, destination, bucket=bucket, key_prefix=key_prefix)
-
-    @property
-    def manifest(self) -> IndexManifest:
-        """What the live index was made with. Raises: IndexNotFoundError, IndexUnavailableError."""
-        return self._models.manifest()
-
-    def load_models(self) -> None:
-        """Load what a question needs now, so that the first one does not wait for it.
-
-        Raises: IndexNotFoundError, IndexMismatchError, PresetError, WeightsMissingError, ModelError.
-        """
-        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
-
-    def status(self) -> IndexStatus:
-        """What the index holds and with what it was made."""
-        live = self._indexes.live()
-        if live is None:
-            return IndexStatus(self.uri, IndexCounts(0, 0, 0, 0), None, None)
-        index = self._scoped(self._indexes.open(live.fingerprint))
-        if isinstance(index, ScopedIndex):
-            return IndexStatus(self.uri, index.counts(), live, index.collections)
-        held = holdings(index)
-        return IndexStatus(self.uri, held.counts, live, index.collections, held.garbage)
+        return self._asking.segment(image)
 
     def within(self, places: Sequence[Place]) -> Self:
         """This client for questions about some places alone: nothing outside them is found, named or counted.
@@ -207,8 +137,14 @@ class Client(Ingestion):
         It shares models and connection with this one, and is not closed by itself. No place: everything.
         """
         view = copy.copy(self)
-        view._places = tuple(places)  # noqa: SLF001 - of a copy of this one
+        view._connection = replace(self._connection, places=tuple(places))  # noqa: SLF001 - of a copy of this one
+        view._asking = self._asking.within(view._connection)  # noqa: SLF001
         return view
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError, IndexUnavailableError."""
+        return self._models.manifest()
 
     def images(
         self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
@@ -217,20 +153,237 @@ class Client(Ingestion):
 
         Raises: IndexNotFoundError, RegionIndexError.
         """
-        return list_images(self._stored(), bucket=bucket, key_prefix=key_prefix, most=most)
+        return list_images(self._connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
 
     def image(self, image: ImageRef) -> ImageRow:
         """What the index holds of an image. Raises: ObjectNotFoundError, IndexNotFoundError, RegionIndexError."""
-        return stored_image(self._stored(), image)
+        return stored_image(self._connection.read_index(), image)
 
     def regions(self, image: ImageRef) -> list[RegionRow]:
         """The indexed regions of an image, by number; no model is loaded. Raises: as `image`."""
-        index = self._stored()
+        index = self._connection.read_index()
         return stored_regions(index, stored_image(index, image))
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
-        return self._load(image)
+        return self._asking.load(image)
+
+    def index(
+        self,
+        source: SourceName,
+        *,
+        hash_file: str | Path | None = None,
+        force: bool = False,
+        prune: bool = False,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+    ) -> IndexReport:
+        """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
+
+        The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
+        preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
+        log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
+        and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
+        many are gone that it may be a mistake (`sync` says when).
+
+        Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
+        StoreUnavailableError, RegionIndexError, WeightsMissingError.
+        """
+        return self._ingestion.index(
+            source, hash_file=hash_file, force=force, prune=prune, patterns=patterns, progress=progress
+        )
+
+    def estimate(
+        self,
+        source: SourceName,
+        *,
+        images: int = 32,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+    ) -> Estimate:
+        """What indexing a source from nothing would take: time, size and memory, from `images` random ones of it.
+
+        Nothing is written to the index, nor is one made.
+
+        Raises: as `index`.
+        """
+        return self._ingestion.estimate(source, images=images, patterns=patterns, progress=progress)
+
+    def refresh(
+        self,
+        source: SourceName,
+        keys: Iterable[str],
+        *,
+        force: bool = False,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+    ) -> IndexReport:
+        """Bring these keys of a source up to date with their objects as they are now. Nothing is listed.
+
+        Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
+        the source or no image: its rows are deleted. Failing: recorded with reason, attempts and times; an image that
+        failed `ingest.max_attempts` times with the same content is exhausted (`force` tries it). Doubled, late or
+        reordered calls end the same. An empty index is made, as by `index`.
+
+        Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
+        """
+        return self._ingestion.refresh(source, keys, force=force, patterns=patterns, progress=progress)[0]
+
+    def refresh_with_sheet(
+        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
+    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
+        """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
+
+        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
+        """
+        return self._ingestion.refresh(source, keys, force=force, tiles=tiles)
+
+    def sync(
+        self,
+        source: SourceName,
+        *,
+        repair: bool = False,
+        forget: bool = False,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+    ) -> SyncReport:
+        """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
+
+        Of more than `ingest.forget_images` and `ingest.forget_share` of the images, or all, none is forgotten (`held`
+        names them): a disk that is away looks the same. `forget` says that it is meant; so does time (`forgetting`).
+
+        Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
+        """
+        if repair:
+            return self._ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
+        return self._syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
+
+    def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
+        """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.
+
+        Raises: as `sync`.
+        """
+        return self._syncing.check(source, forget=forget, keep=True)
+
+    def collect_garbage(self, source: SourceName) -> SyncReport:
+        """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
+
+        Raises: as `sync`.
+        """
+        return self._syncing.collect_garbage(source)
+
+    def sweep_tiles(self, source: SourceName) -> int:
+        """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
+
+        Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
+        `service.sheet_images` asks for tiles.
+        """
+        return self._syncing.sweep_tiles(source)
+
+    def delete(self, source: SourceName) -> int:
+        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
+        return self._syncing.delete(source)
+
+    def failures(self, source: SourceName | None = None) -> list[FailedImage]:
+        """The known failures, of one source if asked, in the order of their keys.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        return self._failures.known(source)
+
+    def retry_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> IndexReport:
+        """Try the known failures again, however often they failed. Raises: as `refresh`."""
+        return self._failures.retry(source, progress=progress)
+
+    def drop_failed(self, source: SourceName | None = None) -> int:
+        """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
+
+        Raises: IndexNotFoundError, RegionIndexError, UsageError.
+        """
+        return self._failures.drop(source)
+
+    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
+        """Record that an image failed where no process lived to say so; it counts as one of its attempts.
+
+        An object that is gone is left alone.
+
+        Raises: IndexNotFoundError, RegionIndexError, StoreError.
+        """
+        self._failures.record(source, key, Failed(error, message))
+
+    def features_status(self, source: SourceName) -> CacheStatus:
+        """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
+
+        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
+        """
+        return self._features.status(source)
+
+    def compact_features(self, source: SourceName) -> Compaction:
+        """Merge the files of kept features, without those of images that were deleted or indexed again.
+
+        Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
+        """
+        return self._features.compact(source)
+
+    def check_usable(self, *, with_models: bool = True) -> None:
+        """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
+
+        `with_models=False` leaves out what only a machine with the models can tell. Nothing is loaded or made.
+
+        Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
+        """
+        self._models.check(with_models=with_models)
+
+    def load_models(self) -> None:
+        """Load the models of the index now, rather than at the first need.
+
+        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
+        """
+        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
+
+    def check_models(self) -> None:
+        """Encode a built-in image with the models of the index.
+
+        Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
+        """
+        check_models(self._models.open()[1])
+
+    def status(self) -> IndexStatus:
+        """What the index holds and with what it was made."""
+        live = self._indexes.live()
+        if live is None:
+            return IndexStatus(self.uri)
+        index = self._connection.scoped(self._indexes.open(live.fingerprint))
+        if isinstance(index, ScopedIndex):
+            return IndexStatus(self.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
+        held = holdings(index)
+        return IndexStatus(
+            self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage
+        )
+
+    def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.
+
+        Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
+        RegionIndexError.
+        """
+        check_export_path(destination)
+        return export_regions(self._connection.read_index(), destination, bucket=bucket, key_prefix=key_prefix)
+
+    def backup(self, target: str | Path) -> BackupReport:
+        """Write the live index to a tar file, or as objects below `s3://bucket/prefix`; it may be in use meanwhile.
+
+        Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
+        """
+        return back_up(self._indexes, wiring.backup_place(str(target), self._settings))
+
+    def restore(self, source: str | Path) -> BackupReport:
+        """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
+
+        Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
+        """
+        place = wiring.backup_place(str(source), self._settings)
+        return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
 
     def close(self) -> None:
         """Free the connection. Other processes that share the index are not disturbed."""
@@ -243,93 +396,6 @@ class Client(Ingestion):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _query_stored(self, ref: RegionRef, request: PageRequest, filter: Filter | None) -> SearchResults:
-        watch = Stopwatch()
-        with watch.stage("open"):
-            index = self._stored()
-        with watch.stage("look_up"):
-            image = stored_image(index, ref.image)
-            row = image if ref.region is None else stored_region(index, image, ref.region)
-            code, selection = stored_selection(row, ref)
-        with watch.stage("search"):
-            search = search_images if ref.region is None else search_regions
-            page = search(index, code, request, filter=filter, max_limit=self._indexes.max_limit)
-        return SearchResults(
-            query_image=partial(self.open_image, ref.image),
-            prompt_description={"kind": "image" if ref.region is None else "region"},
-            selection=selection,
-            hits=page.hits,
-            exact=page.exact,
-            fingerprint=index.manifest.fingerprint,
-            collection=index.collections[1 if ref.region is None else 0],
-            timings_ms=watch.timings_ms,
-            open_image=self.open_image,
-            asked=stored_question_document(ref, row, request, filter),
-            explainer=partial(self._explain_stored, row, request, filter),
-        )
-
-    def _explain_stored(
-        self,
-        row: RegionRow | ImageRow,
-        request: PageRequest,
-        filter: Filter | None,
-        image: IndexedImage,
-        box_xyxy: BoxXYXY | None,
-    ) -> Explanation:
-        """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
-        pixels = self.open_image(row.image)
-        height, width = pixels.shape[:2]
-        prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
-        return self._explain(Question(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
-
-    def _stored(self) -> RegionIndex:
-        """The live index, for which no model is needed. Raises: IndexNotFoundError."""
-        return self._scoped(self._models.to_look_up())
-
-    def _open_to_ask(self) -> tuple[RegionIndex, Encoder]:
-        index, encoder = self._models.open_to_ask()
-        return self._scoped(index), encoder
-
-    def _scoped(self, index: RegionIndex) -> RegionIndex:
-        return ScopedIndex(index, self._places) if self._places else index
-
-    def _search(self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None) -> Page:
-        if query.choice.kind == "none":
-            return Page((), exact=True)
-        search = search_images if query.choice.kind == "image" else search_regions
-        return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
-
-    def _load(self, image: ImageInput) -> RGBImage:
-        return load_image(image, read_object=self._read_object, max_pixels=self._settings.ingest.max_pixels)
-
-    def _explain(
-        self, question: Question, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
-    ) -> Explanation:
-        context = replace(self._context(), recollection=recollection)
-        live = context.index.manifest.fingerprint
-        stored = [manifest.fingerprint for manifest in self._indexes.manifests()]
-        others = [self._scoped(self._indexes.open(fingerprint)) for fingerprint in stored if fingerprint != live]
-        expected = Expected(locate(image, [context.index, *others]), box_xyxy)
-        return explain(context, question, expected, others=others)
-
-    def _context(self) -> SearchContext:
-        index, encoder = self._open_to_ask()
-        return SearchContext(index, encoder, self._indexes.max_limit, self._open_with_etag)
-
-    def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
-        stored, data = self._read(image)
-        return stored.etag, decode_image(data, name=str(image), max_pixels=self._settings.ingest.max_pixels)
-
-    def _read_object(self, image: ImageRef) -> bytes:
-        return self._read(image)[1]
-
-    def _read(self, image: ImageRef) -> tuple[StoredObject, bytes]:
-        with self._lock:
-            if image.bucket not in self._stores:
-                self._stores[image.bucket] = wiring.open_bucket(image.bucket, self._settings)
-            store = self._stores[image.bucket]
-        return store.read(image.key)
 
 
 _clients: dict[str, Client] = {}

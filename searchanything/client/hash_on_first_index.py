@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
@@ -23,17 +23,15 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
-from searchanything.images.decoding import may_be_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.reports import IndexProgress
+from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
 
 logger = logging.getLogger(__name__)
 
 SAMPLING: Final = "sampling"
 TRAINING: Final = "training the hash"
-Progress = Callable[[IndexProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,11 @@ class _Collector:
     def keep(self, images: Sequence[ImageFeatures]) -> None:
         self.batches += [FeatureBatch(one.mask_features[:-1], one.image_features[:-1]) for one in images]
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         """What vanished meanwhile was there when it was drawn."""
 
 
-def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: Progress | None = None) -> HashLayer | None:
+def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgress | None = None) -> HashLayer | None:
     """Train a layer of as many bits as the job's untrained one; None where the source is too small for it.
 
     The job's index is a scratch one: it is filled. Images of the sample that fail are left out.
@@ -114,7 +112,7 @@ def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:
 
 def _candidates(job: IndexingJob) -> Iterator[StoredObject]:
     for one in job.store.list(job.scope.prefix, Omissions()):
-        if job.scope.wants(one.ref.key) and may_be_image(one.ref.key):
+        if job.scope.may_be_image(one.ref.key):
             yield one
 
 
@@ -127,11 +125,11 @@ def _decline(found: str, options: LearningOptions) -> None:
     )
 
 
-def _staged(progress: Progress) -> Progress:
+def _staged(progress: OnProgress) -> OnProgress:
     return lambda step: progress(replace(step, stage=SAMPLING))
 
 
-def _tell(progress: Progress | None, step: TrainingProgress) -> None:
+def _tell(progress: OnProgress | None, step: TrainingProgress) -> None:
     """Training's steps; reading and judging pass in a moment."""
     if progress is not None and step.stage == "training":
         progress(IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING))

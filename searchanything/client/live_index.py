@@ -47,7 +47,7 @@ class LiveIndex:
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:
-        """The index' preset. Raises: PresetError if another one was asked for."""
+        """The index's preset. Raises: PresetError if another one was asked for."""
         asked = self._settings.models.preset
         if asked is not None and asked != manifest.preset:
             raise PresetError(
@@ -55,6 +55,24 @@ class LiveIndex:
                 f"for; leave the preset out, or name another index"
             )
         return manifest.preset
+
+    def check(self, *, with_models: bool) -> None:
+        """Whether an index could be made, or the live one written, with these settings; nothing is loaded or made.
+
+        `with_models`: on this machine. Raises: as `open` and `encoder`.
+        """
+        manifest = self._indexes.live()
+        if manifest is None:
+            if self._settings.models.preset is None:
+                raise PresetError(wiring.CHOOSE_PRESET)
+            if with_models:
+                self.encoder()
+        elif with_models:
+            self.open()
+        else:
+            self.preset_of(manifest)
+            wiring.policy_of(self._settings, manifest)
+            self._indexes.open(manifest.fingerprint)
 
     def open(self) -> tuple[RegionIndex, Encoder]:
         """The live index and its encoder, whose models are loaded at the first need.
@@ -65,9 +83,10 @@ class LiveIndex:
         preset = self.preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:
+                index = self._indexes.open(manifest.fingerprint)  # first: an index of another version says so itself
                 encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
                 self._check(manifest, manifest_of(encoder, preset))
-                self._opened[manifest.fingerprint] = self._indexes.open(manifest.fingerprint), encoder
+                self._opened[manifest.fingerprint] = index, encoder
             return self._opened[manifest.fingerprint]
 
     def to_look_up(self) -> RegionIndex:
@@ -210,5 +229,5 @@ class LiveIndex:
         differing = [name for name in names if index.details.get(name) != local.details.get(name)]
         raise IndexMismatchError(
             f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
-            f"(different: {', '.join(differing) or 'schema'}); fetch the same weights or make a new index"
+            f"(different: {', '.join(differing) or 'hash layer'}); fetch the same weights or make a new index"
         )

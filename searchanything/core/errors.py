@@ -6,22 +6,28 @@
     │   ├── FilterError            a filter that cannot be expressed or understood
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   ├── PresetError            no preset chosen, or one that contradicts the index
-    │   ├── EventError             a notification of no known format
+    │   ├── EventError             a notification in an unknown format
     │   └── UniformFeaturesError   features that are all the same, of which no hash can be learnt
     ├── ImageError                 an object that cannot be decoded as an image
-    ├── AnnotationsError           a file of annotations that does not hold what its format says
+    ├── AnnotationsError           an annotation file that is not in its format
     ├── ModelError                 weights that are damaged, foreign or do not fit together
     │   └── WeightsMissingError    weights that have not been fetched
     ├── ModelLoadError             weights that turn out to be damaged in the midst of other work
+    ├── DeviceError                the device or its driver is at fault, not an image: a known one fails as well
     ├── StoreError                 the image store refused
     │   ├── ObjectNotFoundError    no such bucket, folder or object
+    │   ├── UnusableKeyError       a key that no index can keep
     │   ├── ObjectChangedError     the object changed between listing and reading
-    │   ├── EventsNotOfferedError  the image store does not tell of changes
+    │   ├── EventsNotOfferedError  the image store sends no notifications
     │   └── StoreUnavailableError  the image store cannot be reached
     ├── RegionIndexError           the index refused
     │   ├── IndexNotFoundError     nothing has been indexed under this URI
     │   ├── IndexMismatchError     schema, bits or fingerprint do not fit
+    │   ├── IndexDamagedError      what comes back is not what was written
+    │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
+    ├── BackupError                a backup that is damaged, cut short, or of another version
+    ├── LibraryError               a library that this package needs cannot be loaded
     ├── ServiceError               a part of the ingestion service did not come up, or ended
     └── ServeError                 the server of `searchanything serve` does not take a request
         ├── AccessError            no key, one that is not valid, or one without this right
@@ -37,13 +43,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from searchanything.core.escaping import printable
+
 
 class SearchAnythingError(Exception):
     """Base of all errors of this package."""
 
 
+class LibraryError(SearchAnythingError):
+    """A library that this package needs cannot be loaded on this machine.
+
+    `library` is its module, `reason` the message of its import, `cure` the commands that fix it.
+    """
+
+    def __init__(self, library: str, reason: str, cure: str) -> None:
+        super().__init__(f"{library} cannot be loaded: {reason}; {cure}")
+        self.library = library
+        self.reason = reason
+        self.cure = cure
+
+    def __reduce__(self) -> tuple[type[LibraryError], tuple[str, str, str]]:
+        return type(self), (self.library, self.reason, self.cure)
+
+
 class UsageError(SearchAnythingError, ValueError):
-    """The request itself is wrong; repeating it cannot help."""
+    """The request itself is wrong; repeating it does not help."""
 
 
 class PromptError(UsageError):
@@ -77,7 +101,7 @@ class ImageError(SearchAnythingError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+        super().__init__(f"{printable(name)}: {printable(reason)}")
         self.name = name
         self.reason = reason
 
@@ -86,13 +110,13 @@ class ImageError(SearchAnythingError):
 
 
 class AnnotationsError(SearchAnythingError):
-    """A file of annotations that cannot be read, or does not hold what its format says.
+    """An annotation file that cannot be read, or is not in its format.
 
     `path` is the file, `field` where in it (`annotations[3].bbox`), `reason` what came and what was expected.
     """
 
     def __init__(self, path: Path, field: str, reason: str) -> None:
-        super().__init__(f"{path}: {field}: {reason}")
+        super().__init__(printable(f"{path}: {field}: {reason}"))
         self.path = path
         self.field = field
         self.reason = reason
@@ -113,6 +137,31 @@ class ModelLoadError(SearchAnythingError):
     """Weights that turn out to be damaged or foreign when work needs them: it ends the work, not an image of it."""
 
 
+class DeviceError(SearchAnythingError):
+    """The models fail on a built-in image, too: the device, its driver or this process is at fault, and no image.
+
+    `reason` is what the device said in process `pid` of `host`.
+    """
+
+    def __init__(self, reason: str, *, host: str, pid: int) -> None:
+        super().__init__(
+            f"expected the models to encode a built-in image, got {reason} (process {pid} on {host}); nothing is "
+            f"recorded against the images: run the same again in a new process, and look at the device and its driver "
+            f"if that fails as well"
+        )
+        self.reason = reason
+        self.host = host
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _device_error, (self.reason, self.host, self.pid)
+
+
+def _device_error(reason: str, host: str, pid: int) -> DeviceError:
+    """The error as another process raised it."""
+    return DeviceError(reason, host=host, pid=pid)
+
+
 class StoreError(SearchAnythingError):
     """The image store refused a request."""
 
@@ -121,12 +170,16 @@ class ObjectNotFoundError(StoreError):
     """No such bucket, folder or object."""
 
 
+class UnusableKeyError(StoreError):
+    """An object's key that no index can keep: not UTF-8, too long or with a null character."""
+
+
 class ObjectChangedError(StoreError):
     """The object is no longer the one that was listed."""
 
 
 class EventsNotOfferedError(StoreError):
-    """The image store does not tell of changes; only a sync finds them."""
+    """The image store sends no notifications; only a sync finds changes."""
 
 
 class StoreUnavailableError(StoreError):
@@ -145,8 +198,20 @@ class IndexMismatchError(RegionIndexError):
     """Schema, code length or fingerprint do not fit this index."""
 
 
+class IndexDamagedError(RegionIndexError):
+    """What comes back is not what was written: the file or the server's data are damaged. Never an empty index."""
+
+
+class IndexReadOnlyError(RegionIndexError):
+    """An embedded index that can be read, but whose file or folder cannot be written."""
+
+
 class IndexUnavailableError(RegionIndexError):
     """The region index cannot be reached, or answered too late."""
+
+
+class BackupError(SearchAnythingError):
+    """A backup that is damaged, cut short, or was written by another version."""
 
 
 class ServiceError(SearchAnythingError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -64,14 +66,29 @@ def write_whole(target: Path, write: Callable[[BinaryIO], Result]) -> Result:
 
     Returns what `write` returns. Raises: UsageError for a place that cannot be written.
     """
+    with whole_file(target) as file:
+        return write(file)
+
+
+@contextlib.contextmanager
+def whole_file(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A file that appears under its name when the block ends, and not at all if the block raises.
+
+    A `private` one can be read by its owner alone.
+
+    Raises: UsageError for a place that cannot be written.
+    """
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         try:
-            with part.open("xb") as file:
-                written = write(file)
+            with open(part, "xb", opener=_private if private else None) as file:
+                yield file
             part.replace(target)
-            return written
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)

@@ -10,19 +10,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from searchanything.core.counting import counted
+from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, MaskRLE, RGBImage
+
+if TYPE_CHECKING:
+    import cv2
+    from pycocotools import mask as coco_mask
+else:
+    cv2, coco_mask = LazyModule("cv2"), LazyModule("pycocotools.mask")
 
 GRID_STRIDE = 4  # YOLOv8-seg prototypes: input / 4
 INPUT_MULTIPLE = 32  # the deepest pyramid level's stride
 PADDING_VALUE = 114  # ultralytics' LetterBox
 STORED_MASK_SIDE = 256  # longest side of a stored mask's grid
+MAX_MASK_CELLS = 1 << 28  # of any mask that is decoded: more than an image may have by default
+_MOST_GROUPS = 6  # of 5 bits after a number's first
 STORED_MASK_BYTES = 4096  # most bytes of a stored mask's counts; halved in resolution until it fits
 
 
@@ -232,33 +241,53 @@ def encode_rle(mask: BoolMask) -> MaskRLE:
     return MaskRLE(size=(mask.shape[0], mask.shape[1]), counts=encoded["counts"].decode("ascii"))
 
 
-def decode_rle(rle: MaskRLE) -> BoolMask:
-    """The (H, W) bool mask of a run-length encoding.
+def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.int64]:
+    """The runs of a run-length encoding, checked: they need as much memory as its text, however large the mask.
 
-    pycocotools' own decoder warns under NumPy 2 and trusts its input; the format is that of `rleToString` in COCO's
+    pycocotools' decoder trusts its input and would read beyond it; the format is that of `rleToString` in COCO's
     maskApi.c: numbers in groups of 5 bits, lowest first, bit 5 set on all but the last, two's complement; from the
     fourth run on, the difference to the run two before. Runs go down the columns and begin with zeros.
 
-    Raises: ValueError if the runs do not fill the grid.
+    Raises: ValueError if the runs do not fill the grid, or for a grid of more than `most_cells`.
     """
     height, width = rle.size
+    if height < 0 or width < 0 or height * width > most_cells:
+        raise ValueError(f"expected a mask of at most {most_cells:,} cells, got {height} x {width}")
     groups = np.frombuffer(rle.counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - ord("0")
     ends = np.flatnonzero(groups & 32 == 0)
+    if groups.min(initial=0) < 0 or groups.max(initial=0) > 63 or (len(groups) and groups[-1] & 32):
+        raise ValueError(f"expected runs that fill a mask of {rle.size}, got other characters or a cut off number")
     starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
     places = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    if places.max(initial=0) > _MOST_GROUPS:
+        raise ValueError(f"expected runs that fill a mask of {rle.size}, got a number of more than 32 bits")
     runs = np.add.reduceat((groups & 31) << (5 * places), starts) if len(ends) else groups[:0]
     runs -= np.where(groups[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
-    # Runs that overflow could sum up to the right number, so none may be larger than the grid.
-    if runs.sum() != height * width or runs.min(initial=0) < 0 or runs.max(initial=0) > height * width:
-        raise ValueError(f"expected runs that fill a mask of {rle.size}, got {len(runs)} runs of {runs.sum()} cells")
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(width, height).T
+    if runs.min(initial=0) < 0 or runs.max(initial=0) > most_cells or runs.sum() != height * width:
+        got = f"{counted(len(runs), 'run')} of {counted(int(runs.sum()), 'cell')}"
+        raise ValueError(f"expected runs that fill a mask of {rle.size}, got {got}")
+    return runs
+
+
+def decode_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> BoolMask:
+    """The (H, W) bool mask of a run-length encoding. Raises: as `check_rle`."""
+    check_rle(rle, most_cells=most_cells)
+    height, width = rle.size
+    if not height * width:
+        return np.zeros(rle.size, dtype=np.bool_)
+    decoded = coco_mask.decode({"size": [height, width], "counts": rle.counts.encode("ascii")})
+    return np.asarray(decoded.view(np.bool_))
 
 
 def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
-    """A stored mask at another size (usually the image's), smooth outline, (height, width) bool."""
+    """A stored mask at another size (usually the image's), smooth outline, (height, width) bool.
+
+    Raises: ValueError for a damaged mask, or one of more than `MAX_MASK_CELLS`.
+    """
+    if height * width > MAX_MASK_CELLS:
+        raise ValueError(f"expected a mask of at most {MAX_MASK_CELLS:,} cells, got {height} x {width}")
     grid = decode_rle(rle).astype(np.float32)
     resized = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized >= 0.5, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a `.env` file.
+"""All settings, read from the environment (`SEARCHANYTHING_STORAGE__ENDPOINT=…`) or a settings file (`settings_files`).
 
 `docs/settings.md` is generated from these classes by `searchanything.core.settings.settings_table`.
 """
@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
+from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
+from searchanything.core.pattern_lists import PatternList
+from searchanything.core.serve_settings import ServeSettings
+from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
+from searchanything.core.settings_files import OWN, Place, check_trust, settings_files, with_new_names
 
-ENV_PREFIX = "SEARCHANYTHING_"
 OWN_PREFIX = ".searchanything/"
-
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-PatternList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 def default_index_uri() -> str:
@@ -36,24 +33,9 @@ def default_features_dir() -> Path:
     return Path.home() / ".local" / "share" / "searchanything" / "features"
 
 
-def service_folder(settings: Settings) -> Path:
-    """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
-    return _folder_beside_index(settings, settings.service.folder, "service")
-
-
-def serve_folder(settings: Settings) -> Path:
-    """Where `searchanything serve` keeps keys and uploads: as set, beside the index, or in the user's folder."""
-    return _folder_beside_index(settings, settings.serve.folder, "serve")
-
-
-def _folder_beside_index(settings: Settings, chosen: Path | None, name: str) -> Path:
-    if chosen is not None:
-        return chosen.expanduser().resolve()
-    uri = settings.milvus.uri
-    if "://" in uri:
-        return Path(default_index_uri()).with_name(name)
-    file = Path(uri).expanduser().resolve()
-    return file.with_name(f".{file.name}.{name}")
+def default_digests_dir() -> Path:
+    """Where digests of folders' files are kept: `~/.cache/searchanything/digests`."""
+    return Path.home() / ".cache" / "searchanything" / "digests"
 
 
 def default_weights_dir() -> Path:
@@ -64,25 +46,50 @@ def default_weights_dir() -> Path:
 class StorageSettings(BaseModel):
     """The S3 server that holds the buckets."""
 
-    endpoint: str | None = Field(None, description="Host and port of the S3 server, e.g. `localhost:9000`.")
+    endpoint: str | None = Field(
+        None, description="Host and port of the S3 server, e.g. `localhost:9000`. By default AWS."
+    )
     public_endpoint: str | None = Field(
         None,
         description="Address by which browsers reach the server, for signed links: `https://s3.example.org`. "
         "By default the endpoint.",
     )
-    access_key: SecretStr | None = Field(None, description="Access key; anonymous access without one.")
+    access_key: SecretStr | None = Field(None, description="Access key; without one, `credentials` says what is used.")
     secret_key: SecretStr | None = Field(None, description="Secret key.")
+    session_token: SecretStr | None = Field(None, description="Session token of temporary keys.")
+    credentials: Literal["auto", "aws", "anonymous"] = Field(
+        "auto",
+        description="Without keys here: AWS's own credential chain (`aws`: environment, profile, web identity, role "
+        "of container "
+        "or instance), none (`anonymous`), or the chain at AWS and none elsewhere (`auto`).",
+    )
+    profile: str | None = Field(None, description="Profile in `~/.aws`; by default `AWS_PROFILE`, else `default`.")
     secure: bool = Field(default=True, description="Speak TLS to the endpoint.")
-    region: str | None = Field(None, description="Region, where the server wants one.")
+    region: str | None = Field(None, description="Region of the bucket; if unset, AWS is asked for it.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Bucket in the path or in the host name; `auto`: in the host name only at AWS."
+    )
+    ca_file: Path | None = Field(None, description="CA certificates of the server, for TLS with a private authority.")
+    proxy: str | None = Field(
+        None,
+        description="HTTP proxy to the S3 server, or `none`; by default `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` "
+        "apply. This machine is never reached through a proxy.",
+    )
+    requester_pays: bool = Field(default=False, description="Agree to pay for requests to other people's buckets.")
+    verify: bool = Field(
+        default=True,
+        description="Compare received bytes with the object's MD5 or checksum. Turn it off only for a server whose "
+        "etags look like MD5 but are not.",
+    )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
     object_tags: bool = Field(
         default=False,
-        description="Objects' tags are metadata, too: costs a request per image, and each run asks about every image.",
+        description="Use objects' tags as metadata, too; costs a request per known image in each run.",
     )
     own_prefix: str = Field(
         OWN_PREFIX,
-        description="Keys that begin so are our own products in a bucket: never listed, indexed or reported.",
+        description="Keys with this prefix are our own files in a bucket: never listed, indexed or reported.",
     )
 
 
@@ -94,12 +101,16 @@ class MilvusSettings(BaseModel):
         description="A file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`.",
     )
     token: SecretStr | None = Field(None, description="`user:password` or an API key.")
+    allow_unencrypted: bool = Field(
+        default=False,
+        description="Allow sending the token unencrypted to another machine (`http://`), in a trusted network.",
+    )
     database: str = Field("default", description="Milvus database.")
     ca_file: Path | None = Field(None, description="CA certificate of the server, for TLS with a private authority.")
     client_cert_file: Path | None = Field(None, description="Client certificate, for mutual TLS.")
     client_key_file: Path | None = Field(None, description="Key of the client certificate.")
     collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = Field(
-        "searchanything_", description="Begins every collection's and alias' name."
+        "searchanything_", description="Prefix of every collection's and alias's name."
     )
     index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = Field(
         "BIN_FLAT", description="Exact, or inverted lists on a server (approximate, faster from about 10^7 regions)."
@@ -111,7 +122,7 @@ class MilvusSettings(BaseModel):
     )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
     lite_idle_s: float = Field(
-        10.0, gt=0, description="The embedded index' server ends after so many seconds without a user."
+        10.0, gt=0, description="The embedded index's server stops after this many seconds without a user."
     )
 
 
@@ -124,7 +135,7 @@ class ModelSettings(BaseModel):
         "auto", description="Arithmetic of the models; `auto` is bf16 on CUDA and fp32 elsewhere."
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
-    weights_dir: Path = Field(default_factory=default_weights_dir, description="Where fetched weights lie.")
+    weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")
     encoder_batch: int = Field(128, ge=1, description="Crops per forward pass of the encoder.")
 
 
@@ -135,7 +146,7 @@ class IngestSettings(BaseModel):
     transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
     max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")
     region_policy: Literal["largest", "stratified"] | None = Field(
-        None, description="Which regions a new index keeps: the largest (default), or a third of each size class."
+        None, description="Which regions a new index keeps: the largest (default), or a third from each size class."
     )
     regions: int | None = Field(
         None, ge=1, le=1000, description="Regions kept of each image of a new index; 25 by default."
@@ -143,67 +154,62 @@ class IngestSettings(BaseModel):
     max_attempts: int = Field(
         3,
         ge=1,
-        description="An image that failed so often with the same content waits for `searchanything failed retry`.",
+        description="An image that failed this often with the same content is exhausted, and waits for "
+        "`searchanything failed retry`.",
     )
-    include: PatternList = Field((), description="Index only keys that match one of these, as `*.jpg,2024/*`.")
-    exclude: PatternList = Field((), description="Leave out keys that match one of these.")
+    include: PatternList = Field((), description="Index only keys that match one of these, such as `*.jpg,2024/*`.")
+    exclude: PatternList = Field((), description="Skip keys that match one of these.")
     sidecar_suffix: str | None = Field(
-        None, min_length=1, description="`cat.jpg` takes metadata from `cat.jpg` + this, as `.json`; off without."
+        None,
+        min_length=1,
+        description="`cat.jpg` takes metadata from `cat.jpg` + this suffix, such as `.json`; off if unset.",
     )
     garbage_age_s: float = Field(
         24 * 3600.0,
         ge=1,
-        description="`sync repair` deletes regions without an image when they are older: no attempt may take longer.",
+        description="`sync repair` deletes regions without an image that are older than this; no attempt may take "
+        "longer.",
+    )
+    forget_images: int = Field(
+        10,
+        ge=0,
+        description="A sync that would forget more images than this, and a larger share than `forget_share`, holds "
+        "them back.",
+    )
+    forget_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the source's indexed images; see `forget_images`. A source without any image is always "
+        "held back.",
+    )
+    forget_after_s: float = Field(
+        3 * 24 * 3600.0,
+        ge=0,
+        description="Images that were held back are forgotten if a listing still lacks them after this many seconds.",
     )
     hash_sample_images: int = Field(
         400,
         ge=0,
-        description="Where a preset's hash is untrained, a new index trains one on so many images; 0: never.",
+        description="If a preset's hash is untrained, a new index trains one on this many images; 0: never.",
     )
     hash_least_regions: int = Field(
-        200, ge=20, description="With fewer regions in that sample the hash stays untrained, which is said."
+        200, ge=20, description="With fewer regions in that sample the hash stays untrained, and the log says so."
     )
     keep_features: bool = Field(
         default=False,
-        description="Keep each region's features, so that hash layers are trained and applied without the models.",
+        description="Keep each region's features, so that hash layers can be trained and applied without the models.",
     )
     features_dir: Path = Field(
         default_factory=default_features_dir,
-        description="Where features of folders' images are kept; those of a bucket lie in it, under our own prefix.",
+        description="Where features of folders' images are kept; a bucket keeps its own, under our prefix.",
     )
-    box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
-
-
-class ServeSettings(BaseModel):
-    """The web page and REST: `searchanything serve`."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback, keys are demanded.")
-    port: int = Field(8600, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
-    folder: Path | None = Field(
-        None, description="Keys and uploads; by default beside the index. Servers behind one balancer share it."
+    digests_dir: Path | None = Field(
+        default_factory=default_digests_dir,
+        description="Where digests of folders' files are kept, so that unchanged ones are not read again.",
     )
-    allowed_hosts: PatternList = Field(
-        (), description="Names by which browsers may reach the server, as `search.example.org`; addresses always may."
-    )
-    keys: Literal["auto", "always"] = Field("auto", description="`always` demands keys on loopback, too.")
-    preload: bool = Field(default=True, description="Load the models at the start, not at the first question.")
-    model_requests: int = Field(2, ge=1, le=64, description="Requests at once that compute with the models.")
-    index_requests: int = Field(16, ge=1, le=256, description="Requests at once that ask the index alone.")
-    waiting_requests: int = Field(
-        16, ge=0, le=10_000, description="Requests that wait for the models; one more is answered 429."
-    )
-    timeout_s: float = Field(60.0, gt=0, description="Longest time for one answer, waiting included, in seconds.")
-    max_hits: int = Field(200, ge=1, le=10_000, description="Most hits of one answer.")
-    upload_bytes: int = Field(32 * 2**20, ge=1, description="Larger uploads are refused.")
-    upload_pixels: int = Field(40_000_000, ge=1, description="Uploads with more pixels are refused.")
-    uploads_bytes: int = Field(2**30, ge=1, description="Kept of all uploads together; the oldest go first.")
-    upload_age_s: float = Field(24 * 3600.0, gt=0, description="Uploads are deleted after so many seconds.")
-    thumbnails_bytes: int = Field(64 * 2**20, ge=0, description="Small pictures kept in memory, in bytes.")
-    warm_idle_s: float = Field(
-        300.0, ge=0, description="The process that answers the command line ends after so many idle seconds; 0: none."
-    )
-    listed_images: int = Field(
-        100_000, ge=1, description="Images looked at to list those of a prefix; more are found by a longer prefix."
+    box_min_iou: float = Field(
+        0.1, ge=0, le=1, description="If no mask reaches this IoU with a box prompt, the box itself is the region."
     )
 
 
@@ -214,50 +220,56 @@ class ServiceSettings(BaseModel):
         None, description="State and logs of `watch`, Prefect's database included; by default beside the index."
     )
     prefect_port: int = Field(
-        4200, ge=1, le=65535, description="Port of the Prefect server that `watch` starts; another one if it is taken."
+        4200, ge=1, le=65535, description="Port of the Prefect server that `watch` starts; if it is taken, a free one."
     )
     workers: int = Field(1, ge=1, le=256, description="Worker processes that `watch` starts; each loads the models.")
     scheduler: str | None = Field(
-        None, description="Dask scheduler to use, e.g. `tcp://host:8786`; without one, `watch` starts its own."
+        None, description="Dask scheduler to use, e.g. `tls://host:8786`; without one, `watch` starts its own."
+    )
+    cluster_key_file: Path | None = Field(
+        None,
+        description="Key and certificate (PEM) that scheduler, workers and watcher share; anyone who has it can run "
+        "code there. `watch` makes a new one for its own scheduler; `searchanything cluster-key FILE` makes one for "
+        "yours.",
     )
     scheduler_host: str = Field(
-        "127.0.0.1", description="Where `watch`'s own scheduler listens. Whoever reaches it may run code."
+        "127.0.0.1", description="Address on which `watch`'s own scheduler listens, for workers with the cluster's key."
     )
     scheduler_port: int = Field(0, ge=0, le=65535, description="Port of `watch`'s own scheduler; 0 for any free one.")
     batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")
     wave_keys: int = Field(256, ge=1, le=512, description="Images per run of the flow `index`.")
     waves: int = Field(2, ge=1, le=64, description="Runs of the flow `index` at once.")
-    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for so many seconds.")
+    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for this many seconds.")
     longest_wait_s: float = Field(
-        1.0, ge=0, description="A wave begins at the latest when an event has waited so long, in seconds."
+        1.0, ge=0, description="A wave begins at the latest when an event has waited this many seconds."
     )
-    queue_keys: int = Field(100_000, ge=1, description="Events beyond that are left to a sync.")
-    sync_s: float = Field(900.0, gt=0, description="Seconds between syncs where events come.")
-    poll_s: float = Field(30.0, gt=0, description="Seconds between syncs where none come.")
-    shift_s: float = Field(3600.0, gt=0, description="A run of the flow `watch` is followed by the next after this.")
+    queue_keys: int = Field(100_000, ge=1, description="Longest queue of keys; events beyond it are left to a sync.")
+    sync_s: float = Field(900.0, gt=0, description="Seconds between syncs if the server sends events.")
+    poll_s: float = Field(30.0, gt=0, description="Seconds between syncs if it sends none.")
+    period_s: float = Field(
+        3600.0, gt=0, description="Length of a run of the flow `watch`, in seconds; then the next one begins."
+    )
     retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
     batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
     sheet_images: int = Field(
         0,
         ge=0,
         le=64,
-        description="Images on the contact sheet of a run, with their regions outlined; erased with their images.",
+        description="Images on the contact sheet of a run, with their regions outlined; deleted with their images.",
     )
     webhook_port: int | None = Field(
-        None, ge=0, le=65535, description="Port on which `watch` takes notifications; none without one."
+        None, ge=0, le=65535, description="Port of the webhook on which `watch` takes notifications; off if unset."
     )
-    webhook_host: str = Field("127.0.0.1", description="Address on which `watch` takes notifications.")
+    webhook_host: str = Field("127.0.0.1", description="Address of the webhook.")
     webhook_token: SecretStr | None = Field(None, description="Token that notifications must carry.")
     alert_block: str | None = Field(
-        None, description="Prefect notification block to tell of failures, e.g. `slack-webhook/ops`."
+        None, description="Prefect notification block that announces failures, e.g. `slack-webhook/ops`."
     )
 
-
-class ServerSettings(BaseModel):
-    """The REST server and web page."""
-
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8600, ge=1, le=65535, description="Port to listen on.")
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: object) -> object:
+        return with_new_names(values, "service", {"shift_s": "period_s"})
 
 
 class Settings(BaseSettings):
@@ -266,7 +278,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
         extra="ignore",
         validate_default=True,
         enable_decoding=False,  # a group given as one JSON value would fail outside of pydantic's validation
@@ -279,7 +290,6 @@ class Settings(BaseSettings):
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
-    server: ServerSettings = Field(default_factory=ServerSettings)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -291,9 +301,15 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raises: SettingsError, which names variables but never their values."""
+    """Read the settings, from the places of `settings_files`.
+
+    Raises: SettingsError, which names variables but never their values; also where a credential would go to an address
+    from a less trusted place.
+    """
+    files = settings_files()
     try:
-        return Settings()
+        settings = Settings(_env_file=tuple(path for path, _ in files))
+        check_trust(_places(files))
     except ValidationError as error:
         wrong = "; ".join(
             f"{ENV_PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
@@ -301,7 +317,34 @@ def load_settings() -> Settings:
         )
         raise SettingsError(f"settings cannot be read: {wrong}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the file .env cannot be read: {type(error).__name__}") from None
+        names = ", ".join(str(path) for path, _ in files)
+        raise SettingsError(f"a settings file cannot be read ({names}): {type(error).__name__}") from None
+    return settings
+
+
+def check_token(settings: MilvusSettings) -> None:
+    """Raises: SettingsError if the token would travel unencrypted to another machine, unasked."""
+    scheme, _, rest = settings.uri.partition("://")
+    secret = settings.token is not None or "@" in rest.partition("/")[0]
+    if scheme.lower() != "http" or not secret or settings.allow_unencrypted:
+        return
+    try:
+        host = host_of(settings.uri)
+    except ValueError:
+        raise SettingsError(f"{ENV_PREFIX}MILVUS__URI: expected http(s)://host:port") from None
+    if not is_loopback(host):
+        raise SettingsError(
+            f"the Milvus token would travel to {host} unencrypted; use https://, or set "
+            f"{ENV_PREFIX}MILVUS__ALLOW_UNENCRYPTED=true if nobody else is in that network"
+        )
+
+
+def _places(files: list[tuple[Path, int]]) -> list[Place]:
+    """What each place says, the one that counts most first."""
+    places = [Place("the environment", EnvSettingsSource(Settings)(), OWN)]
+    for path, trust in reversed(files):
+        places.append(Place(str(path), DotEnvSettingsSource(Settings, env_file=path)(), trust))
+    return places
 
 
 def settings_table() -> str:

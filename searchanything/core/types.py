@@ -13,6 +13,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from searchanything.core.errors import FilterError
+from searchanything.core.escaping import printable
+from searchanything.core.skips import SkipCounts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,7 @@ Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
+NO_REGION = "no region was found in it; a search for whole images finds it"
 MAX_EXAMPLES = 100  # of what a listing skips
 
 
@@ -64,7 +67,8 @@ class ImageRef:
         return blake2b(f"{self.bucket}\0{self.key}".encode(), digest_size=16).hexdigest()
 
     def __str__(self) -> str:
-        return f"{self.bucket}/{self.key}"
+        """For people: what cannot be seen is escaped, so this is no name to look things up by."""
+        return printable(f"{self.bucket}/{self.key}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +132,6 @@ class RegionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRow:
-    """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
-
-    `code` is the whole image's code, all zero where the outcome is not `INDEXED`.
-    `error` and `message` are empty unless the outcome is `FAILED`. `modified_at_ms` and `sidecar_etag` are the stored
-    object's. `attempts` counts tries at the same content, the first of them at `first_at_ms`.
-    """
-
-    id: str
-    code: bytes
-    image: ImageRef
-    etag: str
-    generation: int
-    outcome: Outcome
-    error: str
-    message: str
-    attempts: int
-    first_at_ms: int
-    last_at_ms: int
-    image_width: int
-    image_height: int
-    regions: int
-    metadata: Metadata
-    modified_at_ms: int = 0
-    sidecar_etag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ImageState:
     """As much of an image row as tells whether it is up to date."""
 
@@ -164,40 +140,35 @@ class ImageState:
     generation: int
     outcome: Outcome
     regions: int
-    modified_at_ms: int
-    sidecar_etag: str
+    modified_at_ms: int = 0
+    sidecar_etag: str = ""
+    message: str = ""
+
+    @property
+    def is_findable(self) -> bool:
+        """True if the row has a code that searches for whole images compare with: see `ImageRow`."""
+        return self.outcome is Outcome.INDEXED or (self.outcome is Outcome.EMPTY and bool(self.message))
 
 
-@dataclass(frozen=True, slots=True)
-class RegionMatch:
-    """A region row (its code left out) with its Hamming distance to the query."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow(ImageState):
+    """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
-    image: ImageRef
-    etag: str
-    generation: int
-    region: int
-    box_xyxy: BoxXYXY
-    area_px: int
-    mask: MaskRLE
-    score: float
-    image_width: int
-    image_height: int
-    indexed_at_ms: int
-    metadata: Metadata
-    distance_bits: int
+    `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
+    an `EMPTY` one has `NO_REGION` as its message: without it, an older version wrote the row, whose code is zero.
+    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content, the first
+    of them at `first_at_ms`.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class ImageMatch:
-    """An image row (its code left out) with the Hamming distance of whole-image codes."""
-
-    image: ImageRef
-    etag: str
-    generation: int
+    id: str
+    code: bytes
+    error: str
+    attempts: int
+    first_at_ms: int
+    last_at_ms: int
     image_width: int
     image_height: int
     metadata: Metadata
-    distance_bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +207,7 @@ class Filter:
     `within` are places, (bucket, key prefix) each: an image must lie in one of them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
-    `expression` is passed on to Milvus as it stands, and refused by an index that is not Milvus.
+    `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
 
     Raises: FilterError for another size class; the other parts are checked when they are used.
     """
@@ -270,24 +241,28 @@ class Omission:
 
 @dataclass(slots=True)
 class Omissions:
-    """What a listing leaves out, noted while it goes on, so that nothing is passed over silently.
+    """What a listing leaves out, noted while it goes on, so that nothing is skipped silently.
 
     `skipped` counts what is no object (names that are no text, links that lead out, pipes), and `examples` holds the
     first of it. `unreadable` holds places that could not be looked at: what lies there is unknown, not gone. Only what
-    `wanted` lets in is noted.
+    `wanted` lets in is noted. A place is a key, or a folder: "" or ending in a slash. `devices` are the numbers of the
+    devices of a folder and of the disks that are mounted in it, by place.
     """
 
     wanted: Callable[[str], bool] = lambda _: True
     skipped: int = 0
+    skips: SkipCounts = field(default_factory=SkipCounts)
     examples: list[Omission] = field(default_factory=list)
     unreadable: list[Omission] = field(default_factory=list)
+    devices: dict[str, int] = field(default_factory=dict)
 
-    def skip(self, key: str, reason: str) -> None:
-        """Note what is no object. A key that is no text is told with escapes."""
+    def skip(self, key: str, reason: str, *, expected: bool = False) -> None:
+        """Note what is no object. A key that is no text is told with escapes. What is `expected` is counted alone."""
         told = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if self.wanted(told):
             self.skipped += 1
-            if len(self.examples) < MAX_EXAMPLES:
+            self.skips.add(told, reason)
+            if len(self.examples) < MAX_EXAMPLES and not expected:
                 self.examples.append(Omission(told, reason))
 
     def miss(self, place: str, reason: str) -> None:
@@ -297,7 +272,8 @@ class Omissions:
 
     def hide(self, key: str) -> bool:
         """True if the listing could not tell whether there is this object."""
-        return any(key == one.key or (one.key.endswith("/") and key.startswith(one.key)) for one in self.unreadable)
+        folders = (one.key for one in self.unreadable if not one.key or one.key.endswith("/"))
+        return any(key.startswith(folder) for folder in folders) or any(key == one.key for one in self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +322,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search. For whole-image searches `region` is None and `mask` is None."""
+    """One answer of a search. For whole-image searches `region` is None and `mask` is None.
+
+    `generation` counts attempts at the image: hits that differ in nothing else are equal.
+    """
 
     image: ImageRef
     etag: str
@@ -359,6 +338,7 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
+    generation: int = field(default=0, compare=False, repr=False)
 
     @property
     def ref(self) -> RegionRef:

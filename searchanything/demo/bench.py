@@ -10,6 +10,7 @@ from typing import Final
 
 from searchanything import wiring
 from searchanything.client.client import Client
+from searchanything.core.counting import counted
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import Settings
 from searchanything.demo.bucket import BUCKET
@@ -31,7 +32,7 @@ SEED: Final = 2026
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bench:
-    """Everything that stands ready once the bucket is filled. `encoder` is the index' own."""
+    """Everything that stands ready once the bucket is filled. `encoder` is the index's own."""
 
     client: Client
     settings: Settings
@@ -49,7 +50,9 @@ class Bench:
             for key in removed:
                 self.client.delete(f"s3://{BUCKET}/{key}")
             report = self.client.index(f"s3://{BUCKET}", progress=progress)
-        self.course.note(f"{report.indexed} indexed, {report.unchanged} unchanged, {report.regions} regions written")
+        self.course.note(
+            f"{report.indexed} indexed, {report.unchanged} unchanged, {counted(report.regions, 'region')} written"
+        )
         return report
 
     def ask(self, count: int) -> Answers:
@@ -59,7 +62,7 @@ class Bench:
         with self._region_index() as index:
             with self.course.step("truth", "comparing the indexed regions with what was pasted into the scenes"):
                 examiner = Examiner(BUCKET, scenes, label_regions(index, BUCKET, scenes))
-            with self.course.step("questions", f"asking {len(questions)} questions, {count} of each kind"):
+            with self.course.step("questions", f"asking {counted(len(questions), 'question')}, {count} of each kind"):
                 trials = ask(self.client, BUCKET, questions, examiner, done=self.course.progress)
             with self.course.step("control", "asking them again with shuffled weights"):
                 control = Control(BUCKET, index, self.encoder, self.client.open_image)

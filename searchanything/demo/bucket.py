@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from searchanything.stores.s3 import S3Store
+from searchanything.core.protocols import WritableBucket
 
 BUCKET: Final = "searchanything-demo"
 NOTE_KEY: Final = "README.txt"
@@ -35,7 +35,7 @@ class Filling:
         return bool(self.uploaded or self.removed)
 
 
-def fill_bucket(store: S3Store, scenes: Mapping[str, Path], *, done: Callable[[int, int], None]) -> Filling:
+def fill_bucket(store: WritableBucket, scenes: Mapping[str, Path], *, done: Callable[[int, int], None]) -> Filling:
     """Make the bucket hold exactly these files (by key) and a note. Objects whose etag is the file's MD5 stay.
 
     Raises: StoreError, StoreUnavailableError.

@@ -1,6 +1,6 @@
 """The control: the same questions, hashed with shuffled weights, against the same index.
 
-Whatever the figures owe to the codes must go then, down to chance. What stays would be a fault of the measurement.
+Then every effect of the codes must vanish, and the figures fall to chance. Any rest would be an error of measurement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHUFFLES: Final = 3  # per question, all different: one for all would lead every
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Control:
-    """Asks questions past the client: `encoder` is the index' own, `open_image` reads an image of the bucket."""
+    """Asks questions past the client: `encoder` is the index's own, `open_image` reads an image of the bucket."""
 
     bucket: str
     index: RegionIndex

@@ -11,7 +11,7 @@ from typing import Final
 from PIL import Image
 
 from searchanything.core.types import ImageRef, RGBImage
-from searchanything.demo.files import write_whole
+from searchanything.demo.files import save_bytes
 from searchanything.demo.trials import Trial
 from searchanything.drawing.overlays import (
     BACKGROUND,
@@ -80,4 +80,4 @@ def _prompt_marks(prompt: Prompt) -> Sequence[Mark]:
 def _write_png(path: Path, pixels: RGBImage) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).quantize(_COLORS, method=Image.Quantize.FASTOCTREE).save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    save_bytes(path, buffer.getvalue())

@@ -11,7 +11,7 @@ from pathlib import Path
 from searchanything.core.errors import UsageError
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def save_bytes(path: Path, data: bytes) -> None:
     """Write beside the target and rename; parent folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")

@@ -23,6 +23,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from searchanything import wiring
 from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.processes import kill_group, supervised
@@ -139,7 +140,8 @@ class LocalS3:
     def _launch(self) -> None:
         (self._folder / "mini.options").unlink(missing_ok=True)  # the last start's flags, which would be read again
         command = [str(self._binary), "mini", *self._flags()]
-        environment = {"PATH": os.defpath, "HOME": str(self._folder)}  # no AWS_* or S3_* of the user's
+        # No AWS_* or S3_* of the user's; its logs, which all could read and nobody would delete, stay in its folder.
+        environment = {"PATH": os.defpath, "HOME": str(self._folder), "TMPDIR": str(self._folder)}
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 supervised(command, grace_s=_GRACE_S),
@@ -193,10 +195,8 @@ class LocalS3:
 
     def _probe(self) -> None:
         """Write, list and delete an object, in a bucket that exists only for this while."""
-        from searchanything.stores.s3 import S3Store  # loading minio takes half a second; the server starts meanwhile
-
         settings = self.settings().model_copy(update={"timeout_s": _PROBE_S})  # another's port may never answer
-        store = S3Store(settings, "probe", connections=1)
+        store = wiring.open_s3_bucket("probe", settings, connections=1)
         store.make_bucket()
         store.upload("probe", b"x")
         if [found.ref.key for found in store.list()] != ["probe"]:

@@ -117,7 +117,7 @@ def _whole_images(scenes: Sequence[TrueScene], count: int, rng: np.random.Genera
 
 
 def _depths(mask: BoolMask) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], tuple[int, int]]:
-    """Distance of each pixel to the nearest one outside the mask, over its tight box, and that box' (row, column).
+    """Distance of each pixel to the nearest one outside the mask, over its tight box, and that box's (row, column).
 
     Raises: ValueError for an empty mask.
     """

@@ -20,7 +20,7 @@ from PIL import Image
 
 from searchanything.core.geometry import encode_rle
 from searchanything.core.types import MaskRLE
-from searchanything.demo.files import files_below, write_whole
+from searchanything.demo.files import files_below, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene
 from searchanything.demo.scenes import DemoAssets, Scene, generate_demo_scenes, load_demo_assets
 
@@ -100,8 +100,8 @@ def _write(folder: Path, number: int, recipe: str, truth: TrueScene, scene: Scen
     path = folder / Path(truth.key).name
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, format=_FORMATS[path.suffix[1:]], quality=_QUALITY)
-    write_whole(path, buffer.getvalue())
-    write_whole(_truth_file(folder, number), json.dumps({"recipe": recipe, "scene": asdict(truth)}).encode())
+    save_bytes(path, buffer.getvalue())
+    save_bytes(_truth_file(folder, number), json.dumps({"recipe": recipe, "scene": asdict(truth)}).encode())
     return Rendered(path, truth)
 
 

@@ -20,7 +20,7 @@ from searchanything.demo.trials import Trial
 from searchanything.ingest.reports import IndexReport
 
 _DIGITS: Final = 4
-_PACKAGES: Final = ("torch", "ultralytics", "open_clip_torch", "pymilvus", "milvus-lite")
+_PACKAGES: Final = ("torch", "torchvision", "open_clip_torch", "pymilvus", "milvus-lite")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,22 +16,22 @@ from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.client.client import Client
+from searchanything.core.counting import counted
 from searchanything.core.settings import Settings, load_settings
 from searchanything.demo.bench import PRESET, SEED, Bench
 from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
-from searchanything.demo.files import held_alone, write_whole
+from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.local_s3 import LocalS3
-from searchanything.demo.page import IMAGES, render_page
+from searchanything.demo.page import IMAGES, page_of_run, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
-from searchanything.stores.s3 import S3Store
 
 STATE: Final = ".state"
-_IDLE_S: Final = 2.0  # the embedded index' server ends so soon after us: the demo leaves nothing behind
+_IDLE_S: Final = 2.0  # the embedded index's server ends so soon after us: the demo leaves nothing behind
 
 
 def run_demo(
@@ -53,7 +53,7 @@ def run_demo(
     course = Course(say)
     state = out / STATE
     with held_alone(state), ExitStack() as stack:
-        with course.step("scenes", f"rendering {scenes} scenes"):
+        with course.step("scenes", f"rendering {counted(scenes, 'scene')}"):
             rendered = render_scenes(state / "scenes", scenes, seed=SEED, done=course.progress)
         server = LocalS3(state / "s3")
         with course.step("s3_server", "starting an S3 server on loopback"):
@@ -73,7 +73,9 @@ def run_demo(
         else:
             say("nothing has changed since the last run: its answers stand")
             document = with_run({**kept, "answers": "kept from an earlier run"}, indexed, course.seconds)
-    write_whole(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+            page = page_of_run((out / "index.html").read_text("utf-8"), document)
+            save_bytes(out / "index.html", page.encode())
+    save_bytes(out / "report.json", (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     return document
 
 
@@ -83,7 +85,7 @@ def _answer(bench: Bench, out: Path, questions: int, indexed: IndexReport, input
     figures = bench.draw(answers, out / IMAGES)
     drawings = [f"{IMAGES}/{file}" for of_kind in figures.values() for one in of_kind for file in one.files]
     document = with_run(document_of(answers, bench.settings, drawings, inputs), indexed, bench.course.seconds)
-    write_whole(out / "index.html", render_page(document, answers, figures).encode())
+    save_bytes(out / "index.html", render_page(document, answers, figures).encode())
     return document
 
 
@@ -101,10 +103,10 @@ def _settings(server: LocalS3) -> Settings:
 
 
 def _upload(settings: Settings, rendered: Sequence[Rendered], course: Course) -> Filling:
-    with course.step("upload", f"uploading to s3://{BUCKET} what is not there yet"):
-        store = S3Store(settings.storage, BUCKET)
+    with course.step("upload", f"uploading what is missing to s3://{BUCKET}"):
+        store = wiring.open_s3_bucket(BUCKET, settings.storage)
         filling = fill_bucket(store, {one.truth.key: one.path for one in rendered}, done=course.progress)
-    course.note(f"{filling.uploaded} objects uploaded, {filling.unchanged} were there")
+    course.note(f"{counted(filling.uploaded, 'object')} uploaded, {filling.unchanged:,} already there")
     return filling
 
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from searchanything.core.geometry import mask_of_size
+from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 from searchanything.drawing.text import CAP_HEIGHT, ELLIPSIS, shorten, shorten_sentence, text_width_px, write_text
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2")
 
 Color: TypeAlias = tuple[int, int, int]  # RGB
 PlateXYXY: TypeAlias = tuple[int, int, int, int]  # of a label, in shown pixels

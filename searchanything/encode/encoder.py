@@ -150,7 +150,7 @@ class Encoder:
             segmentations = self.segmenter.segment(images)
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
         jobs = [
-            RegionJob.of_rows(image, one, rows, whole_image=bool(len(rows)))
+            RegionJob.of_rows(image, one, rows, whole_image=True)
             for image, one, rows in zip(images, segmentations, kept, strict=True)
         ]
         features = self._features(jobs, watch)
@@ -241,7 +241,6 @@ class Encoder:
     def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes, features: FeatureBatch) -> EncodedImage:
         letterbox = job.segmentation.letterbox
         regions = len(job.masks)
-        empty = np.zeros(self.hasher.bits // 8, dtype=np.uint8)
         return EncodedImage(
             height=letterbox.height,
             width=letterbox.width,
@@ -250,7 +249,7 @@ class Encoder:
             scores=scores,
             masks=tuple(letterbox.stored_mask(mask) for mask in job.masks),
             codes=codes[:regions],
-            image_code=codes[regions] if regions else empty,
+            image_code=codes[regions],
             features=features,
         )
 

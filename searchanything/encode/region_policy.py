@@ -52,7 +52,7 @@ class RegionPolicy:
         if self.name == "largest" or len(order) <= self.count:
             return order[: self.count]
         classes = _size_classes(segmentation)[order]
-        # A region's place within its class, in order of area: the first third of the places is the class' own.
+        # A region's place within its class, in order of area: the first third of the places is the class's own.
         places = np.zeros(len(order), dtype=np.intp)
         for one in range(_CLASSES):
             members = classes == one

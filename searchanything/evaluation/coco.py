@@ -16,8 +16,10 @@ from annotated_types import MinLen
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import AnnotationsError
-from searchanything.core.geometry import decode_rle
+from searchanything.core.geometry import MAX_MASK_CELLS, check_rle
+from searchanything.core.reading import read_file
 from searchanything.core.types import MaskRLE
 from searchanything.evaluation.overlaps import Encoded
 from searchanything.evaluation.truth import Instance, TrueImage, Truth, attribute_text
@@ -85,6 +87,10 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
     document = _parsed(path)
     names = {one.id: one.name for one in document.categories}
     sizes = {one.id: (one.height, one.width) for one in document.images}
+    for number, one in enumerate(document.images):
+        if one.height * one.width > MAX_MASK_CELLS:
+            place = _Place(path, f"images[{number}]")
+            raise place.wrong(f"at most {MAX_MASK_CELLS:,} pixels", f"{one.width} x {one.height}")
     if len(sizes) != len(document.images):
         raise AnnotationsError(path, "images", "expected one entry for each id, some id occurs twice")
     found: defaultdict[int, list[Instance]] = defaultdict(list)
@@ -107,7 +113,7 @@ def read_coco(path: Path, *, category: str | None = None, attributes: Sequence[s
 
 def _parsed(path: Path) -> _Document:
     try:
-        return _Document.model_validate_json(path.read_bytes())
+        return _Document.model_validate_json(read_file(path))
     except OSError as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
@@ -167,6 +173,9 @@ def _mask(annotation: _Annotation, size: tuple[int, int], place: _Place) -> Mask
         outline = [[left, top, right, top, right, bottom, left, bottom]]
     if any(len(polygon) % 2 for polygon in outline):
         raise where.wrong("polygons of x, y pairs", "an odd number of coordinates")
+    reach = 2 * max(size) + 1
+    if not all(-reach <= place <= 2 * reach for polygon in outline for place in polygon):  # a pixel a step is walked
+        raise where.wrong(f"coordinates near the image, from {-reach} to {2 * reach}", "others")
     merged = _encoded(lambda: coco_mask.merge(coco_mask.frPyObjects(outline, *size)), where)
     return MaskRLE(size, merged["counts"].decode("ascii"))
 
@@ -177,12 +186,12 @@ def _run_lengths(rle: _Rle, size: tuple[int, int], where: _Place) -> MaskRLE:
     counts = rle.counts
     if isinstance(counts, list):
         if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
-            raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {len(counts)} runs")
+            raise where.wrong(f"runs of {size[0] * size[1]} pixels", f"{sum(counts)} in {counted(len(counts), 'run')}")
         plain = {"size": list(size), "counts": counts}
         return MaskRLE(size, _encoded(lambda: coco_mask.frPyObjects(plain, *size), where)["counts"].decode("ascii"))
     mask = MaskRLE(size, counts)
     try:
-        decode_rle(mask)  # pycocotools trusts its input, and would read beyond it
+        check_rle(mask)  # pycocotools trusts its input, and would read beyond it
     except ValueError as error:
         raise AnnotationsError(where.path, where.field, str(error)) from error
     return mask

@@ -41,7 +41,7 @@ AS_SHIPPED: Final = "as_shipped"  # the variant of the codes that an index holds
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How images are observed. `policies`: which regions an index may keep, the evaluated index' own first."""
+    """How images are observed. `policies`: which regions an index may keep, the evaluated index's own first."""
 
     encoder: Encoder
     vocabulary: Vocabulary

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE: Final = 16384  # with the queries: 64 MB of similarities
 def nearest(rows_of: RowsOf, queries: Numbers, index: Numbers, *, barred: Barred, depth: int) -> Numbers:
     """For each of Q queries, given as rows, the `depth` nearest rows of the index, (Q, depth), nearest first.
 
-    Equally near rows come in the index' order. `barred` gets places in `queries` and rows: what it bars for a query
+    Equally near rows come in the index's order. `barred` gets places in `queries` and rows: what it bars for a query
     takes no place in that query's ranking. `NOBODY` (-1) fills up where the index is too small.
     """
     ranked = np.full((len(queries), depth), NOBODY, dtype=np.int64)

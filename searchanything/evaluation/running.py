@@ -11,7 +11,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, UsageError
+from searchanything.core.reading import inside
 from searchanything.core.types import ImageRef, RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
@@ -25,7 +27,7 @@ from searchanything.images.inputs import load_image
 from searchanything.ingest.reports import Failure
 
 Report: TypeAlias = dict[str, Any]
-Progress: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
+OnImagesDone: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
 
 POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
 _DIGITS: Final = 5
@@ -54,7 +56,7 @@ class EvaluationOptions:
 
 
 def evaluate(
-    truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: Progress | None = None
+    truth: Truth, folder: Path, encoder: Encoder, options: EvaluationOptions, *, progress: OnImagesDone | None = None
 ) -> Report:
     """The report on annotated images that lie below a folder. Images that cannot be read are left out and listed.
 
@@ -62,7 +64,9 @@ def evaluate(
     """
     started = time.perf_counter()
     if not any(not one.crowd for image in truth.images for one in image.instances):
-        raise UsageError(f"nothing to evaluate: {len(truth.images)} annotated images, and no instance on any of them")
+        raise UsageError(
+            f"nothing to evaluate: {counted(len(truth.images), 'annotated image')}, and no instance on any of them"
+        )
     first_group = options.group_by[0] if options.group_by else None
     vocabulary = Vocabulary.of(truth, encoder.embedder, group_by=first_group, seed=options.seed)
     policies = (encoder.policy, *(POLICIES if options.ablations else ()))
@@ -75,7 +79,7 @@ def evaluate(
         if not collector.instances:
             first = f", the first: {failures[0].message}" if failures else ""
             raise UsageError(
-                f"nothing to evaluate in {folder}: no instance on the {collector.images} images that could be read, "
+                f"nothing to evaluate in {folder}: no instance on {counted(collector.images, 'readable image')}, "
                 f"{len(failures)} could not{first}"
             )
         evidence = collector.evidence()
@@ -95,7 +99,7 @@ def evaluate(
 
 
 def _read(
-    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: Progress | None
+    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: OnImagesDone | None
 ) -> Iterator[tuple[list[RGBImage], list[TrueImage]]]:
     """Batches of images with what is annotated on them; what cannot be read joins the failures."""
     total = len(truth.images)
@@ -114,6 +118,7 @@ def _read(
 def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failure:
     path = folder / image.file_name
     try:
+        _check_inside(folder, image.file_name)
         pixels = load_image(path, read_object=_no_objects, max_pixels=max_pixels)
         if pixels.shape[:2] != (image.height, image.width):
             expected = f"expected {image.width} x {image.height} pixels, as the annotations say"
@@ -121,6 +126,14 @@ def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failu
     except ImageError as error:
         return Failure(image.file_name, type(error).__name__, str(error))
     return pixels
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Annotations are anybody's: they name images of their folder alone. Raises: ImageError."""
+    try:
+        inside(folder, name)
+    except (OSError, ValueError) as error:
+        raise ImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _no_objects(image: ImageRef) -> bytes:

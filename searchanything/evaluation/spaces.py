@@ -44,7 +44,7 @@ def main_spaces(rows: Rows, encoder: Encoder, *, seed: int) -> dict[str, Space]:
     hasher = encoder.hasher
     own = "trained" if hasher.trained else "untrained"
     spaces = {"float": Space(units(joined(rows)), "cosine of [f_M / |f_M|, f_I / |f_I|], before the hash layer")}
-    shipped = Space(signs(rows.codes[AS_SHIPPED]), f"the index' own layer, {own}, sha256 {hasher.digest}")
+    shipped = Space(signs(rows.codes[AS_SHIPPED]), f"the index's own layer, {own}, sha256 {hasher.digest}")
     for bits in dict.fromkeys((hasher.bits, *CODE_LENGTHS)):
         if bits == hasher.bits:
             spaces[space_name(bits)] = shipped
@@ -76,7 +76,7 @@ def ablated_spaces(rows: Rows, encoder: Encoder) -> dict[str, dict[str, Space]]:
     for ablation in rows.changed:
         spaces[ablation] = {
             "float": Space(units(joined(rows, ablation=ablation, split=split)), "cosine"),
-            name: Space(signs(rows.codes[ablation]), "the index' own layer"),
+            name: Space(signs(rows.codes[ablation]), "the index's own layer"),
         }
     return spaces
 

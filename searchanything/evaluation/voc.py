@@ -7,6 +7,7 @@ Layout: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -17,6 +18,7 @@ from PIL import Image
 
 from searchanything.core.errors import AnnotationsError
 from searchanything.core.geometry import encode_rle
+from searchanything.core.reading import inside, read_file
 from searchanything.evaluation.truth import Instance, TrueImage, Truth
 
 CLASSES: Final = (
@@ -37,9 +39,14 @@ def read_voc(root: Path, *, split: str = "val", category: str | None = None, att
     """
     listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
-        names = listing.read_text("utf-8").split()
+        names = read_file(listing).decode("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationsError(listing, "file", f"cannot be read: {error}") from error
+    for name in names:
+        try:
+            inside(root, f"JPEGImages/{name}.jpg")
+        except (OSError, ValueError) as error:
+            raise AnnotationsError(listing, name, str(error)) from error
     return Truth(tuple(_image(root, name, category or "name", attributes) for name in names))
 
 
@@ -75,7 +82,7 @@ def _instance(mask: NDArray[np.bool_], category: str, attributes: Mapping[str, s
 def _palette(path: Path) -> NDArray[np.uint8]:
     """The palette numbers of a PNG, (H, W)."""
     try:
-        with Image.open(path) as stored:
+        with Image.open(BytesIO(read_file(path))) as stored:
             if stored.mode not in ("P", "L"):
                 raise AnnotationsError(path, "pixels", f"expected palette numbers, got mode {stored.mode}")
             return np.asarray(stored, dtype=np.uint8)
@@ -85,7 +92,7 @@ def _palette(path: Path) -> NDArray[np.uint8]:
 
 def _objects(path: Path) -> list[ET.Element]:
     try:
-        return ET.parse(path).getroot().findall("object")  # noqa: S314  the user's own annotations
+        return ET.fromstring(read_file(path)).findall("object")  # noqa: S314  entities are never resolved
     except (OSError, ET.ParseError) as error:
         raise AnnotationsError(path, "file", f"cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The paper's Figure 4 for one's own query: the same candidates, ranked by five descriptions of a region.
+"""The paper's Figure 4 for any query: the same candidates, ranked by five descriptions of a region.
 
 The candidates are the regions nearest by code. Their images are read once, their regions encoded in batches, and ranked
 by the cosine to the query's region of
@@ -6,7 +6,7 @@ by the cosine to the query's region of
 1. CLIP's embedding of the unmasked crop (of a small region three times its box, as the index does it),
 2. CLIP's embedding of the crop with everything outside the mask black,
 3. the second joined with f_M, each scaled to unit length,
-4. the same of the crops that are indexed, masked by the index' own rule (large regions alone): what is hashed,
+4. the same of the crops that are indexed, masked by the index's own rule (large regions alone): what is hashed,
 
 and by 5. the Hamming distance of the codes in the index. Who stands where in one and not in the next shows what
 masking, f_M, the crop rule and hashing each do: between the last two lies hashing alone.
@@ -29,7 +29,7 @@ from searchanything.explain.reencode import SearchContext, cosines, reencode
 from searchanything.images.crops import CropPolicy
 from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Prompt, WholeImage, describe_prompt
-from searchanything.search.search import PageRequest, search_regions
+from searchanything.search.search import PageRequest, refuse_as_a_search, search_regions
 
 FloatMethod: TypeAlias = Literal["clip", "clip_masked", "clip_masked_and_mask_features", "indexed_features"]
 CANDIDATES: Final = 50
@@ -53,8 +53,10 @@ def compare(
         raise PromptError("a comparison is about a region, and whole images have no mask: add a prompt")
     query = context.encoder.encode_query(image, prompt)
     hits: Sequence[Hit] = ()
-    if query.choice.kind != "none":
-        request = PageRequest(limit=candidates)
+    request = PageRequest(limit=candidates)
+    if query.choice.kind == "none":
+        refuse_as_a_search(context.index, request, filter=filter, max_limit=context.max_limit)
+    else:
         hits = search_regions(context.index, query.code, request, filter=filter, max_limit=context.max_limit).hits
     found = _encoded_again(context, hits)
     return Comparison(

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import box_iou
@@ -21,7 +22,7 @@ MIN_FIT_IOU: Final = 0.5  # of the expected box with a region's box: the usual b
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Meant:
+class TargetRegion:
     """A row of the expected image's segmentation, None where there is none to be meant; `found` is whether it will do.
 
     `figures` (plain JSON) and `sentence` say how it was found.
@@ -33,10 +34,10 @@ class Meant:
     found: bool = True
 
 
-NO_REGIONS: Final = Meant(None, {"regions": 0}, "the segmenter finds no region in it", found=False)
+NO_REGIONS: Final = TargetRegion(None, {"regions": 0}, "the segmenter finds no region in it", found=False)
 
 
-def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Meant:
+def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> TargetRegion:
     """The region whose own box fits the expected one best; found if their IoU is ≥ 0.5.
 
     Raises: PromptError for a box that is empty or lies outside the image.
@@ -53,7 +54,7 @@ def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Meant:
     ious = box_iou(segmentation.boxes_xyxy, np.array([box_xyxy], dtype=np.float32))[:, 0]
     best = int(ious.argmax())
     found = bool(ious[best] >= MIN_FIT_IOU)
-    what = f"the best of {count} masks has IoU {ious[best]:.2f} of its box with the expected one"
+    what = f"the best of {counted(count, 'mask')} has IoU {ious[best]:.2f} of its box with the expected one"
     figures = {
         "regions": count,
         "best_iou": round(float(ious[best]), 4),
@@ -62,22 +63,24 @@ def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> Meant:
         "box_xyxy": rounded(box_of(segmentation, best)) if ious[best] else None,
     }
     if not ious[best]:
-        what = f"none of {count} masks has a box that overlaps the expected one"
+        what = f"none of {counted(count, 'mask')} has a box that overlaps the expected one"
     sentence = what if found else f"no mask fits the thing: {what}, and {MIN_FIT_IOU} is the least"
-    return Meant(best if ious[best] else None, figures, sentence, found=found)
+    return TargetRegion(best if ious[best] else None, figures, sentence, found=found)
 
 
-def region_on_page(hit: Hit, segmentation: Segmentation, encoder: Encoder) -> Meant | None:
+def region_on_page(hit: Hit, segmentation: Segmentation, encoder: Encoder) -> TargetRegion | None:
     """The region that a hit shows; None where the segmenter does not find it again."""
     row = region_row(segmentation, hit.box_xyxy, encoder.policy.keep(segmentation), hit.region)
     if row is None:
         return None
     box = rounded(box_of(segmentation, row))
     figures = {"regions": len(segmentation.scores), "box_xyxy": box}
-    return Meant(row, figures, f"no box was given, so the region among the hits is meant, in {_numbers(box)}")
+    return TargetRegion(row, figures, f"no box was given, so the region among the hits is meant, in {_numbers(box)}")
 
 
-def region_most_similar(query: RegionFeatures, image: RGBImage, segmentation: Segmentation, encoder: Encoder) -> Meant:
+def region_most_similar(
+    query: RegionFeatures, image: RGBImage, segmentation: Segmentation, encoder: Encoder
+) -> TargetRegion:
     """Of all regions, kept or not, the one whose features are most similar to the query's (1 row)."""
     count = len(segmentation.scores)
     if not count:
@@ -88,10 +91,10 @@ def region_most_similar(query: RegionFeatures, image: RGBImage, segmentation: Se
     box = rounded(box_of(segmentation, row))
     figures = {"regions": count, "cosine": round(float(similar[row]), 4), "box_xyxy": box}
     sentence = (
-        f"no box was given, so the most similar of {count} regions is meant, in {_numbers(box)}, "
+        f"no box was given, so the most similar of {counted(count, 'region')} is meant, in {_numbers(box)}, "
         f"cosine {similar[row]:.3f}"
     )
-    return Meant(row, figures, sentence)
+    return TargetRegion(row, figures, sentence)
 
 
 def _numbers(values: list[float]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRow, RegionMatch
+from searchanything.core.types import Codes, Filter, Hit, ImageRow
 from searchanything.explain.reencode import SearchContext
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
 
@@ -17,7 +17,7 @@ GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Race:
+class Ranking:
     """A query's code (B,) uint8 against everything of its kind that is in the index."""
 
     context: SearchContext
@@ -30,18 +30,17 @@ class Race:
         limit = self.context.max_limit
         return search(self.context.index, self.code, request, filter=filter, max_limit=limit)
 
-    def rows(self, image: ImageRow, filter: Filter) -> list[RegionMatch | ImageMatch]:
+    def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
-        search: Callable[..., list[list[RegionMatch]] | list[list[ImageMatch]]]
         search = index.search_images if self.whole_images else index.search
         found = search(self.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
         return [match for match in found if match.generation == image.generation]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A rank (from 1) in a race, None where the search ended before it; `looked_at` hits were seen.
+class Rank:
+    """A rank (from 1) in a ranking, None where the search ended before it; `looked_at` hits were seen.
 
     `hit` is what stands at that rank: with grouping perhaps another region of the same image. `nearest` holds the
     first hits of the ranking, `exact` is False where the index is approximate or its limit was met.
@@ -54,19 +53,19 @@ class Standing:
     exact: bool
 
 
-def standing(
-    race: Race, filter: Filter | None, *, is_it: Callable[[Hit], bool], first: int, group_by_image: bool
-) -> Standing:
+def find_rank(
+    ranking: Ranking, filter: Filter | None, *, is_it: Callable[[Hit], bool], first: int, group_by_image: bool
+) -> Rank:
     """Look ever deeper into the ranking, at least at the `first` hits, until a hit is it or there are no more."""
-    most = race.context.max_limit
+    most = ranking.context.max_limit
     depth = first
     while True:
-        page = race.page(PageRequest(limit=depth, group_by_image=group_by_image), filter)
+        page = ranking.page(PageRequest(limit=depth, group_by_image=group_by_image), filter)
         number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
         if number is not None or len(page.hits) < depth or depth >= most:
             break
         depth = min(most, depth * GROWTH)
-    return Standing(
+    return Rank(
         rank=None if number is None else number + 1,
         hit=None if number is None else page.hits[number],
         nearest=page.hits[:first],
@@ -75,7 +74,7 @@ def standing(
     )
 
 
-def excluding_parts(race: Race, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
+def excluding_parts(ranking: Ranking, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
     """The parts of a filter, each taken alone, that the region (None: the image) does not pass."""
     if filter is None:
         return []
@@ -92,8 +91,8 @@ def excluding_parts(race: Race, filter: Filter | None, image: ImageRow, region: 
     if filter.within and not any(ref.bucket == bucket and ref.key.startswith(key) for bucket, key in filter.within):
         excluding.append("within")
     for name, part in _other_parts(filter).items():
-        rows = race.rows(image, part)
-        if not any(isinstance(row, ImageMatch) or row.region == region for row in rows):
+        rows = ranking.rows(image, part)
+        if not any(row.region == region for row in rows):
             excluding.append(name)
     return excluding
 

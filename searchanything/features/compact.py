@@ -21,7 +21,7 @@ from searchanything.core.protocols import RegionIndex, StoredFile
 from searchanything.features.contents import CachedFile, KeptImage, file_bytes
 from searchanything.features.keep import FILE_ROWS
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache, generation_of
-from searchanything.features.liveness import Liveness, Standing, liveness_of, open_files
+from searchanything.features.liveness import FeatureState, Liveness, liveness_of, open_files
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class _Run:
 
     def _take(self, file: CachedFile, judge: Liveness) -> None:
         """Add a file to the group, unless it is large and whole as it is."""
-        kept = [standing is not Standing.DEAD for standing in judge.judge(file.images)]
+        kept = [state is not FeatureState.DEAD for state in judge.judge(file.images)]
         rows = sum(image.regions for image in file.images)
         self._files += 1
         self._rows += rows

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError, StoreError
 from searchanything.core.protocols import ImageFeatures, StoredFile
 from searchanything.core.types import ImageRef
@@ -32,27 +33,27 @@ class ParquetKeeper:
             table, listed = batch_table(part)
             self.cache.files.write(self.cache.new_name(FEATURES), file_bytes(self.cache, [table], listed))
 
-    def bury(self, generations: Mapping[ImageRef, int]) -> None:
+    def add_tombstones(self, generations: Mapping[ImageRef, int]) -> None:
         for part in batches(generations.items(), TOMBSTONES_PER_FILE):
-            buried = {image.key: generation for image, generation in part}
-            self.cache.files.write(self.cache.new_name(TOMBSTONES), json.dumps(buried).encode())
-            logger.info("features of %d images buried", len(buried))
+            tombstones = {image.key: generation for image, generation in part}
+            self.cache.files.write(self.cache.new_name(TOMBSTONES), json.dumps(tombstones).encode())
+            logger.info("tombstones written for the features of %s", counted(len(tombstones), "image"))
 
 
 def read_tombstones(cache: FeatureCache, files: Sequence[StoredFile]) -> dict[str, int]:
     """By key, the generation below which its features are deleted. Raises: StoreError."""
-    buried: dict[str, int] = {}
+    tombstones: dict[str, int] = {}
     for stored in files:
         try:
             with cache.files.open(stored) as file:
                 found = json.loads(file.read())
             for key, generation in found.items():
-                buried[str(key)] = max(buried.get(key, 0), int(generation))
+                tombstones[str(key)] = max(tombstones.get(key, 0), int(generation))
         except ObjectNotFoundError:
             continue  # a compaction is through with it
         except (ValueError, AttributeError, TypeError) as error:
             raise StoreError(f"{cache.files.location}: {stored.name} is damaged: {error}; remove it") from error
-    return buried
+    return tombstones
 
 
 def _parts(images: Sequence[ImageFeatures]) -> Iterator[list[ImageFeatures]]:

@@ -26,7 +26,7 @@ from searchanything.features.layout import FEATURES, TOMBSTONES, FeatureCache
 QUESTION_IMAGES: Final = 256  # per question to the index
 
 
-class Standing(StrEnum):
+class FeatureState(StrEnum):
     """What one attempt's features are."""
 
     LIVE = "live"
@@ -44,8 +44,8 @@ class Liveness:
         self._horizon = generation_at(age_s=age_s)
         self._met: set[int] = set()
 
-    def judge(self, images: Sequence[KeptImage]) -> list[Standing]:
-        """The standing of a file's images. Raises: RegionIndexError."""
+    def judge(self, images: Sequence[KeptImage]) -> list[FeatureState]:
+        """The state of a file's images. Raises: RegionIndexError."""
         verdicts = []
         for part in batches(images, QUESTION_IMAGES):
             rows = self._index.newest([ImageRef(self._bucket, image.key) for image in part])
@@ -53,23 +53,23 @@ class Liveness:
                 row = rows.get(ImageRef(self._bucket, image.key))
                 committed = row.generation if row is not None else 0
                 is_live = row is not None and committed == image.generation and row.outcome is Outcome.INDEXED
-                verdicts.append(self._once(image, self._standing(image, committed, is_live=is_live)))
+                verdicts.append(self._once(image, self._state(image, committed, is_live=is_live)))
         return verdicts
 
-    def _standing(self, image: KeptImage, committed: int, *, is_live: bool) -> Standing:
+    def _state(self, image: KeptImage, committed: int, *, is_live: bool) -> FeatureState:
         if is_live:
-            return Standing.LIVE
+            return FeatureState.LIVE
         least = max(committed + 1, self._tombstones.get(image.key, 0), self._horizon)
-        return Standing.DEAD if image.generation < least else Standing.YOUNG
+        return FeatureState.DEAD if image.generation < least else FeatureState.YOUNG
 
-    def _once(self, image: KeptImage, standing: Standing) -> Standing:
-        if standing is Standing.DEAD:
-            return standing
+    def _once(self, image: KeptImage, state: FeatureState) -> FeatureState:
+        if state is FeatureState.DEAD:
+            return state
         number = int(row_id(ImageRef(self._bucket, image.key), image.generation)[:16], 16)
         if number in self._met:
-            return Standing.DEAD
+            return FeatureState.DEAD
         self._met.add(number)
-        return standing
+        return state
 
 
 def open_files(cache: FeatureCache, listed: Sequence[StoredFile]) -> Iterator[CachedFile]:

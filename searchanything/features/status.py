@@ -8,7 +8,7 @@ from typing import Any
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Outcome
 from searchanything.features.layout import FEATURES, FeatureCache
-from searchanything.features.liveness import Standing, liveness_of, open_files
+from searchanything.features.liveness import FeatureState, liveness_of, open_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ def cache_status(cache: FeatureCache, index: RegionIndex, *, age_s: float) -> Ca
     listed = list(cache.files.list())
     own = [stored for stored in listed if cache.is_own(stored.name)]
     files = size_bytes = images = 0
-    rows = dict.fromkeys(Standing, 0)
+    rows = dict.fromkeys(FeatureState, 0)
     judge = liveness_of(cache, index, own, age_s=age_s)
     for file in open_files(cache, own):
         files += 1
         size_bytes += file.stored.size_bytes
-        for image, standing in zip(file.images, judge.judge(file.images), strict=True):
-            rows[standing] += image.regions
-            images += standing is Standing.LIVE
+        for image, state in zip(file.images, judge.judge(file.images), strict=True):
+            rows[state] += image.regions
+            images += state is FeatureState.LIVE
     states = index.iterate_states(bucket=cache.bucket)
     indexed = len({state.image for state in states if state.outcome is Outcome.INDEXED})
     return CacheStatus(
@@ -71,8 +71,8 @@ def cache_status(cache: FeatureCache, index: RegionIndex, *, age_s: float) -> Ca
         files=files,
         bytes=size_bytes,
         rows=sum(rows.values()),
-        live_rows=rows[Standing.LIVE],
-        young_rows=rows[Standing.YOUNG],
+        live_rows=rows[FeatureState.LIVE],
+        young_rows=rows[FeatureState.YOUNG],
         images=images,
         missing=max(0, indexed - images),
         other_files=sum(stored.name.endswith(FEATURES) for stored in listed) - files,

@@ -10,25 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from searchanything.core.errors import ObjectNotFoundError, UsageError
-from searchanything.core.protocols import StoredFile
-from searchanything.core.settings import Settings
+from searchanything.core.errors import UsageError
 from searchanything.features.parquet import FeatureBatch, FeatureFile
-from searchanything.stores.files import BucketFiles
-from searchanything.stores.sources import parse_source
 
 BATCH_ROWS: Final = 8192
-COUNTED_OBJECTS: Final = 64  # a footer costs two requests
 _LARGEST: Final = 1e15  # the square of a longer row would be no float32
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
 Opener: TypeAlias = Callable[[], BinaryIO]
+NamedFile: TypeAlias = tuple[str, Opener]
 
 
 class FeatureSource(Protocol):
@@ -78,7 +73,7 @@ class NpyFeatures:
         return self.shape[0]
 
     def batches(self) -> Iterator[FeatureBatch]:
-        """Read `BATCH_ROWS` rows at a time: a mapped file would count as this process' memory."""
+        """Read `BATCH_ROWS` rows at a time: a mapped file would count as this process's memory."""
         dtype, columns = np.dtype(self.dtype), self.shape[1]
         with self.open() as file:
             _npy_header(self.name, file)
@@ -125,26 +120,25 @@ class ParquetFeatures:
                 first += len(batch.mask)
 
 
-def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
-    """The features at a path or `s3://bucket/key`: a file, or all `.parquet` files below a folder or prefix.
+def feature_source(
+    location: str, files: Sequence[NamedFile], *, mask_dimension: int | None, count_rows: bool = True
+) -> FeatureSource:
+    """The features in the files found at `location`: one `.npy` file, or any number of `.parquet` files.
 
-    `mask_dimension` is how many columns of a `.npy` matrix are f_M; Parquet says so itself.
-
-    Raises: UsageError, SettingsError, StoreError.
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M; Parquet says so itself. `count_rows` reads each
+    Parquet file's footer first. Raises: UsageError, StoreError.
     """
-    remote = location[:5].lower() == "s3://"
-    found = _in_bucket(location, settings) if remote else _on_disk(Path(location))
-    suffixes = {Path(name).suffix.lower() for name, _ in found}
+    suffixes = {Path(name).suffix.lower() for name, _ in files}
     if suffixes == {".parquet"}:
         if mask_dimension is not None:
             raise UsageError("--mask-dimension is for .npy files; Parquet has a column for either kind of features")
-        names, openers = zip(*sorted(found, key=lambda one: one[0]), strict=True)
-        return ParquetFeatures.of(names, openers, count=not remote or len(names) <= COUNTED_OBJECTS)
-    if suffixes != {".npy"} or len(found) != 1:
+        names, openers = zip(*sorted(files, key=lambda one: one[0]), strict=True)
+        return ParquetFeatures.of(names, openers, count=count_rows)
+    if suffixes != {".npy"} or len(files) != 1:
         raise UsageError(f"{location}: {_ACCEPTED}")
     if mask_dimension is None:
         raise UsageError(f"{location}: say with --mask-dimension how many of its columns are mask features (or 0)")
-    return NpyFeatures.of(*found[0], mask_dimension)
+    return NpyFeatures.of(*files[0], mask_dimension)
 
 
 def _checked(name: str, first: int, batch: FeatureBatch) -> FeatureBatch:
@@ -164,34 +158,6 @@ def _opened(names: Sequence[str], openers: Sequence[Opener]) -> Iterator[tuple[s
     for name, opener in zip(names, openers, strict=True):
         with opener() as file:
             yield name, file
-
-
-def _on_disk(path: Path) -> list[tuple[str, Opener]]:
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; {_ACCEPTED}")
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UsageError(f"{path} holds no .parquet file; {_ACCEPTED}")
-    return [(str(file), lambda file=file: file.open("rb")) for file in files]  # type: ignore[misc]
-
-
-def _in_bucket(location: str, settings: Settings) -> list[tuple[str, Opener]]:
-    from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
-
-    source = parse_source(location)
-    store = S3Store(settings.storage, source.bucket)
-    if source.prefix.lower().endswith((".npy", ".parquet")):
-        one = store.stat(source.prefix)
-        if one is None:
-            raise ObjectNotFoundError(f"{location}: no such object; {_ACCEPTED}")
-        objects = [one]
-    else:
-        objects = [found for found in store.list(source.prefix) if found.ref.key.lower().endswith(".parquet")]
-    if not objects:
-        raise UsageError(f"{location} holds no .parquet object; {_ACCEPTED}")
-    files = BucketFiles(store, "")
-    stored = [StoredFile(found.ref.key, found.size_bytes) for found in objects]
-    return [(f"s3://{source.bucket}/{file.name}", partial(files.open, file)) for file in stored]
 
 
 def _npy_header(name: str, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any]]:

@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from searchanything.core.errors import ModelError, UsageError
+from searchanything.core.reading import read_file
 from searchanything.core.types import FloatArray
 from searchanything.models.hashing import HashLayer
 
@@ -34,7 +35,7 @@ def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tenso
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: expected a .safetensors or .onnx file")
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     read = _from_onnx if path.suffix.lower() == ".onnx" else _from_safetensors

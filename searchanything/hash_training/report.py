@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from html import escape
 from typing import Any, Final
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from searchanything.core.escaping import html_text
 from searchanything.hash_training.judging import FIGURE_NAMES, Judgement
 
 _COLOURS: Final = ("#0b6e99", "#d9822b", "#6b8e23", "#8e5ea2", "#777777")
@@ -28,7 +28,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{font-wei
 def render_report(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> str:
     """The page. `document` holds the facts of the head (flat values are shown), `chosen` names the shipped method."""
     facts = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
+        f"<dt>{html_text(name.replace('_', ' '))}</dt><dd>{html_text(str(value))}</dd>"
         for name, value in document.items()
         if not isinstance(value, Mapping)
     )
@@ -39,26 +39,27 @@ def render_report(document: Mapping[str, Any], judgements: Mapping[str, Judgemen
         ("How often each bit is one", _bit_means(judgements)),
     )
     sections = "".join(
-        f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="{_data_address(figure)}">'
+        f'<h2>{html_text(title)}</h2><img alt="{html_text(title)}" src="{_data_address(figure)}">'
         for title, figure in drawings
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Hash layer: judgement</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Hash layer: {escape(chosen)}</h1><dl>{facts}</dl>"
+        f"<style>{_STYLE}</style></head><body><h1>Hash layer: {html_text(chosen)}</h1><dl>{facts}</dl>"
         f"<h2>Judgement on {one.rows:,} held-out regions, {one.queries:,} of them as queries</h2>"
         f"{_table(judgements, chosen)}{sections}</body></html>\n"
     )
 
 
 def _table(judgements: Mapping[str, Judgement], chosen: str) -> str:
-    head = "".join(f'<th title="{escape(meaning)}">{escape(name)}</th>' for name, meaning in FIGURE_NAMES.values())
+    names = [(html_text(name), html_text(meaning)) for name, meaning in FIGURE_NAMES.values()]
+    head = "".join(f'<th title="{meaning}">{name}</th>' for name, meaning in names)
     rows = "".join(
-        f'<tr class="{"chosen" if method == chosen else ""}"><td>{escape(method)}</td>'
+        f'<tr class="{"chosen" if method == chosen else ""}"><td>{html_text(method)}</td>'
         + "".join(f"<td>{judgement.figures()[name]:.4f}</td>" for name in FIGURE_NAMES)
         + "</tr>"
         for method, judgement in judgements.items()
     )
-    meanings = "".join(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>" for name, meaning in FIGURE_NAMES.values())
+    meanings = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in names)
     return f"<table><thead><tr><th>method</th>{head}</tr></thead><tbody>{rows}</tbody></table><dl>{meanings}</dl>"
 
 

@@ -22,8 +22,8 @@ from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.models.hashing import HashLayer
 
-Method: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
+HashMethod: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
+METHODS: Final[tuple[HashMethod, ...]] = get_args(HashMethod)
 BITS: Final = (64, 128, 256, 512)
 SAMPLE_ROWS: Final = 50_000
 HELD_OUT_ROWS: Final = 10_000
@@ -48,7 +48,7 @@ class TrainingOptions:
     Raises: UsageError, at construction.
     """
 
-    method: Method = "deep"
+    method: HashMethod = "deep"
     bits: int = 256
     seed: int = 0
     mask_share: float = MASK_SHARE
@@ -100,7 +100,7 @@ class TrainedHash:
         }
 
 
-Progress: TypeAlias = Callable[[TrainingProgress], None]
+OnTrainingProgress: TypeAlias = Callable[[TrainingProgress], None]
 
 
 def train_hash(
@@ -108,7 +108,7 @@ def train_hash(
     *,
     options: TrainingOptions,
     provenance: Mapping[str, str] | None = None,
-    progress: Progress = lambda _: None,
+    progress: OnTrainingProgress = lambda _: None,
 ) -> TrainedHash:
     """Train `options.method` on features as the models gave them, and every other method to compare it with.
 
@@ -178,7 +178,7 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
 
 
 def _fit(
-    method: Method, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: Progress
+    method: HashMethod, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: OnTrainingProgress
 ) -> tuple[FloatArray, FloatArray]:
     """Projection (bits, d) and offset (bits,) over standardised rows."""
     generator = rotations.rotation_generator(options.seed)

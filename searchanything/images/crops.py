@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from searchanything.core.geometry import Letterbox
+from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, SizeClass, size_class_of
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2")
 
 SMALL_CONTEXT = 3.0  # the crop's side over the box's, for small regions [D]
 
@@ -39,7 +45,7 @@ def region_crops(
 ) -> RGBImage:
     """One square crop per region: (N, size_px, size_px, 3) uint8 RGB, N may be 0.
 
-    `masks` (N, gh, gw) bool on the letterbox' grid, `boxes_xyxy` (N, 4) in image pixels. The crop's longest side
+    `masks` (N, gh, gw) bool on the letterbox's grid, `boxes_xyxy` (N, 4) in image pixels. The crop's longest side
     becomes `size_px`, the other is centred on black.
     """
     crops = np.zeros((len(masks), size_px, size_px, 3), dtype=np.uint8)

@@ -8,16 +8,11 @@ is guessed or filled in.
 
 from __future__ import annotations
 
-import re
 import struct
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
 from io import BytesIO
-from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +29,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
+from searchanything.images.file_parts import MAX_PROFILE_BYTES, jpeg_scans, png_parts
+from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
+from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
+from searchanything.images.samples import in_own_range, is_wide, to_8_bits, white_of
 
 # Plugins are called directly: `Image.open` would try further formats, and warn or refuse by a global pixel limit that
 # belongs to the host program.
@@ -47,9 +46,6 @@ _PLUGINS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "AVIF": AvifImageFile,
     "HEIC": HeifImageFile,
 }
-_NAMES = ("png", "apng", "webp", "gif", "tiff", "bmp", "avif", "heic", "heif")
-_SUFFIXES = frozenset({*_NAMES, "jpg", "jpeg", "jpe", "jfif", "tif"})
-_CONTENT_TYPES = frozenset(f"image/{name}" for name in (*_NAMES, "jpeg", "jpg", "pjpeg", "x-ms-bmp"))
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -63,49 +59,22 @@ _MAGIC = {
     b"BM": "BMP",
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_MAX_JPEG_SCANS = 500  # a progressive JPEG of a few kB can hold scans for hours; libjpeg-turbo's advice
+# Each scan of a JPEG goes over all its pixels, and one of a few bytes takes as long as many: 4 ns a pixel and more.
+# Encoders write 10 scans, 24 at most, whatever the size; more than that are decoded where it takes no more than 1–2 s.
+_USUAL_SCANS = 24
+_MAX_SCANNED_PIXELS = 250_000_000
+_MAX_JPEG_SCANS = 500  # libjpeg-turbo's advice
 _STRIPE_PIXELS = 1 << 18
-_MAX_PROFILE_BYTES = 4 << 20  # printers' profiles reach 3 MB
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}  # Pillow's modes in memory alone
 _MODES_OF_TIFF = ("CMYK", "F", "I", "LAB", "YCbCr")  # the others go through PNG
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 262, 322, 323
+_TIFF_COMPRESSION, _TIFF_JPEGS, _TIFF_ROWS = 259, (6, 7), 278
+_TIFF_PLACES = ((273, 279), (324, 325))  # offsets and lengths: of strips, of tiles
+_TIFF_WHITE = (281, 50717)  # MaxSampleValue, WhiteLevel
 
-_PILLOW_MODULES = r"PIL\."
-_PILLOW_FILTER = ("ignore", None, Warning, re.compile(_PILLOW_MODULES), 0)
-
-# What Pillow raises on damaged files, as the corpus in the tests found it.
-_PILLOW_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-
-def claims_to_be_image(key: str, content_type: str | None) -> bool:
-    """Whether an object's name or content type says that it is an image of a kind that `decode_image` is for."""
-    _, dot, suffix = key.rpartition("/")[2].rpartition(".")
-    if dot and suffix.lower() in _SUFFIXES:
-        return True
-    return content_type is not None and content_type.partition(";")[0].strip().lower() in _CONTENT_TYPES
-
-
-def may_be_image(name: str) -> bool:
-    """False where the name alone tells that this is no image; one without a suffix may have an image's type."""
-    last = name.rpartition("/")[2]
-    return claims_to_be_image(name, None) or (last != "" and "." not in last)
+_SIGNIFICANT_BITS = "significant_bits"  # in an opened PNG's info: the highest number of its sBIT chunk
 
 
 def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
@@ -115,9 +84,7 @@ def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
     """
     with _quiet_pillow():
         kind, image = _open(data, name=name, max_pixels=max_pixels)
-        with _mapped(name, kind):
-            if kind == "PNG" and "exif" not in image.info and b"eXIf" in data:
-                image.load()  # EXIF after the pixels; Pillow comes by it only there
+        with mapped(name, kind):
             turned = kind != "TIFF" and _orientation(image) >= 5  # Pillow turns TIFF itself, and tells the final size
             return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -125,19 +92,24 @@ def image_size(data: bytes, *, name: str, max_pixels: int) -> tuple[int, int]:
 def decode_image(data: bytes, *, name: str, max_pixels: int) -> RGBImage:
     """Decode an image file of any known format: bytes -> (H, W, 3) uint8 RGB, C-contiguous and writable.
 
-    16-bit grey is scaled to 8 bits. TIFF and WebP are also held to Pillow's own limit of 179 megapixels. Thread-safe;
-    decoding itself releases the interpreter lock.
+    16-bit samples are scaled to 8 bits by the depth that the file really uses (`searchanything.images.samples`). TIFF
+    and WebP are also held to Pillow's own limit of 179 megapixels. Thread-safe; decoding itself releases the
+    interpreter lock.
 
     Raises: ImageError, naming `name` and the reason; for more than `max_pixels` before any pixel is decoded.
     """
     with _quiet_pillow():
         kind, image = _open(data, name=name, max_pixels=max_pixels)
-        with _mapped(name, kind):
+        with mapped(name, kind):
+            wide = is_wide(image)
             image.load()
             if image.mode in _WIDE_GREY:
                 pixels = _wide_grey(image)
             elif image.mode in ("I", "F"):
                 raise ImageError(name, "has 32-bit samples without a defined range; convert it to 8 or 16 bits")
+            elif wide:
+                reopen = partial(_open, data, name=name, max_pixels=max_pixels)
+                pixels = _rgb(in_own_range(image, lambda: reopen()[1], _declared_white(image)))
             else:
                 pixels = _rgb(image)
             return _upright(pixels, _orientation(image))
@@ -152,7 +124,7 @@ def decode_pil_image(image: Image.Image, *, name: str, max_pixels: int) -> RGBIm
     if 0 in image.size:
         raise ImageError(name, f"has no pixels ({image.width} x {image.height})")
     _check_pixels(image.size, name, max_pixels)
-    with _quiet_pillow(), _mapped(name, kind):
+    with _quiet_pillow(), mapped(name, kind):
         exif = image.getexif()
         if image.mode == "RGB" and not exif and {"icc_profile", "transparency"}.isdisjoint(image.info):
             return np.array(image)
@@ -167,21 +139,70 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
     kind = _kind(data, name)
     if kind == "WebP":  # opening one allocates its canvas
         _check_pixels(_webp_size(data), name, max_pixels)
-    if kind == "JPEG" and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
-        raise ImageError(name, f"has more than {_MAX_JPEG_SCANS} scans, as only decompression bombs do")
-    with _mapped(name, kind):
+    with mapped(name, kind):
+        if kind == "PNG":
+            return kind, _open_png(data, name=name, max_pixels=max_pixels)
         image = _PLUGINS[kind](BytesIO(data))
         _check_pixels(image.size, name, max_pixels)
+        if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
+            _check_scans(jpeg_scans(data), image.width * image.height, name)
         if isinstance(image, TiffImageFile):
             tile = (image.tag_v2.get(_TIFF_TILE_WIDTH, 0), image.tag_v2.get(_TIFF_TILE_LENGTH, 0))
             _check_pixels(tile, name, max(max_pixels, 1 << 20))
+            if image.tag_v2.get(_TIFF_COMPRESSION) in _TIFF_JPEGS:
+                _check_tiff_scans(data, image, name)
     return kind, image
 
 
-def _kind(data: bytes, name: str) -> str:
-    """The format by the first bytes."""
-    if not data:
-        raise ImageError(name, "is empty (0 bytes)")
+def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
+    """A PNG without the texts that no pixel needs: Pillow refuses more than 1 MB of one, and 64 MB of all."""
+    parts = png_parts(data)
+    image = PngImageFile(BytesIO(parts.data))
+    _check_pixels(image.size, name, max_pixels)
+    if parts.icc_profile:
+        image.info["icc_profile"] = parts.icc_profile
+    if parts.significant_bits:
+        image.info[_SIGNIFICANT_BITS] = parts.significant_bits
+    return image
+
+
+def _check_scans(scans: int, pixels: int, name: str) -> None:
+    """Refuse a JPEG of `pixels` that takes long because of its many scans."""
+    if scans > _USUAL_SCANS and (scans > _MAX_JPEG_SCANS or scans * pixels > _MAX_SCANNED_PIXELS):
+        raise ImageError(
+            name,
+            f"has {scans} scans of {pixels:,} pixels, as only decompression bombs do; save it anew, as a JPEG of "
+            f"{_USUAL_SCANS} scans at most",
+        )
+
+
+def _check_tiff_scans(data: bytes, image: TiffImageFile, name: str) -> None:
+    """The same for a TIFF whose strips or tiles are JPEGs, any of which may be named many times."""
+    tags = image.tag_v2
+    places = [
+        place
+        for offsets, lengths in _TIFF_PLACES
+        for place in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
+    ]
+    if not places or (data.count(b"\xff\xda") <= _USUAL_SCANS and len(set(places)) == len(places)):
+        return
+    scans = {place: jpeg_scans(data, place[0], sum(place)) for place in set(places)}
+    mean = sum(scans[place] for place in places) / len(places)
+    _check_scans(round(mean), image.width * image.height, name)
+
+
+def _declared_white(image: ImageFile) -> int | None:
+    """The value of white that a file with 16-bit samples tells."""
+    if isinstance(image, TiffImageFile):
+        told = [image.tag_v2[tag] for tag in _TIFF_WHITE if tag in image.tag_v2]
+        values = [max(one) if isinstance(one, tuple) else one for one in told]
+        return next((int(one) for one in values if one >= 1), None)
+    bits = image.info.get(_SIGNIFICANT_BITS)
+    return (1 << min(bits, 16)) - 1 if isinstance(bits, int) else None
+
+
+def format_of(data: bytes) -> str | None:
+    """The format that a file's first bytes tell; None for none that is read. 256 bytes are enough."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return kind
@@ -193,6 +214,16 @@ def _kind(data: bytes, name: str) -> str:
             return "AVIF"
         if any(brand in brands for brand in _HEIF_BRANDS):
             return "HEIC"
+    return None
+
+
+def _kind(data: bytes, name: str) -> str:
+    """The format by the first bytes."""
+    if not data:
+        raise ImageError(name, "is empty (0 bytes)")
+    kind = format_of(data)
+    if kind is not None:
+        return kind
     raise ImageError(name, f"is not an image of a known format ({', '.join(_PLUGINS)}): it begins with {data[:12]!r}")
 
 
@@ -221,7 +252,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 def _orientation(image: ImageFile) -> int:
     """EXIF orientation, 1 to 8; 1 where none can be read. Pillow clears a TIFF's after turning it."""
-    with suppress(*_PILLOW_ERRORS):
+    with suppress(*PILLOW_ERRORS):
         exif = Image.Image.getexif(image)  # PNG's own method would decode the pixels first
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         if isinstance(orientation, int) and 1 <= orientation <= 8:
@@ -246,13 +277,11 @@ def _wide_grey(image: ImageFile) -> RGBImage:
     if isinstance(image, TiffImageFile):
         bits = int(image.tag_v2.get(_TIFF_BITS, (16,))[0])
         white_is_zero = image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
-    top = (1 << bits) - 1
-    levels = np.minimum(np.arange(1 << 16), top)
-    if white_is_zero:
-        levels = top - levels
-    table = ((levels * 255 + top // 2) // top).astype(np.uint8)
     samples: NDArray[np.uint16] = np.asarray(image)
-    grey = table[samples]
+    white = (1 << bits) - 1
+    if bits == 16:
+        white = white_of(int(samples.max()), _declared_white(image), pixels=samples.size)
+    grey = to_8_bits(white, white_is_zero=white_is_zero)[samples]
     if isinstance(transparent := image.info.get("transparency"), int):
         grey[samples == transparent] = 255
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
@@ -274,7 +303,7 @@ def _flattened(image: Image.Image) -> Image.Image:
     base, alpha = _split_alpha(image)
     if base.mode not in _PROFILE_SPACES:
         base = base.convert("RGB")
-    transform = _srgb_transform(profile, base.mode) if profile and len(profile) <= _MAX_PROFILE_BYTES else None
+    transform = _srgb_transform(profile, base.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
     rgb = _transformed(base, transform) if transform else base if base.mode == "RGB" else base.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb
@@ -320,71 +349,8 @@ def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> I
 
 
 def _probe(mode: str) -> Image.Image:
-    """Colours all over the space, for telling what a transform does."""
+    """Colours all over the space, to see what a transform does."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3))
-
-
-@contextmanager
-def _mapped(name: str, kind: str) -> Iterator[None]:
-    """Turn what Pillow raises on bad files into an ImageError with a reason in words."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except _PILLOW_ERRORS as error:
-        raise ImageError(name, _reason(error, kind)) from error
-
-
-def _reason(error: Exception, kind: str) -> str:
-    message = " ".join(str(error).split())[:160]
-    if isinstance(error, Image.DecompressionBombError):
-        return f"is a {kind} file with more pixels than Pillow ever decodes (179 million)"
-    if isinstance(error, MemoryError):
-        return f"is a {kind} file that needs more memory than there is"
-    if "truncated" in message or isinstance(error, EOFError):
-        return f"is a {kind} file that is cut off ({message or 'early end'})"
-    return f"is a damaged {kind} file ({message or type(error).__name__})"
-
-
-class _PillowSilence:
-    """Ignores Pillow's warnings while any thread decodes, and takes back nothing but its own filter.
-
-    `warnings.catch_warnings` is no choice: threads that leave it in another order than they entered it would leave
-    each other's filters behind.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._users = 0
-        self._ours = False
-
-    def enter(self) -> None:
-        with self._lock:
-            self._users += 1
-            if _PILLOW_FILTER not in warnings.filters:
-                warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
-                self._ours = True
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._ours:
-                self._ours = False
-                with suppress(ValueError):  # someone has put back the filters of before
-                    filters: Any = warnings.filters  # a list, typed as a sequence
-                    filters.remove(_PILLOW_FILTER)
-
-
-_silence = _PillowSilence()
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    _silence.enter()
-    try:
-        yield
-    finally:
-        _silence.leave()

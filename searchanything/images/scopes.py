@@ -1,7 +1,8 @@
 """Which objects of a bucket are meant: a prefix, include and exclude patterns, and a prefix that is our own.
 
 Patterns are those of `aws s3 sync`: `*` stands for any characters (slashes too), `?` for one, `[abc]` for one of a set;
-they are matched against the whole key, and upper and lower case differ.
+they are matched against the whole key, and upper and lower case differ. An include pattern that says how keys end
+(`*.v2`, `*_large`) also makes images of what it names, whatever name and type say; one that ends in `*` only narrows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fnmatch import translate
 from functools import lru_cache
 
 from searchanything.core.settings import OWN_PREFIX
-from searchanything.images.decoding import claims_to_be_image
+from searchanything.images.names import NameSays, SkipReason, name_says, skip_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,29 @@ class Scope:
         included, excluded = _matcher(self.patterns.include), _matcher(self.patterns.exclude)
         return (included is None or bool(included.match(key))) and (excluded is None or not excluded.match(key))
 
+    def why_skipped(self, key: str, content_type: str | None) -> SkipReason | None:
+        """Why an object is skipped; None for an image that is meant. The type counts where the name says nothing."""
+        if not self.wants(key):
+            return SkipReason.EXCLUDED
+        return None if self._is_named(key) else skip_reason(key, content_type)
+
+    def may_be_image(self, key: str) -> bool:
+        """False where the key alone tells that this is no image that is meant."""
+        said = name_says(key)
+        return self.wants(key) and (said in (NameSays.IMAGE, NameSays.NOTHING) or self._is_named(key))
+
+    def needs_type(self, key: str) -> bool:
+        """True where the key says nothing, so that the content type decides."""
+        return name_says(key) is NameSays.NOTHING and not self._is_named(key)
+
+    def _is_named(self, key: str) -> bool:
+        """True for what an include pattern calls an image by its end; never for what systems leave behind."""
+        ends = _matcher(tuple(one for one in self.patterns.include if not one.endswith("*")))
+        return ends is not None and bool(ends.match(key)) and name_says(key) is not NameSays.SYSTEM
+
     def concerns(self, place: str) -> bool:
-        """`wants`, and True for a folder (`a/b/`) that may hold what is meant: it is not our own and not excluded."""
-        if not place.endswith("/"):
+        """`wants`, and True for a folder (`a/b/`, "") that may hold what is meant: not our own, not excluded."""
+        if place and not place.endswith("/"):
             return self.wants(place)
         excluded = _matcher(self.patterns.exclude)
         return not self.is_own(place) and (excluded is None or not excluded.match(place))
@@ -57,7 +78,7 @@ class Scope:
     def image_key(self, key: str) -> str:
         """The key of the image that a sidecar belongs to; any other key as it is."""
         suffix = self.sidecar_suffix
-        if suffix and key.endswith(suffix) and not claims_to_be_image(key, None):
+        if suffix and key.endswith(suffix) and name_says(key) is not NameSays.IMAGE:
             return key.removesuffix(suffix)
         return key
 

@@ -13,9 +13,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Self
 
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.counting import counted
+from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
+from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
-from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
+from searchanything.core.types import NO_REGION, ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
 from searchanything.encode.encoder import EncodedImage, box_tuple
 
 logger = logging.getLogger(__name__)
@@ -32,9 +34,14 @@ class Failed:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """From an exception; a message of many lines keeps the first."""
-        lines = str(error).strip().splitlines() or [""]
-        return cls(type(error).__name__, lines[0][:MESSAGE_CHARACTERS])
+        """From an exception; a message of many lines keeps the first.
+
+        Our own messages have one line: breaks in them come from a key, and what follows is the reason.
+        """
+        message = str(error).strip()
+        if not isinstance(error, SearchAnythingError):
+            message = next(iter(message.splitlines()), "")
+        return cls(type(error).__name__, printable(message)[:MESSAGE_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +112,34 @@ def commit_batch(
     index.insert_images(rows)
     # Another worker may have committed the same images meanwhile: whoever looks last sees all and leaves the newest.
     newest = index.newest([row.image for row in rows])
+    _check_written([row for row in rows if not _is_there(row, newest)], store)
     outdated = {image: row.generation for image, row in newest.items()}
     # Of an object that is gone, what another worker found there since has a younger generation, and stays.
-    buried = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
-    if keeper is not None and buried:
-        keeper.bury(buried)
-    index.delete_before(outdated | buried)
+    deleted = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
+    if keeper is not None and deleted:
+        keeper.add_tombstones(deleted)
+    index.delete_before(outdated | deleted)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
-        "committed %d images, %d regions in %.0f ms; %d vanished, %d changed",
-        len(rows), len(regions), spent, len(gone), len(changed),
+        "committed %s, %s in %.0f ms; %d vanished, %d changed",
+        counted(len(rows), "image"), counted(len(regions), "region"), spent, len(gone), len(changed),
     )  # fmt: skip
-    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | buried)
+    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | deleted)
+
+
+def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:
+    return row.image in newest and newest[row.image].generation >= row.generation
+
+
+def _check_written(lost: Sequence[ImageRow], store: ImageStore) -> None:
+    """Raises: RegionIndexError if rows that were acknowledged are not there, and nobody had a reason to delete them."""
+    for row in lost:
+        found = store.stat(row.image.key)
+        if found is not None and found.etag == row.etag:  # else another worker saw it vanish or change, and was faster
+            raise RegionIndexError(
+                f"the index acknowledged {row.image}, but does not have it: it loses what is written to it, or another "
+                f"process deleted it at this moment; run the same again"
+            )
 
 
 def _current_etag(store: ImageStore, attempt: Attempt) -> str | None:
@@ -171,6 +194,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
     if image is None:
         failed = failed or Failed("ModelError", "no result")
     outcome = Outcome.FAILED if failed else Outcome.INDEXED if regions else Outcome.EMPTY
+    told = NO_REGION if outcome is Outcome.EMPTY else ""
     return ImageRow(
         id=row_id(stored.ref, attempt.generation),
         code=bytes(code_bytes) if image is None else image.image_code.tobytes(),
@@ -179,7 +203,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         generation=attempt.generation,
         outcome=outcome,
         error=failed.error if failed else "",
-        message=failed.message if failed else "",
+        message=failed.message if failed else told,
         attempts=previous.attempts + 1 if previous and again else 1,
         first_at_ms=previous.first_at_ms if previous and again else now_ms,
         last_at_ms=now_ms,

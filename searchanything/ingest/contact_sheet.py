@@ -26,6 +26,7 @@ from typing import Final
 from PIL import Image
 
 from searchanything.core.codes import generation_at
+from searchanything.core.counting import counted
 from searchanything.core.errors import StoreError
 from searchanything.core.protocols import FileStore, RegionIndex
 from searchanything.core.types import ImageRef, MaskRLE, RGBImage
@@ -49,7 +50,7 @@ class SheetTile:
 
 @dataclass(frozen=True, slots=True)
 class TileFiles:
-    """Where the tiles of a bucket's images lie, and the 8 hex digits that tell this index' from others'."""
+    """Where the tiles of a bucket's images lie, and the 8 hex digits that tell this index's from others'."""
 
     files: FileStore
     bucket: str
@@ -78,7 +79,7 @@ class Sheet:
         self._left -= 1
         marks = [RegionMark(mask, color) for mask, color in zip(masks, distinct_colors(len(masks)), strict=True)]
         shown = draw_marks(image, marks, longest_side_px=SIDE_PX)
-        regions = "1 region" if len(masks) == 1 else f"{len(masks)} regions"
+        regions = counted(len(masks), "region")
         tile = contact_sheet([Tile(shown, key, regions)], columns=1, side_px=SIDE_PX)
         buffer = io.BytesIO()
         Image.fromarray(tile).save(buffer, "JPEG", quality=_QUALITY)
@@ -141,7 +142,7 @@ def sweep(tiles: TileFiles, index: RegionIndex) -> int:
     for name in dead:
         tiles.files.delete(name)
     if dead:
-        logger.info("%d tiles of contact sheets erased", len(dead))
+        logger.info("%s of contact sheets erased", counted(len(dead), "tile"))
     return len(dead)
 
 

@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
+from searchanything.core.skips import SkipCounts, Skipped, sum_skips
 from searchanything.core.types import ImageRef, Omissions, Outcome
 from searchanything.encode.encoder import Stopwatch
+from searchanything.images.incoming import METADATA_PROBLEM
 from searchanything.images.sidecars import SIDECAR_PROBLEM
 from searchanything.ingest.commit import Committed
-from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, skipped_warnings, unlisted_failures
+from searchanything.ingest.reports import (
+    Failure,
+    IndexProgress,
+    IndexReport,
+    OnProgress,
+    skipped_warnings,
+    unlisted_failures,
+)
+
+_PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "MetadataError"}
 
 
 class Tally:
     """Counts what happened. Used by the thread that runs the pipeline alone; `watch` is shared by its stages."""
 
-    def __init__(self, total: int | None = None, progress: Callable[[IndexProgress], None] | None = None) -> None:
+    def __init__(self, total: int | None = None, progress: OnProgress | None = None) -> None:
         self.watch = Stopwatch()
         self._report = IndexReport()
         self._failures: list[Failure] = []
         self._warnings: list[Failure] = []
+        self._skips = SkipCounts()
+        self._omitted: tuple[Skipped, ...] = ()
         self._total = total
         self._progress = progress
         self._start = time.perf_counter()
 
-    def skip(self, objects: int) -> None:
-        """Objects that do not claim to be images, or are excluded."""
-        self._report = replace(self._report, skipped=self._report.skipped + objects)
+    def skip(self, key: str, reason: str) -> None:
+        """Count an object that is not an image, or is excluded."""
+        self._report = replace(self._report, skipped=self._report.skipped + 1)
+        self._skips.add(key, reason)
 
-    def pass_over(self, key: str) -> None:
-        """An unchanged image."""
+    def skip_unchanged(self, key: str) -> None:
+        """Count an unchanged image."""
         self._report = replace(self._report, unchanged=self._report.unchanged + 1)
-        self._tell(key)
+        self._report_progress(key)
 
-    def give_up(self, key: str) -> None:
-        """An image that failed too often to be tried again."""
+    def skip_exhausted(self, key: str) -> None:
+        """Count an image that failed too often to be tried again."""
         self._report = replace(self._report, given_up=self._report.given_up + 1)
-        self._tell(key)
+        self._report_progress(key)
 
     def forget(self, images: int) -> None:
-        """Images whose rows were deleted."""
+        """Count images whose rows were deleted."""
         self._report = replace(self._report, deleted=self._report.deleted + images)
 
     def add(self, batch: Committed) -> None:
-        """A committed batch."""
+        """Count a committed batch."""
         rows = batch.rows
         outcomes = [row.outcome for row in rows]
         self._report = replace(
@@ -56,27 +71,29 @@ class Tally:
         failed = [row for row in rows if row.outcome is Outcome.FAILED]
         self.add_failures(Failure(row.image.key, row.error, row.message) for row in failed)
         self._warnings.extend(
-            Failure(row.image.key, "SidecarError", str(row.metadata[SIDECAR_PROBLEM]))
+            Failure(row.image.key, kind, str(row.metadata[name]))
             for row in rows
-            if SIDECAR_PROBLEM in row.metadata
+            for name, kind in _PROBLEMS.items()
+            if name in row.metadata
         )
         if rows:
-            self._tell(rows[-1].image.key)
+            self._report_progress(rows[-1].image.key)
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
-        """Images that failed."""
+        """Count images that failed."""
         self._failures.extend(failures)
 
-    def leave(self, images: Iterable[ImageRef], *, tries: int) -> None:
-        """Images whose object changed during each try."""
+    def add_changing(self, images: Iterable[ImageRef], *, tries: int) -> None:
+        """Count images whose object changed during each try, as failures."""
         keys = tuple(image.key for image in images)
         self._report = replace(self._report, left=self._report.left + keys)
         message = f"changed during each of {tries} attempts"
         self.add_failures(Failure(key, "ObjectChangedError", message) for key in keys)
 
-    def leave_out(self, omissions: Omissions) -> None:
-        """What a listing left out: places that cannot be read are failures, of the rest the first are warnings."""
-        self.skip(omissions.skipped)
+    def add_omissions(self, omissions: Omissions) -> None:
+        """Count what a listing omitted: unreadable places are failures; of the rest, the first are warnings."""
+        self._report = replace(self._report, skipped=self._report.skipped + omissions.skipped)
+        self._omitted = omissions.skips.groups()
         self._warnings.extend(skipped_warnings(omissions))
         self.add_failures(unlisted_failures(omissions))
 
@@ -89,9 +106,10 @@ class Tally:
             warnings=tuple(self._warnings),
             seconds=time.perf_counter() - self._start,
             timings_ms=dict(self.watch.timings_ms),
+            skips=sum_skips(self._skips.groups(), self._omitted),
         )
 
-    def _tell(self, key: str) -> None:
+    def _report_progress(self, key: str) -> None:
         if self._progress is not None:
             now = self._report
             failed = len(self._failures) + now.given_up

@@ -12,16 +12,15 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
 from searchanything.core.types import Omissions, RegionRow, StoredObject
-from searchanything.images.decoding import may_be_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.reports import Estimate, IndexProgress
+from searchanything.ingest.reports import Estimate, OnProgress
 
 DISK_BYTES_PER_ROW: Final = 670  # beyond what the row holds
 MEMORY_BYTES_PER_ROW: Final = 530
@@ -30,9 +29,7 @@ IDS_BYTES: Final = 64
 _SEED: Final = 0
 
 
-def estimate_images(
-    job: IndexingJob, *, sample: int, progress: Callable[[IndexProgress], None] | None = None
-) -> Estimate:
+def estimate_images(job: IndexingJob, *, sample: int, progress: OnProgress | None = None) -> Estimate:
     """List everything, index a random sample of it into the job's index, and extrapolate.
 
     The job's index is a scratch one: it is filled. Free disk is left for the caller to tell.
@@ -73,7 +70,7 @@ def _sample(job: IndexingJob, size: int) -> tuple[int, int, list[StoredObject]]:
     chosen: list[StoredObject] = []
     count = total_bytes = 0
     for one in job.store.list(job.scope.prefix, Omissions()):
-        if not (job.scope.wants(one.ref.key) and may_be_image(one.ref.key)):
+        if not job.scope.may_be_image(one.ref.key):
             continue
         count += 1
         total_bytes += one.size_bytes

@@ -8,7 +8,7 @@
 How old is old: an attempt takes its generation when it is planned and inserts the image row at its commit. In between
 lie at most two waves of transfer and the batches before it: minutes, with ViT-H-14 on a slow CPU an hour (docs/adr).
 A day leaves room for workers that were suspended and for clocks that disagree. Should a row be taken from an attempt
-that lives nevertheless, its commit lacks rows, and the last line of the table mends that.
+that lives nevertheless, its commit lacks rows, and the last line of the table repairs that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import generation_at
+from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef, IndexCounts
@@ -72,31 +73,27 @@ def collect_garbage(
 ) -> int:
     """Delete a source's rows that belong to nobody, and have `again` index its images that lost rows.
 
-    The region rows are streamed only if their number shows that something is wrong. Returns how many images had
+    The source's region rows are streamed only if their number shows that something is wrong; what is written into the
+    index for other sources meanwhile does not matter. Returns how many images had
     garbage. Raises: RegionIndexError, and what `again` raises.
     """
-    if holdings_agree(index):
+    known = KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+    if index.count_regions(bucket=bucket, key_prefix=key_prefix) == known.regions and not known.outdated:
         return 0
-    damage = _find_damage(index, bucket, key_prefix, cutoff=generation_at(age_s=age_s))
+    damage = _find_damage(index, known, (bucket, key_prefix), cutoff=generation_at(age_s=age_s))
     for images in batches(damage.garbage, DELETED_AT_ONCE):
         index.delete_before({image: damage.garbage[image] for image in images})
     if damage.again:
-        logger.warning("%d images lack rows, or have some of a killed attempt: indexing them again", len(damage.again))
+        what = counted(len(damage.again), "image")
+        logger.warning("indexing %s again: rows are missing, or belong to a killed attempt", what)
         again(sorted(image.key for image in damage.again))
     return len(damage.garbage)
 
 
-def holdings_agree(index: RegionIndex) -> bool:
-    """True if there are as many region rows as the images say, and no image row of an older generation."""
-    known = KnownImages(index.iterate_states())
-    return index.counts().regions == known.regions and not known.outdated
-
-
-def _find_damage(index: RegionIndex, bucket: str, key_prefix: str, *, cutoff: int) -> _Damage:
-    known = KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+def _find_damage(index: RegionIndex, known: KnownImages, source: tuple[str, str], *, cutoff: int) -> _Damage:
     present = np.zeros(len(known), dtype=np.int64)
     damage = _Damage()
-    for rows in batches(index.iterate_attempts(bucket=bucket, key_prefix=key_prefix), PASS_ROWS):
+    for rows in batches(index.iterate_attempts(bucket=source[0], key_prefix=source[1]), PASS_ROWS):
         images = [image for image, _ in rows]
         generations = np.array([generation for _, generation in rows], dtype=np.int64)
         numbers = known.find(images)
@@ -108,7 +105,7 @@ def _find_damage(index: RegionIndex, bucket: str, key_prefix: str, *, cutoff: in
                 damage.garbage[image] = newest or cutoff
             else:
                 damage.again.add(image)  # younger than the commit: only another commit can tell them apart
-    _find_incomplete(index, known, present, damage, (bucket, key_prefix))
+    _find_incomplete(index, known, present, damage, source)
     return damage
 
 

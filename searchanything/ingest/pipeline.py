@@ -18,19 +18,25 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import cv2
-
-from searchanything.core.errors import ImageError, ModelError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.counting import counted
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
+from searchanything.encode.canary import check_models, encoding_errors
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
 from searchanything.ingest.counters import Tally
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
-from searchanything.ingest.reports import IndexProgress, IndexReport
+from searchanything.ingest.reports import IndexReport, OnProgress
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2")
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +53,16 @@ def index_images(
     objects: Iterable[StoredObject],
     *,
     total: int | None = None,
-    progress: Callable[[IndexProgress], None] | None = None,
+    progress: OnProgress | None = None,
     omissions: Omissions | None = None,
 ) -> IndexReport:
     """Bring the index up to date with these objects. One bad image never stops the run.
 
-    Unchanged objects (same etag and metadata, indexed or empty before) are passed over; known failures are tried again;
+    Unchanged objects (same etag and metadata, indexed or empty before) are skipped; known failures are tried again;
     objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
 
-    Raises: StoreUnavailableError, RegionIndexError; what was committed until then stays. StoreError where the listing
-    breaks, after everything that it gave is indexed.
+    Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
+    the listing breaks, after everything that it gave is indexed.
     """
     tally = Tally(total, progress)
     broken: list[StoreError] = []
@@ -64,20 +70,25 @@ def index_images(
     if broken:
         raise broken[0]
     if omissions is not None:
-        tally.leave_out(omissions)
+        tally.add_omissions(omissions)
     return tally.report()
 
 
-def refresh_images(
-    job: IndexingJob, keys: Iterable[str], *, progress: Callable[[IndexProgress], None] | None = None
-) -> IndexReport:
+def nothing_listed(omissions: Omissions) -> IndexReport:
+    """The report of a listing that gave no object: what it left out, and the places that it could not look into."""
+    tally = Tally()
+    tally.add_omissions(omissions)
+    return tally.report()
+
+
+def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgress | None = None) -> IndexReport:
     """Bring the rows of these keys up to date with their objects as they are now, whatever was said of them.
 
     Present and wanted: indexed, unless the index has it as it is. Absent, excluded or no image: its rows are deleted.
     Failing: recorded, until it has failed `max_attempts` times with the same content. Nothing is listed; doing it
     twice, late or in another order ends the same.
 
-    Raises: StoreUnavailableError, RegionIndexError; calling it again is always right.
+    Raises: StoreUnavailableError, RegionIndexError, DeviceError; calling it again is always right.
     """
     tally = Tally(None, progress)
     _index_rounds(job, lambda pool: plan_keys(job, keys, pool, tally), tally)
@@ -90,9 +101,9 @@ def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]
         changed = _index_round(job, plan, tally)
         if not changed:
             return
-        logger.info("%d objects changed while they were indexed", len(changed))
+        logger.info("%s changed during indexing", counted(len(changed), "object"))
         plan = partial(_plan_again, job, [image.key for image in changed], tally)
-    tally.leave(changed, tries=ROUNDS)
+    tally.add_changing(changed, tries=ROUNDS)
 
 
 def _plan_again(job: IndexingJob, keys: Sequence[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:
@@ -216,12 +227,17 @@ def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None
 def _encode(
     encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
 ) -> list[tuple[Attempt, EncodedImage | None]]:
-    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone."""
+    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone.
+
+    So a batch that is too large for the device's memory is halved as well. Raises: DeviceError where a known image
+    fails like the one that stands alone: then it is no image's fault, and none is recorded as failed.
+    """
     images = [image for _, image in batch if image is not None]
     try:
         encoded = iter(encoder.encode_images(images, watch) if images else [])
-    except (RuntimeError, ValueError, MemoryError, ModelError, cv2.error) as error:  # torch raises RuntimeErrors
+    except encoding_errors() as error:
         if len(batch) == 1:
+            check_models(encoder)
             logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
             return [(replace(batch[0][0], failed=Failed.of(error)), None)]
         middle = len(batch) // 2

@@ -1,14 +1,14 @@
 """What has to be done: which objects the index does not have as they are now.
 
-Two ways in: `plan_listed` takes a listing's word for what there is and asks the store about doubtful objects alone;
-`plan_keys` is told keys only, and looks at each object as it is now. Both end in the same `Attempt`s, so whether an
-image is up to date, given up or wanted at all is decided here and nowhere else.
+Two ways in: `plan_listed` trusts a listing and asks the store about doubtful objects alone;
+`plan_keys` gets keys only, and looks at each object as it is now. Both end in the same `Attempt`s, so whether an
+image is up to date, exhausted or wanted at all is decided here and nowhere else.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,11 +16,13 @@ from typing import Final
 
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import StoreError, StoreUnavailableError
+from searchanything.core.errors import StoreError, StoreUnavailableError, UnusableKeyError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
 from searchanything.encode.encoder import Encoder
-from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.content_types import ContentTypes
+from searchanything.images.incoming import check_key, escaped, incoming, sound_object
+from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
 from searchanything.ingest.commit import Attempt, Failed
 from searchanything.ingest.contact_sheet import Sheet
@@ -36,9 +38,9 @@ PLAN_BATCH: Final = 256  # objects per question to the index
 class IndexingOptions:
     """How much is done at once, and what is done again.
 
-    `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are given up;
-    None tries them for ever. `listing_is_enough` is False where a change of metadata does not show in an object's own
-    line of the listing (sidecars, object tags): then every known object is asked about.
+    `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are exhausted
+    and skipped; None retries them forever. `listing_is_enough` is False where a change of metadata does not show in an
+    object's own line of the listing (sidecars, object tags): then every known object is asked about.
     """
 
     batch_images: int = 16
@@ -60,18 +62,20 @@ class IndexingJob:
     scope: Scope = field(default_factory=Scope)
     keeper: FeatureKeeper | None = None
     sheet: Sheet | None = None
+    types: ContentTypes = field(default_factory=ContentTypes)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", incoming(self.store))
 
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
-    for listed in batches(objects, PLAN_BATCH):
+    usable = (sound_object(one) for one in objects if _is_usable(one.ref.key, tally))
+    for listed in batches(usable, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
-        wanted = [one for one in foreign if job.scope.wants(one.ref.key)]
         with tally.watch.stage("plan"):
-            typed = pool.map(lambda one: with_type(job.store, one), wanted)
-            images = [one for one in typed if claims_to_be_image(one.ref.key, one.content_type)]
-            tally.skip(len(foreign) - len(images))
-            known = job.index.newest([one.ref for one in images])
+            known = job.index.newest([one.ref for one in foreign if job.scope.may_be_image(one.ref.key)])
+            images = _images(job, foreign, known, pool, tally)
             rows = [known.get(one.ref) for one in images]
             same = list(pool.map(partial(is_unchanged, job.store, job.options), images, rows))
         for one, unchanged in zip(images, same, strict=True):
@@ -80,48 +84,79 @@ def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executo
                 yield attempt
 
 
+def _images(
+    job: IndexingJob,
+    listed: Sequence[StoredObject],
+    known: Mapping[ImageRef, ImageRow],
+    pool: Executor,
+    tally: Tally,
+) -> list[StoredObject]:
+    """The images among listed objects; the others are counted."""
+    reasons = list(pool.map(lambda one: why_skipped(job.scope, job.types, job.store, one, known), listed))
+    for one, reason in zip(listed, reasons, strict=True):
+        if reason is not None:
+            tally.skip(one.ref.key, reason)
+    return [one for one, reason in zip(listed, reasons, strict=True) if reason is None]
+
+
 def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tally) -> Iterator[Attempt]:
     """Attempts at the objects that these keys name now, where the index does not have them as they are.
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
     """
-    unique = dict.fromkeys(job.scope.image_key(key) for key in keys)
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if _is_usable(key, tally))
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
         with tally.watch.stage("plan"):
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
-            gone = [ref for ref, one in found.items() if one is None]
+            gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
             _forget(job, gone, known, pool, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)
             if isinstance(one, Failed):
                 attempt = _refused(job, ref, one, previous, tally)
-            elif one is not None:
+            elif isinstance(one, StoredObject):
                 attempt = _attempt(job, one, previous, tally, unchanged=_is_same(one, previous))
             else:
+                if isinstance(one, SkipReason) and not job.scope.is_own(ref.key):
+                    tally.skip(ref.key, one)
                 continue
             if attempt is not None:
                 yield attempt
 
 
-def with_type(store: ImageStore, listed: StoredObject) -> StoredObject:
-    """The object with its content type where nothing else tells what it is: listings of S3 leave the type out."""
-    if listed.content_type is not None or "." in listed.ref.key.rpartition("/")[2]:
-        return listed
+def why_skipped(
+    scope: Scope, types: ContentTypes, store: ImageStore, listed: StoredObject, known: Mapping[ImageRef, ImageRow]
+) -> SkipReason | None:
+    """Why a listed object is no image that is meant, None for one that is.
+
+    Its type is asked for where the name says nothing, and the index does not know this very content as an image.
+    """
+    key, row = listed.ref.key, known.get(listed.ref)
+    if not scope.may_be_image(key) or not scope.needs_type(key):
+        return scope.why_skipped(key, listed.content_type)
+    if row is not None and row.outcome is not Outcome.FAILED and row.etag == listed.etag:
+        return None
+    return scope.why_skipped(key, types.of(store, listed).content_type)
+
+
+def _is_usable(key: str, tally: Tally) -> bool:
+    """Whether an index can keep this key; an image's that it cannot is a failure of its own."""
     try:
-        found = store.stat(listed.ref.key)
-    except StoreUnavailableError:
-        raise
-    except StoreError:
-        return listed
-    return listed if found is None else replace(listed, content_type=found.content_type)
+        check_key(key)
+    except UnusableKeyError as error:
+        why = Failed.of(error)
+        if may_be_image(key):
+            tally.add_failures([Failure(escaped(key), why.error, why.message)])
+        return False
+    return True
 
 
 def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObject, previous: ImageRow | None) -> bool:
     """Same content and metadata as the row's, with a good outcome. Asks the store only if the object may be touched."""
-    if previous is None or previous.outcome is Outcome.FAILED or previous.etag != listed.etag:
+    if previous is None or not previous.is_findable or previous.etag != listed.etag:
         return False
     if options.force:
         return False  # whatever the answer, it is indexed again
@@ -132,15 +167,15 @@ def is_unchanged(store: ImageStore, options: IndexingOptions, listed: StoredObje
     except StoreUnavailableError:
         raise
     except StoreError:
-        return False  # reading it will tell why
+        return False  # reading it will raise the reason
     return found is not None and _is_same(found, previous)
 
 
 def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
-    """The row tells of this content and metadata, with a good outcome."""
+    """The row has this content and metadata, and a good outcome."""
     return (
         previous is not None
-        and previous.outcome is not Outcome.FAILED
+        and previous.is_findable
         and previous.etag == found.etag
         and dict(previous.metadata) == dict(found.metadata)
     )
@@ -152,17 +187,17 @@ def _attempt(
     """An attempt at an object, or None where nothing is to be done, which is counted."""
     if not job.options.force:
         if unchanged:
-            tally.pass_over(stored.ref.key)
+            tally.skip_unchanged(stored.ref.key)
             return None
-        if is_given_up(job.options, previous, stored.etag):
-            tally.give_up(stored.ref.key)
+        if is_exhausted(job.options, previous, stored.etag):
+            tally.skip_exhausted(stored.ref.key)
             return None
     generation = next_generation(after=previous.generation if previous else 0)
     return Attempt(stored=stored, generation=generation, previous=previous)
 
 
-def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
-    """True where this content failed so often that it is not tried again on its own."""
+def is_exhausted(options: IndexingOptions, previous: ImageRow | None, etag: str) -> bool:
+    """True where this content failed so often that it is not tried again automatically."""
     return (
         options.max_attempts is not None
         and previous is not None
@@ -172,21 +207,21 @@ def is_given_up(options: IndexingOptions, previous: ImageRow | None, etag: str) 
     )
 
 
-def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | None:
-    """The object as it is now; None where it is gone, not wanted or no image; or why the store will not tell."""
-    if not (job.scope.wants(ref.key) and may_be_image(ref.key)):
-        return None
+def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | SkipReason | None:
+    """The object as it is now; None where it is gone; why it is skipped, or why the store refuses to say."""
+    if not job.scope.may_be_image(ref.key):
+        return job.scope.why_skipped(ref.key, None)
     try:
         found = job.store.stat(ref.key)
     except StoreUnavailableError:
         raise
     except StoreError as error:
         return Failed.of(error)
-    return found if found is not None and claims_to_be_image(ref.key, found.content_type) else None
+    return None if found is None else job.scope.why_skipped(ref.key, found.content_type) or found
 
 
 def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
-    """What becomes of an object that the store refuses to tell of: its etag is not known, "" stands for it.
+    """The attempt at an object that the store refuses to describe: its etag is unknown, so it is "".
 
     A good row stays as long as nobody knows better; without one the failure is recorded.
     """
@@ -205,10 +240,18 @@ def _forget(
     A known row may be younger than this machine's clock.
     """
     ages = {ref: max(before, known[ref].generation + 1 if ref in known else 0) for ref in gone}
-    buried = {ref: age for ref, age in ages.items() if ref in known}
-    if job.keeper is not None and buried:
-        job.keeper.bury(buried)
+    tombstones = {ref: age for ref, age in ages.items() if ref in known}
+    if job.keeper is not None and tombstones:
+        job.keeper.add_tombstones(tombstones)
     if ages:
         job.index.delete_before(ages)
     if job.sheet is not None:
         job.sheet.delete_before(ages, pool)
+
+
+def failed_rows(index: RegionIndex, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
+    """The newest rows of the images that failed at their last attempt, in the order of their names."""
+    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
+    failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+    rows = [row for images in batches(failed, PLAN_BATCH) for row in index.newest(images).values()]
+    return sorted((row for row in rows if row.outcome is Outcome.FAILED), key=lambda row: row.image)

@@ -1,13 +1,21 @@
-"""What the verbs that fill an index and look after it answer."""
+"""Reports of the commands that fill and maintain an index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 from searchanything.core.errors import StoreError
-from searchanything.core.types import ImageRef, ImageRow, IndexCounts, IndexManifest, Omissions
+from searchanything.core.skips import Skipped, sum_skips
+from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions
+
+_SUMMED: Final = (
+    *("indexed", "unchanged", "empty", "failed", "skipped"),
+    *("regions", "seconds", "deleted", "given_up", "gone"),
+)
+_JOINED: Final = ("failures", "left", "warnings", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,14 @@ class Failure:
 class IndexReport:
     """What one run of `index` or `refresh` did, in images; `regions` counts the regions this run wrote.
 
-    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones failed too often
-    with the same content and were not tried again. `left` are the keys whose objects kept changing: they stand in
-    `failures` too, and the next sync finds them. `warnings` are of images that were indexed without their sidecar,
-    and of the first 100 skipped things that are no objects. A place that could not be listed is one failure.
-    `timings_ms` are summed over the threads of each stage: stages overlap, so they add up to more than `seconds`.
+    `deleted` images were forgotten because their object is gone or no longer wanted. `given_up` ones are exhausted:
+    they failed too often with the same content and were not tried again. `left` are the keys whose objects kept
+    changing: they are in `failures` too, and the next sync finds them. `warnings` are of images that were indexed
+    without their sidecar, and of the first 100 skipped things that are no objects. A place that could not be listed is
+    one failure. `skips` says why objects were `skipped`, by reason and with examples. `gone` images are in the index
+    and no longer in the listing: they stay hits until `sync repair` or `index --prune` forgets them. `held` are the
+    keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed over the
+    threads of each stage: stages overlap, so they add up to more than `seconds`.
     """
 
     indexed: int = 0
@@ -47,6 +58,9 @@ class IndexReport:
     left: tuple[str, ...] = ()
     warnings: tuple[Failure, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+    gone: int = 0
+    held: tuple[str, ...] = ()
+    skips: tuple[Skipped, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
@@ -59,7 +73,10 @@ class IndexReport:
             "deleted": self.deleted,
             "given_up": self.given_up,
             "left": list(self.left),
+            "gone": self.gone,
+            "held": list(self.held),
             "warnings": [one.to_dict() for one in self.warnings],
+            "skipped": [one.to_dict() for one in self.skips],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -68,6 +85,7 @@ class IndexReport:
 class IndexProgress:
     """How far a run of `index` is: images done (unchanged ones included) of `total`, where that is known.
 
+    While the source is still being listed the total is what was seen so far, and not `total_is_final`.
     `stage` is empty, or names what is done first, and then `done` counts its steps.
     """
 
@@ -77,20 +95,28 @@ class IndexProgress:
     failed: int
     key: str
     stage: str = ""
+    total_is_final: bool = True
+
+
+OnProgress: TypeAlias = Callable[[IndexProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """What an index holds, and with what it was made. Where there is no index `exists` is False, and all None or 0.
 
-    `counts` are of committed images and regions. `garbage` rows are left of killed runs: no search finds them, the next
-    commit of their image or `sync repair` deletes them.
+    `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
+    the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
+    `sync repair` deletes them.
     """
 
     uri: str
-    counts: IndexCounts
-    manifest: IndexManifest | None
-    collections: tuple[str, str] | None
+    images: int = 0
+    regions: int = 0
+    failed: int = 0
+    empty: int = 0
+    manifest: IndexManifest | None = None
+    collections: tuple[str, str] | None = None
     garbage: int = 0
 
     @property
@@ -104,10 +130,10 @@ class IndexStatus:
         trained = None if manifest is None else "trained" if manifest.hash_trained else "untrained"
         return {
             "exists": self.exists,
-            "images": self.counts.images,
-            "regions": self.counts.regions,
-            "failed": self.counts.failed,
-            "empty": self.counts.empty,
+            "images": self.images,
+            "regions": self.regions,
+            "failed": self.failed,
+            "empty": self.empty,
             "fingerprint": manifest.fingerprint if manifest else None,
             "preset": manifest.preset if manifest else None,
             "hash": trained,
@@ -123,10 +149,12 @@ class SyncReport:
 
     `missing`: images that the index does not have. `stale`: indexed with another etag, other metadata or other models.
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
-    `checked` counts the images that were looked at. After a repair the rest tells what was done about it: `repaired`
+    `checked` counts the images that were looked at. After a repair the other fields say what was done: `repaired`
     sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
-    `unlisted` are places that could not be looked at: nothing below them is called orphaned. `skipped` holds the first
-    100 things that are no objects, such as links that lead out of a folder.
+    `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
+    called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
+    mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder; `skips`
+    says how many objects were skipped, by reason and with examples.
     """
 
     missing: tuple[str, ...] = ()
@@ -139,11 +167,19 @@ class SyncReport:
     seconds: float = 0.0
     unlisted: tuple[Failure, ...] = ()
     skipped: tuple[Failure, ...] = ()
+    held: tuple[str, ...] = ()
+    skips: tuple[Skipped, ...] = ()
 
     @property
     def differs(self) -> bool:
         """True if index and listing did not agree. Known failures are no difference."""
         return bool(self.missing or self.stale or self.orphaned)
+
+    @property
+    def found_nothing(self) -> bool:
+        """True if neither the listing nor the index names anything there: a mistyped prefix looks like this."""
+        there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted, self.skipped, self.skips)
+        return not any(there)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything sync check|repair --format json`."""
@@ -152,10 +188,12 @@ class SyncReport:
             "stale": list(self.stale),
             "orphaned": list(self.orphaned),
             "failed": list(self.failed),
+            "held": list(self.held),
             "checked": self.checked,
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
             "warnings": [one.to_dict() for one in self.skipped],
+            "skipped": [one.to_dict() for one in self.skips],
         }
         if self.repaired is not None:
             document |= {"repaired": self.repaired.to_dict(), "garbage": self.garbage}
@@ -164,7 +202,7 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class FailedImage:
-    """A known failure. `given_up` ones are no longer tried by `refresh` and `sync repair`."""
+    """A known failure. `given_up` ones are exhausted: `refresh` and `sync repair` no longer try them."""
 
     image: ImageRef
     etag: str
@@ -210,7 +248,8 @@ class Estimate:
 
     `bytes` are the images' own. `disk_bytes` and `index_memory_bytes` are those of an embedded index, and less than a
     Milvus server with its replicas takes (see `milvus/`); `worker_memory_bytes` is the peak of this process, models
-    included. `disk_free_bytes` is None where the index is not a file of this machine. `sample` tells how it went.
+    included. `disk_free_bytes` is None where the index is not a file of this machine. `sample` is the report of the
+    sample.
     """
 
     images: int
@@ -247,41 +286,41 @@ class Estimate:
         }
 
 
+def images_are(count: int, what: str = "") -> str:
+    """`1 image is` or `2 images are`, with a word before the noun."""
+    noun = f"{what} image" if what else "image"
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
 def unlisted_failures(omissions: Omissions) -> tuple[Failure, ...]:
     """The places that a listing could not look at."""
-    return tuple(Failure(one.key, StoreError.__name__, one.reason) for one in omissions.unreadable)
+    return tuple(Failure(one.key or "./", StoreError.__name__, one.reason) for one in omissions.unreadable)
 
 
 def omissions_report(omissions: Omissions) -> IndexReport:
-    """What a listing left out, as a part of a run's report."""
+    """What a listing omitted, as part of a run's report."""
     missed = unlisted_failures(omissions)
     return IndexReport(
-        skipped=omissions.skipped, failed=len(missed), failures=missed, warnings=skipped_warnings(omissions)
+        skipped=omissions.skipped,
+        failed=len(missed),
+        failures=missed,
+        warnings=skipped_warnings(omissions),
+        skips=omissions.skips.groups(),
     )
 
 
 def skipped_warnings(omissions: Omissions) -> tuple[Failure, ...]:
-    """The first of what a listing passed over."""
+    """The first of the things that a listing skipped."""
     return tuple(Failure(one.key, "Skipped", one.reason) for one in omissions.examples)
 
 
-def sum_reports(first: IndexReport, second: IndexReport) -> IndexReport:
-    """Two runs as one."""
-    return IndexReport(
-        indexed=first.indexed + second.indexed,
-        unchanged=first.unchanged + second.unchanged,
-        empty=first.empty + second.empty,
-        failed=first.failed + second.failed,
-        skipped=first.skipped + second.skipped,
-        regions=first.regions + second.regions,
-        failures=first.failures + second.failures,
-        seconds=first.seconds + second.seconds,
-        deleted=first.deleted + second.deleted,
-        given_up=first.given_up + second.given_up,
-        left=first.left + second.left,
-        warnings=first.warnings + second.warnings,
-        timings_ms={
-            stage: first.timings_ms.get(stage, 0.0) + second.timings_ms.get(stage, 0.0)
-            for stage in (*first.timings_ms, *(new for new in second.timings_ms if new not in first.timings_ms))
-        },
-    )
+def sum_reports(reports: Iterable[IndexReport]) -> IndexReport:
+    """Several runs as one; in time that grows with what they report, not with its square."""
+    every = list(reports)
+    timings: dict[str, float] = {}
+    for one in every:
+        for stage, value in one.timings_ms.items():
+            timings[stage] = timings.get(stage, 0.0) + value
+    values: dict[str, Any] = {name: sum(getattr(one, name) for one in every) for name in _SUMMED}
+    values |= {name: tuple(chain.from_iterable(getattr(one, name) for one in every)) for name in _JOINED}
+    return IndexReport(**values, timings_ms=timings, skips=sum_skips(*(one.skips for one in every)))

@@ -3,36 +3,44 @@
     index's image rows ─► 38 bytes each ─┐
                                          ├─► suspects ─► looked at exactly ─► missing, stale, failed
     listing, in whatever order ──────────┘
-    rows that the listing never named ───────────────────────────────────────► orphaned
+    rows that the listing never named ───────────────────────────────────────► orphaned ─► forgotten, or held back
 
-Only suspects cost a question to the index or the store. A repair hands the keys, in waves, to the same `refresh` that
-events use: it looks at each object again, so what changed since the listing does no harm. Rows that belong to nobody
-(see `collecting.py`) are deleted last.
+What a listing lacks was deleted, or is hidden from it: `forgetting` decides. Only suspects cost a question to the index
+or the store. A repair hands the keys, in waves, to the same `refresh` that events use, which looks at each object: so
+what changed since the listing does no harm. Rows that belong to nobody (see `collecting.py`) are deleted last.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.digests import SIDECAR, KnownImages
 from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.skips import SkipCounts, sum_skips
 from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
-from searchanything.images.decoding import claims_to_be_image, may_be_image
+from searchanything.images.content_types import ContentTypes
+from searchanything.images.incoming import incoming
+from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
+from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
-from searchanything.ingest.plan import IndexingOptions, is_unchanged, with_type
+from searchanything.ingest.listing import ListingAhead
+from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
+from searchanything.ingest.progress import within
 from searchanything.ingest.reports import (
     IndexProgress,
     IndexReport,
+    OnProgress,
     SyncReport,
     skipped_warnings,
     sum_reports,
@@ -43,7 +51,12 @@ logger = logging.getLogger(__name__)
 
 LISTED_BATCH: Final = 4096
 WAVE_KEYS: Final = 512  # per refresh of a repair: what is differing meanwhile waits in memory
-Refresh = Callable[[Sequence[str]], IndexReport]  # of keys
+
+
+class Refresh(Protocol):
+    """Brings the rows of some keys up to date, and may tell how far it is."""
+
+    def __call__(self, keys: Sequence[str], *, progress: OnProgress | None = None) -> IndexReport: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +66,7 @@ class SyncJob:
     `ask_each` asks the store about every known object: for what no listing tells, such as new tags. `elsewhere` tells
     which images indexes of other models have: what this index lacks of them is stale rather than missing.
     Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
+    `forgetting` says how much may be forgotten of what the listing lacks.
     """
 
     store: ImageStore
@@ -64,6 +78,11 @@ class SyncJob:
     garbage_age_s: float = GARBAGE_AGE_S
     ask_each: bool = False
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
+    forgetting: Forgetting = field(default_factory=Forgetting)
+    types: ContentTypes = field(default_factory=ContentTypes)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", incoming(self.store))
 
 
 @dataclass(slots=True)
@@ -74,19 +93,37 @@ class _Found:
     stale: list[str] = field(default_factory=list)
     orphaned: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    held: tuple[str, ...] = ()
     checked: int = 0
+    listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    tell: OnProgress = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
-    repaired: IndexReport = field(default_factory=IndexReport)
+    skips: SkipCounts = field(default_factory=SkipCounts)
+    repaired: list[IndexReport] = field(default_factory=list)
+    indexed: int = 0
+    failures: int = 0
+
+    def progress(self, key: str) -> IndexProgress:
+        """What is done by now: all that was listed, but for what waits for its repair."""
+        done = max(0, self.listed - len(self.waiting))
+        return IndexProgress(done, None, self.indexed, self.failures, key)
+
+    def add_repair(self, report: IndexReport) -> None:
+        """What a wave of repairs did."""
+        self.repaired.append(report)
+        self.indexed += report.indexed
+        self.failures += report.failed
 
 
-def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | None = None) -> SyncReport:
-    """Compare a source's listing with the index' rows of it, and repair what differs where the job can.
+def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncReport:
+    """Compare a source's listing with the index's rows of it, and repair what differs where the job can.
 
     Memory grows by 38 bytes per row and by the differing keys, not by the objects that agree.
 
-    Nothing below a place that could not be listed is called orphaned.
+    Nothing below a place that could not be listed, or lies on another device than before, is called orphaned. Of what
+    is orphaned the report says how much is held back; a repair leaves that alone.
 
     Raises: StoreError where the listing breaks: nothing is called orphaned then; StoreUnavailableError,
     RegionIndexError. What was repaired until then stays.
@@ -94,14 +131,17 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
     found = _Found(omissions=Omissions(wanted=job.scope.concerns))
+    listing = ListingAhead(
+        job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
+    )
+    found.tell = listing.progress(progress) or found.tell
     with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
-        for listed in batches(job.store.list(job.scope.prefix, found.omissions), LISTED_BATCH):
+        for listed in batches(listing, LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
-            if progress is not None and listed:
-                done = found.repaired
-                progress(IndexProgress(found.checked, None, done.indexed, done.failed, listed[-1].ref.key))
-        _look_again(job, known, found, pool)
+            found.tell(found.progress(listed[-1].ref.key))
+        _find_orphans(job, known, found)
+        _find_changed_sidecars(job, known, found, pool)
     _repair(job, found, least=1)
     garbage = _collect(job, found)
     return SyncReport(
@@ -110,11 +150,13 @@ def sync_images(job: SyncJob, *, progress: Callable[[IndexProgress], None] | Non
         orphaned=tuple(sorted(set(found.orphaned))),
         failed=tuple(sorted(set(found.failed))),
         checked=found.checked,
-        repaired=found.repaired if job.refresh is not None else None,
+        repaired=sum_reports(found.repaired) if job.refresh is not None else None,
         garbage=garbage,
         seconds=time.perf_counter() - start,
         unlisted=unlisted_failures(found.omissions),
         skipped=skipped_warnings(found.omissions),
+        held=found.held,
+        skips=sum_skips(found.skips.groups(), found.omissions.skips.groups()),
     )
 
 
@@ -125,12 +167,41 @@ def collect(job: SyncJob) -> SyncReport:
     """
     start, found = time.perf_counter(), _Found()
     garbage = _collect(job, found)
-    return SyncReport(repaired=found.repaired, garbage=garbage, seconds=time.perf_counter() - start)
+    return SyncReport(repaired=sum_reports(found.repaired), garbage=garbage, seconds=time.perf_counter() - start)
+
+
+def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> IndexReport:
+    """The end of a run over a listing: how many known images it lacked; a job that repairs forgets what it may.
+
+    `known` have been marked as seen by `forgetting.marking`. Places that lie on another disk are failures.
+
+    Raises: StoreUnavailableError, RegionIndexError.
+    """
+    told, forgetting = len(omissions.unreadable), job.forgetting
+    devices = Devices(forgetting.memory.devices, omissions.devices)
+    unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
+    listed = int(known.rows["seen"].sum())
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
+    missing = forgetting.memory.missing if job.refresh is None else decision.missing
+    forgetting.keep(SourceMemory(missing, unseen.devices))
+    failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[told:]))
+    if job.refresh is None:
+        return IndexReport(gone=len(unseen.images), failed=len(failures), failures=failures)
+    held = tuple(sorted(image.key for image in decision.held))
+    keys = sorted(image.key for image in decision.forget)
+    told_of = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
+    return sum_reports([told_of, *(job.refresh(wave) for wave in batches(keys, WAVE_KEYS))])
 
 
 def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
-    images = [one for one in listed if job.scope.wants(one.ref.key) and may_be_image(one.ref.key)]
+    images = []
+    for one in listed:
+        if job.scope.may_be_image(one.ref.key):
+            images.append(one)
+        elif not job.scope.is_own(one.ref.key):
+            found.skips.add(one.ref.key, job.scope.why_skipped(one.ref.key, None) or SkipReason.OTHER)
+    found.listed += len(images)
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
     same = known.agree(numbers, [(one.etag, one.modified_at_ms) for one in images])
@@ -155,15 +226,17 @@ def _judge(
     if not suspects:
         return 0
     rows = job.index.newest([one.ref for one in suspects])
-    verdicts = list(pool.map(lambda one: _verdict(job, one, rows.get(one.ref)), suspects))
+    verdicts = list(pool.map(lambda one: _verdict(job, one, rows), suspects))
     lost = [one.ref for one, verdict in zip(suspects, verdicts, strict=True) if verdict == "missing"]
     outdated = job.elsewhere(lost) if lost else frozenset()
     verdicts = ["stale" if one.ref in outdated else verdict for one, verdict in zip(suspects, verdicts, strict=True)]
     for one, verdict in zip(suspects, verdicts, strict=True):
-        if verdict in only:
+        if isinstance(verdict, SkipReason):
+            found.skips.add(one.ref.key, verdict)
+        elif verdict in only:
             getattr(found, verdict).append(one.ref.key)
             found.waiting.append(one.ref.key)
-    return verdicts.count("foreign")
+    return sum(isinstance(verdict, SkipReason) for verdict in verdicts)
 
 
 def _image_of(job: SyncJob, key: str) -> str | None:
@@ -172,37 +245,44 @@ def _image_of(job: SyncJob, key: str) -> str | None:
     return image if image != key and job.scope.wants(image) else None
 
 
-def _verdict(job: SyncJob, listed: StoredObject, row: ImageRow | None) -> str:
-    """`missing`, `stale`, `failed`, `same`, or `foreign` for what is no image."""
+def _verdict(job: SyncJob, listed: StoredObject, rows: Mapping[ImageRef, ImageRow]) -> str | SkipReason:
+    """`missing`, `stale`, `failed` or `same`; why it is skipped for what is no image."""
+    row = rows.get(listed.ref)
     if row is None:
-        typed = with_type(job.store, listed)
-        return "missing" if claims_to_be_image(typed.ref.key, typed.content_type) else "foreign"
+        return why_skipped(job.scope, job.types, job.store, listed, rows) or "missing"
     if row.outcome is Outcome.FAILED and row.etag in (listed.etag, ""):
         return "failed"
     return "same" if is_unchanged(job.store, job.options, listed, row) else "stale"
 
 
-def _look_again(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
-    """A second pass over the rows, where one is needed: digests do not tell keys.
+def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
+    """Find the images that the listing never named, and decide which of them may be forgotten."""
+    forgetting = job.forgetting
+    remembered = {} if forgetting.limits.always else forgetting.memory.devices
+    devices = Devices(remembered, found.omissions.devices)
+    unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, found.omissions, devices)
+    decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=found.listed)
+    forgetting.keep(SourceMemory(decision.missing, unseen.devices))
+    found.held = tuple(sorted(image.key for image in decision.held))
+    found.orphaned.extend(image.key for image in unseen.images)
+    found.waiting.extend(image.key for image in decision.forget)
+    if decision.held:
+        logger.info("held back: of %s, %d not listed", counted(unseen.covered, "known image"), len(decision.held))
 
-    Finds the images whose rows the listing never named, and those whose sidecars changed.
-    """
-    seen = known.rows["seen"]
-    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
-    differing = known.differing_sidecars(listed) & seen if job.scope.sidecar_suffix else np.zeros_like(seen)
-    if seen.all() and not differing.any():
+
+def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
+    """Find the images whose sidecars changed. A second pass over the rows: digests do not tell keys."""
+    if not job.scope.sidecar_suffix:
         return
-    unseen, doubtful = set(), {}
+    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
+    differing = known.differing_sidecars(listed) & known.rows["seen"]
+    if not differing.any():
+        return
+    doubtful = {}
     for states in batches(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix), LISTED_BATCH):
         for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
-            if number >= 0 and not seen[number]:
-                if found.omissions.hide(state.image.key) and job.scope.wants(state.image.key):
-                    continue  # it may be there: the listing could not look
-                unseen.add(state.image)
-            elif number >= 0 and differing[number]:
+            if number >= 0 and differing[number]:
                 doubtful[state.image] = StoredObject(state.image, state.etag, 0)
-    found.orphaned.extend(image.key for image in unseen)
-    found.waiting.extend(found.orphaned)
     for images in batches(doubtful, LISTED_BATCH):
         _judge(job, [doubtful[image] for image in images], found, pool, only=("stale",))
 
@@ -214,7 +294,7 @@ def _collect(job: SyncJob, found: _Found) -> int:
         return 0
 
     def again(keys: Sequence[str]) -> None:
-        found.repaired = sum_reports(found.repaired, refresh_again(keys))
+        found.add_repair(refresh_again(keys))
 
     bucket, prefix = job.store.bucket, job.scope.prefix
     return collect_garbage(job.index, bucket=bucket, key_prefix=prefix, again=again, age_s=job.garbage_age_s)
@@ -226,5 +306,6 @@ def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
         found.waiting.clear()
         return
     while len(found.waiting) >= least:
+        before = found.progress(found.waiting[0])
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
-        found.repaired = sum_reports(found.repaired, job.refresh(wave))
+        found.add_repair(job.refresh(wave, progress=within(found.tell, before)))

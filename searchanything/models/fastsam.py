@@ -6,16 +6,13 @@ Any YOLOv8-seg `.pt` file of ultralytics' format will do: FastSAM-s, FastSAM-x a
 from __future__ import annotations
 
 import pickle
-import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,13 +22,14 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import SegmenterOptions
-from searchanything.models.quiet import import_ultralytics
+from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import digest_of
+from searchanything.models.yolo import Output, YoloSegmenter
+from searchanything.models.yolo_file import read_tensors
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
-_STRIDES = [8.0, 16.0, 32.0]
 _SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
-# Whatever a damaged or foreign pickle can provoke in torch.load and ultralytics.
+# Whatever a damaged or foreign pickle can provoke in torch.load and in building the network.
 _LOADING_ERRORS = (
     AssertionError,
     AttributeError,
@@ -76,37 +74,21 @@ class P3Map:
         return pooled.cpu().numpy()
 
 
-class _Output(NamedTuple):
-    """One pass over B images of one input shape."""
-
-    predictions: Tensor  # (B, 4 + classes + coefficients, anchors) float32, boxes as centre and size in input pixels
-    prototypes: Tensor  # (B, coefficients, gh, gw) float32
-    features: Tensor  # (B, C, gh / 2, gw / 2) in the model's precision
-
-
 class FastSAMSegmenter:
-    """A `Segmenter` from a FastSAM `.pt` file.
-
-    The trunk runs in the precision of `compute`; the head, which decodes box coordinates up to thousands of pixels,
-    always in fp32: in bf16 a box edge at 1000 px would be off by up to 2 px.
-    """
+    """A `Segmenter` from a FastSAM `.pt` file. The trunk runs in the precision of `compute`, the head in fp32."""
 
     def __init__(self, weights: Path, *, options: SegmenterOptions | None = None, compute: Compute = CPU) -> None:
         """Raises: WeightsMissingError if there is no such file, ModelError if it is damaged or no FastSAM."""
         self._options = options or SegmenterOptions()
         self._compute = compute
         self._description = self._options.description(digest_of(weights))
-        self._network = _load_network(weights).to(compute.device, compute.dtype, memory_format=torch.channels_last)
-        self._head: Any = self._network.model[-1].float()
-        self._head.register_forward_pre_hook(self._before_head)
-        self._features: Tensor | None = None
-        # The network caches its anchors on itself and the hook passes P3 on through this object.
-        self._lock = threading.Lock()
+        self._network = _load_network(weights).to_device(compute.device, compute.dtype)
+        self._ops = import_torchvision().ops
 
     @property
     def feature_dimension(self) -> int:
         """C, the channels of P3 (n: 64, s: 128, x: 320)."""
-        return int(self._head.cv2[0][0].conv.in_channels)
+        return self._network.feature_dimension
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
@@ -127,23 +109,13 @@ class FastSAMSegmenter:
                     found[number] = self._segmentation(letterboxes[number], output, row)
         return [found[number] for number in range(len(images))]
 
-    def _before_head(self, _head: nn.Module, inputs: tuple[list[Tensor], ...]) -> tuple[list[Tensor]]:
-        """Keep P3, the head's first input, and hand the head its inputs in fp32."""
-        self._features = inputs[0][0]
-        return ([level.float() for level in inputs[0]],)
-
-    def _forward(self, batch: NDArray[np.uint8]) -> _Output:
+    def _forward(self, batch: NDArray[np.uint8]) -> Output:
         """One pass over (B, height, width, 3) letterboxed RGB."""
         pixels = torch.from_numpy(batch).to(self._compute.device).permute(0, 3, 1, 2)
-        scaled = (pixels.float() / 255).to(self._compute.dtype)
-        with self._lock:
-            (predictions, prototypes), _raw = self._network(scaled)
-            features, self._features = self._features, None
-        if features is None:
-            raise ModelError("the segmentation network never reached its head; expected ultralytics 8.4's YOLOv8-seg")
-        return _Output(predictions, prototypes, features)
+        output: Output = self._network((pixels.float() / 255).to(self._compute.dtype))
+        return output
 
-    def _segmentation(self, letterbox: Letterbox, output: _Output, row: int) -> Segmentation:
+    def _segmentation(self, letterbox: Letterbox, output: Output, row: int) -> Segmentation:
         boxes, scores, coefficients = self._detections(output.predictions[row])
         covered = torch.from_numpy(letterbox.coverage > 0).to(boxes.device)
         masks = _masks(coefficients, output.prototypes[row], boxes) & covered
@@ -158,15 +130,15 @@ class FastSAMSegmenter:
 
     def _detections(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (N, 4) xyxy in input pixels, scores (N,) falling and coefficients (N, K) after suppression."""
-        options = self._options
-        parts = torch.split(prediction.T, [2, 2, self._head.nc, self._head.nm], dim=1)
+        options, head = self._options, self._network.head
+        parts = torch.split(prediction.T, [2, 2, head.classes, head.mask_coefficients], dim=1)
         centre, size, scores, coefficients = parts
         best = scores.amax(dim=1)
         keep = best > options.confidence
         centre, half, best, coefficients = centre[keep], size[keep] / 2, best[keep], coefficients[keep]
         boxes = torch.cat((centre - half, centre + half), dim=1)
         # Not ultralytics' suppression: that one stops after a time limit, and results would depend on the load.
-        chosen = torchvision.ops.nms(boxes, best, options.iou)[: options.max_detections]
+        chosen = self._ops.nms(boxes, best, options.iou)[: options.max_detections]
         return boxes[chosen], best[chosen], coefficients[chosen]
 
 
@@ -187,25 +159,18 @@ def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
     return masks
 
 
-def _load_network(weights: Path) -> Any:  # noqa: ANN401 - ultralytics is untyped
-    """The network of a `.pt` file, fused, fp32, in eval mode on the CPU. Nothing in the file is executed."""
+def _load_network(weights: Path) -> YoloSegmenter:
+    """The network of a `.pt` file, fp32, in eval mode on the CPU. Nothing in the file is executed."""
     if not weights.is_file():
         raise WeightsMissingError(f"expected segmenter weights at {weights}, there is no such file")
-    tasks = import_ultralytics()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
-            checkpoint, _ = tasks.torch_safe_load(str(weights.resolve()), safe_only=True)
-        network = (checkpoint.get("ema") or checkpoint["model"]).float().fuse(verbose=False).eval()
-        head = network.model[-1]
-        fits = head.stride.tolist() == _STRIDES and head.nm > 0 and not head.end2end
+            return YoloSegmenter(read_tensors(weights)).eval()
     except _LOADING_ERRORS as error:
         raise ModelError(
             f"{weights} cannot be loaded as a FastSAM model: {_first_line(error)}; fetch it again or name another file"
         ) from error
-    if not fits:
-        raise ModelError(f"{weights} is no FastSAM model: expected a YOLOv8-seg head with strides 8, 16, 32")
-    return network.requires_grad_(requires_grad=False)
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ import safetensors.numpy
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray
 
 FORMAT = "searchanything-hash-v1"
@@ -100,7 +101,7 @@ class HashLayer:
         """Raises: WeightsMissingError, ModelError."""
         if not path.is_file():
             raise WeightsMissingError(f"expected a hash layer at {path}, there is no such file")
-        return cls.from_bytes(path.read_bytes())
+        return cls.from_bytes(read_file(path))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from searchanything.core.errors import ModelError, PresetError
+from searchanything.core.libraries import importing
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
 from searchanything.models.hashing import HashLayer
@@ -150,8 +151,9 @@ def find_preset(name: str) -> Preset:
 
 def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
     """The preset's segmenter, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
-    from searchanything.models.compute import prepare_compute
-    from searchanything.models.fastsam import FastSAMSegmenter
+    with importing():
+        from searchanything.models.compute import prepare_compute
+        from searchanything.models.fastsam import FastSAMSegmenter
 
     preset = find_preset(name)
     path = locate(preset.segmenter, settings.weights_dir)
@@ -162,8 +164,9 @@ def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
 
 def load_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
     """The preset's encoder, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
-    from searchanything.models.compute import prepare_compute
-    from searchanything.models.openclip import OpenClipEncoder
+    with importing():
+        from searchanything.models.compute import prepare_compute
+        from searchanything.models.openclip import OpenClipEncoder
 
     preset = find_preset(name)
     path = locate(preset.encoder, settings.weights_dir)

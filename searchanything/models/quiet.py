@@ -1,52 +1,79 @@
-"""Importing the model libraries without their side effects: no network, no files in the user's home, no output.
+"""Importing the model libraries without their side effects: no network, no root logger, no compiler.
 
-ultralytics at import creates a settings file in the home, looks for a network, registers analytics, replaces
-`torch.save` and Pillow's `Image.open`, turns off OpenCV's threads, sets `OMP_NUM_THREADS` and logs to stdout. open_clip
-logs through the root logger, which configures it. All of this belongs to the application: it is prevented or put back.
+open_clip logs through the root logger, which configures it, and would ask a hub. torchvision and timm load torch's
+compiler, 2.5 s of a first query, for what nobody here uses.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import logging
-import os
 import sys
-import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache, partial, wraps
+from types import ModuleType
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-from PIL import Image
+from searchanything.core.libraries import importing
 
 _lock = threading.Lock()
 
 
-def import_ultralytics() -> Any:  # noqa: ANN401 - an untyped module
-    """The module `ultralytics.nn.tasks`, imported in silence the first time."""
-    with _lock:
-        if "ultralytics" not in sys.modules:
-            with tempfile.TemporaryDirectory(prefix="searchanything-") as folder, _state_kept():
-                _silence(Path(folder))
-                importlib.import_module("ultralytics.nn.tasks")
-            # Its handler writes to stdout, where the command line promises nothing but its own document.
-            logger = logging.getLogger("ultralytics")
-            logger.handlers.clear()
-            logger.propagate = True
-        return importlib.import_module("ultralytics.nn.tasks")
+def import_torchvision() -> Any:  # noqa: ANN401 - an untyped module
+    """The module `torchvision`, imported without torch's compiler."""
+    with _lock, importing(), _without_compiler():
+        return importlib.import_module("torchvision")
 
 
 def import_open_clip() -> Any:  # noqa: ANN401 - an untyped module
-    """The module `open_clip`, imported without warnings."""
-    with _lock, warnings.catch_warnings():
+    """The module `open_clip`, imported without warnings and without torch's compiler."""
+    with _lock, importing(), _without_compiler(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("open_clip")
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """While it lasts, what importing libraries ask of torch's compiler is put off until they use it.
+
+    torchvision imports a question from it, timm marks a method as not to be compiled: both load it whole.
+    """
+    import torch
+
+    name = "torch._dynamo.utils"
+    if name in sys.modules:
+        yield
+        return
+    stand_in, disable = ModuleType(name), torch.compiler.disable
+    stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    torch.compiler.disable = partial(_put_off, disable)
+    try:
+        yield
+    finally:
+        torch.compiler.disable = disable
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
+def _is_compile_supported(device: str) -> bool:
+    return bool(importlib.import_module("torch._dynamo.utils").is_compile_supported(device))
+
+
+def _put_off(disable: Callable[..., Any], function: Any = None, **options: Any) -> Any:  # noqa: ANN401 - any callable
+    """`torch.compiler.disable`, as a decorator that begins to work at the first call."""
+    if function is None:
+        return partial(_put_off, disable, **options)
+    disabled = cache(lambda: disable(function, **options))
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any callable
+        return disabled()(*arguments, **named)
+
+    return call
 
 
 @contextmanager
@@ -63,35 +90,3 @@ def hub_offline() -> Iterator[None]:
         finally:
             root.removeHandler(placeholder)
             constants.HF_HUB_OFFLINE = before
-
-
-def _silence(folder: Path) -> None:
-    """Prepare the environment that ultralytics reads at import; `folder` takes the place of the user's home."""
-    settings = folder / "Ultralytics" / "settings.json"
-    settings.parent.mkdir()
-    settings.write_text(json.dumps({"sync": False}), encoding="utf-8")  # sync: analytics and crash reports
-    os.environ.update(
-        YOLO_CONFIG_DIR=str(folder),
-        YOLO_OFFLINE="1",
-        YOLO_AUTOINSTALL="0",
-        YOLO_VERBOSE="0",
-        ULTRALYTICS_SAFE_LOAD="1",
-    )
-
-
-@contextmanager
-def _state_kept() -> Iterator[None]:
-    """Put the process' own state back: environment, threads, print options, warnings, `torch.save`, `Image.open`."""
-    environment, threads = dict(os.environ), cv2.getNumThreads()
-    save, image_open = torch.save, Image.open
-    try:
-        with np.printoptions(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        cv2.setNumThreads(threads)
-        torch.save = save
-        Image.open = image_open
-        torch.set_printoptions(profile="default")  # type: ignore[no-untyped-call]

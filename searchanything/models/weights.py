@@ -26,7 +26,7 @@ from searchanything.core.errors import ModelError, WeightsMissingError
 logger = logging.getLogger(__name__)
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
-Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
+OnBytes: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
@@ -109,7 +109,7 @@ def recorded_digest(path: Path) -> str | None:
     return match.group(1)
 
 
-def fetch_weights(record: WeightsRecord, directory: Path, *, progress: Progress | None = None) -> Path:
+def fetch_weights(record: WeightsRecord, directory: Path, *, progress: OnBytes | None = None) -> Path:
     """Fetch weights unless they are there already, check them, and return their path.
 
     The file appears under its name complete and checked or not at all, even if the process is killed.
@@ -141,7 +141,7 @@ def fetch_weights(record: WeightsRecord, directory: Path, *, progress: Progress 
     return path
 
 
-def _download(address: str, part: IO[bytes], progress: Progress) -> str:
+def _download(address: str, part: IO[bytes], progress: OnBytes) -> str:
     """Stream an address to an open file, on disk on return; the sha256 of what was written."""
     if not address.startswith(("https://", "http://")):
         raise ValueError(f"expected an http(s) address, got {address}")

@@ -7,17 +7,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
-from searchanything.core.geometry import boxes_of
+from searchanything.core.geometry import Letterbox, boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
-from searchanything.prompts.prompt import Box, Granularity, Mask, Point, Points, WholeImage
+from searchanything.prompts.containers import COVERED_SHARE, Rows, covered_by_parts
+from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
+SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
+_RULE_NAMES = {"searchanything": "thing", "surest": "score"}
+_HOW = {
+    "searchanything": "the surest for its size",
+    "surest": "the surest",
+    "part": "the smallest",
+    "object": "the middle",
+    "whole": "the largest",
+}
+
+
+Cells: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+Flags: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointsOnGrid:
+    """A prompt's points as they lie on the mask grid, converted once.
+
+    `foreground` (P, 2) and `background` (B, 2) are cells (row, column); `under` (N, P) and `held` (N, B) say which of N
+    masks hold them.
+    """
+
+    foreground: Cells
+    background: Cells
+    under: Flags
+    held: Flags
+
+    @classmethod
+    def of(cls, foreground: Sequence[Point], background: Sequence[Point], segmentation: Segmentation) -> Self:
+        """Raises: PromptError for a point outside the image."""
+        inside, outside = (_cells_of(points, segmentation.letterbox) for points in (foreground, background))
+        under, held = (segmentation.masks[:, cells[:, 0], cells[:, 1]] for cells in (inside, outside))
+        return cls(inside, outside, under, held)
+
+    @property
+    def excluded(self) -> Flags:
+        """(N,) the masks that hold a background point."""
+        return np.asarray(np.any(self.held, axis=1), dtype=np.bool_)
+
+
+def _cells_of(points: Sequence[Point], letterbox: Letterbox) -> Cells:
+    for x, y in points:
+        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
+            raise PromptError(
+                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
+            )
+    return letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,20 +103,20 @@ def choose(prompt: Points | Box | Mask | WholeImage, segmentation: Segmentation,
 
 def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     """The masks under the foreground points, one each, merged. Raises: PromptError for a point outside the image."""
-    foreground = masks_under(segmentation, prompt.foreground)
-    background = masks_under(segmentation, prompt.background)
+    points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     if prompt.rule == "fastsam":
-        return _painted(segmentation, np.any(foreground, axis=1), np.any(background, axis=1))
-    usable = foreground & ~np.any(background, axis=1, keepdims=True)
+        return _painted(segmentation, np.any(points.under, axis=1), points.excluded)
+    usable = points.under & ~points.excluded[:, None]
     if not usable.any():
-        return _nearest(segmentation, prompt, excluded=np.any(background, axis=1))
-    areas = segmentation.letterbox.areas_px(segmentation.masks)
-    orders = [_ranked(np.flatnonzero(column), areas, prompt.granularity) for column in usable.T]
+        return _nearest(segmentation, prompt, excluded=points.excluded)
+    held = np.flatnonzero(np.any(usable, axis=1))
+    orders = [ranked_by(prompt, segmentation, np.flatnonzero(column)) for column in usable.T]
     chosen = sorted({int(order[0]) for order in orders if len(order)})
-    rest = np.setdiff1d(np.flatnonzero(np.any(usable, axis=1)), chosen)
-    how = {None: "surest", "part": "smallest", "object": "middle", "whole": "largest"}[prompt.granularity]
+    rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
     missed = sum(not len(order) for order in orders)
-    reason = f"the {how} of {int(np.any(usable, axis=1).sum())} masks under {len(orders) - missed} foreground points"
+    how = _HOW[prompt.granularity or prompt.rule]
+    points_hit = len(orders) - missed
+    reason = f"{how} of {len(held)} masks under {points_hit} foreground point{'s' * (points_hit != 1)}"
     if missed:
         reason += f"; {missed} more points lie on no usable mask"
     mask = np.any(segmentation.masks[chosen], axis=0)
@@ -75,9 +125,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
         mask=mask,
         box_xyxy=merged_box(segmentation.boxes_xyxy[chosen]),
         score=float(segmentation.scores[chosen].max()),
-        rule=f"points/{prompt.granularity or 'score'}",
+        rule=f"points/{prompt.granularity or _RULE_NAMES[prompt.rule]}",
         reason=reason,
-        others=tuple(int(row) for row in _ranked(rest, areas, prompt.granularity)[:RUNNERS_UP]),
+        others=tuple(int(row) for row in rest[:RUNNERS_UP]),
         rows=tuple(chosen),
     )
 
@@ -198,29 +248,28 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def masks_under(segmentation: Segmentation, points: Sequence[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """(N, P) bool: which masks hold which points. Raises: PromptError for a point outside the image."""
-    letterbox = segmentation.letterbox
-    for x, y in points:
-        if not (0 <= x < letterbox.width and 0 <= y < letterbox.height):
-            raise PromptError(
-                f"point ({x:g}, {y:g}) lies outside the image of {letterbox.width} x {letterbox.height} pixels"
-            )
-    cells = letterbox.cells_of(np.array(points, dtype=np.float32).reshape(-1, 2))
-    return segmentation.masks[:, cells[:, 0], cells[:, 1]]
+def ranked_by(prompt: Points, segmentation: Segmentation, rows: Rows) -> Rows:
+    """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
+    rows = np.sort(rows)  # rows come by falling score
+    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows]
+    by_area = rows[np.argsort(areas, kind="stable")]
+    match prompt.granularity:
+        case "part":
+            return by_area
+        case "whole":
+            return rows[np.argsort(-areas, kind="stable")]
+        case "object":
+            ranks = np.arange(len(by_area))
+            return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
+    return rows if prompt.rule == "surest" else things_first(segmentation, rows)
 
 
-def _ranked(rows: np.ndarray, areas: FloatArray, granularity: Granularity | None) -> np.ndarray:
-    """Candidate rows, best first. Rows come by falling score, which settles ties and is the default order."""
-    by_area = rows[np.argsort(areas[rows], kind="stable")]
-    if granularity == "part":
-        return by_area
-    if granularity == "whole":
-        return rows[np.argsort(-areas[rows], kind="stable")]
-    if granularity == "object" and len(rows):
-        ranks = np.arange(len(by_area))
-        return by_area[np.argsort(np.abs(ranks - len(by_area) // 2), kind="stable")]
-    return rows
+def things_first(segmentation: Segmentation, rows: Rows) -> Rows:
+    """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
+    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows].astype(np.float64)
+    made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
+    for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
+    return rows[np.lexsort((np.where(made_of_others, areas, -for_its_size), made_of_others))]
 
 
 def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_background: np.ndarray) -> Choice:

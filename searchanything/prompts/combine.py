@@ -4,7 +4,7 @@
   text without any place looks at the whole image.
 - A mask that holds a background point is out, everywhere.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask with the
-  largest IoU, and a point in no box the surest mask. With a text, more than half of a mask must lie in the box.
+  largest IoU, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
 - A box whose masks all stay below the least IoU is its own mask, less the masks that hold background points.
 
 SAM reads a box with points as one thing, refined, and ultralytics' FastSAM merges whatever each prompt chose alone; the
@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything.core.geometry import boxes_of
 from searchanything.core.protocols import Segmentation
@@ -27,23 +26,24 @@ from searchanything.core.types import BoolMask, BoxXYXY, FloatArray
 from searchanything.prompts.choose import (
     RUNNERS_UP,
     Choice,
+    Flags,
+    PointsOnGrid,
     box_ious,
     box_of,
     clipped,
-    masks_under,
     merged_box,
     nearest_rows,
     nothing,
+    things_first,
 )
 from searchanything.prompts.prompt import Point, Prompts
 
-Flags: TypeAlias = NDArray[np.bool_]
 LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text to choose it in a box: the greater part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scene:
-    """A prompt's masks, measured once: which may be chosen (N,), which hold which foreground point (N, P).
+    """A prompt's masks, measured once: which may be chosen (N,), and where the points lie.
 
     `similarities` (N,) cosines to the text, None without one; `erased` (gh, gw): what background points exclude.
     """
@@ -53,7 +53,7 @@ class _Scene:
     min_iou: float
     similarities: FloatArray | None
     usable: Flags
-    under: Flags
+    points: PointsOnGrid
     erased: BoolMask
 
 
@@ -81,24 +81,22 @@ def choose_together(
     `score` is the least of what the places' masks were chosen by. Raises: PromptError for a point or a box outside the
     image.
     """
-    held = masks_under(segmentation, prompt.background)
-    excluded = np.any(held, axis=1)
+    points = PointsOnGrid.of(prompt.foreground, prompt.background, segmentation)
     scene = _Scene(
         prompt=prompt,
         segmentation=segmentation,
         min_iou=box_min_iou,
         similarities=similarities,
-        usable=~excluded & np.any(segmentation.masks, axis=(1, 2)),
-        under=masks_under(segmentation, prompt.foreground),
-        erased=_erased(segmentation, excluded, prompt.background),
+        usable=~points.excluded & np.any(segmentation.masks, axis=(1, 2)),
+        points=points,
+        erased=_erased(segmentation, points),
     )
     return _merged(scene, list(_picks(scene)))
 
 
-def _erased(segmentation: Segmentation, excluded: Flags, background: Sequence[Point]) -> BoolMask:
-    erased: BoolMask = np.any(segmentation.masks[excluded], axis=0)
-    cells = segmentation.letterbox.cells_of(np.array(background, dtype=np.float32).reshape(-1, 2))
-    erased[cells[:, 0], cells[:, 1]] = True
+def _erased(segmentation: Segmentation, points: PointsOnGrid) -> BoolMask:
+    erased: BoolMask = np.any(segmentation.masks[points.excluded], axis=0)
+    erased[points.background[:, 0], points.background[:, 1]] = True
     return erased
 
 
@@ -119,7 +117,7 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
 
 def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
     """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
-    groups = [(scene.under[:, number], f"under {_told(scene, number)} in {name}") for number in points]
+    groups = [(scene.points.under[:, number], f"under {_told(scene, number)} in {name}") for number in points]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
     if scene.similarities is not None:
         mostly = _share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX
@@ -134,10 +132,11 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
 
 def _at_a_point(scene: _Scene, number: int) -> _Pick:
     where = f"under {_told(scene, number)}"
-    group = scene.usable & scene.under[:, number]
+    group = scene.usable & scene.points.under[:, number]
     if scene.similarities is not None:
         return _by_text(scene, group, where)
-    return _best(scene, group, scene.segmentation.scores, f"{where}, by the segmenter's score")
+    order = things_first(scene.segmentation, np.flatnonzero(group)).tolist()
+    return _first(scene, order, scene.segmentation.scores, f"{where}, by score for its size")
 
 
 def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
@@ -148,9 +147,13 @@ def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
 def _best(scene: _Scene, allowed: Flags, measure: FloatArray, where: str) -> _Pick:
     """The allowed mask that measures most; ties go to the surer one."""
     rows = np.flatnonzero(allowed)
-    if not len(rows):
+    return _first(scene, rows[np.argsort(-measure[rows], kind="stable")].tolist(), measure, where)
+
+
+def _first(scene: _Scene, order: Sequence[int], measure: FloatArray, where: str) -> _Pick:
+    """The first of the rows, best first, and what it measures."""
+    if not order:
         return _Pick(f"no mask {where}")
-    order = rows[np.argsort(-measure[rows], kind="stable")].tolist()
     value = float(measure[order[0]])
     sentence = f"the best of {len(order)} {where} ({value:.2f})"
     return _Pick(sentence, row=order[0], box_xyxy=box_of(scene.segmentation, order[0]), score=value, order=order)
@@ -162,7 +165,7 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     order = [int(row) for row in np.argsort(-ious, kind="stable") if ious[row] > 0 and scene.usable[row]]
     mask = letterbox.box_mask(box)
     cut = mask & ~scene.erased if scene.prompt.background else mask
-    cells = letterbox.cells_of(np.array([scene.prompt.foreground[one] for one in points], np.float32).reshape(-1, 2))
+    cells = scene.points.foreground[list(points)]
     if not cut.any() or not cut[cells[:, 0], cells[:, 1]].all():
         return _Pick(f"the background points leave nothing of {name}", order=order)
     whole = bool((cut == mask).all())
@@ -176,7 +179,7 @@ def _merged(scene: _Scene, picks: Sequence[_Pick]) -> Choice:
     found = [pick for pick in picks if pick.found]
     reason = "; ".join(pick.sentence for pick in picks)
     if scene.prompt.background:
-        out = int(masks_under(scene.segmentation, scene.prompt.background).any(axis=1).sum())
+        out = int(scene.points.excluded.sum())
         reason += f"; background points rule out {out} {'mask' if out == 1 else 'masks'}"
     rule = _rule(scene.prompt, found)
     if not found:

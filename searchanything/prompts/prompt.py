@@ -31,13 +31,15 @@ class Points:
     """Foreground and background points, (x, y) in image pixels.
 
     `granularity` picks among the masks that hold a foreground point: `part` the smallest, `object` the middle one by
-    area, `whole` the largest; None the one the segmenter is surest of.
+    area, `whole` the largest; None the one the segmenter is surest of for its size, among those that are not made of
+    other masks (`searchanything.prompts.containers`): the jeans rather than the person. `rule="surest"` weighs the
+    score alone.
     """
 
     foreground: tuple[Point, ...]
     background: tuple[Point, ...] = ()
     granularity: Granularity | None = None
-    rule: Literal["searchanything", "fastsam"] = "searchanything"
+    rule: Literal["searchanything", "surest", "fastsam"] = "searchanything"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "foreground", _points(self.foreground))
@@ -46,10 +48,10 @@ class Points:
             raise PromptError("expected at least one foreground point, got none")
         if self.granularity not in (None, "part", "object", "whole"):
             raise PromptError(f"expected granularity part, object or whole, got {self.granularity!r}")
-        if self.rule not in ("searchanything", "fastsam"):
-            raise PromptError(f"expected rule searchanything or fastsam, got {self.rule!r}")
-        if self.rule == "fastsam" and self.granularity is not None:
-            raise PromptError("granularity has no meaning under rule fastsam, which merges all masks of a point")
+        if self.rule not in ("searchanything", "surest", "fastsam"):
+            raise PromptError(f"expected rule searchanything, surest or fastsam, got {self.rule!r}")
+        if self.rule != "searchanything" and self.granularity is not None:
+            raise PromptError(f"granularity and rule {self.rule} each say which mask is meant: give one of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,22 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """A mask of the image's own size, (H, W) bool."""
+    """A mask of the image's own size, (H, W) bool.
+
+    Also taken: (H, W, 1), and integers of 0 and one other value, as 0 and 255.
+    """
 
     mask: BoolMask
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, np.ndarray):
             raise PromptError(f"expected a boolean array as mask, got {type(self.mask).__name__}")
+        object.__setattr__(self, "mask", _as_bool(self.mask))
         if self.mask.ndim != 2 or self.mask.dtype != np.bool_:
-            raise PromptError(f"expected a two-dimensional boolean mask, got {self.mask.dtype} {self.mask.shape}")
+            raise PromptError(
+                f"expected a two-dimensional boolean mask, got {self.mask.dtype} {self.mask.shape}: compare it with a "
+                f"threshold first, as in mask > {0.5 if self.mask.dtype.kind == 'f' else 127}"
+            )
         if not self.mask.any():
             raise PromptError("expected a mask with at least one pixel, got an empty one")
 
@@ -163,11 +172,39 @@ def as_prompt(value: object) -> Prompt:
             return Text(value)
         case Mapping():
             return _from_mapping(value)
-        case np.ndarray() if value.dtype == np.bool_:
+        case np.ndarray() if value.dtype == np.bool_ or _looks_like_mask(value):
             return Mask(value)
         case np.ndarray() | Sequence():
             return _from_numbers(value)
     raise PromptError(f"expected a prompt, a text, 2 or 4 numbers or a boolean mask, got {type(value).__name__}")
+
+
+def check_units(prompt: Prompt, height: int, width: int) -> None:
+    """Refuse boxes that seem to be given in shares of the image's size (height, width). Raises: PromptError."""
+    boxes = (prompt,) if isinstance(prompt, Box) else prompt.boxes if isinstance(prompt, Prompts) else ()
+    for box in boxes:
+        sides = box.xyxy
+        if min(height, width) > 1 and all(0 <= side <= 1 for side in sides) and any(side % 1 for side in sides):
+            pixels = tuple(round(side * whole) for side, whole in zip(sides, (width, height) * 2, strict=True))
+            raise PromptError(
+                f"expected a box in pixels of the image ({width} x {height}), got {sides}, which is less than one "
+                f"pixel; if it is in shares of the image's size, give {pixels}"
+            )
+
+
+def _as_bool(mask: NDArray[Any]) -> NDArray[Any]:
+    """A mask of another type as booleans, where there is but one way to read it; else as it is."""
+    flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
+    if flat.ndim != 2 or flat.size == 0:
+        return flat
+    if flat.dtype.kind in "ui" and len(np.unique(flat[flat != 0])) <= 1 and flat.min() >= 0:
+        return np.asarray(flat != 0)
+    return flat
+
+
+def _looks_like_mask(array: NDArray[Any]) -> bool:
+    """Whether an array of numbers is no list of points or boxes but as wide as an image."""
+    return (array.ndim == 2 and array.shape[1] > 4) or (array.ndim == 3 and array.shape[2] == 1)
 
 
 def describe_prompt(prompt: Prompt) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import encode_rle, mask_of_size
 from searchanything.core.protocols import RegionIndex
@@ -115,7 +115,10 @@ def _coco_image(row: RegionRow, number: int) -> dict[str, Any]:
 
 def _coco_annotation(row: RegionRow, *, number: int, image_number: int) -> dict[str, Any]:
     """`area` counts the pixels of `segmentation`; `area_px` is what the index holds, measured on the finer grid."""
-    mask = mask_of_size(row.mask, row.image_height, row.image_width)
+    try:
+        mask = mask_of_size(row.mask, row.image_height, row.image_width)
+    except ValueError as error:
+        raise RegionIndexError(f"{row.image}, region {row.region}: its mask cannot be exported: {error}") from error
     encoded = encode_rle(mask)
     x1, y1, x2, y2 = (float(value) for value in row.box_xyxy)
     return {

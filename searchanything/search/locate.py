@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef
@@ -13,7 +14,7 @@ from searchanything.core.types import ImageRef
 IndexedImage: TypeAlias = str | Path | ImageRef
 
 
-def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
+def find_image(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
     """The image that is meant: an `ImageRef`, `s3://bucket/key`, the path of a file that was indexed, or a key alone.
 
     Indexes are asked in turn. An image that none of them knows gets the name that it would have.
@@ -24,12 +25,11 @@ def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
         return image
     if not str(image).strip():
         raise UsageError("expected the name of an image: s3://bucket/key, a path that was indexed, or a key")
-    if isinstance(image, str) and image[:5].lower() == "s3://":
-        bucket, _, key = image[5:].partition("/")
-        if not bucket or not key:
+    if isinstance(image, str) and (named := split_s3(image)) is not None:
+        if not all(named):
             raise UsageError(f"{image}: expected s3://bucket/key")
-        return ImageRef(bucket, key)
-    of_path = _of_path(Path(image))
+        return ImageRef(*named)
+    of_path = names_of(Path(image))
     for index in indexes:
         known = index.newest(of_path)
         found = [ref for ref in of_path if ref in known] or _of_key(str(image), index)
@@ -38,7 +38,7 @@ def locate(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
     return of_path[0]
 
 
-def _of_path(path: Path) -> list[ImageRef]:
+def names_of(path: Path) -> list[ImageRef]:
     """The names that a file has by the folder it was indexed with, nearest folder first."""
     folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
     return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]

@@ -14,7 +14,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import (
     Codes,
     Filter,
-    ImageMatch,
+    Hit,
     ImageRef,
     ImageRow,
     ImageState,
@@ -22,7 +22,6 @@ from searchanything.core.types import (
     IndexManifest,
     Outcome,
     Place,
-    RegionMatch,
     RegionRow,
 )
 
@@ -87,10 +86,17 @@ class ScopedIndex:
     def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
         return {name: row for name, row in self.index.regions(ids).items() if lies_in(row.image, self.places)}
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        return self.index.regions_of([image for image in images if lies_in(image, self.places)])
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        places = self._places_under(bucket, key_prefix)
+        return sum(self.index.count_regions(bucket=place[0], key_prefix=place[1]) for place in places)
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         return self.index.search(codes, limit=limit, filter=self._narrowed(filter))
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         return self.index.search_images(codes, limit=limit, filter=self._narrowed(filter))
 
     def counts(self) -> IndexCounts:

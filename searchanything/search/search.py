@@ -9,11 +9,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+
+import numpy as np
 
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRef, RegionMatch
+from searchanything.core.types import Codes, Filter, Hit, ImageRef
 
 GROWTH = 4  # each further round fetches so many times more
 SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties
@@ -48,9 +49,6 @@ class PageRequest:
             raise UsageError(f"expected limit ≥ 1 and offset ≥ 0, got limit {self.limit}, offset {self.offset}")
 
 
-_Match = TypeVar("_Match", RegionMatch, ImageMatch)
-
-
 def search_regions(
     index: RegionIndex, code: Codes, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
@@ -59,14 +57,22 @@ def search_regions(
     Raises: FilterError, UsageError (a page beyond `max_limit` rows), RegionIndexError.
     """
 
-    def fetch(limit: int) -> list[RegionMatch]:
+    def fetch(limit: int) -> list[Hit]:
         return index.search(code[None], limit=limit, filter=filter)[0]
 
-    def order(match: RegionMatch) -> tuple[int, ImageRef, int]:
-        return match.distance_bits, match.image, match.region
+    return _collect(index, fetch, request, max_limit=max_limit)
 
-    matches, exact = _collect(index, fetch, order, request, max_limit=max_limit)
-    return Page(tuple(_region_hit(match) for match in matches), exact=exact and index.exact)
+
+def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
+    """Refuse a page and a filter as `search_regions` would, where there is nothing to search for.
+
+    Only the index itself can tell whether it understands an expression, so it is asked for one row.
+
+    Raises: FilterError, UsageError, RegionIndexError.
+    """
+    _check_page(request, max_limit)
+    if filter is not None:
+        index.search(np.zeros((1, index.manifest.bits // 8), dtype=np.uint8), limit=1, filter=filter)
 
 
 def search_images(
@@ -74,28 +80,23 @@ def search_images(
 ) -> Page:
     """The images nearest to a whole-image code, by (distance, bucket, key). Raises as `search_regions` does."""
 
-    def fetch(limit: int) -> list[ImageMatch]:
+    def fetch(limit: int) -> list[Hit]:
         return index.search_images(code[None], limit=limit, filter=filter)[0]
 
-    def order(match: ImageMatch) -> tuple[int, ImageRef]:
-        return match.distance_bits, match.image
-
-    matches, exact = _collect(index, fetch, order, request, max_limit=max_limit)
-    return Page(tuple(_image_hit(match) for match in matches), exact=exact and index.exact)
+    return _collect(index, fetch, request, max_limit=max_limit)
 
 
-def _collect(
-    index: RegionIndex,
-    fetch: Callable[[int], list[_Match]],
-    order: Callable[[_Match], tuple[int, ImageRef] | tuple[int, ImageRef, int]],
-    request: PageRequest,
-    *,
-    max_limit: int,
-) -> tuple[list[_Match], bool]:
-    """Fetch ever more rows until the page is settled, the index exhausted, or its limit reached."""
+def _check_page(request: PageRequest, max_limit: int) -> int:
+    """Where the page ends. Raises: UsageError."""
     end = request.offset + request.limit
     if end > max_limit:
         raise UsageError(f"expected offset + limit ≤ {max_limit}, got {end}; narrow the search with a filter")
+    return end
+
+
+def _collect(index: RegionIndex, fetch: Callable[[int], list[Hit]], request: PageRequest, *, max_limit: int) -> Page:
+    """Fetch ever more rows until the page is settled, the index exhausted, or its limit reached."""
+    end = _check_page(request, max_limit)
     limit = min(max_limit, 2 * end + SLACK)
     generations: dict[ImageRef, int] = {}
     repeated = False
@@ -109,20 +110,22 @@ def _collect(
         exhausted = len(matches) < limit
         # The farthest distance may go on beyond the last row: only what is nearer is settled.
         last = matches[-1].distance_bits if matches else 0
-        settled = sorted((one for one in live if exhausted or one.distance_bits < last), key=order)
+        settled = sorted((one for one in live if exhausted or one.distance_bits < last), key=_rank)
         page = _first_of_each_image(settled) if request.group_by_image else settled
         if len(page) >= end or exhausted:
-            return page[request.offset : end], True
+            return Page(tuple(page[request.offset : end]), exact=index.exact)
         if limit >= max_limit:
-            live.sort(key=order)
+            live.sort(key=_rank)
             page = _first_of_each_image(live) if request.group_by_image else live
-            return page[request.offset : end], False
+            return Page(tuple(page[request.offset : end]), exact=False)
         limit = min(max_limit, limit * GROWTH)
 
 
-def _committed(
-    index: RegionIndex, matches: Sequence[_Match], generations: dict[ImageRef, int]
-) -> tuple[list[_Match], bool]:
+def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
+    return hit.distance_bits, hit.image, hit.region or 0
+
+
+def _committed(index: RegionIndex, matches: Sequence[Hit], generations: dict[ImageRef, int]) -> tuple[list[Hit], bool]:
     """The matches of the newest committed generation, and whether any was of an older one.
 
     `generations` remembers what was asked; -1 stands for an image without a commit. A row younger than what is
@@ -136,41 +139,8 @@ def _committed(
     return live, any(match.generation < generations[match.image] for match in matches)
 
 
-def _first_of_each_image(matches: Iterable[_Match]) -> list[_Match]:
-    best: dict[ImageRef, _Match] = {}
+def _first_of_each_image(matches: Iterable[Hit]) -> list[Hit]:
+    best: dict[ImageRef, Hit] = {}
     for match in matches:
         best.setdefault(match.image, match)
     return list(best.values())
-
-
-def _region_hit(match: RegionMatch) -> Hit:
-    return Hit(
-        image=match.image,
-        etag=match.etag,
-        region=match.region,
-        box_xyxy=match.box_xyxy,
-        mask=match.mask,
-        area_px=match.area_px,
-        score=match.score,
-        distance_bits=match.distance_bits,
-        image_width=match.image_width,
-        image_height=match.image_height,
-        metadata=match.metadata,
-    )
-
-
-def _image_hit(match: ImageMatch) -> Hit:
-    width, height = match.image_width, match.image_height
-    return Hit(
-        image=match.image,
-        etag=match.etag,
-        region=None,
-        box_xyxy=(0.0, 0.0, float(width), float(height)),
-        mask=None,
-        area_px=width * height,
-        score=1.0,
-        distance_bits=match.distance_bits,
-        image_width=width,
-        image_height=height,
-        metadata=match.metadata,
-    )

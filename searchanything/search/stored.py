@@ -44,7 +44,7 @@ def list_images(
 def stored_image(index: RegionIndex, image: ImageRef) -> ImageRow:
     """The image's row, if it is indexed. Raises: ObjectNotFoundError."""
     row = index.newest([image]).get(image)
-    if row is None or row.outcome is not Outcome.INDEXED:
+    if row is None or not row.is_findable:
         raise ObjectNotFoundError(
             f"{image} is not in the index, or its last attempt failed: `searchanything failed list`"
         )

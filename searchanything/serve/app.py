@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from searchanything.answers.receipts import package_version
+from searchanything.answers.questions import package_version
 from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
 from searchanything.serve import problems
 from searchanything.serve.desk import Desk

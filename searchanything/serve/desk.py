@@ -16,7 +16,7 @@ from searchanything.answers.comparison import Comparison
 from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
 from searchanything.core.errors import AccessError, NotOfferedError, UsageError
-from searchanything.core.settings import ServeSettings
+from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import ImageRow, Place, RegionRef, RGBImage
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.frontier import CALLER

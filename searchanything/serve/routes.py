@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from searchanything.answers.receipts import package_version
+from searchanything.answers.questions import package_version
 from searchanything.core.errors import AccessError, IndexNotFoundError, NotOfferedError, RegionIndexError, TooLargeError
 from searchanything.core.files import png_bytes
 from searchanything.serve.answers import (

@@ -14,7 +14,9 @@ import uvicorn
 
 from searchanything.client.client import Client
 from searchanything.core.errors import ServeError, SettingsError
-from searchanything.core.settings import ServeSettings, Settings, serve_folder
+from searchanything.core.serve_settings import ServeSettings
+from searchanything.core.settings import Settings
+from searchanything.core.state_folders import serve_folder
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing

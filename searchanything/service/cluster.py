@@ -3,6 +3,9 @@
 A worker is one process with one task at a time (the pipeline inside is concurrent by itself) under a nanny that starts
 it again when it dies; the scheduler then gives its tasks to others, so a batch may be done twice, which the commit
 rule makes harmless. Each worker loads the models before it takes its first task.
+
+Who may connect may run code, so connections ask for the cluster's key (`certificates`) on both sides. Where somebody
+else's scheduler is named and no key, Dask's own settings hold.
 """
 
 from __future__ import annotations
@@ -11,23 +14,36 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, WorkerPlugin
 from distributed.comm.addressing import get_address_host
+from distributed.security import Security
 from distributed.utils import get_ip
 
-from searchanything.core.errors import SearchAnythingError
+from searchanything.core.errors import SearchAnythingError, SettingsError
 from searchanything.core.settings import ENV_PREFIX, ServiceSettings
 from searchanything.service.work import warm_up
 
-__all__ = ["KilledWorker", "WarmModels", "local_cluster", "run_worker", "warm", "worker_pids"]
+__all__ = [
+    "KilledWorker",
+    "WarmModels",
+    "cluster_security",
+    "local_cluster",
+    "run_worker",
+    "warm",
+    "worker_pids",
+    "worker_process",
+]
 
 logger = logging.getLogger(__name__)
 
 ALLOWED_DEATHS: Final = 2  # of workers under one task; after one more it is given back, and the flow halves it
+KEY_SETTING: Final = f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE"
+_ROLES: Final = ("client", "scheduler", "worker")
 _CONNECT_S: Final = 30.0
 _PAUSE_S: Final = 2.0
 _DASK: Final[dict[str, Any]] = {
@@ -35,6 +51,8 @@ _DASK: Final[dict[str, Any]] = {
     # So long after each death the cluster looks whether the worker is back, and ends its nanny if it is dead just
     # then: where an image kills one worker after the other, nobody would be left. Nannies alone are to see to it.
     "distributed.deploy.lost-worker-timeout": "3650 days",
+    "distributed.scheduler.http.routes": ["distributed.http.health"],  # the rest tells names, addresses and logs to all
+    "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.nanny.pre-spawn-environ": {},  # Dask would give each model a single thread
     "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
 }
@@ -56,8 +74,33 @@ class WarmModels(WorkerPlugin):
             logger.warning("worker %s is not warm yet: %s", worker.address, error)
 
 
+def cluster_security(settings: ServiceSettings) -> Security:
+    """Who may connect: those with the key that is set; for a cluster of our own, those with one that nobody else gets.
+
+    Raises: SettingsError for a file that is not there, or for a scheduler that asks for a key when none is set.
+    """
+    file = settings.cluster_key_file
+    if file is not None:
+        if not file.is_file():
+            raise SettingsError(
+                f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE: expected the cluster's key, got no file: {file}"
+            )
+        roles = {
+            f"tls_{role}_{part}": str(file) for role in ("client", "scheduler", "worker") for part in ("cert", "key")
+        }
+        return Security(require_encryption=True, tls_ca_file=str(file), **roles)  # type: ignore[no-untyped-call]
+    if settings.scheduler is None:
+        return Security.temporary()  # type: ignore[no-untyped-call,no-any-return]
+    if settings.scheduler.startswith("tls://") and dask.config.get("distributed.comm.tls.ca-file") is None:
+        raise SettingsError(
+            f"{settings.scheduler} asks for the cluster's key; set {KEY_SETTING} to the file that the scheduler was "
+            f"started with"
+        )
+    return Security()  # type: ignore[no-untyped-call]
+
+
 @contextlib.contextmanager
-def local_cluster(settings: ServiceSettings) -> Iterator[str]:
+def local_cluster(settings: ServiceSettings, security: Security) -> Iterator[str]:
     """A scheduler and `settings.workers` worker processes for the length of a block; the scheduler's address."""
     threads = f"{ENV_PREFIX}MODELS__THREADS"
     each = os.environ.get(threads) or str(max(1, (os.cpu_count() or 1) // settings.workers))
@@ -69,33 +112,49 @@ def local_cluster(settings: ServiceSettings) -> Iterator[str]:
             host=settings.scheduler_host,
             scheduler_port=settings.scheduler_port,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of its health, and no fixed port
             memory_limit=0,  # models are large, and a paused worker helps nobody
             silence_logs=logging.ERROR,
+            security=security,
             env={threads: each},
         ) as cluster,
     ):
         yield str(cluster.scheduler_address)
 
 
-def warm(address: str, source: str) -> None:
+def warm(address: str, security: Security, source: str) -> None:
     """See to it that all workers of a scheduler, present and future, load their models; waits for the present ones."""
-    with Client(address, set_as_default=False, timeout=_CONNECT_S) as client:  # type: ignore[no-untyped-call]
+    with _client(address, security) as client:
         client.register_plugin(WarmModels(source))
 
 
-def worker_pids(address: str) -> dict[str, int]:
+def worker_process() -> tuple[str, int]:
+    """Where a worker runs: its machine's name and its process number, as a `DeviceError` has them."""
+    return socket.gethostname(), os.getpid()
+
+
+def worker_pids(address: str, security: Security) -> dict[str, int]:
     """The process number of each worker that is there now, by its address."""
-    with Client(address, set_as_default=False, timeout=_CONNECT_S) as client:  # type: ignore[no-untyped-call]
+    with _client(address, security) as client:
         return dict(client.run(os.getpid))
 
 
-async def run_worker(address: str) -> None:
-    """Be a worker of that scheduler until cancelled; a scheduler that goes away is waited for."""
+def _client(address: str, security: Security) -> Client:
+    return Client(address, security=security, set_as_default=False, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
+
+
+async def run_worker(address: str, settings: ServiceSettings) -> None:
+    """Be a worker of that scheduler until cancelled; a scheduler that goes away is waited for.
+
+    The key is read again each time: `watch` makes a new one whenever it starts. Raises: SettingsError.
+    """
     with dask.config.set(_DASK):
         while True:
             try:
                 host = _own_host(address)
-                async with Nanny(address, nthreads=1, memory_limit=0, host=host, dashboard=False) as nanny:
+                security = cluster_security(settings)
+                options = {"nthreads": 1, "memory_limit": 0, "dashboard": False}
+                async with Nanny(address, host=host, security=security, **options) as nanny:
                     logger.info("worker %s of %s is ready", nanny.worker_address, address)
                     await nanny.finished()
             except OSError as error:

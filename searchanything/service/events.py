@@ -1,11 +1,11 @@
 """Notifications of S3 servers → which objects may have changed.
 
 An event is only a hint (design decision 4): whoever acts on it looks at the object as it is then. So an event's kind,
-version and order do not matter here, and one hint too many costs a question to the store.
+version and order do not matter here, and one hint too many costs one request to the store.
 
 - S3's own format, as AWS, MinIO, RustFS, Ceph and the JuiceFS gateway send it: `Records[].s3.bucket.name`,
   `.s3.object.key`. Most URL-encode the key and some do not, so a key that reads differently both ways counts twice.
-- SeaweedFS' filer: `key` is `/buckets/BUCKET/path` as it stands, directories and the server's own files included.
+- SeaweedFS's filer: `key` is `/buckets/BUCKET/path` as it stands, directories and the server's own files included.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import EventError
 from searchanything.core.types import ImageRef
+from searchanything.images.incoming import why_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +29,11 @@ _VERSIONS: Final = ".versions/"
 
 
 def changed_objects(document: object) -> list[ImageRef]:
-    """The objects that one notification is about, each once; none for what concerns no object (test messages).
+    """The objects that one notification is about, each once; none for messages about no object (test messages).
 
-    A malformed record among sound ones is passed over, with a warning.
+    A malformed record among valid ones is skipped, with a warning.
 
-    Raises: EventError for what is no notification of a known format.
+    Raises: EventError for anything but a notification of a known format.
     """
     if not isinstance(document, Mapping):
         raise EventError(f"expected a JSON object with Records or event_type, got {type(document).__name__}")
@@ -61,7 +63,8 @@ def _of_records(records: Sequence[object]) -> list[ImageRef]:
     if malformed and len(malformed) == len(records):
         raise malformed[0]
     if malformed:
-        logger.warning("%d of %d records of a notification: %s", len(malformed), len(records), malformed[0])
+        records_text = counted(len(records), "record")
+        logger.warning("%d of %s of a notification skipped: %s", len(malformed), records_text, malformed[0])
     return found
 
 
@@ -78,8 +81,8 @@ def _of_record(record: object) -> Iterable[ImageRef]:
 
 
 def _of_filer(document: Mapping[str, Any]) -> Iterable[ImageRef]:
-    """The objects of one event of SeaweedFS' filer: the path, and after a move the new one."""
-    paths = [document.get("key")]
+    """The objects of one event of SeaweedFS's filer: the path, and after a move the new one."""
+    paths: list[object] = [document.get("key")]
     message = document.get("message")
     if isinstance(message, Mapping):
         entry, folder = _entry(message), message.get("new_parent_path")
@@ -87,7 +90,7 @@ def _of_filer(document: Mapping[str, Any]) -> Iterable[ImageRef]:
             return
         if folder and entry is not None and isinstance(entry.get("name"), str):
             paths.append(f"{folder}/{entry['name']}")
-    for path in dict.fromkeys(paths):
+    for path in paths:
         if not isinstance(path, str):
             raise EventError(f"expected a path as key, got {type(path).__name__}")
         bucket, _, key = path.removeprefix(_BUCKETS).partition("/")
@@ -108,5 +111,5 @@ def _entry(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _possible(bucket: str, key: str) -> bool:
     """False for what cannot be an object's name; directory markers are none of ours."""
-    sound = bool(bucket and key) and not key.endswith("/") and "\0" not in key
-    return sound and len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
+    named = bool(bucket and key) and not key.endswith("/")
+    return named and why_unusable(bucket, MAX_KEY_BYTES) is why_unusable(key, MAX_KEY_BYTES) is None

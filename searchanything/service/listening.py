@@ -1,6 +1,7 @@
 """A thread that listens to a bucket and hints at what changes.
 
-Whatever happens while nobody listens is lost, so each time listening begins, and each time it breaks, a sync is owed.
+Events that happen while nobody listens are lost, so a sync is requested each time listening begins and each time it
+breaks.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _JOIN_S: Final = 5.0
 
 
 class HintFilter:
-    """Puts those objects of a notification into the queue that lie in a bucket and under a prefix.
+    """Puts the objects of a notification that lie in the bucket and under the prefix into the queue.
 
-    Not what lies under our own prefix: a run that writes there would call the next one.
+    Objects under our own prefix are left out: a run that writes there would start the next run.
     """
 
     def __init__(self, queue: WaveQueue, bucket: str, scope: Scope) -> None:
@@ -49,7 +50,7 @@ class HintFilter:
 class Listener:
     """Listens until `stop`. `open_events` opens a new stream; `hint` takes its notifications.
 
-    `on_offer` is told once whether the server offers notifications at all.
+    `on_offer` is called with whether the server sends notifications that we can read.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class Listener:
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen; returns at once."""
+        """Start listening; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; what has been hinted at stays in the queue."""
+        """Stop listening; hints stay in the queue."""
         self._stopping.set()
         with self._lock:
             if self._events is not None:
@@ -90,7 +91,7 @@ class Listener:
                 return
             except StoreError as error:
                 logger.warning("listening broke off: %s", error)
-                self._queue.owe_sync("listening broke off")
+                self._queue.request_sync("listening broke off")
             pause = _PAUSES_S[0] if time.monotonic() - began > _STEADY_S else min(2 * pause, _PAUSES_S[1])
             self._stopping.wait(pause)
 
@@ -100,8 +101,8 @@ class Listener:
             if self._stopping.is_set():
                 return
             self._events = events
-        watcher = threading.Thread(target=self._tell_when_connected, args=(events,), daemon=True)
-        watcher.start()
+        reporter = threading.Thread(target=self._report_when_connected, args=(events,), daemon=True)
+        reporter.start()
         try:
             for notification in events:
                 self._take(notification)
@@ -109,17 +110,17 @@ class Listener:
             events.close()
 
     def _take(self, notification: Mapping[str, Any]) -> None:
-        """Hint at it. A server that says what we cannot read may have told of any object: syncs find them, by poll."""
+        """Hint at its objects. An unreadable notification may concern any object: syncs find them, by polling."""
         try:
             self._hint(notification)
         except EventError as error:
             logger.warning("a notification cannot be read: %s", error)
             self._on_offer(False)  # noqa: FBT003
 
-    def _tell_when_connected(self, events: ChangeEvents) -> None:
-        """What changed before the server began to tell is for a sync to find."""
+    def _report_when_connected(self, events: ChangeEvents) -> None:
+        """A sync finds what changed before the server began to send."""
         while not events.connected:
             if self._stopping.wait(0.02) or self._events is not events:
                 return
         self._on_offer(True)  # noqa: FBT003
-        self._queue.owe_sync("listening began")
+        self._queue.request_sync("listening began")

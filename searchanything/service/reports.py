@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from itertools import chain
 from typing import Any, Final
 
+from searchanything.core.counting import counted
+from searchanything.core.escaping import markdown_text
+from searchanything.core.skips import Skipped
 from searchanything.ingest.contact_sheet import SheetTile
-from searchanything.ingest.reports import Failure, IndexReport, sum_reports
+from searchanything.ingest.reports import Failure, IndexReport, images_are, sum_reports
 
 SHOWN_TILES: Final = 64
+SHOWN_HELD: Final = 10
+_ADDRESS: Final = re.compile(r"https?://[!-'*-;=?-~]+")  # nothing that would end a link in Markdown
 SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
-_COUNTS: Final = ("indexed", "unchanged", "empty", "failed", "skipped", "deleted", "given_up")
-_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;", "]": "&#93;"}
+_COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
+    **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
+    "given_up": "exhausted",
+}
 _STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "draw", "commit")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of a batch, and where: `loads` is how often that process has loaded models so far.
+    """What happened to a batch, and where: `loads` is how often that process has loaded models so far.
 
     `tiles` show some of its images.
     """
@@ -34,9 +42,9 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class WaveReport:
-    """What became of the batches of a wave, or of all waves of a sync. `seconds` is the time from begin to end.
+    """What happened to the batches of a wave, or to all waves of a sync. `seconds` is the time from start to end.
 
-    `listing` tells what the listing left out: things that are no objects, and places that could not be looked at.
+    `listing` says what the listing skipped or could not read.
     """
 
     batches: tuple[BatchReport, ...] = ()
@@ -47,7 +55,7 @@ class WaveReport:
     @property
     def total(self) -> IndexReport:
         """The sums over all batches and the listing; images that no worker survived are failures."""
-        total = reduce(sum_reports, (batch.report for batch in self.batches), self.listing)
+        total = sum_reports((self.listing, *(batch.report for batch in self.batches)))
         return replace(total, failed=total.failed + len(self.lost), failures=total.failures + self.lost)
 
     @property
@@ -58,18 +66,24 @@ class WaveReport:
 
     def __add__(self, other: WaveReport) -> WaveReport:
         """Two waves as one; their times are added."""
-        return WaveReport(
-            self.batches + other.batches,
-            self.lost + other.lost,
-            self.seconds + other.seconds,
-            sum_reports(self.listing, other.listing),
-        )
+        return sum_waves((self, other))
+
+
+def sum_waves(waves: Iterable[WaveReport]) -> WaveReport:
+    """Several waves as one, their times added; in time that grows with what they report, not with its square."""
+    every = list(waves)
+    return WaveReport(
+        batches=tuple(chain.from_iterable(one.batches for one in every)),
+        lost=tuple(chain.from_iterable(one.lost for one in every)),
+        seconds=sum(one.seconds for one in every),
+        listing=sum_reports(one.listing for one in every),
+    )
 
 
 def summary(wave: WaveReport) -> str:
     """One line, for the state of a run."""
     total = wave.total
-    counts = [f"{getattr(total, name):,} {name.replace('_', ' ')}" for name in _COUNTS if getattr(total, name)]
+    counts = [f"{getattr(total, name):,} {shown}" for name, shown in _COUNTS.items() if getattr(total, name)]
     return ", ".join(counts) or "nothing to do"
 
 
@@ -84,18 +98,19 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
         "",
         "| what | how many |",
         "|---|---:|",
-        *(f"| {name.replace('_', ' ')} | {getattr(total, name):,} |" for name in _COUNTS),
+        *(f"| {shown} | {getattr(total, name):,} |" for name, shown in _COUNTS.items()),
         f"| regions written | {total.regions:,} |",
         "",
         "| time | |",
         "|---|---:|",
-        f"| from begin to end | {wave.seconds:.2f} s |",
-        f"| of it work, summed over {len(workers)} worker(s) | {busy:.2f} s |",
+        f"| from start to end | {wave.seconds:.2f} s |",
+        f"| work, summed over {counted(len(workers), 'worker')} | {busy:.2f} s |",
         f"| images per second | {rate:.1f} |",
         f"| batches | {len(wave.batches)} |",
     ]
     lines += sheet_lines([tile for batch in wave.batches for tile in batch.tiles])
     lines += _stage_lines(total.timings_ms) + _worker_lines(workers) + failure_lines(total.failures)
+    lines += skip_lines(total.skips)
     return "\n".join(lines) + "\n"
 
 
@@ -110,8 +125,25 @@ def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
         *(f"| {name} | {len(found[name]):,} |" for name in ("missing", "stale", "orphaned", "failed")),
         f"| places that could not be listed (see the failures below) | {len(found['unlisted']):,} |",
         "",
+        *_held_lines(found["held"]),
     ]
     return "\n".join(lines) + wave_markdown(source, wave)
+
+
+def _held_lines(keys: Sequence[str]) -> list[str]:
+    """The images that are gone and were not forgotten, and what to do about it."""
+    if not keys:
+        return []
+    return [
+        f"**Held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically.** Is "
+        f"a disk "
+        "or a part of the bucket missing? If they were deleted: `searchanything sync repair SOURCE --forget`, or "
+        "this flow with "
+        "`forget`. Examples:",
+        "",
+        *(f"- `{escaped(key)}`" for key in keys[:SHOWN_HELD]),
+        "",
+    ]
 
 
 def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
@@ -119,8 +151,10 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     if not tiles:
         return []
     shown = tiles[:SHOWN_TILES]
-    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if "://" in tile.address]
-    files = [f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if "://" not in tile.address]
+    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
+    files = [
+        f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if not _ADDRESS.fullmatch(tile.address)
+    ]
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
 
@@ -135,12 +169,20 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
 
 
+def skip_lines(skips: Sequence[Skipped]) -> list[str]:
+    """A table of what was skipped, by reason and with examples."""
+    if not skips:
+        return []
+    rows = [
+        f"| {escaped(one.reason)} | {one.count:,} | {', '.join(f'`{escaped(key)}`' for key in one.examples)} |"
+        for one in skips
+    ]
+    return ["", "| skipped, because | objects | for example |", "|---|---:|---|", *rows]
+
+
 def escaped(text: str) -> str:
     """A text inside a Markdown table: keys are anybody's, and may hold what looks like a table, a tag or a link."""
-    shown = " ".join(text.split())[:300]
-    for character, entity in _ENTITIES.items():
-        shown = shown.replace(character, entity)
-    return shown
+    return markdown_text(text[:300])
 
 
 def _stage_lines(timings_ms: Mapping[str, float]) -> list[str]:

@@ -3,29 +3,27 @@
     watch (this process, small) ─┬─ Prefect server       unless PREFECT_API_URL names one
                                  └─ coordinator (flows) ─── workers, under Dask's nannies, unless a scheduler is named
 
-Each child ends when its standard input closes, so the tree falls however its root dies. A child that dies is started
-again, after a pause that grows while it keeps dying; the coordinator begins with a sync, which finds what was missed.
+Each child ends when its standard input closes, so the whole tree ends, however its root dies. A child that dies is
+started again, after a pause that grows while it keeps dying; the coordinator begins with a sync, which finds what was
+missed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 import certifi
 from urllib3 import PoolManager
@@ -33,10 +31,16 @@ from urllib3.exceptions import HTTPError
 
 from searchanything import wiring
 from searchanything.client.client import connect
-from searchanything.core.errors import PresetError, ServiceError, SettingsError, UsageError
-from searchanything.core.settings import ENV_PREFIX, Settings, service_folder
+from searchanything.core.errors import ServiceError, SettingsError, UsageError
+from searchanything.core.proxies import loopback_without_proxy
+from searchanything.core.settings import ENV_PREFIX, Settings
+from searchanything.core.state_folders import service_folder
 from searchanything.core.types import Omissions
-from searchanything.processes import kill_group, supervised
+from searchanything.processes import supervised
+from searchanything.service.certificates import NAME as CLUSTER_KEY
+from searchanything.service.certificates import make_cluster_key
+from searchanything.service.children import Child, ended, started
+from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned, privately
 
 logger = logging.getLogger(__name__)
 
@@ -53,84 +57,24 @@ PREFECT_SETTINGS: Final = {
 _HOST: Final = "127.0.0.1"
 _READY_S: Final = 300.0  # a fresh database takes 13 s of CPU time, on machines that may be busy
 _PREFECT_GRACE_S: Final = 10.0
-_STOP_S: Final = 30.0  # the coordinator gives its waves 15, and ends by itself after 25
-_PAUSES_S: Final = (0.5, 30.0)
-_STEADY_S: Final = 60.0  # a child that lived so long may be started again at once
 _POLL_S: Final = 0.2
-_LOG_BYTES: Final = 10 * 2**20
-
-
-@dataclass(slots=True)
-class _Child:
-    """A child, how it is started, and when it may be started again."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    pause_s: float = _PAUSES_S[0]
-    starts: int = 0
-    due: float = field(default=0.0)
-
-    def start(self) -> None:
-        """Start it; what it says is added to its log."""
-        self.bound_log()
-        with self.log.open("ab") as log:
-            self.process = _started(self.command, self.environment, log=log, stdout=log)
-        self.started = time.monotonic()
-        self.starts += 1
-
-    def revive(self) -> bool:
-        """Start it again if it has died and its pause is over; True if it has died since the last look."""
-        if self.process is not None and self.process.poll() is None:
-            return False
-        now = time.monotonic()
-        if self.process is not None:
-            code = self.process.poll()
-            self.stop()  # what it has left of its group
-            self.pause_s = _PAUSES_S[0] if now - self.started > _STEADY_S else self.pause_s
-            self.due = now + self.pause_s
-            self.pause_s = min(2 * self.pause_s, _PAUSES_S[1])
-            logger.warning("%s ended with code %s; it is started again (%s)", self.name, code, self.log)
-            return True
-        if now >= self.due:
-            self.start()
-        return False
-
-    def bound_log(self) -> None:
-        """Put a long log aside and go on with an empty one; the child has it open, for appending."""
-        try:
-            if self.log.stat().st_size > _LOG_BYTES:
-                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
-                os.truncate(self.log, 0)
-        except FileNotFoundError:
-            return
-        except OSError as error:  # a full disk is no reason to end the service
-            logger.warning("%s could not be put aside: %s", self.log, error)
-
-    def stop(self) -> None:
-        """End it and all that it started."""
-        if self.process is not None:
-            _ended(self.process)
-            self.process = None
 
 
 class ServiceTree:
     """The whole topology for one source; use it as a context manager, then `run`.
 
-    `environment` adds to this process' own for all children. Raises, on entering: UsageError if another `watch` uses
-    the folder, ServiceError if a child does not come up.
+    `environment` is added to this process's own, for all children. Raises, on entering: UsageError if another `watch`
+    uses the folder, ServiceError if a child does not come up.
     """
 
     def __init__(self, source: str, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
         self._source = source
         self._folder = service_folder(settings)
         self._settings = settings
-        self._environment = {**os.environ, **child_settings(settings), **(environment or {})}
+        given = {**os.environ, **child_settings(settings), **(environment or {})}
+        self._environment = loopback_without_proxy(given)
         self._stopping = threading.Event()
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._open = ExitStack()
         self.api_url = self._environment.get("PREFECT_API_URL", "")
         self._own_server = not self.api_url
@@ -149,6 +93,16 @@ class ServiceTree:
     def lasting_ui_url(self) -> str | None:
         """Prefect's web page, if it outlives this tree."""
         return None if self._own_server else self.ui_url
+
+    @property
+    def password(self) -> str | None:
+        """What the page asks for; None for a server that is not ours."""
+        return self._environment["PREFECT_API_AUTH_STRING"] if self._own_server else None
+
+    @property
+    def password_file(self) -> Path:
+        """Where that password is kept."""
+        return self._folder / PASSWORD_FILE
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -173,8 +127,11 @@ class ServiceTree:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._open.enter_context(_owned(self._folder / "lock"))
+            make_private(self._folder)
+            self._open.enter_context(owned(self._folder / "lock"))
+            if self._settings.service.scheduler is None and self._settings.service.cluster_key_file is None:
+                make_cluster_key(self._folder / CLUSTER_KEY, replace=True)
+                self._environment[f"{ENV_PREFIX}SERVICE__CLUSTER_KEY_FILE"] = str(self._folder / CLUSTER_KEY)
             if self._own_server:
                 self._start_prefect()
             undo.pop_all()
@@ -193,7 +150,7 @@ class ServiceTree:
         self._wait(lambda: bool(self.notes), child)
 
     def run(self) -> None:
-        """Keep all children alive until `stop`."""
+        """Keep all children alive until `stop` is called."""
         while not self._stopping.wait(_POLL_S):
             for child in self._children:
                 child.revive()
@@ -202,9 +159,9 @@ class ServiceTree:
     def once(self) -> tuple[int, dict[str, Any]]:
         """Bring the index up to date and end: the exit code and the report. Raises: ServiceError."""
         log_file = self._folder / "coordinator.log"
-        with log_file.open("ab") as log:
-            process = _started(self._flows("once", self._source), self._environment, log=log, stdout=subprocess.PIPE)
-        self._open.callback(_ended, process)
+        with open(log_file, "ab", opener=privately) as log:
+            process = started(self._flows("once", self._source), self._environment, log=log, stdout=subprocess.PIPE)
+        self._open.callback(ended, process)
         answer = process.stdout.read() if process.stdout else b""
         code = process.wait()
         if code not in (0, 3):
@@ -214,7 +171,7 @@ class ServiceTree:
         return code, document
 
     def stop(self) -> None:
-        """Let `run` return; from any thread or a signal handler."""
+        """Make `run` return; from any thread or a signal handler."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -231,8 +188,8 @@ class ServiceTree:
     def _flows(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", FLOWS_PACKAGE, *arguments]
 
-    def _child(self, name: str, command: Sequence[str]) -> _Child:
-        child = _Child(name, command, self._environment, self._folder / f"{name}.log")
+    def _child(self, name: str, command: Sequence[str]) -> Child:
+        child = Child(name, command, self._environment, self._folder / f"{name}.log")
         self._children.append(child)
         return child
 
@@ -241,19 +198,31 @@ class ServiceTree:
         self.api_url = f"http://{_HOST}:{port}/api"
         self._environment |= {"PREFECT_API_URL": self.api_url, "PREFECT_HOME": str(self._folder / "prefect")}
         self._environment.setdefault("PREFECT_API_SSL_CERT_FILE", str(self._one_authority()))
-        serve = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
+        self._environment |= self._login(port)
+        serve = self._flows("serve", "--host", _HOST, "--port", str(port))
         child = self._child("prefect", supervised(serve, grace_s=_PREFECT_GRACE_S))
         child.start()
         self._wait(lambda: _healthy(f"{self.api_url}/health"), child)
+
+    def _login(self, port: int) -> dict[str, str]:
+        """A password for Prefect's API, which is kept, and pages of other servers kept away from it."""
+        own = self._environment.get("PREFECT_SERVER_API_AUTH_STRING") or kept_password(self.password_file)
+        origins = ",".join(f"http://{host}:{port}" for host in (_HOST, "localhost"))
+        return {
+            "PREFECT_SERVER_API_AUTH_STRING": own,
+            "PREFECT_API_AUTH_STRING": own,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+        }
 
     def _one_authority(self) -> Path:
         """A file of one certificate authority: each client of Prefect reads all, 30 ms, even for plain HTTP."""
         mark = "-----END CERTIFICATE-----\n"
         file = self._folder / "authority.pem"
-        file.write_text(Path(certifi.where()).read_text("utf-8").partition(mark)[0] + mark)
+        with open(file, "w", encoding="utf-8", opener=privately) as out:
+            out.write(Path(certifi.where()).read_text("utf-8").partition(mark)[0] + mark)
         return file
 
-    def _wait(self, ready: Callable[[], bool], child: _Child) -> None:
+    def _wait(self, ready: Callable[[], bool], child: Child) -> None:
         deadline = time.monotonic() + _READY_S
         while not ready():
             code = None if child.process is None else child.process.poll()
@@ -265,31 +234,6 @@ class ServiceTree:
                 raise ServiceError(f"stopped while the {child.name} was starting")
 
 
-def _started(
-    command: Sequence[str], environment: Mapping[str, str], *, log: IO[bytes], stdout: IO[bytes] | int
-) -> subprocess.Popen[bytes]:
-    """A process that ends when its standard input does."""
-    return subprocess.Popen(
-        list(command),
-        env=dict(environment),
-        stdin=subprocess.PIPE,
-        stdout=stdout,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C reaches us only, and the whole group can be killed
-    )
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Close its standard input, wait until it is gone, and kill what is left of its group."""
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with suppress(BrokenPipeError):
-                stream.close()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_S)
-    kill_group(process)
-
-
 def check_installed() -> None:
     """Raises: SettingsError if the libraries of the service are not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("prefect", "prefect_dask", "fastapi")):
@@ -297,15 +241,17 @@ def check_installed() -> None:
 
 
 def check_watchable(source: str, settings: Settings) -> None:
-    """Look before anything is started. Raises: SettingsError, UsageError, PresetError, StoreError, RegionIndexError."""
+    """Look before anything is started, as `index` does before it begins.
+
+    Raises: SettingsError, UsageError, PresetError, WeightsMissingError, StoreError, RegionIndexError.
+    """
     check_installed()
     store, prefix = wiring.open_source(source, settings)
     next(store.list(prefix, Omissions()), None)
     if settings.milvus.uri.startswith("memory://"):
         raise UsageError("an index in memory lies in one process; watch needs a file, or a Milvus server")
     with connect(settings=settings) as client:
-        if client.status().manifest is None and settings.models.preset is None:
-            raise PresetError(wiring.CHOOSE_PRESET)
+        client.check_usable(with_models=settings.service.scheduler is None)
 
 
 def deploy_flows(source: str, *, sync_every_s: float | None) -> dict[str, Any]:
@@ -317,7 +263,7 @@ def deploy_flows(source: str, *, sync_every_s: float | None) -> dict[str, Any]:
     command = [sys.executable, "-m", FLOWS_PACKAGE, "deploy", source, *schedule]
     done = subprocess.run(
         command,
-        env=os.environ | PREFECT_SETTINGS,
+        env=loopback_without_proxy(os.environ | PREFECT_SETTINGS),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -339,6 +285,7 @@ def child_settings(settings: Settings) -> dict[str, str]:
         "MODELS__PRESET": settings.models.preset,
         "SERVICE__WORKERS": settings.service.workers,
         "SERVICE__SCHEDULER": settings.service.scheduler,
+        "SERVICE__CLUSTER_KEY_FILE": settings.service.cluster_key_file,
     }
     ours = {f"{ENV_PREFIX}{name}": str(value) for name, value in wanted.items() if value is not None}
     return ours | {name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()}
@@ -362,16 +309,3 @@ def _healthy(url: str) -> bool:
         return bool(PoolManager(retries=False, timeout=2.0).request("GET", url).status == 200)
     except HTTPError:
         return False
-
-
-def _owned(path: Path) -> ExitStack:
-    """The lock of a service folder, held until the stack is closed; it ends with this process."""
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("a"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another `searchanything watch` uses {path.parent}; end it, or set {ENV_PREFIX}SERVICE__FOLDER"
-            ) from None
-        return stack.pop_all()

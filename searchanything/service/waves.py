@@ -2,7 +2,7 @@
 
 A key waits once, however often it is hinted at; while it is being worked on, a new hint waits until that is done.
 A wave is due when nothing new has come for `quiet_s`, when the first key has waited for `longest_wait_s`, or when it
-is full. What does not fit into the queue is not kept: a sync is owed instead, and finds it.
+is full. What does not fit into the queue is dropped: a sync is requested instead, and finds it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+
+from searchanything.core.counting import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class WaveLimits:
 
 
 class WaveQueue:
-    """The keys that wait. Thread-safe; it never sleeps: whoever takes waves asks `due_in_s` how long to.
+    """The waiting keys. Thread-safe; it never sleeps: the loop that takes waves asks `due_in_s` how long to wait.
 
     `on_change` is called, from any thread, whenever a wave may be due sooner than was said before.
     """
@@ -43,12 +45,13 @@ class WaveQueue:
         self._lock = threading.Lock()
         self._waiting: dict[str, float] = {}  # key -> when it was first hinted at
         self._working: set[str] = set()
+        self._blocked = 0  # keys that wait and are being worked on
         self._last = 0.0
-        self._debts: list[str] = []
+        self._pending: list[str] = []
         self._hints = 0
 
     def put(self, keys: Iterable[str]) -> None:
-        """Hint at keys. A key that does not fit is dropped, and a sync is owed."""
+        """Hint at keys. A key that does not fit is dropped, and a sync is requested."""
         now = self._clock()
         with self._lock:
             for key in keys:
@@ -56,34 +59,35 @@ class WaveQueue:
                 if key in self._waiting:
                     continue
                 if len(self._waiting) >= self._limits.queue_keys:
-                    self._owe(f"more than {self._limits.queue_keys} keys waited")
+                    self._request(f"more than {counted(self._limits.queue_keys, 'key')} waited")
                 else:
                     self._waiting[key] = now
+                    self._blocked += key in self._working
             self._last = now
         self._on_change()
 
-    def owe_sync(self, reason: str) -> None:
-        """Hints may have been lost: only a sync can tell."""
+    def request_sync(self, reason: str) -> None:
+        """Hints may have been lost: only a sync finds what they named."""
         with self._lock:
-            self._owe(reason)
+            self._request(reason)
         self._on_change()
 
-    def take_debts(self) -> tuple[str, ...]:
-        """Why a sync is owed (empty: none is); whoever takes the reasons owes the sync from now on."""
+    def take_pending(self) -> tuple[str, ...]:
+        """Why a sync is pending (empty: none is). The queue forgets the reasons: the caller must run the sync."""
         with self._lock:
-            debts, self._debts = tuple(self._debts), []
-            return debts
+            pending, self._pending = tuple(self._pending), []
+            return pending
 
     def due_in_s(self) -> float | None:
         """Seconds until a wave is due (0: now); None while nothing waits that could be taken."""
         with self._lock:
-            free = (first for key, first in self._waiting.items() if key not in self._working)
-            since = list(islice(free, self._limits.wave_keys))
-            if not since:
+            free = len(self._waiting) - self._blocked
+            if not free:
                 return None
-            if len(since) >= self._limits.wave_keys:
+            if free >= self._limits.wave_keys:
                 return 0.0
-            due = min(self._last + self._limits.quiet_s, since[0] + self._limits.longest_wait_s)
+            first = next(since for key, since in self._waiting.items() if key not in self._working)
+            due = min(self._last + self._limits.quiet_s, first + self._limits.longest_wait_s)
             return max(0.0, due - self._clock())
 
     def take(self) -> tuple[str, ...]:
@@ -97,9 +101,11 @@ class WaveQueue:
             return keys
 
     def done(self, keys: Iterable[str]) -> None:
-        """These keys are no longer being worked on, whatever came of it."""
+        """These keys are no longer being worked on, whether it succeeded or not."""
         with self._lock:
-            self._working.difference_update(keys)
+            for key in keys:
+                self._blocked -= key in self._working and key in self._waiting
+                self._working.discard(key)
         self._on_change()
 
     @property
@@ -112,6 +118,6 @@ class WaveQueue:
         with self._lock:
             return len(self._waiting) + len(self._working)
 
-    def _owe(self, reason: str) -> None:
-        if reason not in self._debts:
-            self._debts.append(reason)
+    def _request(self, reason: str) -> None:
+        if reason not in self._pending:
+            self._pending.append(reason)

@@ -1,6 +1,6 @@
-"""The webhook: `POST /events` takes notifications from whoever knows the token. The only place that imports FastAPI.
+"""The webhook: `POST /events` takes notifications from clients with the token. The only place that imports FastAPI.
 
-Formats: see `events`. `GET /health` answers without a token.
+Formats: see `events`. `GET /health` answers without a token. What may come before the token is bounded: `bounded_http`.
 """
 
 from __future__ import annotations
@@ -71,13 +71,15 @@ class Webhook:
     def __init__(self, settings: ServiceSettings, hint: Callable[[Mapping[str, Any]], int]) -> None:
         import uvicorn
 
+        from searchanything.service.bounded_http import bounded_options
+
         if settings.webhook_token is None or not settings.webhook_token.get_secret_value():
             raise SettingsError(f"a webhook needs a token; set {ENV_PREFIX}SERVICE__WEBHOOK_TOKEN")
         app = webhook_app(hint, settings.webhook_token.get_secret_value())
         self._address = (settings.webhook_host, settings.webhook_port or 0)
-        config = uvicorn.Config(
-            app, host=self._address[0], port=self._address[1], log_level="warning", access_log=False, lifespan="off"
-        )
+        host, port = self._address
+        options: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off", **bounded_options()}
+        config = uvicorn.Config(app, host=host, port=port, **options)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 

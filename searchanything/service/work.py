@@ -19,7 +19,7 @@ from searchanything.service.reports import BatchReport
 logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_clients: list[Client] = []  # at most one; a list, so that whoever imports the name sees it
+_clients: list[Client] = []  # at most one; a list, so that importers of the name see it
 
 
 def warm_up(source: str) -> None:
@@ -40,6 +40,11 @@ def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 
 
+def check_worker() -> None:
+    """Whether this process can encode an image at all. Raises: as `Client.check_models`."""
+    worker_client().check_models()
+
+
 def tidy(source: str) -> BatchReport:
     """Collect garbage. Raises: as `Client.collect_garbage`."""
     start = time.perf_counter()
@@ -49,7 +54,7 @@ def tidy(source: str) -> BatchReport:
 
 
 def worker_client() -> Client:
-    """This process' one client."""
+    """This process's one client."""
     with _lock:
         if not _clients:
             _clients.append(connect())

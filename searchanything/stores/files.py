@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 from searchanything.core.errors import ObjectNotFoundError, StoreError, UsageError
 from searchanything.core.files import write_whole
 from searchanything.core.protocols import StoredFile
+from searchanything.core.reading import open_file
 from searchanything.core.types import StoredObject
 
 READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
@@ -90,7 +91,7 @@ class FolderFiles:
 
     def open(self, file: StoredFile) -> BinaryIO:
         try:
-            return (self._folder / file.name).open("rb")
+            return open_file(self._folder / file.name)
         except FileNotFoundError as error:
             raise ObjectNotFoundError(f"{self._folder / file.name}: no such file any more") from error
         except OSError as error:

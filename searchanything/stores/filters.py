@@ -1,16 +1,34 @@
-"""What a `Filter` means, checked and evaluated in Python: the ground truth for what Milvus is told."""
+"""What a `Filter` means: checked, and turned into the one predicate that every index evaluates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from searchanything.core.errors import FilterError
-from searchanything.core.types import Filter, ImageRef, ImageRow, RegionRow, size_class_of
+from searchanything.core.types import Filter, ImageRef, Outcome
+from searchanything.stores.columns import IMAGE_COLUMNS, REGION_COLUMNS, Kind
+from searchanything.stores.expressions import parse_expression
+from searchanything.stores.predicates import (
+    INT64_MAX,
+    INT64_MIN,
+    All,
+    Column,
+    Compare,
+    MetadataField,
+    OfImages,
+    Predicate,
+    Prefix,
+    Some,
+)
 
-Value: TypeAlias = str | int | float | bool
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+_OUTCOME = Column("outcome", Kind.TEXT)
+_FINDABLE = Some(  # as `core.types.is_findable` says
+    (
+        Compare(_OUTCOME, "==", Outcome.INDEXED.value),
+        All((Compare(_OUTCOME, "==", Outcome.EMPTY.value), Compare(Column("message", Kind.TEXT), "!=", ""))),
+    )
+)
 
 
 def check_filter(filter: Filter, *, whole_images: bool) -> None:
@@ -41,53 +59,52 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
         _check_metadata(name, value)
 
 
-def row_matcher(filter: Filter) -> Callable[[RegionRow | ImageRow], bool]:
-    """A predicate for rows. The filter was checked before and has no `expression`.
+def predicate_of(filter: Filter | None, *, whole_images: bool) -> Predicate:
+    """The condition that a filter means, for regions or for images (which must have a code to be found).
 
-    As Milvus does it, integers in metadata are compared exactly, with other numbers (and the least integer) as IEEE
-    doubles, and numbers never equal a boolean or a text.
+    Raises: FilterError for what no index could answer, and for an expression that is not of `expressions`.
     """
-    only, excluded = frozenset(filter.images), frozenset(filter.exclude)
-
-    def matches(row: RegionRow | ImageRow) -> bool:
-        image = row.image
-        return (
-            (filter.bucket is None or image.bucket == filter.bucket)
-            and (filter.key_prefix is None or image.key.startswith(filter.key_prefix))
-            and (not only or image in only)
-            and image not in excluded
-            and (not within or any(image.bucket == bucket and image.key.startswith(key) for bucket, key in within))
-            and _time_and_size_match(filter, row)
-            and all(name in row.metadata and _equal(row.metadata[name], value) for name, value in wanted)
-        )
-
-    wanted, within = tuple(filter.metadata.items()), filter.within
-    return matches
+    columns = IMAGE_COLUMNS if whole_images else REGION_COLUMNS
+    parts: list[Predicate] = []
+    if whole_images:
+        parts.append(_FINDABLE)
+    if filter is not None:
+        check_filter(filter, whole_images=whole_images)
+        parts += _parts(filter, "last_at_ms" if whole_images else "indexed_at_ms")
+        if filter.expression is not None:
+            parts.append(parse_expression(filter.expression, columns))
+    return All(tuple(parts))
 
 
-def _time_and_size_match(filter: Filter, row: RegionRow | ImageRow) -> bool:
-    if isinstance(row, ImageRow):
-        return _within(filter.indexed_at_ms, row.last_at_ms)
-    return (
-        _within(filter.indexed_at_ms, row.indexed_at_ms)
-        and _within(filter.area_px, row.area_px)
-        and (filter.size_class is None or size_class_of(row.box_xyxy) is filter.size_class)
-    )
+def _parts(filter: Filter, time_field: str) -> Iterator[Predicate]:
+    yield from _place_parts(filter.bucket, filter.key_prefix)
+    if filter.images:
+        yield OfImages(frozenset(filter.images))
+    if filter.exclude:
+        yield OfImages(frozenset(filter.exclude), excluded=True)
+    if filter.within:
+        yield Some(tuple(All(tuple(_place_parts(*place))) for place in filter.within))
+    yield from _range_parts("area_px", filter.area_px)
+    yield from _range_parts(time_field, filter.indexed_at_ms)
+    if filter.size_class is not None:
+        yield Compare(Column("size_class", Kind.TEXT), "==", filter.size_class.value)
+    for name, value in filter.metadata.items():
+        yield Compare(MetadataField(name), "==", value)
 
 
-def _within(bounds: tuple[int | None, int | None], value: int) -> bool:
+def _place_parts(bucket: str | None, key_prefix: str | None) -> Iterator[Predicate]:
+    if bucket is not None:
+        yield Compare(Column("bucket", Kind.TEXT), "==", bucket)
+    if key_prefix:
+        yield Prefix(Column("key", Kind.TEXT), key_prefix)
+
+
+def _range_parts(field: str, bounds: tuple[int | None, int | None]) -> Iterator[Predicate]:
     low, high = bounds
-    return (low is None or value >= low) and (high is None or value <= high)
-
-
-def _equal(stored: Value, wanted: Value) -> bool:
-    if isinstance(stored, bool) or isinstance(wanted, bool):
-        return stored is wanted
-    if isinstance(stored, str) or isinstance(wanted, str):
-        return stored == wanted
-    if isinstance(stored, int) and isinstance(wanted, int) and wanted != INT64_MIN:
-        return stored == wanted
-    return float(stored) == float(wanted)
+    if low is not None:
+        yield Compare(Column(field, Kind.INT64), ">=", low)
+    if high is not None:
+        yield Compare(Column(field, Kind.INT64), "<=", high)
 
 
 def _check_text(name: str, text: str) -> None:

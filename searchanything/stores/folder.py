@@ -1,7 +1,9 @@
 """Images in a folder: keys are relative POSIX paths, the etag is the digest of the content.
 
-Hidden files and folders (a name that begins with a dot) are not objects. Nothing outside the folder is ever read:
-a symbolic link to a file counts if its target lies inside, links to folders are not followed (so there are no loops).
+Hidden files and folders (a name that begins with a dot), and what operating systems and network drives leave behind,
+are not objects. A file whose name says nothing (`image_names`) gets its content type from its first bytes. Nothing
+outside the folder is ever read: a symbolic link to a file counts if its target lies inside, links to folders are not
+followed (so there are no loops).
 """
 
 from __future__ import annotations
@@ -10,41 +12,49 @@ import errno
 import logging
 import os
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 
-from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
+from searchanything.core.counting import counted
+from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
-from searchanything.images.decoding import claims_to_be_image
+from searchanything.images.decoding import format_of
+from searchanything.images.names import SkipReason, claims_to_be_image, is_system_name, needs_type
+from searchanything.stores.folder_digests import FolderDigests, version_of
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_FIRST_BYTES = 256  # that tell a format
 _ETAG_DIGITS = 32  # the first 128 bits of the content's SHA-256
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_SETTLED_NS = 2_000_000_000  # a younger file may change once more without a new time stamp: don't remember its digest
+_DISK_WENT = "its disk was mounted or unmounted while it was listed; what lies there is unknown"
 _DEFAULT_MAX_BYTES = int(StorageSettings.model_fields["max_object_bytes"].default)
-
-_Version = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
 
 
 class FolderStore:
-    """An `ImageStore` over a folder of this machine.
+    """An `ImageStore` over a folder of this machine. Digests of its files are kept in `digests_dir`, if there is one.
 
     A file that does not claim to be an image, is larger than `max_object_bytes` or cannot be opened has an etag made
     of its inode, size and time stamps: the first two are never decoded and should cost no reading, the last shall
     appear in the listing so that its failure can be recorded.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, max_object_bytes: int = _DEFAULT_MAX_BYTES) -> None:
+    # Over 200 lines: listing, stat and read must tell the same of a file, so they share each look at the disk.
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        max_object_bytes: int = _DEFAULT_MAX_BYTES,
+        digests_dir: Path | None = None,
+    ) -> None:
         self._root = Path(folder).expanduser().resolve()
         self._max_object_bytes = max_object_bytes
-        self._digests: dict[_Version, str] = {}
-        self._lock = Lock()
+        self._digests = FolderDigests(self._root, digests_dir)
+        self._devices: dict[str, int] = {}  # by folder, as the last listing found them
 
     @property
     def bucket(self) -> str:
@@ -54,10 +64,10 @@ class FolderStore:
     def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
         """Stream the files whose relative path starts with `prefix`, in no particular order, images or not.
 
-        Images are read once to digest them; the digests of unchanged files are remembered in this process.
+        Images are read once to digest them; those of unchanged files are remembered (see `folder_digests`).
         A file that cannot be opened is listed all the same: reading it raises the StoreError that belongs to it.
         `omissions` are told of names that are not UTF-8, of pipes, sockets and devices, of links to anything but a file
-        of this folder, and of subfolders that cannot be read.
+        of this folder, of subfolders that cannot be read, and of the disks that the folder and its subfolders lie on.
 
         Raises: ObjectNotFoundError if there is no such folder; StoreError if it cannot be read, or, without
         `omissions`, at the very end if a part of it cannot.
@@ -65,7 +75,7 @@ class FolderStore:
         if not self._root.is_dir():
             raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
         noted = Omissions() if omissions is None else omissions
-        for key, path in self._files("", prefix, noted):
+        for key, path in self._files("", (prefix, None), noted):
             try:
                 found = self._describe(key, path)
             except OSError as error:  # a folder whose names may be read and nothing else
@@ -73,29 +83,42 @@ class FolderStore:
                 continue
             if found is not None:
                 yield found
+        self._digests.flush()
+        for place, device in noted.devices.items():
+            if self._device(place) != device:  # what was listed of it may be the end of what was there
+                noted.miss(place, _DISK_WENT)
         if noted.unreadable and omissions is None:
             raise StoreError(
-                f"{self._root}: {len(noted.unreadable)} subfolders or files cannot be read, the listing is incomplete: "
+                f"{self._root}: {counted(len(noted.unreadable), 'place')} cannot be read, the listing is incomplete: "
                 f"{', '.join(one.key for one in noted.unreadable[:5])}; check their permissions, or remove them"
             )
 
     def stat(self, key: str) -> StoredObject | None:
-        """The file as it is now; None where there is none."""
+        """The file as it is now; None where there is none.
+
+        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError.
+        """
         path = self._locate(key)
-        return None if path is None else self._describe(key, path)
+        found = None if path is None else self._describe(key, path)
+        if found is None:
+            self._check_disk(key)
+        return found
 
     def read(self, key: str) -> tuple[StoredObject, bytes]:
         """The file's bytes and the digest of exactly these bytes.
 
-        Raises: ObjectNotFoundError; StoreError if it cannot be read; ImageError if it is larger than allowed.
+        Raises: ObjectNotFoundError; StoreUnavailableError where the disk that a listing found it on is away; StoreError
+        if it cannot be read; ImageError if it is larger than allowed.
         """
         path = self._locate(key)
         if path is None:
+            self._check_disk(key)
             raise ObjectNotFoundError(f"{key}: no such file in {self._root}")
         try:
             with path.open("rb") as file:
                 state = os.fstat(file.fileno())
                 data = file.read(self._max_object_bytes + 1) if state.st_size <= self._max_object_bytes else b""
+                after = os.fstat(file.fileno())
         except OSError as error:
             raise _store_error(path, error) from error
         size = max(state.st_size, len(data))
@@ -105,36 +128,70 @@ class FolderStore:
                 f"has {size} bytes, more than the {self._max_object_bytes} that "
                 "SEARCHANYTHING_STORAGE__MAX_OBJECT_BYTES allows",
             )
-        etag = sha256(data).hexdigest()[:_ETAG_DIGITS] if self._is_digested(key, state) else _identity(state)
-        return self._object(key, etag, state, len(data)), data
+        kind = _type_of(data) if needs_type(key) else None
+        if not self._is_digested(key, kind, state):
+            return self._object(key, _identity(state), state, len(data), kind), data
+        etag = sha256(data).hexdigest()[:_ETAG_DIGITS]
+        if version_of(after) == version_of(state):
+            self._digests.keep(key, after, etag)
+        return self._object(key, etag, state, len(data), kind), data
 
-    def _files(self, folder: str, prefix: str, omissions: Omissions) -> Iterator[tuple[str, Path]]:
-        """Keys and paths under `folder` ("" or ending in a slash); notes what is passed over."""
-        try:
-            with os.scandir(self._root / folder) as entries:
-                found = sorted((entry.name, _kind(entry)) for entry in entries if not entry.name.startswith("."))
-        except FileNotFoundError:
-            return  # deleted while we were listing
-        except OSError as error:
-            if not folder:
-                raise _store_error(self._root, error) from error
-            logger.warning("%s: cannot be listed: %s", self._root / folder, error.strerror)
-            omissions.miss(folder, _why_unreadable(error))
-            return
+    def _files(self, folder: str, wanted: tuple[str, int | None], omissions: Omissions) -> Iterator[tuple[str, Path]]:
+        """Keys and paths under `folder` ("" or ending in a slash); notes what is skipped.
+
+        `wanted` are the prefix of the keys and the device of the folder around.
+        """
+        prefix, around = wanted
+        device, found = self._entries(folder, omissions)
+        if device is not None and device != around:
+            omissions.devices[folder] = self._devices[folder] = device
         for name, kind in found:
             key = folder + name + ("/" if kind == "folder" else "")
             if not (key.startswith(prefix) or (kind == "folder" and prefix.startswith(key))):
                 continue
-            if not _is_listable(name):
-                omissions.skip(key, "its name is not UTF-8")
+            if (reason := _why_no_object(name, kind)) is not None:
+                if (reason, kind) != (SkipReason.HIDDEN, "folder"):  # of programs, this one's among them
+                    omissions.skip(key, reason, expected=isinstance(reason, SkipReason))
             elif kind == "folder":
-                yield from self._files(key, prefix, omissions)
+                yield from self._files(key, (prefix, device), omissions)
             elif kind == "file":
                 yield key, self._root / key
-            elif kind == "link":
-                yield from self._linked(key, omissions)
             else:
-                omissions.skip(key, "a pipe, a socket or a device")
+                yield from self._linked(key, omissions)
+
+    def _entries(self, folder: str, omissions: Omissions) -> tuple[int | None, Sequence[tuple[str, str]]]:
+        """The device of a folder, and the names in it with their kinds. Raises: StoreError for the folder itself."""
+        try:
+            device = self._device(folder)
+            with os.scandir(self._root / folder) as entries:
+                found = sorted((entry.name, _kind(entry)) for entry in entries)
+        except OSError as error:
+            if not folder:
+                raise _store_error(self._root, error) from error
+            if not isinstance(error, FileNotFoundError):  # else deleted while we were listing
+                logger.warning("%s: cannot be listed: %s", self._root / folder, error.strerror)
+                omissions.miss(folder, _why_unreadable(error))
+            return None, ()
+        if self._device(folder) != device:
+            omissions.miss(folder, _DISK_WENT)
+            return None, ()
+        return device, found
+
+    def _device(self, folder: str) -> int | None:
+        """The device that a folder lies on; None where there is no such folder any more."""
+        try:
+            return (self._root / folder).stat().st_dev
+        except FileNotFoundError:
+            return None
+
+    def _check_disk(self, key: str) -> None:
+        """What is not there was deleted, unless its disk went. Raises: StoreUnavailableError."""
+        places = [place for place in self._devices if key.startswith(place)]
+        place = max(places, key=len, default=None)
+        if place is not None and self._device(place) != self._devices[place]:
+            raise StoreUnavailableError(
+                f"{self._root / place}: its disk was mounted or unmounted meanwhile; mount it again, then repeat"
+            )
 
     def _linked(self, key: str, omissions: Omissions) -> Iterator[tuple[str, Path]]:
         """The file behind a link, where it is one of this folder."""
@@ -171,43 +228,71 @@ class FolderStore:
     def _describe(self, key: str, path: Path) -> StoredObject | None:
         try:
             state = path.stat()
-            etag = self._digest(path, state) if self._is_digested(key, state) else _identity(state)
+            kind = _type_of_file(key, path)
+            etag = self._digest(key, path, state) if self._is_digested(key, kind, state) else _identity(state)
         except FileNotFoundError:
             return None
         except OSError as error:
-            state = path.lstat()
+            state, kind = path.lstat(), None
             etag = _identity(state)
             logger.warning("%s: cannot be opened: %s", path, error.strerror)
-        return self._object(key, etag, state, state.st_size)
+        return self._object(key, etag, state, state.st_size, kind)
 
-    def _object(self, key: str, etag: str, state: os.stat_result, size_bytes: int) -> StoredObject:
+    def _object(
+        self, key: str, etag: str, state: os.stat_result, size_bytes: int, content_type: str | None
+    ) -> StoredObject:
         return StoredObject(
             ref=ImageRef(self.bucket, key),
             etag=etag,
             size_bytes=size_bytes,
             modified_at_ms=max(0, state.st_mtime_ns // 1_000_000),
+            content_type=content_type,
         )
 
-    def _is_digested(self, key: str, state: os.stat_result) -> bool:
-        return claims_to_be_image(key, None) and state.st_size <= self._max_object_bytes
+    def _is_digested(self, key: str, content_type: str | None, state: os.stat_result) -> bool:
+        return claims_to_be_image(key, content_type) and state.st_size <= self._max_object_bytes
 
-    def _digest(self, path: Path, state: os.stat_result) -> str:
+    def _digest(self, key: str, path: Path, state: os.stat_result) -> str:
         """The content's digest, remembered for as long as the file stays as it is."""
-        version = _version(state)
-        with self._lock:
-            known = self._digests.get(version)
+        known = self._digests.find(key, state)
         if known is not None:
             return known
         digest = sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
-            etag = digest.hexdigest()[:_ETAG_DIGITS]
-            unchanged = _version(os.fstat(file.fileno())) == version
-        if unchanged and time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
-            with self._lock:
-                self._digests[version] = etag
+            after = os.fstat(file.fileno())
+        etag = digest.hexdigest()[:_ETAG_DIGITS]
+        if version_of(after) == version_of(state):
+            self._digests.keep(key, after, etag)
         return etag
+
+
+def _why_no_object(name: str, kind: str) -> str | None:
+    """Why what has this name and kind is none of the folder's objects; None for what may be."""
+    if is_system_name(name):
+        return SkipReason.SYSTEM
+    if name.startswith("."):
+        return SkipReason.HIDDEN
+    if not _is_listable(name):
+        return "its name is not UTF-8"
+    return "a pipe, a socket or a device" if kind == "other" else None
+
+
+def _type_of_file(key: str, path: Path) -> str | None:
+    """The content type by the first bytes, where the name says nothing; else None: the name decides."""
+    if not needs_type(key):
+        return None
+    with path.open("rb") as file:
+        return _type_of(file.read(_FIRST_BYTES))
+
+
+def _type_of(data: bytes) -> str:
+    """Of a file whose name says nothing. `BM` also begins words, so more is asked of a BMP."""
+    kind = format_of(data[:_FIRST_BYTES])
+    if kind is None or (kind == "BMP" and data[6:10] != bytes(4)):
+        return "application/octet-stream"
+    return f"image/{kind.lower()}"
 
 
 def _is_listable(name: str) -> bool:
@@ -215,10 +300,6 @@ def _is_listable(name: str) -> bool:
     if not name or name.startswith("."):
         return False
     return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _version(state: os.stat_result) -> _Version:
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _identity(state: os.stat_result) -> str:

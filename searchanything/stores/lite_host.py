@@ -1,18 +1,24 @@
 """One Milvus Lite server per file, shared by all processes of the machine (design decision 9).
 
-Beside `index.db` lies a folder `.index.db.host` with
+Beside `index.db` lies a folder `.index.db.host`, which only its owner can look into, with
 
     guard     locked (flock) by the supervisor and inherited by the server: while either lives, no other can start
     users     every user holds a shared lock; the supervisor ends the server when it could hold the exclusive one
               for `idle_s` seconds, and keeps it while doing so: who arrives in that moment waits, then starts anew
     writer    locked by whoever inserts or deletes: Milvus Lite bears one writer at a time
     address   the path of the Unix socket
+    served    which file the server has open (device and inode): it may have been removed or replaced since
+    filled    which file was seen with an index in it: where it is empty now, it was emptied
+    readonly  why that file cannot be written; empty where it can
+    seal      what the file was when its last server ended: a checksum
+    retire    made by a user: the supervisor ends the server, for the file is not what the server believes
     server.log
 
-The first user takes `guard`, hands it to a detached supervisor (`lite_supervisor`) and waits for the socket. Locks
-end with the processes that hold them, so kill -9 of anybody leaves nothing to clean: a dead server's socket refuses,
-a dead supervisor takes its server along, and the next user starts both again. The files themselves are never removed
-(removing a lock's file would let two hold "the" lock).
+The first user takes `guard`, looks at the file (`lite_file`), hands the guard to a detached supervisor
+(`lite_supervisor`) and waits for the socket. Locks end with the processes that hold them, so kill -9 of anybody leaves
+nothing to clean: a dead server's socket refuses, a dead supervisor takes its server along, and the next user starts
+both again. The files themselves are never removed (removing a lock's file would let two hold "the" lock); where a
+person removes them, the supervisor sees it and ends its server.
 """
 
 from __future__ import annotations
@@ -36,24 +42,38 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from searchanything.core.errors import IndexUnavailableError, SettingsError
+from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError
+from searchanything.stores.lite_file import check_file_name, prepare_file
+from searchanything.stores.lite_supervisor import (
+    ADDRESS,
+    FILLED,
+    GUARD,
+    LOG,
+    RETIRE,
+    SEAL,
+    SERVED,
+    USERS,
+    WRITER,
+    identity_of,
+    write_private,
+)
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME_LENGTH = 36  # Milvus Lite's own limit
-_FILE_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_SQLITE_MAGIC = b"SQLite format 3\0"
+_READ_ONLY = "readonly"
 _SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,100}")  # sun_path holds 104 bytes on macOS; gRPC unquotes the rest
 _STARTS = 3  # of a server that ends at once: a start may meet another program's last moments
 _POLL_S = (0.002, 0.05)
 
 
 class LiteHost:
-    """This process' share in the server of one file. Thread-safe, and safe to use after a fork.
+    """This process's share in the server of one file. Thread-safe, and safe to use after a fork.
 
     `idle_s` is how long the server outlives its last user (the first user's wish counts), `timeout_s` how long to
     wait for the server, or for the other processes' writes.
     """
+
+    # Over 200 lines: start, share, watch and leave are one state under one lock; parts would hand it to and fro.
 
     def __init__(self, file: Path, *, idle_s: float, timeout_s: float) -> None:
         """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
@@ -74,8 +94,12 @@ class LiteHost:
     @property
     def running(self) -> bool:
         """True if the server answers now."""
-        address = self._address()
-        return address is not None and _answers(address)
+        return self._served_address() is not None
+
+    @property
+    def identity(self) -> str | None:
+        """Which file has the name now; None where there is none."""
+        return identity_of(self._file)
 
     def acquire(self) -> str:
         """Become a user and see that the server runs; return its socket's path. May be called again and again.
@@ -84,9 +108,11 @@ class LiteHost:
         """
         with self._lock, self._explained():
             deadline = time.monotonic() + self._timeout_s
+            self._make_folder()
+            if self._users is not None and identity_of(self._users) != identity_of(self._folder / USERS):
+                self._leave()  # the folder was removed under us
             if self._users is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._users = self._lock_file("users", fcntl.LOCK_SH, deadline)
+                self._users = self._lock_file(USERS, fcntl.LOCK_SH, deadline)
                 os.utime(self._users)
             try:
                 return self._running_server(deadline)
@@ -103,12 +129,40 @@ class LiteHost:
     def writing(self) -> Iterator[None]:
         """Hold the lock of the file's writers. Raises: IndexUnavailableError if others hold it too long."""
         with self._explained():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor = self._lock_file("writer", fcntl.LOCK_EX, time.monotonic() + self._timeout_s)
+            self._make_folder()
+            descriptor = self._lock_file(WRITER, fcntl.LOCK_EX, time.monotonic() + self._timeout_s)
         try:
             yield
         finally:
             _unlock(descriptor)
+
+    def check_writable(self) -> None:
+        """Where the server could only read its file, look again: replace the server if it could write by now.
+
+        Raises: IndexReadOnlyError, IndexUnavailableError.
+        """
+        if self._note(_READ_ONLY):
+            self.retire()
+            self.acquire()
+            if why := self._note(_READ_ONLY):
+                raise IndexReadOnlyError(
+                    f"{self._file}: the index can be read but not written: {why}; make the file and its folder "
+                    f"writable for this user (`chmod u+w`, another disk, more room), or name another index with --uri"
+                )
+
+    def retire(self) -> None:
+        """Have the server replaced: what it shows is not what its file holds. Its other users will find the next one.
+
+        Raises: IndexUnavailableError if it stays.
+        """
+        with self._explained():
+            deadline = time.monotonic() + self._timeout_s
+            before = identity_of(self._folder / ADDRESS)
+            while not self._guard_is_free() and identity_of(self._folder / ADDRESS) == before:
+                (self._folder / RETIRE).touch(mode=0o600)
+                if time.monotonic() > deadline:
+                    raise IndexUnavailableError(f"{self._file}: its server did not end within {self._timeout_s} s")
+                time.sleep(_POLL_S[1])
 
     def forget_in_child(self) -> None:
         """After a fork, in the child: the parent's locks are the parent's (closing a copy does not release them)."""
@@ -128,8 +182,8 @@ class LiteHost:
     def _running_server(self, deadline: float) -> str:
         starts, pause, last_words = 0, _POLL_S[0], ""
         while time.monotonic() < deadline:
-            address = self._address()
-            if address is not None and _answers(address):
+            address = self._served_address()
+            if address is not None:
                 return address
             if self._guard_is_free():
                 last_words = self._last_words() if starts else ""
@@ -143,12 +197,11 @@ class LiteHost:
 
     def _try_start(self) -> bool:
         """Start a supervisor unless the guard says that there is one. It owns the guard from then on."""
-        self._guard = self._try_lock("guard")
+        self._guard = self._try_lock(GUARD)
         if self._guard is None:
             return False
         try:
-            address = self._address()
-            if address is None or not _answers(address):  # a server may have come and gone in between
+            if self._served_address() is None:  # a server may have come and gone in between
                 self._start(self._guard)
         finally:
             os.close(self._guard)
@@ -156,23 +209,23 @@ class LiteHost:
         return True
 
     def _start(self, guard: int) -> None:
-        _check_content(self._file)
+        read_only = prepare_file(self._file, filled=self._note(FILLED), seal=self._note(SEAL))
+        write_private(self._folder / _READ_ONLY, read_only)
         address = self._choose_address()
         orders = {
             "library": _library(),
             "file": str(self._file),
             "socket": address,
-            "users": str(self._folder / "users"),
+            "folder": str(self._folder),
             "lite_lock": str(self._file.with_name(f".{self._file.name}.lock")),
             "guard": guard,
             "idle_s": self._idle_s,
         }
         script = Path(__file__).with_name("lite_supervisor.py")
         # Written before the start and read by all: runtime folders may differ between this machine's processes.
-        fresh = self._folder / f"address.{os.getpid()}"
-        fresh.write_text(address)
-        fresh.replace(self._folder / "address")
-        with (self._folder / "server.log").open("wb") as log:
+        write_private(self._folder / ADDRESS, address)
+        (self._folder / LOG).unlink(missing_ok=True)
+        with open(self._folder / LOG, "ab", opener=_private) as log:  # to be cut short by the supervisor
             subprocess.run(  # returns as soon as the supervisor has left our process group
                 [sys.executable, "-I", "-S", str(script), json.dumps(orders)],
                 check=True,
@@ -199,22 +252,44 @@ class LiteHost:
             "set XDG_RUNTIME_DIR to a folder of yours with a short plain name"
         )
 
-    def _address(self) -> str | None:
+    def _served_address(self) -> str | None:
+        """Where the server of the file answers: of the one that has the name now."""
+        address = self._note(ADDRESS)
+        served = self._note(SERVED) or self.identity  # an earlier version's server has no note
+        return address if address and served == self.identity and _answers(address) else None
+
+    def _note(self, name: str) -> str:
+        """What a small file of the folder says; "" where there is none."""
         try:
-            return (self._folder / "address").read_text() or None
+            return (self._folder / name).read_text()
         except FileNotFoundError:
-            return None
+            return ""
+
+    def _make_folder(self) -> None:
+        """Make the folder, for its owner alone. Raises: IndexUnavailableError if it is somebody else's."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self._folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self._file.parent.stat().st_uid):
+            raise IndexUnavailableError(
+                f"{self._file}: {self._folder} belongs to another user (uid {found.st_uid}), who could hold the index "
+                f"or read it; index in a folder of yours, or have it removed"
+            )
+        if found.st_mode & 0o077:
+            with contextlib.suppress(OSError):  # a file system without modes
+                self._folder.chmod(0o700)
 
     def _guard_is_free(self) -> bool:
-        descriptor = self._try_lock("guard")
+        descriptor = self._try_lock(GUARD)
         if descriptor is None:
             return False
         _unlock(descriptor)
         return True
 
     def _try_lock(self, name: str, kind: int = fcntl.LOCK_EX) -> int | None:
-        descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)  # an earlier version's: who can read a file can lock it
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
@@ -236,7 +311,7 @@ class LiteHost:
     def _last_words(self) -> str:
         """The last line that the supervisor or the server wrote."""
         with contextlib.suppress(OSError, IndexError):
-            return (self._folder / "server.log").read_text(errors="replace").strip().splitlines()[-1][:500]
+            return (self._folder / LOG).read_text(errors="replace").strip().splitlines()[-1][:500]
         return ""
 
     @contextlib.contextmanager
@@ -247,33 +322,14 @@ class LiteHost:
             raise IndexUnavailableError(f"{self._file}: the embedded index cannot be used: {error}") from error
 
 
-def check_file_name(file: Path) -> None:
-    """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
-    name = file.name
-    if not _FILE_NAME.fullmatch(name) or len(name) > FILE_NAME_LENGTH:
-        raise SettingsError(
-            f"an embedded index needs a file name of at most {FILE_NAME_LENGTH} letters (A-Z a-z 0-9 . _ -), "
-            f"got {name.rpartition('@')[2]!r}: choose another name, or a Milvus server with http://host:port"
-        )
-    if file.expanduser().is_dir():
-        raise SettingsError(
-            f"{file}: an embedded index needs the name of a file, this is a folder; try {file}/index.db"
-        )
+def server_at(address: str) -> tuple[object, ...]:
+    """Which server listens at a socket's path. Raises: OSError if none does."""
+    found = Path(address).stat()
+    return address, found.st_ino, found.st_ctime_ns
 
 
-def _check_content(file: Path) -> None:
-    """Refuse what Milvus Lite would give up on without a reason. An empty file will do, as an absent one.
-
-    Raises: IndexUnavailableError.
-    """
-    if not file.is_file():
-        return
-    with file.open("rb") as opened:
-        head = opened.read(len(_SQLITE_MAGIC))
-    if head not in (b"", _SQLITE_MAGIC):
-        raise IndexUnavailableError(
-            f"{file}: expected an embedded index (a SQLite file), this begins with {head!r}; name another file"
-        )
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _answers(address: str) -> bool:

@@ -1,41 +1,57 @@
-"""From rows to matches, and when two manifests mean the same index."""
+"""From rows to hits, and when two manifests mean the same index."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
 from searchanything.core.errors import IndexMismatchError
-from searchanything.core.types import ImageMatch, ImageRow, IndexManifest, RegionMatch, RegionRow
+from searchanything.core.types import Hit, ImageRow, ImageState, IndexManifest, RegionRow
+from searchanything.encode.fingerprint import SCHEMA_VERSION
+
+WHOLE_IMAGE_FIELDS: Final = ("image", "etag", "generation", "image_width", "image_height", "metadata")
+_REGION_HIT_FIELDS: Final = tuple(one.name for one in fields(Hit) if one.name != "distance_bits")
+_STATE_FIELDS: Final = tuple(one.name for one in fields(ImageState))
 
 
-def region_match(row: RegionRow, distance_bits: int) -> RegionMatch:
-    """The row without its code, with its distance to a query."""
-    return RegionMatch(
-        image=row.image,
-        etag=row.etag,
-        generation=row.generation,
-        region=row.region,
-        box_xyxy=row.box_xyxy,
-        area_px=row.area_px,
-        mask=row.mask,
-        score=row.score,
-        image_width=row.image_width,
-        image_height=row.image_height,
-        indexed_at_ms=row.indexed_at_ms,
-        metadata=row.metadata,
-        distance_bits=distance_bits,
-    )
+def region_hit(row: RegionRow, distance_bits: int) -> Hit:
+    """The row as an answer, with its distance to a query."""
+    return Hit(**{name: getattr(row, name) for name in _REGION_HIT_FIELDS}, distance_bits=distance_bits)
 
 
-def image_match(row: ImageRow, distance_bits: int) -> ImageMatch:
-    """The row without its code, with its distance to a query."""
-    return ImageMatch(
-        image=row.image,
-        etag=row.etag,
-        generation=row.generation,
-        image_width=row.image_width,
-        image_height=row.image_height,
-        metadata=row.metadata,
-        distance_bits=distance_bits,
-    )
+def image_hit(row: ImageRow, distance_bits: int) -> Hit:
+    """The row as an answer, with its distance to a query."""
+    return whole_image_hit({name: getattr(row, name) for name in WHOLE_IMAGE_FIELDS}, distance_bits)
+
+
+def whole_image_hit(values: Mapping[str, Any], distance_bits: int) -> Hit:
+    """A whole image as an answer, of the values of `WHOLE_IMAGE_FIELDS`."""
+    width, height = values["image_width"], values["image_height"]
+    box_xyxy = (0.0, 0.0, float(width), float(height))
+    whole = {"region": None, "box_xyxy": box_xyxy, "mask": None, "area_px": width * height, "score": 1.0}
+    return Hit(**values, **whole, distance_bits=distance_bits)
+
+
+def image_state(row: ImageRow) -> ImageState:
+    """The row without what is no state."""
+    return ImageState(**{name: getattr(row, name) for name in _STATE_FIELDS})
+
+
+def check_schema(manifest: IndexManifest, uri: str) -> None:
+    """Refuse an index whose rows another version wrote: none is read half, and none is written into.
+
+    Raises: IndexMismatchError.
+    """
+    found = manifest.schema_version
+    what = f"{uri}: the rows of index {manifest.fingerprint} are of schema {found}, this version reads {SCHEMA_VERSION}"
+    if found > SCHEMA_VERSION:
+        raise IndexMismatchError(f"{what}: a newer searchanything made it; upgrade this one")
+    if found < SCHEMA_VERSION:
+        raise IndexMismatchError(
+            f"{what}: an earlier searchanything made it; index the images again under another --uri (on a server also "
+            f"SEARCHANYTHING_MILVUS__COLLECTION_PREFIX), or query it with the version that made it"
+        )
 
 
 def check_same_index(stored: IndexManifest, wanted: IndexManifest) -> None:

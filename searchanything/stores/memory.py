@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import hamming
-from searchanything.core.errors import FilterError, IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
     Codes,
     Filter,
-    ImageMatch,
+    Hit,
     ImageRef,
     ImageRow,
     ImageState,
     IndexCounts,
     IndexManifest,
     Outcome,
-    RegionMatch,
     RegionRow,
 )
-from searchanything.stores.filters import check_filter, row_matcher
-from searchanything.stores.matches import check_same_index, image_match, region_match
+from searchanything.stores.filters import predicate_of
+from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
+from searchanything.stores.predicates import matcher
 from searchanything.stores.row_checks import RowLimits
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
@@ -83,7 +83,7 @@ def _under(rows: Iterable[Row], bucket: str | None, key_prefix: str) -> Iterator
 
 
 class MemoryRegionIndex:
-    """The `RegionIndex` of one fingerprint in this process' memory. Thread-safe."""
+    """The `RegionIndex` of one fingerprint in this process's memory. Thread-safe."""
 
     def __init__(self, manifest: IndexManifest) -> None:
         self._manifest = manifest
@@ -135,10 +135,7 @@ class MemoryRegionIndex:
         return _under(rows, bucket, key_prefix)
 
     def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
-        for row in self.iterate_images(bucket=bucket, key_prefix=key_prefix):
-            yield ImageState(
-                row.image, row.etag, row.generation, row.outcome, row.regions, row.modified_at_ms, row.sidecar_etag
-            )
+        return map(image_state, self.iterate_images(bucket=bucket, key_prefix=key_prefix))
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
@@ -148,21 +145,24 @@ class MemoryRegionIndex:
         with self._lock:
             return {row.id: row for row in self._regions.rows if row.id in wanted}
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        wanted = set(images)
+        return (row for row in self.iterate_regions() if row.image in wanted)
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        return sum(1 for _ in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:
             found = self._regions.nearest(codes, limit, matches)
-        return [[region_match(row, distance) for row, distance in one] for one in found]
+        return [[region_hit(row, distance) for row, distance in one] for one in found]
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
-
-        def indexed(row: ImageRow) -> bool:
-            return row.outcome is Outcome.INDEXED and (matches is None or matches(row))
-
         with self._lock:
-            found = self._images.nearest(codes, limit, indexed)
-        return [[image_match(row, distance) for row, distance in one] for one in found]
+            found = self._images.nearest(codes, limit, matches)
+        return [[image_hit(row, distance) for row, distance in one] for one in found]
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
@@ -190,12 +190,9 @@ class MemoryRegionIndex:
         self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool
     ) -> Callable[[RegionRow | ImageRow], bool] | None:
         self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
-        if filter is None:
-            return None
-        check_filter(filter, whole_images=whole_images)
-        if filter.expression is not None:
-            raise FilterError("an expression is for Milvus; this index lies in memory: use the filter's other parts")
-        return row_matcher(filter)
+        if filter is None and not whole_images:
+            return None  # which spares the look at every row
+        return matcher(predicate_of(filter, whole_images=whole_images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +209,7 @@ class MemoryIndexStore:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._live: str | None = None
+        self._notes: dict[str, bytes] = {}
 
     @property
     def uri(self) -> str:
@@ -241,10 +239,20 @@ class MemoryIndexStore:
         return entry.index
 
     def open(self, fingerprint: str) -> MemoryRegionIndex:
-        return self._entry(fingerprint).index
+        index = self._entry(fingerprint).index
+        check_schema(index.manifest, self._uri)
+        return index
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._entry(fingerprint).hash_layer
+
+    def recall(self, name: str) -> bytes:
+        with self._lock:
+            return self._notes.get(name, b"")
+
+    def remember(self, name: str, data: bytes) -> None:
+        with self._lock:
+            self._notes[name] = bytes(data)
 
     def switch(self, fingerprint: str) -> None:
         self._entry(fingerprint)

@@ -15,11 +15,14 @@ from typing import Self
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import IndexManifest
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.lite_connection import LiteConnection
+from searchanything.stores.matches import check_schema
+from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection, host_of
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec
 
+_NAME_LETTERS = 16  # of a fingerprint, in the names of its collections
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
 
 
@@ -28,7 +31,13 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
 
     Raises: SettingsError.
     """
-    return MilvusIndexStore(MilvusConnection(settings), settings.collection_prefix)
+    return MilvusIndexStore(connect_milvus(settings), settings.collection_prefix)
+
+
+def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
+    """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
+    host = host_of(settings)
+    return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
 
 
 class MilvusIndexStore:
@@ -38,6 +47,7 @@ class MilvusIndexStore:
         self._connection = connection
         self._prefix = prefix
         self._meta = MetaCollection(connection, f"{prefix}meta")
+        self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
     def uri(self) -> str:
@@ -49,16 +59,21 @@ class MilvusIndexStore:
 
     def live(self) -> IndexManifest | None:
         """Raises: IndexMismatchError if what is live was not made by this program."""
+        self._connection.begin()
         fingerprint = self._live_name()
         if fingerprint is None:
             return None
-        for stored in self._meta.manifests():
-            if stored.manifest.fingerprint.startswith(fingerprint):
-                return stored.manifest
-        raise IndexMismatchError(f"{self.uri}: the live index {fingerprint} has no manifest")
+        name = fingerprint[:_NAME_LETTERS]
+        if name not in self._known:
+            self.manifests()
+        if name not in self._known:
+            raise IndexMismatchError(f"{self.uri}: the live index {fingerprint} has no manifest")
+        return self._known[name]
 
     def manifests(self) -> list[IndexManifest]:
-        return [stored.manifest for stored in self._meta.manifests()]
+        found = [stored.manifest for stored in self._meta.manifests()]
+        self._known = {manifest.fingerprint[:_NAME_LETTERS]: manifest for manifest in found}
+        return found
 
     def create(self, manifest: IndexManifest, hash_layer: bytes) -> MilvusRegionIndex:
         """Make an index, or finish what an interrupted attempt left: the manifest is written last.
@@ -79,7 +94,8 @@ class MilvusIndexStore:
         return self.open(manifest.fingerprint)
 
     def open(self, fingerprint: str) -> MilvusRegionIndex:
-        manifest = self._meta.manifest(fingerprint).manifest
+        manifest = self._manifest(fingerprint)
+        check_schema(manifest, self.uri)
         specs = self._specs(manifest)
         for spec in specs:
             self._check_fields(spec)
@@ -90,6 +106,15 @@ class MilvusIndexStore:
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._meta.hash_layer(fingerprint)
+
+    def recall(self, name: str) -> bytes:
+        return self._meta.note(name)
+
+    def remember(self, name: str, data: bytes) -> None:
+        with self._connection.writing():
+            self._connection.create_collection(self._meta.spec)
+            self._meta.load()
+            self._meta.keep_note(name, data)
 
     def switch(self, fingerprint: str) -> None:
         index = self.open(fingerprint)
@@ -110,6 +135,7 @@ class MilvusIndexStore:
                 if self._connection.has_collection(spec.name):
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)
+            self._known.pop(fingerprint[:_NAME_LETTERS], None)
 
     def close(self) -> None:
         self._connection.close()
@@ -121,6 +147,15 @@ class MilvusIndexStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _manifest(self, fingerprint: str) -> IndexManifest:
+        """Raises: IndexNotFoundError."""
+        known = self._known.get(fingerprint[:_NAME_LETTERS])
+        if known is not None and known.fingerprint == fingerprint:
+            return known
+        manifest = self._meta.manifest(fingerprint).manifest
+        self._known[fingerprint[:_NAME_LETTERS]] = manifest
+        return manifest
 
     @property
     def _alias(self) -> str:
@@ -134,7 +169,7 @@ class MilvusIndexStore:
         return None if target is None else target.removeprefix(f"{self._alias}_")
 
     def _specs(self, manifest: IndexManifest) -> tuple[CollectionSpec, CollectionSpec]:
-        name = manifest.fingerprint[:16]
+        name = manifest.fingerprint[:_NAME_LETTERS]
         return (
             regions_spec(f"{self._prefix}regions_{name}", manifest.bits),
             images_spec(f"{self._prefix}images_{name}", manifest.bits),
@@ -149,7 +184,8 @@ class MilvusIndexStore:
         for field in spec.fields:
             if field.name not in present:
                 raise IndexMismatchError(
-                    f"{self.uri}: {spec.name} has no field {field.name!r}: another version made it"
+                    f"{self.uri}: {spec.name} has no field {field.name!r}, though its manifest says that this version "
+                    f"made it; name another --uri or SEARCHANYTHING_MILVUS__COLLECTION_PREFIX, and index again"
                 )
         bits, wanted = present["code"], next(field.size for field in spec.fields if field.name == "code")
         if bits != wanted:

@@ -1,7 +1,7 @@
 """The one place that speaks pymilvus: connecting, reconnecting, timeouts and errors.
 
 `MilvusConnection` hides which server answers (an embedded one through `LiteHost`, or one at an address). Everything
-foreign that can be raised is mapped in `index_error`. pymilvus retries for ever without a timeout, and its logger
+foreign that can be raised is mapped by `index_error`. pymilvus retries for ever without a timeout, and its logger
 prints a traceback per failed call: neither happens here.
 """
 
@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from searchanything.core.addresses import host_of as address_host
+from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import (
     IndexNotFoundError,
     IndexUnavailableError,
@@ -25,8 +27,10 @@ from searchanything.core.errors import (
     SearchAnythingError,
     SettingsError,
 )
-from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_host import LiteHost
+from searchanything.core.settings import MilvusSettings, check_token
+from searchanything.stores.lite_host import LiteHost, server_at
+from searchanything.stores.milvus_consistency import ReadLevels
+from searchanything.stores.milvus_errors import TooLateError, index_error, shown_address
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
 logger = logging.getLogger(__name__)
@@ -35,8 +39,6 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_CODE_UNAVAILABLE, _CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING = 2, 100, 1600
-_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _ITERATOR_ROWS = 1000
 # Milvus Lite's server breaks off a connection that is idle and pings every ten seconds, as pymilvus' do; a Unix socket
 # needs no pings to tell that the other end is gone.
@@ -44,21 +46,25 @@ _NEVER_MS: Final = 2**31 - 1
 
 
 class MilvusConnection:
-    """One process' connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
+    """One process's connection. Thread-safe; after a fork the child connects anew. Connects at the first call.
 
     Reads are tried twice: an alias that is being switched, or a server that was restarted, fails once.
     Writes are tried once, because rows may not be written twice.
     """
 
-    def __init__(self, settings: MilvusSettings) -> None:
+    # Over 200 lines: every call to Milvus goes through here, so that each has its retry, deadline and error mapping.
+
+    def __init__(self, settings: MilvusSettings, host: LiteHost | None = None) -> None:
         """Raises: SettingsError."""
+        check_token(settings)
         self._settings = settings
-        self._host = _host_of(settings)
+        self._host = host
         self._lock = threading.RLock()
         self._client: MilvusClient | None = None
         self._made_by = os.getpid()
         self._made_for: tuple[object, ...] | None = None  # which embedded server
-        self._uri = _shown(settings.uri) if self._host is None else str(self._host.file)
+        self._levels = ReadLevels()
+        self._uri = shown_address(settings.uri) if self._host is None else str(self._host.file)
 
     @property
     def uri(self) -> str:
@@ -73,6 +79,9 @@ class MilvusConnection:
     def absent(self) -> bool:
         """True if this is an embedded index whose file nobody has made yet."""
         return self._host is not None and not self._host.file.exists()
+
+    def begin(self) -> None:
+        """A run begins, which looks up by itself what it is to write to."""
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -134,54 +143,60 @@ class MilvusConnection:
         self._write("insert rows", lambda client, t: client.insert(name, entities, timeout=t))
 
     def delete(self, name: str, expression: str) -> None:
-        """Delete rows. This process' next reads do not see them."""
+        """Delete rows. This process's next reads do not see them."""
         self._write("delete rows", lambda client, t: client.delete(name, filter=expression, timeout=t))
-        if not self.embedded:  # a server's Session level minds inserts only: one strong read waits for the deletion
-            self.query(name, 'id == ""', ["id"], strong=True)
+        if not self.embedded:
+            self._levels.deleted(name)
 
     def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[Entity]:
         """Up to `MAX_LIMIT` rows. `strong`: all that anybody wrote; else at least what this process inserted."""
 
-        def call(client: MilvusClient, timeout_s: float) -> list[Entity]:
-            rows = client.query(
-                name,
-                filter=expression,
-                output_fields=fields,
-                limit=MAX_LIMIT,
-                timeout=timeout_s,
-                consistency_level="Strong" if strong else self._read_consistency,
-            )
-            return list(rows)
+        with self._levels.reading(name, "Strong" if strong else self._read_consistency) as level:
 
-        return self._read("query rows", call)
+            def call(client: MilvusClient, timeout_s: float) -> list[Entity]:
+                rows = client.query(
+                    name,
+                    filter=expression,
+                    output_fields=fields,
+                    limit=MAX_LIMIT,
+                    timeout=timeout_s,
+                    consistency_level=level,
+                )
+                return list(rows)
+
+            return self._read("query rows", call)
 
     def count(self, name: str, expression: str) -> int:
-        def call(client: MilvusClient, timeout_s: float) -> int:
-            rows = client.query(
-                name,
-                filter=expression,
-                output_fields=["count(*)"],
-                timeout=timeout_s,
-                consistency_level=self._read_consistency,
-            )
-            return int(rows[0]["count(*)"])
+        with self._levels.reading(name, self._read_consistency) as level:
 
-        return self._read("count rows", call)
+            def call(client: MilvusClient, timeout_s: float) -> int:
+                rows = client.query(
+                    name,
+                    filter=expression,
+                    output_fields=["count(*)"],
+                    timeout=timeout_s,
+                    consistency_level=level,
+                )
+                return int(rows[0]["count(*)"])
+
+            return self._read("count rows", call)
 
     def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
         """Stream rows in batches; memory holds one batch."""
 
-        def start(client: MilvusClient, timeout_s: float) -> Any:  # noqa: ANN401 - pymilvus' iterator has no public type
-            return client.query_iterator(
-                name,
-                batch_size=_ITERATOR_ROWS,
-                filter=expression,
-                output_fields=fields,
-                timeout=timeout_s,
-                consistency_level=self._read_consistency,
-            )
+        with self._levels.reading(name, self._read_consistency) as level:
 
-        iterator = self._read("stream rows", start)
+            def start(client: MilvusClient, timeout_s: float) -> Any:  # noqa: ANN401 - an iterator without a public type
+                return client.query_iterator(
+                    name,
+                    batch_size=_ITERATOR_ROWS,
+                    filter=expression,
+                    output_fields=fields,
+                    timeout=timeout_s,
+                    consistency_level=level,
+                )
+
+            iterator = self._read("stream rows", start)
         try:
             while rows := self._once("stream rows", iterator.next):
                 yield from rows
@@ -204,38 +219,40 @@ class MilvusConnection:
         `probe_all` looks into every inverted list, for the few rows that a narrow expression keeps.
         """
         settings = self._settings
-        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT passes over it.
+        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT ignores it.
         nprobe = MAX_NPROBE if probe_all else settings.nprobe
         parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": nprobe}}
 
-        def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
-            found = client.search(
-                name,
-                data=queries,
-                anns_field="code",
-                filter=expression,
-                limit=limit,
-                output_fields=fields,
-                search_params=parameters,
-                timeout=timeout_s,
-                consistency_level=settings.consistency,
-            )
-            ranked = [[(round(hit["distance"]), hit["entity"]) for hit in hits] for hits in found]
-            return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
+        with self._levels.reading(name, settings.consistency) as level:
 
-        return self._read("search", call)
+            def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
+                found = client.search(
+                    name,
+                    data=queries,
+                    anns_field="code",
+                    filter=expression,
+                    limit=limit,
+                    output_fields=fields,
+                    search_params=parameters,
+                    timeout=timeout_s,
+                    consistency_level=level,
+                )
+                ranked = [[(round(hit["distance"]), hit["entity"]) for hit in hits] for hits in found]
+                return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
+
+            return self._read("search", call)
 
     # Calling
 
     @property
     def _read_consistency(self) -> str:
-        """The state of images decides what is indexed: never weaker than this process' own writes."""
+        """The state of images decides what is indexed: never weaker than this process's own writes."""
         return "Strong" if self._settings.consistency == "Strong" else "Session"
 
     def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
-        except (IndexNotFoundError, _TooLateError):
+        except (IndexNotFoundError, TooLateError):
             raise
         except RegionIndexError as error:
             logger.debug("once more after: %s", error)
@@ -250,7 +267,7 @@ class MilvusConnection:
         client = self._once("connect", connect)
         try:
             return self._once(doing, lambda: call(client, self._settings.timeout_s))
-        except _TooLateError:
+        except TooLateError:
             raise  # other threads' calls may be well under way
         except IndexUnavailableError:
             with self._lock:
@@ -277,8 +294,7 @@ class MilvusConnection:
         """The client; a new one where this process was forked or the embedded server was replaced meanwhile."""
         with self._lock:
             address = None if self._host is None else self._host.acquire()
-            socket_file = None if address is None else Path(address).stat()
-            server = None if socket_file is None else (address, socket_file.st_ino, socket_file.st_ctime_ns)
+            server = None if address is None else server_at(address)
             if self._client is None or self._made_by != os.getpid() or self._made_for != server:
                 self._drop_client()
                 self._client = self._connect(address)
@@ -296,6 +312,7 @@ class MilvusConnection:
             db_name=settings.database,
             timeout=settings.timeout_s,
             dedicated=True,
+            grpc_options={"grpc.enable_http_proxy": 0} if is_loopback(address_host(settings.uri)) else {},
             **_tls_arguments(settings),
         )
 
@@ -328,58 +345,23 @@ class MilvusConnection:
         return {"index_type": kind, "metric_type": "HAMMING", **parameters}
 
 
-class _TooLateError(IndexUnavailableError):
-    """The time was up: trying again would double the wait."""
-
-
-def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
-    """The error of ours for one of pymilvus, gRPC or the operating system."""
-    what = f"{uri}: could not {doing}: {_message(error)}"
-    if isinstance(error, grpc.RpcError):
-        status = error.code() if isinstance(error, grpc.Call) else None
-        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return _TooLateError(f"{what} (no answer in time)")
-        return IndexUnavailableError(what) if status in _UNREACHABLE else RegionIndexError(what)
-    if isinstance(error, OSError):
-        return IndexUnavailableError(what)
-    code = error.code if isinstance(error, MilvusException) else None
-    if code in (_CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING):
-        return IndexNotFoundError(what)
-    if code == _CODE_UNAVAILABLE:
-        return IndexUnavailableError(f"{what}; is the server running, and the address right?")
-    return RegionIndexError(what)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, MilvusException):
-        return f"{error.message} (Milvus code {error.code})"
-    if isinstance(error, grpc.Call):
-        return f"{error.code()}: {error.details()}"
-    return str(error)
-
-
-def _host_of(settings: MilvusSettings) -> LiteHost | None:
-    if settings.uri.startswith(("http://", "https://")):
+def host_of(settings: MilvusSettings) -> LiteHost | None:
+    """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
+    if settings.uri.lower().startswith(("http://", "https://")):
         return None
     if "://" in settings.uri:
         raise SettingsError(
             "SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, "
-            f"got {_shown(settings.uri)!r}"
+            f"got {shown_address(settings.uri)!r}"
         )
     if settings.index_type != "BIN_FLAT":
         raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
     return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
 
 
-def _shown(address: str) -> str:
-    """An address without the credentials that it may carry."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 def _tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
     """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
-    if not settings.uri.startswith("https://"):
+    if not settings.uri.lower().startswith("https://"):
         return {}
     arguments: dict[str, Any] = {"secure": True}
     if settings.client_cert_file is not None or settings.client_key_file is not None:

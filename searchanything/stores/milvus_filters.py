@@ -2,31 +2,59 @@
 
 Neither has a way to pass values beside the expression (2.3 lacks templates), so texts are quoted: `"` and `\\` are
 escaped, all else stands as it is; Lite knows no other escapes, and `check_filter` has refused control characters.
-A prefix is a range of the bytes' order, because `like` cannot match a literal `%`, and Lite crashes on odd patterns.
+Milvus Lite gets nothing but what `write` makes of a predicate: it ends at some expressions that it cannot evaluate, for
+all who share it. A server gets a filter's expression as it stands.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
 
 from searchanything.core.errors import FilterError
 from searchanything.core.types import Filter
-from searchanything.stores.filters import INT64_MIN, Value, check_filter
+from searchanything.stores.columns import Kind
+from searchanything.stores.filters import check_filter, predicate_of
+from searchanything.stores.predicates import (
+    INT64_MIN,
+    All,
+    Among,
+    Column,
+    Compare,
+    Field,
+    MetadataField,
+    OfImages,
+    Predicate,
+    Prefix,
+    Some,
+    Value,
+    first_text_after,
+)
 
-_LAST_LETTER = "\U0010ffff"
+_FLAT_LEVELS: Final = 4
 _LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)
+_DIVISION = re.compile(r"[/%](?!\s*[1-9]\d*\b(?!\.|\s*\*\*))")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-def compile_filter(filter: Filter | None, *, whole_images: bool = False) -> str:
+def compile_filter(filter: Filter | None, *, whole_images: bool = False, is_server: bool = False) -> str:
     """The expression that keeps the rows a filter means; empty if it means all. Raises: FilterError."""
-    parts = ['outcome == "indexed"'] if whole_images else []
+    parsed, passed_on = filter, ""
     if filter is not None:
         check_filter(filter, whole_images=whole_images)
-        parts += _parts(filter, "last_at_ms" if whole_images else "indexed_at_ms")
-    return " and ".join(parts)
+    if is_server and filter is not None and filter.expression is not None:
+        parsed, passed_on = replace(filter, expression=None), f"({check_expression(filter.expression)})"
+    written = write(predicate_of(parsed, whole_images=whole_images))
+    return " and ".join(part for part in (written, passed_on) if part)
+
+
+def write(predicate: Predicate) -> str:
+    """A predicate as both servers read it; empty if it is true of every row."""
+    return _written(predicate)[1]
 
 
 def one_of(field: str, values: Collection[str], *, excluded: bool = False) -> str:
@@ -39,7 +67,8 @@ def objects_expression(bucket: str | None, key_prefix: str) -> str:
     parts = []
     if bucket is not None and _writable(bucket) == bucket:
         parts.append(f"bucket == {quote(bucket)}")
-    parts += _prefix_parts(_writable(key_prefix))
+    if stem := _writable(key_prefix):
+        parts.append(write(Prefix(Column("key", Kind.TEXT), stem)))
     return " and ".join(parts)
 
 
@@ -50,12 +79,14 @@ def quote(text: str) -> str:
 
 
 def check_expression(expression: str) -> str:
-    """Refuse what could break out of its parentheses, or end Milvus Lite, which crashes on some broken expressions.
+    """Refuse what could break out of its parentheses, or end a server, which dies of a division by zero.
 
     Raises: FilterError.
     """
-    if any(letter < " " for letter in expression.replace("\t", " ")):
-        raise FilterError(f"expression: control characters and line breaks are not allowed: {expression!r}")
+    if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in expression.replace("\t", " ")):
+        raise FilterError(
+            f"expression: control characters, line breaks and lone surrogates are not allowed: {expression!r}"
+        )
     open_brackets: list[str] = []
     outside = ""
     for letter in _letters_outside_literals(expression):
@@ -70,6 +101,8 @@ def check_expression(expression: str) -> str:
         raise FilterError("expression: it is empty; leave it out instead")
     if _LIKE_NO_TEXT.search(outside):
         raise FilterError(f"expression: `like` wants a quoted text after it: {expression!r}")
+    if _DIVISION.search(outside):
+        raise FilterError(f"expression: only / and % by a whole number above 0 are passed on, got {expression!r}")
     return expression
 
 
@@ -94,49 +127,56 @@ def _letters_outside_literals(expression: str) -> Iterable[str]:
         raise FilterError(f"expression: the {quote_letter} of a text is never closed in {expression!r}")
 
 
-def _parts(filter: Filter, time_field: str) -> list[str]:
-    parts = []
-    if filter.bucket is not None:
-        parts.append(f"bucket == {quote(filter.bucket)}")
-    if filter.key_prefix is not None:
-        parts += _prefix_parts(filter.key_prefix)
-    if filter.images:
-        parts.append(one_of("image_id", sorted({image.image_id for image in filter.images})))
-    if filter.exclude:
-        parts.append(one_of("image_id", sorted({image.image_id for image in filter.exclude}), excluded=True))
-    if filter.within:
-        parts.append(f"({' or '.join(_place(*place) for place in filter.within)})")
-    parts += _range_parts("area_px", filter.area_px)
-    parts += _range_parts(time_field, filter.indexed_at_ms)
-    if filter.size_class is not None:
-        parts.append(f"size_class == {quote(filter.size_class.value)}")
-    parts += [f"metadata[{quote(name)}] == {_literal(value)}" for name, value in filter.metadata.items()]
-    if filter.expression is not None:
-        parts.append(f"({check_expression(filter.expression)})")
-    return parts
+def _written(predicate: Predicate) -> tuple[int, str]:
+    """How many levels deep a predicate is for Milvus' parser, and the text."""
+    match predicate:
+        case All(parts):
+            return _joined("and", [_written(part) for part in parts])
+        case Some(parts):
+            return _joined("or", [_written(part) for part in parts])
+        case Prefix(field, text):
+            following = first_text_after(text)
+            above = () if following is None else (Compare(field, "<", following),)
+            return _written(All((Compare(field, ">=", text), *above)))
+        case OfImages(images, excluded):
+            return 0, one_of("image_id", sorted({image.image_id for image in images}), excluded=excluded)
+        case Among(MetadataField() as field, values, excluded):  # Milvus' own `in` wants values of one type
+            each: list[Predicate] = [Compare(field, "!=" if excluded else "==", value) for value in values]
+            return _written(All(tuple(each)) if excluded else Some(tuple(each)))
+        case Among(field, values, excluded):
+            listed = ", ".join(_literal(value, field) for value in values)
+            return 0, f"{_name(field)} {'not in' if excluded else 'in'} [{listed}]"
+        case Compare(field, comparison, value):
+            return 0, f"{_name(field)} {comparison} {_literal(value, field)}"
 
 
-def _prefix_parts(prefix: str) -> list[str]:
-    """Keys in [prefix, the first text after all that start so), by code points, which is the order of UTF-8's bytes."""
-    if not prefix:
-        return []
-    parts = [f"key >= {quote(prefix)}"]
-    stem = prefix.rstrip(_LAST_LETTER)
-    if stem:
-        following = 0xE000 if stem[-1] == "\ud7ff" else ord(stem[-1]) + 1  # surrogates are no letters
-        parts.append(f"key < {quote(stem[:-1] + chr(following))}")
-    return parts
+def _joined(word: str, parts: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """Parts joined by `and` or `or`: a few in a row, more as a flat tree, because Milvus Lite reads 40 levels or so."""
+    if len(parts) < 2:
+        return parts[0] if parts else (0, "")
+    texts = [text if depth == 0 else f"({text})" for depth, text in parts]
+    deepest = max(depth for depth, _ in parts) + len(parts) - 1
+    if deepest <= _FLAT_LEVELS:
+        return deepest, f" {word} ".join(texts)
+    heap = [(depth, number, text) for number, ((depth, _), text) in enumerate(zip(parts, texts, strict=True))]
+    heapq.heapify(heap)
+    number = len(heap)
+    while True:
+        (_, _, left), (depth, _, right) = heapq.heappop(heap), heapq.heappop(heap)
+        joined = f"{left} {word} {right}"
+        if not heap:
+            return depth + 1, joined
+        heapq.heappush(heap, (depth + 1, number, f"({joined})"))
+        number += 1
 
 
-def _place(bucket: str, key_prefix: str) -> str:
-    return f"({' and '.join([f'bucket == {quote(bucket)}', *_prefix_parts(key_prefix)])})"
+def _name(field: Field) -> str:
+    return f"metadata[{quote(field.name)}]" if isinstance(field, MetadataField) else field.name
 
 
-def _range_parts(field: str, bounds: tuple[int | None, int | None]) -> list[str]:
-    return [f"{field} {sign} {end}" for sign, end in zip((">=", "<="), bounds, strict=True) if end is not None]
-
-
-def _literal(value: Value) -> str:
+def _literal(value: Value, field: Field) -> str:
+    if isinstance(field, Column) and field.kind is Kind.FLOAT32:
+        return repr(float(value))  # Milvus Lite dies of a list of integers for such a field
     if isinstance(value, str):
         return quote(value)
     if isinstance(value, bool):

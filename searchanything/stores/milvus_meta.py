@@ -3,6 +3,8 @@
 Rows are only added and deleted. A hash layer lies in base64 pieces under the name of one attempt to keep it; the
 manifest, written last, names that attempt: pieces of interrupted attempts belong to nobody and are deleted later.
 The live pointer on Milvus Lite is the row with the highest number; older ones are deleted after it was written.
+A note (what syncs remember of a source) lies in pieces likewise, under its name as the fingerprint; the id of each says
+of how many pieces it is one, and the newest whole set of pieces is the note.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import quote
-from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, batches, meta_spec
+from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, messages, meta_spec
 
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message
-_MANIFEST, _HASH, _LIVE = "manifest", "hash", "live"
+_MANIFEST, _HASH, _LIVE, _NOTE = "manifest", "hash", "live", "note"
 _OUTPUT = ["id", "kind", "fingerprint", "number", "body"]
 
 
@@ -47,7 +49,10 @@ class StoredManifest:
             values: dict[str, Any] = json.loads(text)
             return cls(**(values | {"manifest": IndexManifest(**values["manifest"])}))
         except (ValueError, TypeError, KeyError) as error:
-            raise IndexMismatchError(f"a manifest of this index was written by another version: {error}") from error
+            raise IndexMismatchError(
+                f"a manifest in this index cannot be read ({error}): another version of searchanything wrote it; use "
+                f"that one, or name another --uri or SEARCHANYTHING_MILVUS__COLLECTION_PREFIX"
+            ) from error
 
 
 class MetaCollection:
@@ -74,16 +79,22 @@ class MetaCollection:
         raise IndexNotFoundError(f"{self._connection.uri} holds no index {fingerprint}")
 
     def hash_layer(self, fingerprint: str) -> bytes:
-        """Raises: IndexNotFoundError, IndexMismatchError if it is damaged."""
+        """Raises: IndexNotFoundError, IndexDamagedError."""
         stored = self.manifest(fingerprint)
         bodies: dict[int, str] = {}
         for first in range(0, stored.pieces, _PIECES_AT_ONCE):
             last = first + _PIECES_AT_ONCE
             rows = self._rows(f"{_pieces_of(fingerprint)} and number >= {first} and number < {last}")
             bodies |= {row["number"]: row["body"] for row in rows if row["id"].startswith(f"{stored.attempt}-")}
-        data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
+        try:
+            data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
+        except ValueError:
+            data = b""
         if hashlib.sha256(data).hexdigest() != stored.hash_sha256:
-            raise IndexMismatchError(f"the hash layer of index {fingerprint} is damaged: {len(data)} bytes came back")
+            raise IndexDamagedError(
+                f"{self._connection.uri}: the hash layer of index {fingerprint} is damaged: {len(data)} bytes came "
+                f"back; restore the index from a backup, or make it anew from the images"
+            )
         return data
 
     @property
@@ -116,7 +127,7 @@ class MetaCollection:
             self._row(f"{attempt}-{number}", _HASH, fingerprint, number, base64.b64encode(piece).decode())
             for number, piece in enumerate(_cut(data))
         )
-        for batch in batches(pieces):
+        for batch in messages(pieces):
             self._connection.insert(self._name, batch)
             count += len(batch)
         return attempt, count
@@ -146,12 +157,40 @@ class MetaCollection:
         self._connection.insert(self._name, [self._row(f"{_LIVE}-{number}", _LIVE, fingerprint, number, "")])
         self._connection.delete(self._name, f"kind == {quote(_LIVE)} and number < {number}")
 
+    def note(self, name: str) -> bytes:
+        """The bytes that `keep_note` kept last under a name; empty where there are none."""
+        sets: dict[int, dict[int, Entity]] = {}
+        for row in self._rows(_note_of(name)):
+            sets.setdefault(row["number"], {})[int(row["id"].split("-")[2])] = row
+        for _, pieces in sorted(sets.items(), reverse=True):
+            if len(pieces) == int(next(iter(pieces.values()))["id"].split("-")[3]):  # else its writer was killed
+                return b"".join(base64.b64decode(pieces[number]["body"]) for number in sorted(pieces))
+        return b""
+
+    def keep_note(self, name: str, data: bytes) -> None:
+        """Write a note's pieces, then delete the older ones."""
+        generation, count = next_generation(), max(1, -(-len(data) // _PIECE_BYTES))
+        bodies = [base64.b64encode(piece).decode() for piece in _cut(data)] or [""]
+        pieces = (
+            self._row(f"{_NOTE}-{generation}-{number}-{count}", _NOTE, name, generation, body)
+            for number, body in enumerate(bodies)
+        )
+        for batch in messages(pieces):
+            self._connection.insert(self._name, batch)
+        self._connection.delete(self._name, f"{_note_of(name)} and number < {generation}")
+
     def _rows(self, expression: str) -> list[Entity]:
-        if not self._loaded:
-            if self._connection.absent or not self._connection.has_collection(self._name):
-                return []
-            self.load()
-        return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+        if self._connection.absent:
+            return []
+        try:
+            if not self._loaded:
+                if not self._connection.has_collection(self._name):
+                    return []
+                self.load()
+            return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+        except IndexNotFoundError:  # an embedded file that was removed or replaced
+            self._loaded = False
+            return []
 
     @staticmethod
     def _row(id: str, kind: str, fingerprint: str, number: int, body: str) -> dict[str, Any]:
@@ -160,6 +199,10 @@ class MetaCollection:
 
 def _pieces_of(fingerprint: str) -> str:
     return f"kind == {quote(_HASH)} and fingerprint == {quote(fingerprint)}"
+
+
+def _note_of(name: str) -> str:
+    return f"kind == {quote(_NOTE)} and fingerprint == {quote(name)}"
 
 
 def _cut(data: bytes) -> Iterator[bytes]:

@@ -5,28 +5,18 @@ Boxes and scores are stored as float32; texts have the limits of `row_checks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
-from searchanything.core.types import (
-    ImageMatch,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    MaskRLE,
-    Outcome,
-    RegionMatch,
-    RegionRow,
-    size_class_of,
-)
+from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, MaskRLE, Outcome, RegionRow
+from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
+from searchanything.stores.columns import reader_of
+from searchanything.stores.matches import WHOLE_IMAGE_FIELDS, whole_image_hit
 from searchanything.stores.row_checks import (
-    BUCKET_BYTES,
     ERROR_BYTES,
-    ETAG_BYTES,
     ID_BYTES,
-    KEY_BYTES,
     MASK_COUNTS_BYTES,
     MESSAGE_BYTES,
 )
@@ -136,135 +126,91 @@ REGION_OUTPUT = [
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 IMAGE_STATE_OUTPUT = [
-    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag",
+    "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
 ]  # fmt: skip
-IMAGE_MATCH_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
+IMAGE_HIT_OUTPUT = ["id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata"]
+
+
+_CASTS: Mapping[FieldType, Callable[[Any], Any]] = {
+    FieldType.VARCHAR: str,
+    FieldType.INT32: int,
+    FieldType.INT64: int,
+    FieldType.FLOAT: float,
+    FieldType.JSON: dict,
+    FieldType.BINARY_VECTOR: bytes,
+}
+_Writers: TypeAlias = tuple[tuple[str, Callable[[Any], Any], Callable[[Any], Any]], ...]
+
+
+def _writers(spec: CollectionSpec) -> _Writers:
+    """Each field's name, how it is read from a row, and its type."""
+    return tuple((one.name, reader_of(one.name), _CASTS[one.type]) for one in spec.fields)
+
+
+def _same(kind: type, spec: CollectionSpec) -> tuple[str, ...]:
+    """The attributes of rows or hits that are fields of a collection as they stand."""
+    columns = {one.name for one in spec.fields} - {"code", "outcome"}
+    return tuple(one.name for one in fields(kind) if one.name in columns)
+
+
+_REGION_WRITERS, _IMAGE_WRITERS = _writers(regions_spec("", 8)), _writers(images_spec("", 8))
+_REGION_SAME, _HIT_SAME = (_same(kind, regions_spec("", 8)) for kind in (RegionRow, Hit))
+_IMAGE_SAME, _STATE_SAME = (_same(kind, images_spec("", 8)) for kind in (ImageRow, ImageState))
+_WHOLE_SAME = tuple(name for name in WHOLE_IMAGE_FIELDS if name != "image")
 
 
 def region_entity(row: RegionRow) -> dict[str, Any]:
     """A checked row as Milvus takes it."""
-    x1, y1, x2, y2 = (float(value) for value in row.box_xyxy)
-    return _shared_values(row) | {
-        "region": int(row.region),
-        "x1": x1,
-        "y1": y1,
-        "x2": x2,
-        "y2": y2,
-        "area_px": int(row.area_px),
-        "size_class": size_class_of(row.box_xyxy).value,
-        "mask_height": int(row.mask.size[0]),
-        "mask_width": int(row.mask.size[1]),
-        "mask_counts": row.mask.counts,
-        "score": float(row.score),
-        "indexed_at_ms": int(row.indexed_at_ms),
-    }
+    return {name: cast(read(row)) for name, read, cast in _REGION_WRITERS}
 
 
 def image_entity(row: ImageRow) -> dict[str, Any]:
     """A checked row as Milvus takes it."""
-    return _shared_values(row) | {
-        "outcome": row.outcome.value,
-        "error": row.error,
-        "message": row.message,
-        "attempts": int(row.attempts),
-        "first_at_ms": int(row.first_at_ms),
-        "last_at_ms": int(row.last_at_ms),
-        "regions": int(row.regions),
-        "modified_at_ms": int(row.modified_at_ms),
-        "sidecar_etag": row.sidecar_etag,
-    }
+    return {name: cast(read(row)) for name, read, cast in _IMAGE_WRITERS}
 
 
-def _shared_values(row: RegionRow | ImageRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "code": row.code,
-        "image_id": row.image.image_id,
-        "bucket": row.image.bucket,
-        "key": row.image.key,
-        "etag": row.etag,
-        "generation": int(row.generation),
-        "image_width": int(row.image_width),
-        "image_height": int(row.image_height),
-        "metadata": dict(row.metadata),
-    }
-
-
-def region_match_of(entity: Entity, distance_bits: int) -> RegionMatch:
+def region_hit_of(entity: Entity, distance_bits: int) -> Hit:
     """A hit of a search, with the fields of `REGION_OUTPUT`."""
-    return RegionMatch(**_region_of(entity), distance_bits=distance_bits)
+    return Hit(**_values(entity, _HIT_SAME), **_shape(entity), distance_bits=distance_bits)
 
 
 def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
-    code = b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
-    return RegionRow(**_region_of(entity), id=entity["id"], code=code)
+    return RegionRow(**_values(entity, _REGION_SAME), **_shape(entity), code=_code(entity))
 
 
-def _region_of(entity: Entity) -> dict[str, Any]:
-    """What a region's row and a hit have in common."""
-    same = (
-        *("etag", "generation", "region", "area_px", "score"),
-        *("image_width", "image_height", "indexed_at_ms", "metadata"),
-    )
-    return {name: entity[name] for name in same} | {
-        "image": ImageRef(entity["bucket"], entity["key"]),
-        "box_xyxy": (entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
-        "mask": MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
-    }
-
-
-def image_match_of(entity: Entity, distance_bits: int) -> ImageMatch:
-    """A hit of a search, with the fields of `IMAGE_MATCH_OUTPUT`."""
-    return ImageMatch(
-        image=ImageRef(entity["bucket"], entity["key"]),
-        etag=entity["etag"],
-        generation=entity["generation"],
-        image_width=entity["image_width"],
-        image_height=entity["image_height"],
-        metadata=entity["metadata"],
-        distance_bits=distance_bits,
-    )
+def image_hit_of(entity: Entity, distance_bits: int) -> Hit:
+    """A hit of a search, with the fields of `IMAGE_HIT_OUTPUT`."""
+    return whole_image_hit(_values(entity, _WHOLE_SAME), distance_bits)
 
 
 def image_row_of(entity: Entity) -> ImageRow:
     """A row with the fields of `IMAGE_OUTPUT`."""
-    return ImageRow(
-        id=entity["id"],
-        code=b"".join(entity["code"]),  # pymilvus gives a vector of bytes as a list of one
-        image=ImageRef(entity["bucket"], entity["key"]),
-        etag=entity["etag"],
-        generation=entity["generation"],
-        outcome=Outcome(entity["outcome"]),
-        error=entity["error"],
-        message=entity["message"],
-        attempts=entity["attempts"],
-        first_at_ms=entity["first_at_ms"],
-        last_at_ms=entity["last_at_ms"],
-        image_width=entity["image_width"],
-        image_height=entity["image_height"],
-        regions=entity["regions"],
-        metadata=entity["metadata"],
-        modified_at_ms=entity["modified_at_ms"],
-        sidecar_etag=entity["sidecar_etag"],
-    )
+    return ImageRow(**_values(entity, _IMAGE_SAME), outcome=Outcome(entity["outcome"]), code=_code(entity))
 
 
 def image_state_of(entity: Entity) -> ImageState:
     """A row with the fields of `IMAGE_STATE_OUTPUT`."""
-    return ImageState(
-        image=ImageRef(entity["bucket"], entity["key"]),
-        etag=entity["etag"],
-        generation=entity["generation"],
-        outcome=Outcome(entity["outcome"]),
-        regions=entity["regions"],
-        modified_at_ms=entity["modified_at_ms"],
-        sidecar_etag=entity["sidecar_etag"],
-    )
+    return ImageState(**_values(entity, _STATE_SAME), outcome=Outcome(entity["outcome"]))
 
 
-def batches(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cut rows into messages bounded by rows and by bytes."""
+def _values(entity: Entity, same: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: entity[name] for name in same}
+    values["image"] = ImageRef(entity["bucket"], entity["key"])
+    return values
+
+
+def _shape(entity: Entity) -> dict[str, Any]:
+    mask = MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"])
+    return {"box_xyxy": (entity["x1"], entity["y1"], entity["x2"], entity["y2"]), "mask": mask}
+
+
+def _code(entity: Entity) -> bytes:
+    return b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
+
+
+def messages(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows as messages bounded by rows and by bytes."""
     batch: list[dict[str, Any]] = []
     size = 0
     for entity in entities:

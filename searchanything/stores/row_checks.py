@@ -14,17 +14,14 @@ from typing import TypeVar
 import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
-from searchanything.core.types import Codes, ImageRow, Metadata, RegionRow
-from searchanything.stores.filters import INT64_MAX, INT64_MIN
+from searchanything.core.types import NO_REGION, Codes, ImageRow, Metadata, Outcome, RegionRow
+from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
+from searchanything.stores.predicates import INT64_MAX, INT64_MIN
 
 ID_BYTES = 32
-BUCKET_BYTES = 4096
-KEY_BYTES = 4096
-ETAG_BYTES = 1024
 ERROR_BYTES = 256
 MESSAGE_BYTES = 2048
 MASK_COUNTS_BYTES = 4096
-METADATA_BYTES = 60_000  # Milvus refuses JSON above 65536
 
 _INT32_MAX = 2**31 - 1
 AnyRow = TypeVar("AnyRow", RegionRow, ImageRow)
@@ -53,7 +50,7 @@ class RowLimits:
         return fresh
 
     def images(self, rows: Sequence[ImageRow]) -> list[ImageRow]:
-        """The rows to insert, repeated ones left out, too long messages cut.
+        """The rows to insert, repeated ones left out, too long messages cut; an empty image with a code says so.
 
         Raises: IndexMismatchError (code length), RegionIndexError naming the image and the limit it breaks.
         """
@@ -66,7 +63,7 @@ class RowLimits:
             _check_integers(name, times, largest=INT64_MAX)
             _check_bytes(name, "sidecar_etag", row.sidecar_etag, ETAG_BYTES)
         return [
-            replace(row, error=cut_to_bytes(row.error, ERROR_BYTES), message=cut_to_bytes(row.message, MESSAGE_BYTES))
+            replace(row, error=cut_to_bytes(row.error, ERROR_BYTES), message=cut_to_bytes(_message(row), MESSAGE_BYTES))
             for row in fresh
         ]
 
@@ -92,6 +89,11 @@ class RowLimits:
         _check_integers(name, {"generation": row.generation}, largest=INT64_MAX)
         _check_integers(name, {"image_width": row.image_width, "image_height": row.image_height})
         _check_metadata(name, row.metadata)
+
+
+def _message(row: ImageRow) -> str:
+    """The row's message. An empty image is found by its code only where there is one, which its message tells."""
+    return NO_REGION if row.outcome is Outcome.EMPTY and not row.message and any(row.code) else row.message
 
 
 def cut_to_bytes(text: str, limit: int) -> str:

@@ -1,4 +1,4 @@
-"""Images in a bucket of an S3 server (MinIO, SeaweedFS, AWS …). Only this and `s3_events` import `minio`.
+"""Images in a bucket of an S3 server (MinIO, SeaweedFS, AWS …). `s3_access` reaches it, `s3_bodies` reads.
 
 Every error of minio, urllib3 and the operating system leaves this file as a `StoreError`, by `store_error`.
 """
@@ -6,47 +6,36 @@ Every error of minio, urllib3 and the operating system leaves this file as a `St
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 
-import certifi
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from searchanything.core.errors import (
-    ImageError,
     ObjectNotFoundError,
     SearchAnythingError,
-    SettingsError,
     StoreError,
     StoreUnavailableError,
 )
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.stores.s3_access import BACKOFF_S, BUSY_STATUS, RETRIES, S3Access, http_client, public_settings
+from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 5.0  # a server that can be reached answers a connection at once
-_RETRIES = 3
-_BACKOFF_S = 0.2
-_CHUNK_BYTES = 1 << 18
 _LEAST_PART_BYTES = 5 << 20  # that minio accepts
-_SLOWEST_BYTES_PER_S = 1 << 14  # a body that trickles in more slowly than this is given up
-_BUSY_STATUS = (429, 500, 502, 503, 504)
+_REQUESTER_PAYS = {"x-amz-request-payer": "requester"}
 _METADATA_HEADER = "x-amz-meta-"
-_DEFAULT_REGION = "us-east-1"  # of S3 and of servers that are not told another
-
-_ENDPOINT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?")
 
 _NOT_FOUND = {"NoSuchKey": "no such object", "NoSuchBucket": "no such bucket", "ResourceNotFound": "no such bucket"}
 _REFUSED = frozenset(
@@ -68,23 +57,29 @@ class S3Store:
 
     `connections` are kept open; more threads than that may use the store, at the cost of new connections.
 
-    Raises: SettingsError if the endpoint or the keys are missing or malformed.
+    Raises: SettingsError if the endpoint, the keys, a proxy or a certificate are malformed.
     """
 
     def __init__(self, settings: StorageSettings, bucket: str, *, connections: int = 8) -> None:
-        self._endpoint = _endpoint(settings)
-        self._bucket = bucket
-        self._timeout_s = settings.timeout_s
-        self._max_object_bytes = settings.max_object_bytes
-        self._object_tags = settings.object_tags
         http = http_client(settings, connections)
-        self._client = s3_client(settings, http)
-        self._signer = s3_client(_public(settings), http) if settings.public_endpoint else self._client
+        self._access = S3Access(settings, bucket, http)
+        public = settings.public_endpoint
+        self._public = S3Access(public_settings(settings), bucket, http) if public else self._access
+        self._endpoint = self._access.server.endpoint
+        self._bucket = bucket
+        self._limits = Limits(settings.max_object_bytes, settings.timeout_s)
+        self._verify = settings.verify
+        self._object_tags = settings.object_tags
+        self._headers: dict[str, str] = dict(_REQUESTER_PAYS) if settings.requester_pays else {}
 
     @property
     def bucket(self) -> str:
         """The bucket's name."""
         return self._bucket
+
+    @property
+    def _client(self) -> Minio:
+        return self._access.client
 
     def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:  # noqa: ARG002
         """Stream the objects whose key starts with `prefix`, in no particular order, images or not.
@@ -95,7 +90,9 @@ class S3Store:
         Raises: ObjectNotFoundError (no such bucket), StoreUnavailableError, StoreError.
         """
         with self._mapped(""):
-            for found in self._client.list_objects(self._bucket, prefix=prefix or None, recursive=True):
+            for found in self._client.list_objects(
+                self._bucket, prefix=prefix or None, recursive=True, extra_headers=dict(self._headers)
+            ):
                 if found.object_name and not found.is_dir:
                     yield StoredObject(
                         ref=ImageRef(self._bucket, found.object_name),
@@ -111,7 +108,7 @@ class S3Store:
         """
         try:
             with self._mapped(key):
-                found = self._client.stat_object(self._bucket, key)
+                found = self._client.stat_object(self._bucket, key, extra_headers=dict(self._headers))
                 return self._described(key, found.metadata or {}, found.size or 0)
         except ObjectNotFoundError:
             return None
@@ -119,11 +116,15 @@ class S3Store:
     def read(self, key: str) -> tuple[StoredObject, bytes]:
         """The object's bytes, with the etag and metadata of exactly these bytes (all from one answer).
 
-        Raises: ObjectNotFoundError, StoreUnavailableError, StoreError; ImageError if it is larger than allowed.
+        They are compared with the checksum that the answer names, and unpacked where Content-Encoding says so; etag and
+        size are those of the stored bytes.
+
+        Raises: ObjectNotFoundError, StoreUnavailableError, StoreError (also where they arrive damaged each time);
+        ImageError if it is larger than allowed.
         """
         headers, data = self._get(key)
         with self._mapped(key):
-            return self._described(key, headers, len(data)), data
+            return self._described(key, headers, len(data)), unpacked(key, headers, data, self._limits)
 
     def read_part(self, key: str, *, first: int, count: int) -> bytes:
         """`count` (> 0) bytes of an object from byte `first` on, fewer at its end; how large it is does not matter.
@@ -134,19 +135,35 @@ class S3Store:
 
     def _get(self, key: str, *, first: int = 0, count: int = 0) -> tuple[Mapping[str, str], bytes]:
         """An answer's headers and bytes; 0 for `count` stands for all."""
+        limits = replace(self._limits, most_bytes=max(count, self._limits.most_bytes))
+        whole = self._verify and not (first or count)
+        asked = self._headers | (ASK_CHECKSUMS if whole else {})
+        damage: DamagedTransferError | None = None
         with self._mapped(key):
-            for attempt in range(_RETRIES):
-                time.sleep(_BACKOFF_S * (2**attempt - 1))
-                response = self._client.get_object(self._bucket, key, offset=first, length=count)
+            for attempt in range(RETRIES):
+                time.sleep(BACKOFF_S * (2**attempt - 1))
+                response = self._client.get_object(
+                    self._bucket, key, offset=first, length=count, request_headers=dict(asked)
+                )
                 try:
-                    return response.headers, self._body(key, response, most=max(count, self._max_object_bytes))
+                    body = read_body(key, response, limits)
+                    if whole:
+                        check_body(response.headers, body)
                 except (HTTPError, OSError) as error:
-                    logger.info("%s: broken off, attempt %d: %s", key, attempt + 1, error)
+                    damage = error if isinstance(error, DamagedTransferError) else None
+                    logger.warning("%s: broken off or damaged, attempt %d: %s", key, attempt + 1, error)
+                else:
+                    return response.headers, body
                 finally:
                     response.close()
                     response.release_conn()
+        if damage is not None:
+            raise StoreError(
+                f"{self._bucket}/{key}: arrived damaged from {self._endpoint} {RETRIES} times ({damage}); check the "
+                f"network, or upload it again; if this server's etags are no MD5: {ENV_PREFIX}STORAGE__VERIFY=false"
+            )
         raise StoreUnavailableError(
-            f"{self._bucket}/{key}: {self._endpoint} broke off {_RETRIES} times while sending it; "
+            f"{self._bucket}/{key}: {self._endpoint} broke off {RETRIES} times while sending it; "
             "check the server and the network, then try again"
         )
 
@@ -196,7 +213,11 @@ class S3Store:
         none is set).
         """
         with self._mapped(key):
-            return self._signer.presigned_get_object(self._bucket, key, expires=timedelta(seconds=age_s))
+            expires = timedelta(seconds=age_s)
+            query: dict[str, str | list[str] | tuple[str]] = {**self._headers}
+            return self._public.client.presigned_get_object(
+                self._bucket, key, expires=expires, extra_query_params=query
+            )
 
     def _described(self, key: str, headers: Mapping[str, str], size_bytes: int) -> StoredObject:
         known = {name.lower(): value for name, value in headers.items()}
@@ -219,27 +240,6 @@ class S3Store:
         """The object's tags, where they are asked for."""
         return dict(self._client.get_object_tags(self._bucket, key) or {}) if self._object_tags else {}
 
-    def _body(self, key: str, response: BaseHTTPResponse, *, most: int) -> bytes:
-        """The stored bytes as they are (never decompressed), within the limits of size and time."""
-        self._check_size(key, int(response.headers.get("content-length", 0)), most)
-        started = time.monotonic()
-        body = bytearray()
-        # read1 returns with what has come, so that a trickling sender is noticed.
-        while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-            body += chunk
-            self._check_size(key, len(body), most)
-            if time.monotonic() - started > self._timeout_s + len(body) / _SLOWEST_BYTES_PER_S:
-                raise TimeoutError(f"only {len(body)} bytes came in {time.monotonic() - started:.0f} s")
-        return bytes(body)
-
-    def _check_size(self, key: str, size_bytes: int, most: int) -> None:
-        if size_bytes > most:
-            raise ImageError(
-                key,
-                f"has {size_bytes} bytes or more, and {ENV_PREFIX}STORAGE__MAX_OBJECT_BYTES allows "
-                f"{self._max_object_bytes}",
-            )
-
     @contextmanager
     def _mapped(self, key: str) -> Iterator[None]:
         subject = f"{self._bucket}/{key}" if key else f"bucket {self._bucket}"
@@ -248,18 +248,22 @@ class S3Store:
         except SearchAnythingError:
             raise  # UsageError is a ValueError too
         except FOREIGN_ERRORS as error:
-            raise store_error(error, subject=subject, endpoint=self._endpoint) from error
+            tried = self._access.credentials
+            raise store_error(error, subject=subject, endpoint=self._endpoint, credentials=tried) from error
 
 
-def store_error(error: Exception, *, subject: str, endpoint: str) -> StoreError:
-    """An error of `FOREIGN_ERRORS` in our words: what was asked for, what went wrong, what to do. Never any keys."""
+def store_error(error: Exception, *, subject: str, endpoint: str, credentials: str = "") -> StoreError:
+    """An error of `FOREIGN_ERRORS` in our words: what was asked for, what went wrong, what to do. Never any keys.
+
+    `credentials` says what was tried for some.
+    """
     match error:
         case S3Error():
-            return _refusal(error, subject=subject, endpoint=endpoint)
+            return _refusal(error, subject=subject, endpoint=endpoint, credentials=credentials)
         case MaxRetryError(reason=SSLError() as reason) | (SSLError() as reason):
             return StoreUnavailableError(
                 f"{subject}: no TLS connection to {endpoint}: {reason}; set {ENV_PREFIX}STORAGE__SECURE=false if the "
-                "server does not speak TLS, or SSL_CERT_FILE to the certificate of its authority"
+                "server does not speak TLS, or …CA_FILE to the certificate of its authority"
             )
         case HTTPError() | OSError():
             why = error.reason if isinstance(error, MaxRetryError) else error
@@ -278,7 +282,7 @@ def store_error(error: Exception, *, subject: str, endpoint: str) -> StoreError:
             return StoreError(f"{subject}: cannot be asked for at {endpoint}: {_one_line(error)}")
 
 
-def _refusal(error: S3Error, *, subject: str, endpoint: str) -> StoreError:
+def _refusal(error: S3Error, *, subject: str, endpoint: str, credentials: str) -> StoreError:
     """What an S3 server's own error code means."""
     code = error.code or "unknown code"
     if code in _NOT_FOUND:
@@ -286,86 +290,13 @@ def _refusal(error: S3Error, *, subject: str, endpoint: str) -> StoreError:
     if code in _REFUSED:
         return StoreError(
             f"{subject}: {endpoint} denied access ({code}); check {ENV_PREFIX}STORAGE__ACCESS_KEY, …SECRET_KEY and "
-            "the bucket's policy"
+            "the bucket's policy" + (f" (credentials: {credentials})" if credentials else "")
         )
-    if error.response.status in _BUSY_STATUS:
+    if error.response.status in BUSY_STATUS:
         return StoreUnavailableError(f"{subject}: {endpoint} is overloaded or broken ({code}); try later")
     cure = _CURES.get(code)
     return StoreError(
         f"{subject}: {endpoint} refused ({code}: {_one_line(error.message)})" + (f"; {cure}" if cure else "")
-    )
-
-
-def _endpoint(settings: StorageSettings) -> str:
-    """The checked endpoint. A wrong one is shown only if it cannot hold a password."""
-    endpoint, variable = settings.endpoint, f"{ENV_PREFIX}STORAGE__ENDPOINT"
-    if not endpoint:
-        raise SettingsError(f"no S3 server is named; set {variable} to its host and port, such as localhost:9000")
-    if "@" in endpoint:
-        raise SettingsError(f"{variable} holds an '@'; keys go into {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY")
-    bare = re.sub(r"^https?://", "", endpoint).rstrip("/")
-    found = _ENDPOINT.fullmatch(endpoint)
-    if not found:
-        secure = f" and {ENV_PREFIX}STORAGE__SECURE=false" if endpoint.startswith("http://") else ""
-        instead = f"; write {bare}{secure}" if bare != endpoint and _ENDPOINT.fullmatch(bare) else ""
-        raise SettingsError(f"{variable}: expected host:port without scheme and path, got '{endpoint}'{instead}")
-    if found[1] and not 0 < int(found[1]) < 65536:
-        raise SettingsError(f"{variable}: expected a port from 1 to 65535, got '{endpoint}'")
-    if bool(settings.access_key) != bool(settings.secret_key):
-        raise SettingsError(f"set both {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY, or neither (anonymous access)")
-    return endpoint
-
-
-def _public(settings: StorageSettings) -> StorageSettings:
-    """The server as browsers see it; it may be out of our reach, so its region is never asked for."""
-    address = settings.public_endpoint
-    if not address:
-        return settings
-    scheme, _, host = address.rstrip("/").rpartition("://")
-    if scheme not in ("http", "https") or not _ENDPOINT.fullmatch(host):
-        raise SettingsError(
-            f"{ENV_PREFIX}STORAGE__PUBLIC_ENDPOINT: expected an address such as https://s3.example.org, got '{address}'"
-        )
-    change = {"endpoint": host, "secure": scheme == "https", "region": settings.region or _DEFAULT_REGION}
-    return settings.model_copy(update=change)
-
-
-def s3_client(settings: StorageSettings, http: PoolManager) -> Minio:
-    """minio's client over these connections. Raises: SettingsError if endpoint or keys are missing or malformed."""
-    try:
-        return Minio(
-            _endpoint(settings),
-            access_key=settings.access_key.get_secret_value() if settings.access_key else None,
-            secret_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
-            secure=settings.secure,
-            region=settings.region,
-            http_client=http,
-        )
-    except SettingsError:
-        raise  # it is a ValueError too
-    except ValueError as error:
-        raise SettingsError(f"{ENV_PREFIX}STORAGE__ENDPOINT or …REGION cannot be used: {error}") from None
-
-
-def http_client(
-    settings: StorageSettings, connections: int, *, kind: Callable[..., PoolManager] = PoolManager
-) -> PoolManager:
-    """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals."""
-    retries = Retry(
-        total=_RETRIES,
-        backoff_factor=_BACKOFF_S,
-        backoff_jitter=_BACKOFF_S,
-        status_forcelist=_BUSY_STATUS,
-        respect_retry_after_header=False,  # it may ask for hours
-        redirect=0,
-    )
-    return kind(
-        num_pools=4,
-        maxsize=connections,
-        timeout=Timeout(connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), read=settings.timeout_s),
-        retries=retries,
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
     )
 
 

@@ -15,12 +15,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from minio.error import S3Error
-from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
-from searchanything.stores.s3 import FOREIGN_ERRORS, http_client, s3_client, store_error
+from searchanything.stores.s3 import FOREIGN_ERRORS, store_error
+from searchanything.stores.s3_access import S3Access, http_client
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +37,18 @@ class BucketEvents:
     """
 
     def __init__(self, settings: StorageSettings, bucket: str, prefix: str = "") -> None:
-        self._endpoint = settings.endpoint or ""
         self._bucket, self._prefix = bucket, prefix
         self._pool = _OneStream.of(settings)
-        self._client = s3_client(settings, self._pool)
+        self._access = S3Access(settings, bucket, self._pool)
+        self._endpoint = self._access.server.endpoint
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Notifications as they come, in S3's format."""
+        if self._closed.is_set():
+            return
         try:
-            stream = self._client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
+            stream = self._access.client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
             with stream:
                 yield from stream
         except FOREIGN_ERRORS as error:
@@ -91,9 +95,14 @@ class _NotOfferedError(HTTPError):
 
 
 class _OneStream(PoolManager):
-    """Connections that carry one stream of notifications, and refuse a second one."""
+    """Connections that carry one stream of notifications; they refuse a second one, and any once they are to end."""
 
     stream: BaseHTTPResponse | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._ended = threading.Event()
+        self._made: list[HTTPConnection] = []
 
     @classmethod
     def of(cls, settings: StorageSettings) -> Self:
@@ -106,20 +115,40 @@ class _OneStream(PoolManager):
     def urlopen(self, method: str, url: str, redirect: bool = True, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: ANN401, FBT001, FBT002
         """As `PoolManager.urlopen`; minio asks for the stream by the parameter `events`."""
         listening = "events=" in url
-        if listening and self.stream is not None:
-            raise _EndedError("it was answered once")
+        if self._ended.is_set() or (listening and self.stream is not None):
+            raise _EndedError("it was answered once, or is to end")
         response = super().urlopen(method, url, redirect, **options)
         if listening and response.status == 200:
             if "xml" in response.headers.get("content-type", ""):  # the server took it for a listing
                 response.close()
                 raise _NotOfferedError("an XML document")
             self.stream = response
+            if self._ended.is_set():  # meanwhile, so `end` may not have seen this connection
+                self.end()
         return response
 
     def end(self) -> None:
-        """Wake up whoever reads the stream."""
-        connection = getattr(self.stream, "connection", None)
-        if connection is not None and connection.sock is not None:
-            with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        """Wake up whoever reads the stream, or waits for the answer that begins it."""
+        self._ended.set()
+        for connection in self._made:
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
         self.clear()
+
+    def _new_pool(self, *args: Any, **options: Any) -> HTTPConnectionPool:  # noqa: ANN401
+        """A pool whose connections are known from their begin: nothing else tells of one that waits for its answer."""
+        pool = super()._new_pool(*args, **options)
+        ended, made, kind = self._ended, self._made, pool.ConnectionCls
+
+        class Ending(kind):  # type: ignore[misc,valid-type]
+            def connect(self) -> None:
+                made.append(self)
+                if not ended.is_set():
+                    super().connect()
+                if ended.is_set():  # it may be a repetition, which urllib3 begins by itself
+                    self.close()
+                    raise _EndedError("it is to end")
+
+        pool.ConnectionCls = Ending
+        return pool

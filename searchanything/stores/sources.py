@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, TypeAlias
 
-from searchanything.core.errors import UsageError
-from searchanything.core.protocols import ImageStore
+from searchanything.core.addresses import split_s3
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.protocols import ImageStore, StoredFile
+from searchanything.core.reading import open_file
 from searchanything.core.settings import Settings
+from searchanything.stores.files import BucketFiles
 from searchanything.stores.folder import FolderStore
 
 # As S3 servers accept them: today's rule (lower case) and the older one (upper case, underscores).
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+Opener: TypeAlias = Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,8 @@ def parse_source(text: str | os.PathLike[str]) -> Source:
         return _folder(Path(text))
     if not text.strip():
         raise UsageError("the source is empty; expected s3://bucket/prefix or a folder's path")
-    if text[:5].lower() == "s3://":
-        return _bucket(text)
+    if (named := split_s3(text)) is not None:
+        return _bucket(text, *named)
     if found := _SCHEME.match(text):
         raise UsageError(
             f"{text}: sources of kind {found[1]}: are not known; expected s3://bucket/prefix or a folder's path "
@@ -55,14 +63,53 @@ def open_store(source: Source, settings: Settings) -> ImageStore:
     Raises: SettingsError where the S3 settings are missing or malformed.
     """
     if source.kind == "folder":
-        return FolderStore(source.bucket, max_object_bytes=settings.storage.max_object_bytes)
+        largest, digests_dir = settings.storage.max_object_bytes, settings.ingest.digests_dir
+        return FolderStore(source.bucket, max_object_bytes=largest, digests_dir=digests_dir)
     from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
 
     return S3Store(settings.storage, source.bucket, connections=settings.ingest.transfer_threads)
 
 
-def _bucket(text: str) -> Source:
-    bucket, _, prefix = text[5:].partition("/")
+def find_files(location: str, settings: Settings, *, suffixes: tuple[str, ...]) -> list[tuple[str, Opener]]:
+    """The file at a path or `s3://bucket/key`, or all files with the first of these suffixes below it, with openers.
+
+    Of an object no more is fetched than is read. Raises: UsageError and ObjectNotFoundError where nothing is there,
+    SettingsError, StoreError.
+    """
+    if location[:5].lower() != "s3://":
+        return [(str(file), partial(open_file, file)) for file in _files_on_disk(Path(location), suffixes)]
+    from searchanything.stores.s3 import S3Store
+
+    source = parse_source(location)
+    store = S3Store(settings.storage, source.bucket)
+    if source.prefix.lower().endswith(suffixes):
+        one = store.stat(source.prefix)
+        if one is None:
+            raise ObjectNotFoundError(f"{location}: no such object; {_expected(suffixes)}")
+        objects = [one]
+    else:
+        objects = [found for found in store.list(source.prefix) if found.ref.key.lower().endswith(suffixes[0])]
+    if not objects:
+        raise UsageError(f"{location} holds no {suffixes[0]} object; {_expected(suffixes)}")
+    kept = BucketFiles(store, "")
+    stored = [StoredFile(found.ref.key, found.size_bytes) for found in objects]
+    return [(f"s3://{source.bucket}/{file.name}", partial(kept.open, file)) for file in stored]
+
+
+def _files_on_disk(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; {_expected(suffixes)}")
+    files = sorted(path.rglob(f"*{suffixes[0]}")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"{path} holds no {suffixes[0]} file; {_expected(suffixes)}")
+    return files
+
+
+def _expected(suffixes: tuple[str, ...]) -> str:
+    return f"expected a {' or '.join(suffixes)} file, a folder of {suffixes[0]} files, or s3:// and one of these"
+
+
+def _bucket(text: str, bucket: str, prefix: str) -> Source:
     if not _BUCKET_NAME.fullmatch(bucket) or ".." in bucket:
         raise UsageError(
             f"{text}: '{bucket}' cannot be a bucket's name; expected s3://bucket/prefix with a name of 3 to 63 "

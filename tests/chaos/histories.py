@@ -26,7 +26,7 @@ class Deed(StrEnum):
 
 
 class Victim(StrEnum):
-    """What a step kills with SIGKILL."""
+    """What a step kills with SIGKILL, or makes sick."""
 
     WORKER = "worker"
     COORDINATOR = "coordinator"
@@ -34,6 +34,7 @@ class Victim(StrEnum):
     PREFECT = "prefect"
     S3 = "s3"
     MILVUS = "milvus"
+    DEVICE = "device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class Step:
     pause_s: float = 0.0
 
     def __str__(self) -> str:
-        what = f"kill -9 {self.victim}" if self.victim else f"{self.deed} {self.key!r} (version {self.version})"
+        what = f"{self.deed} {self.key!r} (version {self.version})"
+        if self.victim:
+            what = "a worker's device turns sick" if self.victim is Victim.DEVICE else f"kill -9 {self.victim}"
         return f"{what}, then {self.pause_s:.2f} s"
 
 

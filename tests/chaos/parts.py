@@ -58,7 +58,13 @@ def with_fakes(folder: Path) -> dict[str, str]:
         "PYTHONPATH": module_paths(),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": "['fakes.worker_preload']",
         "FAKE_LOADS": str(folder / "loads"),
+        "FAKE_SICK": str(sick_file(folder)),
     }
+
+
+def sick_file(folder: Path) -> Path:
+    """The file that makes the device of one worker sick; the worker takes it away."""
+    return folder / "sick"
 
 
 def module_paths() -> str:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from chaos.chaos_run import ChaosRun
 from chaos.histories import Victim, history
-from chaos.ordeal import Ordeal
 from chaos.parts import MortalLite, SyncingStack, with_fakes
 from integration.milvus_server import MilvusServer
 
@@ -26,10 +26,11 @@ AGREEMENT_S = 240.0  # seconds on a quiet machine
 QUICK = {
     "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
     "SEARCHANYTHING_INGEST__GARBAGE_AGE_S": "15",  # rows that a kill left of images deleted since: else after a day
+    "SEARCHANYTHING_INGEST__FORGET_AFTER_S": "5",  # a history may end with nothing: else held back for three days
     "SEARCHANYTHING_SERVICE__SYNC_S": "5",  # events that died with the S3 server are found by the next sync
 }
 SERVICE_VICTIMS = {
-    1: [Victim.WORKER, Victim.S3],
+    1: [Victim.WORKER, Victim.S3, Victim.DEVICE],
     2: [Victim.COORDINATOR, Victim.MILVUS],
     3: [Victim.SCHEDULER, Victim.PREFECT],
 }
@@ -41,57 +42,57 @@ def seeds(default: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="module")
-def syncing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+def syncing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosRun]:
     """A bucket, an embedded index and a process that syncs."""
     folder = tmp_path_factory.mktemp("syncing")
     with SyncingStack(folder, MortalLite(folder / "index.db"), more=QUICK) as stack:
-        yield Ordeal(stack, say)
+        yield ChaosRun(stack, say)
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosRun]:
     """The whole service as docker-compose.yml has it, on an embedded index; its workers have fake models."""
     folder = tmp_path_factory.mktemp("service")
     with Stack(folder, MortalLite(folder / "index.db"), more=QUICK | with_fakes(folder)) as stack:
-        yield Ordeal(stack, say)
+        yield ChaosRun(stack, say)
 
 
 def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201  pytest shows it for a failed test, and with -s
 
 
-def live_through(ordeal: Ordeal, seed: int, *, deeds: int, victims: list[Victim]) -> None:
+def live_through(run: ChaosRun, seed: int, *, deeds: int, victims: list[Victim]) -> None:
     start = time.monotonic()
     say(f"\nhistory {seed}: {deeds} deeds, the deaths of {', '.join(victims)}")
     try:
-        ordeal.live_through(history(seed, deeds=deeds, victims=victims))
-        agreed_s = ordeal.wait_for_agreement(AGREEMENT_S)
+        run.live_through(history(seed, deeds=deeds, victims=victims))
+        agreed_s = run.wait_for_agreement(AGREEMENT_S)
     except BaseException:
-        say(ordeal.last_words())
+        say(run.last_words())
         raise
     say(f"history {seed}: {time.monotonic() - start:.1f} s, bucket and index agree {agreed_s:.1f} s after its end")
 
 
 @pytest.mark.parametrize("seed", seeds(SHORT_SEEDS[:1]))
-def test_syncing_alone_heals(syncing: Ordeal, seed: int) -> None:
+def test_syncing_alone_heals(syncing: ChaosRun, seed: int) -> None:
     live_through(syncing, seed, deeds=16, victims=[Victim.COORDINATOR, Victim.S3, Victim.MILVUS])
 
 
 @pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))
-def test_the_service_heals(service: Ordeal, seed: int) -> None:
+def test_the_service_heals(service: ChaosRun, seed: int) -> None:
     live_through(service, seed, deeds=12, victims=SERVICE_VICTIMS.get(seed, list(Victim)))
 
 
 @pytest.fixture(scope="module")
-def service_on_a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+def service_on_a_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosRun]:
     """The whole service on a Milvus server, with two workers."""
     folder = tmp_path_factory.mktemp("on-a-server")
     milvus = MilvusServer(folder / "milvus")
     with Stack(folder, milvus, workers=2, more=QUICK | with_fakes(folder)) as stack:
-        yield Ordeal(stack, say)
+        yield ChaosRun(stack, say)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(SHORT_SEEDS))
-def test_the_service_heals_on_a_milvus_server(service_on_a_server: Ordeal, seed: int) -> None:
+def test_the_service_heals_on_a_milvus_server(service_on_a_server: ChaosRun, seed: int) -> None:
     live_through(service_on_a_server, seed, deeds=30, victims=list(Victim))

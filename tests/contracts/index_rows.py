@@ -16,6 +16,7 @@ from searchanything.core.types import (
     RegionRow,
     row_id,
 )
+from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 BITS = 256
 HASH_LAYER = bytes(range(256)) * 800  # several pieces of a Milvus row
@@ -29,7 +30,7 @@ def manifest_of(fingerprint: str, bits: int = BITS) -> IndexManifest:
         bits=bits,
         hash_digest="d" * 64,
         hash_trained=True,
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created_at_ms=1_760_000_000_000,
         details={"segmenter": {"input": 640}, "names": ["ä", 'quoted "text"'], "none": None},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from contracts.conftest import Bench
@@ -86,6 +87,38 @@ def test_another_source_is_not_collected(bench: Bench) -> None:
     bench.index.insert_regions([region_row(bench.image(key), 5, generation=7) for key in ("in/b.jpg", "out/b.jpg")])
     assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="in/", again=pytest.fail) == 1
     assert left(bench) == {("in/a.jpg", now), ("out/b.jpg", 7)}
+
+
+class Watched:
+    """An index that another source's writer is busy with, and what is streamed of it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._index = bench.index
+        self.streamed: list[tuple[str, str | None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._index, name)
+        if not name.startswith("iterate_"):
+            return method
+
+        def noted(*, bucket: str | None = None, key_prefix: str = "") -> Any:
+            self.streamed.append((name, bucket))
+            return method(bucket=bucket, key_prefix=key_prefix)
+
+        return noted
+
+
+def test_what_others_write_meanwhile_makes_nobody_read_more(bench: Bench) -> None:
+    now = next_generation()
+    put(bench, "a.jpg", now)
+    elsewhere = bench.image("b.jpg", bucket=f"{bench.bucket}-other")
+    bench.index.insert_regions([region_row(elsewhere, number, generation=now) for number in range(3)])
+    watched = Watched(bench)
+    assert collect_garbage(watched, bucket=bench.bucket, key_prefix="", again=pytest.fail) == 0  # type: ignore[arg-type]
+    assert watched.streamed == [("iterate_states", bench.bucket)]
+    assert bench.index.count_regions(bucket=bench.bucket) == 2
+    assert bench.index.count_regions(bucket=elsewhere.bucket, key_prefix="b") == 3
+    assert bench.index.count_regions(bucket=elsewhere.bucket, key_prefix="c") == 0
 
 
 def test_ages_are_those_of_generations() -> None:

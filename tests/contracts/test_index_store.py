@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manife
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import ImageRef, IndexManifest
+from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +73,21 @@ def refuse_contradictions(store: IndexStore, manifest: IndexManifest) -> None:
     with pytest.raises(IndexMismatchError, match="bits"):
         store.create(replace(manifest, bits=64), HASH_LAYER)
     with pytest.raises(IndexMismatchError, match="schema_version"):
-        store.create(replace(manifest, schema_version=2), HASH_LAYER)
+        store.create(replace(manifest, schema_version=99), HASH_LAYER)
     with pytest.raises(IndexMismatchError, match="hash layer"):
         store.create(manifest, HASH_LAYER + b"x")
     assert store.hash_layer(manifest.fingerprint) == HASH_LAYER
+
+
+@pytest.mark.parametrize("size", [0, 1, 45_000, 45_001, 300_000])
+def test_what_is_remembered_is_recalled_by_others(open_store: StoreOpener, size: int) -> None:
+    store, other, name = open_store(), open_store(), f"note-{uuid4().hex}"
+    assert store.recall(name) == b""
+    first, second = bytes(range(256)) * (size // 256) + bytes(size % 256), b"second"
+    for data in (first, second, first, b""):
+        store.remember(name, data)
+        assert (store.recall(name), other.recall(name), other.recall(f"{name}-2")) == (data, data, b"")
+    assert all(not manifest.fingerprint.startswith("note") for manifest in store.manifests())
 
 
 def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:
@@ -84,3 +97,16 @@ def test_the_store_is_usable_after_close(open_store: StoreOpener) -> None:
     store.close()
     assert store.live() == before
     assert store.max_limit == 16384
+
+
+@pytest.mark.parametrize(
+    ("later", "told"), [(1, "a newer searchanything made it; upgrade"), (-1, "an earlier .* under another --uri")]
+)
+def test_rows_of_another_version_are_refused_with_the_way_out(store: IndexStore, later: int, told: str) -> None:
+    manifest = replace(manifest_of(uuid4().hex * 2), schema_version=SCHEMA_VERSION + later)
+    with contextlib.suppress(IndexMismatchError):
+        store.create(manifest, HASH_LAYER)
+    assert manifest in store.manifests()
+    with pytest.raises(IndexMismatchError, match=f"rows of index {manifest.fingerprint} are of schema .*{told}"):
+        store.open(manifest.fingerprint)
+    store.drop(manifest.fingerprint)

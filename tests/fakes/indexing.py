@@ -81,7 +81,8 @@ def whole(index: MemoryRegionIndex) -> None:
     """Every committed image is complete: as many region rows as its row says, none for empty and failed ones."""
     for row in index.newest({row.image for row in index.iterate_images()}).values():
         assert [number for number, _ in regions_of(index, row)] == list(range(row.regions)), row
-        assert (row.outcome is Outcome.INDEXED) == (row.regions > 0) == any(row.code), row
+        assert (row.outcome is Outcome.INDEXED) == (row.regions > 0), row
+        assert row.is_findable == (row.outcome is not Outcome.FAILED), row
         assert (row.outcome is Outcome.FAILED) == bool(row.error), row
 
 

@@ -104,6 +104,33 @@ class FakeSegmenter:
         )
 
 
+class SickDevice(FakeSegmenter):
+    """A `Segmenter` whose device turns sick after so many calls: from then on all fail, as after CUDA errors."""
+
+    def __init__(self, *, healthy_calls: int) -> None:
+        super().__init__()
+        self.healthy_calls = healthy_calls
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        self.healthy_calls -= 1
+        if self.healthy_calls < 0:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().segment(images)
+
+
+class SmallMemory(FakeSegmenter):
+    """A `Segmenter` whose device has no room for more than `most` images at once."""
+
+    def __init__(self, *, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        if len(images) > self._most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().segment(images)
+
+
 class FakeEmbedder:
     """A `RegionEncoder`: how much of a crop has each named colour. `embed_texts` knows the colours' names."""
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from searchanything.client import live_index
 from searchanything.client.client import Client, connect
-from searchanything.core.settings import ServeSettings
+from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import RGBImage
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk

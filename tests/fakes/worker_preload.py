@@ -2,8 +2,9 @@
 
 Never to be imported by a test: it puts its models in the place of the real ones, for the whole process.
 
-Each load of models adds a line with the process' number to the file that `FAKE_LOADS` names. An image whose first pixel
-is `DEADLY` kills the process that segments it.
+Each load of models adds a line with the process's number to the file that `FAKE_LOADS` names. An image whose first
+pixel is `DEADLY` kills the process that segments it. The file that `FAKE_SICK` names makes one process fail at
+everything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fakes.models import CHANNELS, DEADLY, FakeEmbedder, FakeSegmenter
@@ -24,13 +26,24 @@ from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 
 class DeadlySegmenter(FakeSegmenter):
-    """Dies of an image with the mark; slow by `FAKE_SECONDS` per batch."""
+    """Dies of an image with the mark; slow by `FAKE_SECONDS` per batch; its device turns sick as `FAKE_SICK` says."""
+
+    _sick = False
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        self._turn_sick()
         if any(tuple(image[0, 0]) == DEADLY for image in images):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         return super().segment(images)
+
+    def _turn_sick(self) -> None:
+        """The first process that sees the file of that name takes it away, and fails for the rest of its life."""
+        with suppress(KeyError, FileNotFoundError):
+            Path(os.environ["FAKE_SICK"]).unlink()
+            self._sick = True
+        if self._sick:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
 def _segmenter() -> Segmenter:

@@ -21,17 +21,18 @@ from integration.lite_processes import processes_of
 
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
+from searchanything.stores.lite_connection import LiteConnection
+from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus import MilvusIndexStore
-from searchanything.stores.milvus_connection import MilvusConnection
 
 IMAGE = ImageRef("bucket", "the image.jpg")
 
 
-class MortalConnection(MilvusConnection):
+class MortalConnection(LiteConnection):
     """Dies, and its server with it, at one of its writes."""
 
     def __init__(self, file: Path, *, write: int | None, acknowledged: bool) -> None:
-        super().__init__(MilvusSettings(uri=str(file), lite_idle_s=0.5))
+        super().__init__(MilvusSettings(uri=str(file), lite_idle_s=0.5), LiteHost(file, idle_s=0.5, timeout_s=30.0))
         self._file = file
         self._death_at, self._acknowledged, self._writes = write, acknowledged, 0
 

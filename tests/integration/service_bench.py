@@ -14,17 +14,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from distributed.security import Security
 from fakes.models import DEADLY, drawn
 from juicefs_gateway import free_port
 from PIL import Image
 from pydantic import SecretStr
-from urllib3 import PoolManager
+from urllib3 import PoolManager, make_headers
 
 from searchanything.client.client import Client, connect
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.settings import Settings
+from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.core.types import ImageRef, ImageRow
 from searchanything.demo.local_s3 import LocalS3
+from searchanything.service.cluster import cluster_security, worker_pids
 from searchanything.service.tree import ServiceTree
 from searchanything.stores.s3 import S3Store
 
@@ -78,7 +80,23 @@ class Bench:
 
     def prefect(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """An answer of Prefect's REST API."""
-        return self.http.request("POST", f"{self.tree.api_url}/{path}", json=body or {}).json()
+        headers = make_headers(basic_auth=self.tree.password)
+        return self.http.request("POST", f"{self.tree.api_url}/{path}", json=body or {}, headers=headers).json()
+
+    @property
+    def security(self) -> Security:
+        """The cluster's key."""
+        file = Path(self.tree.environment["SEARCHANYTHING_SERVICE__CLUSTER_KEY_FILE"])
+        return cluster_security(ServiceSettings(cluster_key_file=file))
+
+    def workers(self) -> dict[str, int]:
+        """The processes of the workers that are there now, by their addresses."""
+        return worker_pids(self.tree.notes["scheduler"], self.security)
+
+    @property
+    def sick(self) -> Path:
+        """A file that makes the device of one worker sick, and is gone then."""
+        return self.folder / "sick"
 
     def loads(self) -> list[int]:
         """The processes that loaded models, a line per load."""
@@ -137,6 +155,7 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     return {
         "PYTHONPATH": os.pathsep.join(paths),
         "FAKE_LOADS": str(folder / "loads"),
+        "FAKE_SICK": str(folder / "sick"),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": "['fakes.worker_preload']",
         "SEARCHANYTHING_STORAGE__ENDPOINT": str(storage.endpoint),
         "SEARCHANYTHING_STORAGE__ACCESS_KEY": storage.access_key.get_secret_value(),

@@ -78,7 +78,7 @@ def test_a_run_after_a_killed_one_completes_it(runs: Runs) -> None:
     images = runs.first["index"]["images"]
     assert images["indexed"] + images["unchanged"] + images["empty"] == SCENES
     assert (images["failed"], images["skipped"]) == (0, 1)  # the bucket's README.txt
-    assert any(f"{SCENES + 1} were there" in line for line in runs.said_first), "the killed run's uploads were lost"
+    assert any(f"{SCENES + 1} already there" in line for line in runs.said_first), "the killed run's uploads were lost"
 
 
 def test_the_second_run_does_nothing_twice(runs: Runs) -> None:
@@ -92,6 +92,8 @@ def test_the_answers_of_the_first_run_stand(runs: Runs) -> None:
     assert (runs.first["answers"], runs.second["answers"]) == ("asked in this run", "kept from an earlier run")
     assert runs.first["queries"] == runs.second["queries"]
     assert not any("asking" in line for line in runs.said_second)
+    page = (runs.out / "index.html").read_text("utf-8")
+    assert page.count("kept from an earlier run") == 1
 
 
 def test_without_its_page_they_are_asked_anew_and_are_the_same(runs: Runs) -> None:
@@ -118,7 +120,7 @@ def test_the_report_has_what_scripts_rely_on(runs: Runs) -> None:
 
 
 def test_shuffled_weights_fall_to_chance(runs: Runs) -> None:
-    # Given masks need no segmenter: what they find is owed to the codes alone.
+    # Given masks need no segmenter: what they find depends on the codes alone.
     asked = {one["kind"]: one for one in runs.second["queries"]}
     regions = [asked[kind] for kind in KINDS if kind != "image"]
     shuffled = sum(one["shuffled_hit_at_5"] for one in regions) / len(regions)

@@ -13,10 +13,11 @@ from searchanything.core.settings import Settings
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.features.parquet import READ_BYTES, FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training.encoding_files import encode_features
-from searchanything.hash_training.features import COUNTED_OBJECTS, FeatureSource, open_features
+from searchanything.hash_training.features import FeatureSource
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.files import MOST_BYTES
 from searchanything.stores.s3 import S3Store
+from searchanything.wiring import COUNTED_OBJECTS, open_features
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 MASK, IMAGE, ROWS = 320, 1024, 12_000
@@ -102,7 +103,7 @@ def test_a_prefix_is_all_its_parquet_objects(
     assert (source.rows, source.fingerprint) == (80, "f1")
     np.testing.assert_array_equal(np.concatenate([one.image for one in source.batches()]), rows[:80, MASK:])
     assert COUNTED_OBJECTS > 1
-    monkeypatch.setattr("searchanything.hash_training.features.COUNTED_OBJECTS", 1)
+    monkeypatch.setattr("searchanything.wiring.COUNTED_OBJECTS", 1)
     assert open_features(place, mask_dimension=None, settings=settings).rows is None
 
 

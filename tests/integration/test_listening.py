@@ -52,7 +52,7 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
     listener.start()
     try:
         soon(lambda: offers == [True], "the gateway answers")
-        assert queue.take_debts() == ("listening began",)
+        assert queue.take_pending() == ("listening began",)
         store.upload("watched/ä b+c.jpg", b"x")
         store.upload("beside/a.jpg", b"x")
         store.upload("watched/gone.jpg", b"x")
@@ -68,18 +68,18 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
 
 def test_a_stream_that_ends_owes_a_sync(tmp_path: Path) -> None:
     queue = WaveQueue(WaveLimits())
-    debts: set[str] = set()
+    pending: set[str] = set()
 
-    def owed(reason: str) -> bool:
-        debts.update(queue.take_debts())
-        return reason in debts
+    def requested(reason: str) -> bool:
+        pending.update(queue.take_pending())
+        return reason in pending
 
     with juicefs_gateway(tmp_path) as settings:
         S3Store(settings, "images").make_bucket()
         listener = Listener(lambda: BucketEvents(settings, "images"), lambda _: None, queue)
         listener.start()
-        soon(lambda: owed("listening began"), "the gateway answers")
-    soon(lambda: owed("listening broke off"), "the end of the stream is noticed")
+        soon(lambda: requested("listening began"), "the gateway answers")
+    soon(lambda: requested("listening broke off"), "the end of the stream is noticed")
     listener.stop()
     with BucketEvents(settings, "images") as gone, pytest.raises(StoreUnavailableError, match="cannot be reached"):
         next(iter(gone))

@@ -231,14 +231,6 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
         host_of(tmp_path / "file" / "index.db").acquire()
 
 
-def test_a_damaged_file_is_an_error_in_time(file: Path) -> None:
-    file.write_bytes(b"SQLite format 3\0" + b"this is no database" * 1000)
-    store = open_milvus(MilvusSettings(uri=str(file), lite_idle_s=IDLE_S, timeout_s=10.0))
-    with pytest.raises(IndexUnavailableError, match="index"):
-        store.manifests()
-    store.close()
-
-
 def test_writers_wait_for_each_other(file: Path) -> None:
     first, second = host_of(file), host_of(file, timeout_s=0.2)
     with first.writing(), pytest.raises(IndexUnavailableError, match="writer"), second.writing():

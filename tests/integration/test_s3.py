@@ -122,6 +122,7 @@ class TestLocalS3:
                 store.upload("a.jpg", b"bytes")
         assert list(kept.values()) == [[], [b"bytes"]]
         assert not list(Path("/tmp").glob(f"seaweedfs-*{server.endpoint.rpartition(':')[2]}.sock"))  # noqa: S108
+        assert list(tmp_path.glob("weed.*log*"))  # not in the temporary folder, where all could read them
 
     def test_after_a_crash_it_is_found_where_it_was(self, tmp_path: Path) -> None:
         with LocalS3(tmp_path) as server:

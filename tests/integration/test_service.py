@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_bench, until
+from urllib3 import make_headers
 
 from searchanything.core.types import ImageRef, Outcome
-from searchanything.service.cluster import worker_pids
 from searchanything.service.events import MAX_KEY_BYTES
 from searchanything.service.tree import deploy_flows
 
@@ -141,13 +142,24 @@ def test_an_artifact_shows_its_images_until_they_are_deleted(bench: Bench) -> No
 
 
 def test_a_killed_worker_heals_and_nothing_is_lost(bench: Bench) -> None:
-    [(_, pid)] = worker_pids(bench.tree.notes["scheduler"]).items()
+    [(_, pid)] = bench.workers().items()
     data = png(**RED)
     etags = {f"watched/k{n:02}.png": bench.store.upload(f"watched/k{n:02}.png", data) for n in range(40)}
     os.kill(pid, signal.SIGKILL)
     bench.until_indexed(etags)
     assert bench.regions("watched/k") == 40
-    assert pid not in worker_pids(bench.tree.notes["scheduler"]).values()
+    assert pid not in bench.workers().values()
+
+
+def test_a_worker_whose_device_turns_sick_is_replaced_and_no_image_is_blamed(bench: Bench) -> None:
+    [(_, pid)] = bench.workers().items()
+    bench.sick.touch()
+    etags = {f"watched/s{n:02}.png": bench.store.upload(f"watched/s{n:02}.png", png(**RED)) for n in range(20)}
+    bench.until_indexed(etags)
+    assert not bench.sick.exists()
+    assert bench.client.failures(SOURCE) == []
+    assert all(bench.row(key).attempts <= 1 for key in etags)  # type: ignore[union-attr]
+    assert pid not in bench.workers().values()
 
 
 @pytest.mark.slow
@@ -163,16 +175,53 @@ def test_an_image_that_kills_its_workers_is_found_and_told(bench: Bench) -> None
 
 def test_the_same_command_adds_a_worker(bench: Bench) -> None:
     address = bench.tree.notes["scheduler"]
-    until(lambda: len(worker_pids(address)) == 1, "the service's own worker is there")
+    until(lambda: len(bench.workers()) == 1, "the service's own worker is there")
     command = [sys.executable, "-m", "searchanything.cli.app", "worker", "--scheduler", address]
     more = subprocess.Popen([*command, "--uri", bench.client.uri, "--preset", "pico"])
     try:
-        until(lambda: len(worker_pids(address)) == 2, "the worker has joined")
-        assert all(one.startswith("tcp://127.0.0.1:") for one in worker_pids(address)), "whoever reaches it runs code"
+        until(lambda: len(bench.workers()) == 2, "the worker has joined")
+        assert all(one.startswith("tls://127.0.0.1:") for one in bench.workers()), "whoever reaches it runs code"
     finally:
         more.terminate()
     assert more.wait(60) == 0
-    until(lambda: len(worker_pids(address)) == 1, "the worker has left")
+    until(lambda: len(bench.workers()) == 1, "the worker has left")
+
+
+def test_nobody_else_on_this_machine_reads_the_services_files(bench: Bench) -> None:
+    folder = bench.tree.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = [file for file in folder.rglob("*") if not file.is_symlink()]
+    assert {"cluster.pem", "prefect-password", "coordinator.json", "prefect.log"} <= {file.name for file in files}
+    assert [file.name for file in files if stat.S_IMODE(file.stat().st_mode) & 0o077] == []
+
+
+def test_prefects_api_asks_for_its_password(bench: Bench) -> None:
+    for path in ("flow_runs/filter", "automations/", "block_documents/", "deployments/filter", "admin/settings"):
+        for headers in ({}, make_headers(basic_auth="searchanything:guess"), make_headers(basic_auth="admin:pass")):
+            for method in ("POST", "GET"):
+                answer = bench.http.request(method, f"{bench.tree.api_url}/{path}", headers=headers, json={})
+                assert answer.status == 401, path
+    assert isinstance(bench.prefect("flow_runs/filter"), list)
+
+
+def test_a_page_of_elsewhere_gets_no_answer_of_prefects_api(bench: Bench) -> None:
+    login = make_headers(basic_auth=bench.tree.password)
+    port = bench.tree.api_url.removesuffix("/api").rpartition(":")[2]
+    url = f"{bench.tree.api_url}/block_types/filter"
+    for headers in (
+        {"Host": f"rebound.example:{port}"},
+        {"Host": "rebound.example"},
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+        {"Origin": f"http://127.0.0.1:{int(port) + 1}"},
+    ):
+        assert bench.http.request("POST", url, headers=login | headers, json={}).status == 403, headers
+        preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        allowed = bench.http.request("OPTIONS", url, headers=preflight | headers).headers
+        assert "Access-Control-Allow-Origin" not in allowed
+    for origin in (f"http://127.0.0.1:{port}", f"http://localhost:{port}"):
+        answer = bench.http.request("POST", url, headers=login | {"Origin": origin}, json={})
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, origin)
 
 
 def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
@@ -231,6 +280,7 @@ def test_a_killed_coordinator_is_started_again_and_its_sync_finds_the_rest(bench
 
 @pytest.mark.slow
 def test_the_runs_of_a_killed_coordinator_end_as_crashed(bench: Bench) -> None:
+    # The coordinator that follows looks after the automation: the test before this one waited for it.
     def crashed() -> bool:
         runs = bench.prefect("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}})
         return f"watch {SOURCE}" in {run["name"] for run in runs}
@@ -239,7 +289,7 @@ def test_the_runs_of_a_killed_coordinator_end_as_crashed(bench: Bench) -> None:
 
 
 def test_nothing_is_left_behind(bench: Bench) -> None:
-    pids = [*bench.tree.pids.values(), *worker_pids(bench.tree.notes["scheduler"]).values()]
+    pids = [*bench.tree.pids.values(), *bench.workers().values()]
     assert len(pids) >= 3
     bench.tree.stop()
     bench.tree.close()

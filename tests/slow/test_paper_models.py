@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ultralytics_peer import import_ultralytics
 
 from searchanything.core.settings import ModelSettings
 from searchanything.images.crops import region_crops
 from searchanything.models import presets
 from searchanything.models.presets import PAPER
-from searchanything.models.quiet import import_open_clip, import_ultralytics
+from searchanything.models.quiet import import_open_clip
 
 logger = logging.getLogger(__name__)
 

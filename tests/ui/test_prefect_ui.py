@@ -17,6 +17,7 @@ import pytest
 from chaos.histories import picture
 from chaos.parts import MortalLite, with_fakes
 from playwright.sync_api import Page, sync_playwright
+from urllib3 import make_headers
 
 from deploy.local import Stack
 from searchanything.stores.s3 import S3Store
@@ -58,7 +59,7 @@ def asked(stack: Stack, path: str, body: dict[str, Any] | None = None) -> list[d
     request = urllib.request.Request(
         f"http://127.0.0.1:{stack.ports['prefect']}/api/{path}",
         json.dumps(body or {}).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", **make_headers(basic_auth=stack.password)},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
         return list(json.load(answer))
@@ -78,10 +79,26 @@ def finished_run(stack: Stack) -> tuple[dict[str, Any], dict[str, Any]]:
     raise AssertionError("no run has ended with an artifact")
 
 
+def log_in(page: Page, server: str, password: str) -> None:
+    """Prefect's page asks for the password, once; a wrong one opens nothing."""
+    page.goto(f"{server}/runs")
+    field = page.locator("input[type=password]")
+    field.wait_for()
+    page.screenshot(path=_SCREENSHOTS / "login.png")
+    field.fill("searchanything:guess")
+    field.press("Enter")
+    page.wait_for_timeout(1000)
+    assert field.is_visible()
+    field.fill(password)
+    field.press("Enter")
+    field.wait_for(state="detached")
+
+
 def test_the_run_and_its_artifact_are_seen(stack: Stack, page: Page) -> None:
     run, artifact = finished_run(stack)
     server = f"http://127.0.0.1:{stack.ports['prefect']}"
 
+    log_in(page, server, stack.password)
     page.goto(f"{server}/runs")
     link = page.locator(f'a[href*="{run["id"]}"]').first  # several runs may be called the same
     link.wait_for()

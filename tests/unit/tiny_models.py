@@ -10,9 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from ultralytics_peer import import_ultralytics
 
 from searchanything.core.types import RGBImage
-from searchanything.models.quiet import import_open_clip, import_ultralytics
+from searchanything.models.quiet import import_open_clip
 
 TINY_BPE = ["t h", "th e</w>", "r e", "re d</w>", "c a", "ca r</w>"]
 TINY_VOCABULARY = 512 + len(TINY_BPE) + 2  # bytes, bytes that end a word, merges, start and end of text

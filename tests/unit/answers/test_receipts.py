@@ -10,28 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.models import drawn
+from fakes.answers import PIXELS, RLE, SELECTION, THING, hit, read, results
 from PIL import Image
 
-from searchanything.answers.receipts import (
-    Receipt,
-    Replay,
-    compare_runs,
-    pixels_digest,
-    prompt_document,
-    question_document,
-)
+from searchanything.answers.questions import pixels_digest, prompt_document
+from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
-from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.core.types import Filter, ImageRef, SizeClass
+from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
 from searchanything.search.search import PageRequest
 
-PIXELS = drawn(20, 30, red=(2, 2, 12, 12))
-THING = (PIXELS[:, :, 0] > 0).copy()
-RLE = encode_rle(THING)
-SELECTION = Selection("region", (2.0, 2.0, 12.0, 12.0), 100, RLE, 0.9, "points/score", "the surest of 1")
 FULL_FILTER = Filter(
     bucket="b",
     key_prefix="k/",
@@ -43,25 +33,6 @@ FULL_FILTER = Filter(
     indexed_at_ms=(None, 9),
     expression="area_px > 3",
 )
-
-
-def hit(number: int, *, distance: int | None = None, etag: str = "e") -> Hit:
-    distance = number if distance is None else distance
-    return Hit(
-        ImageRef("b", f"{number}.jpg"), etag, 0, (0.0, 0.0, 9.0, 9.0), RLE, 81, 0.5, distance, 30, 20, {"year": 2024}
-    )
-
-
-def results(*hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png"):  # type: ignore[no-untyped-def]
-    prompt = prompt or Points(((5, 5),))
-    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True), filter)  # type: ignore[arg-type]
-    return SearchResults(
-        hits, PIXELS, describe_prompt(prompt), SELECTION, "f" * 32, "c", True, {"search": 1.5}, lambda _: PIXELS, asked
-    )
-
-
-def read(found: SearchResults) -> Receipt:
-    return Receipt.parse(json.loads(json.dumps(found.receipt(), allow_nan=False)))
 
 
 def replayed(then: SearchResults, now: SearchResults) -> Replay:

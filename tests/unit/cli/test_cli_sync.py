@@ -8,6 +8,7 @@ import pytest
 
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.skips import Skipped
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, Failure, IndexProgress, IndexReport, SyncReport
@@ -38,9 +39,13 @@ class FakeClient:
             raise self.error
         return self.report
 
-    def sync(self, source, *, repair=False, patterns, progress):
+    def sync(self, source, *, repair=False, forget=False, patterns, progress):
         progress(IndexProgress(1, None, 0, 0, "k"))
-        return self._answer("sync", source, repair, patterns)
+        return self._answer("sync", source, repair, patterns, *(["forget"] if forget else []))
+
+    def index(self, source, *, hash_file, force, prune, patterns, progress):  # noqa: ARG002
+        progress(IndexProgress(1, None, 0, 0, "k"))
+        return self._answer("index", source, prune)
 
     def failures(self, source):
         return self._answer("failures", source)
@@ -85,8 +90,62 @@ def test_sync_names_what_differs(verb, report, code, capsys):
     assert all(f"{key}\n" in text for key in (*report.missing, *report.stale, *report.orphaned, *report.failed))
 
 
+def test_a_check_of_a_place_where_nothing_is_says_so(capsys):
+    assert call(FakeClient(SyncReport()), "sync", "check", "s3://b/typo\x1b", "--format", "json") == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["checked"] == 0
+    assert "nothing under s3://b/typo\\x1b, neither" in printed.err
+    skips = (Skipped("an image format that is not read", 1, ("a.svg",)),)
+    assert call(FakeClient(SyncReport(skips=skips)), "sync", "check", "src") == 0
+    assert call(FakeClient(SyncReport(repaired=IndexReport())), "sync", "repair", "src") == 0
+    assert "nothing under" not in capsys.readouterr().err
+
+
+GONE = tuple(f"{number:02}.jpg" for number in range(30))
+
+
+@pytest.mark.parametrize("verb", ["check", "repair"])
+def test_a_sync_that_holds_back_says_so_and_names_the_way_out(verb, capsys):
+    report = SyncReport(orphaned=GONE, held=GONE, checked=1, repaired=IndexReport() if verb == "repair" else None)
+    assert call(FakeClient(report), "sync", verb, "src", "--format", "json") == 3
+    assert json.loads(capsys.readouterr().out)["held"] == list(GONE)
+    assert call(FakeClient(report), "sync", verb, "src") == 3
+    text = capsys.readouterr().out
+    assert "held back: 30 images are gone from the listing" in text
+    assert "searchanything sync repair SOURCE --forget" in text
+    assert "held back: 19.jpg\n… and 10 more held back" in text
+
+
+def test_forget_goes_along(capsys):
+    client = FakeClient(SyncReport(orphaned=GONE, repaired=IndexReport(deleted=30)))
+    assert call(client, "sync", "repair", "src", "--forget") == 0
+    assert client.calls == [("sync", "src", True, None, "forget")]
+    assert "held back" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "report", "code", "told"),
+    [
+        ([], IndexReport(unchanged=9, gone=2), 0, "gone: 2 indexed images are no longer there"),
+        ([], IndexReport(gone=2), 3, "gone: 2 indexed images are no longer there"),  # the source is empty
+        (["--prune"], IndexReport(unchanged=9, deleted=2), 0, None),
+        (["--prune"], IndexReport(gone=30, held=GONE), 3, "held back: 30 images are gone"),
+    ],
+)
+def test_index_tells_what_is_gone(options, report, code, told, capsys):
+    client = FakeClient(report)
+    assert call(client, "index", "src", *options) == code
+    text = capsys.readouterr().out
+    assert told in text if told else "gone" not in text
+    assert ("searchanything sync repair" in text) == (told is not None)
+    assert client.calls == [("index", "src", bool(options))]
+    assert call(client, "index", "src", *options, "--format", "json") == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["gone"], document["held"]) == (report.gone, list(report.held))
+
+
 def test_patterns_go_along(capsys):
-    client = FakeClient(SyncReport())
+    client = FakeClient(SyncReport(checked=1))
     assert call(client, "sync", "check", "src", "--include", "*.jpg", "--include", "a/*", "--exclude", "b*") == 0
     assert client.calls == [("sync", "src", False, Patterns(("*.jpg", "a/*"), ("b*",)))]
     assert call(client, "sync", "check", "src") == 0
@@ -114,7 +173,7 @@ def test_failed_list_tells_reason_attempts_and_times(capsys):
     }  # fmt: skip
     assert call(client, "failed", "list", "s3://b/in/") == 0
     text = capsys.readouterr().out
-    assert "b/k[red].jpg: ImageError: is cut off (3 attempts from 2025-10-09 08:53:20+00:00 to" in text
+    assert "b/k[red].jpg: ImageError: is cut off (3 attempts, 2025-10-09 08:53:20+00:00 to" in text
     assert client.calls == [("failures", None), ("failures", "s3://b/in/")]
 
 
@@ -152,7 +211,7 @@ def test_an_estimate_tells_time_size_and_memory(capsys):
 
 def test_an_estimate_that_forces_is_wrong_usage(capsys):
     assert call(FakeClient(ESTIMATE), "index", "src", "--estimate", "--force") == 2
-    assert "--estimate goes with neither" in capsys.readouterr().err
+    assert "--estimate cannot be combined" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

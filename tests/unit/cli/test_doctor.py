@@ -1,6 +1,5 @@
-"""The doctor finds what is broken, says how to mend it, and never breaks itself."""
+"""The doctor finds what is broken, says how to fix it, and never breaks itself."""
 
-import importlib
 import importlib.metadata
 import json
 import socket
@@ -10,7 +9,7 @@ import pytest
 from searchanything.cli import checks
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
-from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.core.types import IndexManifest
 from searchanything.ingest.reports import IndexStatus
 from searchanything.models import presets
 
@@ -29,7 +28,7 @@ class FakeClient:
         pass
 
     def status(self) -> IndexStatus:
-        return IndexStatus("i.db", IndexCounts(5, 0, self.failed, 50), self.manifest, None)
+        return IndexStatus("i.db", images=5, failed=self.failed, regions=50, manifest=self.manifest)
 
 
 @pytest.fixture(autouse=True)
@@ -72,14 +71,30 @@ def test_foreign_and_missing_versions(capsys, monkeypatch):
     assert "gone" not in message
 
 
-def test_library_that_does_not_load(monkeypatch):
-    def fail(name: str) -> None:
-        raise OSError(f"lib{name}.so: cannot open shared object file")
-
-    monkeypatch.setattr(importlib, "import_module", fail)
-    monkeypatch.setattr(checks, "LIBRARIES", ("torch",))
-    assert "libtorch.so" in checks.libraries_load().message
-    assert checks.libraries_load().state == "broken"
+def test_libraries_that_do_not_load(monkeypatch, tmp_path):
+    """Every kind of breaking, the process's own end among them; what comes after it is still looked at."""
+    fakes = {
+        "bare": "raise ImportError('libbare.so.1: cannot open shared object file')",
+        "system": "raise OSError('libGL.so.1: cannot open shared object file: No such file or directory')",
+        "strange": "raise RuntimeError('operator torchvision::nms does not exist')",
+        "leaver": "raise SystemExit(3)",
+        "crasher": "import os; os.abort()",
+        "quitter": "import os; os._exit(5)",
+        "sound": "",
+    }
+    for name, code in fakes.items():
+        (tmp_path / f"fake_{name}.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(checks, "LIBRARIES", (*(f"fake_{name}" for name in fakes), "fake_nowhere", "json"))
+    *broken, ok = checks.libraries_load()
+    assert [finding.state for finding in broken] == ["broken"] * 7
+    said = {finding.message.partition(" ")[0]: finding for finding in broken}
+    assert "libbare.so.1" in said["fake_bare"].message
+    assert "libGL.so.1" in said["fake_system"].cure
+    assert "SIGABRT" in said["fake_crasher"].message
+    assert "exit code 5" in said["fake_quitter"].message
+    assert said["fake_nowhere"].cure == 'pip install --force-reinstall "fake_nowhere"'
+    assert ok.message == "fake_sound, json load"
 
 
 def test_unreadable_settings_end_the_examination(capsys, monkeypatch):

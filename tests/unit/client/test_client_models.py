@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import manifest_of
 from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
 import searchanything
 from searchanything import wiring
-from searchanything.core.errors import ModelLoadError, PresetError, UsageError
+from searchanything.core.errors import IndexMismatchError, ModelLoadError, PresetError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.encode.encoder import Stopwatch
 from searchanything.models import presets
@@ -53,7 +56,7 @@ def test_an_unchanged_folder_loads_no_models(machine: Machine, tmp_path: Path, m
         forget(client)
         report = client.index(tmp_path / "images")
         assert (report.unchanged, report.indexed) == (3, 0)
-        assert client.status().counts.images == 3
+        assert client.status().images == 3
         assert machine.loads == []
         Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "images" / "new.png")
         assert client.index(tmp_path / "images").indexed == 1
@@ -65,7 +68,7 @@ def test_damaged_weights_end_the_run_and_blame_no_image(machine: Machine, tmp_pa
     with connected() as client:
         with pytest.raises(ModelLoadError, match="segmenter: bad magic number"):
             client.index(tmp_path / "images")
-        assert client.status().counts == searchanything.core.types.IndexCounts(0, 0, 0, 0)
+        assert (client.status().images, client.status().failed) == (0, 0)
         machine.damaged = False
         assert client.index(tmp_path / "images").indexed == 3
         forget(client)
@@ -133,3 +136,39 @@ def test_loading_is_a_stage_of_its_own(machine: Machine) -> None:
     wiring.load_models(encoder, watch)
     assert machine.loads == ["segmenter", "encoder"]
     assert list(watch.timings_ms) == ["load_models"]
+
+
+def test_models_asked_for_by_name_and_by_the_index_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "_models", {})
+    named, unnamed = Settings(_env_file=None), Settings(_env_file=None)
+    named.models.preset = "pico"
+    layer = wiring.hash_layer_of("pico", None, named)
+    first, second = (wiring.load_encoder("pico", layer, settings) for settings in (named, unnamed))
+    assert first.segmenter is second.segmenter
+    assert first.embedder is second.embedder
+    unnamed.models.threads = 1  # which the models are loaded with
+    assert wiring.load_encoder("pico", layer, unnamed).segmenter is not first.segmenter
+
+
+@pytest.mark.parametrize(("version", "told"), [(1, "an earlier searchanything made it"), (9, "upgrade this one")])
+def test_an_index_of_another_version_says_so_and_blames_no_weights(
+    machine: Machine,  # noqa: ARG001 - its images
+    tmp_path: Path,
+    version: int,
+    told: str,
+) -> None:
+    with connected() as client:
+        stored = replace(manifest_of("f" * 32), schema_version=version)
+        client._indexes.create(stored, b"")
+        client._indexes.switch(stored.fingerprint)
+        image = tmp_path / "images" / "0.png"
+        calls: list[Callable[[], object]] = [
+            lambda: client.query(image, (5, 5)),
+            client.status,
+            lambda: client.index(tmp_path / "images"),
+            lambda: client.sync(tmp_path / "images"),
+            lambda: client.backup(tmp_path / "b.tar"),
+        ]
+        for call in calls:
+            with pytest.raises(IndexMismatchError, match=told):
+                call()

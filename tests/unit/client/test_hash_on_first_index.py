@@ -21,13 +21,12 @@ from PIL import Image
 
 import searchanything
 from searchanything.cli.app import run
-from searchanything.client.client import hash_on_first_index
+from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
-from searchanything.client.live_index import LiveIndex
 from searchanything.core.errors import PresetError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import IndexCounts, IndexManifest
+from searchanything.core.types import IndexManifest
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
@@ -73,12 +72,9 @@ def settings_of(*, least: int = REGIONS, sample: int = 400) -> Settings:
 
 
 def connected(settings: Settings | None = None, indexes: IndexStore | None = None) -> searchanything.Client:
-    """A client; with `indexes` another process' one on the same index."""
+    """A client; with `indexes` another process's one on the same index."""
     settings = settings or settings_of()
-    client = searchanything.connect(settings=settings)
-    if indexes is not None:
-        client._indexes, client._models = indexes, LiveIndex(indexes, settings)
-    return client
+    return searchanything.Client(settings, indexes=indexes)
 
 
 def layer_of(client: searchanything.Client) -> HashLayer:
@@ -208,7 +204,7 @@ def test_an_interrupted_training_makes_nothing(images: Path, stage: str) -> None
             client.index(images, progress=interrupt)
         assert client._indexes.live() is None
         assert client._indexes.manifests() == []
-        assert client.status().counts == IndexCounts(0, 0, 0, 0)
+        assert not client.status().exists
         client.index(images)
         assert client.status().to_dict()["hash"] == "trained"
 
@@ -250,7 +246,7 @@ def test_processes_that_train_at_the_same_time_take_one_index(
     with ThreadPoolExecutor(len(clients)) as pool:
         list(pool.map(lambda client, source: client.index(source), clients, sources))
     assert len(first._indexes.manifests()) == 1
-    assert first.status().counts.images == len(clients) * (IMAGES + 1)
+    assert first.status().images == len(clients) * (IMAGES + 1)
 
 
 def test_an_emptied_index_keeps_its_trained_layer(
@@ -280,7 +276,7 @@ def test_an_empty_index_that_is_untrained_is_trained_when_there_are_images(image
         images.rmdir()
         (tmp_path / "later").rename(images)
         client.refresh(images, [path.name for path in images.iterdir()])
-        assert (client.status().to_dict()["hash"], client.status().counts.images) == ("trained", IMAGES)
+        assert (client.status().to_dict()["hash"], client.status().images) == ("trained", IMAGES)
         assert len(client._indexes.manifests()) == 1
 
 

@@ -112,7 +112,7 @@ def test_workers_at_one_instant_draw_apart(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_processes_at_one_instant_draw_apart() -> None:
     code = (
-        "from searchanything import codes\n"
+        "from searchanything.core import codes\n"
         "codes.time.time_ns = lambda: 1 << 60\n"
         "print(*[setattr(codes, '_last', 0) or codes.next_generation() for _ in range(20)])"
     )

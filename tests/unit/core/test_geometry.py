@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from ultralytics_peer import import_ultralytics
 
 from searchanything.core.geometry import (
     STORED_MASK_BYTES,
@@ -22,7 +23,6 @@ from searchanything.core.geometry import (
     mask_of_size,
 )
 from searchanything.core.types import BoolMask, MaskRLE
-from searchanything.models.quiet import import_ultralytics
 
 side = st.integers(1, 3000)
 small_side = st.integers(1, 300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
 from searchanything.demo.examiner import Examiner
-from searchanything.demo.files import held_alone, write_whole
+from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
+from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import Kind, Question
 from searchanything.demo.report import Answers, examples_of
 from searchanything.demo.reuse import inputs_digest, standing_report
@@ -143,8 +145,8 @@ class TestStandingReport:
 class TestFiles:
     def test_a_file_is_replaced_as_a_whole(self, tmp_path: Path) -> None:
         target = tmp_path / "new" / "file"
-        write_whole(target, b"one")
-        write_whole(target, b"two")
+        save_bytes(target, b"one")
+        save_bytes(target, b"two")
         assert target.read_bytes() == b"two"
         assert [path.name for path in target.parent.iterdir()] == ["file"]
 
@@ -153,3 +155,23 @@ class TestFiles:
             pass
         with held_alone(tmp_path):
             pass
+
+
+def test_a_page_of_the_same_answers_tells_what_another_run_did() -> None:
+    template = (files("searchanything.demo") / "page.html").read_text("utf-8")
+    before = template.replace("$run", "<div><h3>Seconds</h3>what the first run did</div>")
+    document = {
+        "index": {"images": {"indexed": 0, "unchanged": 24}, "regions": 0},
+        "timings": {"seconds": {"upload": 3.25}, "query_ms": {"search": 2.0}},
+        "by_size": {"small": {"hit_at_5": 0.5, "n": 2}},
+        "environment": {"python": "3.11"},
+        "answers": "kept from an earlier run",
+    }
+    page = page_of_run(before, document)
+    assert "what the first run did" not in page
+    for shown in ("24", "kept from an earlier run", "3.2"):
+        assert shown in page
+    head, tail = before.split("<div><h3>Seconds</h3>what the first run did</div>")
+    assert page.startswith(head)
+    assert page.endswith(tail)
+    assert page_of_run(page, document) == page

@@ -31,7 +31,7 @@ def config(env_file: Path) -> Config:
 def test_the_real_file_is_in_order(config: Config, env_file: Path) -> None:
     assert problems(config, secrets_of(env_file)) == []
     assert set(config["services"]) == {
-        "milvus", "s3", "bucket", "postgres", "prefect", "scheduler", "worker", "watcher",
+        "milvus", "s3", "bucket", "postgres", "prefect", "cluster-key", "scheduler", "worker", "watcher",
     }  # fmt: skip
 
 
@@ -87,6 +87,16 @@ def test_secrets_are_random_and_readable_by_their_owner_alone(tmp_path: Path) ->
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(secrets_of(first)) == 7
     assert not secrets_of(first) & secrets_of(second)
+
+
+def test_an_existing_env_that_all_could_read_is_hidden(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("BUCKET=mine\n")
+    path.chmod(0o644)
+    for _ in range(2):  # also where nothing is added
+        complete(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o644)
 
 
 def test_an_existing_env_is_kept_and_completed(tmp_path: Path) -> None:

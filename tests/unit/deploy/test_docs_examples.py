@@ -96,6 +96,34 @@ def test_pictures_of_the_pages_are_small_and_all_used() -> None:
     assert sum(pictures.values()) < 3_000_000
 
 
+def test_every_block_of_the_front_pages_is_run_or_says_why_not() -> None:
+    examples = load("run_examples")
+    for page in examples.FRONT:
+        text = page.read_text("utf-8")
+        blocks = list(examples.BLOCK.finditer(text))
+        assert len(blocks) == len(re.findall(r"^```(?:sh|console|python|bash|shell)$", text, re.M)), page.name
+        left = {match["code"]: match["left"] for match in blocks if match["left"]}
+        assert all(re.search(r"fetch|bucket|install|takes minutes", reason) for reason in left.values())
+        assert len(blocks) - len(left) >= 2, page.name
+        for code in (match["code"] for match in blocks if not match["left"] and match["kind"] == "sh"):
+            assert all(line.startswith("searchanything ") for line in code.splitlines()), code
+
+
+def test_a_block_that_says_why_is_left_alone() -> None:
+    examples = load("run_examples")
+    page = "<!-- not run: fetches weights -->\n```sh\nrm -rf x\n```\n"
+    assert examples.run_page(page) == page
+
+
+def test_the_python_page_shows_every_method_of_a_client() -> None:
+    """It shows what a class defines itself, so nothing public may be inherited; each method says what it promises."""
+    assert "::: searchanything.client.client.Client\n" in (DOCS / "api.md").read_text("utf-8")
+    assert searchanything.Client.__mro__[1:] == (object,)
+    public = {name: one for name, one in vars(searchanything.Client).items() if not name.startswith("_")}
+    assert {"query", "index", "refresh", "sync", "delete", "estimate", "failures", "retry_failed"} <= public.keys()
+    assert [name for name, one in public.items() if not one.__doc__] == []
+
+
 def test_an_example_that_fails_stops_the_run() -> None:
     examples = load("run_examples")
     with pytest.raises(ZeroDivisionError):
@@ -107,7 +135,7 @@ def test_an_example_that_fails_stops_the_run() -> None:
 def test_output_of_an_example_replaces_what_the_page_showed() -> None:
     examples = load("run_examples")
     shown = "# A\n\n```python\nx = 2\nprint(x)\n```\n\n```text\nold\n```\n"
-    page = f"{shown}\n```python\nprint(x + 1)\n```\n\n```sh\nrm -rf x\n```\n"
+    page = f"{shown}\n```python\nprint(x + 1)\n```\n\n```yaml\nrm: x\n```\n"
     assert examples.run_page(page) == page.replace("old", "2")
     assert examples.commands_of("$ a \\\n  b\nout\n$ c\n") == [("a \\\n  b\n", True), ("c\n", False)]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from searchanything.drawing import text
+from searchanything.drawing import text as drawing_text
 from searchanything.drawing.text import ELLIPSIS, legible, shorten, shorten_sentence, text_width_px, write_text
 
 
@@ -20,14 +20,14 @@ def sources(monkeypatch):
     """Lets a test choose the machine's fonts: names among `dejavu` and `pillow`."""
 
     def choose(*names):
-        places = {"dejavu": text._path_in(*text._PACKAGED[0]), "pillow": ""}
-        monkeypatch.setattr(text, "_sources", lambda: tuple(places[name] for name in names))
+        places = {"dejavu": drawing_text._path_in(*drawing_text._PACKAGED[0]), "pillow": ""}
+        monkeypatch.setattr(drawing_text, "_sources", lambda: tuple(places[name] for name in names))
         forget()
 
     def forget():
-        text._font_at.cache_clear()
-        text._plain_font.cache_clear()
-        text._has.cache_clear()
+        drawing_text._font_at.cache_clear()
+        drawing_text._plain_font.cache_clear()
+        drawing_text._has.cache_clear()
 
     yield choose
     forget()
@@ -40,7 +40,9 @@ def drawn(text: str) -> np.ndarray:
 
 
 def test_the_font_of_this_machine_has_more_than_ascii() -> None:
-    assert text._path_in(*text._PACKAGED[0]) is not None, "matplotlib, which ultralytics needs, is not there"
+    assert drawing_text._path_in(*drawing_text._PACKAGED[0]) is not None, (
+        "matplotlib, which ultralytics needs, is not there"
+    )
     assert legible("Ångström 240 × 240, Москва, Ελλάδα") == "Ångström 240 × 240, Москва, Ελλάδα"
 
 
@@ -48,11 +50,11 @@ def test_the_font_of_this_machine_has_more_than_ascii() -> None:
 def test_what_a_font_lacks_is_known_as_its_own_table_says(sources, name) -> None:
     """fontTools reads the font's character table; here only drawn pixels are compared."""
     sources(name)
-    path = text._sources()[0] or io.BytesIO(ImageFont.load_default(size=16).path.getvalue())
+    path = drawing_text._sources()[0] or io.BytesIO(ImageFont.load_default(size=16).path.getvalue())
     table = TTFont(path).getBestCmap()
     sample = [*range(0x21, 0x7F), *range(0xA1, 0x530), *range(0x2190, 0x2300), *range(0x4E00, 0x4E40), 0x1F34E, 0xAC00]
     letters = [code for code in sample if chr(code).isprintable()]
-    wrong = [hex(code) for code in letters if text._has(0, chr(code)) != (code in table)]
+    wrong = [hex(code) for code in letters if drawing_text._has(0, chr(code)) != (code in table)]
     assert wrong == []
 
 
@@ -85,10 +87,10 @@ def test_without_any_font_but_pillows_accents_are_spelt_out_too(sources) -> None
 def test_text_of_two_fonts_is_written_piece_by_piece_without_a_gap(sources) -> None:
     sources("pillow", "dejavu")
     whole = "Aé"  # the second font has both letters: one piece
-    assert [piece for _, piece in text._pieces(whole, 16)] == [whole]
+    assert [piece for _, piece in drawing_text._pieces(whole, 16)] == [whole]
     mixed = "‹" + "Ж"
     sources("dejavu")
-    assert len(list(text._pieces(mixed, 16))) == 1
+    assert len(list(drawing_text._pieces(mixed, 16))) == 1
     width = text_width_px(mixed, 16)
     columns = np.nonzero(drawn(mixed).any(axis=0))[0]
     assert 5 <= columns.min() <= 8
@@ -101,14 +103,14 @@ def test_letters_stand_on_the_baseline_and_are_as_high_as_said(size_px) -> None:
     write_text(ImageDraw.Draw(canvas), (5, 150), "HEM", size_px=size_px, fill=255)
     rows = np.nonzero((np.asarray(canvas) > 100).any(axis=1))[0]
     assert rows.max() == 149
-    assert rows.max() - rows.min() + 1 == pytest.approx(text.CAP_HEIGHT * size_px, abs=1.5)
+    assert rows.max() - rows.min() + 1 == pytest.approx(drawing_text.CAP_HEIGHT * size_px, abs=1.5)
 
 
 @given(st.text(max_size=30))
 def test_every_text_becomes_one_line_that_this_machine_can_draw(text) -> None:
     shown = legible(text)
     assert all(letter.isprintable() for letter in shown)
-    assert all(text._font_with(letter) is not None for letter in shown)
+    assert all(drawing_text._font_with(letter) is not None for letter in shown)
 
 
 def test_shortened_text_fits_and_keeps_both_ends() -> None:

@@ -117,12 +117,13 @@ def test_the_largest_regions_are_kept_largest_first(count: int) -> None:
     assert len(encoded.codes) == len(encoded.masks) == min(count, 3)
 
 
-def test_images_without_regions_have_no_codes_and_disturb_no_other() -> None:
+def test_images_without_regions_have_the_code_of_the_whole_image_and_disturb_no_other() -> None:
     encoder = fake_encoder()
-    empty, full = np.zeros((20, 30, 3), dtype=np.uint8), drawn(30, 40, red=(4, 4, 20, 20))
+    empty, full = np.full((20, 30, 3), 90, dtype=np.uint8), drawn(30, 40, red=(4, 4, 20, 20))
     nothing = encoder.encode_images([empty])[0]
     assert (nothing.codes.shape, nothing.boxes_xyxy.shape, nothing.masks) == ((0, 8), (0, 4), ())
-    assert not nothing.image_code.any()
+    np.testing.assert_array_equal(nothing.image_code, encoder.encode_query(empty, WholeImage()).code)
+    assert nothing.image_code.any()
     assert (nothing.height, nothing.width, len(nothing.image_code)) == (20, 30, 8)
     mixed = encoder.encode_images([empty, full, empty])
     assert_same(mixed[0], nothing)
@@ -191,7 +192,7 @@ def test_each_model_runs_once_for_a_batch() -> None:
     encoder.encode_images(images, watch)
     assert isinstance(encoder.segmenter, FakeSegmenter)
     assert encoder.segmenter.batch_sizes == [3]
-    assert embedder.calls == [2 + 0 + 3]  # regions, and the whole image of each that has some
+    assert embedder.calls == [2 + 1 + 3]  # regions, and the whole image of each
     assert set(watch.timings_ms) == {"segment", "pool", "crop", "embed", "hash", "masks"}
 
 

@@ -120,7 +120,7 @@ def test_a_hit_on_a_crowd_counts_neither_way(tmp_path: Path) -> None:
 
 
 def test_only_hits_with_another_value_count_where_that_is_asked(tmp_path: Path) -> None:
-    """Two red cups in one style, a yellow one in another, a blue plate: what is alike is passed over."""
+    """Two red cups in one style, a yellow one in another, a blue plate: what is alike is skipped."""
     styles = {"noto": "noto", "flat": "flat"}
     truth = saved(
         tmp_path,
@@ -177,7 +177,7 @@ def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) 
     truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
     report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN)
     assert [*report["spaces"]] == ["float", "bits_128", "bits_256", "bits_64"]
-    assert "the index' own layer, untrained" in report["spaces"]["bits_128"]
+    assert "the index's own layer, untrained" in report["spaces"]["bits_128"]
     assert "fitted here" in report["spaces"]["bits_64"]
     assert report["bits"] == 128
     assert report["retrieval"]["bits_128_over_float"] == 1.0
@@ -363,7 +363,7 @@ def _in_loops(
                 same = [m for m, one in enumerate(instances[n]) if one.category == query.category]
                 best = max((m for m in same if overlaps[m] >= 0.5), key=lambda m: overlaps[m], default=None)
                 if best is not None and (n, best) not in wanted:
-                    continue  # of the query's own style: passed over
+                    continue  # of the query's own style: skipped
                 flags.append(best is not None and (n, best) not in found)
                 found |= {(n, best)}
             flags = flags[:10]

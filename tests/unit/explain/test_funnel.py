@@ -17,13 +17,14 @@ from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
-from searchanything.explain.funnel import Expected, Question, explain
+from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext, reencode
+from searchanything.explain.steps import Expected, SearchQuestion
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.prompts.prompt import Points, Prompt, WholeImage
-from searchanything.search.locate import locate
+from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
 
@@ -88,7 +89,7 @@ class World:
         filter: Filter | None = None,
         first: int = 3,
     ) -> Explanation:
-        question = Question(QUERY, prompt, request or PageRequest(limit=2), filter)
+        question = SearchQuestion(QUERY, prompt, request or PageRequest(limit=2), filter)
         found = explain(self.context, question, Expected(ref(name), box), first=first)
         assert [step.passed for step in found.steps[:-1]] == [True] * (len(found.steps) - 1)
         assert found.steps[-1].passed == (found.verdict is Verdict.HIT)
@@ -124,7 +125,7 @@ def test_an_image_that_was_never_indexed() -> None:
 
 def test_an_image_under_another_fingerprint_only() -> None:
     world, other = World(**reds(1)), World(regions=7, blue=drawn(64, 64, blue=BIG))
-    question = Question(QUERY, RED_POINT, PageRequest())
+    question = SearchQuestion(QUERY, RED_POINT, PageRequest())
     expected = Expected(ref("blue"))
     found = explain(world.context, question, expected, others=[other.index])
     assert found.verdict is Verdict.OTHER_FINGERPRINT
@@ -141,6 +142,12 @@ def test_an_image_that_failed_tells_why() -> None:
 
 def test_an_image_without_regions() -> None:
     assert World(black=drawn(64, 64)).explain("black").verdict is Verdict.EMPTY
+
+
+def test_an_image_without_regions_is_a_hit_among_whole_images() -> None:
+    world = World(grey=np.full((64, 64, 3), 90, dtype=np.uint8), **reds(1))
+    question = SearchQuestion(np.full((64, 64, 3), 90, dtype=np.uint8), WholeImage(), PageRequest())
+    assert explain(world.context, question, Expected(ref("grey"))).verdict is Verdict.HIT
 
 
 def test_an_object_that_changed_or_went_after_it_was_indexed() -> None:
@@ -219,7 +226,7 @@ def test_a_code_that_lost_what_features_see() -> None:
 def test_a_rank_beyond_the_index_limit_is_owned_up_to() -> None:
     world = World(**reds(9), zed=QUERY, flipped=("zed",))
     context = replace(world.context, max_limit=6)
-    question = Question(QUERY, RED_POINT, PageRequest(limit=2))
+    question = SearchQuestion(QUERY, RED_POINT, PageRequest(limit=2))
     found = explain(context, question, Expected(ref("zed"), BIG), first=3)
     assert found.verdict is Verdict.HASHING
     assert (last(found)["rank"], last(found)["looked_at"], last(found)["exact"]) == (None, 6, False)
@@ -234,7 +241,7 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
     index_images(IndexingJob(world.store, world.encoder, world.index), world.store.list())
     context = replace(world.context, max_limit=6)
     for prompt, box in [(RED_POINT, BIG), (WholeImage(), None)]:
-        question = Question(QUERY, prompt, PageRequest(limit=2))
+        question = SearchQuestion(QUERY, prompt, PageRequest(limit=2))
         found = explain(context, question, Expected(ref("zed"), box), first=3)
         assert found.verdict is Verdict.DISSIMILAR
 
@@ -351,21 +358,21 @@ def test_text_has_a_line_per_step_and_the_verdict() -> None:
 
 def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
     world = World(**{"a": QUERY, "a.png.bak": QUERY})
-    assert locate(ImageRef("x", "y"), []) == ImageRef("x", "y")
-    assert locate("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
-    assert locate("a.png", [world.index]) == ImageRef("memory", "a.png")
+    assert find_image(ImageRef("x", "y"), []) == ImageRef("x", "y")
+    assert find_image("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
+    assert find_image("a.png", [world.index]) == ImageRef("memory", "a.png")
     folder = str(tmp_path.resolve())
     row = replace(next(iter(world.index.iterate_images())), image=ImageRef(folder, "sub/b.png"), id="0" * 32)
     world.index.insert_images([row])
-    assert locate(tmp_path / "sub" / "b.png", [world.index]) == ImageRef(folder, "sub/b.png")
-    assert locate(tmp_path / "sub" / "c.png", [world.index]) == ImageRef(f"{folder}/sub", "c.png")
+    assert find_image(tmp_path / "sub" / "b.png", [world.index]) == ImageRef(folder, "sub/b.png")
+    assert find_image(tmp_path / "sub" / "c.png", [world.index]) == ImageRef(f"{folder}/sub", "c.png")
     other = replace(row, image=ImageRef("elsewhere", "a.png"), id="1" * 32)
     world.index.insert_images([other])
     with pytest.raises(UsageError, match="2 buckets"):
-        locate("a.png", [world.index])
+        find_image("a.png", [world.index])
     for name in ("", "s3://bucket", "s3:///key"):
         with pytest.raises(UsageError, match="expected"):
-            locate(name, [world.index])
+            find_image(name, [world.index])
 
 
 class TestRecollection:
@@ -377,7 +384,7 @@ class TestRecollection:
     def test_the_second_question_about_an_answer_computes_its_own_image_alone(self) -> None:
         world = World(**reds(5), zed=drawn(64, 64, blue=BIG))
         alone = [world.explain(name, BIG, first=5).to_dict() for name in ("red3", "zed")]
-        context, question = world.context, Question(QUERY, RED_POINT, PageRequest(limit=2))
+        context, question = world.context, SearchQuestion(QUERY, RED_POINT, PageRequest(limit=2))
         seen = []
         for name in ("red3", "zed", "zed"):
             world.encoder.segmenter.batch_sizes.clear()
@@ -395,7 +402,7 @@ class TestRecollection:
         recollection = Recollection()
         for world in worlds:
             context = replace(world.context, recollection=recollection)
-            explain(context, Question(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
+            explain(context, SearchQuestion(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
             assert sum(world.encoder.segmenter.batch_sizes[1:]) == 3  # after indexing: query, own image, one rival
 
     def test_only_so_many_hits_are_remembered_and_all_are_told(self) -> None:

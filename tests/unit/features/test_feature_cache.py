@@ -25,11 +25,11 @@ from searchanything.features.contents import CachedFile, batch_table, file_bytes
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
-from searchanything.hash_training.features import open_features
 from searchanything.hash_training.training import TrainingOptions, train_hash
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.stores.files import FolderFiles
+from searchanything.wiring import open_features
 
 OLD_S = 24 * 3600.0
 BLUE = png(drawn(32, 32, blue=(3, 5, 20, 30)))
@@ -227,10 +227,10 @@ def test_features_go_with_their_image(keeping: Keeping) -> None:
     assert keeping.rows() == {name: row for name, row in before.items() if name not in gone}
     assert keeping.names(TOMBSTONES) == []
     refresh_images(keeping.job, ["b.png", "never.png"])
-    assert keeping.names(TOMBSTONES) == []  # nothing was there to bury
+    assert keeping.names(TOMBSTONES) == []  # no features, no tombstone
 
 
-def test_an_object_that_vanishes_before_its_commit_is_buried(keeping: Keeping) -> None:
+def test_an_object_that_vanishes_before_its_commit_gets_a_tombstone(keeping: Keeping) -> None:
     keeping.put(a=RED)
     keeping.store.after_read = keeping.store.delete
     keeping.run()
@@ -240,7 +240,7 @@ def test_an_object_that_vanishes_before_its_commit_is_buried(keeping: Keeping) -
     assert list(keeping.files.list()) == []
 
 
-def test_an_image_that_comes_back_is_not_buried(keeping: Keeping) -> None:
+def test_an_image_that_comes_back_gets_no_tombstone(keeping: Keeping) -> None:
     keeping.put(a=RED)
     keeping.run()
     keeping.store.delete("a.png")

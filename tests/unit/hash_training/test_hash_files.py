@@ -21,12 +21,12 @@ from searchanything.features.parquet import FeatureBatch, feature_schema, record
 from searchanything.hash_training import features as features_module
 from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.hash_training.encoding_files import encode_features
-from searchanything.hash_training.features import open_features
 from searchanything.hash_training.importing import import_layer
 from searchanything.hash_training.judging import judge_codes
 from searchanything.hash_training.report import render_report
 from searchanything.hash_training.training import MASK_SHARE
 from searchanything.models.hashing import HashLayer
+from searchanything.wiring import open_features
 
 SETTINGS = Settings()
 LAYER = HashLayer.random_rotation(2, 3, bits=16, seed=1)

@@ -21,7 +21,7 @@ from corpus import Case, build_corpus, encode, exif_orientation, photo_like, png
 from PIL import ExifTags, Image
 
 from searchanything.core.errors import ImageError
-from searchanything.images.decoding import claims_to_be_image, decode_image, image_size
+from searchanything.images.decoding import decode_image, image_size
 
 MAX_PIXELS = 100_000_000
 
@@ -352,24 +352,3 @@ class TestHeic:
             data[position] = rng.integers(256)
         with contextlib.suppress(ImageError):
             assert decode(bytes(data)).ndim == 3
-
-
-@pytest.mark.parametrize(
-    ("key", "content_type", "claims"),
-    [
-        ("a/b.jpg", None, True),
-        ("a/b.JPEG", "text/html", True),
-        ("a.b/c", None, False),
-        ("jpg", None, False),
-        (".jpg", None, True),
-        ("a.jpg/readme", None, False),
-        ("a.jpg.txt", None, False),
-        ("a.heic", None, True),
-        ("a.svg", "image/svg+xml", False),
-        ("scan", "image/TIFF; q=1", True),
-        ("scan", "application/octet-stream", False),
-        ("clip.mp4", "video/mp4", False),
-    ],
-)
-def test_what_claims_to_be_an_image(key: str, content_type: str | None, claims: bool) -> None:
-    assert claims_to_be_image(key, content_type) is claims

@@ -12,7 +12,7 @@ from fakes.indexing import GREEN_BLUE, RED, new_index
 from fakes.models import drawn, fake_encoder
 from fakes.stores import InMemoryStore
 
-from searchanything.core.errors import ImageError, IndexMismatchError
+from searchanything.core.errors import ImageError, IndexMismatchError, RegionIndexError
 from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject
 from searchanything.encode.encoder import EncodedImage
 from searchanything.ingest.commit import MESSAGE_CHARACTERS, Attempt, Committed, Failed, commit_batch
@@ -185,9 +185,10 @@ def test_no_result_and_no_reason_is_a_failure_too(index: Recording, store: Asked
 
 
 def test_an_image_without_regions_is_empty(index: Recording, store: Asked) -> None:
-    nothing = fake_encoder().encode_images([np.zeros((20, 30, 3), dtype=np.uint8)])[0]
+    nothing = fake_encoder().encode_images([np.full((20, 30, 3), 90, dtype=np.uint8)])[0]
     (row,) = commit(index, store, (Attempt(store.put("a.png", RED), 7), nothing)).rows
-    assert (row.outcome, row.regions, row.code, row.error) == (Outcome.EMPTY, 0, bytes(8), "")
+    assert (row.outcome, row.regions, row.error, row.is_findable) == (Outcome.EMPTY, 0, "", True)
+    assert row.code == nothing.image_code.tobytes() != bytes(8)
 
 
 def test_an_index_that_refuses_a_row_shows_nothing_of_the_batch(index: Recording, store: Asked) -> None:
@@ -209,3 +210,34 @@ def test_an_index_that_refuses_a_row_shows_nothing_of_the_batch(index: Recording
 )
 def test_a_failure_keeps_the_first_line_of_its_error(error: Exception, expected: Failed) -> None:
     assert Failed.of(error) == expected
+
+
+class Lying(Recording):
+    """Acknowledges image rows and keeps none."""
+
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:
+        self.steps.append(f"lie about {len(rows)}")
+
+
+def lying() -> Lying:
+    index = Lying(new_index().manifest)
+    index.steps = []
+    return index
+
+
+def test_an_index_that_acknowledges_and_does_not_keep_is_found_out(encoded: EncodedImage) -> None:
+    index, store = lying(), Asked()
+    store.steps = index.steps
+    with pytest.raises(RegionIndexError, match=r"acknowledged .*a\.png"):
+        commit(index, store, (Attempt(store.put("a.png", RED), 7), encoded))
+    assert not [step for step in index.steps if step.startswith("delete")], "older rows must stay"
+
+
+def test_a_row_that_another_worker_deleted_as_its_object_vanished_is_no_lie(encoded: EncodedImage) -> None:
+    class DeletedMeanwhile(Lying):
+        def insert_images(self, rows: Sequence[ImageRow]) -> None:
+            store.delete(rows[0].image.key)
+
+    index, store = DeletedMeanwhile(new_index().manifest), Asked()
+    index.steps = store.steps = []
+    commit(index, store, (Attempt(store.put("a.png", RED), 7), encoded))

@@ -20,7 +20,7 @@ from fakes.indexing import (
     whole,
     without_garbage,
 )
-from fakes.models import FakeSegmenter, drawn
+from fakes.models import POISON, FakeSegmenter, drawn
 from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import ModelError
@@ -96,7 +96,7 @@ class Unfit(FakeSegmenter):
         clean = [np.where(image == image[0, 0], 0, image).astype(np.uint8) for image in images]
         found = super().segment(clean)
         for image, one in zip(images, found, strict=True):
-            if image[0, 0].any():
+            if tuple(image[0, 0]) == POISON:
                 one.features.cells[:] = np.nan
         return found
 

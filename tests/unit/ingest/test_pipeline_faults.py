@@ -1,4 +1,4 @@
-"""Stores and indexes that fail at every place: what was committed stays whole, and the next run mends the rest."""
+"""Stores and indexes that fail at every place: what was committed stays whole, and the next run does the rest."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def test_what_failed_too_often_is_given_up_until_its_content_changes(setting: Se
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 2
     assert setting.row("bad.png").attempts == 3
     assert refresh(setting, "bad.png", force=True).failed == 1
-    untiring = job(setting, replace(OPTIONS, max_attempts=None))
-    assert refresh_images(untiring, ["bad.png"]).failed == 1
+    retry_forever = job(setting, replace(OPTIONS, max_attempts=None))
+    assert refresh_images(retry_forever, ["bad.png"]).failed == 1
     assert setting.row("bad.png").attempts == 5
     setting.store.put("bad.png", RED[:40])
     assert refresh(setting, "bad.png").failed == 1

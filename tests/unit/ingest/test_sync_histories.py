@@ -1,4 +1,4 @@
-"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair mends it all."""
+"""Any history of uploads, deletions, lost, doubled and late refreshes, and kills: one repair fixes it all."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from searchanything.core import codes
 from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.forget import ForgetLimits, Forgetting
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import SyncReport
@@ -29,6 +30,7 @@ OPTIONS = IndexingOptions(batch_images=2, transfer_threads=2, max_attempts=2, li
 SCOPE = Scope(prefix="in/", patterns=Patterns(exclude=("*/draft*",)), own_prefix="in/own/", sidecar_suffix=".json")
 IMAGES = ("in/a.png", "in/b.png", "in/c/d.png")
 OTHERS = ("in/draft.png", "in/own/sheet.png", "in/notes.txt", "out/a.png")
+FORGET_ALL = Forgetting(ForgetLimits(always=True))  # what is held back: `test_forgetting`
 OUTCOMES = {RED: Outcome.INDEXED, GREEN_BLUE: Outcome.INDEXED, EMPTY: Outcome.EMPTY}
 REGIONS = {RED: 1, GREEN_BLUE: 2}  # how many coloured rectangles were drawn
 CONTENTS = st.sampled_from([RED, GREEN_BLUE, EMPTY, POISONED, b"broken"])
@@ -76,7 +78,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(contents=st.lists(CONTENTS, min_size=len(IMAGES + OTHERS), max_size=len(IMAGES + OTHERS)))
     def start(self, contents: list[bytes]) -> None:
-        codes._last = 0  # tests of clocks that run ahead leave this process' generations in the future
+        codes._last = 0  # tests of clocks that run ahead leave this process's generations in the future
         self.bucket = InMemoryStore()
         self.index = Killable()
         self.encoder = fake_encoder()
@@ -191,9 +193,10 @@ class Histories(RuleBasedStateMachine):
 
     def sync(self, *, repair: bool) -> SyncReport:
         if not repair:
-            return sync_images(SyncJob(self.store(), self.index, SCOPE, OPTIONS))
+            return sync_images(SyncJob(self.store(), self.index, SCOPE, OPTIONS, forgetting=FORGET_ALL))
         refresh, again = partial(refresh_images, self.job()), partial(refresh_images, self.job(force=True))
-        return sync_images(SyncJob(self.store(), self.index, SCOPE, OPTIONS, refresh, again, garbage_age_s=0))
+        job = SyncJob(self.store(), self.index, SCOPE, OPTIONS, refresh, again, garbage_age_s=0)
+        return sync_images(replace(job, forgetting=FORGET_ALL))
 
 
 TestHistories = Histories.TestCase

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
+from fakes.segmentations import (
+    WIDTH,
+    held,
+    in_pixels,
+    random_masks,
+    random_points,
+    rectangle,
+    segmented,
+    things_in_order,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -78,7 +87,7 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     for point in foreground:
         if not any(inside(point, box) for box in boxes):
             under = [row for row in usable if held(masks[row], point)]
-            parts.append(masks[under[0]] if under else None)  # the surest
+            parts.append(masks[things_in_order(masks, under)[0]] if under else None)
     expected = [part for part in parts if part is not None]
 
     prompt = Prompts(boxes, tuple(foreground), tuple(background))  # type: ignore[arg-type]

@@ -12,9 +12,19 @@ from typing import Literal
 import numpy as np
 import pytest
 from fakes.models import GridMap
-from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
+from fakes.segmentations import (
+    WIDTH,
+    held,
+    in_pixels,
+    random_masks,
+    random_points,
+    rectangle,
+    segmented,
+    things_in_order,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import Letterbox, decode_rle
@@ -30,10 +40,14 @@ seed = st.integers(0, 2**32 - 1)
 # --- points -----------------------------------------------------------------------------------------------------
 
 
-def ranked(rows: list[int], areas: list[int], granularity: str | None) -> list[int]:
+def ranked(rows: list[int], masks: list[NDArray[np.bool_]], way: str) -> list[int]:
     """The rule in words: surest, smallest, largest or middle first; among equals the surer one."""
-    if granularity is None:
+    areas = [int(mask.sum()) for mask in masks]
+    if way == "surest":
         return sorted(rows)
+    if way == "thing":
+        return things_in_order(masks, rows)
+    granularity = way
     by_area = sorted(rows, key=lambda row: (areas[row], row))
     if granularity == "part":
         return by_area
@@ -43,20 +57,24 @@ def ranked(rows: list[int], areas: list[int], granularity: str | None) -> list[i
     return sorted(by_area, key=lambda row: abs(by_area.index(row) - middle))
 
 
-@given(seed, st.sampled_from([None, "part", "object", "whole"]))
+@given(seed, st.sampled_from(["thing", "surest", "part", "object", "whole"]))
 @settings(max_examples=700)
 def test_each_point_chooses_one_of_the_masks_that_hold_it(
-    seed: int, granularity: Literal["part", "object", "whole"] | None
+    seed: int, way: Literal["thing", "surest", "part", "object", "whole"]
 ) -> None:
+    granularity = None if way in ("thing", "surest") else way
+    rule: Literal["searchanything", "surest"] = "surest" if way == "surest" else "searchanything"
     height, masks = random_masks(seed)
     foreground, background = random_points(seed, height, 1, 3), random_points(seed, height, 0, 2)
-    areas = [int(mask.sum()) for mask in masks]
     usable = [row for row, mask in enumerate(masks) if not any(held(mask, point) for point in background)]
     under = [[row for row in usable if held(masks[row], point)] for point in foreground]
-    chosen = {ranked(rows, areas, granularity)[0] for rows in under if rows}
+    chosen = {ranked(rows, masks, way)[0] for rows in under if rows}
     rest = sorted({row for rows in under for row in rows} - chosen)
 
-    choice = choose_by_points(Points(tuple(foreground), tuple(background), granularity), segmented(height, masks))
+    choice = choose_by_points(
+        Points(tuple(foreground), tuple(background), granularity, rule),  # type: ignore[arg-type]
+        segmented(height, masks),
+    )
 
     if not chosen:
         assert choice.kind == "none"
@@ -64,21 +82,37 @@ def test_each_point_chooses_one_of_the_masks_that_hold_it(
         return
     assert choice.kind == "region"
     np.testing.assert_array_equal(in_pixels(choice, height), np.any([masks[row] for row in chosen], axis=0))
-    assert choice.others == tuple(ranked(rest, areas, granularity)[:RUNNERS_UP])
-    assert choice.rule == f"points/{granularity or 'score'}"
+    assert choice.others == tuple(ranked(rest, masks, way)[:RUNNERS_UP])
+    assert choice.rule == f"points/{'score' if way == 'surest' else way}"
     assert choice.score == pytest.approx(0.9 - 0.6 * min(chosen) / max(len(masks) - 1, 1))
 
 
-def test_a_click_on_a_wheel_is_the_surest_mask_and_granularity_overrides() -> None:
+def test_a_click_on_a_wheel_is_the_wheel_and_granularity_overrides() -> None:
     wheel, door, car = rectangle(64, (8, 40, 16, 48)), rectangle(64, (4, 32, 32, 52)), rectangle(64, (0, 16, 64, 56))
     scene = segmented(64, [door, car, wheel])
     areas = {name: int(mask.sum()) for name, mask in (("wheel", wheel), ("door", door), ("car", car))}
-    expected = {None: "door", "part": "wheel", "object": "door", "whole": "car"}
+    expected = {None: "wheel", "part": "wheel", "object": "door", "whole": "car"}
     for granularity, name in expected.items():
         selection = describe(choose_by_points(Points((12, 44), granularity=granularity), scene), scene)  # type: ignore[arg-type]
         assert selection.area_px == areas[name]
         assert [one.area_px for one in selection.runners_up] != []
         assert areas[name] not in [one.area_px for one in selection.runners_up]
+
+
+def test_a_click_on_jeans_means_the_jeans_and_not_the_person_whom_clothes_cover() -> None:
+    person, shirt, jeans = rectangle(64, (8, 0, 56, 60)), rectangle(64, (8, 4, 56, 28)), rectangle(64, (8, 32, 56, 60))
+    scene = segmented(64, [person, shirt, jeans])
+    np.testing.assert_array_equal(in_pixels(choose_by_points(Points((20, 40)), scene), 64), jeans)
+    surest = choose_by_points(Points((20, 40), rule="surest"), scene)
+    np.testing.assert_array_equal(in_pixels(surest, 64), person)
+    only_the_person = choose_by_points(Points((20, 30)), scene)  # the belt lies between the two
+    np.testing.assert_array_equal(in_pixels(only_the_person, 64), person)
+
+
+def test_a_click_on_a_face_means_the_face_which_eyes_do_not_cover() -> None:
+    face, left, right = rectangle(64, (8, 0, 56, 60)), rectangle(64, (16, 12, 24, 20)), rectangle(64, (40, 12, 48, 20))
+    choice = choose_by_points(Points((32, 40)), segmented(64, [face, left, right]))
+    np.testing.assert_array_equal(in_pixels(choice, 64), face)
 
 
 def test_a_background_point_takes_its_masks_out() -> None:

@@ -15,13 +15,11 @@ from searchanything.core.types import (
     Codes,
     Filter,
     Hit,
-    ImageMatch,
     ImageRef,
     ImageRow,
     IndexManifest,
     MaskRLE,
     Outcome,
-    RegionMatch,
     RegionRow,
     row_id,
 )
@@ -236,11 +234,11 @@ class Interrupted(MemoryRegionIndex):
             self.event(self)
         self.calls += 1
 
-    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         self._tick()
         return super().search(codes, limit=limit, filter=filter)
 
-    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[ImageMatch]]:
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         self._tick()
         return super().search_images(codes, limit=limit, filter=filter)
 
@@ -299,7 +297,7 @@ def test_a_search_asks_for_more_rows_step_by_step() -> None:
     limits: list[int] = []
 
     class Noting(MemoryRegionIndex):
-        def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[RegionMatch]]:
+        def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
             limits.append(limit)
             return super().search(codes, limit=limit, filter=filter)
 

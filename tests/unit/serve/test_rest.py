@@ -13,7 +13,7 @@ from fakes.serving import IMAGES, Served, png_of
 from PIL import Image
 
 from searchanything.core.geometry import encode_rle
-from searchanything.core.settings import ServeSettings
+from searchanything.core.serve_settings import ServeSettings
 from searchanything.stores.folder import FolderStore
 
 

@@ -21,7 +21,7 @@ def record(key: str, bucket: str = "images", name: str = "s3:ObjectCreated:Put")
 
 
 def filer(event: str, key: str, **message: Any) -> dict[str, Any]:
-    """One event of SeaweedFS' filer, as its webhook sent it (SeaweedFS 4)."""
+    """One event of SeaweedFS's filer, as its webhook sent it (SeaweedFS 4)."""
     return {"event_type": event, "key": key, "message": message or {"new_entry": {"name": "x"}}}
 
 
@@ -99,6 +99,8 @@ def test_a_test_message_is_about_nothing() -> None:
         {"Records": [{"s3": {"bucket": {"name": 5}, "object": {"key": "a"}}}]},
         {"event_type": "create"},
         {"event_type": "create", "key": 7},
+        {"event_type": "create", "key": ["/buckets/images/a.jpg"]},
+        {"event_type": "create", "key": {}},
     ],
 )
 def test_what_is_no_notification_is_refused(document: object) -> None:

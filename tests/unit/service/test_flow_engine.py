@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
-from searchanything.core.errors import ImageError, StoreUnavailableError
+from searchanything.core.errors import DeviceError, ImageError, StoreUnavailableError
+from searchanything.core.settings import ServiceSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
+from searchanything.service.cluster import worker_process
 from searchanything.service.reports import BatchReport, WaveReport, sync_markdown
 from searchanything_flows import index as index_flow
+from searchanything_flows.automations import _ENDS
 from searchanything_flows.engine import Workers
 
 
@@ -38,6 +42,8 @@ class FakeFuture:
             callback(self)
 
     def result(self) -> str:
+        with pytest.raises(RuntimeError):  # it may take long, so not in the thread of the event loop
+            asyncio.get_running_loop()
         return "a state"
 
     def release(self) -> None:
@@ -46,6 +52,8 @@ class FakeFuture:
 
 class FakeDask:
     """A scheduler's client: one task, on the workers that the test names."""
+
+    processes: dict[str, tuple[str, int]] = {"tcp://a": ("host", 11), "tcp://b": ("host", 12)}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.future = FakeFuture()
@@ -63,6 +71,10 @@ class FakeDask:
         if self.looks == 4:
             self.future.finish()
         return self.working
+
+    def run(self, function: Callable[[], tuple[str, int]]) -> dict[str, tuple[str, int]]:
+        assert function is worker_process
+        return self.processes
 
     def restart_workers(self, workers: list[str], *, raise_for_error: bool) -> None:
         assert not raise_for_error
@@ -88,6 +100,16 @@ def test_a_task_that_waits_for_a_worker_is_left_alone() -> None:
     assert (dask.restarted, dask.looks) == ([], 4)
 
 
+def test_a_worker_is_replaced_by_the_number_of_its_process() -> None:
+    dask = FakeDask()
+    workers = Workers("tcp://nowhere", dask)  # type: ignore[arg-type]
+    asyncio.run(workers.replace("host", 12))
+    assert dask.restarted == ["tcp://b"]
+    asyncio.run(workers.replace("elsewhere", 11))
+    asyncio.run(workers.replace("host", 13))
+    assert dask.restarted == ["tcp://b"]
+
+
 def test_urgent_tasks_go_first() -> None:
     dask = FakeDask()
     run(dask, urgent=True)
@@ -99,6 +121,44 @@ def test_urgent_tasks_go_first() -> None:
 def killed() -> KilledWorker:
     """What Dask says of a task whose workers all died."""
     return KilledWorker("task", None, 2)  # type: ignore[no-untyped-call]
+
+
+class Sick:
+    """Workers of which the first so many have a sick device; `replace` brings the next one."""
+
+    def __init__(self, sick: int, *, deadly: bool = False) -> None:
+        self._sick, self._deadly = sick, deadly
+        self.replaced: list[tuple[str, int]] = []
+
+    async def run(self, _task: Any, parameters: dict[str, Any], **_: Any) -> Any:
+        if self._deadly:
+            raise killed()
+        if len(self.replaced) < self._sick:
+            return await exception_to_failed_state(DeviceError("CUDA error", host="host", pid=len(self.replaced)))
+        return Completed(data=BatchReport(IndexReport(indexed=len(parameters["keys"])), 0.1, "host", 1, 1))
+
+    async def replace(self, host: str, pid: int) -> None:
+        self.replaced.append((host, pid))
+
+
+def test_a_sick_worker_is_replaced_and_its_batch_tried_again(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]]
+) -> None:
+    sick = Sick(2)
+    wave = index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+    assert (wave.total.indexed, wave.total.failed, lost) == (2, 0, [])
+    assert sick.replaced == [("host", 0), ("host", 1)]
+
+
+@pytest.mark.parametrize("deadly", [False, True])
+def test_where_all_workers_are_sick_the_wave_fails_and_no_image_with_it(
+    monkeypatch: pytest.MonkeyPatch, lost: list[tuple[Any, ...]], deadly: bool
+) -> None:
+    sick = Sick(99, deadly=deadly)
+    with pytest.raises(DeviceError):
+        index_wave(sick, ["a", "b"], monkeypatch)  # type: ignore[arg-type]
+    assert lost == []
+    assert len(sick.replaced) == (0 if deadly else index_flow.DEVICE_TRIES)
 
 
 class Deadly:
@@ -115,6 +175,8 @@ class Deadly:
     async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
         assert urgent
         assert timeout_s == 1800
+        if not parameters:  # the built-in image, which is sound
+            return Completed(data=True)
         keys = parameters["keys"]
         self.sizes.append(len(keys))
         self.tiles.append(parameters["tiles"])
@@ -135,7 +197,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
             recorded.append((source, key, error, message))
 
-    monkeypatch.setattr(index_flow, "tell_batch", lambda *_: None)
+    monkeypatch.setattr(index_flow, "publish_batch", lambda *_: None)
     monkeypatch.setattr(index_flow, "worker_client", Recorder)
     return recorded
 
@@ -207,7 +269,7 @@ class Waves:
 
 def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     module, waves = import_module("searchanything_flows.reindex"), Waves()
-    counts = SimpleNamespace(counts=SimpleNamespace(images=2))
+    counts = SimpleNamespace(images=2)
     monkeypatch.setattr(module, "index_in_waves", waves)
     monkeypatch.setattr(module, "worker_client", lambda: SimpleNamespace(status=lambda: counts))
     monkeypatch.setattr(module.wiring, "open_scoped", lambda *_: (Unreadable(), Scope()))
@@ -216,6 +278,50 @@ def test_reindex_does_what_is_listed_and_tells_what_could_not_be(monkeypatch: py
     assert [one.key for one in wave.total.failures] == ["locked/"]
     assert (wave.total.failed, wave.total.skipped, wave.images) == (1, 1, 2)
     assert index_flow.finished(wave).name == "Some failed"
+
+
+GONE = tuple(f"{number:02}.jpg" for number in range(30))
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
+    monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    module, waves, asked = import_module("searchanything_flows.sync"), Waves(), []
+    found = SyncReport(missing=("new.jpg",), orphaned=(*GONE, "old.jpg"), held=() if forget else GONE, checked=1)
+    told: dict[str, Any] = {}
+
+    def plan_sync(_: str, *, forget: bool) -> SyncReport:
+        asked.append(forget)
+        return found
+
+    async def step(*_: Any) -> BatchReport:
+        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
+
+    async def publish_run(_kind: str, _source: str, text: str) -> None:
+        told["artifact"] = text
+
+    client = SimpleNamespace(plan_sync=plan_sync, sweep_tiles=lambda _: None)
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", waves)
+    monkeypatch.setattr(module, "_step", step)
+    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
+    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
+    monkeypatch.setattr(module, "_tidied", set())
+    monkeypatch.setattr(module, "publish_run", publish_run)
+    events: dict[str, Any] = {}
+    emitted = import_module("searchanything_flows.publish")
+    monkeypatch.setattr(emitted, "emit_event", lambda name, payload, **_: events.update({name: payload}))
+    state = asyncio.run(module.sync.fn("folder", repair=True, forget=forget))
+    assert asked == [forget]
+    assert waves.keys == (["new.jpg", *GONE, "old.jpg"] if forget else ["new.jpg", "old.jpg"])
+    assert state.name == ("Completed" if forget else "Held back")
+    assert state.is_completed()
+    assert ("**Held back: 30 images are gone" in told["artifact"]) is not forget
+    assert ("- `09.jpg`" in told["artifact"]) is not forget
+    assert "- `10.jpg`" not in told["artifact"]
+    assert events == ({} if forget else {"searchanything.sync.held": {"images": 30, "examples": list(GONE[:10])}})
+    assert "Held back" in _ENDS
 
 
 @pytest.mark.parametrize("repair", [False, True])
@@ -228,7 +334,7 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     async def step(*_: Any) -> BatchReport:
         return tidied
 
-    client = SimpleNamespace(sync=lambda _: found, sweep_tiles=lambda _: None)
+    client = SimpleNamespace(sync=lambda _: found, plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
     monkeypatch.setattr(module, "worker_client", lambda: client)
     monkeypatch.setattr(module, "index_in_waves", Waves())
     monkeypatch.setattr(module, "_step", step)
@@ -240,3 +346,36 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     text = sync_markdown("folder", found.to_dict(), wave)
     assert "| places that could not be listed (see the failures below) | 1 |" in text
     assert "| `locked/` | StoreError | Permission denied |" in text
+
+
+def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch of each wave is added up a few times, however many waves there are."""
+    module, reports = import_module("searchanything_flows.many"), import_module("searchanything.service.reports")
+    added, shown = 0, []
+    plain_sum = reports.sum_reports
+
+    def counting_sum(summed: Iterable[IndexReport]) -> IndexReport:
+        nonlocal added
+        every = list(summed)
+        added += len(every)
+        return plain_sum(every)
+
+    async def wave(_source: str, keys: list[str], *, force: bool) -> WaveReport:  # noqa: ARG001
+        failed = tuple(Failure(key, "ImageError", "bad") for key in keys)
+        return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1, 1),))
+
+    class Shown:
+        def __init__(self, *_: object) -> None: ...
+
+        async def show(self, images: int) -> None:
+            shown.append(images)
+
+    monkeypatch.setattr(reports, "sum_reports", counting_sum)
+    monkeypatch.setattr(module, "_wave", wave)
+    monkeypatch.setattr(module, "Progress", Shown)
+    monkeypatch.setattr(module, "load_settings", lambda: SimpleNamespace(service=ServiceSettings(wave_keys=2, waves=2)))
+    keys = [f"{number:03}" for number in range(400)]
+    report = asyncio.run(module.index_in_waves(SimpleNamespace(stopping=False), "folder", keys, total=400))
+    assert sorted(one.key for one in report.total.failures) == keys
+    assert (shown[-1], len(report.batches)) == (400, 200)
+    assert added < 5 * 200 * 2

@@ -14,11 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from searchanything.core.errors import SettingsError, UsageError
-from searchanything.core.settings import Settings, service_folder
+from searchanything.core.settings import Settings
+from searchanything.core.state_folders import service_folder
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport
+from searchanything.service.children import Child
 from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
-from searchanything.service.tree import _Child, child_settings, deploy_flows, free_port
+from searchanything.service.tree import child_settings, deploy_flows, free_port
 from searchanything_flows.deployments import FLOWS
 from searchanything_flows.naming import source_slug
 
@@ -42,7 +44,7 @@ def test_every_parameter_is_described(entrypoint: str) -> None:
 
 def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
     code = (
-        "import sys; import searchanything.cli.app, searchanything.service.station, searchanything.service.tree;"
+        "import sys; import searchanything.cli.app, searchanything.service.watcher, searchanything.service.tree;"
         "print([name for name in ('prefect', 'distributed', 'dask', 'fastapi', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -58,7 +60,7 @@ def test_reports_add_up() -> None:
     assert summary(wave) == "5 indexed, 2 failed, 4 deleted"
     text = wave_markdown("s3://images", wave)
     assert "| indexed | 5 |" in text
-    assert "| of it work, summed over 2 worker(s) | 3.00 s |" in text
+    assert "| work, summed over 2 workers | 3.00 s |" in text
     assert "| `b&#124;&lt;img>.jpg` | ImageError | broken |" in text
     assert summary(WaveReport()) == "nothing to do"
 
@@ -130,10 +132,10 @@ def test_deploy_needs_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_log_is_put_aside_while_its_child_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.service.tree._LOG_BYTES", 10)
+    monkeypatch.setattr("searchanything.service.children._LOG_BYTES", 10)
     log = tmp_path / "child.log"
     program = "import sys\nfor line in sys.stdin: print(line.strip(), flush=True)"
-    child = _Child("child", [sys.executable, "-c", program], {}, log)
+    child = Child("child", [sys.executable, "-c", program], {}, log)
     child.start()
     assert child.process is not None
     assert child.process.stdin is not None

@@ -80,15 +80,34 @@ def test_a_key_that_is_being_worked_on_waits_until_that_is_done(queue: WaveQueue
 def test_what_does_not_fit_is_owed_to_a_sync(queue: WaveQueue) -> None:
     queue.put(str(number) for number in range(11))
     assert len(queue) == 10
-    assert queue.take_debts() == ("more than 10 keys waited",)
-    assert queue.take_debts() == ()
+    assert queue.take_pending() == ("more than 10 keys waited",)
+    assert queue.take_pending() == ()
+
+
+def test_asking_when_a_wave_is_due_costs_no_look_at_all_that_waits(clock: Clock) -> None:
+    """It is asked after every hint: in all that would be the square of their number."""
+    queue = WaveQueue(WaveLimits(wave_keys=256, queue_keys=5000), clock=clock)
+    looks = 0
+
+    class Counting(dict[str, float]):
+        def items(self):  # type: ignore[no-untyped-def]
+            nonlocal looks
+            for item in super().items():
+                looks += 1
+                yield item
+
+    queue._waiting = Counting()
+    for number in range(2000):
+        queue.put([f"{number}"])
+        queue.due_in_s()
+    assert looks <= 2000
 
 
 def test_whoever_waits_is_told(clock: Clock) -> None:
     told: list[str] = []
     queue = WaveQueue(LIMITS, on_change=lambda: told.append("change"), clock=clock)
     queue.put(["a"])
-    queue.owe_sync("why")
+    queue.request_sync("why")
     queue.done(["a"])
     assert len(told) == 3
 
@@ -102,11 +121,12 @@ def test_no_hint_is_ever_lost(seed: int) -> None:
     working: list[tuple[str, ...]] = []
     for _ in range(300):
         clock.now += choose.random()
+        assert queue._blocked == len(queue._working & queue._waiting.keys())
         match choose.choice(["put", "put", "take", "done"]):
             case "put":
                 key = choose.choice("abcdefghijklmnop")
                 queue.put([key])
-                if not queue.take_debts():
+                if not queue.take_pending():
                     dirty.add(key)
             case "take" if queue.due_in_s() == 0.0:
                 wave = queue.take()

@@ -6,14 +6,18 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from searchanything.core.errors import ObjectNotFoundError, SettingsError, StoreError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Omissions
+from searchanything.stores import folder_digests
 from searchanything.stores.folder import FolderStore
+from searchanything.stores.folder_digests import FolderDigests
 from searchanything.stores.sources import Source, open_store, parse_source
 
 
@@ -102,28 +106,105 @@ def test_a_name_that_is_no_text_is_skipped(root: Path) -> None:
     assert keys(FolderStore(root)) == ["a.jpg"]
 
 
-def test_digests_are_remembered_until_the_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = root / "a.jpg"
-    path.write_bytes(b"one")
-    settle(path)
-    store = FolderStore(root)
-    [first] = store.list()
-    opened: list[Path] = []
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some time has passed since the files of the test were written."""
+    monkeypatch.setattr(folder_digests, "SETTLED_NS", -1_000_000_000)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened to be read from now on."""
+    names: list[str] = []
     real_open = Path.open
 
     def watched_open(path: Path, mode: str) -> object:
         if mode == "rb":
-            opened.append(path)
+            names.append(path.name)
         return real_open(path, mode)
 
     monkeypatch.setattr(Path, "open", watched_open)
-    assert list(store.list()) == [first]
+    return names
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("kept", [False, True])
+def test_digests_are_remembered_until_the_file_changes(root: Path, opened: list[str], kept: bool) -> None:
+    """In memory by one store, in a file by all that come after it."""
+    path, place = root / "a.jpg", root.parent / "digests"
+    path.write_bytes(b"one")
+    settle(path)
+    store = FolderStore(root, digests_dir=place if kept else None)
+    [first] = store.list()
+    opened.clear()
+    if kept:
+        store = FolderStore(root, digests_dir=place)
+    assert list(store.list()) == [first] == [store.stat("a.jpg")]
     assert opened == []
     path.write_bytes(b"two")
     settle(path)  # same size and modification time: the change time tells
     [second] = store.list()
-    assert opened == [path]
-    assert second.etag != first.etag
+    assert opened == ["a.jpg"]
+    assert second.etag == hashlib.sha256(b"two").hexdigest()[:32] != first.etag
+
+
+@pytest.mark.usefixtures("later")
+def test_what_was_read_need_not_be_read_again(root: Path, opened: list[str]) -> None:
+    (root / "a.jpg").write_bytes(b"one")
+    store = FolderStore(root)
+    found, _ = store.read("a.jpg")
+    assert list(store.list()) == [found]
+    assert opened == ["a.jpg"]
+
+
+@pytest.mark.usefixtures("later")
+def test_only_new_and_changed_files_are_read(root: Path, opened: list[str]) -> None:
+    place = root.parent / "digests"
+    for number in range(30):
+        (root / f"{number:02}.jpg").write_bytes(b"x%d" % number)
+    first = {one.ref.key: one.etag for one in FolderStore(root, digests_dir=place).list()}
+    (root / "07.jpg").write_bytes(b"y7")
+    (root / "new.jpg").write_bytes(b"new")
+    (root / "11.jpg").rename(root / "12.jpg")
+    opened.clear()
+    second = {one.ref.key: one.etag for one in FolderStore(root, digests_dir=place).list()}
+    assert sorted(opened) == ["07.jpg", "12.jpg", "new.jpg"]
+    assert second["12.jpg"] == first["11.jpg"]
+    assert {key for key in second if second[key] != first.get(key)} == {"07.jpg", "12.jpg", "new.jpg"}
+    opened.clear()
+    assert {one.ref.key: one.etag for one in FolderStore(root, digests_dir=place).list()} == second
+    assert opened == []
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("damage", [b"no database at all, for sure", b""])
+def test_a_cache_that_is_damaged_costs_reading_alone(root: Path, damage: bytes) -> None:
+    place = root.parent / "digests"
+    (root / "a.jpg").write_bytes(b"one")
+    [first] = FolderStore(root, digests_dir=place).list()
+    [file] = place.iterdir()
+    assert (file.stat().st_mode & 0o777, place.stat().st_mode & 0o777) == (0o600, 0o700)
+    file.write_bytes(damage * 100)
+    for _ in range(2):
+        assert list(FolderStore(root, digests_dir=place).list()) == [first]
+    place_of_a_file = root / "a.jpg"
+    assert list(FolderStore(root, digests_dir=place_of_a_file).list()) == [first]
+
+
+@pytest.mark.usefixtures("later")
+def test_two_folders_share_no_digests(root: Path) -> None:
+    one, two = FolderDigests(root / "1", root), FolderDigests(root / "2", root)
+    state = root.stat()
+    one.keep("a.jpg", state, "digest")
+    one.flush()
+    assert (FolderDigests(root / "1", root).find("a.jpg", state), two.find("a.jpg", state)) == ("digest", None)
+
+
+@pytest.mark.parametrize("recent", ["st_mtime_ns", "st_ctime_ns"])
+def test_a_file_that_was_just_changed_is_not_settled(recent: str) -> None:
+    times = {"st_mtime_ns": 1, "st_ctime_ns": 1, recent: time.time_ns()}
+    assert not folder_digests.is_settled(SimpleNamespace(**times))  # type: ignore[arg-type]
+    assert folder_digests.is_settled(SimpleNamespace(st_mtime_ns=1, st_ctime_ns=1))  # type: ignore[arg-type]
 
 
 def test_a_fresh_file_may_change_unnoticed_so_its_digest_is_not_remembered(root: Path) -> None:
@@ -285,7 +366,9 @@ class TestSources:
         (root / "a.jpg").write_bytes(b"xxx")
         assert open_store(parse_source(root), settings).bucket == str(root)
         assert open_store(Source("s3", "photos", "a/"), settings).bucket == "photos"
-        with pytest.raises(SettingsError, match="set SEARCHANYTHING_STORAGE__ENDPOINT"):
-            open_store(Source("s3", "photos"), Settings.model_validate({"storage": {"endpoint": None}}))
+        at_aws = Settings.model_validate({"storage": {"endpoint": None}})
+        assert open_store(Source("s3", "photos"), at_aws).bucket == "photos"  # nothing is contacted yet
+        with pytest.raises(SettingsError, match="holds an '@'"):
+            open_store(Source("s3", "photos"), Settings.model_validate({"storage": {"endpoint": "a:b@c"}}))
         with pytest.raises(StoreError):
             open_store(parse_source(root), settings).read("b.jpg")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core.types import ImageRef, MaskRLE
-from searchanything.stores.milvus_schema import batches, region_entity
+from searchanything.stores.milvus_schema import messages, region_entity
 from searchanything.stores.row_checks import RowLimits, cut_to_bytes
 
 
@@ -25,13 +25,13 @@ def test_a_cut_text_is_the_longest_beginning_that_fits(text: str, limit: int) ->
 @given(st.lists(st.integers(0, 60_000), max_size=400))
 def test_batches_keep_all_rows_in_order_and_within_bounds(sizes: list[int]) -> None:
     entities: list[dict[str, Any]] = [{"id": str(number), "code": bytes(size)} for number, size in enumerate(sizes)]
-    cut = list(batches(entities))
+    cut = list(messages(entities))
     assert [entity for batch in cut for entity in batch] == entities
     assert all(batch and sum(len(entity["code"]) for entity in batch) <= 8 * 2**20 for batch in cut)
 
 
 def test_batches_are_bounded_in_rows() -> None:
-    assert [len(batch) for batch in batches({"id": str(number)} for number in range(4001))] == [2000, 2000, 1]
+    assert [len(batch) for batch in messages({"id": str(number)} for number in range(4001))] == [2000, 2000, 1]
 
 
 def test_the_largest_rows_stay_below_the_server_s_message_limit() -> None:
@@ -47,6 +47,6 @@ def test_the_largest_rows_stay_below_the_server_s_message_limit() -> None:
         for number in range(1000)
     ]
     entities = [region_entity(row) for row in RowLimits(256).regions(rows)]
-    for batch in batches(entities):
+    for batch in messages(entities):
         bytes_of_texts = sum(len(str(value).encode()) for entity in batch for value in entity.values())
         assert bytes_of_texts < 16 * 2**20

@@ -20,7 +20,8 @@ from searchanything.core.errors import (
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores import milvus_connection
 from searchanything.stores.milvus import open_milvus
-from searchanything.stores.milvus_connection import MilvusConnection, index_error
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import index_error
 
 
 class _Host:
@@ -45,8 +46,7 @@ def test_nobody_pings_the_embedded_server(tmp_path: Path, monkeypatch: pytest.Mo
 
     (socket := tmp_path / "socket").touch()
     monkeypatch.setattr(milvus_connection, "MilvusClient", Client)
-    monkeypatch.setattr(milvus_connection, "_host_of", lambda _: _Host(socket))
-    assert MilvusConnection(MilvusSettings(uri="i.db")).has_collection("c")
+    assert MilvusConnection(MilvusSettings(uri="i.db"), _Host(socket)).has_collection("c")  # type: ignore[arg-type]
     day_ms = 24 * 3600 * 1000  # Milvus Lite ends connections that ping more often than every five minutes
     assert [(one["uri"], one["grpc_options"]["grpc.keepalive_time_ms"] > day_ms) for one in made] == [
         (f"unix:{socket}", True)
@@ -56,7 +56,7 @@ def test_nobody_pings_the_embedded_server(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("uri", ["htps://user:SECRET@host", "user:SECRET@host:19530"])
 def test_an_address_that_is_refused_is_told_without_its_credentials(uri: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        MilvusConnection(MilvusSettings(uri=uri))
+        open_milvus(MilvusSettings(uri=uri))
     assert "SECRET" not in str(caught.value)
     assert "host" in str(caught.value)
 

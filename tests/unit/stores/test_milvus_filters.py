@@ -34,11 +34,19 @@ def test_what_a_filter_becomes(filter: Filter | None, expected: str) -> None:
     assert compile_filter(filter) == expected
 
 
-def test_whole_images_are_indexed_ones_and_have_their_own_time() -> None:
+def test_whole_images_are_findable_ones_and_have_their_own_time() -> None:
+    findable = 'outcome == "indexed" or (outcome == "empty" and message != "")'
     assert compile_filter(Filter(indexed_at_ms=(1, 2)), whole_images=True) == (
-        'outcome == "indexed" and last_at_ms >= 1 and last_at_ms <= 2'
+        f"({findable}) and last_at_ms >= 1 and last_at_ms <= 2"
     )
-    assert compile_filter(None, whole_images=True) == 'outcome == "indexed"'
+    assert compile_filter(None, whole_images=True) == findable
+
+
+def test_a_server_gets_an_expression_as_it_stands_and_milvus_lite_what_was_understood() -> None:
+    wanted = Filter(bucket="b", expression="region<2 or score in [1]")
+    assert compile_filter(wanted) == 'bucket == "b" and (region < 2 or score in [1.0])'
+    assert compile_filter(wanted, is_server=True) == 'bucket == "b" and (region<2 or score in [1])'
+    assert compile_filter(Filter(expression="a % 2 == 0"), is_server=True) == "(a % 2 == 0)"
 
 
 def test_exclusions_are_ids() -> None:
@@ -63,6 +71,8 @@ def test_what_cannot_be_written_is_compared_afterwards() -> None:
         "key == 'it is \\' quoted' and region in [1, 2]",
         'metadata["a"] == 1',
         'key like"a%"',
+        "area_px % 2 == 1 and area_px / 100 > 3",
+        'key == "50% / 0"',
     ],
 )
 def test_expressions_that_pass(expression: str) -> None:
@@ -82,7 +92,24 @@ def test_expressions_that_pass(expression: str) -> None:
         ("key like", "like"),
         ("key like(5)", "like"),
         ("region == 1\nor true", "line breaks"),
+        ('key == "\ud800"', "surrogates"),
         ("  ", "empty"),
+        *(
+            (f"area_px {division} == 1", "above 0")
+            for division in (
+                "/ 0",
+                "%0",
+                "% -0",
+                "/ (1-1)",
+                "/ 0.5",
+                "% region",
+                "/ 2.0",
+                "/ 2 ** -9",
+                "/ 00",
+                "% 1e-9",
+                "/",
+            )
+        ),
     ],
 )
 def test_expressions_that_are_stopped_here(expression: str, told: str) -> None:

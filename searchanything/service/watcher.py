@@ -1,9 +1,10 @@
-"""The watcher's loop: hints become waves, debts and the clock become syncs. Knows nothing of Prefect or Dask.
+"""The watcher's loop: hints start waves; lost hints and the clock start syncs. Knows nothing of Prefect or Dask.
 
     listener, webhook ─► WaveQueue ─► index_wave(keys)   (up to `waves` at once)
-              └ "something may have been lost" ─► debt ─► sync()   (one at a time; waves go on meanwhile)
+              └ "something may have been lost" ─► pending sync ─► sync()   (one at a time; waves go on meanwhile)
 
-What a failed wave held is not put back: a sync is owed, and finds it. A sync that fails is owed still, after a pause.
+The keys of a failed wave are not put back: a sync is requested, and finds them. A sync that fails stays pending and is
+tried again after a pause.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from searchanything.service.webhook import Webhook
 logger = logging.getLogger(__name__)
 
 _PAUSES_S: Final = (2.0, 60.0)  # between syncs that fail, doubling
-_GRACE_S: Final = 15.0  # for waves in work when the watcher is to end
+_GRACE_S: Final = 15.0  # for running waves when the watcher ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Work:
 
 
 class SyncClock:
-    """When the next sync is due: by debt, by interval, not before the pause after a failure is over."""
+    """When the next sync is due: now if one is pending, else after the interval; never in the pause after a failure."""
 
     def __init__(self, interval_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval_s = interval_s
@@ -46,24 +47,24 @@ class SyncClock:
         self._not_before = 0.0
         self._pause = _PAUSES_S[0]
 
-    def due_in_s(self, *, owed: bool) -> float:
+    def due_in_s(self, *, pending: bool) -> float:
         """Seconds until a sync is due; 0 for now."""
         now = self._clock()
-        wanted = now if owed else min(self._due, now + self.interval_s)
+        wanted = now if pending else min(self._due, now + self.interval_s)
         return max(0.0, wanted - now, self._not_before - now)
 
     def succeeded(self) -> None:
-        """A sync has ended well."""
+        """A sync has succeeded."""
         self._due = self._clock() + self.interval_s
         self._pause = _PAUSES_S[0]
 
     def failed(self) -> None:
-        """A sync or a wave has failed: the next one waits."""
+        """A sync or a wave has failed: the next sync waits."""
         self._not_before = self._clock() + self._pause
         self._pause = min(2 * self._pause, _PAUSES_S[1])
 
 
-class Station:
+class Watcher:
     """One watched source: queue, listener, webhook and the loop. Made in the event loop that runs it.
 
     Raises: SettingsError (no token, port taken), UsageError (source).
@@ -74,7 +75,7 @@ class Station:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._debts: set[str] = set()
+        self._pending: set[str] = set()
         limits = WaveLimits(
             quiet_s=self._settings.quiet_s,
             longest_wait_s=self._settings.longest_wait_s,
@@ -94,7 +95,7 @@ class Station:
         self._listen(source, settings, hint)
 
     def stop(self) -> None:
-        """Let the loop end: no new work; what is being worked on gets a while. From any thread."""
+        """End the loop: no new work starts, running work gets a few seconds to finish. From any thread."""
         self._stopping = True
         self._wake_up()
 
@@ -104,7 +105,7 @@ class Station:
         return self._stopping
 
     def close(self) -> None:
-        """End listener and webhook."""
+        """Stop the listener and the webhook."""
         self._open.close()
 
     async def run(self, work: Work, *, until: float = float("inf")) -> None:
@@ -117,8 +118,8 @@ class Station:
                 waves = {wave for wave in waves if not wave.done()}
                 if time.monotonic() >= until and sync is None:
                     break
-                self._debts.update(self.queue.take_debts())
-                if sync is None and self.clock.due_in_s(owed=bool(self._debts)) == 0:
+                self._pending.update(self.queue.take_pending())
+                if sync is None and self.clock.due_in_s(pending=bool(self._pending)) == 0:
                     sync = self._started(self._sync(work))
                 while len(waves) < self._settings.waves and self.queue.due_in_s() == 0:
                     waves.add(self._started(self._wave(work, self.queue.take())))
@@ -136,10 +137,10 @@ class Station:
         self._open.callback(listener.stop)
 
     def _offered(self, offered: bool) -> None:  # noqa: FBT001
-        """The server tells of changes, or not in a way we can read: syncs are rare then, or the only way."""
+        """The server sends notifications that we can read, so syncs are rare; or not, and they find everything."""
         self.clock.interval_s = self._settings.sync_s if offered else self._polled_s
         if not offered and self.events_offered is not False:
-            self.queue.owe_sync("nobody tells of changes")
+            self.queue.request_sync("no notifications")
         self.events_offered = offered
         self._wake_up()
 
@@ -155,9 +156,9 @@ class Station:
         except Exception:
             logger.exception("a wave of %d images failed; a sync will find them", len(keys))
             self.clock.failed()
-            self.queue.owe_sync("a wave failed")
-        except asyncio.CancelledError:  # the shift is over
-            self.queue.owe_sync("a wave was cut off")
+            self.queue.request_sync("a wave failed")
+        except asyncio.CancelledError:  # the period is over
+            self.queue.request_sync("a wave was cut off")
             raise
         finally:
             self.queue.done(keys)
@@ -165,15 +166,15 @@ class Station:
             self.queue.put(again)
 
     async def _sync(self, work: Work) -> None:
-        self._debts = set()  # what is owed from now on, this sync may be too early for
+        self._pending = set()  # what is requested from now on may come too late for this sync
         try:
             await work.sync()
         except Exception:
             logger.exception("a sync failed; it is tried again")
             self.clock.failed()
-            self._debts.add("a sync failed")
-        except asyncio.CancelledError:  # the shift was cancelled
-            self._debts.add("a sync was cut off")
+            self._pending.add("a sync failed")
+        except asyncio.CancelledError:  # the period was cancelled
+            self._pending.add("a sync was cut off")
             raise
         else:
             self.clock.succeeded()
@@ -182,7 +183,7 @@ class Station:
         """Until something has changed or falls due."""
         waits = [max(0.05, until - time.monotonic())]
         if sync is None:
-            waits.append(self.clock.due_in_s(owed=bool(self._debts)))
+            waits.append(self.clock.due_in_s(pending=bool(self._pending)))
         due = self.queue.due_in_s()
         if due is not None and len(waves) < self._settings.waves:
             waits.append(due)
@@ -198,7 +199,7 @@ class Station:
 
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait for what is being worked on, for a while; then cancel it, which the commit rule makes harmless."""
+    """Wait for running work for a while; then cancel it, which the commit rule makes harmless."""
     if not tasks:
         return
     _, late = await asyncio.wait(tasks, timeout=_GRACE_S)

@@ -17,7 +17,7 @@ from searchanything.core.errors import EventsNotOfferedError, SettingsError, Sto
 from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.images.scopes import Scope
 from searchanything.service.listening import HintFilter, Listener
-from searchanything.service.station import Station, SyncClock, Work
+from searchanything.service.watcher import SyncClock, Watcher, Work
 from searchanything.service.waves import WaveLimits, WaveQueue
 from searchanything.service.webhook import Webhook, webhook_app
 
@@ -52,26 +52,26 @@ class Crew:
             raise ConnectionError("no store")
 
 
-def run_station(
+def run_watcher(
     folder: Path, monkeypatch: pytest.MonkeyPatch, crew: Crew, *, hints: Sequence[str], enough: Callable[[], bool]
 ) -> None:
     """Watch `folder`, hint at keys once the first sync is through, stop when it is enough."""
-    monkeypatch.setattr("searchanything.service.station._PAUSES_S", (0.05, 0.1))
+    monkeypatch.setattr("searchanything.service.watcher._PAUSES_S", (0.05, 0.1))
     settings = Settings(_env_file=None)
     settings.service = ServiceSettings(quiet_s=0.01, longest_wait_s=0.05, wave_keys=4, waves=2, poll_s=30)
 
     async def main() -> None:
-        station = Station(str(folder), settings)
-        loop = asyncio.create_task(station.run(Work(crew.index_wave, crew.sync)))
+        watcher = Watcher(str(folder), settings)
+        loop = asyncio.create_task(watcher.run(Work(crew.index_wave, crew.sync)))
         async with asyncio.timeout(30):
             while not crew.syncs:
                 await asyncio.sleep(0.005)
-            station.queue.put(hints)
+            watcher.queue.put(hints)
             while not enough():
                 await asyncio.sleep(0.005)
-        station.stop()
+        watcher.stop()
         await loop
-        station.close()
+        watcher.close()
 
     asyncio.run(main())
 
@@ -79,7 +79,7 @@ def run_station(
 def test_it_begins_with_a_sync_and_turns_hints_into_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     keys = [f"k{number}" for number in range(10)]
-    run_station(tmp_path, monkeypatch, crew, hints=keys, enough=lambda: sum(map(len, crew.waves)) == 10)
+    run_watcher(tmp_path, monkeypatch, crew, hints=keys, enough=lambda: sum(map(len, crew.waves)) == 10)
     assert sorted(key for wave in crew.waves for key in wave) == keys
     assert max(map(len, crew.waves)) == 4
     assert (crew.most, crew.syncs) == (2, 1)
@@ -88,36 +88,36 @@ def test_it_begins_with_a_sync_and_turns_hints_into_waves(tmp_path: Path, monkey
 def test_a_failed_wave_owes_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     crew.fail_waves = 1
-    run_station(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: crew.syncs == 2)
+    run_watcher(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: crew.syncs == 2)
     assert crew.waves == [("a",)]
 
 
 def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     crew.fail_syncs = 3
-    run_station(tmp_path, monkeypatch, crew, hints=(), enough=lambda: crew.syncs == 4)
+    run_watcher(tmp_path, monkeypatch, crew, hints=(), enough=lambda: crew.syncs == 4)
 
 
 def test_keys_that_kept_changing_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     crew.again = ("a",)
-    run_station(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: len(crew.waves) == 2)
+    run_watcher(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: len(crew.waves) == 2)
     assert crew.waves == [("a",), ("a",)]
 
 
 def test_syncs_by_the_clock() -> None:
     now = [100.0]
     clock = SyncClock(60.0, clock=lambda: now[0])
-    assert (clock.due_in_s(owed=False), clock.due_in_s(owed=True)) == (60.0, 0.0)
+    assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (60.0, 0.0)
     clock.interval_s = 10.0
-    assert clock.due_in_s(owed=False) == 10.0
+    assert clock.due_in_s(pending=False) == 10.0
     clock.failed()
-    assert clock.due_in_s(owed=True) == 2.0
+    assert clock.due_in_s(pending=True) == 2.0
     clock.failed()
-    assert clock.due_in_s(owed=True) == 4.0
+    assert clock.due_in_s(pending=True) == 4.0
     now[0] += 4
     clock.succeeded()
-    assert (clock.due_in_s(owed=False), clock.due_in_s(owed=True)) == (10.0, 0.0)
+    assert (clock.due_in_s(pending=False), clock.due_in_s(pending=True)) == (10.0, 0.0)
 
 
 class Events:
@@ -163,12 +163,12 @@ def test_a_broken_stream_is_opened_again_and_owes_a_sync(monkeypatch: pytest.Mon
     queue, got, offers = listen(streams, offers=2)
     assert got == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert offers == [True, True]
-    assert set(queue.take_debts()) == {"listening began", "listening broke off"}
+    assert set(queue.take_pending()) == {"listening began", "listening broke off"}
 
 
 def test_a_server_that_offers_nothing_is_asked_once() -> None:
     queue, got, offers = listen([Events(EventsNotOfferedError("no"))], offers=1)
-    assert (got, offers, queue.take_debts()) == ([], [False], ())
+    assert (got, offers, queue.take_pending()) == ([], [False], ())
 
 
 def test_the_webhook_asks_for_its_token() -> None:
@@ -194,27 +194,27 @@ def test_a_webhook_without_a_token_is_refused() -> None:
         Webhook(ServiceSettings(webhook_port=0), lambda _: 0)
 
 
-def test_keys_of_a_wave_that_the_end_of_a_shift_cut_off_are_owed(
+def test_keys_of_a_wave_that_the_end_of_a_period_cut_off_request_a_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+    monkeypatch.setattr("searchanything.service.watcher._GRACE_S", 0.05)
 
     async def endless(_keys: Sequence[str]) -> Sequence[str]:
         await asyncio.sleep(60)
         return ()
 
     async def main() -> set[str]:
-        station = Station(str(tmp_path), Settings(_env_file=None))
-        station.queue.put(["a.png"])
-        await station.run(Work(endless, Crew().sync), until=time.monotonic() + 1.5)
-        station.close()
-        return set(station.queue.take_debts())
+        watcher = Watcher(str(tmp_path), Settings(_env_file=None))
+        watcher.queue.put(["a.png"])
+        await watcher.run(Work(endless, Crew().sync), until=time.monotonic() + 1.5)
+        watcher.close()
+        return set(watcher.queue.take_pending())
 
     assert asyncio.run(main()) == {"a wave was cut off"}
 
 
-def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.service.station._GRACE_S", 0.05)
+def test_a_sync_that_the_end_of_a_period_cut_off_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searchanything.service.watcher._GRACE_S", 0.05)
     began = asyncio.Event()
     syncs = Crew()
 
@@ -223,13 +223,13 @@ def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypa
         await asyncio.sleep(60)
 
     async def main() -> None:
-        station = Station(str(tmp_path), Settings(_env_file=None))
-        shift = asyncio.create_task(station.run(Work(syncs.index_wave, endless)))
+        watcher = Watcher(str(tmp_path), Settings(_env_file=None))
+        period = asyncio.create_task(watcher.run(Work(syncs.index_wave, endless)))
         await asyncio.wait_for(began.wait(), 20)
-        shift.cancel()
-        await asyncio.gather(shift, return_exceptions=True)
-        await station.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
-        station.close()
+        period.cancel()
+        await asyncio.gather(period, return_exceptions=True)
+        await watcher.run(Work(syncs.index_wave, syncs.sync), until=time.monotonic() + 0.1)
+        watcher.close()
 
     asyncio.run(main())
     assert syncs.syncs == 1
@@ -238,17 +238,17 @@ def test_a_sync_that_the_end_of_a_shift_cut_off_is_owed(tmp_path: Path, monkeypa
 def test_where_nobody_tells_any_more_of_changes_syncs_are_frequent_again(tmp_path: Path) -> None:
     async def main() -> None:
         settings = Settings(_env_file=None)
-        station = Station(str(tmp_path), settings)
-        intervals, debts = [], []
+        watcher = Watcher(str(tmp_path), settings)
+        intervals, pending = [], []
         for offered in (True, False, False, True):
-            station.queue.take_debts()
-            station._offered(offered)
-            intervals.append(station.clock.interval_s)
-            debts.append(len(station.queue.take_debts()))
-        station.close()
+            watcher.queue.take_pending()
+            watcher._offered(offered)
+            intervals.append(watcher.clock.interval_s)
+            pending.append(len(watcher.queue.take_pending()))
+        watcher.close()
         often, seldom = settings.service.poll_s, settings.service.sync_s
         assert intervals == [seldom, often, often, seldom]
-        assert debts == [0, 1, 0, 0]  # one notification that cannot be read after the other owes one sync
+        assert pending == [0, 1, 0, 0]  # one notification that cannot be read after the other requests one sync
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""Live through a history: do its deeds, kill its victims, start them again, wait until bucket and index agree."""
+"""Run a history: do its actions, kill its victims, restart them, and wait until bucket and index agree."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import minio
 import urllib3
 from chaos.histories import Deed, Step, Victim, picture, size_of
+from chaos.parts import sick_file
 
 from deploy.agreement import Difference, Holdings, compare, read_bucket, read_index
 from deploy.local import Stack
@@ -22,7 +23,7 @@ AGREED_TWICE_S = 1.5  # agreement has to last: a late worker may still be about 
 Say = Callable[[str], None]
 
 
-class Ordeal:
+class ChaosRun:
     """A stack, and what its bucket ought to hold: the versions of its keys."""
 
     def __init__(self, stack: Stack, say: Say) -> None:
@@ -45,7 +46,7 @@ class Ordeal:
         start = time.monotonic()
         last: list[Difference] | str = "nothing was compared"
         while time.monotonic() < start + timeout_s:
-            fallen = self._stack.mend()
+            fallen = self._stack.restart_ended()
             if fallen:
                 self._say(f"  {', '.join(fallen)} had ended and was started again")
             last = self._differences()
@@ -125,7 +126,9 @@ class Ordeal:
 
     def _kill(self, victim: Victim) -> None:
         stack = self._stack
-        if victim is Victim.S3:
+        if victim is Victim.DEVICE:
+            sick_file(stack.folder).touch()
+        elif victim is Victim.S3:
             stack.s3.kill()
             time.sleep(DOWN_S)
             stack.s3.start(same_address=True)

@@ -1,4 +1,4 @@
-"""What Prefect shows of our work: artifacts, events, cancellation. All of it O(batches)."""
+"""Publishes our work to Prefect (artifacts, events, progress) and obeys its cancellations. All of it O(batches)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.exceptions import CancelledRun
 
+from searchanything.core.counting import counted
 from searchanything.ingest.reports import Failure
 from searchanything.service.reports import BatchReport, WaveReport, wave_markdown
 
@@ -22,27 +23,28 @@ from .naming import source_slug
 logger = logging.getLogger(__name__)
 
 FAILURES_EVENT: Final = "searchanything.wave.failures"
-FAILURES_TOLD: Final = 10  # events per wave for single images
+HELD_EVENT: Final = "searchanything.sync.held"
+FAILURES_PUBLISHED: Final = 10  # events per wave for single images
 _CANCEL_POLL_S: Final = 5.0
 _Result = TypeVar("_Result")
 
 
-async def tell_run(kind: str, source: str, text: str) -> None:
+async def publish_run(kind: str, source: str, text: str) -> None:
     """The artifact of a run, in Markdown."""
     await acreate_markdown_artifact(text, key=artifact_key(kind, source))
 
 
-async def tell_wave(source: str, wave: WaveReport) -> None:
+async def publish_wave(source: str, wave: WaveReport) -> None:
     """The artifact of a wave, and its failures as events."""
-    await tell_run("index", source, wave_markdown(source, wave))
-    tell_failures(source, wave.total.failures)
+    await publish_run("index", source, wave_markdown(source, wave))
+    publish_failures(source, wave.total.failures)
 
 
-def tell_failures(source: str, failures: Sequence[Failure]) -> None:
+def publish_failures(source: str, failures: Sequence[Failure]) -> None:
     """Events: one for all that failed, and one each for the first images or places; none without failures."""
     if not failures:
         return
-    for one in failures[:FAILURES_TOLD]:
+    for one in failures[:FAILURES_PUBLISHED]:
         emit_event(
             "searchanything.image.failed",
             resource=_resource(source),
@@ -51,7 +53,13 @@ def tell_failures(source: str, failures: Sequence[Failure]) -> None:
     emit_event(FAILURES_EVENT, resource=_resource(source), payload={"failed": len(failures)})
 
 
-def tell_batch(source: str, batch: BatchReport) -> None:
+def publish_held(source: str, keys: Sequence[str]) -> None:
+    """One event for the images that are gone and were not forgotten, with the first of their keys."""
+    payload = {"images": len(keys), "examples": list(keys[:FAILURES_PUBLISHED])}
+    emit_event(HELD_EVENT, resource=_resource(source), payload=payload)
+
+
+def publish_batch(source: str, batch: BatchReport) -> None:
     """One event per batch."""
     counts = {name: value for name, value in batch.report.to_dict()["images"].items() if value}
     payload = {**counts, "seconds": round(batch.seconds, 3), "worker": f"{batch.host}:{batch.pid}"}
@@ -62,22 +70,22 @@ class Progress:
     """A bar in Prefect's UI for a run of many waves."""
 
     def __init__(self, source: str, total: int) -> None:
-        """`total` images are expected; where that is an estimate, the bar waits at its end."""
+        """`total` images are expected; if there are more, the bar stays at 100 %."""
         self._source, self._total, self._done = source, total, 0
         self._artifact: Any = None
 
     async def show(self, images: int) -> None:
-        """So many images are done by now."""
+        """Show how many images are done."""
         self._done = images
         percent = 100.0 if not self._total else min(100.0, 100 * self._done / self._total)
-        text = f"{self._done:,} of {self._total:,} images"
+        text = f"{self._done:,} of {counted(self._total, 'image')}"
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(percent, key=artifact_key("progress", self._source))
         await aupdate_progress_artifact(self._artifact, progress=percent, description=text)
 
 
 async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`; cancelled meanwhile in Prefect, it is given up: what is committed stays.
+    """The result of `work`; if the run is cancelled in Prefect meanwhile, `work` is stopped; what is committed stays.
 
     Raises: CancelledRun.
     """
@@ -97,7 +105,7 @@ async def stop_if_cancelled(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 def artifact_key(kind: str, source: str) -> str:
-    """An artifact's key: small letters, digits and dashes."""
+    """An artifact's key: lower-case letters, digits and dashes."""
     return f"{kind}-{source_slug(source)}"
 
 

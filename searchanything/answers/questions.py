@@ -1,0 +1,193 @@
+"""A question as plain JSON, and back: image, prompt, page and filter of a receipt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from searchanything.core.documents import mask_document
+from searchanything.core.errors import PromptError
+from searchanything.core.geometry import decode_rle, encode_rle
+from searchanything.core.types import Filter, ImageRef, ImageRow, MaskRLE, RegionRef, RegionRow, RGBImage, SizeClass
+from searchanything.images.inputs import ImageInput, named_image
+from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
+from searchanything.search.search import PageRequest
+
+
+def question_document(
+    image: ImageInput, pixels: RGBImage, prompt: Prompt, request: PageRequest, filter: Filter | None
+) -> dict[str, Any]:
+    """What was asked, in full, as plain JSON: the part of a receipt that is known before the answer.
+
+    The query image is named where it has a name, and told by the sha256 of its decoded pixels in any case.
+    """
+    height, width = pixels.shape[:2]
+    return {
+        "version": package_version(),
+        "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
+        "prompt": prompt_document(prompt),
+        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "filter": None if filter is None else filter_document(filter),
+    }
+
+
+def stored_question_document(
+    ref: RegionRef, row: RegionRow | ImageRow, request: PageRequest, filter: Filter | None
+) -> dict[str, Any]:
+    """The same for a question by an indexed region: it is named, and told by the sha256 of its code."""
+    kind = "image" if ref.region is None else "region"
+    named = {"source": "index", "bucket": ref.image.bucket, "key": ref.image.key, "region": ref.region}
+    size = {"width": row.image_width, "height": row.image_height}
+    return {
+        "version": package_version(),
+        "image": {**named, **size, "etag": row.etag, "pixels_sha256": hashlib.sha256(row.code).hexdigest()},
+        "prompt": {"kind": kind},
+        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "filter": None if filter is None else filter_document(filter),
+    }
+
+
+def prompt_document(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as plain JSON from which it can be made again: a mask as RLE at the image's own size."""
+    described = describe_prompt(prompt)
+    return described | {"mask": mask_document(encode_rle(prompt.mask))} if isinstance(prompt, Mask) else described
+
+
+def filter_document(filter: Filter) -> dict[str, Any]:
+    """A filter as plain JSON from which it can be made again."""
+    return {
+        "bucket": filter.bucket,
+        "key_prefix": filter.key_prefix,
+        "images": _refs_document(filter.images),
+        "exclude": _refs_document(filter.exclude),
+        "within": [list(place) for place in filter.within],
+        "area_px": list(filter.area_px),
+        "size_class": None if filter.size_class is None else str(filter.size_class),
+        "metadata": dict(filter.metadata),
+        "indexed_at_ms": list(filter.indexed_at_ms),
+        "expression": filter.expression,
+    }
+
+
+def pixels_digest(pixels: RGBImage) -> str:
+    """sha256 of an image's size and its (H, W, 3) uint8 RGB pixels, EXIF orientation applied."""
+    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} RGB\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def package_version() -> str:
+    """This package's version."""
+    try:
+        return version("searchanything")
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+def kept_name(image: ImageInput) -> ImageInput:
+    """As much of a query image as its receipt needs: a name that stays right wherever the process goes, no bytes."""
+    if isinstance(image, str | Path):
+        named = named_image(image)
+        return named.absolute() if isinstance(named, Path) else named
+    return b"" if isinstance(image, bytes) else image
+
+
+def _source_of(image: ImageInput) -> dict[str, Any]:
+    match image:
+        case ImageRef():
+            return {"source": "object", "bucket": image.bucket, "key": image.key}
+        case str() | Path():
+            named = named_image(image)
+            return {"source": "file", "path": str(named.absolute())} if isinstance(named, Path) else _source_of(named)
+        case bytes():
+            return {"source": "bytes"}
+        case Image.Image():
+            return {"source": "a PIL image"}
+    return {"source": "an array"}
+
+
+def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | None:
+    """The query image by its name; None where it came as bytes or an array. Raises: TypeError, KeyError."""
+    if not isinstance(document["pixels_sha256"], str):
+        raise TypeError("pixels_sha256 is no text")
+    match document["source"]:
+        case "object":
+            return ImageRef(str(document["bucket"]), str(document["key"]))
+        case "index":
+            image, region = ImageRef(str(document["bucket"]), str(document["key"])), document["region"]
+            return RegionRef(image, None if region is None else int(region))
+        case "file":
+            return Path(document["path"])
+    return None
+
+
+def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
+    """The prompt of a document, for an image of that (height, width). Raises: KeyError, TypeError, ValueError."""
+    match document["kind"]:
+        case "point" | "points" | "background":
+            return Points(
+                document["foreground"],
+                document["background"],
+                granularity=document["granularity"],
+                rule=document["rule"],
+            )
+        case "box":
+            return Box(*document["box_xyxy"])
+        case "text":
+            return Text(document["text"])
+        case "mask":
+            mask = rle_of(document["mask"])
+            if mask.size != size:  # before anything of that size is made
+                raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
+            return Mask(decode_rle(mask, most_cells=max_pixels))
+        case "image" | "region":  # a region of the index is named with its image
+            return WholeImage()
+        case "boxes" | "mixed":
+            return Prompts(
+                document["boxes_xyxy"], document["foreground"], document["background"], text=document["text"]
+            )
+    raise ValueError(f"unknown kind of prompt {document['kind']!r}")
+
+
+def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
+    """The filter that a document tells. Raises: ValueError, KeyError, TypeError."""
+    if document is None:
+        return None
+    size_class = document["size_class"]
+    return Filter(
+        bucket=document["bucket"],
+        key_prefix=document["key_prefix"],
+        images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
+        exclude=_refs_of(document["exclude"]),
+        within=tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("within", ())),
+        area_px=_range_of(document["area_px"]),
+        size_class=None if size_class is None else SizeClass(size_class),
+        metadata=dict(document["metadata"]),
+        indexed_at_ms=_range_of(document["indexed_at_ms"]),
+        expression=document["expression"],
+    )
+
+
+def _refs_document(images: Iterable[ImageRef]) -> list[dict[str, str]]:
+    return [{"bucket": image.bucket, "key": image.key} for image in images]
+
+
+def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
+    return tuple(ImageRef(one["bucket"], one["key"]) for one in documents)
+
+
+def _range_of(values: Iterable[int | None]) -> tuple[int | None, int | None]:
+    low, high = values
+    return low, high
+
+
+def rle_of(document: Mapping[str, Any]) -> MaskRLE:
+    """A mask as it stands in a document; nothing is checked."""
+    height, width = document["size"]
+    return MaskRLE((int(height), int(width)), str(document["counts"]))

@@ -1,0 +1,1 @@
+"""An index into a backup, and back."""

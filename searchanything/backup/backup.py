@@ -1,0 +1,231 @@
+"""An index into a backup and back: manifest, hash layer, images and regions, whatever the index lies in.
+
+A backup is taken while the index is in use. Images are read some hundred at a time: their newest committed rows, then
+their regions. An image whose regions are not all there was replaced between the two reads, and is read again. So each
+image is in the backup as it was at one moment, whole, and nothing is that belongs to nobody. What is committed after
+its images were read is not in it; a sync finds it.
+
+A restored index becomes live when all of it is there. Until then nobody sees it, and what a broken attempt left is
+removed by the next one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unpacked
+from searchanything.core.batching import batches
+from searchanything.core.counting import counted
+from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.types import (
+    ImageRef,
+    ImageRow,
+    IndexCounts,
+    IndexManifest,
+    MaskRLE,
+    Outcome,
+    RegionRow,
+)
+
+logger = logging.getLogger(__name__)
+
+FORMAT: Final = "searchanything-backup"
+FORMAT_VERSION: Final = 1
+IMAGES_AT_ONCE: Final = 256
+TRIES: Final = 5  # of an image that is replaced while it is read
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup holds. `left_out` counts images that were replaced each time they were read."""
+
+    location: str
+    images: int
+    regions: int
+    left_out: int = 0
+
+
+def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
+    """Write the live index. Memory holds some hundred images, and 32 bytes for each.
+
+    Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
+    """
+    live = indexes.live()
+    if live is None:
+        raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
+    index, counts = indexes.open(live.fingerprint), [0, 0, 0]
+    with place.writing() as writer:
+        sealed = Sealed(writer)
+        sealed.write("manifest.json", _head(live))
+        sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
+        for number, images in enumerate(batches(_each_once(index), IMAGES_AT_ONCE)):
+            rows, regions, left_out = _whole(index, images)
+            if regions:
+                sealed.write(f"regions-{number:08}.jsonl.gz", packed([_region_document(row) for row in regions]))
+            if rows:
+                sealed.write(f"images-{number:08}.jsonl.gz", packed([_image_document(row) for row in rows]))
+            counts = [before + more for before, more in zip(counts, (len(rows), len(regions), left_out), strict=True)]
+        sealed.close({"images": counts[0], "regions": counts[1]})
+    return BackupReport(place.location, *counts)
+
+
+def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> BackupReport:
+    """Make the index of a backup, and make it live. Nothing is live before all of it is there and checked.
+
+    Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
+    """
+    checked = Checked(place)
+    members = checked.members()
+    manifest = _manifest(place.location, members, schema_version)
+    name, hash_layer = next(members, ("", b""))
+    if name != "hash.safetensors":
+        raise BackupError(f"{place.location} has no hash layer; {CURE}")
+    _make_room(indexes, manifest.fingerprint)
+    index = indexes.create(manifest, hash_layer)
+    try:
+        report = _fill(index, members, checked, place.location)
+    except BaseException:
+        logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
+        raise
+    indexes.switch(manifest.fingerprint)
+    return report
+
+
+def _head(manifest: IndexManifest) -> bytes:
+    try:
+        program = version("searchanything")
+    except PackageNotFoundError:
+        program = "unknown"
+    head = {"format": FORMAT, "version": FORMAT_VERSION, "program": program, "manifest": asdict(manifest)}
+    return json.dumps(head, indent=1, sort_keys=True).encode()
+
+
+def _each_once(index: RegionIndex) -> Iterator[ImageRef]:
+    """The images of an index, also those of which a killed commit left two rows."""
+    met: set[bytes] = set()
+    for state in index.iterate_states():
+        name = bytes.fromhex(state.image.image_id)
+        if name not in met:
+            met.add(name)
+            yield state.image
+
+
+def _whole(index: RegionIndex, images: Iterable[ImageRef]) -> tuple[list[ImageRow], list[RegionRow], int]:
+    """Images with all their regions, and how many could not be read whole."""
+    rows: list[ImageRow] = []
+    regions: list[RegionRow] = []
+    waiting = set(images)
+    for _ in range(TRIES):
+        if not waiting:
+            break
+        newest = index.newest(waiting)
+        found: dict[ImageRef, list[RegionRow]] = {image: [] for image in newest}
+        for region in index.regions_of([row.image for row in newest.values() if row.regions]):
+            if region.generation == newest[region.image].generation:
+                found[region.image].append(region)
+        whole = [row for row in newest.values() if len(found[row.image]) == row.regions]
+        rows += whole
+        regions += [region for row in whole for region in found[row.image]]
+        waiting = newest.keys() - {row.image for row in whole}  # one without a row was deleted meanwhile
+    if waiting:
+        logger.warning(
+            "%s left out: not all of their regions are there; the first is %s",
+            counted(len(waiting), "image"),
+            min(waiting),
+        )
+    return rows, regions, len(waiting)
+
+
+def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> IndexManifest:
+    name, data = next(members, ("", b""))
+    if name != "manifest.json":
+        raise BackupError(f"{location} is no backup of searchanything: it does not begin with a manifest.json")
+    head = json_of(name, data, location)
+    if head.get("format") != FORMAT:
+        raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
+    if head.get("version") != FORMAT_VERSION:
+        raise BackupError(
+            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION}: "
+            f"restore it with searchanything {head.get('program')}"
+        )
+    try:
+        manifest = IndexManifest(**head["manifest"])
+    except (KeyError, TypeError) as error:
+        raise BackupError(f"{location}: its manifest.json does not hold what it should ({error}); {CURE}") from error
+    if manifest.schema_version != schema_version:
+        raise BackupError(
+            f"{location} holds rows of schema {manifest.schema_version}, this program writes {schema_version}: "
+            f"restore it with searchanything {head.get('program')}, or index the images again"
+        )
+    return manifest
+
+
+def _make_room(indexes: IndexStore, fingerprint: str) -> None:
+    """See that nothing is indexed, and remove what a broken restore left.
+
+    Raises: UsageError.
+    """
+    live = indexes.live()
+    if live is not None and indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
+        raise UsageError(f"{indexes.uri} holds an index, and a restore overwrites nothing: name another --uri")
+    known = {manifest.fingerprint for manifest in indexes.manifests()}
+    if fingerprint in known and (live is None or live.fingerprint != fingerprint):
+        indexes.drop(fingerprint)
+
+
+def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str) -> BackupReport:
+    for name, data in members:
+        try:
+            documents = unpacked(name, data, location)
+            if name.startswith("regions-"):
+                index.insert_regions([_region_of(one) for one in documents])
+            elif name.startswith("images-"):
+                index.insert_images([_image_of(one) for one in documents])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BackupError(
+                f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"
+            ) from error
+    counts = index.counts()
+    held = {"images": counts.images + counts.empty + counts.failed, "regions": counts.regions}
+    if held != checked.totals:
+        raise BackupError(f"{location} holds {checked.totals}, but {held} arrived in the index; restore again")
+    return BackupReport(location, **held)
+
+
+def _region_document(row: RegionRow) -> dict[str, Any]:
+    return _document(row) | {"mask": [*row.mask.size, row.mask.counts], "box_xyxy": list(row.box_xyxy)}
+
+
+def _image_document(row: ImageRow) -> dict[str, Any]:
+    return _document(row) | {"outcome": row.outcome.value}
+
+
+def _document(row: RegionRow | ImageRow) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in type(row).__dataclass_fields__}
+    return values | {
+        "code": base64.b64encode(row.code).decode(),
+        "image": [row.image.bucket, row.image.key],
+        "metadata": dict(row.metadata),
+    }
+
+
+def _region_of(document: Mapping[str, Any]) -> RegionRow:
+    height, width, counts = document["mask"]
+    mask = MaskRLE((height, width), counts)
+    return RegionRow(**_values(document) | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
+
+
+def _image_of(document: Mapping[str, Any]) -> ImageRow:
+    return ImageRow(**_values(document) | {"outcome": Outcome(document["outcome"])})
+
+
+def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    code = base64.b64decode(document["code"], validate=True)
+    return {**document, "code": code, "image": ImageRef(*document["image"])}

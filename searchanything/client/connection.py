@@ -1,0 +1,87 @@
+"""What all parts of a client share: the settings, the index store, the live index, and how a source is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from searchanything import wiring
+from searchanything.client.live_index import LiveIndex
+from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
+from searchanything.core.settings import Settings
+from searchanything.core.types import Place
+from searchanything.encode.encoder import Encoder
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.layout import FeatureCache
+from searchanything.images.content_types import ContentTypes
+from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.contact_sheet import Sheet
+from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.search.scoped import ScopedIndex
+
+SourceName: TypeAlias = str | Path
+Source: TypeAlias = tuple[ImageStore, Scope]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """One index store, and the settings that everything done with it follows. Thread-safe."""
+
+    settings: Settings
+    indexes: IndexStore
+    models: LiveIndex
+    types: ContentTypes = field(default_factory=ContentTypes)
+    places: tuple[Place, ...] = ()  # all that questions see, if any: see `Client.within`
+
+    def read_index(self) -> RegionIndex:
+        """The live index, without its models. Raises: IndexNotFoundError, IndexMismatchError."""
+        return self.scoped(self.models.to_look_up())
+
+    def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
+        """The live index and an encoder that remembers images. Raises: as `LiveIndex.open_to_ask`."""
+        index, encoder = self.models.open_to_ask()
+        return self.scoped(index), encoder
+
+    def scoped(self, index: RegionIndex) -> RegionIndex:
+        """The index as questions see it."""
+        return ScopedIndex(index, self.places) if self.places else index
+
+    def open_source(self, source: SourceName, patterns: Patterns | None = None) -> Source:
+        """A source's store, and which of its objects are meant. Raises: UsageError, StoreError."""
+        return wiring.open_scoped(source, self.settings, patterns)
+
+    def feature_cache(self, store: ImageStore, index: RegionIndex) -> FeatureCache:
+        """Where the features of a bucket's images lie, kept or not. Raises: SettingsError, StoreError."""
+        return wiring.open_feature_cache(store.bucket, index.manifest, self.settings)
+
+    def keeper(self, store: ImageStore, index: RegionIndex) -> FeatureKeeper | None:
+        """What keeps features, where that is switched on."""
+        return ParquetKeeper(self.feature_cache(store, index)) if self.settings.ingest.keep_features else None
+
+    def options(self, *, force: bool = False, retry_forever: bool = False) -> IndexingOptions:
+        """The settings' way to index."""
+        ingest = self.settings.ingest
+        return IndexingOptions(
+            batch_images=ingest.batch_images,
+            transfer_threads=ingest.transfer_threads,
+            max_pixels=ingest.max_pixels,
+            force=force,
+            max_attempts=None if retry_forever else ingest.max_attempts,
+            listing_is_enough=ingest.sidecar_suffix is None and not self.settings.storage.object_tags,
+        )
+
+    def job(
+        self,
+        source: Source,
+        opened: tuple[RegionIndex, Encoder],
+        options: IndexingOptions,
+        *,
+        tiles: int = 0,
+    ) -> IndexingJob:
+        """The work on a source, with what keeps features and tiles where that is switched on."""
+        (store, scope), (index, encoder) = source, opened
+        sheet = None
+        if self.settings.service.sheet_images:
+            sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
+        return IndexingJob(store, encoder, index, options, scope, self.keeper(store, index), sheet, self.types)

@@ -1,0 +1,73 @@
+"""Images that failed: which, once more, no more, and those whose process died of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from searchanything.client.connection import Connection, SourceName
+from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import ImageRow
+from searchanything.ingest.commit import Attempt, Failed, commit_batch
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.plan import failed_rows
+from searchanything.ingest.progress import so_far, within
+from searchanything.ingest.reports import FailedImage, IndexReport, OnProgress, sum_reports
+from searchanything.ingest.sync import WAVE_KEYS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failures:
+    """The failures that an index records. `Client` says what each method promises. Thread-safe."""
+
+    connection: Connection
+
+    def known(self, source: SourceName | None) -> list[FailedImage]:
+        """As `Client.failures`."""
+        limit = self.connection.settings.ingest.max_attempts
+        return [FailedImage.of(row, max_attempts=limit) for row in self._rows(self.connection.read_index(), source)]
+
+    def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
+        """As `Client.retry_failed`."""
+        opened, options = self.connection.models.open(), self.connection.options(retry_forever=True)
+        rows = self._rows(opened[0], source)
+        keys: dict[str, list[str]] = {}
+        for row in rows:
+            keys.setdefault(row.image.bucket, []).append(row.image.key)
+        reports: list[IndexReport] = []
+        for bucket, failed in keys.items():
+            whole = self.connection.open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}")
+            job = self.connection.job(whole, opened, options)
+            for wave in batches(failed, WAVE_KEYS):
+                before = so_far(sum_reports(reports), total=len(rows))
+                reports.append(refresh_images(job, wave, progress=progress and within(progress, before)))
+        return sum_reports(reports)
+
+    def drop(self, source: SourceName | None) -> int:
+        """As `Client.drop_failed`."""
+        index = self.connection.read_index()
+        rows = self._rows(index, source)
+        index.delete_before({row.image: row.generation + 1 for row in rows})
+        return len(rows)
+
+    def record(self, source: SourceName, key: str, why: Failed) -> None:
+        """As `Client.record_failure`."""
+        store, _ = self.connection.open_source(source)
+        stored, index = store.stat(key), self.connection.read_index()
+        if stored is None:
+            return
+        previous = index.newest([stored.ref]).get(stored.ref)
+        generation = next_generation(after=previous.generation if previous else 0)
+        attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=why)
+        with ThreadPoolExecutor(1) as pool:
+            commit_batch(index, store, [(attempt, None)], pool)
+
+    def _rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
+        bucket, prefix = None, ""
+        if source is not None:
+            store, scope = self.connection.open_source(source)
+            bucket, prefix = store.bucket, scope.prefix
+        return failed_rows(index, bucket=bucket, key_prefix=prefix)

@@ -1,0 +1,134 @@
+"""Sources into the index: all of one, or the keys that changed; and what that would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final, Literal
+
+from searchanything import wiring
+from searchanything.client.connection import Connection, Source, SourceName
+from searchanything.client.hash_on_first_index import LearningOptions, learn_hash
+from searchanything.client.syncing import Syncing
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Omissions, StoredObject
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.contact_sheet import SheetTile
+from searchanything.ingest.estimate import estimate_images
+from searchanything.ingest.forget import Covered, marking
+from searchanything.ingest.listing import ListingAhead
+from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.progress import in_notebooks
+from searchanything.ingest.reports import Estimate, IndexReport, OnProgress, SyncReport, sum_reports
+from searchanything.ingest.sync import account_for_gone
+from searchanything.wiring import HashChoice
+
+UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ingestion:
+    """Brings an index up to date with its sources. `Client` says what each method promises. Thread-safe."""
+
+    connection: Connection
+    syncing: Syncing
+
+    def index(
+        self,
+        source: SourceName,
+        *,
+        hash_file: str | Path | None,
+        force: bool,
+        prune: bool,
+        patterns: Patterns | None,
+        progress: OnProgress | None,
+    ) -> IndexReport:
+        """As `Client.index`."""
+        connection = self.connection
+        store, scope = connection.open_source(source, patterns)
+        omissions = Omissions(wanted=scope.concerns)
+        listing = ListingAhead(store.list(scope.prefix, omissions), lambda one: _counts(scope, one))
+        objects = iter(listing)
+        first = list(islice(objects, 1))  # a source that is not there, or holds nothing, makes no index
+        if not first and connection.indexes.live() is None:
+            return nothing_listed(omissions)
+        choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
+        index, encoder = self._open_or_make((store, scope), progress, choice)
+        job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
+        known = Covered(index, store.bucket, scope).known()
+        with in_notebooks(progress, "indexing") as tell:
+            listed = marking(chain(first, objects), known)
+            report = index_images(job, listed, progress=listing.progress(tell), omissions=omissions)
+        refresh = partial(refresh_images, job) if prune else None
+        ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
+        return sum_reports((report, account_for_gone(ended, known, omissions)))
+
+    def estimate(
+        self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
+    ) -> Estimate:
+        """As `Client.estimate`."""
+        connection = self.connection
+        store, scope = connection.open_source(source, patterns)
+        encoder = connection.models.encoder()
+        scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
+        job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+        found = estimate_images(job, sample=images, progress=progress)
+        return replace(found, disk_free_bytes=wiring.free_disk_bytes(connection.settings.milvus.uri))
+
+    def refresh(
+        self,
+        source: SourceName,
+        keys: Iterable[str],
+        *,
+        force: bool,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+        tiles: int = 0,
+    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
+        """As `Client.refresh_with_sheet`."""
+        opened_source = self.connection.open_source(source, patterns)
+        opened = self._open_or_make(opened_source, progress)
+        job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles)
+        report = refresh_images(job, keys, progress=progress)
+        return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+
+    def repair(
+        self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None
+    ) -> SyncReport:
+        """As `Client.sync` with `repair`; a source that is not there makes no index."""
+        store, scope = self.connection.open_source(source, patterns)
+        next(store.list(scope.prefix, Omissions()), None)
+        index = self._open_or_make((store, scope), progress)[0]
+        return self.syncing.repair((store, scope), index, forget=forget, progress=progress)
+
+    def _open_or_make(
+        self, source: Source, progress: OnProgress | None, choice: HashChoice = None
+    ) -> tuple[RegionIndex, Encoder]:
+        """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
+        connection, (store, scope) = self.connection, source
+        ingest = connection.settings.ingest
+        options = LearningOptions(
+            images=ingest.hash_sample_images,
+            least_regions=ingest.hash_least_regions,
+            compute=connection.settings.models,
+        )
+
+        def learn(encoder: Encoder) -> bytes | None:
+            scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+            job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+            layer = learn_hash(job, options, progress=progress)
+            return None if layer is None else layer.to_bytes()
+
+        return connection.models.open_or_make(choice, learn)
+
+
+def _counts(scope: Scope, listed: StoredObject) -> bool:
+    """Whether a listed object will be counted among the images, as far as its name tells."""
+    key = listed.ref.key
+    return not scope.is_own(key) and scope.may_be_image(key)

@@ -1,0 +1,28 @@
+"""The features that are kept of a source's images: how many, and their files merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from searchanything.client.connection import Connection, SourceName
+from searchanything.features.compact import Compaction, compact
+from searchanything.features.status import CacheStatus, cache_status
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptFeatures:
+    """What `ingest.keep_features` keeps. `Client` says what each method promises. Thread-safe."""
+
+    connection: Connection
+
+    def status(self, source: SourceName) -> CacheStatus:
+        """As `Client.features_status`."""
+        index = self.connection.read_index()
+        cache = self.connection.feature_cache(self.connection.open_source(source)[0], index)
+        return cache_status(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
+
+    def compact(self, source: SourceName) -> Compaction:
+        """As `Client.compact_features`."""
+        index = self.connection.read_index()
+        cache = self.connection.feature_cache(self.connection.open_source(source)[0], index)
+        return compact(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)

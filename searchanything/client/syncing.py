@@ -1,0 +1,124 @@
+"""A source against the index: what differs, how it is repaired, and what is forgotten on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import partial
+
+from searchanything import wiring
+from searchanything.client.connection import Connection, Source, SourceName
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
+from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.types import ImageRef
+from searchanything.images.scopes import Patterns
+from searchanything.ingest.contact_sheet import sweep
+from searchanything.ingest.forget import ForgetLimits, recalled
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.reports import OnProgress, SyncReport
+from searchanything.ingest.sync import SyncJob, collect, sync_images
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Syncing:
+    """Compares, repairs and forgets. `Client` says what each method promises. Thread-safe."""
+
+    connection: Connection
+
+    def check(
+        self,
+        source: SourceName,
+        *,
+        forget: bool,
+        keep: bool,
+        patterns: Patterns | None = None,
+        progress: OnProgress | None = None,
+    ) -> SyncReport:
+        """What differs; `keep` what is held back, for the next comparison."""
+        opened = self.connection.open_source(source, patterns)
+        job = self.comparison(opened, self.connection.read_index(), forget=forget, keep=keep)
+        return sync_images(job, progress=progress)
+
+    def repair(self, source: Source, index: RegionIndex, *, forget: bool, progress: OnProgress | None) -> SyncReport:
+        """Make the index agree with the source, tiles included."""
+        job = self._repairing(self.comparison(source, index, forget=forget))
+        report = sync_images(job, progress=progress)
+        self._sweep(source[0], index)
+        return report
+
+    def collect_garbage(self, source: SourceName) -> SyncReport:
+        """As `Client.collect_garbage`."""
+        store, scope = self.connection.open_source(source)
+        return collect(self._repairing(SyncJob(store=store, scope=scope, index=self.connection.read_index())))
+
+    def sweep_tiles(self, source: SourceName) -> int:
+        """As `Client.sweep_tiles`."""
+        index = self.connection.read_index()
+        return self._sweep(self.connection.open_source(source)[0], index)
+
+    def delete(self, source: SourceName) -> int:
+        """As `Client.delete`."""
+        store, scope = self.connection.open_source(source)
+        if self.connection.indexes.live() is None:
+            return 0
+        index = self.connection.read_index()
+        images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
+        keeper = self.connection.keeper(store, index)
+        if keeper is not None and images:
+            keeper.add_tombstones(dict.fromkeys(images, next_generation()))
+        index.delete_images(images)
+        self._sweep(store, index)
+        return len(images)
+
+    def comparison(self, source: Source, index: RegionIndex, *, forget: bool = False, keep: bool = True) -> SyncJob:
+        """A source against an index. `keep` what is found to be missing, for the next; `forget` whatever is gone."""
+        (store, scope), settings = source, self.connection.settings
+        ingest = settings.ingest
+        limits = ForgetLimits(ingest.forget_images, ingest.forget_share, ingest.forget_after_s, always=forget)
+        forgetting = recalled(self.connection.indexes, ImageRef(store.bucket, scope.prefix), limits)
+        return SyncJob(
+            store=store,
+            scope=scope,
+            index=index,
+            options=self.connection.options(),
+            ask_each=settings.storage.object_tags,
+            elsewhere=self._known_elsewhere,
+            forgetting=forgetting if keep else replace(forgetting, remember=None),
+            types=self.connection.types,
+        )
+
+    def _sweep(self, store: ImageStore, index: RegionIndex) -> int:
+        settings = self.connection.settings
+        try:
+            return sweep(wiring.open_tiles(store.bucket, index.manifest, settings), index)
+        except (SettingsError, StoreError) as error:
+            if settings.service.sheet_images:
+                raise
+            logger.debug("no tiles to look for: %s", error)
+            return 0
+
+    def _repairing(self, job: SyncJob) -> SyncJob:
+        """The same, with the means to repair."""
+        connection = self.connection
+        work = connection.job((job.store, job.scope), (job.index, connection.models.encoder()), job.options)
+        return replace(
+            job,
+            refresh=partial(refresh_images, work),
+            again=partial(refresh_images, replace(work, options=connection.options(force=True))),
+            garbage_age_s=connection.settings.ingest.garbage_age_s,
+        )
+
+    def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:
+        """Which of these images indexes of other models have."""
+        indexes, live = self.connection.indexes, self.connection.models.manifest().fingerprint
+        known: set[ImageRef] = set()
+        for manifest in indexes.manifests():
+            if manifest.fingerprint != live:
+                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of an older schema, or half dropped
+                    known.update(indexes.open(manifest.fingerprint).newest(images))
+        return known

@@ -1,0 +1,33 @@
+"""Network addresses as settings hold them, and names of objects as people write them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def is_loopback(host: str) -> bool:
+    """True for a name or number of this very machine. Names are not looked up: a resolver may say anything."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(address: str) -> str:
+    """The host of `host:port` or of a URI, without credentials; "" where there is none.
+
+    Raises: ValueError for a malformed address.
+    """
+    return urlsplit(address if "://" in address else f"//{address}").hostname or ""
+
+
+def split_s3(text: str) -> tuple[str, str] | None:
+    """Bucket and key (or prefix) of `s3://bucket/key`, neither checked nor decoded; None for any other text."""
+    if text[:5].lower() != "s3://":
+        return None
+    bucket, _, key = text[5:].partition("/")
+    return bucket, key

@@ -1,0 +1,167 @@
+"""What an index must do, and a place that holds indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from searchanything.core.types import (
+    Codes,
+    Filter,
+    Hit,
+    ImageRef,
+    ImageRow,
+    ImageState,
+    IndexCounts,
+    IndexManifest,
+    RegionRow,
+)
+
+
+class RegionIndex(Protocol):
+    """The regions and images of one fingerprint. Rows are only ever added and deleted, never overwritten.
+
+    Order of a commit (design decision 2): `insert_regions`, then `insert_images`. The newest generation that has
+    an image row is the image; every other region row is garbage that searches skip. Thread-safe, and on Milvus Lite
+    safe between processes.
+
+    Raises, all methods: IndexUnavailableError, RegionIndexError; searches also FilterError.
+    """
+
+    @property
+    def manifest(self) -> IndexManifest: ...
+
+    @property
+    def collections(self) -> tuple[str, str]:
+        """Names of the regions' and the images' collection, for people."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """True if searches compare with every row; False for inverted lists."""
+        ...
+
+    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
+        """Add region rows, durable on return. They are garbage until their image row is there."""
+        ...
+
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:
+        """Add image rows, durable and visible on return: this commits them."""
+        ...
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        """The newest image row of each of these images that has one."""
+        ...
+
+    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+        """Stream all image rows (older generations included) in no particular order."""
+        ...
+
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        """Stream all region rows with their codes, garbage included, in no particular order."""
+        ...
+
+    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+        """`iterate_images` with no more than tells whether an image is up to date."""
+        ...
+
+    def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
+        """Stream image and generation of every region row, garbage included, in no particular order."""
+        ...
+
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
+        ...
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        """Stream all region rows of these images with their codes, garbage included, in no particular order."""
+        ...
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        """How many region rows a source has, garbage included; cheap. Too many where a name has control characters."""
+        ...
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
+        """For each of Q codes the `limit` nearest region rows by Hamming distance, nearest first, garbage included.
+
+        Ties are ordered by row id where the index is exact. Fewer than `limit` matches mean there are no more.
+        With `Filter.images` every index compares with all rows of these images.
+        """
+        ...
+
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
+        """The same over whole-image codes, of findable rows alone: indexed ones, and empty ones that have a code.
+
+        Raises: FilterError also for region-only filters.
+        """
+        ...
+
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
+        """Delete each image's rows with a generation below the given one: image rows first, then regions."""
+        ...
+
+    def delete_images(self, images: Collection[ImageRef]) -> None:
+        """Delete all rows of these images: image rows first, then regions."""
+        ...
+
+    def counts(self) -> IndexCounts:
+        """How many rows there are, garbage included; cheap. `collecting.holdings` leaves it out."""
+        ...
+
+
+@runtime_checkable
+class IndexStore(Protocol):
+    """A place that holds indexes (one per fingerprint), their manifests and hash layers, and which one is live."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def max_limit(self) -> int:
+        """The largest `limit` its indexes' searches take (Milvus: 16384)."""
+        ...
+
+    def live(self) -> IndexManifest | None:
+        """The manifest of the live index; None while there is none."""
+        ...
+
+    def manifests(self) -> list[IndexManifest]: ...
+
+    def create(self, manifest: IndexManifest, hash_layer: bytes) -> RegionIndex:
+        """Make an index and keep its hash layer; idempotent. It becomes live only by `switch`."""
+        ...
+
+    def open(self, fingerprint: str) -> RegionIndex:
+        """Raises: IndexNotFoundError, IndexMismatchError."""
+        ...
+
+    def hash_layer(self, fingerprint: str) -> bytes:
+        """The safetensors bytes kept by `create`."""
+        ...
+
+    def recall(self, name: str) -> bytes:
+        """What `remember` kept last under a name; empty where that is nothing."""
+        ...
+
+    def remember(self, name: str, data: bytes) -> None:
+        """Keep bytes under a name of up to 128 letters, digits, hyphens; readers see the old or the new ones whole."""
+        ...
+
+    def switch(self, fingerprint: str) -> None:
+        """Make an existing index the live one, at once for all that ask from now on."""
+        ...
+
+    def drop(self, fingerprint: str) -> None:
+        """Remove an index that is not live. Raises: RegionIndexError if it is."""
+        ...
+
+    def close(self) -> None:
+        """Free this process's connections; others that share the index are not disturbed."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,68 @@
+"""HTTP connections that cannot pile up: uvicorn knows no limit for requests that never end, so this is one.
+
+A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next. There
+are `CONNECTIONS` at most: one more, and the oldest that is not being answered is closed. So who opens thousands and
+sends nothing closes his own, and a whole request, which takes milliseconds, passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+CONNECTIONS: Final = 256
+HEADER_BYTES: Final = 16 * 2**10
+REQUEST_S: Final = 15.0
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's protocol with those limits; give it to `uvicorn.Config` as `http`."""
+
+    opened = 0.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count it, and make room for it."""
+        super().connection_made(transport)
+        self.opened = self.loop.time()
+        self._expect_request()
+        while len(self.connections) > CONNECTIONS:
+            waiting = (one for one in self.connections if isinstance(one, BoundedProtocol) and not one.is_answered)
+            oldest = min(waiting, key=lambda one: one.opened, default=self)
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget its deadline."""
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request. Who was answered before he had sent all of his gets no more time for the rest.
+
+        Closing at once would reset the connection, and the answer would be lost with it.
+        """
+        if not self.cycle.more_body:
+            self._expect_request()
+        super().on_response_complete()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a request, or its begin, is with the application."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_request(self) -> None:
+        self._forget_deadline()
+        self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def bounded_options() -> dict[str, Any]:
+    """What `uvicorn.Config` is to be given."""
+    return {"http": BoundedProtocol, "ws": "none", "h11_max_incomplete_event_size": HEADER_BYTES, "backlog": 128}

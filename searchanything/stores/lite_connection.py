@@ -1,0 +1,229 @@
+"""A connection to an embedded index that takes nothing on trust.
+
+Milvus Lite keeps all rows in memory. It acknowledges rows that SQLite refused to write (a file that cannot be written,
+a full disk, a database that another program has locked) and shows them until it ends; it drops without a word what it
+cannot read of a damaged file; and any process may end the server that all share. So
+
+- after each write the file's own change counter is looked at: where it stands still, nothing was written, the server is
+  replaced by one that knows only what is in the file, and the write is tried again or refused with the reason;
+- of each collection that is loaded, the server must find as many rows as the file holds;
+- what a server did not survive is tried again with the next one; of rows to insert, those that are not there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from pymilvus import MilvusClient, MilvusException
+
+from searchanything.core.counting import counted
+from searchanything.core.errors import (
+    IndexNotFoundError,
+    IndexUnavailableError,
+    RegionIndexError,
+)
+from searchanything.core.settings import MilvusSettings
+from searchanything.stores.lite_file import count_rows, damaged
+from searchanything.stores.lite_host import LiteHost, server_at
+from searchanything.stores.lite_supervisor import change_counter
+from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import TooLateError
+from searchanything.stores.milvus_filters import one_of, quote
+from searchanything.stores.milvus_schema import CollectionSpec, Entity
+
+_PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
+_IDS_PER_READ: Final = 1024
+_CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
+_LOOKS, _LOOK_S = 5, 0.05  # at the numbers of rows: somebody may be writing
+Result = TypeVar("Result")
+
+
+class LiteConnection(MilvusConnection):
+    """A `MilvusConnection` to the server of a file on this machine."""
+
+    def __init__(self, settings: MilvusSettings, host: LiteHost) -> None:
+        super().__init__(settings, host)
+        self._lite = host
+        self._opened_file: str | None = None  # which file the client's server has open
+        self._written: str | None = None  # which file this process wrote to
+        self._checked: tuple[object, ...] | None = None  # which server
+        self._loaded: set[str] = set()
+
+    # What is tried again
+
+    def create_collection(self, spec: CollectionSpec) -> None:
+        self._again(partial(super().create_collection, spec))
+
+    def drop_collection(self, name: str) -> None:
+        drop = super().drop_collection
+        self._again(lambda: drop(name) if self.has_collection(name) else None)
+
+    def delete(self, name: str, expression: str) -> None:
+        self._again(partial(super().delete, name, expression))
+
+    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
+        """Add rows whose ids are new. Those that are there after a server's end are not written twice."""
+        insert, missing, first = super().insert, entities, True
+
+        def insert_missing() -> None:
+            nonlocal missing, first
+            missing = missing if first else self._absent(name, missing)
+            first = False
+            if missing:
+                insert(name, missing)
+
+        self._again(insert_missing)
+
+    def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
+        """Stream rows in the order of their ids; after a server's end, those that follow."""
+        last, failures = "", 0
+        while True:
+            after = " and ".join(
+                part for part in (expression and f"({expression})", last and f"id > {quote(last)}") if part
+            )
+            try:
+                for row in super().iterate(name, after, fields):
+                    last, failures = max(last, str(row["id"])), 0
+                    yield row
+            except TooLateError:
+                raise
+            except IndexUnavailableError:
+                if failures == len(_PAUSES_S):
+                    raise
+                time.sleep(_PAUSES_S[failures])
+                failures += 1
+            else:
+                return
+
+    def load(self, name: str) -> None:
+        """Raises: IndexDamagedError if there are fewer rows than the file has."""
+        super().load(name)
+        self._again(lambda: self._check_rows(self._connected(), name))
+        self._loaded.add(name)
+
+    def begin(self) -> None:
+        """Whatever file is there now may be written to."""
+        self._written = None
+
+    def _again(self, action: Callable[[], Result]) -> Result:
+        """The result of an action that may be repeated: what a server did not survive, the next one may."""
+        for pause_s in _PAUSES_S:
+            server = self._made_for
+            try:
+                return action()
+            except TooLateError:
+                raise
+            except IndexUnavailableError:
+                if server is not None and server == server_at(self._lite.acquire()):
+                    self._lite.retire()  # what it was asked may still be under way
+                time.sleep(pause_s)
+        return action()
+
+    def _absent(self, name: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows whose ids are not there."""
+        ids = [row["id"] for row in entities]
+        present: set[str] = set()
+        for start in range(0, len(ids), _IDS_PER_READ):
+            rows = self.query(name, one_of("id", ids[start : start + _IDS_PER_READ]), ["id"], strong=True)
+            present.update(row["id"] for row in rows)
+        return [row for row in entities if row["id"] not in present]
+
+    # What is checked
+
+    def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+        if self.absent:
+            raise IndexNotFoundError(f"nothing is indexed at {self.uri}: there is no such file")
+        read = partial(super()._read, doing, call)
+        if doing == "search":  # it carries what people wrote, which may be what ends the server: once is enough
+            return read()
+        try:
+            return self._again(read)
+        except RegionIndexError as error:
+            if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _CODE_INTERNAL:
+                raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
+            raise
+
+    def _write(self, doing: str, call: Callable[[MilvusClient, float], object]) -> None:
+        def checked(client: MilvusClient, timeout_s: float) -> None:
+            before = change_counter(self._lite.file)
+            done = call(client, timeout_s)
+            if _has_rows(done) and change_counter(self._lite.file) == before:
+                self._lite.retire()
+                raise IndexUnavailableError(
+                    f"{self.uri}: could not {doing}: the server acknowledged them, but nothing was written to its "
+                    f"file; is another program using the file?"
+                )
+
+        self._once("connect", self._surely_connected)
+        self._lite.check_writable()
+        self._once("connect", self._surely_connected)
+        self._check_same_file()
+        super()._write(doing, checked)
+
+    def _check_same_file(self) -> None:
+        """Raises: RegionIndexError, once, if the file that this process wrote to was replaced by another."""
+        before, self._written = self._written, self._opened_file
+        if before not in (None, self._opened_file):
+            raise RegionIndexError(
+                f"{self.uri}: the file was removed or replaced while this process was writing to it; what it wrote "
+                f"before went with the old file: run the same again"
+            )
+
+    def _connected(self) -> MilvusClient:
+        with self._lock:
+            if self._lite.identity != self._opened_file:
+                return self._surely_connected()
+            return super()._connected()
+
+    def _surely_connected(self) -> MilvusClient:
+        with self._lock:
+            client = super()._surely_connected()
+            self._opened_file = self._lite.identity
+            if self._made_for != self._checked:
+                self._check_server(client)
+                self._checked = self._made_for
+            return client
+
+    def _check_server(self, client: MilvusClient) -> None:
+        """Raises: IndexDamagedError."""
+        present = self._sound("list its collections", lambda: client.list_collections(timeout=self._settings.timeout_s))
+        for name in self._loaded & set(present):
+            self._check_rows(client, name)
+
+    def _check_rows(self, client: MilvusClient, name: str) -> None:
+        """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds."""
+        timeout_s = self._settings.timeout_s
+        self._sound(f"load {name}", lambda: client.load_collection(name, timeout=timeout_s))
+        there, found = None, 0
+        for _ in range(_LOOKS):
+            there = count_rows(self._lite.file, name)
+            rows = self._sound(
+                f"count {name}", lambda: client.query(name, filter="", output_fields=["count(*)"], timeout=timeout_s)
+            )
+            found = int(rows[0]["count(*)"])
+            if there is not None and found >= there:
+                return
+            time.sleep(_LOOK_S)
+        if there is not None:
+            raise damaged(self._lite.file, f"{name} has {counted(there, 'row')}, of which {found} can be read")
+
+    def _sound(self, doing: str, call: Callable[[], Result]) -> Result:
+        """What an undamaged file lets a server do."""
+        try:
+            return self._once(doing, call)
+        except (IndexNotFoundError, IndexUnavailableError):
+            raise
+        except RegionIndexError as error:
+            if not isinstance(error.__cause__, MilvusException):
+                raise
+            raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
+
+
+def _has_rows(answer: object) -> bool:
+    """Whether rows were inserted or deleted: the answer has their ids or number; what makes collections has none."""
+    if isinstance(answer, Mapping):
+        return any(answer.get(count) for count in ("insert_count", "delete_count"))
+    return bool(answer)

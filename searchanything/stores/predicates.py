@@ -1,0 +1,207 @@
+"""Conditions on rows, as a tree: what a `Filter` means to every index. Evaluated here, written for Milvus elsewhere.
+
+As Milvus does it: a metadata name that a row lacks, and a value of another kind (text, number, boolean), is equal to
+nothing and neither below nor above anything. Integers are compared exactly, with other numbers as IEEE doubles;
+boxes and scores as 32-bit floats, which they are stored as.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from searchanything.core.errors import FilterError
+from searchanything.core.types import ImageRef
+from searchanything.stores.columns import Kind, Row, reader_of
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+Value: TypeAlias = str | int | float | bool
+Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
+_ABSENT: Final = object()
+_OPPOSITE: Final[Mapping[str, Comparison]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_CALCULATED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A field that every row has."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataField:
+    """A name in the metadata, which a row may lack."""
+
+    name: str
+
+
+Field: TypeAlias = Column | MetadataField
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A field against one value, of the field's kind. Booleans only know `==` and `!=`."""
+
+    field: Field
+    comparison: Comparison
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """A field against several values of one kind: equal to one of them, or (`excluded`) to none."""
+
+    field: Field
+    values: tuple[Value, ...]
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A text that begins so."""
+
+    field: Field
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfImages:
+    """Rows of these images, or (`excluded`) of all others."""
+
+    images: frozenset[ImageRef]
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """All of these; true of every row if there are none."""
+
+    parts: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one of these."""
+
+    parts: tuple[Predicate, ...]
+
+
+Predicate: TypeAlias = Compare | Among | Prefix | OfImages | All | Some
+
+
+def negated(predicate: Predicate) -> Predicate:
+    """The predicate that is true of all other rows: Milvus Lite knows no `not`.
+
+    Raises: FilterError where it cannot be said: a row may lack a metadata name, and is then neither below nor above.
+    """
+    match predicate:
+        case All(parts):
+            return Some(tuple(negated(part) for part in parts))
+        case Some(parts):
+            return All(tuple(negated(part) for part in parts))
+        case Among() | OfImages():
+            return replace(predicate, excluded=not predicate.excluded)
+        case Compare(field, comparison, value) if isinstance(field, Column) or comparison in ("==", "!="):
+            return Compare(field, _OPPOSITE[comparison], value)
+        case Prefix(Column() as field, text):
+            following = first_text_after(text)
+            above = () if following is None else (Compare(field, ">=", following),)
+            return Some((Compare(field, "<", text), *above))
+    raise FilterError(
+        "`not` before <, <=, >, >= or `like` of metadata is not evaluated, because images may lack the name: "
+        "write the comparison that is meant"
+    )
+
+
+def first_text_after(prefix: str) -> str | None:
+    """The least text above all that begin so, by code points, which is the order of UTF-8's bytes; None: there is none.
+
+    A prefix is a range, because `like` cannot match a literal `%`, and Milvus Lite dies of odd patterns.
+    """
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return None
+    following = 0xE000 if stem[-1] == "\ud7ff" else ord(stem[-1]) + 1  # surrogates are no letters
+    return stem[:-1] + chr(following)
+
+
+def matcher(predicate: Predicate) -> Callable[[Row], bool]:
+    """The predicate as a function of rows in memory."""
+    match predicate:
+        case All(parts):
+            every = tuple(matcher(part) for part in parts)
+            return lambda row: all(part(row) for part in every)
+        case Some(parts):
+            some = tuple(matcher(part) for part in parts)
+            return lambda row: any(part(row) for part in some)
+        case OfImages(images, excluded):
+            return lambda row: (row.image in images) is not excluded
+        case Prefix(field, text):
+            read = _reader(field)
+            return lambda row: isinstance(found := read(row), str) and found.startswith(text)
+        case Among():
+            return _among(predicate)
+        case Compare():
+            return _comparing(predicate)
+
+
+def _comparing(predicate: Compare) -> Callable[[Row], bool]:
+    read, value = _reader(predicate.field), predicate.value
+    if isinstance(predicate.field, Column) and predicate.field.kind is Kind.FLOAT32:
+        value = float(np.float32(value))
+    if predicate.comparison in ("==", "!="):
+        wanted = predicate.comparison == "=="
+        return lambda row: _equal(read(row), value) is wanted
+    calculate = _CALCULATED[predicate.comparison]
+    return lambda row: _ordered(read(row), value, calculate)
+
+
+def _among(predicate: Among) -> Callable[[Row], bool]:
+    read, excluded = _reader(predicate.field), predicate.excluded
+    if isinstance(predicate.field, Column) and predicate.field.kind is Kind.FLOAT32:
+        values: tuple[Value, ...] = tuple(float(np.float32(value)) for value in predicate.values)
+    else:
+        values = predicate.values
+    if isinstance(predicate.field, Column):  # all of one type, so a set will do
+        known = frozenset(values)
+        return lambda row: (read(row) in known) is not excluded
+    return lambda row: any(_equal(read(row), value) for value in values) is not excluded
+
+
+def _reader(field: Field) -> Callable[[Row], Any]:
+    if isinstance(field, MetadataField):
+        return lambda row: row.metadata.get(field.name, _ABSENT)
+    read = reader_of(field.name)
+    if field.kind is Kind.FLOAT32:
+        return lambda row: float(np.float32(read(row)))
+    return read
+
+
+def _equal(stored: Any, wanted: Value) -> bool:  # noqa: ANN401 - what a row holds, or nothing
+    if stored is _ABSENT or isinstance(stored, bool) or isinstance(wanted, bool):
+        return stored is wanted
+    if isinstance(stored, str) or isinstance(wanted, str):
+        return bool(stored == wanted)
+    left, right = _numbers(stored, wanted)
+    return left == right
+
+
+def _ordered(stored: Any, wanted: Value, calculate: Callable[[Any, Any], bool]) -> bool:  # noqa: ANN401 - as above
+    if stored is _ABSENT or isinstance(stored, bool) or isinstance(stored, str) is not isinstance(wanted, str):
+        return False
+    return calculate(stored, wanted) if isinstance(wanted, str) else calculate(*_numbers(stored, wanted))
+
+
+def _numbers(stored: float, wanted: float) -> tuple[float, float]:
+    """Two numbers as Milvus compares them: the least integer has no literal, so it travels as a double."""
+    if isinstance(stored, int) and isinstance(wanted, int) and wanted != INT64_MIN:
+        return stored, wanted
+    return float(stored), float(wanted)

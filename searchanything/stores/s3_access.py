@@ -1,0 +1,271 @@
+"""How an S3 server is reached: its address, the bucket's region, the connections and who signs.
+
+Where no server is named it is AWS. Nothing is contacted before the first request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import certifi
+from minio import Minio
+from urllib3 import PoolManager, ProxyManager, Retry, Timeout, make_headers
+from urllib3.exceptions import HTTPError
+
+from searchanything.core.addresses import is_loopback
+from searchanything.core.errors import SettingsError
+from searchanything.core.settings import ENV_PREFIX, StorageSettings
+from searchanything.stores.s3_credentials import Found, find_credentials
+
+logger = logging.getLogger(__name__)
+
+AWS: Final = "s3.amazonaws.com"
+BUSY_STATUS: Final = (429, 500, 502, 503, 504)
+RETRIES: Final = 3
+BACKOFF_S: Final = 0.2
+_CONNECT_TIMEOUT_S: Final = 5.0  # a server that can be reached answers a connection at once
+_DEFAULT_REGION: Final = "us-east-1"  # of S3 and of servers that are not told another
+_ENDPOINT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(\d{1,5}))?")
+_AWS_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?", re.IGNORECASE)
+_regions: dict[tuple[str, str], str] = {}  # of buckets at AWS, which never move
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An S3 server's checked address. `by_aws` is True where AWS itself or AWS's own variables name it."""
+
+    endpoint: str
+    secure: bool
+    by_aws: bool
+
+    @property
+    def host(self) -> str:
+        return self.endpoint.rpartition(":")[0] if re.search(r":\d+$", self.endpoint) else self.endpoint
+
+    @property
+    def is_aws(self) -> bool:
+        return _AWS_HOST.fullmatch(self.host) is not None
+
+
+def server_of(settings: StorageSettings) -> Server:
+    """The server that the settings name, or AWS's own variables; else AWS. Raises: SettingsError."""
+    if bool(settings.access_key) != bool(settings.secret_key):
+        raise SettingsError(
+            f"set both {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY, or neither (then …CREDENTIALS says what counts)"
+        )
+    if settings.endpoint:
+        server = Server(_checked(settings.endpoint), settings.secure, by_aws=False)
+        return Server(server.endpoint, server.secure, by_aws=server.is_aws)
+    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+    for variable in () if ignored else ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if address := os.environ.get(variable):
+            return _server_at(address, variable)
+    region = settings.region or ""
+    return Server(f"s3.{region}.amazonaws.com.cn" if region.startswith("cn-") else AWS, settings.secure, by_aws=True)
+
+
+def public_settings(settings: StorageSettings) -> StorageSettings:
+    """The server as browsers see it; it may be out of our reach, so its region is never asked for."""
+    address = settings.public_endpoint
+    if not address:
+        return settings
+    server = _server_at(address, f"{ENV_PREFIX}STORAGE__PUBLIC_ENDPOINT")
+    change = {"endpoint": server.endpoint, "secure": server.secure, "region": settings.region or _DEFAULT_REGION}
+    return settings.model_copy(update=change)
+
+
+class S3Access:
+    """minio's client of one bucket, made at the first need: credentials and region may have to be looked for.
+
+    Thread-safe. Raises: SettingsError if endpoint, keys, region, proxy or certificate are malformed.
+    """
+
+    def __init__(self, settings: StorageSettings, bucket: str, http: PoolManager) -> None:
+        self.server = server_of(settings)
+        self._settings, self._bucket, self._http = settings, bucket, http
+        self._lock = threading.Lock()
+        self._client: Minio | None = None
+        self._found: Found | None = None
+        _minio(self.server, settings, settings.region, Found(None, ()), http)
+
+    @property
+    def client(self) -> Minio:
+        """The client. Raises: what a request raises."""
+        with self._lock:
+            if self._client is None:
+                self._found = find_credentials(self._settings, at_aws=self.server.by_aws, http=self._http)
+                logger.info("%s: %s", self.server.endpoint, self._found)
+                self._client = _minio(self.server, self._settings, self._region(), self._found, self._http)
+            return self._client
+
+    @property
+    def credentials(self) -> str:
+        """What was tried for credentials so far, in words; "" before the first request."""
+        return "" if self._found is None else str(self._found)
+
+    @property
+    def region(self) -> str | None:
+        """The bucket's region, where it is set or AWS tells."""
+        return self._region()
+
+    def _region(self) -> str | None:
+        if self._settings.region or not self.server.is_aws:
+            return self._settings.region
+        known = (self.server.endpoint, self._bucket)
+        if known not in _regions:
+            found = _region_at_aws(self.server, self._bucket, self._http)
+            if found is None:
+                return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            _regions[known] = found
+        return _regions[known]
+
+
+def describe_access(settings: StorageSettings, bucket: str) -> str:
+    """How a bucket is reached, in words: server, region, proxy, and what was tried for credentials.
+
+    AWS and a metadata service may be asked. Raises: SettingsError.
+    """
+    http = http_client(settings, 1)
+    access = S3Access(settings, bucket, http)
+    found = find_credentials(settings, at_aws=access.server.by_aws, http=http)
+    server = f"{'https' if access.server.secure else 'http'}://{access.server.endpoint}"
+    named = "" if settings.endpoint else " (no STORAGE__ENDPOINT is set)"
+    proxy = proxy_of(settings)
+    by = f", by the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}" if proxy else ""
+    return f"{server}{named}, region {access.region or 'not known'}{by}; credentials: {found}"
+
+
+def http_client(
+    settings: StorageSettings, connections: int, *, kind: Callable[..., PoolManager] = PoolManager
+) -> PoolManager:
+    """Connections with bounded waits. Requests are repeated after I/O errors and busy answers, never after refusals.
+
+    Raises: SettingsError for a proxy or certificate that cannot be used.
+    """
+    retries = Retry(
+        total=RETRIES,
+        backoff_factor=BACKOFF_S,
+        backoff_jitter=BACKOFF_S,
+        status_forcelist=BUSY_STATUS,
+        respect_retry_after_header=False,  # it may ask for hours
+        redirect=0,
+    )
+    options = {
+        "num_pools": 4,
+        "maxsize": connections,
+        "timeout": Timeout(connect=min(_CONNECT_TIMEOUT_S, settings.timeout_s), read=settings.timeout_s),
+        "retries": retries,
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": _authorities(settings),
+    }
+    proxy = proxy_of(settings)
+    if proxy is None:
+        return kind(**options)
+    parts = urlsplit(proxy)
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    headers = make_headers(proxy_basic_auth=login) if login else None
+    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return _by_proxy(kind)(bare, proxy_headers=headers, **options)
+
+
+def proxy_of(settings: StorageSettings) -> str | None:
+    """The HTTP proxy by which the server is reached; None for none. Raises: SettingsError for another kind."""
+    server = server_of(settings)
+    host = server.host
+    if is_loopback(host) or (settings.proxy or "").lower() == "none":
+        return None
+    proxy = settings.proxy
+    if not proxy and not proxy_bypass(server.endpoint):
+        proxies = getproxies_environment()
+        proxy = proxies.get("https" if server.secure else "http") or proxies.get("all")
+    if not proxy:
+        return None
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(
+            f"the proxy to {host} is none that is known; expected http://host:port in {ENV_PREFIX}STORAGE__PROXY or "
+            "HTTPS_PROXY, or `none`"
+        )
+    return address
+
+
+def _by_proxy(kind: Callable[..., PoolManager]) -> Callable[..., PoolManager]:
+    """The same connections by way of a proxy."""
+    if kind is PoolManager or not isinstance(kind, type):
+        return ProxyManager
+    made: Callable[..., PoolManager] = type(f"{kind.__name__}ByProxy", (kind, ProxyManager), {})
+    return made
+
+
+def _authorities(settings: StorageSettings) -> str:
+    """The file of certificates that are trusted."""
+    if settings.ca_file is None:
+        return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where()
+    path = Path(settings.ca_file).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"{ENV_PREFIX}STORAGE__CA_FILE names {path}, and there is no such file")
+    return str(path)
+
+
+def _minio(server: Server, settings: StorageSettings, region: str | None, found: Found, http: PoolManager) -> Minio:
+    try:
+        client = Minio(
+            server.endpoint, secure=server.secure, region=region, http_client=http, credentials=found.provider
+        )
+    except ValueError as error:
+        raise SettingsError(f"{ENV_PREFIX}STORAGE__ENDPOINT or …REGION cannot be used: {error}") from None
+    if settings.addressing == "virtual":
+        client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    elif settings.addressing == "path":
+        client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    return client
+
+
+def _region_at_aws(server: Server, bucket: str, http: PoolManager) -> str | None:
+    """AWS tells it to anybody, in whatever it answers; `GetBucketLocation` would take a right that few have."""
+    scheme = "https" if server.secure else "http"
+    try:
+        answer = http.request("HEAD", f"{scheme}://{server.endpoint}/{bucket}", redirect=False, retries=False)
+    except (HTTPError, OSError) as error:
+        logger.info("%s: the region of %s is not known: %s", server.endpoint, bucket, error)
+        return None
+    return answer.headers.get("x-amz-bucket-region")
+
+
+def _server_at(address: str, variable: str) -> Server:
+    """A server by its whole address. Raises: SettingsError."""
+    scheme, _, host = address.rstrip("/").rpartition("://")
+    if scheme not in ("http", "https") or not _ENDPOINT.fullmatch(host):
+        shown = address.rpartition("@")[2]
+        raise SettingsError(f"{variable}: expected an address such as https://s3.example.org, got '{shown}'")
+    return Server(host, scheme == "https", by_aws=True)
+
+
+def _checked(endpoint: str) -> str:
+    """The endpoint. A wrong one is shown only if it cannot hold a password."""
+    variable = f"{ENV_PREFIX}STORAGE__ENDPOINT"
+    if "@" in endpoint:
+        raise SettingsError(f"{variable} holds an '@'; keys go into {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY")
+    bare = re.sub(r"^https?://", "", endpoint).rstrip("/")
+    found = _ENDPOINT.fullmatch(endpoint)
+    if not found:
+        secure = f" and {ENV_PREFIX}STORAGE__SECURE=false" if endpoint.startswith("http://") else ""
+        instead = f"; write {bare}{secure}" if bare != endpoint and _ENDPOINT.fullmatch(bare) else ""
+        raise SettingsError(f"{variable}: expected host:port without scheme and path, got '{endpoint}'{instead}")
+    if found[1] and not 0 < int(found[1]) < 65536:
+        raise SettingsError(f"{variable}: expected a port from 1 to 65535, got '{endpoint}'")
+    return endpoint

@@ -1,0 +1,107 @@
+"""Who reaches the cluster without its key runs no code there: a real scheduler, a real worker, and a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed.comm import connect
+from distributed.security import Security
+
+from searchanything.core.errors import SettingsError
+from searchanything.core.settings import ServiceSettings
+from searchanything.service.certificates import make_cluster_key
+from searchanything.service.cluster import cluster_security, local_cluster, worker_pids
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("key") / "cluster.pem"
+    assert make_cluster_key(file, replace=False)
+    return file
+
+
+@pytest.fixture(scope="module")
+def address(key: Path) -> Iterator[str]:
+    settings = ServiceSettings(cluster_key_file=key)
+    with local_cluster(settings, cluster_security(settings)) as address:
+        yield address
+
+
+def ports() -> set[int]:
+    """All ports on which this process and its children listen: scheduler, nanny, worker and their pages."""
+    me = psutil.Process()
+    family = [me, *me.children(recursive=True)]
+    return {one.laddr.port for process in family for one in process.net_connections() if one.status == "LISTEN"}
+
+
+def strangers(folder: Path) -> list[Security]:
+    """What somebody without the key may come with: keys of his own."""
+    other = folder / "other.pem"
+    make_cluster_key(other, replace=True)
+    return [Security.temporary(), cluster_security(ServiceSettings(cluster_key_file=other))]
+
+
+def test_whoever_has_the_key_may(address: str, key: Path) -> None:
+    assert address.startswith("tls://127.0.0.1:")
+    [worker] = worker_pids(address, cluster_security(ServiceSettings(cluster_key_file=key)))
+    assert worker.startswith("tls://127.0.0.1:")
+    asyncio.run(came_in(address, cluster_security(ServiceSettings(cluster_key_file=key))))
+
+
+def test_a_stranger_runs_no_code_on_any_port(address: str, tmp_path: Path) -> None:
+    assert int(address.rpartition(":")[2]) in ports()
+    assert len(ports()) >= 3
+    tries = [(f"tcp://127.0.0.1:{port}", None) for port in ports()]
+    tries += [(f"tls://127.0.0.1:{port}", one) for port in ports() for one in strangers(tmp_path)]
+    assert asyncio.run(attempts(tries)) == []
+
+
+async def attempts(tries: list[tuple[str, Security | None]]) -> list[str]:
+    """Those addresses that answered."""
+    done = await asyncio.gather(*(came_in(*one) for one in tries), return_exceptions=True)
+    assert all(one is None or isinstance(one, OSError) for one in done), done
+    return [address for (address, _), one in zip(tries, done, strict=True) if one is None]
+
+
+async def came_in(address: str, security: Security | None) -> None:
+    """Connect, and have the other side answer."""
+    options = {} if security is None else security.get_connection_args("client")
+    connection = await connect(address, timeout=2, **options)
+    try:
+        await connection.write({"op": "identity", "reply": True})
+        await asyncio.wait_for(connection.read(), 2)
+    finally:
+        connection.abort()
+
+
+def test_a_key_is_its_owners_alone_and_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        file = tmp_path / "cluster.pem"
+        assert make_cluster_key(file, replace=False)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+    first = file.read_bytes()
+    assert not make_cluster_key(file, replace=False)
+    assert file.read_bytes() == first
+    assert make_cluster_key(file, replace=True)
+    assert file.read_bytes() != first
+    with pytest.raises(SettingsError, match="cannot be written"):
+        make_cluster_key(tmp_path / "nowhere" / "cluster.pem", replace=False)
+
+
+def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="CLUSTER_KEY_FILE"):
+        cluster_security(ServiceSettings(cluster_key_file=tmp_path / "none.pem"))
+    with pytest.raises(SettingsError, match="CLUSTER_KEY_FILE"):
+        cluster_security(ServiceSettings(scheduler="tls://10.0.0.5:8786"))
+    assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption

@@ -1,0 +1,245 @@
+"""Backups while the index changes, broken off, damaged, foreign, and in a bucket."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts.index_rows import HASH_LAYER, image_row, manifest_of, region_row
+from contracts.test_restored import F, filled
+
+from searchanything import wiring
+from searchanything.backup.backup import back_up, restore
+from searchanything.backup.files import ObjectsPlace, TarPlace
+from searchanything.core.codes import next_generation
+from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef, RegionRow
+from searchanything.encode.fingerprint import SCHEMA_VERSION
+from searchanything.stores.files import FolderFiles
+from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
+
+
+@pytest.fixture
+def store() -> MemoryIndexStore:
+    store = MemoryIndexStore()
+    filled(store, images=30)
+    return store
+
+
+def members(file: Path) -> dict[str, bytes]:
+    with tarfile.open(file) as tar:
+        return {name: tar.extractfile(name).read() for name in tar.getnames()}  # type: ignore[union-attr]
+
+
+def rewritten(file: Path, parts: dict[str, bytes]) -> TarPlace:
+    with tarfile.open(file, "w") as tar:
+        for name, data in parts.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return TarPlace(file)
+
+
+def put(index: MemoryRegionIndex, image: ImageRef, count: int) -> None:
+    generation = next_generation()
+    index.insert_regions([region_row(image, number, generation=generation) for number in range(count)])
+    index.insert_images([image_row(image, generation=generation, regions=count)])
+    index.delete_before({image: generation})
+
+
+def test_a_backup_is_plain_files_that_any_program_reads(store: MemoryIndexStore, tmp_path: Path) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    parts = members(tmp_path / "b.tar")
+    assert list(parts) == [
+        "manifest.json", "hash.safetensors", "regions-00000000.jsonl.gz", "images-00000000.jsonl.gz", "end.json",
+    ]  # fmt: skip
+    assert json.loads(parts["manifest.json"])["manifest"]["fingerprint"] == F
+    assert parts["hash.safetensors"] == HASH_LAYER
+    rows = [json.loads(line) for line in gzip.decompress(parts["images-00000000.jsonl.gz"]).splitlines()]
+    assert len(rows) == 30
+    assert {row["outcome"] for row in rows} == {"indexed", "empty", "failed"}
+    assert [path.name for path in tmp_path.iterdir()] == ["b.tar"]
+
+
+class Replacing(MemoryRegionIndex):
+    """An index whose images are replaced between the two reads of a backup."""
+
+    replacing: dict[str, int]
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        for image in images:
+            if self.replacing.get(image.key, 0) > 0:
+                self.replacing[image.key] -= 1
+                put(self, image, 3)
+            elif self.replacing.get(image.key, 0) < 0:
+                self.replacing[image.key] = 0
+                self.delete_images([image])
+        return super().regions_of(images)
+
+
+def test_images_that_change_meanwhile_are_whole_or_left_out(tmp_path: Path) -> None:
+    store = MemoryIndexStore()
+    index = Replacing(manifest_of(F))
+    index.replacing = {"once": 1, "always": 99, "deleted": -1}
+    store.create(manifest_of(F), HASH_LAYER)
+    store._entries[F] = replace(store._entries[F], index=index)
+    store.switch(F)
+    for key in ("still", "once", "always", "deleted"):
+        put(index, ImageRef("b", key), 2)
+    report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (report.images, report.regions, report.left_out) == (2, 5, 1)
+    other = MemoryIndexStore()
+    restore(other, TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    rows = {row.image.key: row for row in other.open(F).iterate_images()}
+    assert {key: row.regions for key, row in rows.items()} == {"still": 2, "once": 3}
+    for region in other.open(F).iterate_regions():
+        assert region.generation == rows[region.image.key].generation
+
+
+def test_nothing_is_overwritten(store: MemoryIndexStore, tmp_path: Path) -> None:
+    (tmp_path / "b.tar").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="overwrites nothing: name another file"):
+        back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (tmp_path / "b.tar").read_bytes() == b"precious"
+    with pytest.raises(UsageError, match="no folder"):
+        back_up(store, TarPlace(tmp_path / "no" / "b.tar"))
+    with pytest.raises(UsageError, match="nothing to back up"):
+        back_up(MemoryIndexStore(), TarPlace(tmp_path / "c.tar"))
+    back_up(store, TarPlace(tmp_path / "d.tar"))
+    with pytest.raises(UsageError, match="a restore overwrites nothing"):
+        restore(store, TarPlace(tmp_path / "d.tar"), schema_version=SCHEMA_VERSION)
+
+
+def test_a_backup_that_breaks_off_leaves_no_file(store: MemoryIndexStore, tmp_path: Path) -> None:
+    class Broken(Replacing):
+        def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:  # noqa: ARG002
+            raise RegionIndexError("the server went away")
+
+    index = Broken(manifest_of(F))
+    put(index, ImageRef("b", "k"), 1)
+    store._entries[F] = replace(store._entries[F], index=index)
+    with pytest.raises(RegionIndexError):
+        back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_restore_that_broke_off_is_done_again(store: MemoryIndexStore, tmp_path: Path) -> None:
+    place = TarPlace(tmp_path / "b.tar")
+    back_up(store, place)
+    parts = members(tmp_path / "b.tar")
+    cut = rewritten(tmp_path / "cut.tar", {name: data for name, data in parts.items() if name != "end.json"})
+    other = MemoryIndexStore()
+    with pytest.raises(BackupError, match=r"cut short: it has no end.json"):
+        restore(other, cut, schema_version=SCHEMA_VERSION)
+    assert other.live() is None
+    assert restore(other, place, schema_version=SCHEMA_VERSION).images == 30
+    assert other.open(F).counts().regions == store.open(F).counts().regions - 2  # garbage stays behind
+
+
+def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]:
+    return {key: (change if key == name else data) for key, data in parts.items() if key != name or change is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("images-00000000.jsonl.gz", None, "images-00000000.jsonl.gz is missing"),
+        ("regions-00000000.jsonl.gz", gzip.compress(b""), "regions-00000000.jsonl.gz is damaged"),
+        ("regions-00000000.jsonl.gz", b"no gzip", "regions-00000000.jsonl.gz is damaged"),
+        ("images-00000000.jsonl.gz", gzip.compress(b'{"id": 1}\n'), "does not hold what it should"),
+        ("images-00000000.jsonl.gz", gzip.compress(b"[1]\n"), "does not hold what it should"),
+        ("hash.safetensors", b"other", "hash.safetensors is damaged"),
+        ("hash.safetensors", None, "no hash layer"),
+        ("manifest.json", None, "does not begin with a manifest.json"),
+        ("manifest.json", b"{}", "no backup of searchanything"),
+        ("manifest.json", b"\xff", "manifest.json is damaged"),
+        ("manifest.json", b'{"format": "searchanything-backup", "version": 2, "program": "9.1"}',
+         "of format 2, this program reads 1: restore it with searchanything 9.1"),
+        ("manifest.json", b'{"format": "searchanything-backup", "version": 1, "manifest": {"x": 1}}',
+         "manifest.json does not hold what it should"),
+        ("end.json", b"{}", "end.json does not hold"),
+        ("end.json", b"[", "end.json is damaged"),
+        ("end.json", b"[" * 100_000, "end.json is damaged"),
+        ("images-00000000.jsonl.gz", gzip.compress(b"[" * 100_000), "images-00000000.jsonl.gz is damaged"),
+    ],
+)  # fmt: skip
+def test_damage_is_named_and_nothing_becomes_live(
+    store: MemoryIndexStore, tmp_path: Path, name: str, change: bytes | None, told: str
+) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    place = rewritten(tmp_path / "bad.tar", damaged(members(tmp_path / "b.tar"), name, change))
+    other = MemoryIndexStore()
+    with pytest.raises(BackupError, match=told):
+        restore(other, place, schema_version=SCHEMA_VERSION)
+    assert other.live() is None
+
+
+def test_any_cut_of_the_file_is_noticed(store: MemoryIndexStore, tmp_path: Path) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    whole = (tmp_path / "b.tar").read_bytes()
+    content = whole.rstrip(b"\0")
+    for length in (0, 1, 511, 512, 700, len(content) // 2, len(content) - 1024, len(content) - 1):
+        (tmp_path / "cut.tar").write_bytes(whole[:length])
+        other = MemoryIndexStore()
+        with pytest.raises(SearchAnythingError, match=r"cut\.tar"):
+            restore(other, TarPlace(tmp_path / "cut.tar"), schema_version=SCHEMA_VERSION)
+        assert other.live() is None, length
+
+
+def test_what_is_no_backup(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(os.urandom(4096))
+    for name, told in (("noise", "no whole backup"), ("none", "no such file"), (".", "no such file")):
+        with pytest.raises(SearchAnythingError, match=told):
+            restore(MemoryIndexStore(), TarPlace(tmp_path / name), schema_version=SCHEMA_VERSION)
+
+
+def test_members_that_are_no_files_or_too_large_are_not_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "link.tar", "w") as tar:
+        link = tarfile.TarInfo("manifest.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(BackupError, match="no part of a backup"):
+        restore(MemoryIndexStore(), TarPlace(tmp_path / "link.tar"), schema_version=SCHEMA_VERSION)
+
+
+def test_rows_of_another_schema_are_refused_with_the_way_out(store: MemoryIndexStore, tmp_path: Path) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    with pytest.raises(BackupError, match="rows of schema 2, this program writes 9: restore it with searchanything"):
+        restore(MemoryIndexStore(), TarPlace(tmp_path / "b.tar"), schema_version=9)
+
+
+def test_where_a_name_leads(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None)
+    assert wiring.backup_place(str(tmp_path / "b.tar"), settings).location == str(tmp_path / "b.tar")
+    settings.storage.endpoint = "127.0.0.1:9"
+    for name in ("s3://bucket/some/prefix", "s3://bucket/some/prefix/"):
+        assert wiring.backup_place(name, settings).location == "s3://bucket/some/prefix/"
+    assert wiring.backup_place("s3://bucket", settings).location == "s3://bucket/"
+
+
+def test_objects_below_a_prefix(store: MemoryIndexStore, tmp_path: Path) -> None:
+    place = ObjectsPlace(FolderFiles(tmp_path / "prefix"))
+    report = back_up(store, place)
+    with pytest.raises(UsageError, match="overwrites nothing: name another prefix"):
+        back_up(store, place)
+    other = MemoryIndexStore()
+    assert restore(other, place, schema_version=SCHEMA_VERSION) == report
+    (tmp_path / "prefix" / "images-00000000.jsonl.gz").unlink()
+    with pytest.raises(BackupError, match=r"images-00000000\.jsonl\.gz is missing"):
+        restore(MemoryIndexStore(), place, schema_version=SCHEMA_VERSION)
+    with pytest.raises(UsageError, match="nothing lies there"):
+        restore(other, ObjectsPlace(FolderFiles(tmp_path / "none")), schema_version=SCHEMA_VERSION)
+
+
+def test_other_users_of_the_machine_cannot_read_it(store: MemoryIndexStore, tmp_path: Path) -> None:
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600

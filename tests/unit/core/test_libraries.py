@@ -1,0 +1,135 @@
+"""A library that cannot be loaded costs what needs it, with a cure; never a traceback, and never the doctor."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from searchanything.core.errors import LibraryError
+from searchanything.core.libraries import LazyModule, cure_of, library_error
+
+NO_LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+WEIRD = {
+    "ImportError": "raise ImportError('undefined symbol: _ZN3c10')",
+    "OSError": "raise OSError('libtorch_cpu.so: cannot open shared object file')",
+    "RuntimeError": "raise RuntimeError('module was compiled against another ABI')",
+}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder / "fakes"),
+        "HOME": str(folder),
+        "SEARCHANYTHING_MODELS__PRESET": "pico",
+        "SEARCHANYTHING_MILVUS__URI": "memory://",
+    }
+    environment.pop("SEARCHANYTHING_DEBUG", None)
+    command = [sys.executable, "-m", "searchanything", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False, timeout=200
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("fakes", "images"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "images" / "a.jpg")
+    return tmp_path
+
+
+def break_library(folder: Path, name: str, code: str) -> None:
+    package = folder / "fakes" / name
+    package.mkdir()
+    (package / "__init__.py").write_text(code, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("library", "kind", "arguments"),
+    [
+        ("cv2", "ImportError", ["index", "images"]),
+        ("torch", "OSError", ["segment", "images/a.jpg"]),
+        ("torchvision", "RuntimeError", ["segment", "images/a.jpg"]),
+        ("pymilvus", "ImportError", ["status", "--uri", "i.db"]),
+        ("grpc", "OSError", ["query", "images/a.jpg", "--uri", "i.db"]),
+        ("PIL", "ImportError", ["query", "images/a.jpg"]),
+        ("pi_heif", "OSError", ["status"]),
+        ("minio", "RuntimeError", ["sync", "check", "s3://bucket"]),
+        ("pydantic", "ImportError", ["models", "list"]),
+    ],
+)
+def test_a_broken_library_is_one_error_with_its_cure(
+    library: str, kind: str, arguments: list[str], folder: Path
+) -> None:
+    break_library(folder, library, WEIRD[kind])
+    answer = run(folder, *arguments, "--format", "json")
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert answer.returncode == 1
+    error = json.loads(answer.stdout)["error"]
+    assert error["type"] == "LibraryError"
+    assert error["message"].startswith(f"{library} cannot be loaded: ")
+    assert "pip install" in error["cure"]
+
+
+def test_the_doctor_survives_when_nearly_everything_is_broken(folder: Path) -> None:
+    for name in ("cv2", "torch", "pymilvus", "pi_heif", "PIL", "numpy", "minio", "packaging"):
+        break_library(folder, name, NO_LIBGL)
+    answer = run(folder, "doctor", "--uri", "i.db", "--preset", "pico", "--format", "json")
+    assert answer.returncode == 1, answer.stderr
+    broken = [one for one in json.loads(answer.stdout)["checks"] if one["state"] == "broken"]
+    assert {"cv2", "torch", "pymilvus"} <= {one["message"].partition(" ")[0] for one in broken}
+    assert all(one["cure"] for one in broken)
+    assert "Traceback" not in answer.stderr
+
+
+def test_without_libgl_the_headless_build_is_the_cure() -> None:
+    cure = cure_of("cv2", "libGL.so.1: cannot open shared object file: No such file or directory")
+    assert "pip uninstall -y opencv-python" in cure
+    assert '"opencv-python-headless"' in cure
+
+
+def test_the_library_is_the_one_that_our_code_imports() -> None:
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module("nowhere_to_be_found.deep")
+    assert library_error(caught.value).library == "nowhere_to_be_found"
+
+
+def test_the_error_can_cross_processes() -> None:
+    error = copy.deepcopy(LibraryError("cv2", "why", "how"))  # by the same protocol as pickle
+    assert (error.library, error.reason, error.cure) == ("cv2", "why", "how")
+    assert str(error) == "cv2 cannot be loaded: why; how"
+
+
+def test_a_lazy_module_is_the_module() -> None:
+    lazy = LazyModule("json")
+    assert lazy.loads("[1]") == [1]
+    assert lazy.dumps is json.dumps
+    with pytest.raises(LibraryError, match="no_such_thing"):
+        _ = LazyModule("no_such_thing").anything
+
+
+COMMANDS = """
+import contextlib, io, sys
+from searchanything.cli.app import run
+with contextlib.redirect_stdout(io.StringIO()):
+    code = run(sys.argv[1:])
+print(code, *sorted(set(sys.modules) & {"torch", "torchvision", "cv2", "matplotlib", "scipy", "open_clip", "minio"}))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["status", "--uri", "i.db"], ["models", "list"], ["index", "--help"]]
+)
+def test_light_verbs_load_no_heavy_library(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMMANDS, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert answer.stdout == "0\n"

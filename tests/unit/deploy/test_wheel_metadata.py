@@ -1,0 +1,45 @@
+"""What the wheel asks for can be installed by plain pip on a machine without a desktop."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[3]
+LOCK = (ROOT / "requirements" / "service.lock").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def locked() -> set[str]:
+    return set(re.findall(r"^([a-z0-9][a-z0-9._-]*)==", LOCK, re.M))
+
+
+def test_one_opencv_is_asked_for_by_all_that_the_wheel_brings() -> None:
+    """The override in our own environments hides nothing: no library of the lock asks for another build."""
+    asking = {}
+    for name in locked():
+        try:
+            needs = [Requirement(need) for need in importlib.metadata.requires(name) or ()]
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another system
+        asked = {
+            need.name for need in needs if "extra" not in str(need.marker or "") and need.name.startswith("opencv")
+        }
+        if asked:
+            asking[name] = asked
+    assert asking == {}
+    assert {name for name in locked() if name.startswith("opencv")} == {"opencv-python-headless"}
+
+
+def test_ultralytics_is_no_dependency_of_the_wheel() -> None:
+    optional = PROJECT["project"]["optional-dependencies"].values()
+    wanted = [*PROJECT["project"]["dependencies"], *(one for group in optional for one in group)]
+    assert "ultralytics" not in {Requirement(one).name for one in wanted}
+    sources = list((ROOT / "searchanything").rglob("*.py"))
+    assert [
+        path.name for path in sources if re.search(r"^\s*(?:import|from) ultralytics", path.read_text("utf-8"), re.M)
+    ] == []

@@ -1,0 +1,163 @@
+"""Progress knows its total while it lists, speaks where there is no terminal, and says what a Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from fakes.indexing import RED, SMALL_BATCHES
+from fakes.models import fake_encoder
+from fakes.stores import InMemoryStore
+
+from searchanything.cli import progress as bars
+from searchanything.core.errors import StoreError
+from searchanything.core.types import ImageRef, StoredObject
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.images.scopes import Scope
+from searchanything.ingest.listing import ListingAhead
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.progress import ProgressLine, in_notebooks, lines, so_far, within
+from searchanything.ingest.reports import IndexProgress, IndexReport
+from searchanything.ingest.sync import SyncJob, sync_images
+from searchanything.stores.memory import MemoryIndexStore
+
+
+def stored(number: int) -> StoredObject:
+    return StoredObject(ImageRef("b", f"{number}.jpg"), "e", 1)
+
+
+def test_the_total_is_there_when_the_first_image_is() -> None:
+    listing = ListingAhead(map(stored, range(240)), lambda one: one.ref.key != "3.jpg")
+    objects = iter(listing)
+    assert next(objects) == stored(0)
+    assert len(list(objects)) == 239
+    told: list[IndexProgress] = []
+    listing.progress(told.append)(IndexProgress(160, None, 160, 0, "k"))
+    assert (told[0].done, told[0].total, told[0].total_is_final) == (160, 239, True)
+
+
+def test_a_listing_runs_ahead_only_so_far_and_stops_with_its_reader() -> None:
+    given = 0
+
+    def endless() -> Iterator[StoredObject]:
+        nonlocal given
+        while True:
+            given += 1
+            yield stored(given)
+
+    listing = ListingAhead(endless(), lambda _: True, most=10)
+    objects = iter(listing)
+    next(objects)
+    told: list[IndexProgress] = []
+    listing.progress(told.append)(IndexProgress(1, None, 1, 0, "k"))
+    assert not told[0].total_is_final
+    objects.close()
+    _until(lambda: not any(one.name == "listing" for one in threading.enumerate()))
+    assert given <= 12
+
+
+def test_what_breaks_a_listing_comes_after_what_it_gave() -> None:
+    def breaking() -> Iterator[StoredObject]:
+        yield stored(0)
+        raise StoreError("gone")
+
+    listing = ListingAhead(breaking(), lambda _: True)
+    objects = iter(listing)
+    assert next(objects) == stored(0)
+    with pytest.raises(StoreError, match="gone"):
+        next(objects)
+    assert not listing.complete
+
+
+def test_the_line_says_total_rate_time_left_and_failures() -> None:
+    now = 0.0
+    line = ProgressLine("indexing", clock=lambda: now)
+    assert str(line) == "indexing: nothing done yet, 0:00:00 so far"
+    line(IndexProgress(0, 1200, 0, 0, "k"))
+    now = 10.0
+    line(IndexProgress(160, 1200, 150, 10, "k"))
+    assert str(line) == "indexing: 160 of 1,200 (13%), 16.0 images/s, about 0:01:05 left, 10 failed"
+    line(IndexProgress(160, 300, 160, 0, "k", total_is_final=False))
+    assert str(line) == "indexing: 160 of 300 or more, 16.0 images/s"
+    line(IndexProgress(3, None, 0, 0, "", stage="training the hash"))
+    assert str(line) == "training the hash: 3 done"
+
+
+def test_lines_come_by_themselves() -> None:
+    written: list[str] = []
+    with lines("indexing", written.append, every_s=0.01):
+        _until(lambda: len(written) >= 2)
+    count = len(written)
+    assert not any(one.name == "progress" for one in threading.enumerate())
+    assert len(written) == count
+
+
+def test_without_a_terminal_the_command_line_speaks_and_says_what_ctrl_c_leaves(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("searchanything.ingest.progress.EVERY_S", 0.01)
+
+    def work() -> None:
+        with bars.indexing_progress() as show:
+            show(IndexProgress(5, 9, 5, 1, "k"))
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    said = capsys.readouterr().err
+    assert "indexing: 5 of 9" in said
+    assert "1 failed" in said
+    assert "run the same command again to continue" in said
+
+
+def test_notebooks_get_a_line_without_asking(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("searchanything.ingest.progress.is_notebook", lambda: True)
+    with in_notebooks(None, "indexing") as tell:
+        assert tell is not None
+        tell(IndexProgress(5, 9, 5, 0, "k"))
+    assert "indexing: 5 of 9" in capsys.readouterr().err
+    own: list[IndexProgress] = []
+    with in_notebooks(own.append, "indexing") as tell:
+        tell(IndexProgress(5, 9, 5, 0, "k"))
+    assert len(own) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_elsewhere_nothing_is_said() -> None:
+    with in_notebooks(None, "indexing") as tell:
+        assert tell is None
+
+
+def _until(holds) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("never")
+
+
+def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
+    store = InMemoryStore()
+    for number in range(5):
+        store.put(f"{number}.png", RED)
+    store.put("notes.txt", b"no image")
+    indexes = MemoryIndexStore()
+    index = indexes.create(manifest_of(fake_encoder(), "fake"), b"")
+    work = IndexingJob(store, fake_encoder(), index, replace(SMALL_BATCHES, batch_images=1))
+    told: list[IndexProgress] = []
+    job = SyncJob(store, index, Scope(), SMALL_BATCHES, partial(refresh_images, work))
+    assert sync_images(job, progress=told.append).repaired.indexed == 5
+    assert {(one.total, one.total_is_final) for one in told} == {(5, True)}
+    assert [one.done for one in told] == [0, 1, 2, 3, 4, 5]  # all is listed at once, and then repaired image by image
+    assert told[-1].indexed == 5
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    told: list[IndexProgress] = []
+    before = so_far(IndexReport(indexed=3, failed=1, given_up=1, deleted=1), total=9)
+    within(told.append, before)(IndexProgress(2, None, 1, 1, "k"))
+    assert told == [IndexProgress(8, 9, 4, 3, "k")]

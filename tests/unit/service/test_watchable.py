@@ -1,0 +1,103 @@
+"""`watch` refuses at once what every sync would fail at; no client of ours takes a proxy to a Milvus on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.indexing import RED
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+
+from searchanything.client.client import Client, connect
+from searchanything.core.errors import IndexMismatchError, PresetError, SettingsError, WeightsMissingError
+from searchanything.core.settings import MilvusSettings, Settings
+from searchanything.models import presets
+from searchanything.models.hashing import HashLayer
+from searchanything.service import tree
+from searchanything.stores import milvus_connection
+from searchanything.stores.memory import MemoryIndexStore
+
+LAZY = presets.lazy_models
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder, indexed with the preset pico, whose models are fakes."""
+    monkeypatch.setattr(presets, "lazy_models", lambda *_: (FakeSegmenter(), FakeEmbedder()))
+    layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
+    monkeypatch.setattr(presets, "load_hash", lambda _: layer)
+    monkeypatch.setattr("searchanything.wiring._models", {})
+    stores: dict[str, MemoryIndexStore] = {}
+    shared = lambda milvus: stores.setdefault(milvus.uri, MemoryIndexStore(milvus.uri))  # noqa: E731
+    monkeypatch.setattr("searchanything.wiring.open_index_store", shared)
+    monkeypatch.setenv("SEARCHANYTHING_INGEST__HASH_SAMPLE_IMAGES", "0")
+    (tmp_path / "a.png").write_bytes(RED)
+    with opened("pico") as client:
+        client.index(tmp_path)
+    return tmp_path
+
+
+def opened(preset: str | None, uri: str = "memory://watchable", **ingest: Any) -> Client:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri, settings.models.preset = uri, preset
+    settings.ingest = settings.ingest.model_copy(update=ingest)
+    return connect(settings=settings)
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("with_models", [True, False])
+def test_settings_that_contradict_the_index_are_refused(with_models: bool) -> None:
+    for preset in ("pico", None):
+        opened(preset).check_usable(with_models=with_models)
+    with pytest.raises(PresetError, match="made with preset 'pico', but 'small' was asked"):
+        opened("small").check_usable(with_models=with_models)
+    with pytest.raises(SettingsError, match="leave them out"):
+        opened("pico", regions=7).check_usable(with_models=with_models)
+    with pytest.raises(PresetError, match="no preset chosen"):
+        opened(None, "memory://nothing-there").check_usable(with_models=with_models)
+    opened("pico", "memory://nothing-there").check_usable(with_models=with_models)
+
+
+@pytest.mark.usefixtures("images")
+def test_models_that_are_not_those_of_the_index_are_refused_where_they_would_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("searchanything.wiring._models", {})
+    monkeypatch.setattr(presets, "lazy_models", lambda *_: (FakeSegmenter(weights="other"), FakeEmbedder()))
+    with pytest.raises(IndexMismatchError):
+        opened("pico").check_usable()
+    opened("pico").check_usable(with_models=False)
+
+
+@pytest.mark.usefixtures("images")
+def test_missing_weights_are_told_where_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "lazy_models", LAZY)
+    monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "none"))
+    with pytest.raises(WeightsMissingError):
+        opened("paper", "memory://nothing-there").check_usable()
+    opened("paper", "memory://nothing-there").check_usable(with_models=False)
+
+
+@pytest.mark.parametrize("scheduler", [None, "tls://10.0.0.5:8786"])
+def test_watch_looks_before_it_starts_anything(
+    images: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str | None
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(Client, "check_usable", lambda _, with_models: asked.append(with_models))
+    monkeypatch.setattr(tree, "connect", lambda settings: opened("pico"))  # noqa: ARG005
+    settings = Settings(_env_file=None)
+    settings.milvus.uri, settings.service.scheduler = "index.db", scheduler
+    tree.check_watchable(str(images), settings)
+    assert asked == [scheduler is None]
+
+
+@pytest.mark.parametrize(
+    ("uri", "direct"), [("http://127.0.0.1:19530", True), ("http://[::1]:1", True), ("http://milvus:19530", False)]
+)
+def test_no_proxy_leads_to_a_milvus_on_loopback(monkeypatch: pytest.MonkeyPatch, uri: str, direct: bool) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(milvus_connection, "MilvusClient", lambda *_, **options: made.append(options))
+    milvus_connection.MilvusConnection(MilvusSettings(uri=uri))._connect(None)
+    assert made[0]["grpc_options"] == ({"grpc.enable_http_proxy": 0} if direct else {})

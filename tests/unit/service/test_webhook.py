@@ -1,0 +1,123 @@
+"""The webhook before authentication: half-open requests cannot pile up, and an honest event passes between them."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from urllib3 import PoolManager
+
+from searchanything.core.settings import ServiceSettings
+from searchanything.service import bounded_http
+from searchanything.service.webhook import MAX_BODY_BYTES, Webhook
+
+TOKEN = "the token"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+HEAD = b"POST /events HTTP/1.1\r\nHost: localhost\r\n"
+HALF_OPEN = {
+    "silent": b"",
+    "half a line": b"POST /ev",
+    "half a head": HEAD + b"X-Slow: 1\r\n",
+    "no body, no token": HEAD + b"Content-Length: 100\r\n\r\nabc",
+    "no body, wrong token": HEAD + b"Authorization: Bearer no\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "idle after an answer": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "pipelined": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3 + HEAD,
+}
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Webhook, list[Mapping[str, Any]]]]:
+    """A webhook, and the notifications that it took."""
+    taken: list[Mapping[str, Any]] = []
+
+    def hint(notification: Mapping[str, Any]) -> int:
+        taken.append(notification)
+        return 1
+
+    with Webhook(ServiceSettings(webhook_token=SecretStr(TOKEN), webhook_port=None), hint) as webhook:
+        yield webhook, taken
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Descriptors for the attacker, who lives in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard) if hard > 0 else 8192, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def opened(webhook: Webhook, sent: bytes) -> socket.socket:
+    host, _, port = webhook.url.removeprefix("http://").removesuffix("/events").partition(":")
+    one = socket.create_connection((host, int(port)), timeout=30)
+    one.sendall(sent)
+    return one
+
+
+def post(webhook: Webhook, body: bytes = b"{}", headers: Mapping[str, str] = BEARER) -> int:
+    with PoolManager(retries=False, timeout=30.0) as http:
+        return http.request("POST", webhook.url, body=body, headers=headers).status
+
+
+@pytest.mark.usefixtures("many_files")
+def test_1500_half_open_requests_do_not_keep_an_honest_event_out(
+    hook: tuple[Webhook, list[Mapping[str, Any]]],
+) -> None:
+    webhook, taken = hook
+    kinds = list(HALF_OPEN.values())
+    with ExitStack() as stack:
+        for number in range(1500):
+            stack.enter_context(opened(webhook, kinds[number % len(kinds)]))
+            if number % 300 == 299:
+                body = json.dumps({"number": number}).encode()
+                assert post(webhook, body) == 200
+        assert [one["number"] for one in taken] == [299, 599, 899, 1199, 1499]
+        assert len(webhook._server.server_state.connections) <= bounded_http.CONNECTIONS
+
+
+@pytest.mark.parametrize("kind", HALF_OPEN)
+def test_a_request_that_does_not_end_is_ended(
+    hook: tuple[Webhook, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(bounded_http, "REQUEST_S", 0.2)
+    with opened(hook[0], HALF_OPEN[kind]) as one:
+        try:
+            while one.recv(4096):  # answers, if any; then its end: a timeout of 30 s would fail the test
+                pass
+        except ConnectionResetError:
+            pass
+    assert hook[1] == []
+
+
+def trickled(one: socket.socket) -> bool:
+    """Send one more byte; True if the other side has ended the connection."""
+    try:
+        one.sendall(b" ")
+        return one.recv(1) == b""
+    except TimeoutError:
+        return False
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
+def test_trickling_does_not_prolong_it(
+    hook: tuple[Webhook, list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_http, "REQUEST_S", 0.3)
+    with opened(hook[0], HEAD + f"Authorization: {TOKEN}\r\nContent-Length: 9000\r\n\r\n".encode()) as one:
+        one.settimeout(0.02)
+        ended = any(trickled(one) for _ in range(8000))  # a byte each time: the whole would take minutes
+    assert ended
+    assert hook[1] == []
+
+
+def test_a_body_is_limited_while_it_streams(hook: tuple[Webhook, list[Mapping[str, Any]]]) -> None:
+    assert post(hook[0], b" " * (MAX_BODY_BYTES + 1)) == 413
+    assert post(hook[0], b"{}", {"Authorization": "Bearer no"}) == 401
+    assert post(hook[0]) == 200

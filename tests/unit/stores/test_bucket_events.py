@@ -1,0 +1,89 @@
+"""A stream of notifications ends when it is closed, at whatever moment that is."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from pydantic import SecretStr
+
+from searchanything.core.settings import StorageSettings
+from searchanything.stores.s3_events import BucketEvents
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Mute:
+    """A server that accepts and says `greeting`, and nothing more."""
+
+    def __init__(self, greeting: bytes) -> None:
+        self._greeting = greeting
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._held = ExitStack()
+        self.asked = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def settings(self) -> StorageSettings:
+        port = self._server.getsockname()[1]
+        keys = {"access_key": SecretStr("a"), "secret_key": SecretStr("b"), "region": "us-east-1"}
+        return StorageSettings(endpoint=f"127.0.0.1:{port}", secure=False, timeout_s=600, **keys)
+
+    def close(self) -> None:
+        self._server.close()
+        self._held.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection = self._held.enter_context(self._server.accept()[0])
+            except OSError:
+                return
+            connection.recv(4096)
+            connection.sendall(self._greeting)
+            self.asked.set()
+
+
+@pytest.fixture
+def mute(request: pytest.FixtureRequest) -> Iterator[Mute]:
+    server = Mute(request.param)
+    yield server
+    server.close()
+
+
+def listening(events: BucketEvents) -> tuple[threading.Thread, list[object]]:
+    """A thread that iterates, and what it came to: None for a quiet end, else the error."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            list(events)
+        except Exception as error:  # noqa: BLE001  whatever it is, the test is to see it
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, outcome
+
+
+@pytest.mark.parametrize("mute", [b"", ANSWER[:20], ANSWER], indirect=True, ids=["silent", "half an answer", "open"])
+def test_closing_ends_the_iteration_whether_the_stream_is_open_or_not(mute: Mute) -> None:
+    events = BucketEvents(mute.settings, "images")
+    thread, outcome = listening(events)
+    assert mute.asked.wait(30)
+    events.close()
+    thread.join(30)
+    assert outcome == [None]
+
+
+@pytest.mark.parametrize("mute", [ANSWER], indirect=True)
+def test_what_is_closed_before_it_begins_asks_nobody(mute: Mute) -> None:
+    events = BucketEvents(mute.settings, "images")
+    events.close()
+    assert list(events) == []
+    assert not mute.asked.is_set()

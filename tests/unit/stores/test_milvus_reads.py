@@ -1,0 +1,166 @@
+"""How often a Milvus server is asked, and at which level: a strong read of one takes a fifth of a second and more."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from contracts.index_rows import BITS, HASH_LAYER, manifest_of
+
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.core.types import ImageRef
+from searchanything.stores.milvus import MilvusIndexStore
+from searchanything.stores.milvus_consistency import ReadLevels
+from searchanything.stores.milvus_index import MilvusRegionIndex
+from searchanything.stores.milvus_schema import images_spec, regions_spec
+
+F, G = "f" * 64, "0" * 64
+
+
+class RecordingServer:
+    """A server as the store sees it: collections of rows, an alias, and every request noted."""
+
+    embedded, absent, uri = False, False, "http://recorded"
+
+    def __init__(self) -> None:
+        self.collections: dict[str, list[dict[str, Any]]] = {}
+        self.alias: str | None = None
+        self.requests: list[tuple[str, ...]] = []
+
+    def create_collection(self, spec: Any) -> None:
+        self.collections.setdefault(spec.name, [])
+
+    def has_collection(self, name: str) -> bool:
+        return name in self.collections
+
+    def load(self, name: str) -> None:
+        if name not in self.collections:
+            raise IndexNotFoundError(name)
+
+    def fields(self, name: str) -> dict[str, int | None]:
+        self.load(name)
+        return {one.name: one.size for spec in (images_spec, regions_spec) for one in spec("", BITS).fields}
+
+    def vector_index_type(self, name: str) -> str:  # noqa: ARG002
+        return "BIN_FLAT"
+
+    def drop_collection(self, name: str) -> None:
+        del self.collections[name]
+
+    def alias_target(self, alias: str) -> str | None:  # noqa: ARG002
+        self.requests.append(("alias",))
+        return self.alias
+
+    def point_alias(self, alias: str, name: str) -> None:  # noqa: ARG002
+        self.alias = name
+
+    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
+        self.collections[name] += entities
+
+    def delete(self, name: str, expression: str) -> None:
+        self.requests.append(("delete", name, expression))
+
+    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
+        self.requests.append(("strong" if strong else "read", name))
+        kind = expression.split('"')[1] if expression.startswith("kind") else None
+        return [
+            {field: row[field] for field in fields}
+            for row in self.collections[name]
+            if kind is None or row["kind"] == kind
+        ]
+
+    def writing(self) -> Any:
+        return contextlib.nullcontext()
+
+
+@pytest.fixture
+def server() -> RecordingServer:
+    return RecordingServer()
+
+
+@pytest.fixture
+def store(server: RecordingServer) -> MilvusIndexStore:
+    store = MilvusIndexStore(server, "")  # type: ignore[arg-type]
+    for fingerprint in (F, G):
+        store.create(manifest_of(fingerprint), HASH_LAYER)
+    store.switch(F)
+    return store
+
+
+def test_a_warm_question_after_the_live_index_is_one_look_at_the_alias(
+    server: RecordingServer, store: MilvusIndexStore
+) -> None:
+    assert store.live() == manifest_of(F)
+    server.requests.clear()
+    for _ in range(3):
+        assert store.live() == manifest_of(F)
+        store.open(F)
+    assert server.requests == [("alias",)] * 3
+
+
+def test_another_live_index_is_noticed_at_once(server: RecordingServer, store: MilvusIndexStore) -> None:
+    other = MilvusIndexStore(server, "")  # type: ignore[arg-type]
+    assert store.live() == manifest_of(F)
+    other.switch(G)
+    assert store.live() == manifest_of(G)
+    other.create(manifest_of("9" * 64), HASH_LAYER)  # made since this store looked
+    other.switch("9" * 64)
+    assert store.live() == manifest_of("9" * 64)
+
+
+def test_an_index_that_another_process_dropped_is_not_found(server: RecordingServer, store: MilvusIndexStore) -> None:
+    store.open(G)
+    MilvusIndexStore(server, "").drop(G)  # type: ignore[arg-type]
+    with pytest.raises(IndexNotFoundError, match="gone"):
+        store.open(G)
+
+
+def test_an_alias_to_what_has_no_manifest_is_told(server: RecordingServer, store: MilvusIndexStore) -> None:
+    server.alias = "regions_somebody_elses"
+    with pytest.raises(IndexMismatchError, match="no manifest"):
+        store.live()
+
+
+def test_where_there_is_nothing_old_a_commit_deletes_nothing(server: RecordingServer) -> None:
+    server.collections = {"regions": [], "images": []}
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index.delete_before({ImageRef("b", str(number)): 5 for number in range(100)})
+    assert server.requests == [("read", "images"), ("read", "regions")]
+
+
+def test_only_older_rows_are_deleted_by_their_ids_images_first(server: RecordingServer) -> None:
+    one, two = ImageRef("b", "1"), ImageRef("b", "2")
+    rows = [
+        {"id": f"{name}{generation}", "image_id": image.image_id, "generation": generation}
+        for name, image in (("a", one), ("b", two))
+        for generation in (3, 4, 5)
+    ]
+    server.collections = {"regions": rows, "images": rows[:1]}
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index.delete_before({one: 4, two: 5})
+    deletions = [request[1:] for request in server.requests if request[0] == "delete"]
+    assert deletions == [("images", 'id in ["a3"]'), ("regions", 'id in ["a3", "b3", "b4"]')]
+
+
+def test_the_first_read_after_deletions_is_strong() -> None:
+    levels = ReadLevels()
+    for _ in range(3):
+        levels.deleted("regions")
+    for expected in ("Strong", "Session"):
+        with levels.reading("regions", "Session") as level:
+            assert level == expected
+    with levels.reading("images", "Bounded") as level:
+        assert level == "Bounded"
+
+
+def test_a_read_that_failed_or_began_before_a_deletion_does_not_count() -> None:
+    levels = ReadLevels()
+    levels.deleted("regions")
+    with pytest.raises(IndexNotFoundError), levels.reading("regions", "Session"):
+        raise IndexNotFoundError
+    with levels.reading("regions", "Session") as level:
+        assert level == "Strong"
+        levels.deleted("regions")
+    with levels.reading("regions", "Session") as level:
+        assert level == "Strong"

@@ -1,0 +1,340 @@
+"""How S3 servers are reached: AWS where none is named, whose credentials, which region, by which proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes.http_servers import Answer, Asked, WebServer, web_server
+from pydantic import SecretStr
+from urllib3 import ProxyManager
+
+from searchanything.core.errors import SettingsError, StoreError
+from searchanything.core.settings import Settings, StorageSettings
+from searchanything.stores import s3_access, s3_credentials
+from searchanything.stores.s3 import S3Store
+from searchanything.stores.s3_access import proxy_of, server_of
+from searchanything.stores.s3_events import BucketEvents
+from searchanything.wiring import s3_access as s3_access_of
+
+LISTING = b"""<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>open-data</Name>
+<IsTruncated>false</IsTruncated><Contents><Key>a.jpg</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>
+<ETag>"e1"</ETag><Size>3</Size></Contents></ListBucketResult>"""
+DENIED = b"""<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"""
+KEYS = {"AccessKeyId": "AKROLE", "SecretAccessKey": "role-secret", "Token": "role-token"}
+NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A laptop without any credentials, on which nothing is remembered."""
+    for name in list(os.environ):
+        if name.upper().startswith(("AWS_", "MINIO_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", NOWHERE)
+    monkeypatch.setattr(s3_access, "_regions", {})
+    monkeypatch.setattr(s3_credentials, "_absent_until", {})
+    (tmp_path / ".aws").mkdir()
+    return tmp_path
+
+
+def aws(asked: Asked) -> Answer:
+    """AWS, as a proxy sees it, with one bucket in Frankfurt."""
+    if asked.method == "HEAD" and asked.target == "http://s3.amazonaws.com/open-data":
+        return 403, {"x-amz-bucket-region": "eu-central-1"}, b""
+    if asked.target.startswith("http://open-data.s3.eu-central-1.amazonaws.com/"):
+        return 200, {"Content-Type": "application/xml"}, LISTING
+    if asked.target.startswith("http://s3.eu-central-1.amazonaws.com/open-data"):
+        return 200, {"Content-Type": "application/xml"}, LISTING
+    return 403, {"Content-Type": "application/xml"}, DENIED
+
+
+def at_aws(server: WebServer, **others: object) -> StorageSettings:
+    """Settings that name no server. The test's server is a proxy, and sees what AWS would: hence no TLS."""
+    return StorageSettings.model_validate({"secure": False, "proxy": f"http://{server.endpoint}", **others})
+
+
+def listed(settings: StorageSettings) -> list[str]:
+    return [one.ref.key for one in S3Store(settings, "open-data").list()]
+
+
+def signer(asked: Asked) -> str:
+    """The access key that signed a request; "" for none."""
+    return asked.headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+
+
+class TestAws:
+    def test_a_public_bucket_needs_no_settings(self) -> None:
+        with web_server(aws) as server:
+            assert listed(at_aws(server)) == ["a.jpg"]
+        assert [signer(asked) for asked in server.asked] == ["", ""]
+
+    def test_the_region_is_asked_for_once(self) -> None:
+        with web_server(aws) as server:
+            listed(at_aws(server))
+            listed(at_aws(server))
+        assert [asked.method for asked in server.asked] == ["HEAD", "GET", "GET"]
+
+    def test_a_set_region_is_taken(self) -> None:
+        with web_server(aws) as server:
+            listed(at_aws(server, region="eu-central-1"))
+        assert [asked.method for asked in server.asked] == ["GET"]
+
+    def test_path_style(self) -> None:
+        with web_server(aws) as server:
+            assert listed(at_aws(server, addressing="path")) == ["a.jpg"]
+        assert server.asked[-1].target.startswith("http://s3.eu-central-1.amazonaws.com/open-data?")
+
+    def test_requester_pays(self) -> None:
+        with web_server(aws) as server:
+            settings = at_aws(server, requester_pays=True, access_key="AK", secret_key="SK")
+            listed(settings)
+            S3Store(settings, "open-data").read("b.jpg")
+            S3Store(settings, "open-data").stat("b.jpg")
+        for asked in server.asked[1:]:
+            assert asked.headers["x-amz-request-payer"] == "requester"
+            assert "x-amz-request-payer" in asked.headers["authorization"]  # it is signed
+
+    def test_a_refusal_tells_what_was_tried(self) -> None:
+        with web_server(aws) as server, pytest.raises(StoreError, match="denied access") as caught:
+            list(S3Store(at_aws(server, region="eu-west-1"), "closed").list())
+        assert "environment (AWS_ACCESS_KEY_ID): no" in str(caught.value)
+        assert "profile default: no" in str(caught.value)
+        assert "anonymous access" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("endpoint", "region", "wanted"),
+        [
+            (None, None, "s3.amazonaws.com"),
+            ("", None, "s3.amazonaws.com"),
+            (None, "cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+            ("s3.eu-central-1.amazonaws.com", None, "s3.eu-central-1.amazonaws.com"),
+            ("minio:9000", None, "minio:9000"),
+        ],
+    )
+    def test_where_the_server_is(self, endpoint: str | None, region: str | None, wanted: str) -> None:
+        assert server_of(StorageSettings(endpoint=endpoint, region=region)).endpoint == wanted
+
+    @pytest.mark.parametrize("host", ["amazonaws.com.evil.example", "s3.amazonaws.com.evil.example", "xamazonaws.com"])
+    def test_what_only_looks_like_aws_gets_no_credentials(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        with web_server(lambda _: (200, {"Content-Type": "application/xml"}, LISTING)) as server:
+            listed(at_aws(server, endpoint=host))
+        assert {signer(asked) for asked in server.asked} == {""}
+
+    def test_awss_own_variable_names_a_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "https://other.example")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:4566/")
+        assert server_of(StorageSettings()).endpoint == "localhost:4566"
+        assert not server_of(StorageSettings()).secure
+        assert server_of(StorageSettings(endpoint="minio:9000")).endpoint == "minio:9000"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://me:hunter2@x/y")
+        with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL_S3") as caught:
+            server_of(StorageSettings())
+        assert "hunter2" not in str(caught.value)
+
+
+def profile(home: Path, text: str, file: str = "credentials") -> None:
+    (home / ".aws" / file).write_text(text)
+
+
+def keys_of(name: str, token: str = "") -> str:
+    more = f"aws_session_token = {token}\n" if token else ""
+    return f"[{name}]\naws_access_key_id = AK{name}\naws_secret_access_key = SK\n{more}"
+
+
+class TestChain:
+    """Who signs at AWS. Each is one place of the chain, and the first that has keys counts."""
+
+    def signs(self, **others: object) -> Asked:
+        with web_server(aws) as server:
+            listed(at_aws(server, region="eu-central-1", **others))
+        return server.asked[-1]
+
+    def test_our_settings_come_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        asked = self.signs(access_key="AKOURS", secret_key="SK", session_token="our-token")
+        assert (signer(asked), asked.headers["x-amz-security-token"]) == ("AKOURS", "our-token")
+
+    def test_the_environment_with_its_session(self, monkeypatch: pytest.MonkeyPatch, machine: Path) -> None:
+        profile(machine, keys_of("default"))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "env-token")
+        asked = self.signs()
+        assert (signer(asked), asked.headers["x-amz-security-token"]) == ("AKENV", "env-token")
+
+    def test_profiles(self, monkeypatch: pytest.MonkeyPatch, machine: Path) -> None:
+        profile(machine, keys_of("default") + keys_of("work", "work-token"))
+        assert signer(self.signs()) == "AKdefault"
+        monkeypatch.setenv("AWS_PROFILE", "work")
+        asked = self.signs()
+        assert (signer(asked), asked.headers["x-amz-security-token"]) == ("AKwork", "work-token")
+        assert signer(self.signs(profile="default")) == "AKdefault"
+
+    def test_a_chosen_profile_comes_before_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch, machine: Path
+    ) -> None:
+        profile(machine, keys_of("work"))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        assert signer(self.signs(profile="work")) == "AKwork"
+
+    def test_keys_in_the_other_file(self, machine: Path) -> None:
+        profile(machine, keys_of("profile work").replace("AKprofile work", "AKconfig"), "config")
+        assert signer(self.signs(profile="work")) == "AKconfig"
+
+    def test_a_program_that_prints_them(self, machine: Path) -> None:
+        printed = json.dumps({"Version": 1, "AccessKeyId": "AKPROGRAM", "SecretAccessKey": "SK", "SessionToken": "t"})
+        (machine / "keys.json").write_text(printed)
+        profile(machine, f"[default]\ncredential_process = cat {machine / 'keys.json'}\n", "config")
+        assert signer(self.signs()) == "AKPROGRAM"
+
+    def test_single_sign_on_is_told_what_to_do(self, machine: Path) -> None:
+        profile(machine, "[profile work]\nsso_session = x\n", "config")
+        with web_server(aws) as server, pytest.raises(StoreError, match="aws configure export-credentials"):
+            list(S3Store(at_aws(server, profile="work", region="eu-west-1"), "closed").list())
+
+    def test_a_role_of_the_instance(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with web_server(instance(KEYS)) as metadata:
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.endpoint}")
+            asked = self.signs()
+        assert (signer(asked), asked.headers["x-amz-security-token"]) == ("AKROLE", "role-token")
+        assert all(one.target.startswith("/") for one in metadata.asked)  # not by the proxy
+
+    def test_a_role_of_the_container(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with web_server(lambda _: (200, {}, role(KEYS))) as container:
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{container.endpoint}/keys")
+            assert signer(self.signs()) == "AKROLE"
+
+    def test_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        assert signer(self.signs(credentials="anonymous")) == ""
+
+    def test_other_servers_never_see_them_unless_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKENV")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+        with web_server(lambda _: (200, {"Content-Type": "application/xml"}, LISTING)) as server:
+            here = {"endpoint": server.endpoint, "secure": False, "region": "r"}
+            listed(StorageSettings.model_validate(here))
+            listed(StorageSettings.model_validate({**here, "credentials": "aws"}))
+        assert [signer(asked) for asked in server.asked] == ["", "AKENV"]
+
+    def test_a_laptop_waits_once_and_shortly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An address that swallows packets, as 169.254.169.254 does where there is no instance."""
+        tried = []
+
+        def swallow(*_: object, **__: object) -> None:
+            tried.append(1)
+            raise TimeoutError
+
+        monkeypatch.setattr("minio.credentials.providers.IamAwsProvider.retrieve", swallow)
+        for _ in range(3):
+            assert signer(self.signs()) == ""
+        assert len(tried) == 1
+        assert s3_credentials._METADATA_WAIT.connect_timeout <= 1
+
+    def test_a_web_identitys_token_is_not_told(self, monkeypatch: pytest.MonkeyPatch, machine: Path) -> None:
+        (machine / "token").write_text("hunter2-token")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(machine / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/x")
+        error = ValueError("https://sts.amazonaws.com?Action=A&WebIdentityToken=hunter2-token failed with 403")
+        assert "hunter2" not in s3_credentials._reason(error)
+        assert "failed with 403" in s3_credentials._reason(error)
+
+
+def role(keys: dict[str, str]) -> bytes:
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    return json.dumps({"Code": "Success", **keys, "Expiration": expires}).encode()
+
+
+def instance(keys: dict[str, str]) -> Callable[[Asked], Answer]:
+    """An instance's metadata service, which wants its session token."""
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "PUT" and asked.target == "/latest/api/token":
+            return 200, {}, b"session"
+        if asked.headers.get("x-aws-ec2-metadata-token") != "session":
+            return 401, {}, b""
+        if asked.target.endswith("/security-credentials/"):
+            return 200, {}, b"my-role"
+        return (200, {}, role(keys)) if asked.target.endswith("/my-role") else (404, {}, b"")
+
+    return answer
+
+
+class TestProxies:
+    @pytest.mark.parametrize(
+        ("settings", "environment", "proxy"),
+        [
+            ({"endpoint": "s3.example:9000"}, {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+            ({"endpoint": "s3.example:9000", "secure": False}, {"HTTPS_PROXY": "http://p:1"}, None),
+            ({"endpoint": "s3.example:9000", "secure": False}, {"http_proxy": "p:2"}, "http://p:2"),
+            ({"endpoint": "s3.example:9000"}, {"ALL_PROXY": "http://p:3"}, "http://p:3"),
+            ({"endpoint": "s3.example:9000"}, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".example"}, None),
+            ({"endpoint": "localhost:9000"}, {"HTTPS_PROXY": "http://p:1", "ALL_PROXY": "http://p:1"}, None),
+            ({"endpoint": "127.0.0.1:9000", "proxy": "http://p:4"}, {}, None),
+            ({"endpoint": "[::1]:9000", "proxy": "http://p:4"}, {}, None),
+            ({"endpoint": "s3.example", "proxy": "http://p:4"}, {"HTTPS_PROXY": "http://p:1"}, "http://p:4"),
+            ({"endpoint": "s3.example", "proxy": "none"}, {"HTTPS_PROXY": "http://p:1"}, None),
+            ({"endpoint": "s3.example"}, {}, None),
+        ],
+    )
+    def test_which_proxy(
+        self, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], environment: dict[str, str], proxy: str
+    ) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert proxy_of(StorageSettings.model_validate(settings)) == proxy
+
+    @pytest.mark.parametrize("proxy", ["socks5://p:1", "ftp://p", "http://", "http://p:x"])
+    def test_others_are_refused_in_words(self, proxy: str) -> None:
+        with pytest.raises(SettingsError, match="STORAGE__PROXY"):
+            S3Store(StorageSettings(endpoint="s3.example", proxy=proxy), "bucket")
+
+    def test_a_login_goes_to_the_proxy_alone(self) -> None:
+        with web_server(aws) as server:
+            settings = at_aws(server, proxy=f"http://me:p%40ss@{server.endpoint}", region="eu-central-1")
+            assert listed(settings) == ["a.jpg"]
+        assert server.asked[0].headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+        assert "me:" not in server.asked[0].target
+
+    def test_a_certificate_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="CA_FILE"):
+            S3Store(StorageSettings(endpoint="s3.example", ca_file=tmp_path / "gone.pem"), "bucket")
+
+
+def test_half_a_pair_of_keys_is_no_pair() -> None:
+    with pytest.raises(SettingsError, match="set both"):
+        server_of(StorageSettings(access_key=SecretStr("x")))
+
+
+class TestDoctor:
+    def test_it_says_what_was_tried(self, machine: Path) -> None:
+        profile(machine, keys_of("work"))
+        with web_server(aws) as server:
+            settings = Settings(_env_file=None, storage=at_aws(server).model_dump())
+            said = s3_access_of("s3://open-data/x", settings)
+        assert said is not None
+        assert said.startswith(
+            "http://s3.amazonaws.com (no STORAGE__ENDPOINT is set), region eu-central-1, by the proxy"
+        )
+        assert "environment (AWS_ACCESS_KEY_ID): no (none there); profile default: no" in said
+        assert said.endswith("anonymous access")
+
+    def test_a_folder_has_nothing_to_say(self, tmp_path: Path) -> None:
+        assert s3_access_of(tmp_path, Settings(_env_file=None)) is None
+
+
+def test_listening_goes_by_the_proxy_too() -> None:
+    events = BucketEvents(StorageSettings(endpoint="s3.example", proxy="http://p:1", region="r"), "bucket")
+    assert isinstance(events._pool, ProxyManager)
+    assert not isinstance(BucketEvents(StorageSettings(endpoint="localhost:9", region="r"), "b")._pool, ProxyManager)
