@@ -18,6 +18,7 @@ WHEN_THERE = (
     ("Guide", "Keeping features", "features.md"),
     ("Guide", "Evaluation", "evaluation.md"),
     ("Guide", "Model card of pico", "pico.md"),
+    ("Running it", "The page and REST", "serve.md"),
     ("Running it", "The service", "service.md"),
     ("Running it", "Deployment", "deployment.md"),
     ("Running it", "Backups and versions", "backups.md"),

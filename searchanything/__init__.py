@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
-    from searchanything.client.client import Client, connect, query
+    from searchanything.client.client import Client, query
+    from searchanything.client.connecting import connect
+    from searchanything.client.remote import AsyncRemoteClient, RemoteClient
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
-    from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
+    from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
     from searchanything.ingest.reports import IndexReport, IndexStatus
     from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
 
 __all__ = [
+    "AsyncRemoteClient",
     "Box",
     "Client",
     "Comparison",
@@ -36,6 +39,8 @@ __all__ = [
     "Mask",
     "Points",
     "Prompts",
+    "RegionRef",
+    "RemoteClient",
     "Replay",
     "SearchAnythingError",
     "SearchResults",
@@ -50,7 +55,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "client.client": ("Client", "connect", "query"),
+    "client.client": ("Client", "query"),
+    "client.connecting": ("connect",),
+    "client.remote": ("AsyncRemoteClient", "RemoteClient"),
     "answers.comparison": ("Comparison",),
     "core.errors": ("SearchAnythingError",),
     "answers.explanation": ("Explanation",),
@@ -59,7 +66,7 @@ _HOMES = {
     "ingest.reports": ("IndexReport", "IndexStatus"),
     "answers.results": ("SearchResults", "Segments"),
     "core.settings": ("Settings",),
-    "core.types": ("Filter", "Hit", "ImageRef", "Selection", "SizeClass"),
+    "core.types": ("Filter", "Hit", "ImageRef", "RegionRef", "Selection", "SizeClass"),
 }
 
 

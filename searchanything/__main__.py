@@ -1,6 +1,7 @@
 """The command line's entry point, also for `python -m searchanything`.
 
-The command line itself needs libraries; where one of those cannot be loaded, this says so.
+A warm process may answer (`cli.warm`), for which the standard library is enough. The command line itself needs others;
+where one of those cannot be loaded, this says so.
 """
 
 from __future__ import annotations
@@ -8,19 +9,23 @@ from __future__ import annotations
 import json
 import sys
 
+from searchanything.cli.entry import warm_answer
 from searchanything.core.errors import LibraryError
 from searchanything.core.libraries import importing
 
 
 def main() -> None:
-    """Run the command line."""
+    """Hand a question to a warm process where one may answer it, else run the command line here."""
+    code = warm_answer(sys.argv[1:])
+    if code is not None:
+        sys.exit(code)
     try:
         with importing():
-            from searchanything.cli.app import main as run
+            from searchanything.cli.app import run
     except LibraryError as error:
         _explain(error, as_json="json" in sys.argv or "--format=json" in sys.argv)
         sys.exit(1)
-    run()
+    sys.exit(run(sys.argv[1:]))
 
 
 def _explain(error: LibraryError, *, as_json: bool) -> None:

@@ -17,8 +17,9 @@ from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
-from searchanything.core.settings import MilvusSettings, Settings, StorageSettings, service_folder
-from searchanything.core.types import IndexManifest
+from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
+from searchanything.core.state_folders import service_folder
+from searchanything.core.types import IndexManifest, Place
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.encode.segmentation_cache import RememberingSegmenter
@@ -74,6 +75,14 @@ def open_source(source: str | Path, settings: Settings) -> tuple[ImageStore, str
 
     parsed = parse_source(str(source))
     return open_store(parsed, settings), parsed.prefix
+
+
+def place_of(source: str | Path) -> Place:
+    """A source as the place in an index where its images lie. Raises: UsageError."""
+    from searchanything.stores.sources import parse_source
+
+    parsed = parse_source(str(source))
+    return parsed.bucket, parsed.prefix
 
 
 def s3_access(source: str | Path, settings: Settings) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -9,6 +10,8 @@ import pytest
 
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
+
+os.environ["SEARCHANYTHING_SERVE__WARM_IDLE_S"] = "0"  # tests leave no process behind
 
 
 @pytest.fixture(scope="session")

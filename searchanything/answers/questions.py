@@ -14,7 +14,7 @@ from PIL import Image
 from searchanything.core.documents import mask_document
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle, encode_rle
-from searchanything.core.types import Filter, ImageRef, MaskRLE, RGBImage, SizeClass
+from searchanything.core.types import Filter, ImageRef, ImageRow, MaskRLE, RegionRef, RegionRow, RGBImage, SizeClass
 from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest
@@ -37,6 +37,22 @@ def question_document(
     }
 
 
+def stored_question_document(
+    ref: RegionRef, row: RegionRow | ImageRow, request: PageRequest, filter: Filter | None
+) -> dict[str, Any]:
+    """The same for a question by an indexed region: it is named, and told by the sha256 of its code."""
+    kind = "image" if ref.region is None else "region"
+    named = {"source": "index", "bucket": ref.image.bucket, "key": ref.image.key, "region": ref.region}
+    size = {"width": row.image_width, "height": row.image_height}
+    return {
+        "version": package_version(),
+        "image": {**named, **size, "etag": row.etag, "pixels_sha256": hashlib.sha256(row.code).hexdigest()},
+        "prompt": {"kind": kind},
+        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "filter": None if filter is None else filter_document(filter),
+    }
+
+
 def prompt_document(prompt: Prompt) -> dict[str, Any]:
     """A prompt as plain JSON from which it can be made again: a mask as RLE at the image's own size."""
     described = describe_prompt(prompt)
@@ -50,6 +66,7 @@ def filter_document(filter: Filter) -> dict[str, Any]:
         "key_prefix": filter.key_prefix,
         "images": _refs_document(filter.images),
         "exclude": _refs_document(filter.exclude),
+        "within": [list(place) for place in filter.within],
         "area_px": list(filter.area_px),
         "size_class": None if filter.size_class is None else str(filter.size_class),
         "metadata": dict(filter.metadata),
@@ -95,13 +112,16 @@ def _source_of(image: ImageInput) -> dict[str, Any]:
     return {"source": "an array"}
 
 
-def image_of(document: Mapping[str, Any]) -> ImageInput | None:
+def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | None:
     """The query image by its name; None where it came as bytes or an array. Raises: TypeError, KeyError."""
     if not isinstance(document["pixels_sha256"], str):
         raise TypeError("pixels_sha256 is no text")
     match document["source"]:
         case "object":
             return ImageRef(str(document["bucket"]), str(document["key"]))
+        case "index":
+            image, region = ImageRef(str(document["bucket"]), str(document["key"])), document["region"]
+            return RegionRef(image, None if region is None else int(region))
         case "file":
             return Path(document["path"])
     return None
@@ -126,7 +146,7 @@ def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: in
             if mask.size != size:  # before anything of that size is made
                 raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
             return Mask(decode_rle(mask, most_cells=max_pixels))
-        case "image":
+        case "image" | "region":  # a region of the index is named with its image
             return WholeImage()
         case "boxes" | "mixed":
             return Prompts(
@@ -145,6 +165,7 @@ def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
         key_prefix=document["key_prefix"],
         images=_refs_of(document.get("images", ())),  # receipts from before there was this part have none
         exclude=_refs_of(document["exclude"]),
+        within=tuple((str(bucket), str(key_prefix)) for bucket, key_prefix in document.get("within", ())),
         area_px=_range_of(document["area_px"]),
         size_class=None if size_class is None else SizeClass(size_class),
         metadata=dict(document["metadata"]),

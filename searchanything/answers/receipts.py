@@ -14,7 +14,7 @@ from searchanything.answers.questions import filter_of, image_of, package_versio
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
-from searchanything.core.types import Filter, ImageRef
+from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt
 from searchanything.search.locate import names_of
@@ -78,7 +78,7 @@ class Receipt:
     `image` is None where the query image came as bytes or an array, which a receipt does not hold.
     """
 
-    image: ImageInput | None
+    image: ImageInput | RegionRef | None
     prompt: Prompt
     request: PageRequest
     filter: Filter | None
@@ -119,7 +119,7 @@ class Receipt:
                 return names_of(Path(self.image.bucket) / self.image.key)
         return []
 
-    def image_to_ask(self, given: ImageInput | None) -> ImageInput:
+    def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
         if given is not None:
             return given

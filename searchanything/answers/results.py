@@ -52,7 +52,8 @@ PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 class SearchResults(Sequence[Hit]):
     """The hits of a query, nearest first, with the selected region and how the answer came about.
 
-    `image` (H, W, 3) uint8 RGB is the query image; all boxes are in pixels of EXIF-corrected images.
+    `image` (H, W, 3) uint8 RGB is the query image, of a stored region read when it is first asked for; all boxes are in
+    pixels of EXIF-corrected images.
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
     that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
@@ -61,7 +62,7 @@ class SearchResults(Sequence[Hit]):
     """
 
     hits: tuple[Hit, ...]
-    image: RGBImage
+    query_image: RGBImage | Callable[[], RGBImage]
     prompt_description: Mapping[str, Any]
     selection: Selection
     fingerprint: str
@@ -72,6 +73,11 @@ class SearchResults(Sequence[Hit]):
     asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
     positions: tuple[int, ...] | None = None
+
+    @property
+    def image(self) -> RGBImage:
+        """The query image. Raises: StoreError, ImageError where it is a stored one that can no longer be read."""
+        return self.query_image() if callable(self.query_image) else self.query_image
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -30,10 +30,12 @@ from searchanything.cli import (
     failed,
     features,
     index,
+    keys,
     models,
     query,
     replay,
     segment,
+    serve,
     status,
     sync,
     watch,
@@ -68,6 +70,8 @@ app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("backup")(backup.backup)
@@ -122,11 +126,6 @@ def _start(
         typer.echo(context.get_help())
         typer.echo(next_steps())
         raise typer.Exit(WRONG_USAGE)
-
-
-def main() -> None:
-    """The entry point of the package."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
@@ -204,4 +203,4 @@ def _logs_on_stderr(*, debug: bool) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

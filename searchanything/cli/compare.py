@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import CommonOptions, ImageArgument, expanded
+from searchanything.cli.options import AskOptions, ImageArgument, expanded
 from searchanything.cli.prompting import FilterOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, client_of, plain, say
 
@@ -34,7 +34,7 @@ def compare(
     candidates: CandidatesOption = 50,
     save: SavesOption = None,
     *,
-    common: CommonOptions,
+    common: AskOptions,
 ) -> None:
     """Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, parse_numbers
 from searchanything.cli.session import answer, check_image, check_save, client_of, plain, say
 
@@ -43,7 +43,7 @@ def explain(
     expect_box: ExpectBoxOption = None,
     save: Save = None,
     *,
-    common: CommonOptions,
+    common: AskOptions,
 ) -> None:
     """Why is an image not among the hits of a query? Step by step, with figures, up to the step that explains.
 

@@ -88,6 +88,15 @@ class CommonOptions:
     verbose: Verbose = False
 
 
+@dataclass(frozen=True, slots=True)
+class AskOptions(CommonOptions):
+    """The same for verbs that a warm process may run; the entry point looks at `--no-warm`, no verb does."""
+
+    no_warm: Annotated[
+        bool, typer.Option("--no-warm", help="Neither use nor start a warm process.", rich_help_panel=COMMON)
+    ] = False
+
+
 def expanded(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with each parameter that is a group of options replaced by the group's own options."""
     hints = get_type_hints(verb, include_extras=True)

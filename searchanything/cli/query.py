@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 from searchanything.core.counting import counted
@@ -38,7 +38,7 @@ def query(
     save: Save = None,
     receipt: ReceiptOption = None,
     *,
-    common: CommonOptions,
+    common: AskOptions,
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.session import answer, check_image, check_save, client_of, say
 from searchanything.core.counting import counted
 
@@ -20,7 +20,7 @@ def segment(
     image: ImageArgument,
     save: Save = None,
     *,
-    common: CommonOptions,
+    common: AskOptions,
 ) -> None:
     """Show every region that the segmenter finds in an image.
 

@@ -126,7 +126,7 @@ def cluster_key(file: KeyFile) -> None:
 
 def _key_of_watch(settings: Settings) -> Path | None:
     """The key that a `watch` of this user keeps beside the same index, where there is one and the scheduler asks."""
-    from searchanything.core.settings import service_folder
+    from searchanything.core.state_folders import service_folder
     from searchanything.service.certificates import NAME
 
     file = service_folder(settings) / NAME

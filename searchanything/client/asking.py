@@ -13,13 +13,24 @@ from typing import Any
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.questions import kept_name, question_document
+from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PromptError, UsageError
+from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, RGBImage, StoredObject
+from searchanything.core.types import (
+    BoxXYXY,
+    Filter,
+    Hit,
+    ImageRef,
+    ImageRow,
+    RegionRef,
+    RegionRow,
+    RGBImage,
+    StoredObject,
+)
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.compare import compare
 from searchanything.explain.funnel import explain
@@ -29,9 +40,10 @@ from searchanything.images.decoding import decode_image
 from searchanything.images.inputs import ImageInput, load_image
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import describe
-from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
+from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
+from searchanything.search.stored import stored_image, stored_region, stored_selection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,15 +51,27 @@ class Asking:
     """Answers questions with the live index. `Client` says what each method promises. Thread-safe."""
 
     connection: Connection
-    _stores: dict[str, ImageStore] = field(default_factory=dict, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _stores: dict[str, ImageStore] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def query(self, image: ImageInput, prompt: object, request: PageRequest, *, filter: Filter | None) -> SearchResults:
+    def within(self, connection: Connection) -> Asking:
+        """The same with another view of the index; the open buckets are shared."""
+        return replace(self, connection=connection)
+
+    def query(
+        self, image: ImageInput | Hit | RegionRef, prompt: object, request: PageRequest, *, filter: Filter | None
+    ) -> SearchResults:
         """As `Client.query`."""
         wanted = as_prompt(prompt)
+        if isinstance(image, Hit | RegionRef):
+            if not isinstance(wanted, WholeImage):
+                raise PromptError(
+                    "an indexed region says by itself what is meant: leave the prompt out, or ask with its image"
+                )
+            return self._query_stored(image.ref if isinstance(image, Hit) else image, request, filter)
         watch = Stopwatch()
         with watch.stage("open"):
-            index, encoder = self.connection.models.open_to_ask()
+            index, encoder = self.connection.open_to_ask()
         with watch.stage("decode"):
             pixels = self.load(image)
         check_units(wanted, *pixels.shape[:2])
@@ -59,7 +83,7 @@ class Asking:
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
         return SearchResults(
-            image=pixels,
+            query_image=pixels,
             prompt_description=describe_prompt(wanted),
             selection=describe(encoded.choice, encoded.segmentation),
             hits=page.hits,
@@ -70,6 +94,31 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
+        )
+
+    def _query_stored(self, ref: RegionRef, request: PageRequest, filter: Filter | None) -> SearchResults:
+        watch = Stopwatch()
+        with watch.stage("open"):
+            index = self.connection.read_index()
+        with watch.stage("look_up"):
+            image = stored_image(index, ref.image)
+            row = image if ref.region is None else stored_region(index, image, ref.region)
+            code, selection = stored_selection(row, ref)
+        with watch.stage("search"):
+            search = search_images if ref.region is None else search_regions
+            page = search(index, code, request, filter=filter, max_limit=self.connection.indexes.max_limit)
+        return SearchResults(
+            query_image=partial(self.load, ref.image),
+            prompt_description={"kind": "image" if ref.region is None else "region"},
+            selection=selection,
+            hits=page.hits,
+            exact=page.exact,
+            fingerprint=index.manifest.fingerprint,
+            collection=index.collections[1 if ref.region is None else 0],
+            timings_ms=watch.timings_ms,
+            open_image=self.load,
+            asked=partial(stored_question_document, ref, row, request, filter),
+            explainer=partial(self._explain_stored, row, request, filter),
         )
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
@@ -115,7 +164,7 @@ class Asking:
         path = Path(names[0].bucket) / names[0].key
         if any(path.resolve().is_relative_to(root) and root != root.parent for root in roots):
             return
-        index = self.connection.models.open_to_ask()[0]
+        index = self.connection.open_to_ask()[0]
         if not index.newest(names):
             raise UsageError(
                 f"the receipt names {path} as its image, which is not in the index and lies outside of this folder: "
@@ -131,12 +180,26 @@ class Asking:
         for manifest in indexes.manifests():
             if manifest.fingerprint != live:
                 with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of another version, or half dropped
-                    others.append(indexes.open(manifest.fingerprint))
+                    others.append(self.connection.scoped(indexes.open(manifest.fingerprint)))
         expected = Expected(find_image(image, [context.index, *others]), box_xyxy)
         return explain(context, question, expected, others=others)
 
+    def _explain_stored(
+        self,
+        row: RegionRow | ImageRow,
+        request: PageRequest,
+        filter: Filter | None,
+        image: IndexedImage,
+        box_xyxy: BoxXYXY | None,
+    ) -> Explanation:
+        """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
+        pixels = self.load(row.image)
+        height, width = pixels.shape[:2]
+        prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
+        return self._explain(SearchQuestion(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
+
     def _context(self) -> SearchContext:
-        index, encoder = self.connection.models.open_to_ask()
+        index, encoder = self.connection.open_to_ask()
         return SearchContext(index, encoder, self.connection.indexes.max_limit, self._open_with_etag)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:

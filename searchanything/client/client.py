@@ -8,9 +8,10 @@ with searchanything.connect("index.db", preset="pico") as client:
 from __future__ import annotations
 
 import atexit
+import copy
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,17 @@ from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import Filter, ImageRef, RGBImage
+from searchanything.core.types import (
+    Filter,
+    Hit,
+    ImageRef,
+    ImageRow,
+    IndexManifest,
+    Place,
+    RegionRef,
+    RegionRow,
+    RGBImage,
+)
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Stopwatch
 from searchanything.encode.fingerprint import SCHEMA_VERSION
@@ -42,7 +53,9 @@ from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
 from searchanything.search.export import check_export_path, export_regions
+from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest
+from searchanything.search.stored import list_images, stored_image, stored_regions
 
 
 class Client:
@@ -69,7 +82,7 @@ class Client:
 
     def query(
         self,
-        image: ImageInput,
+        image: ImageInput | Hit | RegionRef,
         prompt: object = None,
         *,
         limit: int = 10,
@@ -81,10 +94,11 @@ class Client:
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `group_by_image` keeps the best region of each image.
+        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no image
+        is read. `group_by_image` keeps the best region of each image.
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
-        IndexUnavailableError, WeightsMissingError.
+        IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
         return self._asking.query(image, prompt, request, filter=filter)
@@ -116,6 +130,39 @@ class Client:
         Raises: ImageError, PresetError, WeightsMissingError, ModelError.
         """
         return self._asking.segment(image)
+
+    def within(self, places: Sequence[Place]) -> Self:
+        """This client for questions about some places alone: nothing outside them is found, named or counted.
+
+        It shares models and connection with this one, and is not closed by itself. No place: everything.
+        """
+        view = copy.copy(self)
+        view._connection = replace(self._connection, places=tuple(places))  # noqa: SLF001 - of a copy of this one
+        view._asking = self._asking.within(view._connection)  # noqa: SLF001
+        return view
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the live index was made with. Raises: IndexNotFoundError, IndexUnavailableError."""
+        return self._models.manifest()
+
+    def images(
+        self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
+    ) -> tuple[list[ImageRow], bool]:
+        """The indexed images by bucket and key, and whether these are all.
+
+        Raises: IndexNotFoundError, RegionIndexError.
+        """
+        return list_images(self._connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
+
+    def image(self, image: ImageRef) -> ImageRow:
+        """What the index holds of an image. Raises: ObjectNotFoundError, IndexNotFoundError, RegionIndexError."""
+        return stored_image(self._connection.read_index(), image)
+
+    def regions(self, image: ImageRef) -> list[RegionRow]:
+        """The indexed regions of an image, by number; no model is loaded. Raises: as `image`."""
+        index = self._connection.read_index()
+        return stored_regions(index, stored_image(index, image))
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
@@ -292,7 +339,7 @@ class Client:
 
         Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
         """
-        wiring.load_models(self._models.open()[1], Stopwatch())
+        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
 
     def check_models(self) -> None:
         """Encode a built-in image with the models of the index.
@@ -306,7 +353,9 @@ class Client:
         live = self._indexes.live()
         if live is None:
             return IndexStatus(self.uri)
-        index = self._indexes.open(live.fingerprint)
+        index = self._connection.scoped(self._indexes.open(live.fingerprint))
+        if isinstance(index, ScopedIndex):
+            return IndexStatus(self.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
         held = holdings(index)
         return IndexStatus(
             self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage

@@ -12,7 +12,7 @@ from searchanything import wiring
 from searchanything.client.live_index import LiveIndex
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef
+from searchanything.core.types import ImageRef, Place
 from searchanything.encode.encoder import Encoder
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
@@ -21,6 +21,7 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
+from searchanything.search.scoped import ScopedIndex
 
 SourceName: TypeAlias = str | Path
 Source: TypeAlias = tuple[ImageStore, Scope]
@@ -34,10 +35,20 @@ class Connection:
     indexes: IndexStore
     models: LiveIndex
     types: ContentTypes = field(default_factory=ContentTypes)
+    places: tuple[Place, ...] = ()  # all that questions see, if any: see `Client.within`
 
     def read_index(self) -> RegionIndex:
         """The live index, without its models. Raises: IndexNotFoundError, IndexMismatchError."""
-        return self.indexes.open(self.models.manifest().fingerprint)
+        return self.scoped(self.models.to_look_up())
+
+    def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
+        """The live index and an encoder that remembers images. Raises: as `LiveIndex.open_to_ask`."""
+        index, encoder = self.models.open_to_ask()
+        return self.scoped(index), encoder
+
+    def scoped(self, index: RegionIndex) -> RegionIndex:
+        """The index as questions see it."""
+        return ScopedIndex(index, self.places) if self.places else index
 
     def open_source(self, source: SourceName, patterns: Patterns | None = None) -> Source:
         """A source's store, and which of its objects are meant. Raises: UsageError, StoreError."""

@@ -28,7 +28,13 @@
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
     ├── BackupError                a backup that is damaged, cut short, or of another version
     ├── LibraryError               a library that this package needs cannot be loaded
-    └── ServiceError               a part of the ingestion service did not come up, or ended
+    ├── ServiceError               a part of the ingestion service did not come up, or ended
+    └── ServeError                 the server of `searchanything serve` does not take a request
+        ├── AccessError            no key, one that is not valid, or one without this right
+        ├── TooLargeError          more bytes or pixels than the server takes
+        ├── BusyError              more requests at once than the server takes, or one that took too long
+        ├── NotOfferedError        something that this server, or its index, cannot do
+        └── ServerUnreachableError nobody answers at the address, or something else does
 
 Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the adapter that imports the library.
 """
@@ -210,3 +216,38 @@ class BackupError(SearchAnythingError):
 
 class ServiceError(SearchAnythingError):
     """A part of the ingestion service (Prefect, the coordinator) did not come up, or ended with an error."""
+
+
+class ServeError(SearchAnythingError):
+    """A server does not take a request, though the request may be right."""
+
+
+class AccessError(ServeError):
+    """No key, one that is not valid (any more), or one that does not give this right.
+
+    `known` tells whether the key was valid.
+    """
+
+    def __init__(self, message: str, *, known: bool = False) -> None:
+        super().__init__(message)
+        self.known = known
+
+
+class TooLargeError(ServeError):
+    """More bytes or pixels than the server takes."""
+
+
+class BusyError(ServeError):
+    """More requests at once than the server takes, or one that took too long; ask again after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotOfferedError(ServeError):
+    """Something that this server, or its index, cannot do."""
+
+
+class ServerUnreachableError(ServeError):
+    """Nobody answers at the address, or what answers is not `searchanything serve`."""

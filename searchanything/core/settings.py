@@ -10,22 +10,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
+from searchanything.core.pattern_lists import PatternList
+from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
 from searchanything.core.settings_files import OWN, Place, check_trust, settings_files, with_new_names
 
 OWN_PREFIX = ".searchanything/"
-
-
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-PatternList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 def default_index_uri() -> str:
@@ -41,17 +36,6 @@ def default_features_dir() -> Path:
 def default_digests_dir() -> Path:
     """Where digests of folders' files are kept: `~/.cache/searchanything/digests`."""
     return Path.home() / ".cache" / "searchanything" / "digests"
-
-
-def service_folder(settings: Settings) -> Path:
-    """Where the service keeps its state: as set, beside the index as `.index.db.service`, or in the user's folder."""
-    if settings.service.folder is not None:
-        return settings.service.folder.expanduser().resolve()
-    uri = settings.milvus.uri
-    if "://" in uri:
-        return Path(default_index_uri()).with_name("service")
-    file = Path(uri).expanduser().resolve()
-    return file.with_name(f".{file.name}.service")
 
 
 def default_weights_dir() -> Path:
@@ -304,6 +288,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = Field(default_factory=MilvusSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
 
     @field_validator("*", mode="before")

@@ -10,22 +10,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import SkipCounts
 
-RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
-BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
-BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
-FloatArray: TypeAlias = NDArray[np.float32]
-Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    RGBImage: TypeAlias = NDArray[np.uint8]  # (H, W, 3) uint8, RGB
+    BoolMask: TypeAlias = NDArray[np.bool_]  # (H, W)
+    BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
+    FloatArray: TypeAlias = NDArray[np.float32]
+    Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
+else:  # the light client has these types' values never, and numpy perhaps not
+    RGBImage = BoolMask = BoolMasks = FloatArray = Codes = Any
+
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
+Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and a key prefix in it, "" for all
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
@@ -64,6 +69,17 @@ class ImageRef:
     def __str__(self) -> str:
         """For people: what cannot be seen is escaped, so this is no name to look things up by."""
         return printable(f"{self.bucket}/{self.key}")
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRef:
+    """Names one indexed region by its image and number; None for the image as a whole."""
+
+    image: ImageRef
+    region: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.image) if self.region is None else f"{self.image} region {self.region}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +204,7 @@ class Filter:
     """Restricts a search. All given parts must hold; `None` or empty means any.
 
     `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
+    `within` are places, (bucket, key prefix) each: an image must lie in one of them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
     `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
@@ -199,6 +216,7 @@ class Filter:
     key_prefix: str | None = None
     images: tuple[ImageRef, ...] = ()
     exclude: tuple[ImageRef, ...] = ()
+    within: tuple[Place, ...] = ()
     area_px: tuple[int | None, int | None] = (None, None)
     size_class: SizeClass | None = None
     metadata: Metadata = field(default_factory=dict)
@@ -321,6 +339,11 @@ class Hit:
     image_height: int
     metadata: Metadata
     generation: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def ref(self) -> RegionRef:
+        """The indexed region itself, with which one can search on."""
+        return RegionRef(self.image, self.region)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

@@ -88,6 +88,8 @@ def excluding_parts(ranking: Ranking, filter: Filter | None, image: ImageRow, re
         excluding.append("images")
     if ref in filter.exclude:
         excluding.append("exclude")
+    if filter.within and not any(ref.bucket == bucket and ref.key.startswith(key) for bucket, key in filter.within):
+        excluding.append("within")
     for name, part in _other_parts(filter).items():
         rows = ranking.rows(image, part)
         if not any(row.region == region for row in rows):

@@ -34,7 +34,8 @@ from searchanything.client.client import connect
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
 from searchanything.core.files import privately
 from searchanything.core.proxies import loopback_without_proxy
-from searchanything.core.settings import ENV_PREFIX, Settings, service_folder
+from searchanything.core.settings import ENV_PREFIX, Settings
+from searchanything.core.state_folders import service_folder
 from searchanything.core.types import Omissions
 from searchanything.processes import supervised
 from searchanything.service.certificates import NAME as CLUSTER_KEY

@@ -52,6 +52,7 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
     for name, images in (("images", filter.images), ("exclude", filter.exclude)):
         if not isinstance(images, Collection) or not all(isinstance(one, ImageRef) for one in images):
             raise FilterError(f"{name}: expected ImageRefs, got {images!r}")
+    _check_places(filter.within)
     if not isinstance(filter.metadata, Mapping):
         raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
     for name, value in filter.metadata.items():
@@ -76,20 +77,26 @@ def predicate_of(filter: Filter | None, *, whole_images: bool) -> Predicate:
 
 
 def _parts(filter: Filter, time_field: str) -> Iterator[Predicate]:
-    if filter.bucket is not None:
-        yield Compare(Column("bucket", Kind.TEXT), "==", filter.bucket)
-    if filter.key_prefix:
-        yield Prefix(Column("key", Kind.TEXT), filter.key_prefix)
+    yield from _place_parts(filter.bucket, filter.key_prefix)
     if filter.images:
         yield OfImages(frozenset(filter.images))
     if filter.exclude:
         yield OfImages(frozenset(filter.exclude), excluded=True)
+    if filter.within:
+        yield Some(tuple(All(tuple(_place_parts(*place))) for place in filter.within))
     yield from _range_parts("area_px", filter.area_px)
     yield from _range_parts(time_field, filter.indexed_at_ms)
     if filter.size_class is not None:
         yield Compare(Column("size_class", Kind.TEXT), "==", filter.size_class.value)
     for name, value in filter.metadata.items():
         yield Compare(MetadataField(name), "==", value)
+
+
+def _place_parts(bucket: str | None, key_prefix: str | None) -> Iterator[Predicate]:
+    if bucket is not None:
+        yield Compare(Column("bucket", Kind.TEXT), "==", bucket)
+    if key_prefix:
+        yield Prefix(Column("key", Kind.TEXT), key_prefix)
 
 
 def _range_parts(field: str, bounds: tuple[int | None, int | None]) -> Iterator[Predicate]:
@@ -106,6 +113,15 @@ def _check_text(name: str, text: str) -> None:
         raise FilterError(f"{name}: expected text, got {text!r}")
     if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in text):
         raise FilterError(f"{name}: control characters and lone surrogates cannot be filtered by, got {text!r}")
+
+
+def _check_places(within: object) -> None:
+    places = within if isinstance(within, Sequence) and not isinstance(within, str | bytes) else None
+    if places is None or not all(isinstance(one, Sequence) and len(one) == 2 for one in places):
+        raise FilterError(f"within: expected pairs of a bucket and a key prefix, got {within!r}")
+    for bucket, key_prefix in places:
+        _check_text("within", bucket)
+        _check_text("within", key_prefix)
 
 
 def _check_range(name: str, bounds: tuple[int | None, int | None]) -> None:

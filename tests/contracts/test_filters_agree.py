@@ -99,6 +99,35 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
     assert sum(1 for count in found if count) > 25, "the filters hit too seldom to prove anything"
 
 
+def test_places_mean_the_same(bench: Bench) -> None:
+    rows = dataset(bench)
+    truth = MemoryRegionIndex(manifest_of("f" * 64))
+    for index in (truth, bench.index):
+        index.insert_regions(rows)
+    texts = st.text(st.sampled_from(LETTERS), max_size=2)
+    own = st.sampled_from([(row.image.bucket, row.image.key[:1]) for row in rows])
+    places = st.lists(own | st.tuples(st.sampled_from(BUCKETS) | texts, texts), min_size=1, max_size=4).map(tuple)
+    found: list[int] = []
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @given(within=places, bucket=st.none() | st.sampled_from(BUCKETS))
+    def agree(within: tuple[tuple[str, str], ...], bucket: str | None) -> None:
+        wanted = Filter(within=within, bucket=bucket)
+        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
+        assert {hit.region for hit in actual} == {hit.region for hit in expected}
+        by_hand = {
+            row.region
+            for row in rows
+            if bucket in (None, row.image.bucket)
+            and any(row.image.bucket == one and row.image.key.startswith(prefix) for one, prefix in within)
+        }
+        assert {hit.region for hit in expected} == by_hand
+        found.append(len(expected))
+
+    agree()
+    assert sum(1 for count in found if count) > 20, "the places hit too seldom to prove anything"
+
+
 def test_numbers_of_metadata_mean_the_same(bench: Bench) -> None:
     rows = dataset(bench)
     truth = MemoryRegionIndex(manifest_of("f" * 64))
@@ -114,6 +143,7 @@ def test_texts_stay_texts(bench: Bench, text: str) -> None:
     bench.index.insert_regions([region_row(bench.image("plain"), generation=fresh_generation())])
     for wanted in (
         Filter(bucket=text),
+        Filter(within=((text, ""), (bench.bucket, f"p{text}"))),
         Filter(key_prefix=text),
         Filter(metadata={"a": text}),
         Filter(metadata={text: 1}),

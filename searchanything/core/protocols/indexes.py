@@ -70,6 +70,10 @@ class RegionIndex(Protocol):
         """Stream image and generation of every region row, garbage included, in no particular order."""
         ...
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
+        ...
+
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         """Stream all region rows of these images with their codes, garbage included, in no particular order."""
         ...

@@ -46,7 +46,7 @@ def selection(kind="region", runners_up=(CANDIDATE,)) -> Selection:
 def results(*hits: Hit, **changes) -> SearchResults:
     made = SearchResults(
         hits=hits,
-        image=IMAGE,
+        query_image=IMAGE,
         prompt_description={"kind": "point", "foreground": [[60.0, 50.0]], "background": [[5.0, 5.0]]},
         selection=selection(),
         fingerprint="f" * 16,

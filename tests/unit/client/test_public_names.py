@@ -10,12 +10,14 @@ import pytest
 import searchanything
 
 MODELS = ("torch", "torchvision", "ultralytics", "open_clip", "timm")
+ALWAYS_THERE = {"__main__", "_distutils_hack", "sitecustomize", "zope"}  # of the environment, by its .pth files
 HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas")
 
 
 def test_the_public_names_are_these() -> None:
     """Adding one is a decision, removing one breaks users."""
     assert searchanything.__all__ == [
+        "AsyncRemoteClient",
         "Box",
         "Client",
         "Comparison",
@@ -28,6 +30,8 @@ def test_the_public_names_are_these() -> None:
         "Mask",
         "Points",
         "Prompts",
+        "RegionRef",
+        "RemoteClient",
         "Replay",
         "SearchAnythingError",
         "SearchResults",
@@ -69,6 +73,15 @@ def test_importing_loads_no_heavy_library(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint(*sorted(set(sys.modules) & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
+
+
+def test_the_light_client_needs_nothing_that_is_large() -> None:
+    code = (
+        "import searchanything, sys\nsearchanything.RemoteClient, searchanything.connect, searchanything.Filter\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert set(done.stdout.split()) - ALWAYS_THERE == {"searchanything"}
 
 
 def test_importing_the_package_loads_not_even_numpy() -> None:

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from searchanything.core.errors import SettingsError, UsageError
-from searchanything.core.settings import Settings, service_folder
+from searchanything.core.settings import Settings
+from searchanything.core.state_folders import service_folder
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport
 from searchanything.service.children import Child

@@ -1,0 +1,98 @@
+"""`searchanything keys`: who may ask a server that others can reach."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import answer, plain
+
+if TYPE_CHECKING:
+    from searchanything.serve.keys import ApiKey, KeyRing
+
+app = typer.Typer(
+    help="Keys of `searchanything serve`: who may ask, and what they see.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What the key is called.", show_default=False)]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SOURCE",
+        help="s3://bucket/prefix, or an indexed folder: all that the key sees. Repeatable; default: everything.",
+        show_default=False,
+    ),
+]
+RightOption = Annotated[
+    list[str] | None,
+    typer.Option("--right", metavar="RIGHT", help="read or refine; repeatable. Default: both.", show_default=False),
+]
+
+
+@app.command("add")
+@expanded
+def add(
+    name: NameArgument,
+    scope: ScopeOption = None,
+    right: RightOption = None,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Make a key and print it, once: it is kept nowhere.
+
+    Example: [bold]searchanything keys add shop --scope s3://catalogue/shoes/[/bold]
+    """
+    from searchanything.serve.keys import RIGHTS
+    from searchanything.wiring import place_of
+
+    token, key = _ring(common).add(name, places=[place_of(text) for text in scope or ()], rights=right or RIGHTS)  # type: ignore[arg-type]  # it checks them
+    answer(_document(key) | {"key": token}, common.format, lambda: plain(token))
+
+
+@app.command("list")
+@expanded
+def list_keys(*, common: CommonOptions) -> None:
+    """List the keys: names, scopes and rights, not the keys themselves."""
+    keys = _ring(common).all()
+    answer({"keys": [_document(key) for key in keys]}, common.format, lambda: plain("\n".join(map(_line, keys))))
+
+
+@app.command("revoke")
+@expanded
+def revoke(name: NameArgument, *, common: CommonOptions) -> None:
+    """Refuse a key from now on, by its name or id; running servers follow at once."""
+    key = _ring(common).revoke(name)
+    answer(_document(key), common.format, lambda: plain(f"revoked {key.name} ({key.id})"))
+
+
+def _ring(common: CommonOptions) -> KeyRing:
+    from searchanything.core.settings import load_settings
+    from searchanything.core.state_folders import serve_folder
+    from searchanything.serve.keys import KeyRing
+
+    settings = load_settings()
+    settings.milvus.uri = common.uri or settings.milvus.uri
+    return KeyRing(serve_folder(settings))
+
+
+def _document(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scope": [{"bucket": bucket, "key_prefix": prefix} for bucket, prefix in key.places],
+        "rights": list(key.rights),
+        "created_at_ms": key.created_at_ms,
+        "revoked_at_ms": key.revoked_at_ms,
+    }
+
+
+def _line(key: ApiKey) -> str:
+    made = datetime.fromtimestamp(key.created_at_ms / 1000, UTC).strftime("%Y-%m-%d")
+    scope = ", ".join("/".join(place) for place in key.places) or "everything"
+    state = "" if key.revoked_at_ms is None else "  revoked"
+    return f"{key.id}  {key.name}  {', '.join(key.rights)}  {scope}  since {made}{state}"

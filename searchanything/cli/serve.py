@@ -1,0 +1,45 @@
+"""`searchanything serve`: the web page and REST, in one warm process."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.session import client_of, say
+from searchanything.core.errors import UsageError
+
+SERVE_INSTALL = "pip install 'searchanything[serve]'"
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", metavar="ADDRESS", help="Where to listen; default 127.0.0.1. Beyond it, keys are demanded."),
+]
+PortOption = Annotated[int | None, typer.Option("--port", metavar="N", help="Port; default 8600, 0 for any free one.")]
+
+
+@expanded
+def serve(
+    context: typer.Context,
+    host: HostOption = None,
+    port: PortOption = None,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Serve a web page to point at things and find them, and REST for programs. Ctrl-C or SIGTERM ends it.
+
+    Example: [bold]searchanything serve --uri index.db[/bold], then open http://127.0.0.1:8600
+    """
+    try:
+        from searchanything.serve.run import serve as run_server
+    except ImportError as error:
+        raise UsageError(f"the server needs more packages ({error.name}): {SERVE_INSTALL}") from error
+    from searchanything.core.settings import load_settings
+
+    settings = load_settings()
+    settings.serve.host = host or settings.serve.host
+    settings.serve.port = settings.serve.port if port is None else port
+    settings.milvus.uri = common.uri or settings.milvus.uri
+    settings.models.preset = common.preset or settings.models.preset
+    with client_of(context, common) as client:
+        run_server(client, settings, started=lambda url: say(f"serving {settings.milvus.uri} at {url}"))

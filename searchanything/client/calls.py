@@ -1,0 +1,248 @@
+"""What is said to a server and what its answers mean, without any network: shared by both remote clients.
+
+Only the standard library is imported here, so that a program that asks a server needs neither numpy nor Pillow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from searchanything.core import errors
+from searchanything.core.errors import (
+    AccessError,
+    BusyError,
+    ImageError,
+    PromptError,
+    SearchAnythingError,
+    ServerUnreachableError,
+    UsageError,
+)
+from searchanything.core.types import Candidate, Filter, Hit, ImageRef, MaskRLE, RegionRef, Selection, TextMatch
+
+Result = TypeVar("Result")
+_TYPE_PREFIX: Final = "urn:searchanything:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """One request, and how its answer is read. `body` is JSON, `data` raw bytes."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], Result]
+    body: Mapping[str, Any] | None = None
+    data: bytes | None = None
+
+    def encoded(self) -> tuple[dict[str, str], bytes | None]:
+        """Headers and body as they are sent."""
+        if self.body is not None:
+            return {"Content-Type": "application/json"}, json.dumps(self.body, allow_nan=False).encode()
+        return ({"Content-Type": "application/octet-stream"}, self.data) if self.data is not None else ({}, None)
+
+
+def document(data: bytes) -> dict[str, Any]:
+    """A JSON document. Raises: ServerUnreachableError for anything else."""
+    try:
+        read = json.loads(data)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise ServerUnreachableError("what answers is not searchanything serve: it sent no JSON document")
+    return read
+
+
+def image_document(image: object) -> dict[str, Any] | None:
+    """An indexed image or region as the server names it; None for what has to be uploaded."""
+    if isinstance(image, Hit):
+        image = image.ref
+    if isinstance(image, RegionRef):
+        named = {"bucket": image.image.bucket, "key": image.image.key}
+        return named if image.region is None else named | {"region": image.region}
+    if isinstance(image, ImageRef):
+        return {"bucket": image.bucket, "key": image.key}
+    if isinstance(image, str) and image.startswith("s3://"):
+        bucket, _, key = image.removeprefix("s3://").partition("/")
+        if not bucket or not key:
+            raise UsageError(f"expected s3://bucket/key, got {image!r}")
+        return {"bucket": bucket, "key": key}
+    return None
+
+
+def image_bytes(image: object) -> bytes:
+    """What is uploaded: a file's bytes, or a PIL image or an array as PNG. Raises: ImageError, UsageError."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ImageError(str(image), f"cannot be read: {error}") from error
+    try:
+        from PIL import Image
+
+        from searchanything.core.files import png_bytes
+
+        return png_bytes(image if isinstance(image, Image.Image) else Image.fromarray(image))  # type: ignore[arg-type]
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"expected a path, bytes, PIL image, array or ImageRef, got {type(image).__name__}") from error
+
+
+def prompt_document(prompt: object) -> dict[str, Any] | None:
+    """A prompt as the server takes it, from whatever `as_prompt` takes. Raises: PromptError."""
+    match prompt:
+        case None:
+            return None
+        case str():
+            return {"kind": "text", "text": prompt}
+        case Mapping():
+            if {"boxes", "text"} & set(prompt):
+                fields = {"boxes_xyxy" if name == "boxes" else name: value for name, value in prompt.items()}
+                return {"kind": "mixed", **fields}
+            places = {name: _pairs(prompt[name]) for name in ("foreground", "background") if name in prompt}
+            return {"kind": "points", **prompt, **places}
+    if type(prompt).__module__ == "searchanything.prompts.prompt":
+        return _of_prompt(prompt)
+    return _of_numbers(prompt)
+
+
+def filter_document(filter: Filter | None) -> dict[str, Any]:
+    """A filter as the server takes it. Raises: UsageError for parts that only an index of one's own takes."""
+    if filter is None:
+        return {}
+    if filter.expression is not None or filter.within:
+        raise UsageError("expression and within are for an index of one's own: a server takes the other parts")
+    return {
+        "bucket": filter.bucket,
+        "key_prefix": filter.key_prefix,
+        "images": [{"bucket": one.bucket, "key": one.key} for one in filter.images],
+        "exclude": [{"bucket": one.bucket, "key": one.key} for one in filter.exclude],
+        "area_px": list(filter.area_px),
+        "size_class": None if filter.size_class is None else str(filter.size_class),
+        "metadata": dict(filter.metadata),
+        "indexed_at_ms": list(filter.indexed_at_ms),
+    }
+
+
+def hit_of(one: Mapping[str, Any]) -> Hit:
+    """A hit as an index would give it."""
+    return Hit(
+        image=ImageRef(one["bucket"], one["key"]),
+        etag=one["etag"],
+        region=one["region"],
+        box_xyxy=_box(one["box_xyxy"]),
+        mask=None if one["mask"] is None else _mask(one["mask"]),
+        area_px=one["area_px"],
+        score=one["score"],
+        distance_bits=one["distance_bits"],
+        image_width=one["image"]["width"],
+        image_height=one["image"]["height"],
+        metadata=one["metadata"],
+    )
+
+
+def selection_of(one: Mapping[str, Any]) -> Selection:
+    """What the prompt selected."""
+    match_ = one["text_match"]
+    return Selection(
+        kind=one["kind"],
+        box_xyxy=_box(one["box_xyxy"]),
+        area_px=one["area_px"],
+        mask=_mask(one["mask"]),
+        score=one["score"],
+        rule=one["rule"],
+        reason=one["reason"],
+        runners_up=tuple(candidate_of(other) for other in one["runners_up"]),
+        text_match=None if match_ is None else TextMatch(**match_),
+    )
+
+
+def candidate_of(one: Mapping[str, Any]) -> Candidate:
+    """A region of a segmentation."""
+    return Candidate(_box(one["box_xyxy"]), one["area_px"], one["score"], _mask(one["mask"]))
+
+
+def error_of(status: int, data: bytes, retry_after: str | None) -> SearchAnythingError:
+    """The error that a problem stands for: of the class that it names, as far as this version knows it."""
+    try:
+        problem = document(data)
+    except ServerUnreachableError as error:
+        return ServerUnreachableError(f"status {status}: {error}")
+    name = str(problem.get("type", "")).removeprefix(_TYPE_PREFIX)
+    detail = str(problem.get("detail") or problem.get("title") or f"status {status}")
+    kind = getattr(errors, name, SearchAnythingError)
+    if not (isinstance(kind, type) and issubclass(kind, SearchAnythingError)):
+        kind = SearchAnythingError
+    if kind is AccessError:
+        return AccessError(detail, known=status == 403)
+    if kind is BusyError:
+        return BusyError(detail, retry_after_s=int(retry_after or 1))
+    if kind is ImageError:
+        head, _, tail = detail.partition(": ")
+        return ImageError(head, tail or detail)
+    try:
+        return kind(detail)
+    except TypeError:  # it takes more than a message
+        return SearchAnythingError(detail)
+
+
+def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's class needs numpy, which may not be there
+    match type(prompt).__name__:
+        case "Points":
+            if prompt.rule != "searchanything":
+                raise UsageError(f"a server takes the rule searchanything alone, got {prompt.rule}")
+            places = {"foreground": _pairs(prompt.foreground), "background": _pairs(prompt.background)}
+            return {"kind": "points", **places, "granularity": prompt.granularity}
+        case "Box":
+            return {"kind": "box", "box_xyxy": list(prompt.xyxy)}
+        case "Text":
+            return {"kind": "text", "text": prompt.text}
+        case "Mask":
+            from searchanything.core.geometry import encode_rle
+
+            mask = encode_rle(prompt.mask)
+            return {"kind": "mask", "mask": {"size": list(mask.size), "counts": mask.counts}}
+        case "WholeImage":
+            return {"kind": "image"}
+    boxes = [list(box.xyxy) for box in prompt.boxes]
+    places = {"foreground": _pairs(prompt.foreground), "background": _pairs(prompt.background)}
+    return {"kind": "mixed", "boxes_xyxy": boxes, **places, "text": prompt.text}
+
+
+def _of_numbers(prompt: object) -> dict[str, Any]:
+    values = prompt.tolist() if hasattr(prompt, "tolist") else prompt
+    if isinstance(values, Sequence) and values:
+        if all(isinstance(one, int | float) for one in values):
+            if len(values) == 2:
+                return {"kind": "points", "foreground": [list(values)]}
+            if len(values) == 4:
+                return {"kind": "box", "box_xyxy": list(values)}
+        elif all(isinstance(one, Sequence) for one in values):
+            rows = [list(one) for one in values]
+            if all(len(row) == 2 for row in rows):
+                return {"kind": "points", "foreground": rows}
+            if all(len(row) == 4 for row in rows):
+                return {"kind": "mixed", "boxes_xyxy": rows}
+    raise PromptError(f"expected a prompt, a text, a point, a box, points or boxes, got {prompt!r}")
+
+
+def _pairs(points: Any) -> list[list[float]]:  # noqa: ANN401 - any nesting of numbers
+    values = points.tolist() if hasattr(points, "tolist") else list(points)
+    return (
+        [list(values)]
+        if len(values) == 2 and all(isinstance(one, int | float) for one in values)
+        else [list(one) for one in values]
+    )
+
+
+def _mask(one: Mapping[str, Any]) -> MaskRLE:
+    height, width = one["size"]
+    return MaskRLE((height, width), one["counts"])
+
+
+def _box(sides: Sequence[float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = sides
+    return x1, y1, x2, y2

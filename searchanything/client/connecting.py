@@ -1,0 +1,49 @@
+"""`searchanything.connect`: to an index, or to a server that has one (docs/adr/0052)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast, overload
+
+from searchanything.client.remote import RemoteClient, is_server
+from searchanything.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from searchanything.client.client import Client
+    from searchanything.core.settings import Settings
+
+LOCAL_INSTALL: Final = "pip install searchanything"
+
+
+@overload
+def connect(uri: str, *, key: str) -> RemoteClient: ...
+
+
+@overload
+def connect(uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None) -> Client: ...
+
+
+def connect(
+    uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None, key: str | None = None
+) -> Client | RemoteClient:
+    """A client of the index at `uri` (default: the settings'), or of a server of `searchanything serve`.
+
+    `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server, or `searchanything serve`) or
+    `memory://`. With a `key` it is a server's address. Without one, an http address is asked once which of the two it
+    is, so a `RemoteClient` may come where a `Client` is promised: it answers the same questions, and refuses the rest.
+    `preset` names the models for a new index.
+
+    Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address,
+    or where the packages for an index are not installed.
+    """
+    web = uri is not None and uri.startswith(("http://", "https://"))
+    if key is not None:
+        if uri is None or not web:
+            raise UsageError(f"a key goes with the address of a server, http(s)://host:port, got {uri!r}")
+        return RemoteClient(uri, key=key)
+    if uri is not None and web and settings is None and preset is None and is_server(uri):
+        return cast("Client", RemoteClient(uri))
+    try:
+        from searchanything.client.client import connect as open_index
+    except ImportError as error:
+        raise UsageError(f"an index of one's own needs more packages ({error.name}): {LOCAL_INSTALL}") from error
+    return open_index(uri, settings=settings, preset=preset)

@@ -1,0 +1,148 @@
+"""An index of which only some places can be seen: whoever searches it cannot find, name or count what lies elsewhere.
+
+The restriction sits at the border that every question goes through, so that no path to the rows can forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import (
+    Codes,
+    Filter,
+    Hit,
+    ImageRef,
+    ImageRow,
+    ImageState,
+    IndexCounts,
+    IndexManifest,
+    Outcome,
+    Place,
+    RegionRow,
+)
+
+READ_ONLY: Final = "this view of the index is for questions: nothing is written or deleted through it"
+
+
+def lies_in(image: ImageRef, places: Sequence[Place]) -> bool:
+    """True if an image lies in one of the places."""
+    return any(image.bucket == bucket and image.key.startswith(key_prefix) for bucket, key_prefix in places)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedIndex:
+    """A `RegionIndex` of the images in some places, at least one. It refuses writes with UsageError."""
+
+    index: RegionIndex
+    places: tuple[Place, ...]
+
+    @property
+    def manifest(self) -> IndexManifest:
+        return self.index.manifest
+
+    @property
+    def collections(self) -> tuple[str, str]:
+        return self.index.collections
+
+    @property
+    def exact(self) -> bool:
+        return self.index.exact
+
+    def insert_regions(self, rows: Sequence[RegionRow]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
+    def insert_images(self, rows: Sequence[ImageRow]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
+    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
+    def delete_images(self, images: Collection[ImageRef]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
+    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
+        return self.index.newest([image for image in images if lies_in(image, self.places)])
+
+    def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
+        for place in self._places_under(bucket, key_prefix):
+            yield from self.index.iterate_images(bucket=place[0], key_prefix=place[1])
+
+    def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
+        for place in self._places_under(bucket, key_prefix):
+            yield from self.index.iterate_regions(bucket=place[0], key_prefix=place[1])
+
+    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+        for place in self._places_under(bucket, key_prefix):
+            yield from self.index.iterate_states(bucket=place[0], key_prefix=place[1])
+
+    def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
+        for place in self._places_under(bucket, key_prefix):
+            yield from self.index.iterate_attempts(bucket=place[0], key_prefix=place[1])
+
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        return {name: row for name, row in self.index.regions(ids).items() if lies_in(row.image, self.places)}
+
+    def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
+        return self.index.regions_of([image for image in images if lies_in(image, self.places)])
+
+    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+        places = self._places_under(bucket, key_prefix)
+        return sum(self.index.count_regions(bucket=place[0], key_prefix=place[1]) for place in places)
+
+    def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
+        return self.index.search(codes, limit=limit, filter=self._narrowed(filter))
+
+    def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
+        return self.index.search_images(codes, limit=limit, filter=self._narrowed(filter))
+
+    def counts(self) -> IndexCounts:
+        """Of committed images alone, by a pass over their rows."""
+        newest: dict[ImageRef, ImageState] = {}
+        for state in self.iterate_states():
+            known = newest.get(state.image)
+            if known is None or known.generation < state.generation:
+                newest[state.image] = state
+        outcomes = [state.outcome for state in newest.values()]
+        return IndexCounts(
+            images=outcomes.count(Outcome.INDEXED),
+            empty=outcomes.count(Outcome.EMPTY),
+            failed=outcomes.count(Outcome.FAILED),
+            regions=sum(state.regions for state in newest.values()),
+        )
+
+    def _narrowed(self, filter: Filter | None) -> Filter:
+        """The filter, within these places: of a filter with places of its own, what lies in both."""
+        asked = filter or Filter()
+        if not asked.within:
+            return replace(asked, within=self.places)
+        within = _common(asked.within, self.places)
+        # No place is left: a bucket of two of which each must hold is one that nothing lies in.
+        return replace(asked, within=within) if within else replace(asked, within=self.places, images=(_NOWHERE,))
+
+    def _places_under(self, bucket: str | None, key_prefix: str) -> list[Place]:
+        """These places as far as they lie under a bucket and prefix, none inside another: no row comes twice."""
+        if bucket is not None:
+            found = list(_common(((bucket, key_prefix),), self.places))
+        else:
+            found = [one for place in self.places for one in _common(((place[0], key_prefix),), (place,))]
+        return [one for one in dict.fromkeys(found) if not any(_inside(one, other) for other in found if other != one)]
+
+
+_NOWHERE: Final = ImageRef("", "")  # no bucket has this name
+
+
+def _inside(place: Place, other: Place) -> bool:
+    return place[0] == other[0] and place[1].startswith(other[1])
+
+
+def _common(some: Sequence[Place], others: Sequence[Place]) -> tuple[Place, ...]:
+    """What lies in one of the one and in one of the other places."""
+    pairs = [(one, other) for one in some for other in others]
+    inner = [
+        one if _inside(one, other) else other for one, other in pairs if _inside(one, other) or _inside(other, one)
+    ]
+    return tuple(dict.fromkeys(inner))

@@ -1,0 +1,104 @@
+"""The application: frontier, routes, problems and page put together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from searchanything.answers.questions import package_version
+from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
+from searchanything.serve import problems
+from searchanything.serve.desk import Desk
+from searchanything.serve.frontier import Frontier
+from searchanything.serve.reference import reference_page
+from searchanything.serve.routes import pictures, questions, server
+
+PAGE: Final = files("searchanything.serve") / "page"
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_LEAST_GZIP_BYTES: Final = 1024
+_PICTURES: Final = ("/thumbnail", "/sheet")
+
+
+def make_app(desk: Desk) -> ASGIApp:
+    """The application of one server, with everything that a request passes."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if desk.settings.preload:
+            threading.Thread(target=_preload, args=[desk], name="preload", daemon=True).start()
+        yield
+        for gate in (desk.models, desk.index, desk.pictures):
+            gate.close()
+
+    app = FastAPI(
+        title="Search Anything",
+        summary="Point at a thing in an image and find every image that holds such a thing.",
+        version=package_version(),
+        openapi_url="/openapi.json",
+        docs_url=None,  # FastAPI's page fetches its parts from another host
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    app.state.desk = desk
+    for router in (server, questions, pictures):
+        app.include_router(router)
+    _add_page(app)
+    names = (*desk.settings.allowed_hosts, desk.settings.host)
+    return Frontier(_packed(app), names=names, metrics=desk.metrics)
+
+
+def _packed(app: FastAPI) -> ASGIApp:
+    """The application with its documents compressed; pictures are already."""
+    gzip = GZipMiddleware(app, minimum_size=_LEAST_GZIP_BYTES, compresslevel=5)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        picture = scope["type"] == "http" and scope["path"].endswith(_PICTURES)
+        await (app if picture else gzip)(scope, receive, send)
+
+    return choose
+
+
+def _preload(desk: Desk) -> None:
+    """What fails here fails again, and is said, when a question needs it."""
+    try:
+        desk.load_models()
+    except SearchAnythingError as error:
+        problems.logger.warning("the models are not loaded: %s", error)
+
+
+def _add_page(app: FastAPI) -> None:
+    """The page's own files, and no others."""
+    known = {one.name: one.read_bytes() for one in PAGE.iterdir() if one.name[one.name.rfind(".") :] in _TYPES}
+
+    async def page() -> Response:
+        return _static("index.html")
+
+    async def part(name: str) -> Response:
+        if name not in known:
+            raise ObjectNotFoundError(f"the page has no part {name!r}")
+        return _static(name)
+
+    async def docs() -> Response:
+        return Response(reference_page(app.openapi()), media_type=_TYPES[".html"])
+
+    def _static(name: str) -> Response:
+        kind = _TYPES[name[name.rfind(".") :]]
+        return Response(known[name], headers={"Cache-Control": "no-cache"}, media_type=kind)
+
+    app.add_api_route("/", page, include_in_schema=False)
+    app.add_api_route("/docs", docs, include_in_schema=False)
+    app.add_api_route("/page/{name}", part, include_in_schema=False)

@@ -1,0 +1,173 @@
+"""What every request passes first, whatever it asks for: who may speak to us at all, and how much.
+
+- The Host must be an address or a name that is ours: a page that had its own name pointed here (DNS rebinding) speaks
+  with another one.
+- A browser that sends a request for another site's page is refused, so such a page cannot even make us work.
+- JSON bodies are read up to a limit. Uploads are streamed, and count for themselves.
+- Each answer carries an id, which the log has too, and the headers that keep a browser strict.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from searchanything.core.errors import AccessError, SearchAnythingError, TooLargeError
+from searchanything.serve.metrics import Metrics
+from searchanything.serve.problems import defect_response, problem_response
+
+logger = logging.getLogger(__name__)
+
+MAX_JSON_BYTES: Final = 2**20
+UPLOADS: Final = "/v1/uploads"
+PROBES: Final = frozenset({"/healthz", "/readyz"})  # asked by whatever name; they say nothing that others may not know
+REQUEST: Final = "searchanything.request"  # in the scope: the request's id
+CALLER: Final = "searchanything.caller"  # in the scope: the name of the key that was shown
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NO_NAME: Final = frozenset({"localhost", "localhost.localdomain"})
+CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Frontier:
+    """ASGI middleware around the application. `names` are the host names that are ours besides addresses."""
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str], metrics: Metrics) -> None:
+        self._app = app
+        self._names = frozenset(name.lower().rstrip(".") for name in names) | _NO_NAME
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope[REQUEST] = request
+        start, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                found = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    found.setdefault(name, value)
+                found["X-Request-ID"] = request
+                found.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            if scope["path"] not in PROBES:
+                self._check(headers)
+            passed = await _within_limit(scope, headers, receive)
+            await self._app(scope, passed, answer)
+        except SearchAnythingError as error:
+            await problem_response(error, request)(scope, receive, answer)
+        except Exception:
+            logger.exception("request %s", request)
+            if status == 0:  # no answer has begun
+                await defect_response(request)(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.answered(route=_route(scope), method=_method(scope), status=status, seconds=seconds)
+            logger.info(
+                "%s %s %d %.1f ms request=%s caller=%s",
+                _method(scope),
+                _route(scope),
+                status,
+                seconds * 1000,
+                request,
+                scope.get(CALLER, "-"),
+            )
+
+    def _check(self, headers: Headers) -> None:
+        """Raises: AccessError."""
+        host = _host_of(headers.get("host", ""))
+        if not (_is_address(host) or host in self._names):
+            raise AccessError(
+                f"this server is not known by the name {host!r}; name it in SEARCHANYTHING_SERVE__ALLOWED_HOSTS",
+                known=True,
+            )
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+            raise AccessError("a page of another site asks: pages of this server alone may", known=True)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            raise AccessError("a page of another origin asks: pages of this server alone may", known=True)
+
+
+async def _within_limit(scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    """`receive` with a body that is known to be small; uploads pass. Raises: TooLargeError."""
+    if scope["path"] == UPLOADS:
+        return receive
+    announced = headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > MAX_JSON_BYTES:
+        raise TooLargeError(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {announced}")
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body += message.get("body", b"")
+        if len(body) > MAX_JSON_BYTES:
+            raise TooLargeError(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON")
+        if not message.get("more_body", False):
+            break
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    return again
+
+
+def _host_of(header: str) -> str:
+    """The host without its port, in small letters; nothing where it is no host."""
+    try:
+        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, so that neither log nor figures hold what was asked."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unknown"))
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope.get("method", ""))
+    return method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH") else "OTHER"

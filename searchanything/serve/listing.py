@@ -1,0 +1,82 @@
+"""The indexed images in pages: an index has no order of its own, so a listing is looked up once and kept a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from searchanything.client.client import Client
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.types import ImageRef, ImageRow, Place
+from searchanything.serve.wire import image_id, image_of_id
+
+KEPT: Final = 8  # listings of different prefixes
+FRESH_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePage:
+    """Some of the images, and where the next ones begin."""
+
+    rows: list[ImageRow]
+    next: str | None
+    total: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which images, and where to begin."""
+
+    bucket: str | None = None
+    key_prefix: str = ""
+    contains: str = ""
+    after: str | None = None
+    limit: int = 60
+
+
+class Listing:
+    """Pages of images by bucket and key. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, ...], tuple[float, list[ImageRow], bool]] = OrderedDict()
+
+    def page(self, client: Client, places: tuple[Place, ...], wanted: Wanted) -> ImagePage:
+        """One page of what the client sees, which are these places. Raises: UsageError, RegionIndexError."""
+        rows, complete = self._rows(client, places, wanted)
+        if wanted.contains:
+            needle = wanted.contains.casefold()
+            rows = [row for row in rows if needle in row.image.key.casefold()]
+        first = 0 if wanted.after is None else bisect_right(rows, _after(wanted.after), key=lambda row: row.image)
+        shown = rows[first : first + wanted.limit]
+        more = first + wanted.limit < len(rows)
+        return ImagePage(shown, image_id(shown[-1].image) if more else None, len(rows), complete)
+
+    def _rows(self, client: Client, places: tuple[Place, ...], wanted: Wanted) -> tuple[list[ImageRow], bool]:
+        name = (places, client.manifest.fingerprint, wanted.bucket, wanted.key_prefix)
+        with self._lock:
+            found = self._kept.get(name)
+            if found is not None and time.monotonic() - found[0] < FRESH_S:
+                self._kept.move_to_end(name)
+                return found[1], found[2]
+        rows, complete = client.images(bucket=wanted.bucket, key_prefix=wanted.key_prefix, most=self._most)
+        with self._lock:
+            self._kept[name] = time.monotonic(), rows, complete
+            self._kept.move_to_end(name)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return rows, complete
+
+
+def _after(cursor: str) -> ImageRef:
+    """A cursor is the id of the last image of the page before. Raises: UsageError."""
+    try:
+        return image_of_id(cursor)
+    except ObjectNotFoundError:
+        raise UsageError(f"expected `next` of the page before as `after`, got {cursor!r}") from None

@@ -1,0 +1,85 @@
+// Talks to the server. The key lives in this tab alone and travels in a header, never in an address.
+
+const KEY = "searchanything-key";
+const PICTURES = 600; // kept as blobs; the browser's own cache has the rest
+const pictures = new Map();
+
+export class Problem extends Error {
+  constructor(status, document, retryAfter) {
+    super(document.detail || document.title || `status ${status}`);
+    this.status = status;
+    this.title = document.title || "The server did not answer";
+    this.kind = String(document.type || "").split(":").pop();
+    this.request = String(document.instance || "").split(":").pop();
+    this.retryAfter = retryAfter;
+  }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) || "",
+  set: (value) => {
+    sessionStorage.setItem(KEY, value);
+    forgetPictures();
+  },
+};
+
+function forgetPictures() {
+  for (const held of pictures.values()) held.then(URL.revokeObjectURL, () => {});
+  pictures.clear();
+}
+
+async function fetched(path, options = {}) {
+  const headers = { ...(options.headers || {}) };
+  if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { title: "The server cannot be reached", detail: "Is searchanything serve still running?" });
+  }
+  if (response.ok) return response;
+  const document = await response.json().catch(() => ({}));
+  throw new Problem(response.status, document, Number(response.headers.get("Retry-After")) || 0);
+}
+
+export async function get(path, signal) {
+  return (await fetched(path, { signal })).json();
+}
+
+export async function post(path, document, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return (await fetched(path, { method: "POST", headers, body: JSON.stringify(document), signal })).json();
+}
+
+export async function upload(file) {
+  const headers = { "Content-Type": "application/octet-stream" };
+  return (await fetched("/v1/uploads", { method: "POST", headers, body: file })).json();
+}
+
+/** The path of a picture of an indexed image, an upload, or a box of one. */
+export function picturePath(image, side, box) {
+  const query = new URLSearchParams({ side });
+  if (box) query.set("box", box.map((n) => Math.max(0, Math.round(n))).join(","));
+  const base = image.upload ? `/v1/uploads/${image.upload}` : `/v1/images/${image.id}`;
+  return `${base}/thumbnail?${query}`;
+}
+
+/** A picture as an address that an <img> may have: fetched with the key, as addresses hold none. */
+export function picture(path) {
+  if (pictures.has(path)) {
+    const held = pictures.get(path);
+    pictures.delete(path);
+    pictures.set(path, held);
+    return held;
+  }
+  const made = fetched(path).then((response) => response.blob()).then((blob) => URL.createObjectURL(blob));
+  pictures.set(path, made);
+  made.catch(() => pictures.delete(path));
+  if (pictures.size > PICTURES) {
+    const [oldest, held] = pictures.entries().next().value;
+    pictures.delete(oldest);
+    held.then(URL.revokeObjectURL, () => {});
+  }
+  return made;
+}

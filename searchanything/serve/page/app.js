@@ -1,0 +1,352 @@
+// Puts the page together: the address is the state, everything else follows from it.
+
+import * as api from "./api.js";
+import { Browse } from "./browse.js";
+import { askKey, chooseExpected, explain, help } from "./dialogs.js";
+import { Filters } from "./filters.js";
+import { Hits, tell, tellProblem } from "./hits.js";
+import { decode, RegionMap } from "./masks.js";
+import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
+import { address, asks, empty, PAGE, parse, request } from "./question.js";
+import { anchor, Stage } from "./stage.js";
+
+let question = empty();
+let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
+let map = null;
+let answer = null;
+let offers = { words: false, refine: false };
+let asking = null;
+let click = null; // the last single click, and its levels: a click within them is the next level
+
+const browse = new Browse();
+const stage = new Stage(byId("canvas"), byId("tip"), {
+  point: pointed,
+  box: (box) => go({ box, region: null, whole: false, level: null }),
+  hover: (region) => region && document.activeElement === byId("canvas") && say(map.describe(region)),
+});
+const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(asked(), hit) });
+const filters = new Filters(byId("filters"), (parts) => go({ ...parts, limit: PAGE }));
+
+const asked = () => request(question, opened?.bucket === undefined ? null : { bucket: opened.bucket, key: opened.key });
+
+/** Change the question: a new address, and what follows from it. */
+function go(parts, { replace = false } = {}) {
+  question = { ...question, ...parts };
+  history[replace ? "replaceState" : "pushState"](null, "", address(question));
+  return follow();
+}
+
+async function follow() {
+  document.body.dataset.view = question.image || question.text ? "ask" : "browse";
+  document.body.classList.toggle("no-image", !question.image);
+  byId("words-text").value = question.text;
+  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : "Find by words";
+  byId("group").checked = question.group;
+  filters.show(question);
+  try {
+    if (document.body.dataset.view === "browse") {
+      document.title = "Search Anything";
+      opened = map = answer = null;
+      asking?.abort();
+      await browse.open();
+      return;
+    }
+    await openImage();
+    drawSelection();
+    await ask();
+  } catch (problem) {
+    if (problem.name !== "AbortError") await failed(problem);
+  }
+}
+
+const same = (image) => opened && image && (image.upload ? opened.upload === image.upload : opened.id === image.id);
+
+async function openImage() {
+  if (!question.image) {
+    opened = map = null;
+    document.title = `${question.text} – Search Anything`;
+    return;
+  }
+  if (same(question.image)) return;
+  click = map = answer = null;
+  hits.clear();
+  byId("hits-more").hidden = byId("notice").hidden = true;
+  byId("stage-name").textContent = "";
+  busy(true);
+  const image = question.image;
+  const facts = image.upload ? { upload: image.upload, key: "Your image" } : await api.get(`/v1/images/${encodeURIComponent(image.id)}`);
+  const picture = await api.picture(api.picturePath(image, 1280));
+  if (!same(question.image) && question.image !== image) return;
+  opened = facts;
+  byId("stage-name").textContent = baseName(facts.key);
+  byId("stage-name").title = facts.upload ? "" : `${facts.bucket}/${facts.key}`;
+  document.title = `${baseName(facts.key)} – Search Anything`;
+  byId("canvas").setAttribute("aria-label", `The query image, ${baseName(facts.key)}`);
+  if (facts.width) await stage.open(picture, facts.width, facts.height);
+  const regions = image.upload ? await api.post("/v1/segment", { image }) : await api.get(`/v1/images/${encodeURIComponent(image.id)}/regions`);
+  if (!facts.width) await stage.open(picture, regions.image.width, regions.image.height);
+  if (opened !== facts) return;
+  map = new RegionMap(regions);
+  stage.regions(map);
+  listRegions();
+  busy(false);
+  say(`${baseName(facts.key)} is open, ${count(map.regions.length, "region")}`);
+}
+
+/** A click on the stage, in image pixels. */
+function pointed(x, y, { add, remove }) {
+  const place = [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
+  if (remove) return takeAway(place);
+  if (add) return go({ ...spelled(), fg: [...spelled().fg, place], level: question.level });
+  const levels = map ? map.levels(x, y) : [];
+  const within = click && levels.length === click.levels.length && levels.every((one, i) => one.region === click.levels[i].region);
+  const step = within && levels.length ? (click.step + 1) % levels.length : 0;
+  click = { place: within ? click.place : place, levels, step };
+  return selectLevel(step);
+}
+
+function selectLevel(step) {
+  click.step = step;
+  const chosen = click.levels[step];
+  const plain = { fg: [], bg: [], box: null, text: "", whole: false, level: null, region: null, limit: PAGE, right: [], wrong: [] };
+  if (chosen && chosen.region.region !== null) return go({ ...plain, region: chosen.region.region });
+  return go({ ...plain, fg: [click.place], level: chosen ? chosen.level : "part" });
+}
+
+/** The selection as points, which more can be added to: of a stored region, where it was clicked. */
+function spelled() {
+  const chosen = question.region === null || !map ? null : map.byNumber(question.region);
+  const points = chosen ? [click?.levels.some((one) => one.region === chosen) ? click.place : anchor(map, chosen)] : question.fg;
+  const level = chosen && click ? click.levels[click.step]?.level || null : question.level;
+  return { fg: points, bg: question.bg, region: null, whole: false, level: question.box || question.text ? null : level, limit: PAGE };
+}
+
+function takeAway(place) {
+  const parts = spelled();
+  if (!parts.fg.length && !question.box && !question.text) return toast("First select something, then take away from it");
+  return go({ ...parts, bg: [...parts.bg, place] });
+}
+
+function drawSelection() {
+  const text = byId("selection-text"), levels = byId("levels");
+  levels.hidden = true;
+  if (!question.image) return;
+  const points = [...question.fg.map(([x, y]) => ({ x, y, good: true })), ...question.bg.map(([x, y]) => ({ x, y, good: false }))];
+  const chosen = question.region !== null && map ? map.byNumber(question.region) : null;
+  const selection = answer?.selection;
+  const shown = chosen ? [chosen.bitmap] : selection?.kind === "region" ? [decode(selection.mask)] : [];
+  const offered = selection?.kind === "none" ? selection.runners_up.slice(0, 3).map((one) => decode(one.mask)) : [];
+  stage.mark({ regions: shown, points, box: question.box, offered });
+  byId("clear").disabled = !asks(question);
+  byId("whole").setAttribute("aria-pressed", String(question.whole));
+  if (!asks(question)) text.replaceChildren("Point at a thing: what lights up is what will be searched.");
+  else if (question.whole) text.replaceChildren("The whole image.");
+  else if (chosen) text.replaceChildren(make("b", {}, `Region ${chosen.region}`), `, ${map.describe(chosen)}`);
+  else if (selection) text.replaceChildren(selection.kind === "none" ? "Nothing is selected." : `Selected: ${selection.reason}.`);
+  else text.replaceChildren("Selecting…");
+  drawLevels(chosen);
+}
+
+function drawLevels(chosen) {
+  if (chosen && !click?.levels.some((one) => one.region === chosen)) {
+    const place = anchor(map, chosen);
+    const found = map.levels(...place);
+    const step = found.findIndex((one) => one.region === chosen);
+    if (step >= 0) click = { place, levels: found, step };
+  }
+  if (!click || click.levels.length < 2 || question.box || question.text || question.whole || question.fg.length > 1) return;
+  if (!chosen && question.fg.length !== 1) return;
+  const levels = byId("levels");
+  levels.hidden = false;
+  levels.replaceChildren(
+    ...click.levels.map(({ level, region }, step) => {
+      const input = make("input", { type: "radio", name: "level", value: level, onchange: () => selectLevel(step) });
+      input.checked = step === click.step;
+      const label = make("label", { class: "segment" }, input, make("span", {}, level[0].toUpperCase() + level.slice(1)));
+      label.addEventListener("pointerenter", () => stage.show(region));
+      label.addEventListener("pointerleave", () => stage.show(null));
+      return label;
+    }),
+  );
+}
+
+function listRegions() {
+  const items = [...map.regions].reverse().map((region) => {
+    const label = region.region === null ? `Region, ${map.describe(region)}` : `Region ${region.region}, ${map.describe(region)}`;
+    const choose = () => pointed(...anchor(map, region), {});
+    const act = region.region === null ? choose : () => ((click = null), go({ ...empty(), image: question.image, ...filterParts(), region: region.region }));
+    const button = make("button", { type: "button", class: "link", onclick: act }, label);
+    for (const [event, shown] of [["pointerenter", region], ["focus", region], ["pointerleave", null], ["blur", null]]) button.addEventListener(event, () => stage.show(shown));
+    return make("li", {}, button);
+  });
+  byId("region-list").replaceChildren(...items);
+}
+
+const filterParts = () => ({ prefix: question.prefix, size: question.size, meta: question.meta, from: question.from, to: question.to, group: question.group });
+
+async function ask() {
+  asking?.abort();
+  byId("start").hidden = asks(question);
+  document.body.classList.toggle("unasked", !asks(question));
+  if (!asks(question)) {
+    answer = null;
+    hits.clear();
+    byId("hits-more").hidden = byId("notice").hidden = true;
+    byId("answers-title").replaceChildren("Answers");
+    drawMarks();
+    return busy(false);
+  }
+  asking = new AbortController();
+  const mine = asking;
+  busy(true);
+  const found = await api.post("/v1/query", asked(), mine.signal);
+  if (mine !== asking) return;
+  answer = found;
+  busy(false);
+  drawSelection();
+  tell(found, question, () => filters.clear());
+  hits.show(found, question);
+  byId("hits-more").hidden = found.hits.length < question.limit || question.limit >= 192;
+  drawMarks();
+  say(byId("answers-title").textContent);
+}
+
+function mark(hit, kind) {
+  const one = { bucket: hit.bucket, key: hit.key, region: hit.region };
+  const other = kind === "right" ? "wrong" : "right";
+  const is = (kept) => kept.bucket === one.bucket && kept.key === one.key && kept.region === one.region;
+  const had = question[kind].some(is);
+  question[kind] = had ? question[kind].filter((kept) => !is(kept)) : [...question[kind], one];
+  question[other] = question[other].filter((kept) => !is(kept));
+  hits.marked(question);
+  drawMarks();
+}
+
+function drawMarks() {
+  const { right, wrong } = question;
+  byId("refine").hidden = !right.length && !wrong.length;
+  byId("refine-text").textContent = `${right.length} right, ${wrong.length} wrong${offers.refine ? "" : ": this index cannot refine by them yet; search with a right one instead"}`;
+  byId("refine-button").hidden = !offers.refine;
+}
+
+async function refine() {
+  busy(true);
+  try {
+    answer = await api.post("/v1/refine", { ...asked(), right: question.right, wrong: question.wrong });
+    tell(answer, question, () => filters.clear());
+    hits.show(answer, question);
+  } catch (problem) {
+    await failed(problem);
+  }
+  busy(false);
+}
+
+async function failed(problem) {
+  busy(false);
+  if (problem.status === 401) {
+    if (await askKey(Boolean(api.key.get()))) return start();
+    return;
+  }
+  if (document.body.dataset.view === "browse") return toast(problem.message);
+  answer = null;
+  hits.clear();
+  byId("hits-more").hidden = true;
+  tellProblem(problem, () => setTimeout(follow, 1000 * (problem.retryAfter || 0)));
+  drawSelection();
+  say(problem.title);
+}
+
+function busy(is) {
+  byId("progress").hidden = !is;
+  byId("hits").setAttribute("aria-busy", String(is));
+}
+
+async function take(file) {
+  if (!file) return;
+  if (file.type && !file.type.startsWith("image/")) return toast("That is not an image");
+  busy(true);
+  try {
+    const kept = await api.upload(file);
+    await go({ ...empty(), image: { upload: kept.upload } });
+  } catch (problem) {
+    busy(false);
+    if (problem.status === 401) await failed(problem);
+    else toast(problem.message);
+  }
+}
+
+async function start() {
+  question = parse(location.search);
+  try {
+    const status = await api.get("/v1/status");
+    offers = status.offers;
+  } catch (problem) {
+    if (problem.status === 401) return failed(problem);
+  }
+  return follow();
+}
+
+const clearSelection = () => ((click = null), go({ ...empty(), image: question.image, ...filterParts() }));
+
+function wire() {
+  addEventListener("popstate", () => ((question = parse(location.search)), (click = null), follow()));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-go], [data-home]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    history.pushState(null, "", link.dataset.home !== undefined ? "/" : link.getAttribute("href"));
+    question = parse(location.search);
+    click = null;
+    window.scrollTo({ top: 0 });
+    follow().then(() => link.dataset.home === undefined && byId("stage-name").focus({ preventScroll: true }));
+  });
+  byId("words").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = byId("words-text").value.trim();
+    if (text || question.text) go({ text, region: null, whole: false, level: null, limit: PAGE });
+  });
+  byId("group").addEventListener("change", () => go({ group: byId("group").checked }));
+  byId("whole").addEventListener("click", () => go({ ...empty(), image: question.image, ...filterParts(), whole: true }));
+  byId("clear").addEventListener("click", clearSelection);
+  byId("hits-more").addEventListener("click", () => go({ limit: Math.min(question.limit + PAGE, 192) }, { replace: true }));
+  byId("refine-clear").addEventListener("click", () => ((question.right = []), (question.wrong = []), hits.marked(question), drawMarks()));
+  byId("refine-button").addEventListener("click", refine);
+  byId("receipt").addEventListener("click", async () => {
+    if (!answer) return toast("Ask something first");
+    await copy(JSON.stringify(answer.receipt, null, 1));
+    toast("Receipt copied: searchanything replay takes it");
+  });
+  byId("missing").addEventListener("click", () => (answer ? chooseExpected((image) => explain(asked(), image)) : toast("Ask something first")));
+  byId("help-button").addEventListener("click", help);
+  byId("dialog-close").addEventListener("click", () => byId("dialog").close());
+  byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
+  for (const id of ["upload-button", "hero-upload"]) byId(id).addEventListener("click", () => byId("upload").click());
+  byId("upload").addEventListener("change", () => (take(byId("upload").files[0]), (byId("upload").value = "")));
+  addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files || [])].find((one) => one.type.startsWith("image/"));
+    if (file) take(file), event.preventDefault();
+  });
+  addEventListener("dragenter", (event) => event.dataTransfer?.types.includes("Files") && (byId("drop").hidden = false));
+  byId("drop").addEventListener("dragleave", () => (byId("drop").hidden = true));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    byId("drop").hidden = true;
+    take(event.dataTransfer?.files[0]);
+  });
+  addEventListener("keydown", shortcut);
+}
+
+function shortcut(event) {
+  if (event.target.closest("input, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") byId("words-text").focus();
+  else if (event.key === "?") help();
+  else if (event.key === "f") filters.toggle();
+  else if (event.key === "g" && document.body.dataset.view === "ask") byId("group").click();
+  else if (event.key === "Escape" && question.image && asks(question)) clearSelection();
+  else return;
+  event.preventDefault();
+}
+
+wire();
+start();

@@ -1,0 +1,53 @@
+// The indexed images: a grid in pages, found by a part of their names.
+
+import { get } from "./api.js";
+import { address, empty } from "./question.js";
+import { baseName, byId, count, lazyImage, make } from "./parts.js";
+
+const PAGE = 60;
+
+export class Browse {
+  constructor() {
+    this.after = null;
+    this.asked = 0;
+    byId("tiles-more").addEventListener("click", () => this.#page(false));
+    let timer = 0;
+    byId("browse-find").addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.open(), 180);
+    });
+  }
+
+  open() {
+    this.after = null;
+    return this.#page(true);
+  }
+
+  async #page(first) {
+    const asked = ++this.asked;
+    const found = await images(byId("browse-find").value.trim(), first ? null : this.after, PAGE);
+    if (asked !== this.asked) return;
+    const tiles = found.images.map((image) =>
+      make(
+        "li",
+        {},
+        make("a", { class: "image-tile", href: address({ ...empty(), image: { id: image.id } }), "data-go": true, "aria-label": `${image.key}, ${count(image.regions, "region")}`, title: image.key }, lazyImage(image, 320), make("span", { class: "image-name" }, baseName(image.key))),
+      ),
+    );
+    if (first) byId("tiles").replaceChildren(...tiles);
+    else {
+      byId("tiles").append(...tiles);
+      tiles[0]?.firstChild.focus();
+    }
+    this.after = found.next;
+    byId("tiles-more").hidden = !found.next;
+    byId("browse-count").textContent = found.total ? count(found.total, "image") + (found.complete ? "" : " at least") : "No image has that in its name";
+  }
+}
+
+export function images(contains, after, limit) {
+  const query = new URLSearchParams({ limit });
+  if (contains) query.set("contains", contains);
+  if (after) query.set("after", after);
+  return get(`/v1/images?${query}`);
+}

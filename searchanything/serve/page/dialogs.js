@@ -1,0 +1,104 @@
+// Dialogs: the key, help, and why an image is (not) among the hits.
+
+import { key, post } from "./api.js";
+import { images } from "./browse.js";
+import { pictured } from "./hits.js";
+import { baseName, dialog, lazyImage, make } from "./parts.js";
+
+const KEYS = [
+  ["Click", "Select what lies under the pointer, and search"],
+  ["Click again", "Part, object, whole: the next level"],
+  ["Shift + click", "Add another place"],
+  ["Alt + click", "Take away: not this"],
+  ["Drag", "Draw a box around the thing"],
+  ["/", "Words for the thing"],
+  ["Arrows, Enter", "On the image: move a cross, select; Shift adds, Alt takes away"],
+  ["B", "On the image: begin and end a box at the cross"],
+  ["Arrows", "On the answers: move; Enter searches with one, R right, W wrong, Y why"],
+  ["Esc", "Clear the selection"],
+  ["G", "One answer per image, or all"],
+  ["F", "Filters"],
+  ["?", "This help"],
+];
+
+export function help() {
+  const rows = KEYS.map(([keys, text]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, keys)), make("td", {}, text)));
+  dialog("Pointing and keys", make("table", { class: "keys" }, make("tbody", {}, ...rows)), make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), "."));
+}
+
+/** Ask for a key; resolves once there is one to try. */
+export function askKey(refused) {
+  return new Promise((resolve) => {
+    const input = make("input", { type: "password", id: "key-input", autocomplete: "off", required: true, spellcheck: "false", placeholder: "sa_…" });
+    const form = make(
+      "form",
+      {
+        class: "key-form",
+        onsubmit: (event) => {
+          event.preventDefault();
+          key.set(input.value.trim());
+          element.removeEventListener("close", unanswered);
+          element.close();
+          resolve(true);
+        },
+      },
+      make("p", {}, refused ? "That key is not valid (any more)." : "This server demands a key. It stays in this tab and is forgotten when the tab is closed."),
+      make("label", { for: "key-input" }, "Key"),
+      input,
+      make("button", { class: "button primary" }, "Use this key"),
+    );
+    const unanswered = () => resolve(false);
+    const element = dialog("Key", form);
+    element.addEventListener("close", unanswered, { once: true });
+    input.focus();
+  });
+}
+
+/** Why this image is where it is, or is not; `ask` is the question as the server takes it. */
+export async function explain(ask, image) {
+  dialog("Why?", make("p", { class: "faint-text", role: "status" }, `Looking at ${baseName(image.key)} step by step…`));
+  let why;
+  try {
+    why = await post("/v1/explain", { ...ask, expect: { bucket: image.bucket, key: image.key } });
+  } catch (problem) {
+    dialog("Why?", make("p", {}, problem.message));
+    return;
+  }
+  const plain = (text) => text.replace(/--limit (\d+) would show it/, "showing $1 would include it");
+  why.sentence = plain(why.sentence);
+  const steps = why.steps.map((step) =>
+    make("li", { class: step.passed ? "passed" : "stopped" }, make("b", {}, step.name.replace(/_/g, " ")), make("span", {}, plain(step.sentence))),
+  );
+  const region = why.region;
+  dialog(
+    why.verdict === "hit" ? "Why it is here" : "Why it is not here",
+    make(
+      "div",
+      { class: "why" },
+      make("figure", {}, pictured(image, { mask: region?.mask, box: region?.box_xyxy, alt: image.key, className: why.verdict === "hit" ? "" : "missed" }), make("figcaption", {}, image.key)),
+      make("div", {}, make("p", { class: `verdict ${why.verdict === "hit" ? "good" : "bad"}` }, `${why.sentence[0].toUpperCase()}${why.sentence.slice(1)}.`), make("ol", { class: "steps" }, ...steps)),
+    ),
+  );
+}
+
+/** Choose the image that was expected. */
+export function chooseExpected(choose) {
+  const list = make("ul", { class: "tiles small" });
+  const input = make("input", { type: "search", id: "expected", placeholder: "Part of its name", autocomplete: "off" });
+  let asked = 0;
+  const find = async () => {
+    const mine = ++asked;
+    const found = await images(input.value.trim(), null, 24).catch(() => ({ images: [] }));
+    if (mine !== asked) return;
+    list.replaceChildren(
+      ...found.images.map((image) =>
+        make("li", {}, make("button", { type: "button", class: "image-tile", title: image.key, "aria-label": `Why not ${image.key}?`, onclick: () => choose(image) }, lazyImage(image, 160), make("span", { class: "image-name" }, baseName(image.key)))),
+      ),
+    );
+  };
+  let timer = 0;
+  input.addEventListener("input", () => (clearTimeout(timer), (timer = setTimeout(find, 180))));
+  dialog("Which image did you expect?", make("label", { class: "field" }, make("span", { class: "sr" }, "Part of its name"), input), list);
+  input.focus();
+  find();
+}

@@ -1,0 +1,115 @@
+// Small builders that the other modules share: elements, icons, pictures with outlines, messages.
+
+import { picture, picturePath } from "./api.js";
+import { decode, outline } from "./masks.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const ICONS = {
+  search: "M11 5a6 6 0 1 0 0 12 6 6 0 0 0 0-12M20 20l-4.200-4.200",
+  right: "m5 12.500 4.500 4.500L19 7.500",
+  wrong: "m6.500 6.500 11 11m0-11-11 11",
+  why: "M9 9.200a3 3 0 1 1 4.300 2.700c-.900.450-1.300 1-1.300 2.100M12 17.600v.100",
+  open: "M4 8V6a2 2 0 0 1 2-2h2M16 4h2a2 2 0 0 1 2 2v2M20 16v2a2 2 0 0 1-2 2h-2M8 20H6a2 2 0 0 1-2-2v-2",
+};
+
+/** An element: `make("button", { class: "x", onclick }, "text", child)`. */
+export function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key in element && typeof value !== "string") element[key] = value;
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+const waiting = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    waiting.unobserve(target);
+    picture(target.dataset.path).then(
+      (address) => {
+        target.src = address;
+        target.addEventListener("load", () => target.classList.add("there"), { once: true });
+      },
+      () => target.classList.add("gone"),
+    );
+  }
+}, { rootMargin: "300px" });
+
+/** An <img> whose picture is fetched when it comes near the window. */
+export function lazyImage(image, side, { alt, box } = {}) {
+  const element = make("img", { alt: alt ?? "", decoding: "async", "data-path": picturePath(image, side, box) });
+  waiting.observe(element);
+  return element;
+}
+
+/** A region's outline over a picture of its image: dark and bright, so that it reads on any background. */
+export function outlineOf(mask, className) {
+  const bitmap = decode(mask);
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${bitmap.width} ${bitmap.height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("class", className);
+  for (const part of ["halo", "line"]) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("d", outline(bitmap));
+    path.setAttribute("class", part);
+    path.setAttribute("vector-effect", "non-scaling-stroke");
+    svg.append(path);
+  }
+  return svg;
+}
+
+export const byId = (id) => document.getElementById(id);
+export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
+
+/** For screen readers. */
+export function say(text) {
+  byId("say").textContent = text;
+}
+
+let toastTimer = 0;
+export function toast(text) {
+  const element = byId("toast");
+  element.textContent = text;
+  element.classList.add("shown");
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => element.classList.remove("shown"), 2600);
+}
+
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = make("textarea", { class: "sr", "aria-hidden": "true" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+/** Show a dialog; what had the focus gets it back. */
+export function dialog(title, ...content) {
+  const element = byId("dialog");
+  byId("dialog-title").textContent = title;
+  byId("dialog-body").replaceChildren(...content);
+  if (!element.open) element.showModal();
+  return element;
+}

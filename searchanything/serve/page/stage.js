@@ -1,0 +1,284 @@
+// The query image on its canvas: pointing, and what is drawn over it. It asks nobody: the regions came once.
+
+import { holds, outline } from "./masks.js";
+
+const SELECTED = "#ffcc00", HOVER = "#40e0ff", GOOD = "#30d158", BAD = "#ff453a";
+const DRAG_PX = 6;
+const STEP = 1 / 40, FINE = 1 / 200;
+
+export class Stage {
+  /** `on` has point(x, y, {add, remove}), box(xyxy), hover(region), clear(). Points are in image pixels. */
+  constructor(canvas, tip, on) {
+    this.canvas = canvas;
+    this.tip = tip;
+    this.on = on;
+    this.picture = null;
+    this.map = null;
+    this.marks = { regions: [], points: [], box: null, offered: [] };
+    this.hovered = null;
+    this.cross = null;
+    this.drag = null;
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    canvas.addEventListener("pointerleave", () => this.#hover(null));
+    canvas.addEventListener("pointerdown", (event) => this.#down(event));
+    canvas.addEventListener("pointerup", (event) => this.#up(event));
+    canvas.addEventListener("pointercancel", () => ((this.drag = null), this.draw()));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("blur", () => ((this.cross = null), this.#hover(null)));
+    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+  }
+
+  async open(address, width, height) {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    this.picture = image;
+    this.width = width;
+    this.height = height;
+    this.map = null;
+    this.cross = this.hovered = null;
+    this.mark({ regions: [], points: [], box: null, offered: [] });
+  }
+
+  regions(map) {
+    this.map = map;
+    this.draw();
+  }
+
+  mark(marks) {
+    this.marks = { regions: [], points: [], box: null, offered: [], ...marks };
+    this.draw();
+  }
+
+  show(region) {
+    this.#hover(region);
+  }
+
+  draw() {
+    if (!this.picture) return;
+    const frame = this.canvas.parentElement.getBoundingClientRect();
+    const most = Math.min(window.innerHeight * 0.66, 760);
+    const scale = Math.min(frame.width / this.width, most / this.height);
+    const width = Math.max(40, Math.round(this.width * scale)), height = Math.max(40, Math.round(this.height * scale));
+    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${height}px`;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    const c = this.canvas.getContext("2d");
+    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.shown = { width, height };
+    c.imageSmoothingQuality = "high";
+    c.drawImage(this.picture, 0, 0, width, height);
+    this.#dim(c);
+    for (const bitmap of this.marks.offered) this.#line(c, bitmap, "#ffffff", 1.5, [4, 4]);
+    if (this.hovered && !this.marks.regions.includes(this.hovered.bitmap)) {
+      this.#fill(c, this.hovered.bitmap, "rgb(64 224 255 / 0.2)");
+      this.#line(c, this.hovered.bitmap, HOVER, 2);
+    }
+    for (const bitmap of this.marks.regions) this.#line(c, bitmap, SELECTED, 2.5);
+    if (this.marks.box) this.#box(c, this.marks.box, SELECTED);
+    if (this.drag?.box) this.#box(c, this.drag.box, HOVER);
+    for (const point of this.marks.points) this.#point(c, point);
+    if (this.cross) this.#cross(c);
+  }
+
+  #path(bitmap) {
+    const path = new Path2D();
+    const { width, height } = this.shown;
+    path.addPath(new Path2D(outline(bitmap)), new DOMMatrix([width / bitmap.width, 0, 0, height / bitmap.height, 0, 0]));
+    return path;
+  }
+
+  #dim(c) {
+    if (!this.marks.regions.length) return;
+    const dark = new Path2D();
+    dark.rect(0, 0, this.shown.width, this.shown.height);
+    c.save();
+    c.fillStyle = "rgb(10 10 14 / 0.46)";
+    const veil = new OffscreenCanvas(this.canvas.width, this.canvas.height);
+    const v = veil.getContext("2d");
+    v.setTransform(c.getTransform());
+    v.fillStyle = c.fillStyle;
+    v.fill(dark);
+    v.globalCompositeOperation = "destination-out";
+    v.fillStyle = "#000";
+    for (const bitmap of this.marks.regions) v.fill(this.#path(bitmap), "evenodd");
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.drawImage(veil, 0, 0);
+    c.restore();
+  }
+
+  #fill(c, bitmap, colour) {
+    c.fillStyle = colour;
+    c.fill(this.#path(bitmap), "evenodd");
+  }
+
+  #line(c, bitmap, colour, width, dash = []) {
+    const path = this.#path(bitmap);
+    c.lineJoin = "round";
+    c.setLineDash(dash);
+    c.strokeStyle = "rgb(0 0 0 / 0.7)";
+    c.lineWidth = width + 2;
+    c.stroke(path);
+    c.strokeStyle = colour;
+    c.lineWidth = width;
+    c.stroke(path);
+    c.setLineDash([]);
+  }
+
+  #box(c, [x1, y1, x2, y2], colour) {
+    const sx = this.shown.width / this.width, sy = this.shown.height / this.height;
+    for (const [stroke, width] of [["rgb(0 0 0 / 0.7)", 4], [colour, 2]]) {
+      c.strokeStyle = stroke;
+      c.lineWidth = width;
+      c.strokeRect(x1 * sx, y1 * sy, (x2 - x1) * sx, (y2 - y1) * sy);
+    }
+  }
+
+  #point(c, { x, y, good }) {
+    const px = (x / this.width) * this.shown.width, py = (y / this.height) * this.shown.height;
+    c.beginPath();
+    c.arc(px, py, 8, 0, 7);
+    c.fillStyle = good ? GOOD : BAD;
+    c.fill();
+    c.lineWidth = 2;
+    c.strokeStyle = "#fff";
+    c.stroke();
+    c.beginPath();
+    c.moveTo(px - 3.5, py);
+    c.lineTo(px + 3.5, py);
+    if (good) c.moveTo(px, py - 3.5), c.lineTo(px, py + 3.5);
+    c.stroke();
+  }
+
+  #cross(c) {
+    const x = this.cross[0] * this.shown.width, y = this.cross[1] * this.shown.height;
+    for (const [stroke, width] of [["rgb(0 0 0 / 0.8)", 4], ["#fff", 1.5]]) {
+      c.strokeStyle = stroke;
+      c.lineWidth = width;
+      c.beginPath();
+      c.moveTo(x - 13, y);
+      c.lineTo(x + 13, y);
+      c.moveTo(x, y - 13);
+      c.lineTo(x, y + 13);
+      c.stroke();
+    }
+  }
+
+  #place(event) {
+    const frame = this.canvas.getBoundingClientRect();
+    const x = ((event.clientX - frame.left) / frame.width) * this.width;
+    const y = ((event.clientY - frame.top) / frame.height) * this.height;
+    return [Math.min(Math.max(x, 0), this.width - 0.01), Math.min(Math.max(y, 0), this.height - 0.01)];
+  }
+
+  #hover(region, place) {
+    const changed = region !== this.hovered;
+    this.hovered = region;
+    this.tip.hidden = !region || !place;
+    if (region && place) {
+      const levels = this.map.levels(...place).length;
+      this.tip.textContent = levels > 1 ? `${levels} levels: click again for the next` : "Click to search";
+      const left = (place[0] / this.width) * this.shown.width, top = (place[1] / this.height) * this.shown.height;
+      this.tip.style.left = `${Math.min(left + this.canvas.offsetLeft + 14, this.canvas.parentElement.clientWidth - this.tip.offsetWidth - 4)}px`;
+      this.tip.style.top = `${top + this.canvas.offsetTop + 16}px`;
+    }
+    if (changed) {
+      this.draw();
+      this.on.hover(region);
+    }
+  }
+
+  /** What a click here would select next: what is selected already stays quiet, its next level shows. */
+  #under(place) {
+    return this.map ? this.map.under(...place)[0] || null : null;
+  }
+
+  #move(event) {
+    if (!this.picture) return;
+    const place = this.#place(event);
+    if (this.drag) {
+      const [x, y] = this.drag.start;
+      const far = Math.hypot(event.clientX - this.drag.client[0], event.clientY - this.drag.client[1]);
+      if (far > DRAG_PX || this.drag.box) {
+        this.drag.box = [Math.min(x, place[0]), Math.min(y, place[1]), Math.max(x, place[0]), Math.max(y, place[1])];
+        this.#hover(null);
+        this.draw();
+      }
+      return;
+    }
+    this.#hover(this.#under(place), place);
+  }
+
+  #down(event) {
+    if (event.button !== 0 || !this.picture) return;
+    this.cross = null;
+    this.canvas.setPointerCapture(event.pointerId);
+    this.drag = { start: this.#place(event), client: [event.clientX, event.clientY], box: null };
+  }
+
+  #up(event) {
+    const drag = this.drag;
+    this.drag = null;
+    if (!drag) return;
+    if (drag.box && drag.box[2] - drag.box[0] > 2 && drag.box[3] - drag.box[1] > 2) this.on.box(drag.box);
+    else this.on.point(...drag.start, { add: event.shiftKey, remove: event.altKey });
+    this.draw();
+  }
+
+  #key(event) {
+    if (!this.picture || event.ctrlKey || event.metaKey) return;
+    const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (moves[event.key]) {
+      const step = event.shiftKey ? FINE : STEP;
+      const [x, y] = this.cross || [0.5, 0.5];
+      const [dx, dy] = this.cross ? moves[event.key] : [0, 0];
+      this.cross = [Math.min(0.999, Math.max(0, x + dx * step)), Math.min(0.999, Math.max(0, y + dy * step))];
+      const place = [this.cross[0] * this.width, this.cross[1] * this.height];
+      if (this.drag?.keys) {
+        const [sx, sy] = this.drag.start;
+        this.drag.box = [Math.min(sx, place[0]), Math.min(sy, place[1]), Math.max(sx, place[0]), Math.max(sy, place[1])];
+      } else this.#hover(this.#under(place), place);
+      this.draw();
+    } else if ((event.key === "Enter" || event.key === " ") && this.cross) {
+      this.on.point(this.cross[0] * this.width, this.cross[1] * this.height, { add: event.shiftKey, remove: event.altKey });
+    } else if (event.key === "b" || event.key === "B") {
+      this.#keyBox();
+    } else if (event.key === "Escape" && this.drag) {
+      this.drag = null;
+      this.draw();
+      event.stopPropagation();
+    } else return;
+    event.preventDefault();
+  }
+
+  #keyBox() {
+    const [x, y] = this.cross || (this.cross = [0.5, 0.5]);
+    if (this.drag?.keys) {
+      const box = this.drag.box;
+      this.drag = null;
+      if (box) this.on.box(box);
+    } else this.drag = { start: [x * this.width, y * this.height], keys: true, box: null };
+    this.draw();
+  }
+}
+
+/** A point inside a region, near its middle: where a click would have been. */
+export function anchor(map, region) {
+  const { width, height, bits } = region.bitmap;
+  let sx = 0, sy = 0, count = 0;
+  for (let i = 0; i < bits.length; i++) if (bits[i]) (sx += i % width), (sy += (i / width) | 0), count++;
+  const cx = sx / count, cy = sy / count;
+  if (holds(region.bitmap, (cx + 0.5) / width, (cy + 0.5) / height)) return toImage(map, region.bitmap, cx, cy);
+  let best = 0, least = Infinity;
+  for (let i = 0; i < bits.length; i++) {
+    if (!bits[i]) continue;
+    const far = (i % width - cx) ** 2 + (((i / width) | 0) - cy) ** 2;
+    if (far < least) (least = far), (best = i);
+  }
+  return toImage(map, region.bitmap, best % width, (best / width) | 0);
+}
+
+const toImage = (map, bitmap, x, y) => [((x + 0.5) / bitmap.width) * map.width, ((y + 0.5) / bitmap.height) * map.height];

@@ -1,0 +1,154 @@
+"""Errors as RFC 9457 problems: the one place that knows which status an error has.
+
+`type` ends with the name of the error's class, from which the light client makes the same error again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from searchanything.core.errors import (
+    AccessError,
+    AnnotationsError,
+    BusyError,
+    ImageError,
+    IndexMismatchError,
+    IndexNotFoundError,
+    IndexUnavailableError,
+    ModelError,
+    ModelLoadError,
+    NotOfferedError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PresetError,
+    RegionIndexError,
+    SearchAnythingError,
+    ServeError,
+    ServerUnreachableError,
+    ServiceError,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+    TooLargeError,
+    UsageError,
+)
+
+logger = logging.getLogger(__name__)
+
+TYPE_PREFIX: Final = "urn:searchanything:problem:"
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
+
+# The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
+STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
+    UsageError: 422,
+    SettingsError: 503,
+    PresetError: 503,
+    ImageError: 422,
+    AnnotationsError: 422,
+    ModelError: 503,
+    ModelLoadError: 503,
+    StoreError: 502,
+    ObjectNotFoundError: 404,
+    ObjectChangedError: 409,
+    StoreUnavailableError: 503,
+    RegionIndexError: 502,
+    IndexNotFoundError: 503,
+    IndexMismatchError: 503,
+    IndexUnavailableError: 503,
+    ServiceError: 503,
+    ServeError: 503,
+    AccessError: 401,
+    TooLargeError: 413,
+    BusyError: 429,
+    NotOfferedError: 501,
+    ServerUnreachableError: 502,
+}
+
+
+def status_of(error: SearchAnythingError) -> int:
+    """The status of an error. Raises: LookupError for a class that no entry covers."""
+    if isinstance(error, AccessError) and error.known:
+        return 403
+    found = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
+    if found is None:
+        raise LookupError(f"no status for {type(error).__name__}")
+    return found
+
+
+def problem_document(kind: str, status: int, title: str, detail: str, request: str) -> dict[str, Any]:
+    """A problem as RFC 9457 has it; `instance` names the request, as the log does."""
+    return {
+        "type": f"{TYPE_PREFIX}{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:searchanything:request:{request}",
+    }
+
+
+def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
+    """One of our errors as an answer."""
+    status = status_of(error)
+    title = (type(error).__doc__ or type(error).__name__).partition("\n")[0].rstrip(".")
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, BusyError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif status == 503:
+        headers["Retry-After"] = str(RETRY_S)
+    document = problem_document(type(error).__name__, status, title, str(error), request)
+    return JSONResponse(document, status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of this application answered as a problem."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, SearchAnythingError):
+            raise TypeError(f"expected one of our errors, got {type(error).__name__}")
+        if status_of(error) >= 500:
+            logger.warning("request %s: %s: %s", _id(request), type(error).__name__, error)
+        return problem_response(error, _id(request))
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, RequestValidationError):
+            raise TypeError(f"expected an error of validation, got {type(error).__name__}")
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10])
+        document = problem_document("UsageError", 422, "The request is not of the documented form", said, _id(request))
+        return JSONResponse(document, 422, None, MEDIA_TYPE)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, HTTPException):
+            raise TypeError(f"expected an error of HTTP, got {type(error).__name__}")
+        kind = {404: "ObjectNotFoundError", 405: "UsageError"}.get(error.status_code, "ServeError")
+        document = problem_document(kind, error.status_code, str(error.detail), str(error.detail), _id(request))
+        return JSONResponse(document, error.status_code, error.headers, MEDIA_TYPE)
+
+    async def defect(request: Request, _: Exception) -> JSONResponse:
+        return defect_response(_id(request))  # the frontier logs it
+
+    app.add_exception_handler(Exception, defect)
+    app.add_exception_handler(SearchAnythingError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def defect_response(request: str) -> JSONResponse:
+    """An error that nobody meant: its text stays in the log."""
+    detail = f"the log of the server has the cause under request {request}"
+    return JSONResponse(
+        problem_document("SearchAnythingError", 500, "A defect of the server", detail, request), 500, None, MEDIA_TYPE
+    )
+
+
+def _id(request: Request) -> str:
+    return str(request.scope.get("searchanything.request", "unknown"))

@@ -1,0 +1,291 @@
+"""The routes of `/v1`. Each says what it takes and gives; the work is done behind a gate."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from searchanything.answers.questions import package_version
+from searchanything.core.errors import AccessError, IndexNotFoundError, NotOfferedError, RegionIndexError, TooLargeError
+from searchanything.core.files import png_bytes
+from searchanything.serve.answers import (
+    AnswerDocument,
+    ImageDocument,
+    ImagesDocument,
+    RegionsDocument,
+    Size,
+    StatusDocument,
+    UploadDocument,
+    answer_document,
+    candidate_of,
+    image_of,
+    index_document,
+    region_of,
+    upload_of,
+)
+from searchanything.serve.desk import OFFERS, AtDesk, Reader, Refiner
+from searchanything.serve.listing import Wanted
+from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
+from searchanything.serve.problems import TYPE_PREFIX
+from searchanything.serve.thumbnails import MEDIA_TYPE, SIDES
+from searchanything.serve.wire import (
+    CompareRequest,
+    ExplainRequest,
+    Name,
+    QueryRequest,
+    RefineRequest,
+    SegmentRequest,
+    image_of_id,
+)
+
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": f"{TYPE_PREFIX}NAME, where NAME is the class of the error."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "Names the request, as the log does."},
+    },
+}
+_MEANT: dict[int, str] = {
+    400: "Not HTTP or JSON",
+    401: "No valid key",
+    403: "Not with this key, or from this place",
+    404: "Not there, or not to be seen",
+    409: "Changed meanwhile",
+    413: "Too large",
+    422: "Not of the documented form, or impossible",
+    429: "Too many requests at once; Retry-After says when",
+    501: "Not offered by this server or its index",
+    502: "The index or the bucket refused",
+    503: "The index or the bucket cannot be reached; Retry-After says when",
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, meaning in _MEANT.items()
+}
+SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
+PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {MEDIA_TYPE: {}}}}
+Side = Annotated[int, Query(ge=1, le=SIDES[-1], description="Longest side in pixels, rounded up to a step.")]
+BoxText = Annotated[
+    str | None,
+    Query(pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x1,y1,x2,y2: that part of the image alone."),
+]
+
+
+questions = APIRouter(prefix="/v1", responses=PROBLEMS)
+pictures = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["images"])
+server = APIRouter(responses=PROBLEMS, tags=["server"])
+
+
+@questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant")
+async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
+    def work() -> AnswerDocument:
+        results = desk.ask(caller, asked)
+        return answer_document(results, desk.bits(results.fingerprint))
+
+    return await desk.gate(asked).run(work)
+
+
+@questions.post(
+    "/sheet", tags=["ask"], summary="The answer as a contact sheet", responses=SHEET, response_class=Response
+)
+async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
+    data = await desk.models.run(lambda: png_bytes(desk.ask(caller, asked).plot()))
+    return Response(data, media_type="image/png")
+
+
+@questions.post("/refine", tags=["ask"], summary="The same question, with hits that were right and wrong")
+async def refine(_: RefineRequest, __: Refiner) -> AnswerDocument:
+    raise NotOfferedError("refining by right and wrong hits is not offered yet: ask with a hit instead")
+
+
+@questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models")
+async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> RegionsDocument:
+    def work() -> RegionsDocument:
+        segments = desk.client.segment(desk.pixels(caller, asked.image))
+        height, width = segments.image.shape[:2]
+        regions = [candidate_of(one) for one in segments]
+        return RegionsDocument(image=Size(width=width, height=height), source="segmenter", regions=regions)
+
+    return await desk.models.run(work)
+
+
+@questions.post("/explain", tags=["ask"], summary="Why an image is not among the hits, or where it is")
+async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
+    def work() -> dict[str, Any]:
+        expected = desk.known(caller, asked.expect).image
+        return desk.ask(caller, asked).explain(expected, asked.expect_box_xyxy).to_dict()
+
+    return await desk.models.run(work)
+
+
+@questions.post("/compare", tags=["ask"], summary="The nearest candidates, ranked by several methods")
+async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
+    def work() -> dict[str, Any]:
+        return desk.compare(caller, asked).to_dict()
+
+    return await desk.models.run(work)
+
+
+@questions.post(
+    "/uploads",
+    tags=["ask"],
+    summary="Keep an image for a while, to ask with it",
+    status_code=201,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}, "image/*": {}}}},
+)
+async def upload(request: Request, _: Reader, desk: AtDesk) -> UploadDocument:
+    data = await _body(request, desk.settings.upload_bytes)
+    return upload_of(await desk.pictures.run(lambda: desk.uploads.keep(data)))
+
+
+@questions.get("/uploads/{upload}/thumbnail", tags=["ask"], summary="An upload, small", responses=PICTURE)
+async def upload_thumbnail(
+    upload: str,
+    _: Reader,
+    desk: AtDesk,
+    side: Side = 320,
+) -> Response:
+    def work() -> bytes:
+        found = desk.uploads.find(upload)
+        return desk.thumbnails.get(("upload", found.id), lambda: desk.uploads.read(found), side_px=side)
+
+    return _picture(await desk.pictures.run(work))
+
+
+@pictures.get("/images", summary="The indexed images, by bucket and key")
+async def images(
+    caller: Reader,
+    desk: AtDesk,
+    bucket: Name | None = None,
+    prefix: Name = "",
+    contains: Name = "",
+    after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 60,
+) -> ImagesDocument:
+    wanted = Wanted(bucket, prefix, contains, after, limit)
+    page = await desk.index.run(lambda: desk.listing.page(caller.client, caller.places, wanted))
+    found = [image_of(row) for row in page.rows]
+    return ImagesDocument(images=found, next=page.next, total=page.total, complete=page.complete)
+
+
+@pictures.get("/images/{image}", summary="One of them")
+async def image(image: str, caller: Reader, desk: AtDesk) -> ImageDocument:
+    ref = image_of_id(image)
+    return image_of(await desk.index.run(lambda: caller.client.image(ref)))
+
+
+@pictures.get("/images/{image}/regions", summary="Its indexed regions with their masks; no model is needed")
+async def regions(image: str, caller: Reader, desk: AtDesk) -> RegionsDocument:
+    ref = image_of_id(image)
+
+    def work() -> RegionsDocument:
+        row = caller.client.image(ref)
+        size = Size(width=row.image_width, height=row.image_height)
+        return RegionsDocument(
+            image=size, source="index", regions=[region_of(one) for one in caller.client.regions(ref)]
+        )
+
+    return await desk.index.run(work)
+
+
+@pictures.get("/images/{image}/thumbnail", summary="It, small, or a part of it", responses=PICTURE)
+async def thumbnail(
+    image: str,
+    request: Request,
+    caller: Reader,
+    desk: AtDesk,
+    side: Side = 320,
+    box: BoxText = None,
+) -> Response:
+    ref = image_of_id(image)
+    cut = None if box is None else tuple(float(number) for number in box.split(","))
+
+    def work() -> tuple[str, bytes]:
+        row = caller.client.image(ref)
+        tag = f'"{blake2b(f"{row.image.image_id} {row.etag} {side} {cut}".encode(), digest_size=12).hexdigest()}"'
+        if request.headers.get("if-none-match") == tag:
+            return tag, b""
+        content = (row.image, row.etag)
+        open_image = caller.client.open_image
+        return tag, desk.thumbnails.get(content, lambda: open_image(ref), side_px=side, box_xyxy=cut)  # type: ignore[arg-type]
+
+    tag, data = await desk.pictures.run(work)
+    return _picture(data, tag)
+
+
+@server.get("/v1/server", summary="That this is Search Anything, and whether it demands a key")
+async def server_name(desk: AtDesk) -> dict[str, Any]:
+    return {"server": "searchanything", "version": package_version(), "needs_key": desk.ring is not None}
+
+
+@server.get("/v1/status", summary="The index, and what may be asked")
+async def status(caller: Reader, desk: AtDesk) -> StatusDocument:
+    found = await desk.index.run(lambda: desk.status(caller))
+    limits = desk.settings
+    return StatusDocument(
+        version=package_version(),
+        index=index_document(found),
+        bits=None if found.manifest is None else found.manifest.bits,
+        offers=OFFERS,
+        limits={
+            "upload_bytes": limits.upload_bytes,
+            "upload_pixels": limits.upload_pixels,
+            "max_hits": limits.max_hits,
+        },
+        caller={
+            "name": caller.name,
+            "rights": list(caller.rights),
+            "places": [{"bucket": bucket, "key_prefix": prefix} for bucket, prefix in caller.places],
+        },
+    )
+
+
+@server.get("/healthz", summary="The process lives")
+async def healthz() -> dict[str, bool]:
+    return {"alive": True}
+
+
+@server.get("/readyz", summary="Questions can be answered: there is an index, and it can be reached")
+async def readyz(desk: AtDesk) -> Response:
+    try:
+        fingerprint = await desk.index.run(lambda: desk.client.manifest.fingerprint)
+    except IndexNotFoundError:
+        return JSONResponse({"ready": False, "reason": "nothing is indexed yet"}, 503)
+    except RegionIndexError:
+        return JSONResponse({"ready": False, "reason": "the index cannot be reached"}, 503)
+    return JSONResponse({"ready": True, "fingerprint": fingerprint, "models_loaded": desk.models_loaded})
+
+
+@server.get("/metrics", summary="Figures for Prometheus", responses={200: {"content": {"text/plain": {}}}})
+async def metrics(caller: Reader, desk: AtDesk) -> Response:
+    if caller.places:
+        raise AccessError("figures are of the whole server: this key sees some places alone", known=True)
+    data, kind = desk.metrics.exposition()
+    return Response(data, media_type=kind)
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """The raw body, as long as it is not too large. Raises: TooLargeError."""
+    message = f"expected an image of at most {max_bytes:,} bytes"
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise TooLargeError(message)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLargeError(message)
+    return bytes(body)
+
+
+def _picture(data: bytes, tag: str | None = None) -> Response:
+    headers = {"Cache-Control": "private, max-age=300", "Vary": "Authorization"}
+    if tag is not None:
+        headers["ETag"] = tag
+    return Response(data, 200 if data else 304, headers, media_type=MEDIA_TYPE)

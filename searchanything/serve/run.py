@@ -1,0 +1,111 @@
+"""`searchanything serve` as a process: where it listens, who may ask, how it ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from searchanything.client.client import Client
+from searchanything.core.errors import ServeError, SettingsError
+from searchanything.core.serve_settings import ServeSettings
+from searchanything.core.settings import Settings
+from searchanything.core.state_folders import serve_folder
+from searchanything.serve.app import make_app
+from searchanything.serve.desk import Desk
+from searchanything.serve.keys import KeyRing
+
+_GRACE_S: Final = 10  # for answers under way, once the process is asked to end
+_BACKLOG: Final = 1024
+
+
+def is_loopback(host: str) -> bool:
+    """True where nobody but this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def key_ring(settings: Settings) -> KeyRing | None:
+    """The keys that requests must show; None where none is demanded. Raises: SettingsError where there is none yet."""
+    serve = settings.serve
+    if is_loopback(serve.host) and serve.keys == "auto":
+        return None
+    ring = KeyRing(serve_folder(settings))
+    if not any(key.revoked_at_ms is None for key in ring.all()):
+        raise SettingsError(
+            f"to listen on {serve.host} the server demands keys, and there is none: searchanything keys add NAME"
+        )
+    return ring
+
+
+def make_desk(client: Client, settings: Settings) -> Desk:
+    """What the routes need. Raises: SettingsError, ServeError."""
+    return Desk(client, settings.serve, folder=serve_folder(settings), ring=key_ring(settings))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which says when and where it listens."""
+
+    def __init__(self, desk: Desk, settings: ServeSettings, started: Callable[[str], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_app(desk),
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+                access_log=False,  # ours has no paths and no queries
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+        self._host, self._told = settings.host, started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end the server; uvicorn's own would then end the process by the signal, half closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            self._told(f"http://{host}:{port}")
+
+
+def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. `started` is told the address.
+
+    Raises: SettingsError, ServeError where the address cannot be had.
+    """
+    server = Server(make_desk(client, settings), settings.serve, started)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that the port is taken
+        raise ServeError(
+            f"the server cannot listen on {settings.serve.host}:{settings.serve.port}; name another port: --port"
+        ) from None
+    if not server.started:
+        raise ServeError(f"the server cannot listen on {settings.serve.host}:{settings.serve.port}")

@@ -1,0 +1,242 @@
+"""What REST takes: typed requests, and how they become the package's own values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from searchanything.core.errors import ObjectNotFoundError, PromptError
+from searchanything.core.geometry import decode_rle, mask_of_size
+from searchanything.core.types import Filter, ImageRef, MaskRLE, SizeClass
+from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
+
+MAX_POINTS = 100
+MAX_REFS = 1000
+MAX_TEXT = 500
+MAX_MASK_SIDE = 4096
+MAX_MASK_COUNTS = 200_000
+
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-(2**31), le=2**31)]
+PointXY: TypeAlias = tuple[Number, Number]
+BoxNumbers: TypeAlias = tuple[Number, Number, Number, Number]
+PointList = Annotated[list[PointXY], Field(max_length=MAX_POINTS)]
+Text500 = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+Name = Annotated[str, Field(max_length=2048)]
+Time = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Wire(BaseModel):
+    """Base of all: unknown fields are refused, so that a typing error is not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageName(Wire):
+    """An indexed image."""
+
+    bucket: Name = Field(description="The bucket, or the folder's absolute path.")
+    key: Name
+
+    def ref(self) -> ImageRef:
+        return ImageRef(self.bucket, self.key)
+
+
+class StoredImage(ImageName):
+    """An indexed image; with `region` one of its regions, which is the question by itself: no model is needed."""
+
+    region: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+class UploadedImage(Wire):
+    """An image of `POST /v1/uploads`."""
+
+    upload: Annotated[str, Field(max_length=64)]
+
+
+class MaskModel(Wire):
+    """COCO's compressed run-length encoding over a grid that spans the image; `size` is [height, width]."""
+
+    size: tuple[
+        Annotated[int, Field(ge=1, le=MAX_MASK_SIDE)],
+        Annotated[int, Field(ge=1, le=MAX_MASK_SIDE)],
+    ]
+    counts: Annotated[str, Field(max_length=MAX_MASK_COUNTS, pattern=r"^[0-o]*$")]
+
+
+class PointsPrompt(Wire):
+    """Points on the thing and beside it, in pixels of the EXIF-corrected image."""
+
+    kind: Literal["points"]
+    foreground: Annotated[list[PointXY], Field(min_length=1, max_length=MAX_POINTS)]
+    background: PointList = []
+    granularity: Literal["part", "object", "whole"] | None = None
+
+
+class BoxPrompt(Wire):
+    """A box around the thing."""
+
+    kind: Literal["box"]
+    box_xyxy: BoxNumbers
+
+
+class TextPrompt(Wire):
+    """Words for the thing."""
+
+    kind: Literal["text"]
+    text: Text500
+
+
+class MaskPrompt(Wire):
+    """The thing's own mask."""
+
+    kind: Literal["mask"]
+    mask: MaskModel
+
+
+class MixedPrompt(Wire):
+    """Boxes, points and words read together."""
+
+    kind: Literal["mixed"]
+    boxes_xyxy: Annotated[list[BoxNumbers], Field(max_length=MAX_POINTS)] = []
+    foreground: PointList = []
+    background: PointList = []
+    text: Text500 | None = None
+
+
+class ImagePrompt(Wire):
+    """The image as a whole."""
+
+    kind: Literal["image"]
+
+
+PromptModel = Annotated[
+    PointsPrompt | BoxPrompt | TextPrompt | MaskPrompt | MixedPrompt | ImagePrompt, Field(discriminator="kind")
+]
+
+
+class FilterModel(Wire):
+    """Restricts a search; all given parts must hold."""
+
+    bucket: Name | None = None
+    key_prefix: Name | None = None
+    images: Annotated[list[ImageName], Field(max_length=MAX_REFS)] = []
+    exclude: Annotated[list[ImageName], Field(max_length=MAX_REFS)] = []
+    area_px: tuple[Time | None, Time | None] = (None, None)
+    size_class: SizeClass | None = None
+    metadata: Annotated[dict[Name, str | bool | int | float], Field(max_length=32)] = {}
+    indexed_at_ms: tuple[Time | None, Time | None] = (None, None)
+
+    def filter(self) -> Filter | None:
+        """None where no part is given. Raises: FilterError."""
+        made = Filter(
+            bucket=self.bucket,
+            key_prefix=self.key_prefix,
+            images=tuple(one.ref() for one in self.images),
+            exclude=tuple(one.ref() for one in self.exclude),
+            area_px=self.area_px,
+            size_class=self.size_class,
+            metadata=dict(self.metadata),
+            indexed_at_ms=self.indexed_at_ms,
+        )
+        return None if made == Filter() else made
+
+
+class Asking(Wire):
+    """What all questions have in common: the image with what is meant in it, and where to look."""
+
+    image: StoredImage | UploadedImage | None = None
+    prompt: PromptModel | None = None
+    filter: FilterModel = FilterModel()
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 24
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    group_by_image: bool = False
+
+
+class QueryRequest(Asking):
+    """An image with a prompt, a stored region, or `text` alone, which is sought in everything."""
+
+    text: Text500 | None = None
+
+
+class Judged(Wire):
+    """A hit, as a person judged it."""
+
+    bucket: Name
+    key: Name
+    region: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
+class RefineRequest(QueryRequest):
+    """A question once more, with hits that were right and wrong."""
+
+    right: Annotated[list[Judged], Field(max_length=MAX_POINTS)] = []
+    wrong: Annotated[list[Judged], Field(max_length=MAX_POINTS)] = []
+
+
+class ExplainRequest(Asking):
+    """A question, and the image that was expected among its hits."""
+
+    expect: ImageName
+    expect_box_xyxy: BoxNumbers | None = None
+
+
+class CompareRequest(Asking):
+    """A question whose nearest candidates are ranked by several methods."""
+
+    candidates: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class SegmentRequest(Wire):
+    """An image whose regions are wanted."""
+
+    image: StoredImage | UploadedImage
+
+
+def prompt_of(model: PromptModel | None, width: int, height: int) -> Prompt:
+    """The prompt that a request means in an image of this size. Raises: PromptError."""
+    match model:
+        case None | ImagePrompt():
+            return WholeImage()
+        case PointsPrompt():
+            return Points(tuple(model.foreground), tuple(model.background), granularity=model.granularity)
+        case BoxPrompt():
+            return Box(*model.box_xyxy)
+        case TextPrompt():
+            return Text(model.text)
+        case MixedPrompt():
+            boxes = tuple(Box(*box) for box in model.boxes_xyxy)
+            return Prompts(boxes, tuple(model.foreground), tuple(model.background), model.text).simplest()
+        case MaskPrompt():
+            return Mask(mask_of_size(_decodable(model.mask), height, width))
+
+
+def image_id(image: ImageRef) -> str:
+    """An image's name in addresses: bucket and key, in letters that an address may hold."""
+    return (
+        base64.urlsafe_b64encode(f"{image.bucket}\0{image.key}".encode("utf-8", "surrogatepass")).decode().rstrip("=")
+    )
+
+
+def image_of_id(identity: str) -> ImageRef:
+    """The image of such a name. Raises: ObjectNotFoundError."""
+    try:
+        padded = identity + "=" * (-len(identity) % 4)
+        name = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("utf-8", "surrogatepass")
+    except (binascii.Error, ValueError):
+        name = ""
+    bucket, separator, key = name.partition("\0")
+    if not separator:
+        raise ObjectNotFoundError(f"{identity!r} is no image's id; ids are those of the documents of /v1/images")
+    return ImageRef(bucket, key)
+
+
+def _decodable(model: MaskModel) -> MaskRLE:
+    rle = MaskRLE(model.size, model.counts)
+    try:
+        decode_rle(rle)
+    except ValueError as error:
+        raise PromptError(f"the mask cannot be read: {error}") from None
+    return rle

@@ -1,0 +1,66 @@
+"""`keys add|list|revoke`: a key is shown once, and what is listed cannot be shown."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchanything.cli.app import run
+from searchanything.core.errors import AccessError
+from searchanything.serve.keys import KeyRing
+
+
+def call(capsys: pytest.CaptureFixture[str], uri: Path, *arguments: str) -> tuple[int, Any]:
+    code = run(["keys", *arguments, "--uri", str(uri), "--format", "json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_key_is_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = tmp_path / "index.db"
+    code, made = call(capsys, uri, "add", "shop", "--scope", "s3://catalogue/shoes/", "--right", "read")
+    assert (code, made["rights"]) == (0, ["read"])
+    assert made["scope"] == [{"bucket": "catalogue", "key_prefix": "shoes/"}]
+    ring = KeyRing(tmp_path / ".index.db.serve")
+    assert ring.find(made["key"]).places == (("catalogue", "shoes/"),)
+    code, listed = call(capsys, uri, "list")
+    assert [one["name"] for one in listed["keys"]] == ["shop"]
+    assert made["key"] not in json.dumps(listed)
+    assert call(capsys, uri, "revoke", "shop")[0] == 0
+    with pytest.raises(AccessError):
+        ring.find(made["key"])
+
+
+def test_for_people_the_key_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--uri", str(tmp_path / "index.db")]
+    assert run(["keys", "add", "shop", *arguments]) == 0
+    key = capsys.readouterr().out.strip()
+    assert KeyRing(tmp_path / ".index.db.serve").find(key).places == ()
+    assert run(["keys", "list", *arguments]) == 0
+    assert "everything" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["add", " "], ["add", "a", "--right", "write"], ["add", "a", "--scope", "ftp://x"], ["revoke", "a"]]
+)
+def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, said = call(capsys, tmp_path / "index.db", *arguments)
+    assert (code, said["error"]["type"]) == (2, "UsageError")
+
+
+def test_a_missing_extra_is_answered_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without_uvicorn(name: str, *rest: Any) -> Any:
+        if name == "searchanything.serve.run":
+            raise ImportError("No module named 'uvicorn'", name="uvicorn")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_uvicorn)
+    assert run(["serve", "--uri", str(tmp_path / "index.db")]) == 2
+    assert "pip install 'searchanything[serve]'" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""The warm process: the same answers by the same code, one process per environment, and none where none is wanted."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from searchanything.cli import warm
+from searchanything.cli.warm import IDLE_VARIABLE, ask_warm, socket_path, take_guard
+from searchanything.cli.warm_process import serve_questions
+
+QUESTION = ["query", "q.png", "--point", "1,2"]
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.delenv(IDLE_VARIABLE)
+    for name in ("COLUMNS", warm.DEBUG_VARIABLE):  # the answerer sets them
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(warm, "_started", lambda _: None)  # no test starts a process by chance
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Sequence[str]], int]], None]]:
+    """Has a run function answer at this environment's socket, in a thread."""
+    listeners: list[tuple[socket.socket, threading.Thread]] = []
+    monkeypatch.setattr(os, "chdir", lambda _: None)  # the folder is this process' as well
+
+    def answer_with(run: Callable[[Sequence[str]], int]) -> None:
+        place = socket_path()
+        assert place is not None
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(place))
+        listener.listen()
+        thread = threading.Thread(target=serve_questions, args=[listener, run], kwargs={"idle_s": 0.5})
+        thread.start()
+        listeners.append((listener, thread))
+
+    yield answer_with
+    for listener, thread in listeners:
+        thread.join(10)
+        listener.close()
+
+
+def test_what_it_prints_and_its_code_come_back(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[dict[str, object]] = []
+    monkeypatch.setattr(warm, "_print", printed.append)  # answerer and asker share this process' streams
+
+    def run(arguments: Sequence[str]) -> int:
+        sys.stdout.write(f"answer {' '.join(arguments)}: ä\n")
+        sys.stderr.write("said\n")
+        assert not sys.stderr.isatty()
+        return 3
+
+    asked(run)
+    for _ in range(2):
+        assert ask_warm(QUESTION) == 3
+    assert printed == [{"out": "answer query q.png --point 1,2: ä\n"}, {"err": "said\n"}] * 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["status"], ["index", "x"], [*QUESTION, "--no-warm"], ["query", "--help"], ["query", "-h"], ["--version"]],
+    ids=" ".join,
+)
+def test_other_verbs_run_here(asked, arguments: list[str]) -> None:
+    asked(lambda _: pytest.fail("the warm process was asked"))
+    assert ask_warm(arguments) is None
+
+
+def test_zero_is_none(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(lambda _: pytest.fail("the warm process was asked"))
+    monkeypatch.setenv(IDLE_VARIABLE, "0")
+    assert ask_warm(QUESTION) is None
+
+
+def test_each_environment_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {socket_path(), socket_path()}
+    assert len(places) == 1
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__URI", "other.db")
+    places.add(socket_path())
+    (tmp_path / ".env").write_text("SEARCHANYTHING_MODELS__THREADS=1")
+    places.add(socket_path())
+    monkeypatch.setenv("UNRELATED", "1")
+    places.add(socket_path())
+    assert len(places) == 3
+
+
+def test_a_folder_that_others_can_enter_is_not_used() -> None:
+    place = socket_path()
+    assert place is not None
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    place.parent.chmod(0o755)
+    assert socket_path() is None
+    assert ask_warm(QUESTION) is None
+
+
+def test_a_process_that_dies_before_it_answers_leaves_the_question_to_us() -> None:
+    place = socket_path()
+    assert place is not None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.recv(10_000)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        assert ask_warm(QUESTION) is None
+        thread.join()
+
+
+def test_one_process_at_a_time(runtime_folder: Path) -> None:
+    place = runtime_folder / "socket"
+    guard = take_guard(place)
+    assert guard is not None
+    assert take_guard(place) is None
+    os.close(guard)
+    again = take_guard(place)
+    assert again is not None
+    os.close(again)
+
+
+def test_nobody_asks_and_it_ends(asked) -> None:
+    asked(lambda _: 0)
+    deadline = time.monotonic() + 30
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [one for one in threading.enumerate() if one.name.startswith("Thread-")]
+
+
+def test_a_real_process_answers_and_goes(runtime_folder: Path, tmp_path: Path) -> None:
+    """Wrong usage needs no models: its answer comes from the process, and again from the same one."""
+    program = "from searchanything.cli.entry import main; main()"
+    command = [sys.executable, "-c", program, "segment", "missing.png"]
+    environment = {**os.environ, IDLE_VARIABLE: "3"}
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "missing.png: no such file" in done.stderr
+    [folder] = runtime_folder.iterdir()
+    assert len(list(folder.glob("*.guard"))) == 1
+    deadline = time.monotonic() + 120
+    while any(not path.suffix for path in folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [path.suffix for path in folder.iterdir()] == [".guard"], "the process is still there"

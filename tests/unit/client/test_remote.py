@@ -1,0 +1,236 @@
+"""The light client over a socket: the same answers as the index itself gives, and errors of the same classes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.models import drawn
+from fakes.serving import IMAGES, Served, listening, png_of
+from PIL import Image
+
+import searchanything
+from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+from searchanything.core import errors
+from searchanything.core.errors import (
+    AccessError,
+    BusyError,
+    FilterError,
+    ImageError,
+    ObjectNotFoundError,
+    PromptError,
+    SearchAnythingError,
+    ServerUnreachableError,
+    UsageError,
+)
+from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+from searchanything.serve.problems import problem_response, status_of
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        served = Served.make(tmp_path_factory.mktemp("remote"), monkeypatch)
+        with listening(served) as url:
+            yield served, url
+
+
+@pytest.fixture
+def remote(served: tuple[Served, str]) -> Iterator[RemoteClient]:
+    with RemoteClient(served[1]) as client:
+        yield client
+
+
+PROMPTS: list[Any] = [
+    (60, 20), [60, 20], [(60, 20), (10, 10)], (48, 6, 92, 42), "blue", None,
+    {"foreground": (60, 20), "background": (10, 10)},
+    {"boxes": [(0, 0, 96, 64)], "foreground": [(60, 20)]}, Points((60, 20), granularity="whole"), Box(48, 6, 92, 42),
+    Text("blue"), WholeImage(), Prompts((Box(0, 0, 96, 64),), ((60, 20),)), np.array([60, 20]),
+    Mask((IMAGES["a/two.png"] == (20, 20, 250)).all(axis=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=str)
+def test_every_prompt_has_the_answer_of_the_index(
+    served: tuple[Served, str], remote: RemoteClient, prompt: Any
+) -> None:
+    image = ImageRef(served[0].bucket, "a/two.png")
+    here, there = served[0].client.query(image, prompt), remote.query(image, prompt)
+    assert [(hit.ref, hit.distance_bits, hit.mask) for hit in there] == [
+        (hit.ref, hit.distance_bits, hit.mask) for hit in here
+    ]
+    assert there.selection.kind == here.selection.kind
+    if here.selection.kind == "region":  # a whole image is not segmented again
+        assert there.selection.mask == here.selection.mask
+    assert there.fingerprint == here.fingerprint
+
+
+def test_a_hit_is_a_question_and_a_page_too(served: tuple[Served, str], remote: RemoteClient) -> None:
+    first = remote.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0), limit=3)
+    again = remote.query(first[0], limit=2, offset=1, filter=Filter(key_prefix="b/"), group_by_image=True)
+    assert {hit.image.key for hit in again} < {"b/blue.png", "b/green.png"}
+    assert first.good_match
+    assert "hits" in repr(first)
+    assert first.receipt()["format"] == "searchanything-receipt/1"
+    assert served[0].client.replay(first.receipt()).same
+
+
+def test_images_of_ones_own_are_uploaded_once(remote: RemoteClient, tmp_path: Path, served: tuple[Served, str]) -> None:
+    image = drawn(64, 96, green=(10, 10, 60, 50))
+    path = tmp_path / "green.png"
+    path.write_bytes(png_of(image))
+    uploads = served[0].folder.parent / "serve" / "uploads"
+    before = len(list(uploads.glob("*")))
+    for given in (path, str(path), path.read_bytes()):
+        assert remote.query(given, (20, 20), limit=1)[0].image.key == "b/green.png"
+    assert len(list(uploads.glob("*"))) == before + 1
+    for given in (Image.fromarray(image), image):
+        assert remote.query(given, (20, 20), limit=1)[0].image.key == "b/green.png"
+    segments = remote.segment(path)
+    assert (len(segments), segments.width, segments.height) == (1, 96, 64)
+
+
+def test_sheets_and_explanations(served: tuple[Served, str], remote: RemoteClient, tmp_path: Path) -> None:
+    found = remote.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0))
+    found.save(tmp_path / "hits.png")
+    with Image.open(tmp_path / "hits.png") as saved, found.plot() as drawn_anew:
+        assert saved.size == drawn_anew.size
+    assert found.explain(ImageRef(served[0].bucket, "b/blue.png"))["verdict"] == "hit"
+    with pytest.raises(UsageError, match="png"):
+        found.save(tmp_path / "hits.gif")
+
+
+def test_the_async_twin(served: tuple[Served, str]) -> None:
+    async def ask() -> tuple[list[str], int, str]:
+        async with AsyncRemoteClient(served[1]) as client:
+            image = ImageRef(served[0].bucket, "a/red.png")
+            found, segments = await asyncio.gather(client.query(image, limit=2), client.segment(image))
+            return [hit.image.key for hit in found], len(segments), (await client.status())["index"]["preset"]
+
+    keys, segments, preset = asyncio.run(ask())
+    assert (keys[0], segments, preset) == ("a/red.png", 1, "pico")
+
+
+def test_errors_are_of_the_same_classes(served: tuple[Served, str], remote: RemoteClient) -> None:
+    image = ImageRef(served[0].bucket, "a/two.png")
+    with pytest.raises(PromptError, match="outside"):
+        remote.query(image, (600, 20))
+    with pytest.raises(PromptError, match="expected"):
+        remote.query(image, object())
+    with pytest.raises(ObjectNotFoundError):
+        remote.query(ImageRef(served[0].bucket, "never.png"))
+    with pytest.raises(ImageError):
+        remote.query(b"no image", (1, 1))
+    with pytest.raises(FilterError):
+        remote.query(RegionRef(image, 0), filter=Filter(metadata={"": 1}))
+    with pytest.raises(UsageError, match="not offered by a server"):
+        _ = remote.index
+    with pytest.raises(UsageError, match="of one's own"):
+        remote.query(image, filter=Filter(expression="region == 1"))
+
+
+def subclasses(kind: type[SearchAnythingError]) -> list[type[SearchAnythingError]]:
+    return [kind, *(one for child in kind.__subclasses__() for one in subclasses(child))]
+
+
+def test_every_error_comes_back_as_itself(remote: RemoteClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote._retries = 0
+    for kind in subclasses(SearchAnythingError)[1:]:
+        if kind.__module__ != errors.__name__ or kind in (ImageError, errors.AnnotationsError):
+            continue
+        sent = problem_response(kind("what happened"), "r")
+        header = sent.headers.get("retry-after")
+        monkeypatch.setattr(remote, "_exchange", lambda *_, s=sent, h=header: (s.status_code, s.body, h))
+        with pytest.raises(kind, match="what happened") as caught:
+            remote.status()
+        assert type(caught.value) is kind
+        assert status_of(caught.value) == sent.status_code
+
+
+def test_a_busy_server_is_asked_again(remote: RemoteClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [problem_response(BusyError("wait", retry_after_s=0), "r") for _ in range(3)]
+    monkeypatch.setattr(remote, "_exchange", lambda *_: (429, answers.pop().body, "0"))
+    with pytest.raises(BusyError):
+        remote.status()
+    assert answers == [], "asked three times"
+
+
+def test_connect_knows_a_server_by_its_answer(served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    client = searchanything.connect(served[1])
+    assert isinstance(client, RemoteClient)
+    assert isinstance(searchanything.connect(served[1], key="sa_1_2"), RemoteClient)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # like a server of another kind, which never answers
+        monkeypatch.setattr("searchanything.client.remote._PROBE_S", 0.05)
+        other = searchanything.connect(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert isinstance(other, searchanything.Client)
+    other.close()
+    with pytest.raises(UsageError, match="a key goes with"):
+        searchanything.connect("index.db", key="sa_1_2")
+    with pytest.raises(UsageError, match="address"):
+        RemoteClient("index.db")
+
+
+BARE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import searchanything
+with searchanything.connect(sys.argv[2]) as client:
+    found = client.query(sys.argv[3], (20, 20), limit=2, filter=searchanything.Filter(key_prefix="b/"))
+    print(found[0].image.key, len(client.segment(sys.argv[3])), found.receipt()["format"])
+    found.save(sys.argv[3] + ".hits.png")
+try:
+    searchanything.connect("index.db")
+except searchanything.SearchAnythingError as error:
+    print(error)
+foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"__main__"}
+print(sorted(foreign))
+"""
+
+
+def test_it_works_where_nothing_is_installed(served: tuple[Served, str], tmp_path: Path) -> None:
+    path = tmp_path / "green.png"
+    path.write_bytes(png_of(drawn(64, 96, green=(10, 10, 60, 50))))
+    root = str(Path(searchanything.__file__).parents[1])
+    command = [sys.executable, "-I", "-S", "-c", BARE, root, served[1], str(path)]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "b/green.png 1 searchanything-receipt/1"
+    assert "pip install searchanything" in lines[1]
+    assert lines[2] == "['searchanything']"
+    with Image.open(f"{path}.hits.png") as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_the_package_itself_is_small() -> None:
+    folder = Path(searchanything.__file__).parent
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert size < 30 * 2**20
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ServerUnreachableError):
+        RemoteClient(f"http://127.0.0.1:{port}").status()
+
+
+def test_a_key_is_sent_in_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, keys=True)
+    token, _ = served.desk.ring.add("one", places=[(served.bucket, "a/")])
+    with listening(served) as url:
+        with RemoteClient(url) as nobody, pytest.raises(AccessError) as caught:
+            nobody.status()
+        assert not caught.value.known
+        client = searchanything.connect(url, key=token)
+        assert client.status()["index"]["images"] == 2
+        assert {hit.image.key[0] for hit in client.query(RegionRef(ImageRef(served.bucket, "a/two.png"), 0))} == {"a"}
+        client.close()

@@ -1,0 +1,67 @@
+"""A scoped index shows what lies in its places, whichever way it is asked."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from contracts.index_rows import BITS, image_row, manifest_of, region_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.errors import UsageError
+from searchanything.core.types import Filter, ImageRef, Place
+from searchanything.search.scoped import ScopedIndex, lies_in
+from searchanything.stores.memory import MemoryRegionIndex
+
+KEYS = ["", "a", "aa", "ab", "b", "a/b", "a/bc"]
+ALL = [ImageRef(bucket, key) for bucket, key in product(["one", "two"], KEYS)]
+ZERO = np.zeros((1, BITS // 8), dtype=np.uint8)
+PLACES = st.tuples(st.sampled_from(["one", "two", "three"]), st.sampled_from(KEYS))
+
+
+@pytest.fixture(scope="module")
+def index() -> MemoryRegionIndex:
+    made = MemoryRegionIndex(manifest_of("f" * 64))
+    made.insert_regions([region_row(image, number, generation=1) for number, image in enumerate(ALL)])
+    made.insert_images([image_row(image, generation=1) for image in ALL])
+    return made
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    places=st.lists(PLACES, min_size=1, max_size=3), within=st.lists(PLACES, max_size=2), prefix=st.sampled_from(KEYS)
+)
+def test_every_way_to_the_rows_shows_the_places_alone(
+    index: MemoryRegionIndex, places: list[Place], within: list[Place], prefix: str
+) -> None:
+    scoped = ScopedIndex(index, tuple(places))
+    seen = {image for image in ALL if lies_in(image, places)}
+    asked = Filter(within=tuple(within), key_prefix=prefix)
+    wanted = {image for image in seen if image.key.startswith(prefix) and (not within or lies_in(image, within))}
+    assert {match.image for match in scoped.search(ZERO, limit=99, filter=asked)[0]} == wanted
+    assert {match.image for match in scoped.search_images(ZERO, limit=99, filter=asked)[0]} == wanted
+    assert {match.image for match in scoped.search(ZERO, limit=99)[0]} == seen
+    assert set(scoped.newest(ALL)) == seen
+    assert {row.image for row in scoped.regions([row.id for row in index.iterate_regions()]).values()} == seen
+    for bucket in (None, "one", "two"):
+        expected = sorted(image for image in seen if bucket in (None, image.bucket) and image.key.startswith(prefix))
+        under = {"bucket": bucket, "key_prefix": prefix}
+        assert sorted(row.image for row in scoped.iterate_images(**under)) == expected
+        assert sorted(row.image for row in scoped.iterate_regions(**under)) == expected
+        assert sorted(state.image for state in scoped.iterate_states(**under)) == expected
+        assert sorted(image for image, _ in scoped.iterate_attempts(**under)) == expected
+    assert scoped.counts().images == len(seen)
+
+
+def test_nothing_is_written_through_it(index: MemoryRegionIndex) -> None:
+    scoped = ScopedIndex(index, (("one", ""),))
+    for write in (
+        lambda: scoped.insert_regions([]),
+        lambda: scoped.insert_images([]),
+        lambda: scoped.delete_before({}),
+        lambda: scoped.delete_images([]),
+    ):
+        with pytest.raises(UsageError, match="for questions"):
+            write()

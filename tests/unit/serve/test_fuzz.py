@@ -1,0 +1,138 @@
+"""REST fuzzed from its own OpenAPI document: whatever comes, the answer is a documented one and never a 500."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import schemathesis
+from fakes.serving import ORIGIN, Served
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis.generation import GenerationMode
+
+EXAMPLES = 6
+_SETTINGS = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        served = Served.make(tmp_path_factory.mktemp("fuzz"), monkeypatch)
+        served.http._transport.raise_server_exceptions = False
+        yield served
+
+
+@pytest.fixture(scope="module")
+def document(served: Served) -> dict[str, Any]:
+    found: dict[str, Any] = served.get("/openapi.json").json()
+    return found
+
+
+def documented(document: dict[str, Any], path: str, method: str) -> set[int]:
+    return {int(status) for status in document["paths"][path][method.lower()]["responses"]}
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fitting", "unfitting"])
+def test_every_operation_answers_as_documented(served: Served, document: dict[str, Any], mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_dict(document)
+    seen: dict[str, set[int]] = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @_SETTINGS
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case: Any) -> None:
+            options = case.as_transport_kwargs(base_url=ORIGIN)
+            headers = {name: value for name, value in (options.get("headers") or {}).items() if name.lower() != "host"}
+            body = {name: options[name] for name in ("json", "data") if name in options}
+            if "data" in body:
+                body = {"content": body["data"] if isinstance(body["data"], bytes | str) else repr(body["data"])}
+            response = served.http.request(
+                case.method, options["url"], params=options.get("params"), headers=headers, **body
+            )
+            seen.setdefault(case.operation.path, set()).add(response.status_code)
+            known = documented(document, case.operation.path, case.method) | {200, 201, 304}
+            assert response.status_code in known, (case.operation.path, response.status_code, response.text, case)
+            if response.status_code >= 400:
+                problem = response.json()
+                assert problem["status"] == response.status_code
+
+        try:
+            ask()
+        except Unsatisfiable:  # it takes nothing that could be wrong
+            assert mode is GenerationMode.NEGATIVE
+    assert mode is GenerationMode.NEGATIVE or len(seen) == len(document["paths"])
+    if mode is GenerationMode.POSITIVE:
+        assert 200 in seen["/v1/images"], "nothing got through"
+
+
+NAMES = {"bucket": "BUCKET", "key": "a/two.png"}
+
+
+def values() -> st.SearchStrategy[Any]:
+    """JSON that is nearly right: the words of the API with values of all kinds."""
+    numbers = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 95.999, 1e-300, 2**31, 2**63])
+    points = st.lists(st.lists(numbers, max_size=3), max_size=3)
+    mask = st.fixed_dictionaries(
+        {
+            "size": st.lists(st.integers(-1, 5000), max_size=3) | st.just([8, 12]),
+            "counts": st.text("0123456789:;<=>?@ABCPQRSTUVWXYZ[\\]^_`abcdefghijklmno", max_size=30)
+            | st.text(max_size=5),
+        }
+    )
+    prompt = st.fixed_dictionaries(
+        {"kind": st.sampled_from(["points", "box", "text", "mask", "mixed", "image", "else"])},
+        optional={
+            "foreground": points,
+            "background": points,
+            "box_xyxy": st.lists(numbers, max_size=5),
+            "text": st.text(),
+            "mask": mask,
+            "granularity": st.sampled_from(["part", "whole", "no", None]),
+            "boxes_xyxy": points,
+        },
+    )
+    restricted = st.fixed_dictionaries(
+        {},
+        optional={
+            "key_prefix": st.text(),
+            "bucket": st.text(),
+            "area_px": st.lists(numbers | st.none(), min_size=2, max_size=2),
+            "metadata": st.dictionaries(st.text(), numbers | st.text() | st.booleans(), max_size=2),
+            "size_class": st.sampled_from(["small", "huge"]),
+            "images": st.lists(st.just(NAMES), max_size=2),
+        },
+    )
+    image = st.just(NAMES) | st.fixed_dictionaries({**{k: st.just(v) for k, v in NAMES.items()}, "region": numbers})
+    return st.fixed_dictionaries(
+        {"image": image},
+        optional={
+            "prompt": prompt,
+            "filter": restricted,
+            "limit": numbers,
+            "offset": numbers,
+            "text": st.text(),
+            "group_by_image": st.booleans(),
+            "expect": st.just(NAMES),
+            "candidates": numbers,
+        },
+    )
+
+
+@settings(_SETTINGS, max_examples=60)
+@given(body=values(), path=st.sampled_from(["query", "query", "query", "explain", "compare", "segment", "refine"]))
+def test_nearly_right_questions(served: Served, body: dict[str, Any], path: str) -> None:
+    text = json.dumps(body).replace("BUCKET", served.bucket)
+    headers = {"Content-Type": "application/json"}
+    response = served.http.post(f"/v1/{path}", content=text, headers=headers)
+    assert response.status_code in (200, 404, 413, 422, 501), (response.status_code, response.text, text)

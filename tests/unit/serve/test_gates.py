@@ -1,0 +1,121 @@
+"""How much is done at once: so many work, so many wait, one more is told when; what takes too long keeps its place."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from searchanything.core.errors import BusyError
+from searchanything.serve.cache import ByteCache
+from searchanything.serve.gates import Gate
+
+
+def test_one_more_than_work_and_wait_is_refused() -> None:
+    release, running = threading.Event(), threading.Semaphore(0)
+    gate = Gate("models", width=2, waiting=3, timeout_s=30)
+
+    def work() -> int:
+        running.release()
+        release.wait(30)
+        return 7
+
+    async def ask() -> None:
+        inside = [asyncio.ensure_future(gate.run(work)) for _ in range(5)]
+        for _ in range(2):
+            await asyncio.to_thread(running.acquire)
+        assert gate.inside == 5
+        with pytest.raises(BusyError) as caught:
+            await gate.run(work)
+        assert caught.value.retry_after_s >= 1
+        release.set()
+        assert await asyncio.gather(*inside) == [7] * 5
+        assert await gate.run(lambda: 8) == 8
+
+    asyncio.run(ask())
+    assert gate.inside == 0
+    gate.close()
+
+
+def test_what_takes_too_long_is_answered_for_and_still_counts() -> None:
+    release = threading.Event()
+    gate = Gate("models", width=1, waiting=0, timeout_s=0.05)
+
+    async def ask() -> None:
+        with pytest.raises(BusyError, match=r"0\.05 s"):
+            await gate.run(lambda: release.wait(30))
+        assert gate.inside == 1
+        with pytest.raises(BusyError, match="worked on"):
+            await gate.run(lambda: None)
+        release.set()
+        while gate.inside:
+            await asyncio.sleep(0.001)
+        await gate.run(lambda: None)
+
+    asyncio.run(ask())
+    gate.close()
+
+
+def test_errors_of_the_work_are_its_own() -> None:
+    gate = Gate("index", width=1, waiting=0, timeout_s=30)
+
+    def own() -> None:
+        raise TimeoutError("the store's")
+
+    async def ask() -> None:
+        for error, work in ((ZeroDivisionError, lambda: 1 / 0), (TimeoutError, own)):
+            with pytest.raises(error):
+                await gate.run(work)  # type: ignore[arg-type]
+        assert gate.inside == 0
+
+    asyncio.run(ask())
+    gate.close()
+
+
+def test_a_cache_keeps_the_last_used_within_its_bytes() -> None:
+    cache = ByteCache(10)
+    made: list[str] = []
+
+    def maker(name: str) -> bytes:
+        made.append(name)
+        return name.encode() * 4
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        assert cache.get(name, lambda name=name: maker(name)) == name.encode() * 4  # type: ignore[misc]
+    assert made == ["a", "b", "c", "b"]
+    assert cache.held_bytes <= 10
+    assert cache.get("large", lambda: b"x" * 99) == b"x" * 99
+    assert cache.held_bytes <= 10
+
+
+def test_a_cache_makes_a_thing_once_for_all_who_wait() -> None:
+    cache, started, release = ByteCache(100), threading.Event(), threading.Event()
+    made: list[int] = []
+
+    def make() -> bytes:
+        started.set()
+        release.wait(30)
+        made.append(1)
+        raise ValueError("once")
+
+    failures: list[Exception] = []
+
+    def get() -> None:
+        try:
+            cache.get("a", make)
+        except ValueError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=get) for _ in range(4)]
+    threads[0].start()
+    started.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    while cache.misses < 4:
+        pass
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(failures)) == (1, 4)
+    assert cache.get("a", lambda: b"now") == b"now"

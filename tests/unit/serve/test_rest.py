@@ -1,0 +1,229 @@
+"""REST over hand-drawn images: every question that can be asked, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from fakes.models import drawn
+from fakes.serving import IMAGES, Served, png_of
+from PIL import Image
+
+from searchanything.core.geometry import encode_rle
+from searchanything.core.serve_settings import ServeSettings
+from searchanything.stores.folder import FolderStore
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    return Served.make(tmp_path, monkeypatch)
+
+
+def keys(answer: dict) -> list[str]:
+    return [hit["key"] for hit in answer["hits"]]
+
+
+def test_a_stored_region_needs_neither_model_nor_image(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = served.region("a/two.png", 60)
+    monkeypatch.setattr(FolderStore, "read", lambda *_: pytest.fail("an image was read"))
+    answer = served.ask(image=served.name("a/two.png", region=number), limit=2)
+    assert set(keys(answer)) == {"a/two.png", "b/blue.png"}
+    assert served.machine.segmenter.batch_sizes == []
+    assert served.machine.loads == []
+    assert answer["selection"]["rule"] == "stored"
+    assert answer["good_match"] is True
+    hit = next(one for one in answer["hits"] if one["key"] == "a/two.png")
+    assert (hit["distance_bits"], hit["confidence"]) == (0, {"word": "very strong", "value": 1.0})
+    assert answer["receipt"]["image"]["region"] == number
+
+
+def test_prompts_on_a_stored_image(served: Served) -> None:
+    image = served.name("a/two.png")
+    mask = encode_rle((IMAGES["a/two.png"] == (20, 20, 250)).all(axis=2))
+    prompts = {
+        "point": {"kind": "points", "foreground": [[60, 20]]},
+        "background": {"kind": "points", "foreground": [[60, 20]], "background": [[10, 10]]},
+        "box": {"kind": "box", "box_xyxy": [48, 6, 92, 42]},
+        "text": {"kind": "text", "text": "blue"},
+        "mask": {"kind": "mask", "mask": {"size": list(mask.size), "counts": mask.counts}},
+        "mixed": {"kind": "mixed", "boxes_xyxy": [[0, 0, 96, 64]], "foreground": [[60, 20]]},
+    }
+    for kind, prompt in prompts.items():
+        answer = served.ask(image=image, prompt=prompt, limit=2)
+        assert set(keys(answer)) == {"a/two.png", "b/blue.png"}, kind
+        assert answer["prompt"]["kind"] == kind
+    assert keys(served.ask(image=image, limit=1)) == ["a/two.png"]
+
+
+def test_an_upload_is_asked_about_until_it_is_gone(served: Served) -> None:
+    upload = served.upload(drawn(64, 96, green=(10, 10, 60, 50)))
+    answer = served.ask(image={"upload": upload}, prompt={"kind": "points", "foreground": [[20, 20]]}, limit=1)
+    assert keys(answer) == ["b/green.png"]
+    segments = served.post("/v1/segment", {"image": {"upload": upload}}).json()
+    assert (segments["source"], len(segments["regions"])) == ("segmenter", 1)
+    small = served.get(f"/v1/uploads/{upload}/thumbnail", params={"side": 96})
+    assert Image.open(io.BytesIO(small.content)).format == "WEBP"
+    for path in (served.folder.parent / "serve" / "uploads").iterdir():
+        path.unlink()
+    gone = served.post("/v1/query", {"image": {"upload": upload}})
+    assert (gone.status_code, gone.json()["type"]) == (404, "urn:searchanything:problem:ObjectNotFoundError")
+
+
+def test_uploads_make_room_and_grow_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(png_of(IMAGES["a/two.png"]))
+    served = Served.make(tmp_path, monkeypatch, settings=ServeSettings(preload=False, uploads_bytes=size + 10))
+    first = served.upload(IMAGES["a/two.png"])
+    for path in (tmp_path / "serve" / "uploads").iterdir():
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    second = served.upload(IMAGES["a/two.png"])
+    assert served.post("/v1/segment", {"image": {"upload": first}}).status_code == 404
+    assert served.post("/v1/segment", {"image": {"upload": second}}).status_code == 200
+    for path in (tmp_path / "serve" / "uploads").iterdir():
+        os.utime(path, (0, 0))
+    assert served.post("/v1/segment", {"image": {"upload": second}}).status_code == 404
+
+
+def test_filters_groups_and_pages(served: Served) -> None:
+    image = served.name("a/two.png", region=0)
+    assert {key[0] for key in keys(served.ask(image=image, filter={"key_prefix": "b/"}))} == {"b"}
+    excluded = served.ask(image=image, filter={"exclude": [served.name("a/two.png")]})
+    assert "a/two.png" not in keys(excluded)
+    grouped = keys(served.ask(image=image, group_by_image=True))
+    assert len(grouped) == len(set(grouped)) == 4
+    everything = keys(served.ask(image=image))
+    assert keys(served.ask(image=image, limit=2, offset=1)) == everything[1:3]
+    assert served.ask(image=image, filter={"metadata": {"album": "sea"}})["hits"] == []
+
+
+def test_explain_and_compare(served: Served) -> None:
+    question = {"image": served.name("a/two.png"), "prompt": {"kind": "points", "foreground": [[60, 20]]}}
+    why = served.post("/v1/explain", question | {"expect": served.name("b/blue.png")}).json()
+    assert why["verdict"] == "hit"
+    stored = {"image": served.name("a/two.png", region=0), "filter": {"key_prefix": "a/"}}
+    assert served.post("/v1/explain", stored | {"expect": served.name("b/blue.png")}).json()["verdict"] == "filter"
+    compared = served.post("/v1/compare", question | {"candidates": 3}).json()
+    assert [len(method["ranking"]) for method in compared["methods"]] == [3] * 5
+
+
+def test_images_come_in_pages(served: Served) -> None:
+    first = served.get("/v1/images", params={"limit": 3}).json()
+    assert [one["key"] for one in first["images"]] == ["a/red.png", "a/two.png", "b/blue.png"]
+    assert (first["total"], first["complete"]) == (4, True)
+    second = served.get("/v1/images", params={"limit": 3, "after": first["next"]}).json()
+    assert ([one["key"] for one in second["images"]], second["next"]) == (["b/green.png"], None)
+    found = served.get("/v1/images", params={"contains": "BLUE"}).json()
+    assert [one["key"] for one in found["images"]] == ["b/blue.png"]
+    under = served.get("/v1/images", params={"prefix": "b/", "bucket": served.bucket}).json()
+    assert under["total"] == 2
+    assert served.get("/v1/images", params={"after": "nonsense!"}).status_code == 422
+
+
+def test_one_image_its_regions_and_its_picture(served: Served) -> None:
+    identity = served.id("a/two.png")
+    assert served.get(f"/v1/images/{identity}").json()["regions"] == 2
+    regions = served.get(f"/v1/images/{identity}/regions").json()
+    assert (regions["image"], regions["source"]) == ({"width": 96, "height": 64}, "index")
+    assert sorted(one["region"] for one in regions["regions"]) == [0, 1]
+    picture = served.get(f"/v1/images/{identity}/thumbnail", params={"side": 50})
+    assert Image.open(io.BytesIO(picture.content)).size == (96, 64)
+    assert picture.headers["cache-control"].startswith("private")
+    again = served.http.get(
+        f"/v1/images/{identity}/thumbnail?side=50", headers={"If-None-Match": picture.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+    part = served.get(f"/v1/images/{identity}/thumbnail", params={"box": "50,8,90,40"})
+    pixels = Image.open(io.BytesIO(part.content)).convert("RGB")
+    assert pixels.size == (40, 32)
+    assert pixels.getpixel((20, 16))[2] > 200
+
+
+def test_documents_are_compressed_and_pictures_are_not(served: Served) -> None:
+    identity = served.id("a/two.png")
+    headers = {"Accept-Encoding": "gzip"}
+    assert served.http.get("/openapi.json", headers=headers).headers["content-encoding"] == "gzip"
+    picture = served.http.get(f"/v1/images/{identity}/thumbnail", headers=headers)
+    assert "content-encoding" not in picture.headers
+
+
+def test_only_what_is_indexed_can_be_named(served: Served) -> None:
+    (served.folder / "secret.png").write_bytes(png_of(IMAGES["a/two.png"]))
+    for document in (
+        {"image": served.name("secret.png"), "prompt": {"kind": "points", "foreground": [[60, 20]]}},
+        {"image": {"bucket": "/etc", "key": "passwd"}},
+        {"image": served.name("secret.png", region=0)},
+    ):
+        assert served.post("/v1/query", document).status_code == 404
+    assert served.post("/v1/segment", {"image": served.name("secret.png")}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({}, 422),
+        ({"text": "a red bicycle"}, 501),
+        ({"image": {"upload": "0" * 32}}, 404),
+        ({"image": {"bucket": "b", "key": "k", "colour": 1}}, 422),
+        ({"image": {"upload": "x"}, "limit": 0}, 422),
+        ({"image": {"upload": "x"}, "limit": 5000}, 422),
+        ({"image": {"upload": "x"}, "prompt": {"kind": "points", "foreground": [[1e30, 2]]}}, 422),
+    ],
+)
+def test_what_cannot_be_answered_is_a_problem(served: Served, document: dict, status: int) -> None:
+    response = served.post("/v1/query", document)
+    assert response.status_code == status, response.text
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:searchanything:problem:")
+    assert problem["instance"].endswith(response.headers["x-request-id"])
+
+
+def test_a_point_outside_and_a_region_with_a_prompt(served: Served) -> None:
+    outside = {"kind": "points", "foreground": [[600, 20]]}
+    response = served.post("/v1/query", {"image": served.name("a/two.png"), "prompt": outside})
+    assert response.status_code == 422
+    assert "outside the image" in response.json()["detail"]
+    both = served.post("/v1/query", {"image": served.name("a/two.png", region=0), "prompt": outside})
+    assert both.status_code == 422
+
+
+def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServeSettings(preload=False, upload_bytes=2000, upload_pixels=5000)
+    served = Served.make(tmp_path, monkeypatch, settings=settings)
+    assert served.http.post("/v1/uploads", content=b"no image").status_code == 422
+    assert served.http.post("/v1/uploads", content=b"").status_code == 422
+    assert served.http.post("/v1/uploads", content=b"x" * 2001).status_code == 413
+    assert served.http.post("/v1/uploads", content=iter([b"x" * 1500, b"x" * 600])).status_code == 413
+    assert served.http.post("/v1/uploads", content=png_of(drawn(60, 100))).status_code == 413
+    long = '{"text": "' + "x" * 2**20 + '"}'
+    for content in (long, iter([long.encode()])):
+        headers = {"content-type": "application/json"}
+        assert served.http.post("/v1/query", content=content, headers=headers).status_code == 413
+
+
+def test_the_server_says_how_it_is(served: Served) -> None:
+    assert served.get("/healthz").json() == {"alive": True}
+    assert served.get("/readyz").json()["ready"] is True
+    status = served.get("/v1/status").json()
+    assert (status["index"]["images"], status["bits"]) == (4, 256)
+    assert "uri" not in status["index"]
+    served.ask(image=served.name("a/two.png", region=0))
+    figures = served.get("/metrics").text
+    assert 'searchanything_requests_total{method="POST",route="/v1/query",status="200"} 1.0' in figures
+    assert 'searchanything_queries_total{kind="region"} 1.0' in figures
+    assert "images" not in figures.replace("/v1/images", ""), "a label holds a path"
+    assert served.get("/openapi.json").json()["openapi"].startswith("3.")
+    assert "/v1/query" in served.get("/docs").text
+    assert served.get("/nowhere").status_code == 404
+    assert served.get("/page/nothing.js").status_code == 404
+
+
+def test_nothing_indexed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch)
+    monkeypatch.setattr(served.client._indexes, "live", lambda: None)
+    assert served.get("/readyz").status_code == 503
+    problem = served.post("/v1/query", {"image": served.name("a/two.png")})
+    assert (problem.status_code, problem.headers["retry-after"]) == (503, "5")
