@@ -17,11 +17,14 @@ from starlette.exceptions import HTTPException
 from searchanything.core.errors import (
     AccessError,
     AnnotationsError,
+    BackupError,
     BusyError,
+    DeviceError,
     ImageError,
     IndexMismatchError,
     IndexNotFoundError,
     IndexUnavailableError,
+    LibraryError,
     ModelError,
     ModelLoadError,
     NotOfferedError,
@@ -48,6 +51,7 @@ RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
 STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
+    LibraryError: 503,
     UsageError: 422,
     SettingsError: 503,
     PresetError: 503,
@@ -55,6 +59,7 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     AnnotationsError: 422,
     ModelError: 503,
     ModelLoadError: 503,
+    DeviceError: 503,
     StoreError: 502,
     ObjectNotFoundError: 404,
     ObjectChangedError: 409,
@@ -63,6 +68,7 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     IndexNotFoundError: 503,
     IndexMismatchError: 503,
     IndexUnavailableError: 503,
+    BackupError: 502,
     ServiceError: 503,
     ServeError: 503,
     AccessError: 401,

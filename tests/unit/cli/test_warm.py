@@ -92,11 +92,23 @@ def test_each_environment_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(places) == 1
     monkeypatch.setenv("SEARCHANYTHING_MILVUS__URI", "other.db")
     places.add(socket_path())
-    (tmp_path / ".env").write_text("SEARCHANYTHING_MODELS__THREADS=1")
-    places.add(socket_path())
+    (tmp_path / "asked.env").write_text("SEARCHANYTHING_MODELS__THREADS=1")
     monkeypatch.setenv("UNRELATED", "1")
     places.add(socket_path())
-    assert len(places) == 3
+    assert len(places) == 2
+    monkeypatch.setenv("SEARCHANYTHING_ENV_FILE", "asked.env")
+    places.add(socket_path())
+    (tmp_path / "asked.env").write_text("SEARCHANYTHING_MODELS__THREADS=2")
+    places.add(socket_path())
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    places.add(socket_path())
+    own = tmp_path / "config" / "searchanything" / "settings.env"
+    own.parent.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    places.add(socket_path())
+    own.write_text("SEARCHANYTHING_MODELS__THREADS=3")
+    places.add(socket_path())
+    assert len(places) == 7
 
 
 def test_a_folder_that_others_can_enter_is_not_used() -> None:
@@ -147,7 +159,7 @@ def test_nobody_asks_and_it_ends(asked) -> None:
 
 def test_a_real_process_answers_and_goes(runtime_folder: Path, tmp_path: Path) -> None:
     """Wrong usage needs no models: its answer comes from the process, and again from the same one."""
-    program = "from searchanything.cli.entry import main; main()"
+    program = "from searchanything.__main__ import main; main()"
     command = [sys.executable, "-c", program, "segment", "missing.png"]
     environment = {**os.environ, IDLE_VARIABLE: "3"}
     for _ in range(2):

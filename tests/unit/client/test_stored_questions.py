@@ -109,7 +109,7 @@ def test_a_view_of_some_places_knows_nothing_else(client: Client) -> None:
         view.regions(ref(client, "b/blue.png"))
     blue = RegionRef(ref(client, "a/two.png"), colour_of(client, "a/two.png", 60))
     assert {hit.image.key for hit in view.query(blue)} == {"a/red.png", "a/two.png"}
-    assert (view.status().counts.images, client.status().counts.images) == (2, 3)
+    assert (view.status().images, client.status().images) == (2, 3)
 
 
 def test_what_is_not_there(client: Client) -> None:
