@@ -108,7 +108,8 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
         live = client.status().manifest
         assert live is not None
         assert layer.provenance["feature_fingerprint"] == live.feature_fingerprint
-        assert client.query(images / "3.png", (10, 10)).hits[0].image.key == "3.png"
+        hits = client.query(images / "3.png", (10, 10)).hits
+        assert ("3.png", 0) in [(hit.image.key, hit.distance_bits) for hit in hits]  # regions of one colour may tie
     stages = list(dict.fromkeys(step.stage for step in steps))
     assert stages == ["sampling", "training the hash", ""]
     assert [step.done for step in steps if step.stage == "sampling"][-1] == IMAGES
