@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,13 +12,14 @@ from searchanything import wiring
 from searchanything.client.live_index import LiveIndex
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import Place
+from searchanything.core.types import ImageRef, Place
 from searchanything.encode.encoder import Encoder
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import Sheet
+from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.search.scoped import ScopedIndex
 
@@ -91,4 +94,10 @@ class Connection:
         sheet = None
         if self.settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
-        return IndexingJob(store, encoder, index, options, scope, self.keeper(store, index), sheet, self.types)
+        keeper, gone = self.keeper(store, index), partial(self._check_gone, store, scope)
+        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, gone)
+
+    def _check_gone(self, store: ImageStore, scope: Scope, keys: Collection[str]) -> None:
+        """Raises: StoreUnavailableError where these lie on a disk that is away."""
+        memory = recalled(self.indexes, ImageRef(store.bucket, scope.prefix), ForgetLimits()).memory
+        check_disks(store, memory.devices, keys)

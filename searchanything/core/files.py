@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
+def privately(name: str, flags: int) -> int:
+    """An opener of files that other users of the machine cannot read."""
+    return os.open(name, flags, 0o600)
+
+
 def check_save_path(path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
     """The path, if its suffix is one of these, it is no folder, and its folder is there. Raises: UsageError."""
     target = Path(path)
@@ -81,14 +86,10 @@ def whole_file(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         try:
-            with open(part, "xb", opener=_private if private else None) as file:
+            with open(part, "xb", opener=privately if private else None) as file:
                 yield file
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

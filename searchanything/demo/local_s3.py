@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from searchanything import wiring
 from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
+from searchanything.core.files import privately
 from searchanything.core.settings import StorageSettings
 from searchanything.processes import kill_group, supervised
 
@@ -172,7 +173,7 @@ class LocalS3:
         }
         path = self._folder / "s3.config.json"
         path.unlink(missing_ok=True)
-        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(path, "x", opener=privately) as file:
             json.dump({"identities": [identity]}, file)
         return path
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
-from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.protocols import ImageStore, IndexStore, RegionIndex
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.images.scopes import Scope
 
@@ -225,6 +226,22 @@ class Devices:
             "missing, and none is taken for deleted; mount the disk, or forget them with `searchanything sync repair "
             "SOURCE --forget`"
         )
+
+
+def check_disks(store: ImageStore, devices: Mapping[str, tuple[int, ...]], gone: Iterable[str]) -> None:
+    """Whether keys that are not there were deleted: they were not where their disk is away.
+
+    `devices` are those of `SourceMemory`. Raises: StoreUnavailableError; StoreError.
+    """
+    for place in sorted({_around(key, devices) for key in gone} if devices else ()):
+        seen = Omissions()
+        next(iter(store.list(place, seen)), None)  # no more is looked into than leads there
+        now = seen.devices.get(_around(place, seen.devices))
+        if now is not None and place in devices and now not in devices[place]:
+            raise StoreUnavailableError(
+                f"{store.bucket}: {place or 'the folder'} lies on another disk than before, so what is not there is "
+                "not taken for deleted; mount the disk, or forget it with `searchanything sync repair SOURCE --forget`"
+            )
 
 
 def _around(key: str, places: Iterable[str]) -> str:

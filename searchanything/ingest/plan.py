@@ -8,7 +8,7 @@ image is up to date, exhausted or wanted at all is decided here and nowhere else
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,7 +53,10 @@ class IndexingOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexingJob:
-    """Where images come from and which are meant, what encodes them, and where rows, features and tiles go."""
+    """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
+
+    `check_gone` raises StoreUnavailableError where keys that are indexed and not there may be hidden, not deleted.
+    """
 
     store: ImageStore
     encoder: Encoder
@@ -63,6 +66,7 @@ class IndexingJob:
     keeper: FeatureKeeper | None = None
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
+    check_gone: Callable[[Collection[str]], None] = lambda _: None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -111,6 +115,8 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tall
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
             gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
+            if missing := [ref.key for ref in gone if found[ref] is None and ref in known]:
+                job.check_gone(missing)
             _forget(job, gone, known, pool, before=before)
         tally.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():

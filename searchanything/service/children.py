@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from searchanything.core.files import privately
 from searchanything.processes import kill_group
-from searchanything.service.private import privately
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from searchanything.core.errors import ServiceError, UsageError
+from searchanything.core.files import privately
 from searchanything.core.settings import ENV_PREFIX
 
 PASSWORD_FILE: Final = "prefect-password"  # noqa: S105  a name
@@ -24,11 +25,6 @@ def make_private(folder: Path) -> None:
     for file in folder.iterdir():  # of an earlier version
         if file.is_file() and not file.is_symlink():
             file.chmod(0o600)
-
-
-def privately(path: str, flags: int) -> int:
-    """An opener of files that other users of the machine cannot read."""
-    return os.open(path, flags, 0o600)
 
 
 def kept_password(file: Path) -> str:

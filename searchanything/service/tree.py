@@ -32,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from searchanything import wiring
 from searchanything.client.opening import connect
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
+from searchanything.core.files import privately
 from searchanything.core.proxies import loopback_without_proxy
 from searchanything.core.settings import ENV_PREFIX, Settings
 from searchanything.core.state_folders import service_folder
@@ -40,7 +41,7 @@ from searchanything.processes import supervised
 from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.children import Child, ended, started
-from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned, privately
+from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned
 
 logger = logging.getLogger(__name__)
 

@@ -43,6 +43,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError
+from searchanything.core.files import privately
 from searchanything.stores.lite_file import check_file_name, prepare_file
 from searchanything.stores.lite_supervisor import (
     ADDRESS,
@@ -225,7 +226,7 @@ class LiteHost:
         # Written before the start and read by all: runtime folders may differ between this machine's processes.
         write_private(self._folder / ADDRESS, address)
         (self._folder / LOG).unlink(missing_ok=True)
-        with open(self._folder / LOG, "ab", opener=_private) as log:  # to be cut short by the supervisor
+        with open(self._folder / LOG, "ab", opener=privately) as log:  # to be cut short by the supervisor
             subprocess.run(  # returns as soon as the supervisor has left our process group
                 [sys.executable, "-I", "-S", str(script), json.dumps(orders)],
                 check=True,
@@ -326,10 +327,6 @@ def server_at(address: str) -> tuple[object, ...]:
     """Which server listens at a socket's path. Raises: OSError if none does."""
     found = Path(address).stat()
     return address, found.st_ino, found.st_ctime_ns
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def _answers(address: str) -> bool:

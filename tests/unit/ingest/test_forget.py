@@ -25,6 +25,7 @@ from searchanything.ingest.forget import (
     Covered,
     ForgetLimits,
     SourceMemory,
+    check_disks,
     decide,
     marking,
     recalled,
@@ -107,11 +108,24 @@ class World:
 
 
 def row_of(one: StoredObject, generation: int, code: bytes) -> ImageRow:
-    outcome, message = Outcome.EMPTY, "no region"
     return ImageRow(
-        row_id(one.ref, generation), code, one.ref, one.etag, generation, outcome, "", message, 1, 0, 0, 9, 9, 0, {},
+        id=row_id(one.ref, generation),
+        code=code,
+        image=one.ref,
+        etag=one.etag,
+        generation=generation,
+        outcome=Outcome.EMPTY,
+        error="",
+        message="no region",
+        attempts=1,
+        first_at_ms=0,
+        last_at_ms=0,
+        image_width=9,
+        image_height=9,
+        regions=0,
+        metadata={},
         modified_at_ms=one.modified_at_ms,
-    )  # fmt: skip
+    )
 
 
 def names(count: int, folder: str = "") -> list[str]:
@@ -390,6 +404,36 @@ def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
     with pytest.raises(StoreUnavailableError, match="its disk was mounted or unmounted"):
         index_images(work, listed) if force else refresh_images(work, ["sub/a.png"])
     assert world.keys == {"sub/a.png", "sub/b.png"}
+
+
+@pytest.mark.parametrize("place", ["", "sub/"])
+def test_another_process_that_is_told_keys_knows_the_disks_of_earlier_listings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A service's worker opens the folder anew: what it looks for and does not find may lie on a disk that went."""
+    (tmp_path / "sub").mkdir()
+    for name in ("z.png", "sub/a.png"):
+        (tmp_path / name).write_bytes(RED)
+    mounted = {"": 1, "sub/": 7}
+    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted[folder])
+    world = World(FolderStore(tmp_path)).know(*FolderStore(tmp_path).list())
+    world.sync()
+    gone = "sub/a.png" if place else "z.png"
+    (tmp_path / gone).unlink()
+
+    def refresh() -> None:
+        memory = recalled(world.indexes, ImageRef(world.store.bucket, ""), LIMITS).memory
+        fresh = FolderStore(tmp_path)
+        check = partial(check_disks, fresh, memory.devices)
+        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, check_gone=check), [gone])
+
+    mounted[place] += 1
+    with pytest.raises(StoreUnavailableError, match="lies on another disk"):
+        refresh()
+    assert world.keys == {"z.png", "sub/a.png"}
+    mounted[place] -= 1
+    refresh()
+    assert world.keys == {"z.png", "sub/a.png"} - {gone}
 
 
 def test_a_file_that_was_deleted_from_a_disk_that_is_there_leaves_the_index(tmp_path: Path) -> None:

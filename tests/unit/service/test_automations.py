@@ -75,6 +75,10 @@ async def load() -> None:
     async with automations_session(begin_transaction=True) as session:
         automation = await create_automation(session, Automation.model_validate(document))
     triggers.load_automation(automation)
+    for _ in range(500):  # Prefect loads it anew when its creation gets about, which forgets what was heard before
+        if triggers.automations_by_id[automation.id] is not automation:
+            break
+        await asyncio.sleep(0.01)
 
 
 def test_runs_of_ours_that_fall_silent_are_crashed_and_nobody_elses(fired: list[str]) -> None:
@@ -88,7 +92,9 @@ def test_runs_of_ours_that_fall_silent_are_crashed_and_nobody_elses(fired: list[
                 await triggers.reactive_evaluation(event("prefect.flow-run.heartbeat", run, given, after_s=after_s))
         await triggers.reactive_evaluation(event("prefect.flow-run.Completed", ended, tags[ended], after_s=31))
         for after_s in (100, 420, 440, 900):
-            [trigger] = triggers.triggers.values()  # loaded anew when its creation gets about
+            [automation] = triggers.automations_by_id.values()
+            [trigger] = triggers.triggers.values()
+            assert trigger.automation is automation  # which the trigger knows by a weak reference alone
             await triggers.proactive_evaluation(trigger, BEGIN + timedelta(seconds=after_s))
             assert fired == ([f"prefect.flow-run.{ours}"] if after_s > 430 else [])
 

@@ -28,6 +28,9 @@ class RecordingServer:
         self.alias: str | None = None
         self.requests: list[tuple[str, ...]] = []
 
+    def begin(self) -> None:
+        """A server has no file that could be another one by now."""
+
     def create_collection(self, spec: Any) -> None:
         self.collections.setdefault(spec.name, [])
 
