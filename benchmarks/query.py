@@ -19,7 +19,8 @@ from uuid import uuid4
 
 from PIL import Image
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.settings import load_settings
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.stores.milvus import MilvusIndexStore, open_milvus

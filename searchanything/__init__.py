@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
-    from searchanything.client.client import Client, query
+    from searchanything.client.client import Client
     from searchanything.client.connecting import connect
+    from searchanything.client.opening import query
     from searchanything.client.remote import AsyncRemoteClient, RemoteClient
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
@@ -55,7 +56,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "client.client": ("Client", "query"),
+    "client.client": ("Client",),
+    "client.opening": ("query",),
     "client.connecting": ("connect",),
     "client.remote": ("AsyncRemoteClient", "RemoteClient"),
     "answers.comparison": ("Comparison",),

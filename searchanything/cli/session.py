@@ -38,7 +38,7 @@ def open_client(uri: str | None, preset: str | None) -> Client:
     from searchanything.core.libraries import importing
 
     with importing():
-        from searchanything.client.client import connect
+        from searchanything.client.opening import connect
 
     return connect(uri, preset=preset)
 

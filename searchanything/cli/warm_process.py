@@ -80,7 +80,7 @@ def main(place: Path) -> int:
     if guard is None:
         return 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        place.unlink(missing_ok=True)  # a dead process' socket: the guard says that there is no other
+        place.unlink(missing_ok=True)  # the socket of a dead process: the guard says that there is no other
         listener.bind(str(place))
         place.chmod(0o600)
         listener.listen()

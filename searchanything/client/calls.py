@@ -110,11 +110,13 @@ def prompt_document(prompt: object) -> dict[str, Any] | None:
 
 
 def filter_document(filter: Filter | None) -> dict[str, Any]:
-    """A filter as the server takes it. Raises: UsageError for parts that only an index of one's own takes."""
+    """A filter as the server takes it. Raises: UsageError for parts that a server does not take."""
     if filter is None:
         return {}
     if filter.expression is not None or filter.within:
-        raise UsageError("expression and within are for an index of one's own: a server takes the other parts")
+        raise UsageError(
+            "expression and within are for an index that you open yourself: a server takes the other parts"
+        )
     return {
         "bucket": filter.bucket,
         "key_prefix": filter.key_prefix,

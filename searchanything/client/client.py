@@ -7,9 +7,7 @@ with searchanything.connect("index.db", preset="pico") as client:
 
 from __future__ import annotations
 
-import atexit
 import copy
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,7 +27,7 @@ from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
-from searchanything.core.settings import Settings, load_settings
+from searchanything.core.settings import Settings
 from searchanything.core.types import (
     Filter,
     Hit,
@@ -396,46 +394,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-_clients: dict[str, Client] = {}
-_clients_lock = threading.Lock()
-
-
-def connect(uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None) -> Client:
-    """A client of the index at `uri` (default: the settings').
-
-    `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`. `preset` names the
-    models for a new index. Raises: SettingsError, IndexUnavailableError.
-    """
-    chosen = (settings or load_settings()).model_copy(deep=True)
-    if uri is not None:
-        chosen.milvus.uri = uri
-    if preset is not None:
-        chosen.models.preset = preset
-    return Client(chosen)
-
-
-def query(
-    image: ImageInput,
-    prompt: object = None,
-    *,
-    limit: int = 10,
-    filter: Filter | None = None,
-    uri: str | None = None,
-) -> SearchResults:
-    """`Client.query` on one client per URI that the process keeps. Thread-safe."""
-    key = uri or load_settings().milvus.uri
-    with _clients_lock:
-        if key not in _clients:
-            if not _clients:
-                atexit.register(_close_clients)
-            _clients[key] = connect(key)
-        client = _clients[key]
-    return client.query(image, prompt, limit=limit, filter=filter)
-
-
-def _close_clients() -> None:
-    with _clients_lock:
-        while _clients:
-            _clients.popitem()[1].close()

@@ -43,7 +43,7 @@ def connect(
     if uri is not None and web and settings is None and preset is None and is_server(uri):
         return cast("Client", RemoteClient(uri))
     try:
-        from searchanything.client.client import connect as open_index
+        from searchanything.client.opening import connect as open_index
     except ImportError as error:
-        raise UsageError(f"an index of one's own needs more packages ({error.name}): {LOCAL_INSTALL}") from error
+        raise UsageError(f"to open an index yourself needs more packages ({error.name}): {LOCAL_INSTALL}") from error
     return open_index(uri, settings=settings, preset=preset)

@@ -33,7 +33,6 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
-        self._looked_up: dict[str, RegionIndex] = {}
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset
         self._asking: dict[str, Encoder] = {}
 
@@ -88,17 +87,6 @@ class LiveIndex:
                 self._check(manifest, manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = index, encoder
             return self._opened[manifest.fingerprint]
-
-    def to_look_up(self) -> RegionIndex:
-        """The live index for what needs no encoder, and so no weights.
-
-        Raises: IndexNotFoundError, IndexMismatchError.
-        """
-        manifest = self.manifest()
-        with self._lock:
-            if manifest.fingerprint not in self._looked_up:
-                self._looked_up[manifest.fingerprint] = self._indexes.open(manifest.fingerprint)
-            return self._looked_up[manifest.fingerprint]
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The same for queries: this encoder remembers the last images, so that they are segmented once."""

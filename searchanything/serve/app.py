@@ -45,7 +45,7 @@ def make_app(desk: Desk) -> ASGIApp:
 
     app = FastAPI(
         title="Search Anything",
-        summary="Point at a thing in an image and find every image that holds such a thing.",
+        summary="Point at a thing in an image and find every image that shows one like it.",
         version=package_version(),
         openapi_url="/openapi.json",
         docs_url=None,  # FastAPI's page fetches its parts from another host

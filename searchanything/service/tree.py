@@ -30,7 +30,7 @@ from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
 from searchanything import wiring
-from searchanything.client.client import connect
+from searchanything.client.opening import connect
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
 from searchanything.core.files import privately
 from searchanything.core.proxies import loopback_without_proxy

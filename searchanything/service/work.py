@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.ingest.reports import IndexReport
 from searchanything.service.reports import BatchReport
 

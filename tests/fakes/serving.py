@@ -19,7 +19,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from searchanything.client import live_index
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import RGBImage
 from searchanything.serve.app import make_app

@@ -21,7 +21,8 @@ from PIL import Image
 from pydantic import SecretStr
 from urllib3 import PoolManager, make_headers
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.core.types import ImageRef, ImageRow

@@ -10,7 +10,8 @@ from fakes.machine import Machine
 from PIL import Image
 from urllib3 import PoolManager
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.settings import Settings
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store

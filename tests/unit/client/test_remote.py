@@ -133,7 +133,7 @@ def test_errors_are_of_the_same_classes(served: tuple[Served, str], remote: Remo
         remote.query(RegionRef(image, 0), filter=Filter(metadata={"": 1}))
     with pytest.raises(UsageError, match="not offered by a server"):
         _ = remote.index
-    with pytest.raises(UsageError, match="of one's own"):
+    with pytest.raises(UsageError, match="that you open yourself"):
         remote.query(image, filter=Filter(expression="region == 1"))
 
 

@@ -14,7 +14,7 @@ from fakes.machine import Machine
 from PIL import Image
 
 from searchanything import wiring
-from searchanything.client.client import connect
+from searchanything.client.opening import connect
 from searchanything.core import codes
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import SettingsError, StoreError

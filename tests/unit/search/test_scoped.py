@@ -52,6 +52,9 @@ def test_every_way_to_the_rows_shows_the_places_alone(
         assert sorted(row.image for row in scoped.iterate_regions(**under)) == expected
         assert sorted(state.image for state in scoped.iterate_states(**under)) == expected
         assert sorted(image for image, _ in scoped.iterate_attempts(**under)) == expected
+        if bucket is not None:
+            assert scoped.count_regions(bucket=bucket, key_prefix=prefix) == len(expected)
+    assert sorted(row.image for row in scoped.regions_of(ALL)) == sorted(seen)
     assert scoped.counts().images == len(seen)
 
 

@@ -10,7 +10,8 @@ import pytest
 from fakes.indexing import RED
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.errors import IndexMismatchError, PresetError, SettingsError, WeightsMissingError
 from searchanything.core.settings import MilvusSettings, Settings
 from searchanything.models import presets
