@@ -79,8 +79,8 @@ def evaluate(
         if not collector.instances:
             first = f", the first: {failures[0].message}" if failures else ""
             raise UsageError(
-                f"nothing to evaluate in {folder}: no instance on {counted(collector.images, 'readable image')}, "
-                f"{len(failures)} could not{first}"
+                f"nothing to evaluate in {folder}: no instance on {counted(collector.images, 'readable image')}; "
+                f"{counted(len(failures), 'image')} could not be read{first}"
             )
         evidence = collector.evidence()
         report = _report(Judge(evidence, encoder, _queries(evidence), options.seed), policies, options)

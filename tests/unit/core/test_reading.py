@@ -176,11 +176,11 @@ def test_what_is_missing_from_a_part_of_a_page_is_told(client: searchanything.Cl
 def test_nothing_is_hashed_before_a_receipt_is_asked_for(
     client: searchanything.Client, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from searchanything.answers import receipts
+    from searchanything.answers import questions
 
     hashed: list[int] = []
-    real = receipts.pixels_digest
-    monkeypatch.setattr(receipts, "pixels_digest", lambda pixels: hashed.append(1) or real(pixels))
+    real = questions.pixels_digest
+    monkeypatch.setattr(questions, "pixels_digest", lambda pixels: hashed.append(1) or real(pixels))
     monkeypatch.chdir(place / "images")
     results = client.query("0.png", (10, 10))
     assert hashed == []

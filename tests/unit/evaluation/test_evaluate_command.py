@@ -53,7 +53,7 @@ def test_the_report_is_one_json_document_with_the_fields_that_scripts_rely_on(
 def test_the_table_shows_the_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments(folder, "--no-ablations", "--group-by", "style", "--other", "style")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2 images, 2 instances of 1 categories, 2 with another one to find")
+    assert lines[0].startswith("2 images, 2 instances of 1 category, 2 with another one to find")
     assert lines[1].split()[-1] == "style=flat"
     assert any(line.startswith("mAP@10 64 bit") and line.split()[3] == "1.000" for line in lines)
     assert not any("other style" in line for line in lines)  # nothing of another style is to be found
