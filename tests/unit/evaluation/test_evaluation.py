@@ -217,7 +217,9 @@ def test_regions_and_instances_pair_up_one_to_one() -> None:
 
 def test_nothing_to_evaluate_says_why(tmp_path: Path) -> None:
     truth = Truth((TrueImage("none.png", SIDE, SIDE, (instance("cup", LEFT),)),))
-    with pytest.raises(UsageError, match=r"no instance on 0 readable images; 1 image could not be read, the first: .*none\.png"):
+    with pytest.raises(
+        UsageError, match=r"no instance on 0 readable images; 1 image could not be read, the first: .*none\.png"
+    ):
         evaluate(truth, tmp_path, fake_encoder(), PLAIN)
     with pytest.raises(UsageError, match="1 annotated image, and no instance"):
         evaluate(saved(tmp_path, [image(red=LEFT)], [[]]), tmp_path, fake_encoder(), PLAIN)

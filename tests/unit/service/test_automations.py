@@ -57,7 +57,11 @@ def fired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     async def act(firing: Any) -> None:
         found.extend(firing.triggering_labels.values())
 
+    async def unchanged(*_: object) -> None:
+        """When the creation gets about, Prefect would load the automation anew and forget what was heard before."""
+
     monkeypatch.setattr(triggers, "act", act)
+    monkeypatch.setattr(triggers, "automation_changed", unchanged)
     database = f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
     with temporary_settings({PREFECT_HOME: tmp_path, PREFECT_API_DATABASE_CONNECTION_URL: database}):
         yield found
@@ -75,10 +79,6 @@ async def load() -> None:
     async with automations_session(begin_transaction=True) as session:
         automation = await create_automation(session, Automation.model_validate(document))
     triggers.load_automation(automation)
-    for _ in range(500):  # Prefect loads it anew when its creation gets about, which forgets what was heard before
-        if triggers.automations_by_id[automation.id] is not automation:
-            break
-        await asyncio.sleep(0.01)
 
 
 def test_runs_of_ours_that_fall_silent_are_crashed_and_nobody_elses(fired: list[str]) -> None:

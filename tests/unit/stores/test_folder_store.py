@@ -269,7 +269,7 @@ def test_unreadable_files_and_folders(root: Path) -> None:
     )  # fmt: skip
     (root / "locked").chmod(0o755)
     assert "seen: closed.jpg open.jpg z.jpg" in answer.stdout, answer.stderr
-    assert "1 subfolders or files cannot be read, the listing is incomplete: locked/;" in answer.stdout
+    assert "1 place cannot be read, the listing is incomplete: locked/;" in answer.stdout
     assert "noted: locked/ cannot be read: Permission denied" in answer.stdout
     assert "again: closed.jpg open.jpg z.jpg" in answer.stdout
     assert answer.stdout.count("\nread:") == 2
