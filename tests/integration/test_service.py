@@ -232,6 +232,7 @@ def test_models_are_loaded_once_per_worker(bench: Bench) -> None:
 
 def test_deployments_are_registered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", bench.tree.api_url)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", bench.tree.password)
     first = deploy_flows(SOURCE, sync_every_s=600)
     flows = {name.partition("/")[0] for name in first["deployments"]}
     assert flows == {"watch", "index", "sync", "reindex", "retry-failed"}
@@ -245,6 +246,7 @@ def test_deployments_are_registered(bench: Bench, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_deploying_again_does_no_harm(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", bench.tree.api_url)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", bench.tree.password)
     deploy_flows(SOURCE, sync_every_s=600)
     deploy_flows(SOURCE, sync_every_s=600)
     assert len(bench.prefect("deployments/filter")) == 5
