@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
     from searchanything.client.client import Client, connect, query
+    from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
     from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "SizeClass",
     "Text",
+    "Where",
     "WholeImage",
     "connect",
     "query",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "client.client": ("Client", "connect", "query"),
     "answers.comparison": ("Comparison",),
+    "core.conditions": ("Where",),
     "core.errors": ("SearchAnythingError",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
+from searchanything.core.conditions import Where
 from searchanything.core.documents import mask_document
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle, encode_rle
@@ -169,6 +170,7 @@ def filter_document(filter: Filter) -> dict[str, Any]:
         "metadata": dict(filter.metadata),
         "indexed_at_ms": list(filter.indexed_at_ms),
         "expression": filter.expression,
+        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
     }
 
 
@@ -346,6 +348,7 @@ def _filter_of(document: Mapping[str, Any] | None) -> Filter | None:
         metadata=dict(document["metadata"]),
         indexed_at_ms=_range_of(document["indexed_at_ms"]),
         expression=document["expression"],
+        where=tuple(Where(one["name"], one["comparison"], one["value"]) for one in document.get("where", ())),
     )
 
 

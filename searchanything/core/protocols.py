@@ -26,6 +26,7 @@ from searchanything.core.types import (
     RegionMatch,
     RegionRow,
     RGBImage,
+    StoredCode,
     StoredObject,
 )
 
@@ -335,6 +336,15 @@ class RegionIndex(Protocol):
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         """Stream image and generation of every region row, garbage included, in no particular order."""
+        ...
+
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        """Stream the codes of all region rows, or of findable image rows, garbage included, in no particular order.
+
+        `share` < 1: of about so many rows, always the same ones: those whose ids, which are hashes, are the least.
+        """
         ...
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:

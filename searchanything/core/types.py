@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.conditions import Where, conditions_of
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import SkipCounts
@@ -169,6 +170,16 @@ class ImageState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCode:
+    """As much of a row as its code needs to be compared: `region` is None for an image row."""
+
+    image: ImageRef
+    generation: int
+    region: int | None
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RegionMatch:
     """A region row (its code left out) with its Hamming distance to the query."""
 
@@ -234,10 +245,12 @@ class Filter:
 
     `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
-    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
+    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name; `where` are
+    further conditions on metadata, such as `"year >= 2020"` (`Where.parse`), the same on every index.
     `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
 
-    Raises: FilterError for another size class; the other parts are checked when they are used.
+    Raises: FilterError for another size class or a condition that cannot be read; the other parts are checked when
+    they are used.
     """
 
     bucket: str | None = None
@@ -249,8 +262,10 @@ class Filter:
     metadata: Metadata = field(default_factory=dict)
     indexed_at_ms: tuple[int | None, int | None] = (None, None)
     expression: str | None = None
+    where: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "where", conditions_of(self.where))
         if self.size_class is None:
             return
         if self.size_class not in tuple(SizeClass):
@@ -376,6 +391,16 @@ def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
 def is_findable(outcome: Outcome, message: str) -> bool:
     """True for a row with a whole-image code: indexed, or empty and written with one (see `ImageRow`)."""
     return outcome is Outcome.INDEXED or (outcome is Outcome.EMPTY and bool(message))
+
+
+def least_ids(share: float) -> str | None:
+    """The text that about such a share of all row ids lies below; None for all of them.
+
+    Raises: ValueError for a share that is not above 0.
+    """
+    if not share > 0:
+        raise ValueError(f"expected a share above 0, got {share}")
+    return None if share >= 1 else format(int(share * 16**12), "012x")
 
 
 def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:

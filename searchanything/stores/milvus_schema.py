@@ -19,6 +19,7 @@ from searchanything.core.types import (
     Outcome,
     RegionMatch,
     RegionRow,
+    StoredCode,
     size_class_of,
 )
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
@@ -197,6 +198,12 @@ def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
     code = b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
     return RegionRow(**_region_of(entity), id=entity["id"], code=code)
+
+
+def stored_code_of(entity: Entity) -> StoredCode:
+    """A row's code, of a region or, without that field, of an image."""
+    code = b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
+    return StoredCode(ImageRef(entity["bucket"], entity["key"]), entity["generation"], entity.get("region"), code)
 
 
 def _region_of(entity: Entity) -> dict[str, Any]:
