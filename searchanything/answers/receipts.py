@@ -89,6 +89,7 @@ class Receipt:
     request: PageRequest
     filter: Filter | None
     document: Mapping[str, Any]
+    max_false_match: float | None = None
 
     @classmethod
     def parse(cls, document: object, *, max_pixels: int = MAX_MASK_CELLS) -> Self:
@@ -108,6 +109,7 @@ class Receipt:
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
                 filter=_filter_of(document["filter"]),
                 document=document,
+                max_false_match=document.get("max_false_match"),
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.matching import Matching, one_in
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
@@ -56,7 +57,7 @@ class SearchResults(Sequence[Hit]):
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
     that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
     plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
-    `explain`. `positions` are the hits' places in the page, None where they are the whole page.
+    `explain`. `matching` says how far chance explains the hits. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -71,6 +72,7 @@ class SearchResults(Sequence[Hit]):
     asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
     positions: tuple[int, ...] | None = None
+    matching: Matching | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -106,8 +108,14 @@ class SearchResults(Sequence[Hit]):
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "exact": self.exact,
+            "matching": None if self.matching is None else self.matching.to_dict(),
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
+
+    @property
+    def verdict(self) -> str:
+        """ "no good match: …" where `max_false_match` left nothing; else empty."""
+        return "" if self.matching is None else self.matching.verdict
 
     def receipt(self) -> dict[str, Any]:
         """All that is needed to repeat this query and to tell what differs: plain JSON, see `searchanything replay`."""
@@ -124,6 +132,7 @@ class SearchResults(Sequence[Hit]):
             "hits": [receipt_hit(hit) for hit in self.hits],
             **({} if self.positions is None else {"positions": list(self.positions)}),
             "exact": self.exact,
+            "max_false_match": None if self.matching is None else self.matching.max_false_match,
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -190,8 +199,8 @@ class SearchResults(Sequence[Hit]):
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
-            title=f"{_count(len(self), 'hit')}{shown}",
-            subtitle=self.selection.reason,
+            title="no good match" if self.verdict else f"{_count(len(self), 'hit')}{shown}",
+            subtitle=self.verdict.removeprefix("no good match: ") or self.selection.reason,
             badge="query",
             accent=SELECTED,
         )
@@ -200,7 +209,8 @@ class SearchResults(Sequence[Hit]):
         hit = self.hits[number]
         where = "whole image" if hit.region is None else f"region {hit.region}"
         marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
-        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}"
+        chance = "" if hit.false_match is None or hit.false_match < 1e-6 else f" · chance {one_in(hit.false_match)}"
+        subtitle = f"{_count(hit.distance_bits, 'bit')} · {where}{chance}"
         try:
             shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
         except SearchAnythingError as error:

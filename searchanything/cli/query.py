@@ -26,6 +26,17 @@ ReceiptOption = Annotated[
     ),
 ]
 
+MaxFalseMatch = Annotated[
+    float | None,
+    typer.Option(
+        "--max-false-match",
+        metavar="RATE",
+        help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
+        show_default=False,
+        rich_help_panel=PAGE,
+    ),
+]
+
 
 @expanded
 def query(
@@ -36,6 +47,7 @@ def query(
     filter: FilterOptions,
     save: Save = None,
     receipt: ReceiptOption = None,
+    max_false_match: MaxFalseMatch = None,
     *,
     common: CommonOptions,
 ) -> None:
@@ -63,6 +75,7 @@ def query(
             offset=page.offset,
             filter=wanted,
             group_by_image=page.group_by_image,
+            max_false_match=max_false_match,
         )
         if save is not None:
             results.save(save)
@@ -86,15 +99,19 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     total = sum(document["timings_ms"].values())
     exact = "exact" if document["exact"] else "approximate"
     tail = f"{len(document['hits'])} hits, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
+    if document["matching"] is not None and document["matching"]["verdict"]:
+        lines.append(document["matching"]["verdict"])
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "image", "region", "box x1,y1,x2,y2"):
-        table.add_column(heading, justify="right" if heading in ("#", "bits", "region") else "left", overflow="fold")
+    for heading in ("#", "bits", "chance", "image", "region", "box x1,y1,x2,y2"):
+        right = heading in ("#", "bits", "chance", "region")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
         image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
-        table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
+        chance = "" if hit["false_match"] is None else f"{hit['false_match']:.0e}"
+        table.add_row(str(number), str(hit["distance_bits"]), chance, image, region, _numbers(hit["box_xyxy"]))
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 

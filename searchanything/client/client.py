@@ -21,6 +21,7 @@ from typing import Any, Self
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.matching import Matching
 from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport, back_up, restore
@@ -41,6 +42,7 @@ from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import IndexStatus
 from searchanything.prompts.choose import candidates, describe
 from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
+from searchanything.search.calibration import Backgrounds, check_rate
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
@@ -55,6 +57,7 @@ class Client(Ingestion):
         super().__init__(settings)
         self._lock = threading.Lock()
         self._stores: dict[str, ImageStore] = {}
+        self._backgrounds = Backgrounds()
 
     def query(
         self,
@@ -65,17 +68,20 @@ class Client(Ingestion):
         offset: int = 0,
         filter: Filter | None = None,
         group_by_image: bool = False,
+        max_false_match: float | None = None,
     ) -> SearchResults:
         """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `group_by_image` keeps the best region of each image.
+        `group_by_image` keeps the best region of each image. `max_false_match`, such as 1e-4, leaves out hits that more
+        than such a share of unrelated regions are as near as; no hit left is the answer "no good match".
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError.
         """
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
+        check_rate(max_false_match)
         wanted = as_prompt(prompt)
         watch = Stopwatch()
         with watch.stage("open"):
@@ -90,11 +96,14 @@ class Client(Ingestion):
         question = SearchQuestion(pixels, wanted, request, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
+        with watch.stage("judge"):
+            matching = self._judged(index, encoded, page, max_false_match)
         return SearchResults(
             image=pixels,
             prompt_description=describe_prompt(wanted),
             selection=describe(encoded.choice, encoded.segmentation),
-            hits=page.hits,
+            hits=matching.hits,
+            matching=matching,
             exact=page.exact,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
@@ -136,6 +145,7 @@ class Client(Ingestion):
             offset=request.offset,
             filter=read.filter,
             group_by_image=request.group_by_image,
+            max_false_match=read.max_false_match,
         )
         return compare_runs(read, results)
 
@@ -207,6 +217,13 @@ class Client(Ingestion):
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
         return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
+
+    def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
+        """How far chance explains the hits, by the index's own codes."""
+        if query.choice.kind == "none":
+            return Matching(0)
+        background = self._backgrounds.of(index, whole_images=query.choice.kind == "image")
+        return Matching.of(page.hits, background.rates(query.code), background, most)
 
     def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
         """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""

@@ -364,7 +364,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search. For whole-image searches `region` is None and `mask` is None."""
+    """One answer of a search. For whole-image searches `region` is None and `mask` is None.
+
+    `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
+    """
 
     image: ImageRef
     etag: str
@@ -377,6 +380,7 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
+    false_match: float | None = None
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
