@@ -23,13 +23,13 @@ from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching
 from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
-from searchanything.answers.results import SearchResults, Segments
+from searchanything.answers.results import Refiner, SearchResults, Segments
 from searchanything.backup.backup import BackupReport, back_up, restore
 from searchanything.client.ingestion import Ingestion
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, RGBImage, StoredObject
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.explain.compare import compare
@@ -45,6 +45,8 @@ from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, de
 from searchanything.search.calibration import Backgrounds, check_rate
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
+from searchanything.search.probe import Probe
+from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 
 logger = logging.getLogger(__name__)
@@ -111,6 +113,7 @@ class Client(Ingestion):
             open_image=self.open_image,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
+            refiner=self._refiner(index, encoded, request, filter),
         )
 
     def compare(
@@ -195,6 +198,10 @@ class Client(Ingestion):
         place = wiring.backup_place(str(source), self._settings)
         return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
 
+    def locate(self, image: IndexedImage) -> ImageRef:
+        """The indexed image that is meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        return locate(image, [self._indexes.open(self._models.manifest().fingerprint)])
+
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
         return self._load(image)
@@ -217,6 +224,29 @@ class Client(Ingestion):
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
         return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
+
+    def _refiner(
+        self, index: RegionIndex, query: EncodedQuery, request: PageRequest, filter: Filter | None
+    ) -> Refiner | None:
+        """What answers `SearchResults.refine`: None where no region was asked with."""
+        if query.choice.kind != "region":
+            return None
+        own = Probe(query.code[None], query.code[None][:0], index.manifest.fingerprint)
+
+        def refine(
+            results: SearchResults, right: list[RegionRef], wrong: list[RegionRef], saved: Probe | None
+        ) -> SearchResults:
+            probe = (results.probe or own).joined(codes_of(index, right), codes_of(index, wrong))
+            if saved is not None:
+                probe = probe.with_saved(saved)
+            page = search_by_probe(index, probe, request, filter=filter, max_limit=self._indexes.max_limit)
+            background = self._backgrounds.of(index)
+            matching = Matching.of(page.hits, background.rates(probe.questions[0]), background, None)
+            return replace(
+                results, hits=matching.hits, matching=matching, exact=page.exact, probe=probe, positions=None
+            )
+
+        return refine
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
         """How far chance explains the hits, by the index's own codes."""

@@ -338,6 +338,10 @@ class RegionIndex(Protocol):
         """Stream image and generation of every region row, garbage included, in no particular order."""
         ...
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
+        ...
+
     def iterate_codes(
         self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:

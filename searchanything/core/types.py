@@ -68,6 +68,17 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionRef:
+    """Names one indexed region by its image and number; None for the image as a whole."""
+
+    image: ImageRef
+    region: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.image) if self.region is None else f"{self.image} region {self.region}"
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object as a listing shows it.
 
@@ -381,6 +392,11 @@ class Hit:
     image_height: int
     metadata: Metadata
     false_match: float | None = None
+
+    @property
+    def ref(self) -> RegionRef:
+        """The indexed region itself, with which one can search on."""
+        return RegionRef(self.image, self.region)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

@@ -68,7 +68,7 @@ def search_regions(
         return match.distance_bits, match.image, match.region
 
     matches, exact = _collect(index, fetch, order, request, max_limit=max_limit)
-    return Page(tuple(_region_hit(match) for match in matches), exact=exact and index.exact)
+    return Page(tuple(region_hit(match) for match in matches), exact=exact and index.exact)
 
 
 def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
@@ -163,7 +163,8 @@ def _first_of_each_image(matches: Iterable[_Match]) -> list[_Match]:
     return list(best.values())
 
 
-def _region_hit(match: RegionMatch) -> Hit:
+def region_hit(match: RegionMatch) -> Hit:
+    """A match as people get it."""
     return Hit(
         image=match.image,
         etag=match.etag,

@@ -153,6 +153,11 @@ class MemoryRegionIndex:
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        wanted = set(ids)
+        with self._lock:
+            return {row.id: row for row in self._regions.rows if row.id in wanted}
+
     def iterate_codes(
         self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:

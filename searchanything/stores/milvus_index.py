@@ -115,6 +115,13 @@ class MilvusRegionIndex:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), fields)
         return ((ImageRef(one["bucket"], one["key"]), one["generation"]) for one in _under(rows, bucket, key_prefix))
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        found: dict[str, RegionRow] = {}
+        for portion in _portions(sorted(set(ids)), _IDS_PER_READ):
+            rows = self._connection.query(self._regions, one_of("id", portion), REGION_ROW_OUTPUT)
+            found |= {row.id: row for row in map(region_row_of, rows)}
+        return found
+
     def iterate_codes(
         self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:
