@@ -24,6 +24,7 @@ from searchanything.cli import (
     demo,
     deploy,
     doctor,
+    duplicates,
     evaluate,
     explain,
     export,
@@ -69,6 +70,7 @@ app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("segment")(segment.segment)
 app.command("status")(status.status)
+app.command("duplicates")(duplicates.duplicates)
 app.command("export")(export.export)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

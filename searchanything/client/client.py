@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
+from searchanything.answers.duplicates import Duplicates, find_duplicates
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching
 from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_name, question_document
@@ -161,6 +162,30 @@ class Client(Ingestion):
         segmentation = self._models.segmenter().segment([pixels])[0]
         regions = candidates(segmentation, range(len(segmentation.scores)))
         return Segments(image=pixels, regions=tuple(regions))
+
+    def duplicates(
+        self,
+        *,
+        whole_images: bool = False,
+        max_bits: int | None = None,
+        bucket: str | None = None,
+        key_prefix: str = "",
+    ) -> Duplicates:
+        """Groups of nearly equal regions, or whole images, of different images; no model is loaded.
+
+        `max_bits`: from a group's first; 4 for regions and 8 for images where it is None.
+
+        Raises: UsageError for another distance than 0 to 31 bits; IndexNotFoundError, RegionIndexError.
+        """
+        index = self._indexes.open(self._models.manifest().fingerprint)
+        return find_duplicates(
+            index,
+            whole_images=whole_images,
+            max_bits=max_bits,
+            bucket=bucket,
+            key_prefix=key_prefix,
+            open_image=self.open_image,
+        )
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
         """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.

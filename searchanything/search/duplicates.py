@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ def duplicate_groups(codes: Codes, *, max_bits: int) -> list[DuplicateGroup]:
     Raises: UsageError for another distance than 0 to 31.
     """
     check_bits(max_bits)
+    if len(codes) < 2:
+        return []
     unique, first, inverse = _unique(codes)
     pairs = near_pairs(unique, max_bits=max_bits)
     stars = _stars(len(unique), pairs, np.bincount(inverse, minlength=len(unique)))
@@ -80,8 +82,8 @@ def _unique(codes: Codes) -> tuple[Codes, NDArray[np.intp], NDArray[np.intp]]:
     return codes[first], first, inverse.reshape(-1)
 
 
-def _parts(codes: Codes, count: int) -> Iterator[NDArray[np.void]]:
-    """The codes' bits dealt to so many parts, as bytes that can be sorted: (N,) each.
+def _parts(codes: Codes, count: int) -> Iterator[NDArray[Any]]:
+    """The codes' bits dealt to so many parts, as values that can be sorted: (N,) each, numbers where 64 bits do.
 
     The bits whose values are most evenly spread are dealt first, one to each part, so that no part is all dull bits.
     """
@@ -89,10 +91,13 @@ def _parts(codes: Codes, count: int) -> Iterator[NDArray[np.void]]:
     order = np.argsort(np.abs(bits.mean(axis=0) - 0.5), kind="stable") if len(codes) else np.arange(bits.shape[1])
     for number in range(count):
         part = np.packbits(bits[:, order[number::count]], axis=1)
-        yield np.ascontiguousarray(part).view(np.dtype((np.void, part.shape[1])))[:, 0]
+        if part.shape[1] <= 8:
+            part = np.pad(part, ((0, 0), (0, 8 - part.shape[1])))
+        kind = np.dtype(np.uint64) if part.shape[1] == 8 else np.dtype((np.void, part.shape[1]))
+        yield np.ascontiguousarray(part).view(kind)[:, 0]
 
 
-def _agreeing(part: NDArray[np.void]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _agreeing(part: NDArray[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """All pairs of rows with the same value, in portions: rows that are `step` places apart in sorted order."""
     order = np.argsort(part, kind="stable").astype(np.int64)
     values = part[order]
