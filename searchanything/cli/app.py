@@ -19,6 +19,7 @@ import typer
 
 from searchanything.cli import (
     backup,
+    combine,
     compare,
     delete,
     demo,
@@ -65,6 +66,7 @@ app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
 app.add_typer(features.app, name="features")
 app.command("query")(query.query)
+app.command("combine")(combine.combine)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)

@@ -11,14 +11,17 @@ import atexit
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
+
+import numpy as np
 
 from searchanything import wiring
+from searchanything.answers.combined import CombinedResults
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.duplicates import Duplicates, find_duplicates
 from searchanything.answers.explanation import Explanation
@@ -30,8 +33,8 @@ from searchanything.client.ingestion import Ingestion
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject
-from searchanything.encode.encoder import EncodedQuery, Stopwatch
+from searchanything.core.types import BoxXYXY, Codes, Filter, Hit, ImageRef, RegionRef, RGBImage, StoredObject
+from searchanything.encode.encoder import EncodedQuery, Encoder, Stopwatch
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.explain.compare import compare
 from searchanything.explain.funnel import explain
@@ -44,12 +47,14 @@ from searchanything.ingest.reports import IndexStatus
 from searchanything.prompts.choose import candidates, describe
 from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import Backgrounds, check_rate
+from searchanything.search.combine import NONE_RATE, Combination, Part, search_combined
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
 from searchanything.search.probe import Probe
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 
+PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object]
 logger = logging.getLogger(__name__)
 
 
@@ -116,6 +121,36 @@ class Client(Ingestion):
             explainer=lambda image, box: self._explain(question, recollection, image, box),
             refiner=self._refiner(index, encoded, request, filter),
         )
+
+    def combine(
+        self,
+        *,
+        all_of: Sequence[PartInput] = (),
+        any_of: Sequence[PartInput] = (),
+        none_of: Sequence[PartInput] = (),
+        none_rate: float = NONE_RATE,
+        limit: int = 10,
+        filter: Filter | None = None,
+    ) -> CombinedResults:
+        """Images that hold all of some things, one of others, and none of further ones, each with its regions.
+
+        A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out by
+        `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are.
+
+        Raises: what `query` raises; UsageError for parts that select no region, or too many.
+        """
+        check_rate(none_rate)
+        index, encoder = self._models.open_to_ask()
+        rates = self._backgrounds.of(index).rates
+        given = [*all_of, *any_of, *none_of]
+        names = [f"{letter}{n}" for letter, some in (("all ", all_of), ("any ", any_of), ("none ", none_of))
+                 for n in range(1, len(some) + 1)]  # fmt: skip
+        codes = [self._code_of(index, encoder, one) for one in given]
+        parts = tuple(Part(name, code, rates(code)) for name, code in zip(names, codes, strict=True))
+        needed, wanted = len(all_of), len(all_of) + len(any_of)
+        asked = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], none_rate)
+        page = search_combined(index, asked, limit=limit, filter=filter, max_limit=self._indexes.max_limit)
+        return CombinedResults(page, tuple(names[:wanted]), index.manifest.fingerprint, self.open_image)
 
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
@@ -272,6 +307,18 @@ class Client(Ingestion):
             )
 
         return refine
+
+    def _code_of(self, index: RegionIndex, encoder: Encoder, part: PartInput) -> Codes:
+        """The code (B,) of a part. Raises: UsageError where it selects no region."""
+        if isinstance(part, Hit | RegionRef):
+            return np.asarray(codes_of(index, [part.ref if isinstance(part, Hit) else part])[0])
+        image, prompt = part
+        pixels, wanted = self._load(image), as_prompt(prompt)
+        check_units(wanted, *pixels.shape[:2])
+        encoded = encoder.encode_query(pixels, wanted)
+        if encoded.choice.kind != "region":
+            raise UsageError(f"a part is a region: {encoded.choice.reason}")
+        return encoded.code
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
         """How far chance explains the hits, by the index's own codes."""
