@@ -2,8 +2,8 @@
 
 python -m benchmarks.calibrating --regions REGIONS.npz [--json FILE] [--plot FILE.png] [--queries 600]
 
-REGIONS.npz is of `benchmarks.scene_regions`. Each query is a region of an object; the sample is the other images' codes, as
-the index draws it, with whatever is related among them (nobody tells the calibration). Observed: the share of
+REGIONS.npz is of `benchmarks.scene_regions`. Each query is a region of an object; the sample is the other images'
+codes, as the index draws it, with whatever is related among them (nobody tells the calibration). Observed: the share of
 unrelated regions (another concept, or background; another image) whose stated rate is at most so much. The intervals
 are of 1,000 bootstrap rounds over the queries' images.
 """
@@ -26,7 +26,7 @@ _UNCLEAR: Final = -2
 
 
 def judged(regions: dict[str, NDArray[Any]], queries: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Per query, how many unrelated regions have a stated rate of at most each: (Q, T); and how many there are, (Q,)."""
+    """Per query, how many unrelated regions are stated to be so rare: (Q, T); and how many there are, (Q,)."""
     codes, concepts, images = regions["codes"], regions["concepts"], regions["images"]
     rng = np.random.default_rng(17)
     objects = np.flatnonzero(concepts >= 0)

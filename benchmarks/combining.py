@@ -2,9 +2,9 @@
 
 python -m benchmarks.combining --regions REGIONS.npz [--json FILE] [--queries 150]
 
-REGIONS.npz is of `benchmarks.scene_regions`. Two concepts that share at least five scenes are asked for by a region each, of
-two scenes that are left out. recall@k: of the images that hold both, the share among the first k, k being how many there
-are; recall@3k likewise. Float: every image, by the best assignment of its regions to both parts by cosine.
+REGIONS.npz is of `benchmarks.scene_regions`. Two concepts that share at least five scenes are asked for by a region
+each, of two scenes that are left out. recall@k: of the images that hold both, the share among the first k, k being how
+many there are; recall@3k likewise. Float: every image, by the best assignment of its regions to both parts by cosine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ Regions = dict[str, NDArray[Any]]
 
 def index_of(regions: Regions) -> MemoryRegionIndex:
     """The regions as an index in memory."""
-    manifest = IndexManifest("f" * 64, "a" * 64, "pico", 8 * regions["codes"].shape[1], "d" * 64, True, 1, 0)
+    manifest = IndexManifest(
+        "f" * 64,
+        "a" * 64,
+        "pico",
+        8 * regions["codes"].shape[1],
+        "d" * 64,
+        hash_trained=True,
+        schema_version=1,
+        created_at_ms=0,
+    )
     index = MemoryRegionIndex(manifest)
     for number in np.unique(regions["images"]):
         image, rows = ImageRef("scenes", str(number)), np.flatnonzero(regions["images"] == number)
@@ -114,9 +123,7 @@ def main() -> None:
     for rows, both, left_out in questions(regions, arguments.queries):
         parts = tuple(Part(str(row), regions["codes"][row], background.rates(regions["codes"][row])) for row in rows)
         excluded = Filter(exclude=tuple(ImageRef("scenes", str(image)) for image in left_out))
-        page = search_combined(
-            index, Combination(parts), limit=3 * len(both), filter=excluded, max_limit=MAX_LIMIT
-        )
+        page = search_combined(index, Combination(parts), limit=3 * len(both), filter=excluded, max_limit=MAX_LIMIT)
         ours.append(recalls([int(hit.image.key) for hit in page.hits], both))
         exhaustive.append(recalls(float_order(units, regions, rows, left_out), both))
         exact.append(page.exact)
@@ -124,8 +131,16 @@ def main() -> None:
     result = {
         "questions": len(ours),
         "exact": round(float(np.mean(exact)), 3),
-        "recall_k": {"codes": round(codes[0], 4), "float": round(floats[0], 4), "share": round(codes[0] / floats[0], 4)},
-        "recall_3k": {"codes": round(codes[1], 4), "float": round(floats[1], 4), "share": round(codes[1] / floats[1], 4)},
+        "recall_k": {
+            "codes": round(codes[0], 4),
+            "float": round(floats[0], 4),
+            "share": round(codes[0] / floats[0], 4),
+        },
+        "recall_3k": {
+            "codes": round(codes[1], 4),
+            "float": round(floats[1], 4),
+            "share": round(codes[1] / floats[1], 4),
+        },
     }
     print(json.dumps(result, indent=1))
     if arguments.json:

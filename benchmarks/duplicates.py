@@ -2,9 +2,9 @@
 
 python -m benchmarks.duplicates [--regions REGIONS.npz] [--codes 100000 1000000] [--bits 8] [--json FILE]
 
-Codes in crowds: drawn around real codes (REGIONS.npz of `benchmarks.scene_regions`; random ones without), a sixth of the bits
-changed. One in a hundred is then replaced by another one's code with up to `--bits` bits changed: these pairs are
-known, and must be found.
+Codes in crowds: drawn around real codes (REGIONS.npz of `benchmarks.scene_regions`; random ones without), a sixth of
+the bits changed. One in a hundred is then replaced by another one's code with up to `--bits` bits changed: these pairs
+are known, and must be found.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ def main() -> None:
         pairs = len(near_pairs(codes, max_bits=arguments.bits)) if count <= 100_000 else None
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append(
-            {"codes": count, "seconds": round(seconds, 1), "groups": len(groups), "found": round(found, 4), "pairs": pairs}
+            {
+                "codes": count,
+                "seconds": round(seconds, 1),
+                "groups": len(groups),
+                "found": round(found, 4),
+                "pairs": pairs,
+            }
         )
         print(f"{count:,} codes: {seconds:.1f} s, {len(groups):,} groups, planted found {found:.4f}, {memory:.1f} GiB")
     if arguments.json:

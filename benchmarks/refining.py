@@ -2,10 +2,11 @@
 
 python -m benchmarks.refining --regions REGIONS.npz [--json FILE] [--queries 6]
 
-REGIONS.npz is of `benchmarks.scene_regions`. For each concept that is on many scenes, some regions ask; a person marks the
-first five right and the first five wrong hits of the single query's answer, looking at 100 (right ones that are not there
-are added from beyond). The probe searches the index as `SearchResults.refine` does. `all`: every region of other images counts,
-as a person sees the answer; `unmarked`: what was marked is left out of both rankings, so that only what marks teach counts.
+REGIONS.npz is of `benchmarks.scene_regions`. For each concept that is on many scenes, some regions ask; a person marks
+the first five right and the first five wrong hits of the single query's answer, looking at 100 (right ones that are not
+there are added from beyond). The probe searches the index as `SearchResults.refine` does. `all`: every region of other
+images counts, as a person sees the answer; `unmarked`: what was marked is left out of both rankings, so that only what
+marks teach counts.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def main() -> None:
         found = {"single": round(float(np.nanmean(before)), 4), "refined": round(float(np.nanmean(after)), 4)}
         result[kind] = found | {"gain": gain(after, before)}
         mean, low, high = result[kind]["gain"]
-        print(f"  mAP@50 {kind:9} {found['single']:.4f} -> {found['refined']:.4f}  {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+        print(
+            f"  mAP@50 {kind:9} {found['single']:.4f} -> {found['refined']:.4f}  {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 

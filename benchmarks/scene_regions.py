@@ -95,7 +95,7 @@ def main() -> None:
         "boxes": np.concatenate([one.boxes_xyxy for _, one in found]),
         "concepts": concepts,
         "images": np.repeat(np.arange(len(found)), counts),
-        "zero_shot": np.where(concepts >= 0, everything.pictograms.is_zero_shot[np.maximum(concepts, 0)], False),
+        "zero_shot": everything.pictograms.is_zero_shot[np.maximum(concepts, 0)] & (concepts >= 0),
     }
     np.savez(arguments.out, allow_pickle=False, **arrays)
     print(f"{len(concepts)} regions of {len(found)} scenes, {int((concepts >= 0).sum())} of objects")

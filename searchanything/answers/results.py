@@ -60,7 +60,8 @@ class SearchResults(Sequence[Hit]):
     that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
     plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
     `explain`. `matching` says how far chance explains the hits. `probe` is what marks taught, where the hits are
-    refined, and `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole page.
+    refined, and `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole
+    page.
     """
 
     hits: tuple[Hit, ...]
@@ -170,7 +171,8 @@ class SearchResults(Sequence[Hit]):
     ) -> SearchResults:
         """The same page by what marks teach: hits that are right ones, hits that are wrong, and a saved probe's marks.
 
-        Marks add up: refining a refined answer keeps those before. `to_dict()["probe"]` has the cross-validated precision.
+        Marks add up: refining a refined answer keeps those before. `to_dict()["probe"]` has the cross-validated
+        precision.
 
         Raises: UsageError without a mark, or where nothing but whole images was searched; ObjectNotFoundError for marks
         that are not in the index; IndexMismatchError for a probe of other models.

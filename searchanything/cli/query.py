@@ -137,7 +137,9 @@ def query(
     check_save(save)
     check_receipt(receipt)
     if marks.given and (receipt is not None or max_false_match is not None):
-        raise UsageError("--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong")
+        raise UsageError(
+            "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
+        )
     check_image(image)
     with client_of(context, common) as client:
         results = client.query(

@@ -134,8 +134,8 @@ class Client(Ingestion):
     ) -> CombinedResults:
         """Images that hold all of some things, one of others, and none of further ones, each with its regions.
 
-        A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out by
-        `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are.
+        A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out
+        by `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are.
 
         Raises: what `query` raises; UsageError for parts that select no region, or too many.
         """
@@ -259,7 +259,7 @@ class Client(Ingestion):
         return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
 
     def locate(self, image: IndexedImage) -> ImageRef:
-        """The indexed image that is meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        """The indexed image meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
         return locate(image, [self._indexes.open(self._models.manifest().fingerprint)])
 
     def open_image(self, image: ImageRef) -> RGBImage:

@@ -96,9 +96,7 @@ class Where:
             raise FilterError(f"where {self.name}: expected 1 to {MAX_VALUES} values, got {len(values)}")
         for value in values:
             if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
-                raise FilterError(
-                    f"where {self.name}: expected a text, a finite number, true or false, got {value!r}"
-                )
+                raise FilterError(f"where {self.name}: expected a text, a finite number, true or false, got {value!r}")
         if self.comparison in ("<", "<=", ">", ">=", "between") and any(isinstance(one, bool) for one in values):
             raise FilterError(f"where {self.name}: true and false are compared by = and != alone")
         if self.comparison == "begins with" and not isinstance(self.value, str):

@@ -1,9 +1,9 @@
 """Images that hold several things: all of some, any of others, none of further ones.
 
-No part is a range search: each part brings its nearest regions, and what an image lacks among them is bounded by the farthest of them.
-Images are looked at whole in the order of that bound, until no image that was not looked at could be better (Fagin, Lotem
-and Naor: Optimal aggregation algorithms for middleware, 2003). Costs are logarithms of false-match rates, so that a part
-whose code lies in a crowd counts less; different parts of `all_of` take different regions.
+No part is a range search: each part brings its nearest regions, and what an image lacks among them is bounded by the
+farthest of them. Images are looked at whole in the order of that bound, until no image that was not looked at could be
+better (Fagin, Lotem and Naor: Optimal aggregation algorithms for middleware, 2003). Costs are logarithms of false-match
+rates, so that a part whose code lies in a crowd counts less; different parts of `all_of` take different regions.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PartMatch:
 
 @dataclass(frozen=True, slots=True)
 class CombinedHit:
-    """An image with a region for each part of `all_of` and for the best of `any_of`. `score`: the higher, the better."""
+    """An image with a region for each part of `all_of` and the best of `any_of`. `score`: the higher, the better."""
 
     image: ImageRef
     score: float

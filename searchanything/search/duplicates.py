@@ -1,8 +1,8 @@
 """Codes that are nearly equal, among many: exact, without comparing all with all.
 
-Two codes that differ in at most t bits agree in one of t + 1 parts (pigeonhole: Norouzi et al., Fast Exact Search in Hamming
-Space with Multi-Index Hashing, TPAMI 2014). So codes are sorted by each part in turn, and only those that share a part
-are compared. Bits are dealt to the parts in an order that evens out how often parts agree by chance.
+Two codes that differ in at most t bits agree in one of t + 1 parts (pigeonhole: Norouzi et al., Fast Exact Search in
+Hamming Space with Multi-Index Hashing, TPAMI 2014). So codes are sorted by each part in turn, and only those that share
+a part are compared. Bits are dealt to the parts in an order that evens out how often parts agree by chance.
 """
 
 from __future__ import annotations
@@ -53,13 +53,17 @@ def duplicate_groups(codes: Codes, *, max_bits: int) -> list[DuplicateGroup]:
         distances = np.bitwise_count(unique[star] ^ unique[star[0]]).sum(axis=1, dtype=np.int64)
         listed = [(same_one, int(bits)) for one, bits in zip(star, distances, strict=True) for same_one in same[one]]
         groups.append(DuplicateGroup(tuple(one for one, _ in listed), tuple(bits for _, bits in listed)))
-    return sorted((group for group in groups if len(group.members) > 1), key=lambda one: (-len(one.members), one.members))
+    return sorted(
+        (group for group in groups if len(group.members) > 1), key=lambda one: (-len(one.members), one.members)
+    )
 
 
 def check_bits(max_bits: int) -> None:
     """Raises: UsageError for another distance than 0 to 31 bits."""
     if isinstance(max_bits, bool) or not isinstance(max_bits, int) or not 0 <= max_bits <= MAX_BITS:
-        raise UsageError(f"expected a distance from 0 to {MAX_BITS} bits, got {max_bits!r}: what is farther is no duplicate")
+        raise UsageError(
+            f"expected a distance from 0 to {MAX_BITS} bits, got {max_bits!r}: what is farther is no duplicate"
+        )
 
 
 def near_pairs(codes: Codes, *, max_bits: int) -> Pairs:

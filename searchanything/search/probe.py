@@ -1,8 +1,8 @@
 """A probe learnt from hits that a person marked: right ones and wrong ones, over bits of codes.
 
 The score of a code is its agreement with the right marks' mean less a part of that with the wrong marks' mean, as in
-relevance feedback (Rocchio, in: The SMART Retrieval System, 1971). With few marks this beats a logistic regression over the bits
-(docs/adr/0060).
+relevance feedback (Rocchio, in: The SMART Retrieval System, 1971). With few marks this beats a logistic regression over
+the bits (docs/adr/0060).
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from searchanything.search.search import Page, PageRequest, region_hit
 DEPTH: Final = 400  # regions that each of the probe's codes brings, or twice the page
 
 
-
 def search_by_probe(
     index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
@@ -57,7 +56,9 @@ def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
     rows = index.regions(list(names.values()))
     for ref in refs:
         if ref not in names or names[ref] not in rows:
-            raise ObjectNotFoundError(f"{ref} is not in the index: mark hits of this index, by number or s3://bucket/key#N")
+            raise ObjectNotFoundError(
+                f"{ref} is not in the index: mark hits of this index, by number or s3://bucket/key#N"
+            )
     joined = b"".join(rows[names[ref]].code for ref in refs)
     return np.frombuffer(joined, dtype=np.uint8).reshape(len(refs), index.manifest.bits // 8)
 
@@ -69,10 +70,6 @@ def _ranked(index: RegionIndex, probe: Probe, live: dict[str, RegionMatch]) -> l
         return []
     codes = np.frombuffer(b"".join(rows[name].code for name in names), dtype=np.uint8).reshape(len(names), -1)
     scores = probe.scores(codes)
-    order = sorted(
-        range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region)
-    )
+    order = sorted(range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region))
     distances = hamming(probe.questions[:1], codes)[0]
     return [replace(live[names[number]], distance_bits=int(distances[number])) for number in order]
-
-

@@ -56,11 +56,8 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
             raise FilterError(f"{name}: expected ImageRefs, got {images!r}")
     if not isinstance(filter.metadata, Mapping):
         raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
-    for name, value in filter.metadata.items():
+    for name, value in [*filter.metadata.items(), *((one.name, value) for one in filter.where for value in one.values)]:
         _check_metadata(name, value)
-    for one in filter.where:
-        for value in one.values:
-            _check_metadata(one.name, value)
 
 
 def predicate_of(filter: Filter | None, *, whole_images: bool) -> Predicate:

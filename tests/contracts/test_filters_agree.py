@@ -14,9 +14,9 @@ from contracts.index_rows import BITS, fresh_generation, image_row, manifest_of,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.conditions import Where
 from searchanything.core.types import Filter, ImageRef, RegionRow, SizeClass
 from searchanything.stores.memory import MemoryRegionIndex
 

@@ -84,6 +84,7 @@ class FakeClient:
         return self.report
 
     def query(self, image, prompt, *, limit, offset, filter, group_by_image, max_false_match=None):
+        assert max_false_match is None
         self._called("query", image, prompt, limit, offset, filter, group_by_image)
         hits = (HIT,) if self.selection.kind != "none" else ()
         return SearchResults(

@@ -59,7 +59,9 @@ def test_only_committed_regions_of_different_images_count() -> None:
 
     def groups() -> list[list[tuple[str, int | None]]]:
         asked = {"whole_images": False, "max_bits": 0, "bucket": None, "key_prefix": "", "open_image": lambda _: None}
-        return [[(one.ref.image.key, one.ref.region) for one in group] for group in find_duplicates(index, **asked).groups]
+        return [
+            [(one.ref.image.key, one.ref.region) for one in group] for group in find_duplicates(index, **asked).groups
+        ]
 
     assert groups() == [], "neither a thing twice in one image, nor what was replaced or never committed"
     index.insert_images([image_row(never, generation=1)])

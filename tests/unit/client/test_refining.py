@@ -41,9 +41,9 @@ BASE = np.random.default_rng(1).integers(0, 256, 32, dtype=np.uint8)
 CODES = {
     "query": BASE,
     "right": flipped(BASE, range(100, 180)),
-    "wrong": flipped(BASE, range(0, 40)),
+    "wrong": flipped(BASE, range(40)),
     "like right": flipped(BASE, range(90, 182)),
-    "like wrong": flipped(BASE, range(0, 44)),
+    "like wrong": flipped(BASE, range(44)),
 }
 
 

@@ -33,7 +33,9 @@ def images_of(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 1000), all_of=st.integers(0, 2), any_of=st.integers(0, 2), depth=st.sampled_from([5, 40, 4096]))
+@given(
+    seed=st.integers(0, 1000), all_of=st.integers(0, 2), any_of=st.integers(0, 2), depth=st.sampled_from([5, 40, 4096])
+)
 def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int) -> None:
     if all_of + any_of == 0:
         return
@@ -41,7 +43,10 @@ def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: in
     images = images_of(rng, 150)
     index = index_of(images)
     background = draw_background(index)
-    parts = [Part(str(n), code, background.rates(code)) for n, code in enumerate(rng.integers(0, 256, (4, 32), dtype=np.uint8))]
+    parts = [
+        Part(str(n), code, background.rates(code))
+        for n, code in enumerate(rng.integers(0, 256, (4, 32), dtype=np.uint8))
+    ]
     asked = Combination(tuple(parts[:all_of]), tuple(parts[2 : 2 + any_of]))
     page = search_combined(index, asked, limit=5, max_limit=depth)
     truth = sorted(_best(codes, asked) for codes in images)[:5]
