@@ -1,6 +1,6 @@
 """Makes the pictures of `docs/refining.md`: `python docs/make_search_images.py`.
 
-Questions about 120 generated scenes, asked with the bundled models: nothing found, marks, two things at once, duplicates.
+Questions about 120 generated scenes, with the bundled models: nothing found, marks, two things at once, duplicates.
 `docs/images/calibration.png` is made by `benchmarks/calibrating.py`.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import searchanything
+from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
 from searchanything.demo.questions import innermost_point
 from searchanything.demo.scenes import generate_demo_scenes
@@ -66,10 +67,20 @@ def ask(client: Client, clicks: Clicks) -> None:
     _, other, there = clicks[common[1]][0]
     save("combined.webp", client.combine(all_of=[(file, point), (other, there)], limit=4).save)
     save("duplicates.webp", client.duplicates(whole_images=True).save)
-    alone = min(clicks, key=lambda concept: (len(clicks[concept]), -clicks[concept][0][0]))
-    _, lonely, spot = clicks[alone][0]
-    nowhere = searchanything.Filter(exclude=(client.locate(lonely),))
-    save("nothing.webp", client.query(lonely, spot, filter=nowhere, max_false_match=1e-4).save)
+    save("nothing.webp", not_there(client, clicks).save)
+
+
+def not_there(client: Client, clicks: Clicks) -> SearchResults:
+    """The first answer "no good match" to a thing whose images are all left out of the search."""
+    for concept in sorted(clicks, key=lambda one: -clicks[one][0][0]):
+        _, file, point = clicks[concept][0]
+        names = {path.name for _, path, _ in clicks[concept]}
+        holding = [path for name in names for path in (file.parent / name, file.parent / f"copy-of-{name}")]
+        nowhere = searchanything.Filter(exclude=tuple(client.locate(path) for path in holding))
+        answer = client.query(file, point, filter=nowhere, max_false_match=1e-4)
+        if answer.verdict:
+            break
+    return answer
 
 
 def main() -> None:

@@ -12,7 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from searchanything.answers.combined import CombinedResults
     from searchanything.answers.comparison import Comparison
+    from searchanything.answers.duplicates import Duplicates
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
     from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
-    from searchanything.core.types import Filter, Hit, ImageRef, Selection, SizeClass
+    from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
     from searchanything.ingest.reports import IndexReport, IndexStatus
     from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+    from searchanything.search.probe import Probe
 
 __all__ = [
     "Box",
     "Client",
+    "CombinedResults",
     "Comparison",
+    "Duplicates",
     "Explanation",
     "Filter",
     "Hit",
@@ -36,7 +41,9 @@ __all__ = [
     "IndexStatus",
     "Mask",
     "Points",
+    "Probe",
     "Prompts",
+    "RegionRef",
     "Replay",
     "SearchAnythingError",
     "SearchResults",
@@ -53,16 +60,19 @@ __all__ = [
 
 _HOMES = {
     "client.client": ("Client", "connect", "query"),
+    "answers.combined": ("CombinedResults",),
     "answers.comparison": ("Comparison",),
     "core.conditions": ("Where",),
     "core.errors": ("SearchAnythingError",),
+    "answers.duplicates": ("Duplicates",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
+    "search.probe": ("Probe",),
     "answers.receipts": ("Replay",),
     "ingest.reports": ("IndexReport", "IndexStatus"),
     "answers.results": ("SearchResults", "Segments"),
     "core.settings": ("Settings",),
-    "core.types": ("Filter", "Hit", "ImageRef", "Selection", "SizeClass"),
+    "core.types": ("Filter", "Hit", "ImageRef", "RegionRef", "Selection", "SizeClass"),
 }
 
 

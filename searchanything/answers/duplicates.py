@@ -66,14 +66,15 @@ class Duplicates:
     def plot(self) -> Image.Image:
         """The first 20 groups, a row each: the first of the group framed, then up to five others."""
         rows = [group[:COLUMNS] for group in self.groups[:MAX_ROWS]]
+        columns = max((len(row) for row in rows), default=1)
         blank = np.full((TILE_PX, TILE_PX, 3), 255, dtype=np.uint8)
         tiles = []
         for number, row in enumerate(rows):
             total = len(self.groups[number])
             tiles += [self._tile(one, total if place == 0 else None) for place, one in enumerate(row)]
-            tiles += [Tile(image=blank, title="")] * (COLUMNS - len(row))
+            tiles += [Tile(image=blank, title="")] * (columns - len(row))
         tiles = tiles or [Tile(image=blank, title="no duplicates", subtitle=f"among {self.compared:,} codes")]
-        return Image.fromarray(contact_sheet(tiles, columns=COLUMNS, side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
