@@ -53,6 +53,7 @@ def test_marks_turn_the_order_and_reach_further() -> None:
     assert near == ["query", "wrong", "like wrong", "right", "like right"]
     right, wrong = (codes_of(index, [RegionRef(ImageRef("bucket", key), 0)]) for key in ("right", "wrong"))
     probe = Probe(np.concatenate([BASE[None], right]), wrong, "f")
+    assert probe.scores(wrong)[0] < Probe(probe.right, wrong[:0], "f").scores(wrong)[0] - 0.1, "wrong marks count"
     assert {hit.image.key for hit in _asked(index, probe)[:3]} == {"right", "query", "like right"}
     assert [hit.image.key for hit in _asked(index, probe, Filter(key_prefix="like"))] == ["like right", "like wrong"]
 
