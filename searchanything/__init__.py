@@ -12,24 +12,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from searchanything.answers.combined import CombinedResults
     from searchanything.answers.comparison import Comparison
+    from searchanything.answers.duplicates import Duplicates
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
     from searchanything.client.client import Client, query
     from searchanything.client.connecting import connect
     from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+    from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
     from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
     from searchanything.ingest.reports import IndexReport, IndexStatus
     from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+    from searchanything.search.probe import Probe
 
 __all__ = [
     "AsyncRemoteClient",
     "Box",
     "Client",
+    "CombinedResults",
     "Comparison",
+    "Duplicates",
     "Explanation",
     "Filter",
     "Hit",
@@ -38,6 +44,7 @@ __all__ = [
     "IndexStatus",
     "Mask",
     "Points",
+    "Probe",
     "Prompts",
     "RegionRef",
     "RemoteClient",
@@ -49,6 +56,7 @@ __all__ = [
     "Settings",
     "SizeClass",
     "Text",
+    "Where",
     "WholeImage",
     "connect",
     "query",
@@ -58,10 +66,14 @@ _HOMES = {
     "client.client": ("Client", "query"),
     "client.connecting": ("connect",),
     "client.remote": ("AsyncRemoteClient", "RemoteClient"),
+    "answers.combined": ("CombinedResults",),
     "answers.comparison": ("Comparison",),
+    "core.conditions": ("Where",),
     "core.errors": ("SearchAnythingError",),
+    "answers.duplicates": ("Duplicates",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
+    "search.probe": ("Probe",),
     "answers.receipts": ("Replay",),
     "ingest.reports": ("IndexReport", "IndexStatus"),
     "answers.results": ("SearchResults", "Segments"),

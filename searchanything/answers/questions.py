@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from searchanything.core.conditions import Where
 from searchanything.core.documents import mask_document
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle, encode_rle
@@ -72,6 +73,7 @@ def filter_document(filter: Filter) -> dict[str, Any]:
         "metadata": dict(filter.metadata),
         "indexed_at_ms": list(filter.indexed_at_ms),
         "expression": filter.expression,
+        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
     }
 
 
@@ -171,6 +173,7 @@ def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
         metadata=dict(document["metadata"]),
         indexed_at_ms=_range_of(document["indexed_at_ms"]),
         expression=document["expression"],
+        where=tuple(Where(one["name"], one["comparison"], one["value"]) for one in document.get("where", ())),
     )
 
 

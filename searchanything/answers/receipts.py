@@ -83,6 +83,7 @@ class Receipt:
     request: PageRequest
     filter: Filter | None
     document: Mapping[str, Any]
+    max_false_match: float | None = None
 
     @classmethod
     def parse(cls, document: object, *, max_pixels: int = MAX_MASK_CELLS) -> Self:
@@ -102,6 +103,7 @@ class Receipt:
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
                 filter=filter_of(document["filter"]),
                 document=document,
+                max_false_match=document.get("max_false_match"),
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -121,6 +121,15 @@ class FilterOptions:
             rich_help_panel=FILTER,
         ),
     ] = None
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel'; repeatable.",
+            rich_help_panel=FILTER,
+        ),
+    ] = None
     expression: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +142,7 @@ class FilterOptions:
 
     def filter(self) -> Filter | None:
         """None where no part is given. Raises: FilterError."""
+        from searchanything.core.conditions import conditions_of
         from searchanything.core.types import Filter, SizeClass
 
         wanted = Filter(
@@ -141,6 +151,7 @@ class FilterOptions:
             size_class=None if self.size_class is None else SizeClass(self.size_class),
             metadata=parse_metadata(self.metadata or ()),
             expression=self.expression,
+            where=conditions_of(self.where or ()),
         )
         return None if wanted == Filter() else wanted
 

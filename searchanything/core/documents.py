@@ -43,6 +43,7 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "box_xyxy": rounded(hit.box_xyxy),
         "mask": None if hit.mask is None else mask_document(hit.mask),
         "distance_bits": int(hit.distance_bits),
+        "false_match": None if hit.false_match is None else float(f"{hit.false_match:.1e}"),
         "area_px": int(hit.area_px),
         "score": round(float(hit.score), 4),
         "image": {"width": int(hit.image_width), "height": int(hit.image_height)},

@@ -106,4 +106,5 @@ def _other_parts(filter: Filter) -> dict[str, Filter]:
         "expression": Filter(expression=filter.expression),
     }
     parts |= {f"metadata {name}": Filter(metadata={name: value}) for name, value in filter.metadata.items()}
+    parts |= {f"where {one}": Filter(where=(one,)) for one in filter.where}
     return {name: part for name, part in parts.items() if part != Filter()}

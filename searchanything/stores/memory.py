@@ -24,6 +24,8 @@ from searchanything.core.types import (
     IndexManifest,
     Outcome,
     RegionRow,
+    StoredCode,
+    least_ids,
 )
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
@@ -144,6 +146,21 @@ class MemoryRegionIndex:
         wanted = set(ids)
         with self._lock:
             return {row.id: row for row in self._regions.rows if row.id in wanted}
+
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        bound = least_ids(share)
+        rows: Iterator[RegionRow | ImageRow]
+        if whole_images:
+            images = self.iterate_images(bucket=bucket, key_prefix=key_prefix)
+            rows = (row for row in images if row.is_findable)
+        else:
+            rows = self.iterate_regions(bucket=bucket, key_prefix=key_prefix)
+        for row in rows:
+            if bound is None or row.id < bound:
+                region = row.region if isinstance(row, RegionRow) else None
+                yield StoredCode(row.image, row.generation, region, row.code)
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         wanted = set(images)

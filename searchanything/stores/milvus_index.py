@@ -17,6 +17,8 @@ from searchanything.core.types import (
     IndexManifest,
     Outcome,
     RegionRow,
+    StoredCode,
+    least_ids,
 )
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
@@ -35,6 +37,7 @@ from searchanything.stores.milvus_schema import (
     region_entity,
     region_hit_of,
     region_row_of,
+    stored_code_of,
 )
 from searchanything.stores.row_checks import RowLimits
 
@@ -117,6 +120,18 @@ class MilvusRegionIndex:
             rows = self._connection.query(self._regions, one_of("id", portion), REGION_ROW_OUTPUT)
             found |= {row.id: row for row in map(region_row_of, rows)}
         return found
+
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        bound = least_ids(share)
+        parts = [objects_expression(bucket, key_prefix), "" if bound is None else f"id < {quote(bound)}"]
+        if whole_images:
+            parts.append(compile_filter(None, whole_images=True))
+        collection = self._images if whole_images else self._regions
+        fields = ["bucket", "key", "generation", "code", *([] if whole_images else ["region"])]
+        rows = self._connection.iterate(collection, " and ".join(f"({part})" for part in parts if part), fields)
+        return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         ids = sorted({image.image_id for image in images})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, MaskRLE, Outcome, RegionRow
+from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, MaskRLE, Outcome, RegionRow, StoredCode
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
 from searchanything.stores.columns import reader_of
 from searchanything.stores.matches import WHOLE_IMAGE_FIELDS, whole_image_hit
@@ -177,6 +177,12 @@ def region_hit_of(entity: Entity, distance_bits: int) -> Hit:
 def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
     return RegionRow(**_values(entity, _REGION_SAME), **_shape(entity), code=_code(entity))
+
+
+def stored_code_of(entity: Entity) -> StoredCode:
+    """A row's code, of a region or, without that field, of an image."""
+    image = ImageRef(entity["bucket"], entity["key"])
+    return StoredCode(image, entity["generation"], entity.get("region"), _code(entity))
 
 
 def image_hit_of(entity: Entity, distance_bits: int) -> Hit:

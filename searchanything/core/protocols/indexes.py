@@ -16,6 +16,7 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     RegionRow,
+    StoredCode,
 )
 
 
@@ -72,6 +73,15 @@ class RegionIndex(Protocol):
 
     def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
         """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
+        ...
+
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        """Stream the codes of all region rows, or of findable image rows, garbage included, in no particular order.
+
+        `share` < 1: of about so many rows, always the same ones: those whose ids, which are hashes, are the least.
+        """
         ...
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:

@@ -83,7 +83,8 @@ class FakeClient:
         progress(IndexProgress(done=1, total=None, indexed=1, failed=0, key="a.jpg"))
         return self.report
 
-    def query(self, image, prompt, *, limit, offset, filter, group_by_image):
+    def query(self, image, prompt, *, limit, offset, filter, group_by_image, max_false_match=None):
+        assert max_false_match is None
         self._called("query", image, prompt, limit, offset, filter, group_by_image)
         hits = (HIT,) if self.selection.kind != "none" else ()
         return SearchResults(
