@@ -100,11 +100,12 @@ class Receipt:
             raise UsageError(f"expected a receipt of format {RECEIPT_FORMAT}, got {form or type(document).__name__}")
         try:
             page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
+            rescore = int(page.get("rescore", 0))  # receipts from before there was rescoring have none
             _check_answer(document)
             return cls(
                 image=_image_of(document["image"]),
                 prompt=_prompt_of(document["prompt"], size, max_pixels),
-                request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
+                request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"]), rescore),
                 filter=_filter_of(document["filter"]),
                 document=document,
             )
@@ -146,7 +147,7 @@ def question_document(
         "version": package_version(),
         "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
         "prompt": prompt_document(prompt),
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "page": asdict(request),
         "filter": None if filter is None else filter_document(filter),
     }
 
@@ -242,7 +243,9 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
 
     A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
     """
-    before, after = ({_name_of(hit): (rank, hit) for rank, hit in _ranked(one, first)} for one in (then, now))
+    before, after = (
+        {_name_of(hit): (rank, _told_apart(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
+    )
     places = then.get("positions")
     shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
@@ -269,6 +272,11 @@ def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[s
     """The hits of a receipt with their ranks."""
     places = answer.get("positions", range(len(answer["hits"])))
     return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
+
+
+def _told_apart(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two hits the same: a similarity is arithmetic of a machine, and shows in the order alone."""
+    return {name: hit[name] for name in HIT_FIELDS}
 
 
 def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:

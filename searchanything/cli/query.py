@@ -63,6 +63,7 @@ def query(
             offset=page.offset,
             filter=wanted,
             group_by_image=page.group_by_image,
+            rescore=page.rescore,
         )
         if save is not None:
             results.save(save)
@@ -89,12 +90,15 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "image", "region", "box x1,y1,x2,y2"):
-        table.add_column(heading, justify="right" if heading in ("#", "bits", "region") else "left", overflow="fold")
+    for heading in ("#", "bits", "similarity", "image", "region", "box x1,y1,x2,y2"):
+        table.add_column(
+            heading, justify="right" if heading in ("#", "bits", "similarity", "region") else "left", overflow="fold"
+        )
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
         image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
-        table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
+        similarity = "" if hit["similarity"] is None else f"{hit['similarity']:.3f}"
+        table.add_row(str(number), str(hit["distance_bits"]), similarity, image, region, _numbers(hit["box_xyxy"]))
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 

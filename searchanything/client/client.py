@@ -43,6 +43,7 @@ from searchanything.prompts.choose import candidates, describe
 from searchanything.prompts.prompt import WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, locate
+from searchanything.search.rescoring import Probe
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 
 logger = logging.getLogger(__name__)
@@ -65,17 +66,20 @@ class Client(Ingestion):
         offset: int = 0,
         filter: Filter | None = None,
         group_by_image: bool = False,
+        rescore: int | None = None,
     ) -> SearchResults:
         """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `group_by_image` keeps the best region of each image.
+        `group_by_image` keeps the best region of each image. The `rescore` nearest by code are ordered by the query's
+        real-valued projection against their bits (default: the setting `search.rescore`; 0: none).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError.
         """
-        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
+        depth = self._settings.search.rescore if rescore is None else rescore
+        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
         wanted = as_prompt(prompt)
         watch = Stopwatch()
         with watch.stage("open"):
@@ -96,6 +100,7 @@ class Client(Ingestion):
             selection=describe(encoded.choice, encoded.segmentation),
             hits=page.hits,
             exact=page.exact,
+            stages=page.stages,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
             timings_ms=watch.timings_ms,
@@ -136,6 +141,7 @@ class Client(Ingestion):
             offset=request.offset,
             filter=read.filter,
             group_by_image=request.group_by_image,
+            rescore=request.rescore,
         )
         return compare_runs(read, results)
 
@@ -206,7 +212,8 @@ class Client(Ingestion):
             refuse_as_a_search(index, request, filter=filter, max_limit=self._indexes.max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        return search(index, query.code, request, filter=filter, max_limit=self._indexes.max_limit)
+        probe = Probe(query.code, query.projection)
+        return search(index, probe, request, filter=filter, max_limit=self._indexes.max_limit)
 
     def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
         """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""

@@ -45,6 +45,7 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "distance_bits": int(hit.distance_bits),
         "area_px": int(hit.area_px),
         "score": round(float(hit.score), 4),
+        "similarity": _similarity(hit),
         "image": {"width": int(hit.image_width), "height": int(hit.image_height)},
         "etag": hit.etag,
         "metadata": dict(hit.metadata),
@@ -59,7 +60,12 @@ def receipt_hit(hit: Hit) -> dict[str, Any]:
         "etag": hit.etag,
         "region": hit.region,
         "distance_bits": int(hit.distance_bits),
+        "similarity": _similarity(hit),
     }
+
+
+def _similarity(hit: Hit) -> float | None:
+    return None if hit.similarity is None else round(float(hit.similarity), 6)
 
 
 def mask_document(mask: MaskRLE) -> dict[str, Any]:

@@ -133,6 +133,10 @@ class Hasher(Protocol):
         """f_M (N, C) and f_I (N, D) float32 -> (N, bits // 8) uint8, packed as numpy.packbits does."""
         ...
 
+    def project(self, mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
+        """What the bits are the signs of, W (f_M ⊕ f_I) + b: (N, bits) float32."""
+        ...
+
     def to_bytes(self) -> bytes:
         """The layer as a safetensors file, which the index keeps so that it can be queried anywhere."""
         ...
@@ -357,6 +361,12 @@ class RegionIndex(Protocol):
         """The same over whole-image codes, of findable rows alone: indexed ones, and empty ones that have a code.
 
         Raises: FilterError also for region-only filters.
+        """
+        ...
+
+    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
+        """The codes of region rows (of image rows, if asked) by `row_id`; of those that are there. Searches leave them
+        out: Milvus Lite cannot give a vector with a hit, and few hits need theirs.
         """
         ...
 

@@ -220,6 +220,17 @@ class IngestSettings(BaseModel):
     box_min_iou: float = Field(0.1, ge=0, le=1, description="A box prompt below this IoU takes the box itself.")
 
 
+class SearchSettings(BaseModel):
+    """How an index is searched."""
+
+    rescore: int = Field(
+        200,
+        ge=0,
+        le=2000,
+        description="So many of the nearest by code are ordered by the query's real-valued projection; 0: none.",
+    )
+
+
 class ServiceSettings(BaseModel):
     """The ingestion service: `searchanything watch`, its workers and its flows."""
 
@@ -287,6 +298,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = Field(default_factory=MilvusSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
 
     @field_validator("*", mode="before")

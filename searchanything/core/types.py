@@ -349,7 +349,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search. For whole-image searches `region` is None and `mask` is None."""
+    """One answer of a search. For whole-image searches `region` is None and `mask` is None.
+
+    `score` is the segmenter's; `similarity`, in [-1, 1], is what a rescored hit was ranked by, None for others.
+    """
 
     image: ImageRef
     etag: str
@@ -362,6 +365,7 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
+    similarity: float | None = None
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

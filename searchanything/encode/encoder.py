@@ -19,6 +19,7 @@ from typing import Final, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.codes import pack_signs
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
 from searchanything.encode.region_policy import RegionPolicy
@@ -57,11 +58,15 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedQuery:
-    """What a prompt chose in an image, and its code (B,) uint8; the code is all zero if nothing was chosen."""
+    """What a prompt chose in an image, its code (B,) uint8, and the (bits,) float32 that the code holds the signs of.
+
+    Both are all zero if nothing was chosen.
+    """
 
     segmentation: Segmentation
     choice: Choice
     code: Codes
+    projection: FloatArray
 
 
 class Stopwatch:
@@ -169,17 +174,12 @@ class Encoder:
         with watch.stage("select"):
             choice = self._choose(image, segmentation, prompt)
         if choice.kind == "none":
-            return EncodedQuery(segmentation, choice, np.zeros(self.hasher.bits // 8, dtype=np.uint8))
-        code = self.encode_region(image, segmentation, choice, watch)
-        return EncodedQuery(segmentation, choice, code)
-
-    def encode_region(
-        self, image: RGBImage, segmentation: Segmentation, choice: Choice, watch: Stopwatch | None = None
-    ) -> Codes:
-        """The code (B,) of one chosen region, or of the whole image."""
-        watch = watch or Stopwatch()
-        (codes,) = self._codes(self._features([RegionJob.of_choice(image, segmentation, choice)], watch), watch)
-        return np.asarray(codes[0], dtype=np.uint8)
+            nothing = np.zeros(self.hasher.bits, dtype=np.float32)
+            return EncodedQuery(segmentation, choice, pack_signs(nothing[None])[0], nothing)
+        (features,) = self._features([RegionJob.of_choice(image, segmentation, choice)], watch)
+        with watch.stage("hash"):
+            projection = self.hasher.project(features.mask, features.image)
+        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
 
     def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
         """f_M of the jobs' regions, one after the other: (R, C) float32."""

@@ -170,6 +170,12 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, matches)
         return [[image_match(row, distance) for row, distance in one] for one in found]
 
+    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
+        wanted = set(ids)
+        with self._lock:
+            rows: Iterable[RegionRow | ImageRow] = self._images.rows if whole_images else self._regions.rows
+            return {row.id: row.code for row in rows if row.id in wanted}
+
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
             self._images.delete(lambda row: row.generation < generations.get(row.image, 0))

@@ -29,6 +29,7 @@ from searchanything.stores.milvus_schema import (
     REGION_ROW_OUTPUT,
     Entity,
     batches,
+    code_of,
     image_entity,
     image_match_of,
     image_row_of,
@@ -132,6 +133,14 @@ class MilvusRegionIndex:
         expression = compile_filter(filter, whole_images=True, is_server=not self._connection.embedded)
         found = self._search(self._images, queries, expression, IMAGE_MATCH_OUTPUT, limit=limit, filter=filter)
         return [[image_match_of(entity, distance) for distance, entity in hits] for hits in found]
+
+    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
+        collection = self._images if whole_images else self._regions
+        found: dict[str, bytes] = {}
+        for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
+            rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
+            found |= {row["id"]: code_of(row) for row in rows}
+        return found
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are

@@ -195,8 +195,12 @@ def region_match_of(entity: Entity, distance_bits: int) -> RegionMatch:
 
 def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
-    code = b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
-    return RegionRow(**_region_of(entity), id=entity["id"], code=code)
+    return RegionRow(**_region_of(entity), id=entity["id"], code=code_of(entity))
+
+
+def code_of(entity: Entity) -> bytes:
+    """The vector of a row."""
+    return b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
 
 
 def _region_of(entity: Entity) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def image_row_of(entity: Entity) -> ImageRow:
     """A row with the fields of `IMAGE_OUTPUT`."""
     return ImageRow(
         id=entity["id"],
-        code=b"".join(entity["code"]),  # pymilvus gives a vector of bytes as a list of one
+        code=code_of(entity),
         image=ImageRef(entity["bucket"], entity["key"]),
         etag=entity["etag"],
         generation=entity["generation"],
