@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ranking_data import Regions, load_preset, scene_regions, street_regions
 from benchmarks.ranking_words import words_table
+
+from benchmarks.ranking_data import Regions, load_preset, scene_regions, street_regions
 from searchanything.core.codes import hamming, joined_features
 from searchanything.core.protocols import Hasher
 from searchanything.core.types import FloatArray
@@ -168,9 +169,7 @@ def main() -> None:
     places = {name: options.features / f"{name}.npz" if options.features else None for name in ("scenes", "street")}
     data = {"scenes": kept(places["scenes"], lambda: scene_regions(encoder, options.scenes, seed=options.seed))}
     if options.street:
-        data["street"] = kept(
-            places["street"], lambda: street_regions(encoder, options.street, options.photographs)
-        )
+        data["street"] = kept(places["street"], lambda: street_regions(encoder, options.street, options.photographs))
     document: dict[str, Any] = {"preset": options.preset, "rescoring": {}, "words": {}}
     for name, regions in data.items():
         document["rescoring"][name] = figures(labelled_tasks(regions, encoder.hasher))

@@ -26,6 +26,7 @@ from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
 SELECTION_FIELDS: Final = ("kind", "box_xyxy", "area_px", "rule", "mask_sha256")  # what makes two selections the same
+WORDS: Final = "words"  # as the source of the image and the kind of the prompt: there is no image
 HIT_FIELDS: Final = ("bucket", "key", "etag", "region", "distance_bits")
 
 
@@ -125,6 +126,11 @@ class Receipt:
                 return names_of(Path(self.image.bucket) / self.image.key)
         return []
 
+    @property
+    def words(self) -> str | None:
+        """The text of a question in words alone."""
+        return self.prompt.text if self.document["prompt"]["kind"] == WORDS and isinstance(self.prompt, Text) else None
+
     def image_to_ask(self, given: ImageInput | None) -> ImageInput:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
         if given is not None:
@@ -147,6 +153,18 @@ def question_document(
         "version": package_version(),
         "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
         "prompt": prompt_document(prompt),
+        "page": asdict(request),
+        "filter": None if filter is None else filter_document(filter),
+    }
+
+
+def words_document(text: str, request: PageRequest, filter: Filter | None) -> dict[str, Any]:
+    """The same for a question in words alone: in place of an image's pixels the text has a digest."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {
+        "version": package_version(),
+        "image": {"source": WORDS, "width": 0, "height": 0, "pixels_sha256": digest},
+        "prompt": {"kind": WORDS, "text": text},
         "page": asdict(request),
         "filter": None if filter is None else filter_document(filter),
     }
@@ -324,7 +342,7 @@ def _prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: i
             )
         case "box":
             return Box(*document["box_xyxy"])
-        case "text":
+        case "text" | "words":
             return Text(document["text"])
         case "mask":
             mask = _rle_of(document["mask"])

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import CommonOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import CommonOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
+from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ ReceiptOption = Annotated[
 @expanded
 def query(
     context: typer.Context,
-    image: ImageArgument,
     prompt: PromptOptions,
     page: PageOptions,
     filter: FilterOptions,
+    image: OptionalImage = None,
     save: Save = None,
     receipt: ReceiptOption = None,
     *,
@@ -41,11 +42,15 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that hold a similar region.
 
+    Without IMAGE, --text asks the whole index, if it has words codes (index --add-words).
+
     Boxes, points and a text may be given together: a point says which thing of a box, a text which thing at the places.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
     [bold]searchanything query street.jpg --text "a red bicycle" --group-by-image --format json[/bold]
+
+    [bold]searchanything query --text "a red handbag"[/bold]
 
     [bold]searchanything query street.jpg --box 10,20,200,180 --background 30,170[/bold]
 
@@ -54,11 +59,12 @@ def query(
     meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_receipt(receipt)
-    check_image(image)
+    alone = _words_alone(image, meant)
     with client_of(context, common) as client:
         results = client.query(
             image,
-            meant,
+            None if alone is not None else meant,
+            text=alone,
             limit=page.limit,
             offset=page.offset,
             filter=wanted,
@@ -73,6 +79,18 @@ def query(
             say(f"saved {receipt}")
     document = results.to_dict()
     answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+
+
+def _words_alone(image: str | None, meant: object) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError."""
+    from searchanything.prompts.prompt import Text
+
+    if image is not None:
+        check_image(image)
+        return None
+    if not isinstance(meant, Text):
+        raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
+    return meant.text
 
 
 def _text(document: dict[str, Any], *, first: int) -> RenderableType:
@@ -111,7 +129,7 @@ def _how_well(match: dict[str, Any]) -> str:
 def _what(selection: dict[str, Any]) -> str:
     if selection["kind"] == "region":
         return f"a region of {selection['area_px']:,} px in {_numbers(selection['box_xyxy'])}"
-    return "the whole image" if selection["kind"] == "image" else "nothing"
+    return {"image": "the whole image", "words": "words alone"}.get(selection["kind"], "nothing")
 
 
 def _numbers(values: list[float]) -> str:

@@ -25,6 +25,7 @@ from searchanything.answers.receipts import Receipt, Replay, compare_runs, kept_
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport, back_up, restore
 from searchanything.client.ingestion import Ingestion
+from searchanything.client.words import ask_words, check_alone
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.settings import Settings, load_settings
@@ -59,9 +60,10 @@ class Client(Ingestion):
 
     def query(
         self,
-        image: ImageInput,
+        image: ImageInput | None = None,
         prompt: object = None,
         *,
+        text: str | None = None,
         limit: int = 10,
         offset: int = 0,
         filter: Filter | None = None,
@@ -72,14 +74,21 @@ class Client(Ingestion):
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `group_by_image` keeps the best region of each image. The `rescore` nearest by code are ordered by the query's
+        `text` stands alone, without an image: regions of the whole index that it names, where the index has words codes
+        (`index(…, add_words=True)`). `group_by_image` keeps the best region of each image. The `rescore` nearest by code are ordered by the query's
         real-valued projection against their bits (default: the setting `search.rescore`; 0: none).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError.
         """
-        depth = self._settings.search.rescore if rescore is None else rescore
+        search = self._settings.search
+        depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
+        if image is None or text is not None:
+            text = check_alone(text, image, prompt)
+            index, encoder = self._models.open_to_ask()
+            found = ask_words(index, encoder, text, request, filter=filter, max_limit=self._indexes.max_limit)
+            return replace(found, open_image=self.open_image)
         wanted = as_prompt(prompt)
         watch = Stopwatch()
         with watch.stage("open"):
@@ -135,8 +144,9 @@ class Client(Ingestion):
         if image is None:
             self._check_named(read, folder)
         results = self.query(
-            read.image_to_ask(image),
-            read.prompt,
+            None if read.words is not None else read.image_to_ask(image),
+            None if read.words is not None else read.prompt,
+            text=read.words,
             limit=request.limit,
             offset=request.offset,
             filter=read.filter,
@@ -173,7 +183,13 @@ class Client(Ingestion):
         index = self._indexes.open(live.fingerprint)
         held = holdings(index)
         return IndexStatus(
-            self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage
+            self.uri,
+            **asdict(held.counts),
+            manifest=live,
+            collections=index.collections,
+            garbage=held.garbage,
+            words=index.words,
+            words_regions=index.count_words(),
         )
 
     def backup(self, target: str | Path) -> BackupReport:

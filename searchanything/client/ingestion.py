@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from searchanything import wiring
-from searchanything.client.hash_on_first_index import LearningOptions, learn_hash
+from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.live_index import Learn, LiveIndex
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
@@ -40,6 +40,7 @@ from searchanything.ingest.plan import IndexingJob, IndexingOptions, failed_rows
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, FailedImage, IndexProgress, IndexReport, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, SyncJob, account_for_gone, collect, sync_images
+from searchanything.ingest.words import lacking_words
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Ingestion:
         hash_file: str | Path | None = None,
         force: bool = False,
         prune: bool = False,
+        add_words: bool = False,
         patterns: Patterns | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
@@ -79,7 +81,8 @@ class Ingestion:
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
         and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
-        many are gone that it may be a mistake (`sync` says when).
+        many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
+        by which `query(text=…)` finds them: images that lack them are indexed again.
 
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
@@ -92,12 +95,15 @@ class Ingestion:
         if not first and self._indexes.live() is None:
             return IndexReport()
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
-        index, encoder = self._models.open_or_make(choice, self._learner(store, scope, progress))
+        opened = self._models.open_or_make(choice, self._learner(store, scope, progress))
+        index, encoder = self._with_words(opened, (store, scope), add=add_words, progress=progress)
         job = self._job((store, scope), (index, encoder), self._options(force=force, untiring=True))
         known = Covered(index, store.bucket, scope).known()
         with in_notebooks(progress, "indexing") as tell:
             listed = marking(chain(first, objects), known)
             report = index_images(job, listed, progress=listing.progress(tell), omissions=omissions)
+        if add_words:
+            report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
         ended = replace(self._comparison((store, scope), index), refresh=refresh)
         return sum_reports((report, account_for_gone(ended, known, omissions)))
@@ -143,6 +149,7 @@ class Ingestion:
         """
         store, scope = self._open_source(source, patterns)
         opened = self._models.open_or_make(None, self._learner(store, scope, progress))
+        opened = self._with_words(opened, (store, scope), progress=progress)
         job = self._job((store, scope), opened, self._options(force=force))
         return refresh_images(job, keys, progress=progress)
 
@@ -155,6 +162,7 @@ class Ingestion:
         """
         store, scope = self._open_source(source)
         opened = self._models.open_or_make(None, self._learner(store, scope, None))
+        opened = self._with_words(opened, (store, scope))
         job = self._job((store, scope), opened, self._options(force=force), tiles=tiles)
         report = refresh_images(job, keys)
         return report, tuple(job.sheet.kept) if job.sheet is not None else ()
@@ -366,14 +374,44 @@ class Ingestion:
     def _index_to_repair(self, store: ImageStore, scope: Scope, progress: Progress | None) -> RegionIndex:
         """The live index, made if need be; a source that is not there makes none."""
         next(store.list(scope.prefix, Omissions()), None)
-        return self._models.open_or_make(None, self._learner(store, scope, progress))[0]
+        opened = self._models.open_or_make(None, self._learner(store, scope, progress))
+        return self._with_words(opened, (store, scope), progress=progress)[0]
+
+    def _with_words(
+        self,
+        opened: tuple[RegionIndex, Encoder],
+        source: tuple[ImageStore, Scope],
+        *,
+        add: bool = False,
+        progress: Progress | None = None,
+    ) -> tuple[RegionIndex, Encoder]:
+        """The index with words codes where they are asked for: by this call, or by the settings for a new index."""
+        (index, encoder), (store, scope) = opened, source
+        if index.words is not None or not (add or self._settings.ingest.words):
+            return opened
+        if not add and index.counts().regions:
+            logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
+            return opened
+        scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+        job = IndexingJob(store, encoder, scratch, self._options(), scope)
+        layer = learn_words(job, self._learning_options(), progress=progress)
+        return self._models.add_words(layer.to_bytes(), bits=layer.bits)
+
+    def _fill_words(self, job: IndexingJob, progress: Progress | None) -> IndexReport:
+        """Index again what lacks words codes: regions, words and image rows are one commit."""
+        keys = [one.key for one in lacking_words(job.index, bucket=job.store.bucket, key_prefix=job.scope.prefix)]
+        again = replace(job, options=self._options(force=True, untiring=True))
+        return sum_reports(refresh_images(again, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+
+    def _learning_options(self) -> LearningOptions:
+        ingest = self._settings.ingest
+        return LearningOptions(
+            images=ingest.hash_sample_images, least_regions=ingest.hash_least_regions, compute=self._settings.models
+        )
 
     def _learner(self, store: ImageStore, scope: Scope, progress: Progress | None) -> Learn:
         """What trains a hash layer on a sample of a source."""
-        ingest = self._settings.ingest
-        options = LearningOptions(
-            images=ingest.hash_sample_images, least_regions=ingest.hash_least_regions, compute=self._settings.models
-        )
+        options = self._learning_options()
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 from searchanything.core.geometry import Letterbox
 from searchanything.core.types import (
     BoolMasks,
+    CodeKind,
     Codes,
     Filter,
     FloatArray,
@@ -27,6 +28,8 @@ from searchanything.core.types import (
     RegionRow,
     RGBImage,
     StoredObject,
+    WordsMatch,
+    WordsPart,
 )
 
 
@@ -139,6 +142,21 @@ class Hasher(Protocol):
 
     def to_bytes(self) -> bytes:
         """The layer as a safetensors file, which the index keeps so that it can be queried anywhere."""
+        ...
+
+
+class WordsHasher(Protocol):
+    """Codes of f_I alone, and what texts are compared with them by."""
+
+    @property
+    def bits(self) -> int: ...
+
+    def encode(self, image_features: FloatArray) -> Codes:
+        """f_I (N, D) float32 -> (N, bits // 8) uint8."""
+        ...
+
+    def project_texts(self, text_features: FloatArray) -> FloatArray:
+        """Embeddings of texts (N, D) -> (N, bits) float32, whose signs are their codes."""
         ...
 
 
@@ -364,18 +382,48 @@ class RegionIndex(Protocol):
         """
         ...
 
-    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
-        """The codes of region rows (of image rows, if asked) by `row_id`; of those that are there. Searches leave them
-        out: Milvus Lite cannot give a vector with a hit, and few hits need theirs.
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+        """The codes of rows by `row_id`; of those that are there. Searches leave them out: Milvus Lite cannot give a
+        vector with a hit, and few hits need theirs.
         """
         ...
 
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        """The region rows with these ids that are there, garbage included."""
+        ...
+
+    @property
+    def words(self) -> WordsPart | None:
+        """What searches by words alone go by, as of when the index was opened; None where it was never added."""
+        ...
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:
+        """Add the words codes of region rows that are there; those without one are skipped. `insert_regions` does so
+        for new rows, after the rows themselves. Raises: RegionIndexError where the index has no words.
+        """
+        ...
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        """As `search`, by words codes. Raises: RegionIndexError where the index has no words."""
+        ...
+
+    def count_words(self) -> int:
+        """How many regions have a words code, garbage included; cheap."""
+        ...
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        """Stream id and words code of all region rows of these images that have one; none where there are no words."""
+        ...
+
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
-        """Delete each image's rows with a generation below the given one: image rows first, then regions."""
+        """Delete each image's rows with a generation below the given one: image rows first, words, then regions.
+
+        So what a killed call leaves is region rows at least, by which garbage is found.
+        """
         ...
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
-        """Delete all rows of these images: image rows first, then regions."""
+        """Delete all rows of these images: image rows first, words, then regions."""
         ...
 
     def counts(self) -> IndexCounts:
@@ -411,6 +459,12 @@ class IndexStore(Protocol):
 
     def hash_layer(self, fingerprint: str) -> bytes:
         """The safetensors bytes kept by `create`."""
+        ...
+
+    def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> RegionIndex:
+        """Let an index be searched by words: regions committed from now on get words codes. Idempotent: the layer that
+        was kept first stays. Raises: IndexNotFoundError.
+        """
         ...
 
     def recall(self, name: str) -> bytes:

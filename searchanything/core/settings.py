@@ -205,6 +205,11 @@ class IngestSettings(BaseModel):
     hash_least_regions: int = Field(
         200, ge=20, description="With fewer regions in that sample the hash stays untrained, which is said."
     )
+    words: bool = Field(
+        default=False,
+        description="A new index gets words codes as well: it can be searched by a text without an image. "
+        "`index --add-words` adds them to any index.",
+    )
     keep_features: bool = Field(
         default=False,
         description="Keep each region's features, so that hash layers are trained and applied without the models.",
@@ -224,10 +229,13 @@ class SearchSettings(BaseModel):
     """How an index is searched."""
 
     rescore: int = Field(
-        200,
+        100,
         ge=0,
         le=2000,
         description="So many of the nearest by code are ordered by the query's real-valued projection; 0: none.",
+    )
+    rescore_words: int = Field(
+        400, ge=0, le=2000, description="The same for texts without an image, which lie farther from what they name."
     )
 
 

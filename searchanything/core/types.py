@@ -25,6 +25,7 @@ BoolMasks: TypeAlias = NDArray[np.bool_]  # (N, H, W)
 FloatArray: TypeAlias = NDArray[np.float32]
 Codes: TypeAlias = NDArray[np.uint8]  # (N, bits // 8), packed big-endian as numpy.packbits does
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
+CodeKind: TypeAlias = Literal["regions", "images", "words"]  # whose codes: see `RegionIndex.codes_of`
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
@@ -97,7 +98,10 @@ class MaskRLE:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """One indexed region: a row of the regions' collection."""
+    """One indexed region: a row of the regions' collection.
+
+    `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
+    """
 
     id: str
     code: bytes
@@ -113,6 +117,7 @@ class RegionRow:
     image_height: int
     indexed_at_ms: int
     metadata: Metadata
+    words_code: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,30 @@ class ImageMatch:
     image_height: int
     metadata: Metadata
     distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordsMatch:
+    """A region whose words code a text is near to, with their Hamming distance; the region's row has the same id."""
+
+    id: str
+    image: ImageRef
+    generation: int
+    region: int
+    distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordsPart:
+    """What an index needs to be searched by words alone: a second code per region, of f_I, in a collection of its own.
+
+    `layer` are the bytes of the words layer. `bytes_per_region` leaves out what names differ in: bucket, key, metadata.
+    """
+
+    collection: str
+    bits: int
+    layer: bytes
+    bytes_per_region: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,12 +360,13 @@ class TextMatch:
 class Selection:
     """What a prompt selected in the query image, and why.
 
-    `kind` is `region`, `image` (the whole image) or `none` (nothing matched the prompt; then `mask` is empty and
-    `runners_up` holds the nearest candidates). `rule` names the rule that chose, `reason` says it in a sentence.
+    `kind` is `region`, `image` (the whole image), `words` (there is no query image) or `none` (nothing matched the
+    prompt; then `mask` is empty and `runners_up` holds the nearest candidates). `rule` names the rule that chose,
+    `reason` says it in a sentence.
     `text_match` is None for prompts without a text.
     """
 
-    kind: Literal["region", "image", "none"]
+    kind: Literal["region", "image", "words", "none"]
     box_xyxy: BoxXYXY
     area_px: int
     mask: MaskRLE

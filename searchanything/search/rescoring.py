@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, FloatArray, ImageMatch, RegionMatch, row_id
+from searchanything.core.types import CodeKind, Codes, FloatArray, ImageMatch, RegionMatch, WordsMatch, row_id
 
-Match = TypeVar("Match", RegionMatch, ImageMatch)
+Match = TypeVar("Match", RegionMatch, ImageMatch, WordsMatch)
 DIGITS: Final = 9  # of a score: sums that are equal but for the order of their terms tie
 _BYTES_AS_SIGNS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1.0  # (256, 8)
 
@@ -61,7 +61,7 @@ class Window(Generic[Match]):
     index: RegionIndex
     projection: FloatArray
     depth: int
-    whole_images: bool = False
+    of: CodeKind = "regions"
     spent_ms: float = 0.0
     rescored: int = 0
     lost_rows: bool = False
@@ -85,7 +85,7 @@ class Window(Generic[Match]):
         ids = [row_id(one.image, one.generation, getattr(one, "region", None)) for one in head]
         unknown = [name for name in ids if name not in self._codes]
         if unknown:
-            self._codes |= self.index.codes_of(unknown, whole_images=self.whole_images)
+            self._codes |= self.index.codes_of(unknown, of=self.of)
         there = [one for one, name in zip(head, ids, strict=True) if name in self._codes]
         joined = b"".join(self._codes[name] for name in ids if name in self._codes)
         return there, np.frombuffer(joined, dtype=np.uint8).reshape(len(there), len(self.projection) // 8)

@@ -18,7 +18,7 @@ import numpy as np
 
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageMatch, ImageRef, RegionMatch
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageMatch, ImageRef, RegionMatch
 from searchanything.search.rescoring import Match, Probe, Ranked, Window
 
 GROWTH = 4  # each further round fetches so many times more
@@ -72,7 +72,7 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ranking(Generic[Match]):
+class RowRanking(Generic[Match]):
     """How a ranking is read: rows by distance, their total order, and the window that is rescored."""
 
     fetch: Callable[[int], list[Match]]
@@ -120,8 +120,8 @@ def search_regions(
     def order(match: RegionMatch) -> tuple[int, ImageRef, int]:
         return match.distance_bits, match.image, match.region
 
-    window: Window[RegionMatch] | None = _window_of(index, asked, request, max_limit)
-    matches, exact, stages = _collect(index, _Ranking(fetch, order, window), request, max_limit=max_limit)
+    window: Window[RegionMatch] | None = window_of(index, asked, request, max_limit)
+    matches, exact, stages = collect(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
     hits = tuple(_region_hit(one.match, one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
@@ -151,8 +151,8 @@ def search_images(
     def order(match: ImageMatch) -> tuple[int, ImageRef, int]:
         return match.distance_bits, match.image, 0
 
-    window: Window[ImageMatch] | None = _window_of(index, asked, request, max_limit, whole_images=True)
-    matches, exact, stages = _collect(index, _Ranking(fetch, order, window), request, max_limit=max_limit)
+    window: Window[ImageMatch] | None = window_of(index, asked, request, max_limit, of="images")
+    matches, exact, stages = collect(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
     hits = tuple(_image_hit(one.match, one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
@@ -161,13 +161,13 @@ def _code_of(asked: Asked) -> Codes:
     return asked.code if isinstance(asked, Probe) else asked
 
 
-def _window_of(
-    index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, whole_images: bool = False
+def window_of(
+    index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
 ) -> Window[Match] | None:
     """The window to rescore, None where that is not asked for or only a code is known."""
     if not isinstance(asked, Probe) or not request.rescore:
         return None
-    return Window(index, asked.projection, min(request.rescore, max_limit), whole_images)
+    return Window(index, asked.projection, min(request.rescore, max_limit), of)
 
 
 def _check_page(request: PageRequest, max_limit: int) -> int:
@@ -178,8 +178,8 @@ def _check_page(request: PageRequest, max_limit: int) -> int:
     return end
 
 
-def _collect(
-    index: RegionIndex, ranking: _Ranking[Match], request: PageRequest, *, max_limit: int
+def collect(
+    index: RegionIndex, ranking: RowRanking[Match], request: PageRequest, *, max_limit: int
 ) -> tuple[list[Ranked[Match]], bool, tuple[Stage, ...]]:
     """Fetch ever more rows until window and page are settled, the index exhausted, or its limit reached."""
     start = time.perf_counter()
@@ -204,7 +204,7 @@ def _collect(
 
 
 def _settled(
-    ranking: _Ranking[Match],
+    ranking: RowRanking[Match],
     matches: Sequence[Match],
     live: Sequence[Match],
     request: PageRequest,

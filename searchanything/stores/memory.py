@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import hamming
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
+    CodeKind,
     Codes,
     Filter,
     ImageMatch,
@@ -25,11 +26,13 @@ from searchanything.core.types import (
     Outcome,
     RegionMatch,
     RegionRow,
+    WordsMatch,
+    WordsPart,
 )
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_match, region_match
 from searchanything.stores.predicates import matcher
-from searchanything.stores.row_checks import RowLimits
+from searchanything.stores.row_checks import RowLimits, check_words, words_rows
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
 _FIRST_CAPACITY = 1024
@@ -92,6 +95,8 @@ class MemoryRegionIndex:
         self._lock = threading.RLock()
         self._regions: _Table[RegionRow] = _Table(manifest.bits // 8)
         self._images: _Table[ImageRow] = _Table(manifest.bits // 8)
+        self._words: _Table[RegionRow] = _Table(1)
+        self._part: WordsPart | None = None
 
     @property
     def manifest(self) -> IndexManifest:
@@ -108,7 +113,9 @@ class MemoryRegionIndex:
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
         with self._lock:
-            self._regions.insert(fresh)
+            self._regions.insert([replace(row, words_code=b"") for row in fresh])
+            if self._part is not None:
+                self.insert_words(fresh)
 
     def insert_images(self, rows: Sequence[ImageRow]) -> None:
         fresh = self._limits.images(rows)
@@ -170,21 +177,65 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, matches)
         return [[image_match(row, distance) for row, distance in one] for one in found]
 
-    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
         wanted = set(ids)
         with self._lock:
-            rows: Iterable[RegionRow | ImageRow] = self._images.rows if whole_images else self._regions.rows
+            regions = self._words.rows if of == "words" else self._regions.rows
+            rows: Iterable[RegionRow | ImageRow] = self._images.rows if of == "images" else regions
             return {row.id: row.code for row in rows if row.id in wanted}
+
+    def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
+        wanted = set(ids)
+        with self._lock:
+            return {row.id: row for row in self._regions.rows if row.id in wanted}
+
+    @property
+    def words(self) -> WordsPart | None:
+        return self._part
+
+    def add_words(self, layer: bytes, bits: int) -> None:
+        """Have words codes from now on; what was added first stays."""
+        with self._lock:
+            if self._part is None:
+                name = f"words_{self._manifest.fingerprint[:16]}"
+                self._words = _Table(bits // 8)
+                self._part = WordsPart(name, bits, bytes(layer), bits // 8)
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:
+        with self._lock:
+            held = {row.id for row in self._words.rows}
+            fresh = [row for row in words_rows(self._part, rows) if row.id not in held]
+            self._words.insert(fresh)
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        check_words(self._part, codes)
+        matches = None if filter is None else matcher(predicate_of(filter, whole_images=False))
+        with self._lock:
+            found = self._words.nearest(codes, limit, matches)
+        return [
+            [WordsMatch(row.id, row.image, row.generation, row.region, distance) for row, distance in one]
+            for one in found
+        ]
+
+    def count_words(self) -> int:
+        return len(self._words.rows)
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        wanted = set(images)
+        with self._lock:
+            return iter([(row.id, row.code) for row in self._words.rows if row.image in wanted])
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
             self._images.delete(lambda row: row.generation < generations.get(row.image, 0))
+            self._words.delete(lambda row: row.generation < generations.get(row.image, 0))
             self._regions.delete(lambda row: row.generation < generations.get(row.image, 0))
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
         doomed = set(images)
         with self._lock:
             self._images.delete(lambda row: row.image in doomed)
+            self._words.delete(lambda row: row.image in doomed)
             self._regions.delete(lambda row: row.image in doomed)
 
     def counts(self) -> IndexCounts:
@@ -257,6 +308,11 @@ class MemoryIndexStore:
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._entry(fingerprint).hash_layer
+
+    def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> MemoryRegionIndex:
+        index = self.open(fingerprint)
+        index.add_words(layer, bits)
+        return index
 
     def recall(self, name: str) -> bytes:
         with self._lock:

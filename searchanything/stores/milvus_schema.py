@@ -19,6 +19,7 @@ from searchanything.core.types import (
     Outcome,
     RegionMatch,
     RegionRow,
+    WordsMatch,
     size_class_of,
 )
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
@@ -69,6 +70,12 @@ class CollectionSpec:
 def regions_spec(name: str, bits: int) -> CollectionSpec:
     """The regions' collection."""
     return CollectionSpec(name, (*_shared_fields(bits), *_REGION_FIELDS), scalar_index="image_id")
+
+
+def words_spec(name: str, bits: int) -> CollectionSpec:
+    """The collection of words codes: what filters go by, but no masks."""
+    fields = tuple(field for field in _REGION_FIELDS if field.name != "mask_counts")
+    return CollectionSpec(name, (*_shared_fields(bits), *fields), scalar_index="image_id")
 
 
 def images_spec(name: str, bits: int) -> CollectionSpec:
@@ -132,6 +139,7 @@ REGION_OUTPUT = [
     field.name for field in regions_spec("", 8).fields if field.name not in ("code", "image_id", "size_class")
 ]
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
+WORDS_OUTPUT = ["id", "bucket", "key", "generation", "region"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 IMAGE_STATE_OUTPUT = [
     "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
@@ -156,6 +164,13 @@ def region_entity(row: RegionRow) -> dict[str, Any]:
         "score": float(row.score),
         "indexed_at_ms": int(row.indexed_at_ms),
     }
+
+
+def words_entity(row: RegionRow) -> dict[str, Any]:
+    """A checked row, whose code is its words code, as Milvus takes it."""
+    entity = region_entity(row)
+    del entity["mask_counts"]
+    return entity
 
 
 def image_entity(row: ImageRow) -> dict[str, Any]:
@@ -214,6 +229,12 @@ def _region_of(entity: Entity) -> dict[str, Any]:
         "box_xyxy": (entity["x1"], entity["y1"], entity["x2"], entity["y2"]),
         "mask": MaskRLE((entity["mask_height"], entity["mask_width"]), entity["mask_counts"]),
     }
+
+
+def words_match_of(entity: Entity, distance_bits: int) -> WordsMatch:
+    """A hit of a search, with the fields of `WORDS_OUTPUT`."""
+    image = ImageRef(entity["bucket"], entity["key"])
+    return WordsMatch(entity["id"], image, entity["generation"], entity["region"], distance_bits)
 
 
 def image_match_of(entity: Entity, distance_bits: int) -> ImageMatch:

@@ -25,7 +25,7 @@ def test_codes_by_row_ids(bench: Bench) -> None:
     absent = row_id(image, generation, 40)
     wanted = [rows[7].id, absent, rows[0].id, rows[7].id]
     assert bench.index.codes_of(wanted) == {rows[7].id: rows[7].code, rows[0].id: rows[0].code}
-    assert bench.index.codes_of([whole.id, rows[0].id], whole_images=True) == {whole.id: whole.code}
+    assert bench.index.codes_of([whole.id, rows[0].id], of="images") == {whole.id: whole.code}
     assert bench.index.codes_of([]) == {}
 
 

@@ -83,8 +83,9 @@ class FakeClient:
         progress(IndexProgress(done=1, total=None, indexed=1, failed=0, key="a.jpg"))
         return self.report
 
-    def query(self, image, prompt, *, limit, offset, filter, group_by_image):
-        self._called("query", image, prompt, limit, offset, filter, group_by_image)
+    def query(self, image, prompt, *, limit, offset, filter, group_by_image, rescore, text=None):
+        asked = (text,) if text is not None else (image, prompt)
+        self._called("query", *asked, limit, offset, filter, group_by_image, *([] if rescore is None else [rescore]))
         hits = (HIT,) if self.selection.kind != "none" else ()
         return SearchResults(
             hits, PIXELS, {"kind": "point"}, self.selection, "f" * 8, "c", True, {"search": 1.5}, lambda _: PIXELS

@@ -13,7 +13,7 @@ from unit.search.test_search import MANIFEST, MANY, World, image_row, region_row
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import UsageError
-from searchanything.core.types import Hit, ImageRef, RegionRow
+from searchanything.core.types import CodeKind, Hit, ImageRef, RegionRow
 from searchanything.search.rescoring import Probe, similarities
 from searchanything.search.search import PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
@@ -140,13 +140,13 @@ class Losing(MemoryRegionIndex):
 
     event: RegionRow | None = None
 
-    def codes_of(self, ids: Sequence[str], *, whole_images: bool = False) -> dict[str, bytes]:
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
         event, self.event = self.event, None
         if event is not None:
             self.insert_regions([event])
             self.insert_images([image_row(event.image, event.generation, 0)])
             self.delete_before({event.image: event.generation})
-        return super().codes_of(ids, whole_images=whole_images)
+        return super().codes_of(ids, of=of)
 
 
 def test_an_image_that_is_replaced_meanwhile_is_found_as_it_is_now() -> None:
