@@ -42,7 +42,7 @@ Prune = Annotated[
 AddWords = Annotated[
     bool,
     typer.Option(
-        "--add-words", help="Let SOURCE be searched by a text alone: what lacks words codes is indexed again."
+        "--add-words", help="Let SOURCE be searched by a text alone; images that lack the codes are indexed again."
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]

@@ -74,9 +74,10 @@ class Client(Ingestion):
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        `text` stands alone, without an image: regions of the whole index that it names, where the index has words codes
-        (`index(…, add_words=True)`). `group_by_image` keeps the best region of each image. The `rescore` nearest by code are ordered by the query's
-        real-valued projection against their bits (default: the setting `search.rescore`; 0: none).
+        `text` stands alone, without an image: regions of the whole index that it names, if the index has words codes
+        (`index(…, add_words=True)`). `group_by_image` keeps the best region of each image. The `rescore` nearest
+        are ordered by the query's real values against their bits (default: the setting `search.rescore`;
+        0: none).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError.

@@ -1,4 +1,4 @@
-"""Which images an index cannot find by words: what was committed before there were words codes, or by whom it had none."""
+"""Which images an index cannot find by words: those committed before it had words codes, or by who did not know."""
 
 from __future__ import annotations
 
