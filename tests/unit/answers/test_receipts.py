@@ -52,9 +52,11 @@ def hit(number: int, *, distance: int | None = None, etag: str = "e") -> Hit:
     )
 
 
-def results(*hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png"):  # type: ignore[no-untyped-def]
+def results(
+    *hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png", rescore: int = 0
+):  # type: ignore[no-untyped-def]
     prompt = prompt or Points(((5, 5),))
-    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True), filter)  # type: ignore[arg-type]
+    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True, rescore=rescore), filter)  # type: ignore[arg-type]
     return SearchResults(
         hits, PIXELS, describe_prompt(prompt), SELECTION, "f" * 32, "c", True, {"search": 1.5}, lambda _: PIXELS, asked
     )
@@ -98,6 +100,21 @@ def test_a_receipt_from_before_filters_named_images_is_read() -> None:
     document = json.loads(json.dumps(results(filter=FULL_FILTER).receipt()))
     del document["filter"]["images"]
     assert Receipt.parse(document).filter == replace(FULL_FILTER, images=())
+
+
+def test_a_receipt_from_before_rescoring_is_asked_by_bits() -> None:
+    document = json.loads(json.dumps(results(rescore=70).receipt()))
+    assert Receipt.parse(document).request.rescore == 70
+    del document["page"]["rescore"]
+    assert Receipt.parse(document).request.rescore == 0
+
+
+def test_a_similarity_is_no_difference_but_in_the_order() -> None:
+    then = read(results(replace(hit(1), similarity=0.5)))
+    assert compare_runs(then, results(replace(hit(1), similarity=0.499))).same
+    old = json.loads(json.dumps(results(hit(1)).receipt()))
+    del old["hits"][0]["similarity"]
+    assert compare_runs(Receipt.parse(old), results(replace(hit(1), similarity=0.7))).same
 
 
 @pytest.mark.parametrize("filter", [None, Filter(), FULL_FILTER])
