@@ -35,7 +35,8 @@ class Matching:
             return cls(0, None, hits[0] if hits else None, hits)
         judged = tuple(replace(hit, false_match=float(rates[hit.distance_bits])) for hit in hits)
         good = tuple(hit for hit in judged if most is None or float(hit.false_match or 0) <= most)
-        return cls(len(background.codes), most, judged[0] if judged else None, good)
+        nearest = min(judged, key=lambda hit: hit.distance_bits, default=None)  # rescoring orders hits otherwise
+        return cls(len(background.codes), most, nearest, good)
 
     @property
     def verdict(self) -> str:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -36,6 +36,7 @@ from searchanything.drawing.overlays import (
     prompt_marks,
 )
 from searchanything.search.probe import Probe
+from searchanything.search.search import Stage
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,11 +62,11 @@ class SearchResults(Sequence[Hit]):
     pixels of EXIF-corrected images.
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
-    that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
-    plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
-    `explain`. `matching` says how far chance explains the hits. `probe` is what marks taught, where the hits are
-    refined, and `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole
-    page.
+    that ran out of candidates). `stages` tells what the search took, and its rescoring where there was one.
+    `open_image` reads a hit's image, for drawing. `asked` is the question in full, as plain JSON
+    (`questions.question_document`), or what makes it when a receipt is asked for; `explainer` answers `explain`.
+    `matching` says how far chance explains the hits. `probe` is what marks taught, where the hits are refined, and
+    `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -78,6 +79,7 @@ class SearchResults(Sequence[Hit]):
     timings_ms: Mapping[str, float]
     open_image: Callable[[ImageRef], RGBImage]
     asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
     positions: tuple[int, ...] | None = None
     matching: Matching | None = None
@@ -125,6 +127,7 @@ class SearchResults(Sequence[Hit]):
             "exact": self.exact,
             "matching": None if self.matching is None else self.matching.to_dict(),
             "probe": None if self.probe is None else self.probe.summary(),
+            "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -154,6 +157,7 @@ class SearchResults(Sequence[Hit]):
             **({} if self.positions is None else {"positions": list(self.positions)}),
             "exact": self.exact,
             "max_false_match": None if self.matching is None else self.matching.max_false_match,
+            "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -206,7 +210,7 @@ class SearchResults(Sequence[Hit]):
         except ImportError as error:
             raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
         columns = (
-            *("bucket", "key", "region", "distance_bits", "score", "area_px", "x1", "y1", "x2", "y2"),
+            *("bucket", "key", "region", "distance_bits", "score", "similarity", "area_px", "x1", "y1", "x2", "y2"),
             *("image_width", "image_height", "etag", "metadata"),
         )
         table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
@@ -323,6 +327,7 @@ class Segments(Sequence[Candidate]):
 
 def _table_row(hit: Hit) -> tuple[Any, ...]:
     return (
-        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
+        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score),
+        *(hit.similarity, hit.area_px, *hit.box_xyxy),
         *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
     )

@@ -167,6 +167,17 @@ class PageOptions:
     group_by_image: Annotated[
         bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
+    rescore: Annotated[
+        int | None,
+        typer.Option(
+            "--rescore",
+            metavar="N",
+            min=0,
+            help="Order the N nearest by real values of the query; 0: by bits alone.",
+            show_default="search.rescore",
+            rich_help_panel=PAGE,
+        ),
+    ] = None
 
 
 def parse_point(text: str, option: str) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 from searchanything.core.counting import counted
@@ -111,11 +111,11 @@ class MarkOptions:
 @expanded
 def query(
     context: typer.Context,
-    image: ImageArgument,
     prompt: PromptOptions,
     page: PageOptions,
     filter: FilterOptions,
     marks: MarkOptions,
+    image: OptionalImage = None,
     save: Save = None,
     receipt: ReceiptOption = None,
     max_false_match: MaxFalseMatch = None,
@@ -124,11 +124,15 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
+    Without IMAGE, --text asks the whole index, if it has words codes (index --add-words).
+
     Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
     [bold]searchanything query street.jpg --text "a red bicycle" --group-by-image --format json[/bold]
+
+    [bold]searchanything query --text "a red handbag"[/bold]
 
     [bold]searchanything query street.jpg --box 10,20,200,180 --background 30,170[/bold]
 
@@ -141,16 +145,18 @@ def query(
         raise UsageError(
             "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
         )
-    check_image(image)
+    alone = _words_alone(image, meant)
     with client_of(context, common) as client:
         results = client.query(
             image,
-            meant,
+            None if alone is not None else meant,
+            text=alone,
             limit=page.limit,
             offset=page.offset,
             filter=wanted,
             group_by_image=page.group_by_image,
             max_false_match=max_false_match,
+            rescore=page.rescore,
         )
         if marks.given:
             results = marks.refined(client, results, first=page.offset + 1)
@@ -165,6 +171,18 @@ def query(
             say(f"saved {receipt}")
     document = results.to_dict()
     answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+
+
+def _words_alone(image: str | None, meant: object) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError."""
+    from searchanything.prompts.prompt import Text
+
+    if image is not None:
+        check_image(image)
+        return None
+    if not isinstance(meant, Text):
+        raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
+    return meant.text
 
 
 def _text(document: dict[str, Any], *, first: int) -> RenderableType:
@@ -186,14 +204,16 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "chance", "image", "region", "box x1,y1,x2,y2"):
-        right = heading in ("#", "bits", "chance", "region")
+    for heading in ("#", "bits", "similarity", "chance", "image", "region", "box x1,y1,x2,y2"):
+        right = heading in ("#", "bits", "similarity", "chance", "region")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
         image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
+        similarity = "" if hit["similarity"] is None else f"{hit['similarity']:.3f}"
         chance = "" if hit["false_match"] is None else f"{hit['false_match']:.0e}"
-        table.add_row(str(number), str(hit["distance_bits"]), chance, image, region, _numbers(hit["box_xyxy"]))
+        box = _numbers(hit["box_xyxy"])
+        table.add_row(str(number), str(hit["distance_bits"]), similarity, chance, image, region, box)
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 
@@ -216,7 +236,7 @@ def _how_well(match: dict[str, Any]) -> str:
 def _what(selection: dict[str, Any]) -> str:
     if selection["kind"] == "region":
         return f"a region of {selection['area_px']:,} px in {_numbers(selection['box_xyxy'])}"
-    return "the whole image" if selection["kind"] == "image" else "nothing"
+    return {"image": "the whole image", "words": "words alone"}.get(selection["kind"], "nothing")
 
 
 def _numbers(values: list[float]) -> str:

@@ -19,6 +19,7 @@ from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
+from searchanything.client.words import ask_words, check_alone
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PromptError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
@@ -45,6 +46,7 @@ from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
+from searchanything.search.rescoring import Probe
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 from searchanything.search.stored import stored_image, stored_region, stored_selection
 
@@ -104,6 +106,7 @@ class Asking:
             hits=matching.hits,
             matching=matching,
             exact=page.exact,
+            stages=page.stages,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
             timings_ms=watch.timings_ms,
@@ -112,6 +115,25 @@ class Asking:
             explainer=lambda image, box: self._explain(question, recollection, image, box),
             refiner=self.judging.refiner(index, encoded.code, request, filter=filter) if of_region else None,
         )
+
+    def query_words(
+        self,
+        text: str | None,
+        image: object,
+        prompt: object,
+        request: PageRequest,
+        *,
+        filter: Filter | None,
+        max_false_match: float | None = None,
+    ) -> SearchResults:
+        """As `Client.query` with a text alone."""
+        text = check_alone(text, image, prompt)
+        if max_false_match is not None:
+            raise UsageError("max_false_match compares with codes of regions: it goes with an image, not a text alone")
+        index, encoder = self.connection.open_to_ask()
+        max_limit = self.connection.indexes.max_limit
+        found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
+        return replace(found, open_image=self.load)
 
     def _query_stored(
         self, ref: RegionRef, request: PageRequest, filter: Filter | None, most: float | None
@@ -135,6 +157,7 @@ class Asking:
             hits=matching.hits,
             matching=matching,
             exact=page.exact,
+            stages=page.stages,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if ref.region is None else 0],
             timings_ms=watch.timings_ms,
@@ -153,6 +176,9 @@ class Asking:
     def replay(self, document: Mapping[str, Any], image: ImageInput | None, *, folder: str | Path | None) -> Replay:
         """As `Client.replay`."""
         receipt = Receipt.parse(document, max_pixels=self.connection.settings.ingest.max_pixels)
+        if receipt.words is not None:
+            found = self.query_words(receipt.words, None, None, receipt.request, filter=receipt.filter)
+            return compare_runs(receipt, found)
         if image is None:
             self._check_named(receipt, folder)
         wanted = receipt.image_to_ask(image)
@@ -183,7 +209,8 @@ class Asking:
             refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        return search(index, query.code, request, filter=filter, max_limit=max_limit)
+        probe = Probe(query.code, query.projection)
+        return search(index, probe, request, filter=filter, max_limit=max_limit)
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
         """How far chance explains the hits, by the index's own codes."""

@@ -88,14 +88,16 @@ class Client:
 
     def query(
         self,
-        image: ImageInput | Hit | RegionRef,
+        image: ImageInput | Hit | RegionRef | None = None,
         prompt: object = None,
         *,
+        text: str | None = None,
         limit: int = 10,
         offset: int = 0,
         filter: Filter | None = None,
         group_by_image: bool = False,
         max_false_match: float | None = None,
+        rescore: int | None = None,
     ) -> SearchResults:
         """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
 
@@ -104,11 +106,20 @@ class Client:
         A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no image
         is read. `group_by_image` keeps the best region of each image. `max_false_match`, such as 1e-4, leaves out hits
         that more than such a share of unrelated regions are as near as; no hit left is the answer "no good match".
+        The `rescore` nearest are ordered by the query's real values against their bits (default: the setting
+        `search.rescore`; 0: none). `text` stands alone, without an image: regions of the whole index that it names, if the index has words
+        codes (`index(…, add_words=True)`).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
-        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
+        search = self._settings.search
+        depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
+        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
+        if image is None or text is not None:
+            return self._asking.query_words(
+                text, image, prompt, request, filter=filter, max_false_match=max_false_match
+            )
         return self._asking.query(image, prompt, request, filter=filter, max_false_match=max_false_match)
 
     def combine(
@@ -229,6 +240,7 @@ class Client:
         hash_file: str | Path | None = None,
         force: bool = False,
         prune: bool = False,
+        add_words: bool = False,
         patterns: Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> IndexReport:
@@ -238,13 +250,20 @@ class Client:
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
         and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
-        many are gone that it may be a mistake (`sync` says when).
+        many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
+        by which `query(text=…)` finds them: images that lack them are indexed again.
 
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
         """
         return self._ingestion.index(
-            source, hash_file=hash_file, force=force, prune=prune, patterns=patterns, progress=progress
+            source,
+            hash_file=hash_file,
+            force=force,
+            prune=prune,
+            add_words=add_words,
+            patterns=patterns,
+            progress=progress,
         )
 
     def estimate(
@@ -412,7 +431,13 @@ class Client:
             return IndexStatus(self.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
         held = holdings(index)
         return IndexStatus(
-            self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage
+            self.uri,
+            **asdict(held.counts),
+            manifest=live,
+            collections=index.collections,
+            garbage=held.garbage,
+            words=index.words,
+            words_regions=index.count_words(),
         )
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:

@@ -30,6 +30,7 @@ else:  # the light client has these types' values never, and numpy perhaps not
     RGBImage = BoolMask = BoolMasks = FloatArray = Codes = Any
 
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
+CodeKind: TypeAlias = Literal["regions", "images", "words"]  # whose codes: see `RegionIndex.codes_of`
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and a key prefix in it, "" for all
 
@@ -114,7 +115,10 @@ class MaskRLE:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """One indexed region: a row of the regions' collection."""
+    """One indexed region: a row of the regions' collection.
+
+    `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
+    """
 
     id: str
     code: bytes
@@ -130,6 +134,7 @@ class RegionRow:
     image_height: int
     indexed_at_ms: int
     metadata: Metadata
+    words_code: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,30 @@ class StoredCode:
     generation: int
     region: int | None
     code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WordsMatch:
+    """A region whose words code a text is near to, with their Hamming distance; the region's row has the same id."""
+
+    id: str
+    image: ImageRef
+    generation: int
+    region: int
+    distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordsPart:
+    """What an index needs to be searched by words alone: a second code per region, of f_I, in a collection of its own.
+
+    `layer` are the bytes of the words layer. `bytes_per_region` leaves out what names differ in: bucket, key, metadata.
+    """
+
+    collection: str
+    bits: int
+    layer: bytes
+    bytes_per_region: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,12 +348,13 @@ class TextMatch:
 class Selection:
     """What a prompt selected in the query image, and why.
 
-    `kind` is `region`, `image` (the whole image) or `none` (nothing matched the prompt; then `mask` is empty and
-    `runners_up` holds the nearest candidates). `rule` names the rule that chose, `reason` says it in a sentence.
+    `kind` is `region`, `image` (the whole image), `words` (there is no query image) or `none` (nothing matched the
+    prompt; then `mask` is empty and `runners_up` holds the nearest candidates). `rule` names the rule that chose,
+    `reason` says it in a sentence.
     `text_match` is None for prompts without a text.
     """
 
-    kind: Literal["region", "image", "none"]
+    kind: Literal["region", "image", "words", "none"]
     box_xyxy: BoxXYXY
     area_px: int
     mask: MaskRLE
@@ -340,6 +370,7 @@ class Hit:
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
     `generation` counts attempts at the image: hits that differ in nothing else are equal.
+    `score` is the segmenter's; `similarity`, in [-1, 1], is what a rescored hit was ranked by, None for others.
     `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
     """
 
@@ -355,6 +386,7 @@ class Hit:
     image_height: int
     metadata: Metadata
     generation: int = field(default=0, compare=False, repr=False)
+    similarity: float | None = None
     false_match: float | None = None
 
     @property

@@ -103,6 +103,7 @@ def test_document_has_the_promised_fields_in_plain_json():
             "false_match": None,
             "area_px": 321,
             "score": 0.5,
+            "similarity": None,
             "image": {"width": 160, "height": 120},
             "etag": "e7",
             "metadata": {"album": "sea", "year": 2024},
