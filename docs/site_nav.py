@@ -13,7 +13,9 @@ from mkdocs.config.defaults import MkDocsConfig
 
 # Pages that are linked once they are there: section, title, file.
 WHEN_THERE = (
+    ("Guide", "Searching", "search.md"),
     ("Guide", "Images in S3", "s3.md"),
+    ("Guide", "Chance, marks, several things, duplicates", "refining.md"),
     ("Guide", "Training a hash", "hashing.md"),
     ("Guide", "Keeping features", "features.md"),
     ("Guide", "Evaluation", "evaluation.md"),

@@ -12,7 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from searchanything.answers.combined import CombinedResults
     from searchanything.answers.comparison import Comparison
+    from searchanything.answers.duplicates import Duplicates
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
@@ -20,17 +22,21 @@ if TYPE_CHECKING:
     from searchanything.client.connecting import connect
     from searchanything.client.opening import query
     from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+    from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
     from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
     from searchanything.ingest.reports import IndexReport, IndexStatus
     from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+    from searchanything.search.probe import Probe
 
 __all__ = [
     "AsyncRemoteClient",
     "Box",
     "Client",
+    "CombinedResults",
     "Comparison",
+    "Duplicates",
     "Explanation",
     "Filter",
     "Hit",
@@ -39,6 +45,7 @@ __all__ = [
     "IndexStatus",
     "Mask",
     "Points",
+    "Probe",
     "Prompts",
     "RegionRef",
     "RemoteClient",
@@ -50,6 +57,7 @@ __all__ = [
     "Settings",
     "SizeClass",
     "Text",
+    "Where",
     "WholeImage",
     "connect",
     "query",
@@ -60,10 +68,14 @@ _HOMES = {
     "client.opening": ("query",),
     "client.connecting": ("connect",),
     "client.remote": ("AsyncRemoteClient", "RemoteClient"),
+    "answers.combined": ("CombinedResults",),
     "answers.comparison": ("Comparison",),
+    "core.conditions": ("Where",),
     "core.errors": ("SearchAnythingError",),
+    "answers.duplicates": ("Duplicates",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
+    "search.probe": ("Probe",),
     "answers.receipts": ("Replay",),
     "ingest.reports": ("IndexReport", "IndexStatus"),
     "answers.results": ("SearchResults", "Segments"),

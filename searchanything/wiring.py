@@ -16,10 +16,18 @@ from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
-from searchanything.core.protocols import ChangeEvents, FileStore, ImageStore, IndexStore, RegionIndex, WritableBucket
+from searchanything.core.protocols import (
+    ChangeEvents,
+    FileStore,
+    ImageStore,
+    IndexStore,
+    RegionIndex,
+    WordsHasher,
+    WritableBucket,
+)
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import IndexManifest, Place
+from searchanything.core.types import IndexManifest, Place, WordsPart
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.encode.segmentation_cache import RememberingSegmenter
@@ -265,6 +273,16 @@ def load_encoder(
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
     )
+
+
+def words_hasher(part: WordsPart | None) -> WordsHasher | None:
+    """What makes an index's words codes; None where it has none. Raises: ModelError."""
+    if part is None:
+        return None
+    with importing():
+        from searchanything.models.words import WordsLayer
+
+    return WordsLayer.from_bytes(part.layer)
 
 
 def load_models(encoder: Encoder, watch: Stopwatch) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
+from searchanything.core.conditions import Where
 from searchanything.core.documents import mask_document
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle, encode_rle
@@ -18,6 +20,8 @@ from searchanything.core.types import Filter, ImageRef, ImageRow, MaskRLE, Regio
 from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest
+
+WORDS: Final = "words"  # source of the image, and kind of the prompt, of a question in words alone
 
 
 def question_document(
@@ -32,7 +36,7 @@ def question_document(
         "version": package_version(),
         "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
         "prompt": prompt_document(prompt),
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "page": asdict(request),
         "filter": None if filter is None else filter_document(filter),
     }
 
@@ -48,7 +52,19 @@ def stored_question_document(
         "version": package_version(),
         "image": {**named, **size, "etag": row.etag, "pixels_sha256": hashlib.sha256(row.code).hexdigest()},
         "prompt": {"kind": kind},
-        "page": {"limit": request.limit, "offset": request.offset, "group_by_image": request.group_by_image},
+        "page": asdict(request),
+        "filter": None if filter is None else filter_document(filter),
+    }
+
+
+def words_document(text: str, request: PageRequest, filter: Filter | None) -> dict[str, Any]:
+    """The same for a question in words alone: in place of an image's pixels the text has a digest."""
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {
+        "version": package_version(),
+        "image": {"source": WORDS, "width": 0, "height": 0, "pixels_sha256": digest},
+        "prompt": {"kind": WORDS, "text": text},
+        "page": asdict(request),
         "filter": None if filter is None else filter_document(filter),
     }
 
@@ -72,6 +88,7 @@ def filter_document(filter: Filter) -> dict[str, Any]:
         "metadata": dict(filter.metadata),
         "indexed_at_ms": list(filter.indexed_at_ms),
         "expression": filter.expression,
+        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
     }
 
 
@@ -139,7 +156,7 @@ def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: in
             )
         case "box":
             return Box(*document["box_xyxy"])
-        case "text":
+        case "text" | "words":
             return Text(document["text"])
         case "mask":
             mask = rle_of(document["mask"])
@@ -171,6 +188,7 @@ def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
         metadata=dict(document["metadata"]),
         indexed_at_ms=_range_of(document["indexed_at_ms"]),
         expression=document["expression"],
+        where=tuple(Where(one["name"], one["comparison"], one["value"]) for one in document.get("where", ())),
     )
 
 

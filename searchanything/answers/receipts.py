@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from searchanything.answers.questions import filter_of, image_of, package_version, prompt_of, rle_of
+from searchanything.answers.questions import WORDS, filter_of, image_of, package_version, prompt_of, rle_of
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
-from searchanything.prompts.prompt import Prompt
+from searchanything.prompts.prompt import Prompt, Text
 from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
@@ -83,6 +83,7 @@ class Receipt:
     request: PageRequest
     filter: Filter | None
     document: Mapping[str, Any]
+    max_false_match: float | None = None
 
     @classmethod
     def parse(cls, document: object, *, max_pixels: int = MAX_MASK_CELLS) -> Self:
@@ -95,13 +96,15 @@ class Receipt:
             raise UsageError(f"expected a receipt of format {RECEIPT_FORMAT}, got {form or type(document).__name__}")
         try:
             page, size = document["page"], (int(document["image"]["height"]), int(document["image"]["width"]))
+            rescore = int(page.get("rescore", 0))  # receipts from before there was rescoring have none
             _check_answer(document)
             return cls(
                 image=image_of(document["image"]),
                 prompt=prompt_of(document["prompt"], size, max_pixels),
-                request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"])),
+                request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"]), rescore),
                 filter=filter_of(document["filter"]),
                 document=document,
+                max_false_match=document.get("max_false_match"),
             )
         # Our own usage errors are ValueErrors; an infinite number overflows.
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -118,6 +121,11 @@ class Receipt:
             case ImageRef() if Path(self.image.bucket).is_absolute():
                 return names_of(Path(self.image.bucket) / self.image.key)
         return []
+
+    @property
+    def words(self) -> str | None:
+        """The text of a question in words alone."""
+        return self.prompt.text if self.document["prompt"]["kind"] == WORDS and isinstance(self.prompt, Text) else None
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
@@ -184,7 +192,9 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
 
     A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
     """
-    before, after = ({_name_of(hit): (rank, hit) for rank, hit in _ranked(one, first)} for one in (then, now))
+    before, after = (
+        {_name_of(hit): (rank, _told_apart(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
+    )
     places = then.get("positions")
     shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
@@ -211,6 +221,11 @@ def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[s
     """The hits of a receipt with their ranks."""
     places = answer.get("positions", range(len(answer["hits"])))
     return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
+
+
+def _told_apart(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two hits the same: a similarity is arithmetic of a machine, and shows in the order alone."""
+    return {name: hit[name] for name in HIT_FIELDS}
 
 
 def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:

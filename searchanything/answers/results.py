@@ -6,22 +6,23 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.matching import Matching, one_in
 from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
 from searchanything.core.files import png_bytes, save_image, save_text
-from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RGBImage, Selection
+from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
     HIT,
     MUTED,
@@ -34,6 +35,8 @@ from searchanything.drawing.overlays import (
     draw_marks,
     prompt_marks,
 )
+from searchanything.search.probe import Probe
+from searchanything.search.search import Stage
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -45,6 +48,9 @@ MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px 
 DRAWING_THREADS = 8
 SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
 RECEIPT_FORMAT = "searchanything-receipt/1"
+Refiner: TypeAlias = Callable[
+    ["SearchResults", Sequence[RegionRef], Sequence[RegionRef], Probe | None], "SearchResults"
+]
 PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 
 
@@ -56,9 +62,11 @@ class SearchResults(Sequence[Hit]):
     pixels of EXIF-corrected images.
     `prompt_description` holds the prompt as plain JSON: `kind`, and `foreground` and `background` (lists of [x, y]),
     `box_xyxy` or `text`. `exact` is False where hits may have been missed (an approximate index, or grouping by image
-    that ran out of candidates). `open_image` reads a hit's image, for drawing. `asked` is the question in full, as
-    plain JSON (`receipts.question_document`), or what makes it when a receipt is asked for; `explainer` answers
-    `explain`. `positions` are the hits' places in the page, None where they are the whole page.
+    that ran out of candidates). `stages` tells what the search took, and its rescoring where there was one.
+    `open_image` reads a hit's image, for drawing. `asked` is the question in full, as plain JSON
+    (`questions.question_document`), or what makes it when a receipt is asked for; `explainer` answers `explain`.
+    `matching` says how far chance explains the hits. `probe` is what marks taught, where the hits are refined, and
+    `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -71,8 +79,12 @@ class SearchResults(Sequence[Hit]):
     timings_ms: Mapping[str, float]
     open_image: Callable[[ImageRef], RGBImage]
     asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
     explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
     positions: tuple[int, ...] | None = None
+    matching: Matching | None = None
+    probe: Probe | None = None
+    refiner: Refiner | None = None
 
     @property
     def image(self) -> RGBImage:
@@ -113,11 +125,24 @@ class SearchResults(Sequence[Hit]):
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "exact": self.exact,
+            "matching": None if self.matching is None else self.matching.to_dict(),
+            "probe": None if self.probe is None else self.probe.summary(),
+            "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
+    @property
+    def verdict(self) -> str:
+        """ "no good match: …" where `max_false_match` left nothing; else empty."""
+        return "" if self.matching is None else self.matching.verdict
+
     def receipt(self) -> dict[str, Any]:
-        """All that is needed to repeat this query and to tell what differs: plain JSON, see `searchanything replay`."""
+        """All that is needed to repeat this query and to tell what differs: plain JSON, see `searchanything replay`.
+
+        Raises: UsageError for a refined answer.
+        """
+        if self.probe is not None:
+            raise UsageError("a refined answer has no receipt: save its probe, and the receipt of the query before")
         mask = f"{self.selection.mask.size} {self.selection.mask.counts}"
         return {
             "format": RECEIPT_FORMAT,
@@ -131,6 +156,8 @@ class SearchResults(Sequence[Hit]):
             "hits": [receipt_hit(hit) for hit in self.hits],
             **({} if self.positions is None else {"positions": list(self.positions)}),
             "exact": self.exact,
+            "max_false_match": None if self.matching is None else self.matching.max_false_match,
+            "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
 
@@ -148,6 +175,34 @@ class SearchResults(Sequence[Hit]):
             raise UsageError("these results are not from a client, so nothing can be asked about them")
         return self.explainer(image, box_xyxy)
 
+    def refine(
+        self,
+        right: Iterable[Hit | RegionRef] = (),
+        wrong: Iterable[Hit | RegionRef] = (),
+        *,
+        probe: Probe | None = None,
+    ) -> SearchResults:
+        """The same page by what marks teach: hits that are right ones, hits that are wrong, and a saved probe's marks.
+
+        Marks add up: refining a refined answer keeps those before. `to_dict()["probe"]` has the cross-validated
+        precision.
+
+        Raises: UsageError without a mark, or where nothing but whole images was searched; ObjectNotFoundError for marks
+        that are not in the index; IndexMismatchError for a probe of other models.
+        """
+        marks = [[one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong)]
+        if self.refiner is None:
+            raise UsageError("only an answer of regions can be refined: query with a prompt that selects one")
+        if not marks[0] and not marks[1] and probe is None:
+            raise UsageError("expected hits that are right or wrong, or a probe")
+        return self.refiner(self, marks[0], marks[1], probe)
+
+    def save_probe(self, path: str | Path) -> None:
+        """Write what the marks taught as JSON, all or nothing. Raises: UsageError without marks, or a bad place."""
+        if self.probe is None:
+            raise UsageError("there is nothing to save: refine the answer first")
+        save_text(json.dumps(self.probe.to_dict(), indent=1) + "\n", path, suffixes=(".json",))
+
     def to_pandas(self) -> DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
         try:
@@ -155,7 +210,7 @@ class SearchResults(Sequence[Hit]):
         except ImportError as error:
             raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
         columns = (
-            *("bucket", "key", "region", "distance_bits", "score", "area_px", "x1", "y1", "x2", "y2"),
+            *("bucket", "key", "region", "distance_bits", "score", "similarity", "area_px", "x1", "y1", "x2", "y2"),
             *("image_width", "image_height", "etag", "metadata"),
         )
         table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
@@ -197,8 +252,8 @@ class SearchResults(Sequence[Hit]):
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
             image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
-            title=f"{counted(len(self), 'hit')}{shown}",
-            subtitle=self.selection.reason,
+            title="no good match" if self.verdict else f"{counted(len(self), 'hit')}{shown}",
+            subtitle=self.verdict.removeprefix("no good match: ") or self.selection.reason,
             badge="query",
             accent=SELECTED,
         )
@@ -207,7 +262,8 @@ class SearchResults(Sequence[Hit]):
         hit = self.hits[number]
         where = "whole image" if hit.region is None else f"region {hit.region}"
         marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
-        subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}"
+        chance = "" if hit.false_match is None or hit.false_match < 1e-6 else f" · chance {one_in(hit.false_match)}"
+        subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}{chance}"
         try:
             shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
         except SearchAnythingError as error:
@@ -271,6 +327,7 @@ class Segments(Sequence[Candidate]):
 
 def _table_row(hit: Hit) -> tuple[Any, ...]:
     return (
-        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score, hit.area_px, *hit.box_xyxy),
+        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score),
+        *(hit.similarity, hit.area_px, *hit.box_xyxy),
         *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
     )

@@ -14,9 +14,11 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import Any, Final
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unpacked
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT: Final = "searchanything-backup"
 FORMAT_VERSION: Final = 1
+WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
+WORDS_MEMBER: Final = "words.safetensors"
 IMAGES_AT_ONCE: Final = 256
 TRIES: Final = 5  # of an image that is replaced while it is read
 
@@ -63,8 +67,10 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
     with place.writing() as writer:
         sealed = Sealed(writer)
-        sealed.write("manifest.json", _head(live))
+        sealed.write("manifest.json", _head(live, words=index.words is not None))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
+        if index.words is not None:
+            sealed.write(WORDS_MEMBER, index.words.layer)
         for number, images in enumerate(batches(_each_once(index), IMAGES_AT_ONCE)):
             rows, regions, left_out = _whole(index, images)
             if regions:
@@ -90,6 +96,11 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
     _make_room(indexes, manifest.fingerprint)
     index = indexes.create(manifest, hash_layer)
     try:
+        name, layer = next(members, ("", b""))
+        if name == WORDS_MEMBER:
+            index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
+        else:
+            members = chain([(name, layer)], members)
         report = _fill(index, members, checked, place.location)
     except BaseException:
         logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
@@ -98,12 +109,17 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
     return report
 
 
-def _head(manifest: IndexManifest) -> bytes:
+def _head(manifest: IndexManifest, *, words: bool) -> bytes:
     try:
         program = version("searchanything")
     except PackageNotFoundError:
         program = "unknown"
-    head = {"format": FORMAT, "version": FORMAT_VERSION, "program": program, "manifest": asdict(manifest)}
+    head = {
+        "format": FORMAT,
+        "version": WORDS_VERSION if words else FORMAT_VERSION,
+        "program": program,
+        "manifest": asdict(manifest),
+    }
     return json.dumps(head, indent=1, sort_keys=True).encode()
 
 
@@ -132,7 +148,10 @@ def _whole(index: RegionIndex, images: Iterable[ImageRef]) -> tuple[list[ImageRo
                 found[region.image].append(region)
         whole = [row for row in newest.values() if len(found[row.image]) == row.regions]
         rows += whole
-        regions += [region for row in whole for region in found[row.image]]
+        codes = dict(index.words_of([row.image for row in whole])) if index.words is not None else {}
+        regions += [
+            replace(region, words_code=codes.get(region.id, b"")) for row in whole for region in found[row.image]
+        ]
         waiting = newest.keys() - {row.image for row in whole}  # one without a row was deleted meanwhile
     if waiting:
         logger.warning(
@@ -150,9 +169,9 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
     head = json_of(name, data, location)
     if head.get("format") != FORMAT:
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
-    if head.get("version") != FORMAT_VERSION:
+    if head.get("version") not in (FORMAT_VERSION, WORDS_VERSION):
         raise BackupError(
-            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION}: "
+            f"{location} is of format {head.get('version')}, this program reads {FORMAT_VERSION} and {WORDS_VERSION}: "
             f"restore it with searchanything {head.get('program')}"
         )
     try:
@@ -211,15 +230,31 @@ def _document(row: RegionRow | ImageRow) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in type(row).__dataclass_fields__}
     return values | {
         "code": base64.b64encode(row.code).decode(),
+        **_words_of(row),
         "image": [row.image.bucket, row.image.key],
         "metadata": dict(row.metadata),
     }
 
 
+def _words_of(row: RegionRow | ImageRow) -> dict[str, str]:
+    return {"words_code": base64.b64encode(row.words_code).decode()} if isinstance(row, RegionRow) else {}
+
+
+def _bits_of(layer: bytes, location: str) -> int:
+    """The bits of a words layer, a safetensors file: in its metadata. Raises: BackupError."""
+    try:
+        (length,) = struct.unpack_from("<Q", layer)
+        return int(json.loads(layer[8 : 8 + length])["__metadata__"]["bits"])
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise BackupError(f"{location}: its {WORDS_MEMBER} does not hold what it should ({error!r}); {CURE}") from error
+
+
 def _region_of(document: Mapping[str, Any]) -> RegionRow:
     height, width, counts = document["mask"]
     mask = MaskRLE((height, width), counts)
-    return RegionRow(**_values(document) | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
+    words = base64.b64decode(document.get("words_code", ""), validate=True)  # backups of before have none
+    values = _values(document) | {"words_code": words}
+    return RegionRow(**values | {"mask": mask, "box_xyxy": tuple(document["box_xyxy"])})
 
 
 def _image_of(document: Mapping[str, Any]) -> ImageRow:

@@ -213,6 +213,6 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _order(name: str) -> tuple[int, str]:
     """The order in which members were written, from their names."""
-    ranks = {"manifest.json": 0, "hash.safetensors": 1, END: 3}
+    ranks = {"manifest.json": 0, "hash.safetensors": 1, "words.safetensors": 2, END: 4}
     kind, _, number = name.partition("-")
-    return ranks.get(name, 2), f"{number} {0 if kind == 'regions' else 1}"
+    return ranks.get(name, 3), f"{number} {0 if kind == 'regions' else 1}"

@@ -19,11 +19,13 @@ import typer
 
 from searchanything.cli import (
     backup,
+    combine,
     compare,
     delete,
     demo,
     deploy,
     doctor,
+    duplicates,
     evaluate,
     explain,
     export,
@@ -66,6 +68,7 @@ app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
 app.add_typer(features.app, name="features")
 app.command("query")(query.query)
+app.command("combine")(combine.combine)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
@@ -73,6 +76,7 @@ app.command("segment")(segment.segment)
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)
+app.command("duplicates")(duplicates.duplicates)
 app.command("export")(export.export)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

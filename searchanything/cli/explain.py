@@ -65,6 +65,7 @@ def explain(
             offset=page.offset,
             filter=wanted,
             group_by_image=page.group_by_image,
+            rescore=page.rescore,
         )
         explanation = results.explain(expect, expected_box)
         if save is not None:

@@ -43,6 +43,12 @@ Prune = Annotated[
     bool,
     typer.Option("--prune", help="Forget images that are gone from SOURCE, unless very many are gone at once."),
 ]
+AddWords = Annotated[
+    bool,
+    typer.Option(
+        "--add-words", help="Let SOURCE be searched by a text alone; images that lack the codes are indexed again."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Index unchanged images too.")]
 
 
@@ -56,6 +62,7 @@ def index(
     exclude: Exclude = None,
     estimate: EstimateOnly = False,
     prune: Prune = False,
+    add_words: AddWords = False,
     *,
     common: CommonOptions,
 ) -> None:
@@ -73,14 +80,24 @@ def index(
     patterns = patterns_of(include, exclude)
     layer = hash_choice(hash_file)
     if estimate:
-        if hash_file is not None or force or prune:
-            raise UsageError("--estimate cannot be combined with --hash, --force or --prune: it keeps nothing")
+        if hash_file is not None or force or prune or add_words:
+            raise UsageError(
+                "--estimate cannot be combined with --hash, --force, --prune or --add-words: it keeps nothing"
+            )
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
         answer(foreseen, common.format, lambda: _estimate_text(foreseen))
         return
     with client_of(context, common) as client, indexing_progress() as show:
-        report = client.index(source, hash_file=layer, force=force, prune=prune, patterns=patterns, progress=show)
+        report = client.index(
+            source,
+            hash_file=layer,
+            force=force,
+            prune=prune,
+            patterns=patterns,
+            progress=show,
+            add_words=add_words,
+        )
     document = report.to_dict()
     if not any((*document["images"].values(), report.deleted, report.given_up)):
         say(f"nothing under {source}: 0 objects; check the bucket and the prefix, or the folder")

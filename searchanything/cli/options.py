@@ -50,6 +50,10 @@ Verbose = Annotated[
 ]
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, or a folder.", show_default=False)]
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A file, or s3://bucket/key.", show_default=False)]
+OptionalImage = Annotated[
+    str | None,
+    typer.Argument(metavar="[IMAGE]", help="A file, or s3://bucket/key; none with --text alone.", show_default=False),
+]
 Save = Annotated[
     Path | None,
     typer.Option("--save", metavar="FILE.png", help="Draw the answer to an image file.", show_default=False),

@@ -121,6 +121,15 @@ class FilterOptions:
             rich_help_panel=FILTER,
         ),
     ] = None
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel'; repeatable.",
+            rich_help_panel=FILTER,
+        ),
+    ] = None
     expression: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +142,7 @@ class FilterOptions:
 
     def filter(self) -> Filter | None:
         """None where no part is given. Raises: FilterError."""
+        from searchanything.core.conditions import conditions_of
         from searchanything.core.types import Filter, SizeClass
 
         wanted = Filter(
@@ -141,6 +151,7 @@ class FilterOptions:
             size_class=None if self.size_class is None else SizeClass(self.size_class),
             metadata=parse_metadata(self.metadata or ()),
             expression=self.expression,
+            where=conditions_of(self.where or ()),
         )
         return None if wanted == Filter() else wanted
 
@@ -156,6 +167,17 @@ class PageOptions:
     group_by_image: Annotated[
         bool, typer.Option("--group-by-image", help="Only the best region of each image.", rich_help_panel=PAGE)
     ] = False
+    rescore: Annotated[
+        int | None,
+        typer.Option(
+            "--rescore",
+            metavar="N",
+            min=0,
+            help="Order the N nearest by real values of the query; 0: by bits alone.",
+            show_default="search.rescore",
+            rich_help_panel=PAGE,
+        ),
+    ] = None
 
 
 def parse_point(text: str, option: str) -> tuple[float, float]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 from searchanything.core.counting import counted
+from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from searchanything.answers.results import SearchResults
+    from searchanything.client.client import Client
+    from searchanything.core.types import RegionRef
+
+MARKS = "Marks: refine the answer"
 
 ReceiptOption = Annotated[
     Path | None,
@@ -27,26 +35,104 @@ ReceiptOption = Annotated[
     ),
 ]
 
+MaxFalseMatch = Annotated[
+    float | None,
+    typer.Option(
+        "--max-false-match",
+        metavar="RATE",
+        help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
+        show_default=False,
+        rich_help_panel=PAGE,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkOptions:
+    """Hits that are right or wrong, and what earlier marks taught."""
+
+    right: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--right", metavar="HIT", help="A hit that is right: its number, or IMAGE#REGION; repeatable.",
+            rich_help_panel=MARKS,
+        ),
+    ] = None  # fmt: skip
+    wrong: Annotated[
+        list[str] | None,
+        typer.Option("--wrong", metavar="HIT", help="A hit that is wrong; repeatable.", rich_help_panel=MARKS),
+    ] = None
+    probe: Annotated[
+        Path | None,
+        typer.Option(
+            "--probe", metavar="FILE.json", exists=True, dir_okay=False, help="Marks that were saved before.",
+            rich_help_panel=MARKS,
+        ),
+    ] = None  # fmt: skip
+    save_probe: Annotated[
+        Path | None,
+        typer.Option("--save-probe", metavar="FILE.json", help="Save all marks.", rich_help_panel=MARKS),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_receipt(self.save_probe)
+        if self.save_probe is not None and not self.given:
+            raise UsageError("--save-probe saves marks: give --right, --wrong or --probe too")
+
+    @property
+    def given(self) -> bool:
+        """True if there is anything to refine by."""
+        return bool(self.right or self.wrong or self.probe)
+
+    def refined(self, client: Client, results: SearchResults, *, first: int) -> SearchResults:
+        """The answer refined by the marks; a number is a hit's place in the answer before."""
+        from searchanything.search.probe import Probe
+
+        saved = None if self.probe is None else Probe.read(self.probe)
+        right, wrong = (
+            [self._mark(client, results, text, first) for text in texts or ()] for texts in (self.right, self.wrong)
+        )
+        return results.refine(right, wrong, probe=saved)
+
+    def _mark(self, client: Client, results: SearchResults, text: str, first: int) -> RegionRef:
+        from searchanything.core.types import RegionRef
+
+        if text.isdigit():
+            place = int(text) - first
+            if not 0 <= place < len(results):
+                raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
+            return results[place].ref
+        image, separator, region = text.rpartition("#")
+        if not separator or not region.isdigit():
+            raise UsageError(f"hit {text}: expected its number, or IMAGE#REGION such as s3://bucket/key#3")
+        return RegionRef(client.locate(image), int(region))
+
 
 @expanded
 def query(
     context: typer.Context,
-    image: ImageArgument,
     prompt: PromptOptions,
     page: PageOptions,
     filter: FilterOptions,
+    marks: MarkOptions,
+    image: OptionalImage = None,
     save: Save = None,
     receipt: ReceiptOption = None,
+    max_false_match: MaxFalseMatch = None,
     *,
     common: AskOptions,
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
+
+    Without IMAGE, --text asks the whole index, if it has words codes (index --add-words).
 
     Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
     Examples: [bold]searchanything query street.jpg --point 320,240 --save hits.png[/bold]
 
     [bold]searchanything query street.jpg --text "a red bicycle" --group-by-image --format json[/bold]
+
+    [bold]searchanything query --text "a red handbag"[/bold]
 
     [bold]searchanything query street.jpg --box 10,20,200,180 --background 30,170[/bold]
 
@@ -55,16 +141,28 @@ def query(
     meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_receipt(receipt)
-    check_image(image)
+    if marks.given and (receipt is not None or max_false_match is not None):
+        raise UsageError(
+            "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
+        )
+    alone = _words_alone(image, meant)
     with client_of(context, common) as client:
         results = client.query(
             image,
-            meant,
+            None if alone is not None else meant,
+            text=alone,
             limit=page.limit,
             offset=page.offset,
             filter=wanted,
             group_by_image=page.group_by_image,
+            max_false_match=max_false_match,
+            rescore=page.rescore,
         )
+        if marks.given:
+            results = marks.refined(client, results, first=page.offset + 1)
+            if marks.save_probe is not None:
+                results.save_probe(marks.save_probe)
+                say(f"saved {marks.save_probe}")
         if save is not None:
             results.save(save)
             say(f"saved {save}")
@@ -73,6 +171,18 @@ def query(
             say(f"saved {receipt}")
     document = results.to_dict()
     answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+
+
+def _words_alone(image: str | None, meant: object) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError."""
+    from searchanything.prompts.prompt import Text
+
+    if image is not None:
+        check_image(image)
+        return None
+    if not isinstance(meant, Text):
+        raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
+    return meant.text
 
 
 def _text(document: dict[str, Any], *, first: int) -> RenderableType:
@@ -87,16 +197,31 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     total = sum(document["timings_ms"].values())
     exact = "exact" if document["exact"] else "approximate"
     tail = f"{counted(len(document['hits']), 'hit')}, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
+    if document["probe"] is not None:
+        lines.append(_marks(document["probe"]))
+    if document["matching"] is not None and document["matching"]["verdict"]:
+        lines.append(document["matching"]["verdict"])
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "image", "region", "box x1,y1,x2,y2"):
-        table.add_column(heading, justify="right" if heading in ("#", "bits", "region") else "left", overflow="fold")
+    for heading in ("#", "bits", "similarity", "chance", "image", "region", "box x1,y1,x2,y2"):
+        right = heading in ("#", "bits", "similarity", "chance", "region")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
         image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
-        table.add_row(str(number), str(hit["distance_bits"]), image, region, _numbers(hit["box_xyxy"]))
+        similarity = "" if hit["similarity"] is None else f"{hit['similarity']:.3f}"
+        chance = "" if hit["false_match"] is None else f"{hit['false_match']:.0e}"
+        box = _numbers(hit["box_xyxy"])
+        table.add_row(str(number), str(hit["distance_bits"]), similarity, chance, image, region, box)
     return Group(Text("\n".join(lines)), table, Text(tail))
+
+
+def _marks(probe: dict[str, Any]) -> str:
+    said = f"refined by {probe['right']} right (the query's own region is one) and {probe['wrong']} wrong"
+    if probe["precision"] is None:
+        return said
+    return f"{said}; precision {probe['precision']:.0%} on marks left out one at a time"
 
 
 def _how_well(match: dict[str, Any]) -> str:
@@ -111,7 +236,7 @@ def _how_well(match: dict[str, Any]) -> str:
 def _what(selection: dict[str, Any]) -> str:
     if selection["kind"] == "region":
         return f"a region of {selection['area_px']:,} px in {_numbers(selection['box_xyxy'])}"
-    return "the whole image" if selection["kind"] == "image" else "nothing"
+    return {"image": "the whole image", "words": "words alone"}.get(selection["kind"], "nothing")
 
 
 def _numbers(values: list[float]) -> str:

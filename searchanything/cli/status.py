@@ -41,6 +41,8 @@ def _text(document: dict[str, Any]) -> RenderableType:
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())
+        if name == "words" and value is None:
+            value = "none; searchanything index SOURCE --add-words adds them"
         shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(name, Text(shown))
     return table

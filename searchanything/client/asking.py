@@ -13,10 +13,13 @@ from typing import Any
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.matching import Matching
 from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
+from searchanything.client.judging import Judging
+from searchanything.client.words import ask_words, check_alone
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PromptError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
@@ -41,7 +44,9 @@ from searchanything.images.inputs import ImageInput, load_image
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
+from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
+from searchanything.search.rescoring import Probe
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 from searchanything.search.stored import stored_image, stored_region, stored_selection
 
@@ -51,6 +56,7 @@ class Asking:
     """Answers questions with the live index. `Client` says what each method promises. Thread-safe."""
 
     connection: Connection
+    judging: Judging
     _stores: dict[str, ImageStore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,16 +65,24 @@ class Asking:
         return replace(self, connection=connection)
 
     def query(
-        self, image: ImageInput | Hit | RegionRef, prompt: object, request: PageRequest, *, filter: Filter | None
+        self,
+        image: ImageInput | Hit | RegionRef,
+        prompt: object,
+        request: PageRequest,
+        *,
+        filter: Filter | None,
+        max_false_match: float | None = None,
     ) -> SearchResults:
         """As `Client.query`."""
+        check_rate(max_false_match)
         wanted = as_prompt(prompt)
         if isinstance(image, Hit | RegionRef):
             if not isinstance(wanted, WholeImage):
                 raise PromptError(
                     "an indexed region says by itself what is meant: leave the prompt out, or ask with its image"
                 )
-            return self._query_stored(image.ref if isinstance(image, Hit) else image, request, filter)
+            ref = image.ref if isinstance(image, Hit) else image
+            return self._query_stored(ref, request, filter, max_false_match)
         watch = Stopwatch()
         with watch.stage("open"):
             index, encoder = self.connection.open_to_ask()
@@ -82,21 +96,48 @@ class Asking:
         question = SearchQuestion(pixels, wanted, request, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, request, filter)
+        with watch.stage("judge"):
+            matching = self._judged(index, encoded, page, max_false_match)
+        of_region = encoded.choice.kind == "region"
         return SearchResults(
             query_image=pixels,
             prompt_description=describe_prompt(wanted),
             selection=describe(encoded.choice, encoded.segmentation),
-            hits=page.hits,
+            hits=matching.hits,
+            matching=matching,
             exact=page.exact,
+            stages=page.stages,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if isinstance(wanted, WholeImage) else 0],
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
+            refiner=self.judging.refiner(index, encoded.code, request, filter=filter) if of_region else None,
         )
 
-    def _query_stored(self, ref: RegionRef, request: PageRequest, filter: Filter | None) -> SearchResults:
+    def query_words(
+        self,
+        text: str | None,
+        image: object,
+        prompt: object,
+        request: PageRequest,
+        *,
+        filter: Filter | None,
+        max_false_match: float | None = None,
+    ) -> SearchResults:
+        """As `Client.query` with a text alone."""
+        text = check_alone(text, image, prompt)
+        if max_false_match is not None:
+            raise UsageError("max_false_match compares with codes of regions: it goes with an image, not a text alone")
+        index, encoder = self.connection.open_to_ask()
+        max_limit = self.connection.indexes.max_limit
+        found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
+        return replace(found, open_image=self.load)
+
+    def _query_stored(
+        self, ref: RegionRef, request: PageRequest, filter: Filter | None, most: float | None
+    ) -> SearchResults:
         watch = Stopwatch()
         with watch.stage("open"):
             index = self.connection.read_index()
@@ -107,18 +148,23 @@ class Asking:
         with watch.stage("search"):
             search = search_images if ref.region is None else search_regions
             page = search(index, code, request, filter=filter, max_limit=self.connection.indexes.max_limit)
+        with watch.stage("judge"):
+            matching = self.judging.judged(index, code, page.hits, whole_images=ref.region is None, most=most)
         return SearchResults(
             query_image=partial(self.load, ref.image),
             prompt_description={"kind": "image" if ref.region is None else "region"},
             selection=selection,
-            hits=page.hits,
+            hits=matching.hits,
+            matching=matching,
             exact=page.exact,
+            stages=page.stages,
             fingerprint=index.manifest.fingerprint,
             collection=index.collections[1 if ref.region is None else 0],
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(stored_question_document, ref, row, request, filter),
             explainer=partial(self._explain_stored, row, request, filter),
+            refiner=None if ref.region is None else self.judging.refiner(index, code, request, filter=filter),
         )
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
@@ -130,10 +176,20 @@ class Asking:
     def replay(self, document: Mapping[str, Any], image: ImageInput | None, *, folder: str | Path | None) -> Replay:
         """As `Client.replay`."""
         receipt = Receipt.parse(document, max_pixels=self.connection.settings.ingest.max_pixels)
+        if receipt.words is not None:
+            found = self.query_words(receipt.words, None, None, receipt.request, filter=receipt.filter)
+            return compare_runs(receipt, found)
         if image is None:
             self._check_named(receipt, folder)
         wanted = receipt.image_to_ask(image)
-        return compare_runs(receipt, self.query(wanted, receipt.prompt, receipt.request, filter=receipt.filter))
+        results = self.query(
+            wanted,
+            receipt.prompt,
+            receipt.request,
+            filter=receipt.filter,
+            max_false_match=receipt.max_false_match,
+        )
+        return compare_runs(receipt, results)
 
     def segment(self, image: ImageInput) -> Segments:
         """As `Client.segment`."""
@@ -153,7 +209,14 @@ class Asking:
             refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        return search(index, query.code, request, filter=filter, max_limit=max_limit)
+        probe = Probe(query.code, query.projection)
+        return search(index, probe, request, filter=filter, max_limit=max_limit)
+
+    def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
+        """How far chance explains the hits, by the index's own codes."""
+        if query.choice.kind == "none":
+            return Matching(0)
+        return self.judging.judged(index, query.code, page.hits, whole_images=query.choice.kind == "image", most=most)
 
     def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
         """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""

@@ -15,14 +15,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from searchanything import wiring
+from searchanything.answers.combined import CombinedResults
 from searchanything.answers.comparison import Comparison
+from searchanything.answers.duplicates import Duplicates, find_duplicates
 from searchanything.answers.receipts import Replay
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport, back_up, restore
 from searchanything.client.asking import Asking
+from searchanything.client.combining import PartInput, PartsAsked, combine
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
+from searchanything.client.judging import Judging
 from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
@@ -50,7 +54,9 @@ from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
+from searchanything.search.combine import NONE_RATE
 from searchanything.search.export import check_export_path, export_regions
+from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest
 from searchanything.search.stored import list_images, stored_image, stored_regions
@@ -67,7 +73,7 @@ class Client:
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
         self._connection = Connection(settings, self._indexes, self._models)
-        self._asking = Asking(self._connection)
+        self._asking = Asking(self._connection, Judging(self._indexes.max_limit))
         self._syncing = Syncing(self._connection)
         self._ingestion = Ingestion(self._connection, self._syncing)
         self._failures = Failures(self._connection)
@@ -80,26 +86,81 @@ class Client:
 
     def query(
         self,
-        image: ImageInput | Hit | RegionRef,
+        image: ImageInput | Hit | RegionRef | None = None,
         prompt: object = None,
         *,
+        text: str | None = None,
         limit: int = 10,
         offset: int = 0,
         filter: Filter | None = None,
         group_by_image: bool = False,
+        max_false_match: float | None = None,
+        rescore: int | None = None,
     ) -> SearchResults:
         """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no image
-        is read. `group_by_image` keeps the best region of each image.
+        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no
+        image is read. `group_by_image` keeps the best region of each image. `max_false_match`, such as 1e-4, leaves
+        out hits that more than such a share of unrelated regions are as near as; no hit left is the answer "no good
+        match". The `rescore` nearest are ordered by the query's real values against their bits (default: the setting
+        `search.rescore`; 0: none). `text` stands alone, without an image: regions of the whole index that it names,
+        if the index has words codes (`index(…, add_words=True)`).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
         IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
-        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image)
-        return self._asking.query(image, prompt, request, filter=filter)
+        search = self._settings.search
+        depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
+        request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
+        if image is None or text is not None:
+            return self._asking.query_words(
+                text, image, prompt, request, filter=filter, max_false_match=max_false_match
+            )
+        return self._asking.query(image, prompt, request, filter=filter, max_false_match=max_false_match)
+
+    def combine(
+        self,
+        *,
+        all_of: Sequence[PartInput] = (),
+        any_of: Sequence[PartInput] = (),
+        none_of: Sequence[PartInput] = (),
+        none_rate: float = NONE_RATE,
+        limit: int = 10,
+        filter: Filter | None = None,
+    ) -> CombinedResults:
+        """Images that hold all of some things, one of others, and none of further ones, each with its regions.
+
+        A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out
+        by `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are.
+
+        Raises: what `query` raises; UsageError for parts that select no region, or too many.
+        """
+        return combine(self._asking, PartsAsked(all_of, any_of, none_of, none_rate), limit=limit, filter=filter)
+
+    def duplicates(
+        self,
+        *,
+        whole_images: bool = False,
+        max_bits: int | None = None,
+        bucket: str | None = None,
+        key_prefix: str = "",
+    ) -> Duplicates:
+        """Groups of nearly equal regions, or whole images, of different images; no model is loaded.
+
+        `max_bits`: from a group's first; 4 for regions and 8 for images where it is None.
+
+        Raises: UsageError for another distance than 0 to 31 bits; IndexNotFoundError, RegionIndexError.
+        """
+        return find_duplicates(
+            self._connection.read_index(),
+            whole_images=whole_images,
+            max_bits=max_bits,
+            bucket=bucket,
+            key_prefix=key_prefix,
+            open_image=self.open_image,
+        )
 
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
@@ -162,6 +223,10 @@ class Client:
         index = self._connection.read_index()
         return stored_regions(index, stored_image(index, image))
 
+    def locate(self, image: IndexedImage) -> ImageRef:
+        """The indexed image meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        return find_image(image, [self._connection.read_index()])
+
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
         return self._asking.load(image)
@@ -173,6 +238,7 @@ class Client:
         hash_file: str | Path | None = None,
         force: bool = False,
         prune: bool = False,
+        add_words: bool = False,
         patterns: Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> IndexReport:
@@ -182,13 +248,20 @@ class Client:
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
         and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
-        many are gone that it may be a mistake (`sync` says when).
+        many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
+        by which `query(text=…)` finds them: images that lack them are indexed again.
 
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
         """
         return self._ingestion.index(
-            source, hash_file=hash_file, force=force, prune=prune, patterns=patterns, progress=progress
+            source,
+            hash_file=hash_file,
+            force=force,
+            prune=prune,
+            add_words=add_words,
+            patterns=patterns,
+            progress=progress,
         )
 
     def estimate(
@@ -356,7 +429,13 @@ class Client:
             return IndexStatus(self.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
         held = holdings(index)
         return IndexStatus(
-            self.uri, **asdict(held.counts), manifest=live, collections=index.collections, garbage=held.garbage
+            self.uri,
+            **asdict(held.counts),
+            manifest=live,
+            collections=index.collections,
+            garbage=held.garbage,
+            words=index.words,
+            words_regions=index.count_words(),
         )
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:

@@ -17,16 +17,20 @@ from functools import partial
 from hashlib import blake2b
 from typing import Final
 
+import numpy as np
+
 from searchanything.core.errors import UniformFeaturesError
 from searchanything.core.protocols import ImageFeatures
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import ImageRef, Omissions, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
+from searchanything.hash_training.words import train_words
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
+from searchanything.models.words import WordsLayer
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +84,7 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
         "the preset's hash is untrained: one is trained first, on %d images of the source (--hash untrained: none)",
         len(chosen),
     )
-    collector = _Collector()
-    sampling = None if progress is None else _staged(progress)
-    index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=sampling)
+    collector = _collected(job, chosen, progress)
     if collector.regions < options.least_regions:
         _decline(f"{collector.regions} regions of {len(chosen)} images", options)
         return None
@@ -99,6 +101,27 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
         return None
     logger.info("hash trained on %d regions of %d images", trained.rows, len(chosen))
     return trained.layer
+
+
+def learn_words(job: IndexingJob, options: LearningOptions, *, progress: OnProgress | None = None) -> WordsLayer:
+    """A words layer fitted to a sample of the source, which is announced in the log.
+
+    The job's index is a scratch one: it is filled. Raises: as `index_images`.
+    """
+    chosen = _sample(job, options)
+    logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", len(chosen))
+    collector = _collected(job, chosen, progress)
+    nothing = np.zeros((0, job.encoder.embedder.dimension), dtype=np.float32)
+    regions = np.concatenate([nothing, *(batch.image for batch in collector.batches)])
+    return train_words(regions, job.encoder.everyday_words(), seed=options.seed)
+
+
+def _collected(job: IndexingJob, chosen: Sequence[StoredObject], progress: OnProgress | None) -> _Collector:
+    """The features of the chosen images; those that fail are left out."""
+    collector = _Collector()
+    sampling = None if progress is None else _staged(progress)
+    index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=sampling)
+    return collector
 
 
 def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:

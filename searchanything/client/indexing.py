@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Final, Literal
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, Source, SourceName
-from searchanything.client.hash_on_first_index import LearningOptions, learn_hash
+from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
+from searchanything.core.batching import batches
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Omissions, StoredObject
 from searchanything.encode.encoder import Encoder
@@ -26,9 +28,11 @@ from searchanything.ingest.pipeline import index_images, nothing_listed, refresh
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexReport, OnProgress, SyncReport, sum_reports
-from searchanything.ingest.sync import account_for_gone
+from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
+from searchanything.ingest.words import lacking_words
 from searchanything.wiring import HashChoice
 
+logger = logging.getLogger(__name__)
 UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
 
 
@@ -46,6 +50,7 @@ class Ingestion:
         hash_file: str | Path | None,
         force: bool,
         prune: bool,
+        add_words: bool,
         patterns: Patterns | None,
         progress: OnProgress | None,
     ) -> IndexReport:
@@ -59,12 +64,14 @@ class Ingestion:
         if not first and connection.indexes.live() is None:
             return nothing_listed(omissions)
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
-        index, encoder = self._open_or_make((store, scope), progress, choice)
+        index, encoder = self._open_or_make((store, scope), progress, choice, add_words=add_words)
         job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
         known = Covered(index, store.bucket, scope).known()
         with in_notebooks(progress, "indexing") as tell:
             listed = marking(chain(first, objects), known)
             report = index_images(job, listed, progress=listing.progress(tell), omissions=omissions)
+        if add_words:
+            report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         return sum_reports((report, account_for_gone(ended, known, omissions)))
@@ -108,24 +115,53 @@ class Ingestion:
         return self.syncing.repair((store, scope), index, forget=forget, progress=progress)
 
     def _open_or_make(
-        self, source: Source, progress: OnProgress | None, choice: HashChoice = None
+        self,
+        source: Source,
+        progress: OnProgress | None,
+        choice: HashChoice = None,
+        *,
+        add_words: bool = False,
     ) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
         connection, (store, scope) = self.connection, source
-        ingest = connection.settings.ingest
-        options = LearningOptions(
-            images=ingest.hash_sample_images,
-            least_regions=ingest.hash_least_regions,
-            compute=connection.settings.models,
-        )
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
             job = IndexingJob(store, encoder, scratch, connection.options(), scope)
-            layer = learn_hash(job, options, progress=progress)
+            layer = learn_hash(job, self._learning_options(), progress=progress)
             return None if layer is None else layer.to_bytes()
 
-        return connection.models.open_or_make(choice, learn)
+        opened = connection.models.open_or_make(choice, learn)
+        return self._with_words(opened, source, add=add_words, progress=progress)
+
+    def _with_words(
+        self, opened: tuple[RegionIndex, Encoder], source: Source, *, add: bool, progress: OnProgress | None
+    ) -> tuple[RegionIndex, Encoder]:
+        """The index with words codes where they are asked for: by this call, or by the settings for a new index."""
+        (index, encoder), (store, scope), connection = opened, source, self.connection
+        if index.words is not None or not (add or connection.settings.ingest.words):
+            return opened
+        if not add and index.counts().regions:
+            logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
+            return opened
+        scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+        job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+        layer = learn_words(job, self._learning_options(), progress=progress)
+        return connection.models.add_words(layer.to_bytes(), bits=layer.bits)
+
+    def _fill_words(self, job: IndexingJob, progress: OnProgress | None) -> IndexReport:
+        """Index again what lacks words codes: regions, words and image rows are one commit."""
+        keys = [one.key for one in lacking_words(job.index, bucket=job.store.bucket, key_prefix=job.scope.prefix)]
+        again = replace(job, options=self.connection.options(force=True, retry_forever=True))
+        return sum_reports(refresh_images(again, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+
+    def _learning_options(self) -> LearningOptions:
+        settings = self.connection.settings
+        return LearningOptions(
+            images=settings.ingest.hash_sample_images,
+            least_regions=settings.ingest.hash_least_regions,
+            compute=settings.models,
+        )
 
 
 def _counts(scope: Scope, listed: StoredObject) -> bool:

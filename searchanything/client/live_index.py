@@ -85,8 +85,17 @@ class LiveIndex:
                 index = self._indexes.open(manifest.fingerprint)  # first: an index of another version says so itself
                 encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
                 self._check(manifest, manifest_of(encoder, preset))
-                self._opened[manifest.fingerprint] = index, encoder
+                self._opened[manifest.fingerprint] = index, replace(encoder, words=wiring.words_hasher(index.words))
             return self._opened[manifest.fingerprint]
+
+    def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, Encoder]:
+        """The live index with words codes from now on, and its encoder. Raises: as `open`."""
+        name = self.manifest().fingerprint
+        self._indexes.add_words(name, layer, bits=bits)
+        with self._lock:
+            self._opened.pop(name, None)
+            self._asking.pop(name, None)
+        return self.open()
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The same for queries: this encoder remembers the last images, so that they are segmented once."""

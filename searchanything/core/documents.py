@@ -43,8 +43,10 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "box_xyxy": rounded(hit.box_xyxy),
         "mask": None if hit.mask is None else mask_document(hit.mask),
         "distance_bits": int(hit.distance_bits),
+        "false_match": None if hit.false_match is None else float(f"{hit.false_match:.1e}"),
         "area_px": int(hit.area_px),
         "score": round(float(hit.score), 4),
+        "similarity": _similarity(hit),
         "image": {"width": int(hit.image_width), "height": int(hit.image_height)},
         "etag": hit.etag,
         "metadata": dict(hit.metadata),
@@ -59,7 +61,12 @@ def receipt_hit(hit: Hit) -> dict[str, Any]:
         "etag": hit.etag,
         "region": hit.region,
         "distance_bits": int(hit.distance_bits),
+        "similarity": _similarity(hit),
     }
+
+
+def _similarity(hit: Hit) -> float | None:
+    return None if hit.similarity is None else round(float(hit.similarity), 6)
 
 
 def mask_document(mask: MaskRLE) -> dict[str, Any]:

@@ -196,6 +196,11 @@ class IngestSettings(BaseModel):
     hash_least_regions: int = Field(
         200, ge=20, description="With fewer regions in that sample the hash stays untrained, and the log says so."
     )
+    words: bool = Field(
+        default=False,
+        description="A new index gets words codes as well: it can be searched by a text without an image. "
+        "`index --add-words` adds them to any index.",
+    )
     keep_features: bool = Field(
         default=False,
         description="Keep each region's features, so that hash layers can be trained and applied without the models.",
@@ -210,6 +215,20 @@ class IngestSettings(BaseModel):
     )
     box_min_iou: float = Field(
         0.1, ge=0, le=1, description="If no mask reaches this IoU with a box prompt, the box itself is the region."
+    )
+
+
+class SearchSettings(BaseModel):
+    """How an index is searched."""
+
+    rescore: int = Field(
+        100,
+        ge=0,
+        le=2000,
+        description="So many of the nearest by code are ordered by the query's real-valued projection; 0: none.",
+    )
+    rescore_words: int = Field(
+        400, ge=0, le=2000, description="The same for texts without an image, which lie farther from what they name."
     )
 
 
@@ -288,6 +307,7 @@ class Settings(BaseSettings):
     milvus: MilvusSettings = Field(default_factory=MilvusSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     service: ServiceSettings = Field(default_factory=ServiceSettings)
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from searchanything.core.conditions import Where, conditions_of
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.skips import SkipCounts
@@ -29,6 +30,7 @@ else:  # the light client has these types' values never, and numpy perhaps not
     RGBImage = BoolMask = BoolMasks = FloatArray = Codes = Any
 
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
+CodeKind: TypeAlias = Literal["regions", "images", "words"]  # whose codes: see `RegionIndex.codes_of`
 Metadata: TypeAlias = Mapping[str, str | int | float | bool]
 Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and a key prefix in it, "" for all
 
@@ -113,7 +115,10 @@ class MaskRLE:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """One indexed region: a row of the regions' collection."""
+    """One indexed region: a row of the regions' collection.
+
+    `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
+    """
 
     id: str
     code: bytes
@@ -129,6 +134,7 @@ class RegionRow:
     image_height: int
     indexed_at_ms: int
     metadata: Metadata
+    words_code: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,40 @@ class ImageRow(ImageState):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCode:
+    """As much of a row as its code needs to be compared: `region` is None for an image row."""
+
+    image: ImageRef
+    generation: int
+    region: int | None
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WordsMatch:
+    """A region whose words code a text is near to, with their Hamming distance; the region's row has the same id."""
+
+    id: str
+    image: ImageRef
+    generation: int
+    region: int
+    distance_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordsPart:
+    """What an index needs to be searched by words alone: a second code per region, of f_I, in a collection of its own.
+
+    `layer` are the bytes of the words layer. `bytes_per_region` leaves out what names differ in: bucket, key, metadata.
+    """
+
+    collection: str
+    bits: int
+    layer: bytes
+    bytes_per_region: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexCounts:
     """How many rows of each kind an index holds. `images` counts the indexed ones."""
 
@@ -206,10 +246,12 @@ class Filter:
     `images` names the only images that may be found, `exclude` those that may not; any key can be said in them.
     `within` are places, (bucket, key prefix) each: an image must lie in one of them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
-    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name.
+    `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name; `where` are
+    further conditions on metadata, such as `"year >= 2020"` (`Where.parse`), the same on every index.
     `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
 
-    Raises: FilterError for another size class; the other parts are checked when they are used.
+    Raises: FilterError for another size class or a condition that cannot be read; the other parts are checked when
+    they are used.
     """
 
     bucket: str | None = None
@@ -222,8 +264,10 @@ class Filter:
     metadata: Metadata = field(default_factory=dict)
     indexed_at_ms: tuple[int | None, int | None] = (None, None)
     expression: str | None = None
+    where: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "where", conditions_of(self.where))
         if self.size_class is None:
             return
         if self.size_class not in tuple(SizeClass):
@@ -304,12 +348,13 @@ class TextMatch:
 class Selection:
     """What a prompt selected in the query image, and why.
 
-    `kind` is `region`, `image` (the whole image) or `none` (nothing matched the prompt; then `mask` is empty and
-    `runners_up` holds the nearest candidates). `rule` names the rule that chose, `reason` says it in a sentence.
+    `kind` is `region`, `image` (the whole image), `words` (there is no query image) or `none` (nothing matched the
+    prompt; then `mask` is empty and `runners_up` holds the nearest candidates). `rule` names the rule that chose,
+    `reason` says it in a sentence.
     `text_match` is None for prompts without a text.
     """
 
-    kind: Literal["region", "image", "none"]
+    kind: Literal["region", "image", "words", "none"]
     box_xyxy: BoxXYXY
     area_px: int
     mask: MaskRLE
@@ -325,6 +370,8 @@ class Hit:
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
     `generation` counts attempts at the image: hits that differ in nothing else are equal.
+    `score` is the segmenter's; `similarity`, in [-1, 1], is what a rescored hit was ranked by, None for others.
+    `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
     """
 
     image: ImageRef
@@ -339,6 +386,8 @@ class Hit:
     image_height: int
     metadata: Metadata
     generation: int = field(default=0, compare=False, repr=False)
+    similarity: float | None = None
+    false_match: float | None = None
 
     @property
     def ref(self) -> RegionRef:
@@ -353,6 +402,16 @@ def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
     if area <= SMALL_AREA_PX:
         return SizeClass.SMALL
     return SizeClass.MEDIUM if area <= MEDIUM_AREA_PX else SizeClass.LARGE
+
+
+def least_ids(share: float) -> str | None:
+    """The text that about such a share of all row ids lies below; None for all of them.
+
+    Raises: ValueError for a share that is not above 0.
+    """
+    if not share > 0:
+        raise ValueError(f"expected a share above 0, got {share}")
+    return None if share >= 1 else format(int(share * 16**12), "012x")
 
 
 def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:

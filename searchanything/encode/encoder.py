@@ -19,16 +19,19 @@ from typing import Final, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter
-from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage
+from searchanything.core.codes import pack_signs
+from searchanything.core.errors import ModelError
+from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter, WordsHasher
+from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage, TextMatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import image_crop, region_crops
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
-from searchanything.prompts.confidence import TextJudge
+from searchanything.prompts.confidence import TextJudge, confidence_of
 from searchanything.prompts.prompt import Prompt, Prompts, Text
+from searchanything.search.rescoring import Probe, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
@@ -42,7 +45,7 @@ class EncodedImage:
 
     `boxes_xyxy` (R, 4) and `areas_px` (R,) float32 in image pixels; `scores` (R,); `codes` (R, B) uint8;
     `image_code` (B,) uint8 is the whole image's. `features` are what the codes were made of: those of the R regions,
-    then those of the whole image; none where R is 0.
+    then those of the whole image; none where R is 0. `words_codes` (R, W) uint8 are of f_I alone, W = 0 without words.
     """
 
     height: int
@@ -54,15 +57,20 @@ class EncodedImage:
     codes: Codes
     image_code: Codes
     features: FeatureBatch
+    words_codes: Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedQuery:
-    """What a prompt chose in an image, and its code (B,) uint8; the code is all zero if nothing was chosen."""
+    """What a prompt chose in an image, its code (B,) uint8, and the (bits,) float32 that the code holds the signs of.
+
+    Both are all zero if nothing was chosen.
+    """
 
     segmentation: Segmentation
     choice: Choice
     code: Codes
+    projection: FloatArray
 
 
 class Stopwatch:
@@ -136,6 +144,7 @@ class Encoder:
     policy: RegionPolicy = field(default_factory=RegionPolicy)
     box_min_iou: float = 0.1
     crops: CropPolicy = CropPolicy.PAPER
+    words: WordsHasher | None = None
     _judge: TextJudge = field(init=False)
 
     def __post_init__(self) -> None:
@@ -169,17 +178,33 @@ class Encoder:
         with watch.stage("select"):
             choice = self._choose(image, segmentation, prompt)
         if choice.kind == "none":
-            return EncodedQuery(segmentation, choice, np.zeros(self.hasher.bits // 8, dtype=np.uint8))
-        code = self.encode_region(image, segmentation, choice, watch)
-        return EncodedQuery(segmentation, choice, code)
+            nothing = np.zeros(self.hasher.bits, dtype=np.float32)
+            return EncodedQuery(segmentation, choice, pack_signs(nothing[None])[0], nothing)
+        (features,) = self._features([RegionJob.of_choice(image, segmentation, choice)], watch)
+        with watch.stage("hash"):
+            projection = self.hasher.project(features.mask, features.image)
+        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
 
-    def encode_region(
-        self, image: RGBImage, segmentation: Segmentation, choice: Choice, watch: Stopwatch | None = None
-    ) -> Codes:
-        """The code (B,) of one chosen region, or of the whole image."""
-        watch = watch or Stopwatch()
-        (codes,) = self._codes(self._features([RegionJob.of_choice(image, segmentation, choice)], watch), watch)
-        return np.asarray(codes[0], dtype=np.uint8)
+    def encode_text(self, text: str) -> Probe:
+        """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""
+        projection = self._words_layer().project_texts(self.embedder.embed_texts([text]))
+        return Probe(pack_signs(projection)[0], projection[0])
+
+    def everyday_words(self) -> FloatArray:
+        """The embeddings (words, D) of some everyday words: what texts are like, without any label."""
+        return self._judge.words
+
+    def judge_words(self, probe: Probe, code: Codes) -> TextMatch:
+        """How plausible a text's best hit is, by the hit's words code (B,): as `TextJudge`, on bits."""
+        everyday = self._words_layer().project_texts(self._judge.words)
+        cosine = float(similarities(probe.projection, code[None])[0])
+        better = sum(float(similarities(one, code[None])[0]) > cosine for one in everyday)
+        return TextMatch(cosine, better, len(everyday), confidence_of(better / len(everyday)))
+
+    def _words_layer(self) -> WordsHasher:
+        if self.words is None:
+            raise ModelError("the index has no words codes; add them: searchanything index SOURCE --add-words")
+        return self.words
 
     def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
         """f_M of the jobs' regions, one after the other: (R, C) float32."""
@@ -241,6 +266,11 @@ class Encoder:
             return crops
         return np.concatenate([crops, image_crop(job.image, size_px=size)[None]])
 
+    def _words_codes(self, image_features: FloatArray) -> Codes:
+        if self.words is None:
+            return np.zeros((len(image_features), 0), dtype=np.uint8)
+        return self.words.encode(image_features)
+
     def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes, features: FeatureBatch) -> EncodedImage:
         letterbox = job.segmentation.letterbox
         regions = len(job.masks)
@@ -254,6 +284,7 @@ class Encoder:
             codes=codes[:regions],
             image_code=codes[regions],
             features=features,
+            words_codes=self._words_codes(features.image[:regions]),
         )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from searchanything.core.types import Codes, Filter, Hit, ImageRow
+from searchanything.core.types import Filter, Hit, ImageRow
 from searchanything.explain.reencode import SearchContext
+from searchanything.search.rescoring import Probe
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
 
 GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
@@ -18,23 +19,24 @@ GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """A query's code (B,) uint8 against everything of its kind that is in the index."""
+    """A query against everything of its kind that is in the index; the first `rescore` rows are ordered by score."""
 
     context: SearchContext
-    code: Codes
+    probe: Probe
     whole_images: bool
+    rescore: int = 0
 
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
         """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
         limit = self.context.max_limit
-        return search(self.context.index, self.code, request, filter=filter, max_limit=limit)
+        return search(self.context.index, self.probe, request, filter=filter, max_limit=limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
         search = index.search_images if self.whole_images else index.search
-        found = search(self.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        found = search(self.probe.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
         return [match for match in found if match.generation == image.generation]
 
 
@@ -60,7 +62,8 @@ def find_rank(
     most = ranking.context.max_limit
     depth = first
     while True:
-        page = ranking.page(PageRequest(limit=depth, group_by_image=group_by_image), filter)
+        request = PageRequest(limit=depth, group_by_image=group_by_image, rescore=ranking.rescore)
+        page = ranking.page(request, filter)
         number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
         if number is not None or len(page.hits) < depth or depth >= most:
             break
@@ -106,4 +109,5 @@ def _other_parts(filter: Filter) -> dict[str, Filter]:
         "expression": Filter(expression=filter.expression),
     }
     parts |= {f"metadata {name}": Filter(metadata={name: value}) for name, value in filter.metadata.items()}
+    parts |= {f"where {one}": Filter(where=(one,)) for one in filter.where}
     return {name: part for name, part in parts.items() if part != Filter()}

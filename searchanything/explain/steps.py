@@ -271,7 +271,8 @@ def codes(inquiry: Inquiry, found: Indexed, place: Place) -> Note:
     }
     number = f"beyond the first {rank.looked_at:,}" if rank.rank is None else f"number {rank.rank:,}"
     sure = "" if rank.exact else " (the search was not exact)"
-    what = f"by code it is {number}{sure}, {found.distance_bits} of {bits} bits from the query"
+    by = f"by code, the first {rescore} rescored," if (rescore := inquiry.ranking.rescore) else "by code"
+    what = f"{by} it is {number}{sure}, {found.distance_bits} of {bits} bits from the query"
     if place.among_first:
         return _note("codes", None, what, figures)
     sentence = (

@@ -177,6 +177,7 @@ def _region_rows(attempt: Attempt, image: EncodedImage, now_ms: int) -> list[Reg
             image_height=image.height,
             indexed_at_ms=now_ms,
             metadata=stored.metadata,
+            words_code=image.words_codes[number].tobytes(),
         )
         for number in range(len(image.codes))
     ]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from searchanything.core.errors import StoreError
 from searchanything.core.skips import Skipped, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions
+from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions, WordsPart
 
 _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),
@@ -107,7 +107,7 @@ class IndexStatus:
 
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
     the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
-    `sync repair` deletes them.
+    `sync repair` deletes them. `words` is what searches by words alone go by, `words_regions` how many regions have it.
     """
 
     uri: str
@@ -118,6 +118,8 @@ class IndexStatus:
     manifest: IndexManifest | None = None
     collections: tuple[str, str] | None = None
     garbage: int = 0
+    words: WordsPart | None = None
+    words_regions: int = 0
 
     @property
     def exists(self) -> bool:
@@ -139,7 +141,20 @@ class IndexStatus:
             "hash": trained,
             "collections": {"regions": names[0], "images": names[1]} if names else None,
             "garbage": self.garbage,
+            "words": self._words(),
             "uri": self.uri,
+        }
+
+    def _words(self) -> dict[str, Any] | None:
+        """What it takes to be searched by words; None where `index --add-words` would add it."""
+        part = self.words
+        if part is None:
+            return None
+        return {
+            "collection": part.collection,
+            "bits": part.bits,
+            "regions": self.words_regions,
+            "bytes_per_region": part.bytes_per_region,
         }
 
 

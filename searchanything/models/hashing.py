@@ -155,6 +155,20 @@ class HashLayer:
 
         Raises: ModelError for features of other shapes or with values that are not finite.
         """
+        self._check(mask_features, image_features)
+        count = len(mask_features)
+        codes = np.empty((count, self.bits // 8), dtype=np.uint8)
+        for first in range(0, count, _CHUNK_ROWS):
+            part = slice(first, first + _CHUNK_ROWS)
+            codes[part] = pack_signs(self._activations(mask_features[part], image_features[part]))
+        return codes
+
+    def project(self, mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
+        """What the bits are the signs of: f_M (N, C), f_I (N, D) float32 -> (N, bits) float32. Raises: ModelError."""
+        self._check(mask_features, image_features)
+        return self._activations(mask_features, image_features)
+
+    def _check(self, mask_features: FloatArray, image_features: FloatArray) -> None:
         count = len(mask_features)
         expected = (count, self.mask_dimension), (count, self.image_dimension)
         got = mask_features.shape, image_features.shape
@@ -162,20 +176,15 @@ class HashLayer:
             raise ModelError(
                 f"the hash layer expected features {expected[0]} and {expected[1]}, got {got[0]} and {got[1]}"
             )
-        codes = np.empty((count, self.bits // 8), dtype=np.uint8)
-        for first in range(0, count, _CHUNK_ROWS):
-            part = slice(first, first + _CHUNK_ROWS)
-            codes[part] = self._encoded(mask_features[part], image_features[part])
-        return codes
 
-    def _encoded(self, mask_features: FloatArray, image_features: FloatArray) -> Codes:
+    def _activations(self, mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
         split = self.mask_dimension
         activations = _projected(mask_features, self.weight[:, :split])
         activations += _projected(image_features, self.weight[:, split:])
         activations += self.bias
         if not np.isfinite(activations).all():  # from here on, what is not finite would look like a code
             raise ModelError("the features hold values that are not finite; try SEARCHANYTHING_MODELS__PRECISION=fp32")
-        return pack_signs(activations)
+        return activations
 
 
 def _projected(rows: FloatArray, weight: FloatArray) -> FloatArray:

@@ -38,12 +38,17 @@ class TextJudge:
         self._lock = threading.Lock()
         self._words: FloatArray | None = None
 
-    def judge(self, cosines: FloatArray, regions: FloatArray) -> TextMatch:
-        """The least plausible of R ≥ 1 chosen regions: their (R,) cosines to the text, and their (R, D) embeddings."""
+    @property
+    def words(self) -> FloatArray:
+        """The embeddings of the everyday words, (words, D)."""
         with self._lock:
             if self._words is None:
                 self._words = self._embedder.embed_texts(WORDS)
-        better = (regions @ self._words.T > cosines[:, None]).sum(axis=1)
+            return self._words
+
+    def judge(self, cosines: FloatArray, regions: FloatArray) -> TextMatch:
+        """The least plausible of R ≥ 1 chosen regions: their (R,) cosines to the text, and their (R, D) embeddings."""
+        better = (regions @ self.words.T > cosines[:, None]).sum(axis=1)
         worst = int(np.lexsort((cosines, -better))[0])
         count = int(better[worst])
         return TextMatch(float(cosines[worst]), count, len(WORDS), confidence_of(count / len(WORDS)))

@@ -12,6 +12,7 @@ from typing import Final
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import (
+    CodeKind,
     Codes,
     Filter,
     Hit,
@@ -23,6 +24,9 @@ from searchanything.core.types import (
     Outcome,
     Place,
     RegionRow,
+    StoredCode,
+    WordsMatch,
+    WordsPart,
 )
 
 READ_ONLY: Final = "this view of the index is for questions: nothing is written or deleted through it"
@@ -86,8 +90,38 @@ class ScopedIndex:
     def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
         return {name: row for name, row in self.index.regions(ids).items() if lies_in(row.image, self.places)}
 
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        for place in self._places_under(bucket, key_prefix):
+            yield from self.index.iterate_codes(
+                whole_images=whole_images, bucket=place[0], key_prefix=place[1], share=share
+            )
+
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         return self.index.regions_of([image for image in images if lies_in(image, self.places)])
+
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+        """Of ids that searches of this view have named: an id is a hash of its image's name, and says no place."""
+        return self.index.codes_of(ids, of=of)
+
+    @property
+    def words(self) -> WordsPart | None:
+        return self.index.words
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        return self.index.search_words(codes, limit=limit, filter=self._narrowed(filter))
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        return self.index.words_of([image for image in images if lies_in(image, self.places)])
+
+    def count_words(self) -> int:
+        """Of committed images alone, by a pass over them."""
+        images = {state.image for state in self.iterate_states()}
+        return sum(1 for _ in self.words_of(images))
 
     def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
         places = self._places_under(bucket, key_prefix)

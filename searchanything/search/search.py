@@ -1,66 +1,126 @@
 """Code → hits: what is committed, nearest first, in pages, grouped by image if asked.
 
 An index answers with rows as they lie there; this module drops what is not the newest committed generation of its
-image (design decision 2), settles ties, groups (decision 8), and says whether the answer is exact.
+image (design decision 2), settles ties, rescores the nearest where asked, groups (decision 8), and says whether the
+answer is exact. A ranking is: all committed rows by distance, bucket, key and region; of these the first `rescore` ones
+by score (`rescoring`); then the first row of each image, if grouped. Pages are stretches of it.
 """
 
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias
 
 import numpy as np
 
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageRef
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
+from searchanything.search.rescoring import Match, Probe, Ranked, Window
 
 GROWTH = 4  # each further round fetches so many times more
 SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties
+Asked: TypeAlias = Codes | Probe  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of a search: what it took, and how many rows it looked at."""
+
+    name: str
+    ms: float
+    candidates: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stretch of a ranking. `exact` is False where the index is approximate or its limit cut the search short."""
+    """A stretch of a ranking. `exact` is False where the index is approximate or its limit cut the search short.
+
+    `stages` says what it took: the search, and the rescoring where there was one.
+    """
 
     hits: tuple[Hit, ...]
     exact: bool
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which stretch of the ranking is wanted.
+    """Which stretch of the ranking is wanted, of which the first `rescore` rows by distance are ordered by score.
 
-    Raises: UsageError for what is no whole number, a negative offset or a limit below 1.
+    Raises: UsageError for what is no whole number, a negative offset or window, or a limit below 1.
     """
 
     limit: int = 10
     offset: int = 0
     group_by_image: bool = False
+    rescore: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("limit", "offset"):
+        for name in ("limit", "offset", "rescore"):
             try:
                 object.__setattr__(self, name, operator.index(getattr(self, name)))
             except TypeError:
                 raise UsageError(f"expected a whole number as {name}, got {getattr(self, name)!r}") from None
         if self.limit < 1 or self.offset < 0:
             raise UsageError(f"expected limit ≥ 1 and offset ≥ 0, got limit {self.limit}, offset {self.offset}")
+        if self.rescore < 0:
+            raise UsageError(f"expected rescore ≥ 0 (0: the order by bits stays), got {self.rescore}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowRanking(Generic[Match]):
+    """How a ranking is read: rows by distance, their total order, and the window that is rescored."""
+
+    fetch: Callable[[int], list[Match]]
+    order: Callable[[Match], tuple[int, ImageRef, int]]
+    window: Window[Match] | None
+
+    def page(self, matches: Sequence[Match], *, group_by_image: bool) -> list[Ranked[Match]]:
+        """Matches in their final order; of each image the first alone, if grouped."""
+        by_distance = sorted(matches, key=self.order)
+        ranked = [Ranked(one) for one in by_distance] if self.window is None else self.window.arrange(by_distance)
+        return _first_of_each_image(ranked) if group_by_image else ranked
+
+    @property
+    def depth(self) -> int:
+        """How many rows must be known before any has its place."""
+        return 0 if self.window is None else self.window.depth
+
+    @property
+    def lost_rows(self) -> bool:
+        """Whether rows were gone when their codes were asked for."""
+        return self.window is not None and self.window.lost_rows
+
+    def stages(self, start: float, rows: int) -> tuple[Stage, ...]:
+        """What the search took, begun at `start` (`time.perf_counter`)."""
+        spent = (time.perf_counter() - start) * 1000
+        if self.window is None:
+            return (Stage("search", spent, rows),)
+        rescoring = Stage("rescore", self.window.spent_ms, self.window.rescored)
+        return Stage("search", spent - rescoring.ms, rows), rescoring
 
 
 def search_regions(
-    index: RegionIndex, code: Codes, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
-    """The regions nearest to a code (B,) uint8, by (distance, bucket, key, region number).
+    """The regions nearest to a code, by (distance, bucket, key, region number), the first of them rescored.
 
     Raises: FilterError, UsageError (a page beyond `max_limit` rows), RegionIndexError.
     """
 
+    code = _code_of(asked)
+
     def fetch(limit: int) -> list[Hit]:
         return index.search(code[None], limit=limit, filter=filter)[0]
 
-    return _collect(index, fetch, request, max_limit=max_limit)
+    window: Window[Hit] | None = window_of(index, asked, request, max_limit)
+    matches, exact, stages = collect(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
+    hits = tuple(replace(one.match, similarity=one.score) for one in matches)
+    return Page(hits, exact=exact and index.exact, stages=stages)
 
 
 def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
@@ -76,14 +136,36 @@ def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filt
 
 
 def search_images(
-    index: RegionIndex, code: Codes, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The images nearest to a whole-image code, by (distance, bucket, key). Raises as `search_regions` does."""
+
+    code = _code_of(asked)
 
     def fetch(limit: int) -> list[Hit]:
         return index.search_images(code[None], limit=limit, filter=filter)[0]
 
-    return _collect(index, fetch, request, max_limit=max_limit)
+    window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
+    matches, exact, stages = collect(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
+    hits = tuple(replace(one.match, similarity=one.score) for one in matches)
+    return Page(hits, exact=exact and index.exact, stages=stages)
+
+
+def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
+    return hit.distance_bits, hit.image, hit.region or 0
+
+
+def _code_of(asked: Asked) -> Codes:
+    return asked.code if isinstance(asked, Probe) else asked
+
+
+def window_of(
+    index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
+) -> Window[Match] | None:
+    """The window to rescore, None where that is not asked for or only a code is known."""
+    if not isinstance(asked, Probe) or not request.rescore:
+        return None
+    return Window(index, asked.projection, min(request.rescore, max_limit), of)
 
 
 def _check_page(request: PageRequest, max_limit: int) -> int:
@@ -94,38 +176,53 @@ def _check_page(request: PageRequest, max_limit: int) -> int:
     return end
 
 
-def _collect(index: RegionIndex, fetch: Callable[[int], list[Hit]], request: PageRequest, *, max_limit: int) -> Page:
-    """Fetch ever more rows until the page is settled, the index exhausted, or its limit reached."""
+def collect(
+    index: RegionIndex, ranking: RowRanking[Match], request: PageRequest, *, max_limit: int
+) -> tuple[list[Ranked[Match]], bool, tuple[Stage, ...]]:
+    """Fetch ever more rows until window and page are settled, the index exhausted, or its limit reached."""
+    start = time.perf_counter()
     end = _check_page(request, max_limit)
-    limit = min(max_limit, 2 * end + SLACK)
+    limit = min(max_limit, 2 * max(end, ranking.depth) + SLACK)
     generations: dict[ImageRef, int] = {}
     repeated = False
     while True:
-        matches = fetch(limit)
+        matches = ranking.fetch(limit)
         live, outdated = _committed(index, matches, generations)
-        if outdated and not repeated:  # an image was replaced between the two reads: look again, once
+        exhausted = len(matches) < limit
+        page, settled = _settled(ranking, matches, live, request, exhausted=exhausted)
+        if not settled and limit >= max_limit:
+            page = ranking.page(live, group_by_image=request.group_by_image)
+        if (outdated or ranking.lost_rows) and not repeated:  # an image was replaced meanwhile: look again, once
             generations.clear()
             repeated = True
             continue
-        exhausted = len(matches) < limit
-        # The farthest distance may go on beyond the last row: only what is nearer is settled.
-        last = matches[-1].distance_bits if matches else 0
-        settled = sorted((one for one in live if exhausted or one.distance_bits < last), key=_rank)
-        page = _first_of_each_image(settled) if request.group_by_image else settled
-        if len(page) >= end or exhausted:
-            return Page(tuple(page[request.offset : end]), exact=index.exact)
-        if limit >= max_limit:
-            live.sort(key=_rank)
-            page = _first_of_each_image(live) if request.group_by_image else live
-            return Page(tuple(page[request.offset : end]), exact=False)
+        if settled or limit >= max_limit:
+            return page[request.offset : end], settled, ranking.stages(start, len(matches))
         limit = min(max_limit, limit * GROWTH)
 
 
-def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
-    return hit.distance_bits, hit.image, hit.region or 0
+def _settled(
+    ranking: RowRanking[Match],
+    matches: Sequence[Match],
+    live: Sequence[Match],
+    request: PageRequest,
+    *,
+    exhausted: bool,
+) -> tuple[list[Ranked[Match]], bool]:
+    """The ranking as far as it is certain, and whether that is as far as the page goes."""
+    end = request.offset + request.limit
+    # The farthest distance may go on beyond the last row: only what is nearer is settled.
+    last = matches[-1].distance_bits if matches else 0
+    certain = [one for one in live if exhausted or one.distance_bits < last]
+    if not exhausted and len(certain) < max(end, ranking.depth):
+        return [], False
+    page = ranking.page(certain, group_by_image=request.group_by_image)
+    return page, exhausted or len(page) >= end
 
 
-def _committed(index: RegionIndex, matches: Sequence[Hit], generations: dict[ImageRef, int]) -> tuple[list[Hit], bool]:
+def _committed(
+    index: RegionIndex, matches: Sequence[Match], generations: dict[ImageRef, int]
+) -> tuple[list[Match], bool]:
     """The matches of the newest committed generation, and whether any was of an older one.
 
     `generations` remembers what was asked; -1 stands for an image without a commit. A row younger than what is
@@ -139,8 +236,8 @@ def _committed(index: RegionIndex, matches: Sequence[Hit], generations: dict[Ima
     return live, any(match.generation < generations[match.image] for match in matches)
 
 
-def _first_of_each_image(matches: Iterable[Hit]) -> list[Hit]:
-    best: dict[ImageRef, Hit] = {}
-    for match in matches:
-        best.setdefault(match.image, match)
+def _first_of_each_image(ranked: Iterable[Ranked[Match]]) -> list[Ranked[Match]]:
+    best: dict[ImageRef, Ranked[Match]] = {}
+    for one in ranked:
+        best.setdefault(one.match.image, one)
     return list(best.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
 from searchanything.core.types import Filter, ImageRef, Outcome
 from searchanything.stores.columns import IMAGE_COLUMNS, REGION_COLUMNS, Kind
@@ -13,6 +14,7 @@ from searchanything.stores.predicates import (
     INT64_MAX,
     INT64_MIN,
     All,
+    Among,
     Column,
     Compare,
     MetadataField,
@@ -55,7 +57,7 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
     _check_places(filter.within)
     if not isinstance(filter.metadata, Mapping):
         raise FilterError(f"metadata: expected names and values, got {filter.metadata!r}")
-    for name, value in filter.metadata.items():
+    for name, value in [*filter.metadata.items(), *((one.name, value) for one in filter.where for value in one.values)]:
         _check_metadata(name, value)
 
 
@@ -90,6 +92,20 @@ def _parts(filter: Filter, time_field: str) -> Iterator[Predicate]:
         yield Compare(Column("size_class", Kind.TEXT), "==", filter.size_class.value)
     for name, value in filter.metadata.items():
         yield Compare(MetadataField(name), "==", value)
+    yield from map(_condition, filter.where)
+
+
+def _condition(where: Where) -> Predicate:
+    field, values = MetadataField(where.name), where.values
+    match where.comparison:
+        case "in" | "not in":
+            return Among(field, values, excluded=where.comparison == "not in")
+        case "between":
+            return All((Compare(field, ">=", values[0]), Compare(field, "<=", values[1])))
+        case "begins with":
+            return Prefix(field, str(values[0]))
+        case comparison:
+            return Compare(field, comparison, values[0])
 
 
 def _place_parts(bucket: str | None, key_prefix: str | None) -> Iterator[Predicate]:

@@ -11,7 +11,9 @@ from searchanything.core.types import Hit, ImageRow, ImageState, IndexManifest, 
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 WHOLE_IMAGE_FIELDS: Final = ("image", "etag", "generation", "image_width", "image_height", "metadata")
-_REGION_HIT_FIELDS: Final = tuple(one.name for one in fields(Hit) if one.name != "distance_bits")
+_REGION_HIT_FIELDS: Final = tuple(
+    one.name for one in fields(Hit) if one.name in {own.name for own in fields(RegionRow)}
+)
 _STATE_FIELDS: Final = tuple(one.name for one in fields(ImageState))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import hamming
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
+    CodeKind,
     Codes,
     Filter,
     Hit,
@@ -24,11 +25,15 @@ from searchanything.core.types import (
     IndexManifest,
     Outcome,
     RegionRow,
+    StoredCode,
+    WordsMatch,
+    WordsPart,
+    least_ids,
 )
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
 from searchanything.stores.predicates import matcher
-from searchanything.stores.row_checks import RowLimits
+from searchanything.stores.row_checks import RowLimits, check_words, words_rows
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
 _FIRST_CAPACITY = 1024
@@ -91,6 +96,8 @@ class MemoryRegionIndex:
         self._lock = threading.RLock()
         self._regions: _Table[RegionRow] = _Table(manifest.bits // 8)
         self._images: _Table[ImageRow] = _Table(manifest.bits // 8)
+        self._words: _Table[RegionRow] = _Table(1)
+        self._part: WordsPart | None = None
 
     @property
     def manifest(self) -> IndexManifest:
@@ -107,7 +114,9 @@ class MemoryRegionIndex:
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
         with self._lock:
-            self._regions.insert(fresh)
+            self._regions.insert([replace(row, words_code=b"") for row in fresh])
+            if self._part is not None:
+                self.insert_words(fresh)
 
     def insert_images(self, rows: Sequence[ImageRow]) -> None:
         fresh = self._limits.images(rows)
@@ -145,6 +154,21 @@ class MemoryRegionIndex:
         with self._lock:
             return {row.id: row for row in self._regions.rows if row.id in wanted}
 
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        bound = least_ids(share)
+        rows: Iterator[RegionRow | ImageRow]
+        if whole_images:
+            images = self.iterate_images(bucket=bucket, key_prefix=key_prefix)
+            rows = (row for row in images if row.is_findable)
+        else:
+            rows = self.iterate_regions(bucket=bucket, key_prefix=key_prefix)
+        for row in rows:
+            if bound is None or row.id < bound:
+                region = row.region if isinstance(row, RegionRow) else None
+                yield StoredCode(row.image, row.generation, region, row.code)
+
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         wanted = set(images)
         return (row for row in self.iterate_regions() if row.image in wanted)
@@ -164,15 +188,60 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, matches)
         return [[image_hit(row, distance) for row, distance in one] for one in found]
 
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+        wanted = set(ids)
+        with self._lock:
+            regions = self._words.rows if of == "words" else self._regions.rows
+            rows: Iterable[RegionRow | ImageRow] = self._images.rows if of == "images" else regions
+            return {row.id: row.code for row in rows if row.id in wanted}
+
+    @property
+    def words(self) -> WordsPart | None:
+        return self._part
+
+    def add_words(self, layer: bytes, bits: int) -> None:
+        """Have words codes from now on; what was added first stays."""
+        with self._lock:
+            if self._part is None:
+                name = f"words_{self._manifest.fingerprint[:16]}"
+                self._words = _Table(bits // 8)
+                self._part = WordsPart(name, bits, bytes(layer), bits // 8)
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:
+        with self._lock:
+            held = {row.id for row in self._words.rows}
+            fresh = [row for row in words_rows(self._part, rows) if row.id not in held]
+            self._words.insert(fresh)
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        check_words(self._part, codes)
+        matches = None if filter is None else matcher(predicate_of(filter, whole_images=False))
+        with self._lock:
+            found = self._words.nearest(codes, limit, matches)
+        return [
+            [WordsMatch(row.id, row.image, row.generation, row.region, distance) for row, distance in one]
+            for one in found
+        ]
+
+    def count_words(self) -> int:
+        return len(self._words.rows)
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        wanted = set(images)
+        with self._lock:
+            return iter([(row.id, row.code) for row in self._words.rows if row.image in wanted])
+
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
             self._images.delete(lambda row: row.generation < generations.get(row.image, 0))
+            self._words.delete(lambda row: row.generation < generations.get(row.image, 0))
             self._regions.delete(lambda row: row.generation < generations.get(row.image, 0))
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
         doomed = set(images)
         with self._lock:
             self._images.delete(lambda row: row.image in doomed)
+            self._words.delete(lambda row: row.image in doomed)
             self._regions.delete(lambda row: row.image in doomed)
 
     def counts(self) -> IndexCounts:
@@ -245,6 +314,11 @@ class MemoryIndexStore:
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._entry(fingerprint).hash_layer
+
+    def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> MemoryRegionIndex:
+        index = self.open(fingerprint)
+        index.add_words(layer, bits)
+        return index
 
     def recall(self, name: str) -> bytes:
         with self._lock:

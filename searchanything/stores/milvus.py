@@ -14,15 +14,16 @@ from typing import Self
 
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import IndexManifest
+from searchanything.core.types import IndexManifest, WordsPart
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection, host_of
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
-from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec
+from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
 
 _NAME_LETTERS = 16  # of a fingerprint, in the names of its collections
+WORDS_ROW_BYTES = 200  # of a row in the words collection besides code, bucket, key and metadata
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
 
 
@@ -38,6 +39,11 @@ def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
     """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
     host = host_of(settings)
     return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
+
+
+def _words_note(fingerprint: str) -> str:
+    """The note that keeps a words layer."""
+    return f"words-{fingerprint[:_NAME_LETTERS]}"
 
 
 class MilvusIndexStore:
@@ -102,7 +108,30 @@ class MilvusIndexStore:
             self._connection.load(spec.name)
         regions, images = (spec.name for spec in specs)
         exact = self._connection.vector_index_type(regions) == "BIN_FLAT"
-        return MilvusRegionIndex(self._connection, manifest, (regions, images), exact=exact)
+        part = self._words_part(fingerprint)
+        return MilvusRegionIndex(self._connection, manifest, (regions, images), exact=exact, words=part)
+
+    def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> MilvusRegionIndex:
+        """The collection first, the layer last: with it the index has words."""
+        self._manifest(fingerprint)
+        with self._connection.writing():
+            if not self._meta.note(_words_note(fingerprint)):
+                self._connection.create_collection(self._words_spec(fingerprint, bits))
+                self._meta.keep_note(_words_note(fingerprint), bits.to_bytes(4, "little") + layer)
+        return self.open(fingerprint)
+
+    def _words_part(self, fingerprint: str) -> WordsPart | None:
+        kept = self._meta.note(_words_note(fingerprint))
+        if not kept:
+            return None
+        bits = int.from_bytes(kept[:4], "little")
+        spec = self._words_spec(fingerprint, bits)
+        self._check_fields(spec)
+        self._connection.load(spec.name)
+        return WordsPart(spec.name, bits, kept[4:], bits // 8 + WORDS_ROW_BYTES)
+
+    def _words_spec(self, fingerprint: str, bits: int) -> CollectionSpec:
+        return words_spec(f"{self._prefix}words_{fingerprint[:_NAME_LETTERS]}", bits)
 
     def hash_layer(self, fingerprint: str) -> bytes:
         return self._meta.hash_layer(fingerprint)
@@ -131,7 +160,9 @@ class MilvusIndexStore:
             live = self._live_name()
             if live is not None and fingerprint.startswith(live):
                 raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
-            for spec in reversed(self._specs(manifest)):
+            if self._meta.note(_words_note(fingerprint)):
+                self._meta.keep_note(_words_note(fingerprint), b"")
+            for spec in (self._words_spec(fingerprint, 8), *reversed(self._specs(manifest))):
                 if self._connection.has_collection(spec.name):
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
 from searchanything.core.types import (
+    CodeKind,
     Codes,
     Filter,
     Hit,
@@ -17,6 +18,10 @@ from searchanything.core.types import (
     IndexManifest,
     Outcome,
     RegionRow,
+    StoredCode,
+    WordsMatch,
+    WordsPart,
+    least_ids,
 )
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
@@ -26,7 +31,9 @@ from searchanything.stores.milvus_schema import (
     IMAGE_STATE_OUTPUT,
     REGION_OUTPUT,
     REGION_ROW_OUTPUT,
+    WORDS_OUTPUT,
     Entity,
+    code_of,
     image_entity,
     image_hit_of,
     image_row_of,
@@ -35,8 +42,11 @@ from searchanything.stores.milvus_schema import (
     region_entity,
     region_hit_of,
     region_row_of,
+    stored_code_of,
+    words_entity,
+    words_match_of,
 )
-from searchanything.stores.row_checks import RowLimits
+from searchanything.stores.row_checks import NO_WORDS, RowLimits, check_words, words_rows
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024
@@ -52,12 +62,19 @@ class MilvusRegionIndex:
     """
 
     def __init__(
-        self, connection: MilvusConnection, manifest: IndexManifest, collections: tuple[str, str], *, exact: bool
+        self,
+        connection: MilvusConnection,
+        manifest: IndexManifest,
+        collections: tuple[str, str],
+        *,
+        exact: bool,
+        words: WordsPart | None = None,
     ) -> None:
         self._connection = connection
         self._manifest = manifest
         self._regions, self._images = collections
         self._exact = exact
+        self._words = words
         self._limits = RowLimits(manifest.bits)
 
     @property
@@ -77,6 +94,9 @@ class MilvusRegionIndex:
         with self._connection.writing():
             for batch in messages(region_entity(row) for row in fresh):
                 self._connection.insert(self._regions, batch)
+            if self._words is not None:
+                for batch in messages(map(words_entity, words_rows(self._words, fresh))):
+                    self._connection.insert(self._words.collection, batch)
 
     def insert_images(self, rows: Sequence[ImageRow]) -> None:
         fresh = self._limits.images(rows)
@@ -118,6 +138,18 @@ class MilvusRegionIndex:
             found |= {row.id: row for row in map(region_row_of, rows)}
         return found
 
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        bound = least_ids(share)
+        parts = [objects_expression(bucket, key_prefix), "" if bound is None else f"id < {quote(bound)}"]
+        if whole_images:
+            parts.append(compile_filter(None, whole_images=True))
+        collection = self._images if whole_images else self._regions
+        fields = ["bucket", "key", "generation", "code", *([] if whole_images else ["region"])]
+        rows = self._connection.iterate(collection, " and ".join(f"({part})" for part in parts if part), fields)
+        return map(stored_code_of, _under(rows, bucket, key_prefix))
+
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         ids = sorted({image.image_id for image in images})
         for portion in _portions(ids, _IDS_PER_READ):
@@ -139,6 +171,53 @@ class MilvusRegionIndex:
         found = self._search(self._images, queries, expression, IMAGE_HIT_OUTPUT, limit=limit, filter=filter)
         return [[image_hit_of(entity, distance) for distance, entity in hits] for hits in found]
 
+    @property
+    def words(self) -> WordsPart | None:
+        return self._words
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:
+        fresh = words_rows(self._words, rows)
+        with self._connection.writing():
+            held = self.codes_of([row.id for row in fresh], of="words")
+            for batch in messages(words_entity(row) for row in fresh if row.id not in held):
+                self._connection.insert(self._words_name, batch)
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        part = check_words(self._words, codes)
+        queries = RowLimits(part.bits).queries(codes, limit=limit, max_limit=MAX_LIMIT)
+        expression = compile_filter(filter, is_server=not self._connection.embedded)
+        found = self._search(part.collection, queries, expression, WORDS_OUTPUT, limit=limit, filter=filter)
+        return [[words_match_of(entity, distance) for distance, entity in hits] for hits in found]
+
+    def count_words(self) -> int:
+        return 0 if self._words is None else self._connection.count(self._words.collection, "")
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        if self._words is None:
+            return
+        for portion in _portions(sorted({image.image_id for image in images}), _IDS_PER_READ):
+            rows = self._connection.iterate(self._words_name, one_of("image_id", portion), ["id", "code"])
+            yield from ((row["id"], code_of(row)) for row in rows)
+
+    @property
+    def _words_name(self) -> str:
+        if self._words is None:
+            raise RegionIndexError(NO_WORDS)
+        return self._words.collection
+
+    @property
+    def _collections_to_empty(self) -> list[str]:
+        """In the order of a deletion: region rows last, by which what a killed deletion leaves is found."""
+        return [self._images, *([] if self._words is None else [self._words.collection]), self._regions]
+
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+        collection = {"regions": self._regions, "images": self._images}.get(of) or self._words_name
+        found: dict[str, bytes] = {}
+        for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
+            rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
+            found |= {row["id"]: code_of(row) for row in rows}
+        return found
+
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
@@ -146,7 +225,7 @@ class MilvusRegionIndex:
         """
         ages = {image.image_id: generation for image, generation in generations.items()}
         with self._connection.writing():
-            for collection in (self._images, self._regions):
+            for collection in self._collections_to_empty:
                 for ids in _portions(sorted(ages), _AGES_PER_READ):
                     self._delete_older(collection, {image_id: ages[image_id] for image_id in ids})
 
@@ -167,7 +246,7 @@ class MilvusRegionIndex:
     def delete_images(self, images: Collection[ImageRef]) -> None:
         ids = sorted({image.image_id for image in images})
         with self._connection.writing():
-            for collection in (self._images, self._regions):
+            for collection in self._collections_to_empty:
                 for portion in _portions(ids, _IDS_PER_DELETE):
                     self._connection.delete(collection, one_of("image_id", portion))
 

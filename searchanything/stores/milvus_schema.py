@@ -10,7 +10,17 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, MaskRLE, Outcome, RegionRow
+from searchanything.core.types import (
+    Hit,
+    ImageRef,
+    ImageRow,
+    ImageState,
+    MaskRLE,
+    Outcome,
+    RegionRow,
+    StoredCode,
+    WordsMatch,
+)
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
 from searchanything.stores.columns import reader_of
 from searchanything.stores.matches import WHOLE_IMAGE_FIELDS, whole_image_hit
@@ -61,6 +71,12 @@ class CollectionSpec:
 def regions_spec(name: str, bits: int) -> CollectionSpec:
     """The regions' collection."""
     return CollectionSpec(name, (*_shared_fields(bits), *_REGION_FIELDS), scalar_index="image_id")
+
+
+def words_spec(name: str, bits: int) -> CollectionSpec:
+    """The collection of words codes: what filters go by, but no masks."""
+    fields = tuple(field for field in _REGION_FIELDS if field.name != "mask_counts")
+    return CollectionSpec(name, (*_shared_fields(bits), *fields), scalar_index="image_id")
 
 
 def images_spec(name: str, bits: int) -> CollectionSpec:
@@ -124,6 +140,7 @@ REGION_OUTPUT = [
     field.name for field in regions_spec("", 8).fields if field.name not in ("code", "image_id", "size_class")
 ]
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
+WORDS_OUTPUT = ["id", "bucket", "key", "generation", "region"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
 IMAGE_STATE_OUTPUT = [
     "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
@@ -164,6 +181,13 @@ def region_entity(row: RegionRow) -> dict[str, Any]:
     return {name: cast(read(row)) for name, read, cast in _REGION_WRITERS}
 
 
+def words_entity(row: RegionRow) -> dict[str, Any]:
+    """A checked row, whose code is its words code, as Milvus takes it."""
+    entity = region_entity(row)
+    del entity["mask_counts"]
+    return entity
+
+
 def image_entity(row: ImageRow) -> dict[str, Any]:
     """A checked row as Milvus takes it."""
     return {name: cast(read(row)) for name, read, cast in _IMAGE_WRITERS}
@@ -176,7 +200,19 @@ def region_hit_of(entity: Entity, distance_bits: int) -> Hit:
 
 def region_row_of(entity: Entity) -> RegionRow:
     """A row with the fields of `REGION_ROW_OUTPUT`."""
-    return RegionRow(**_values(entity, _REGION_SAME), **_shape(entity), code=_code(entity))
+    return RegionRow(**_values(entity, _REGION_SAME), **_shape(entity), code=code_of(entity))
+
+
+def stored_code_of(entity: Entity) -> StoredCode:
+    """A row's code, of a region or, without that field, of an image."""
+    image = ImageRef(entity["bucket"], entity["key"])
+    return StoredCode(image, entity["generation"], entity.get("region"), code_of(entity))
+
+
+def words_match_of(entity: Entity, distance_bits: int) -> WordsMatch:
+    """A hit of a search, with the fields of `WORDS_OUTPUT`."""
+    image = ImageRef(entity["bucket"], entity["key"])
+    return WordsMatch(entity["id"], image, entity["generation"], entity["region"], distance_bits)
 
 
 def image_hit_of(entity: Entity, distance_bits: int) -> Hit:
@@ -186,7 +222,7 @@ def image_hit_of(entity: Entity, distance_bits: int) -> Hit:
 
 def image_row_of(entity: Entity) -> ImageRow:
     """A row with the fields of `IMAGE_OUTPUT`."""
-    return ImageRow(**_values(entity, _IMAGE_SAME), outcome=Outcome(entity["outcome"]), code=_code(entity))
+    return ImageRow(**_values(entity, _IMAGE_SAME), outcome=Outcome(entity["outcome"]), code=code_of(entity))
 
 
 def image_state_of(entity: Entity) -> ImageState:
@@ -205,7 +241,7 @@ def _shape(entity: Entity) -> dict[str, Any]:
     return {"box_xyxy": (entity["x1"], entity["y1"], entity["x2"], entity["y2"]), "mask": mask}
 
 
-def _code(entity: Entity) -> bytes:
+def code_of(entity: Entity) -> bytes:
     return b"".join(entity["code"])  # pymilvus gives a vector of bytes as a list of one
 
 

@@ -14,10 +14,11 @@ from typing import TypeVar
 import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
-from searchanything.core.types import NO_REGION, Codes, ImageRow, Metadata, Outcome, RegionRow
+from searchanything.core.types import NO_REGION, Codes, ImageRow, Metadata, Outcome, RegionRow, WordsPart
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
 from searchanything.stores.predicates import INT64_MAX, INT64_MIN
 
+NO_WORDS = "the index has no words codes; add them: searchanything index SOURCE --add-words"
 ID_BYTES = 32
 ERROR_BYTES = 256
 MESSAGE_BYTES = 2048
@@ -89,6 +90,26 @@ class RowLimits:
         _check_integers(name, {"generation": row.generation}, largest=INT64_MAX)
         _check_integers(name, {"image_width": row.image_width, "image_height": row.image_height})
         _check_metadata(name, row.metadata)
+
+
+def words_rows(part: WordsPart | None, rows: Sequence[RegionRow]) -> list[RegionRow]:
+    """The rows that have a words code, with that as their code. Raises: RegionIndexError, IndexMismatchError."""
+    if part is None:
+        raise RegionIndexError(NO_WORDS)
+    found = [replace(row, code=row.words_code, words_code=b"") for row in rows if row.words_code]
+    for row in found:
+        if len(row.code) * 8 != part.bits:
+            raise IndexMismatchError(f"{row.image}: expected a words code of {part.bits} bits, got {len(row.code) * 8}")
+    return found
+
+
+def check_words(part: WordsPart | None, codes: Codes) -> WordsPart:
+    """The words part that codes (Q, B) are for. Raises: RegionIndexError, IndexMismatchError."""
+    if part is None:
+        raise RegionIndexError(NO_WORDS)
+    if codes.ndim != 2 or codes.shape[1] * 8 != part.bits:
+        raise IndexMismatchError(f"expected (Q, {part.bits // 8}) words codes, got {codes.shape}")
+    return part
 
 
 def _message(row: ImageRow) -> str:

@@ -14,6 +14,7 @@ from contracts.index_rows import BITS, fresh_generation, image_row, manifest_of,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import Filter, ImageRef, RegionRow, SizeClass
@@ -74,6 +75,22 @@ def filters(rows: list[RegionRow]) -> st.SearchStrategy[Filter]:
     )
 
 
+def conditions(rows: list[RegionRow]) -> st.SearchStrategy[Where]:
+    """Conditions of every comparison, on values that the rows have as often as not."""
+    held = [value for row in rows for value in row.metadata.values() if isinstance(value, str)]
+    texts = st.sampled_from(held) | st.text(st.sampled_from(LETTERS), max_size=4)
+    names, numbers = st.sampled_from(NAMES), st.sampled_from([one for one in NUMBERS if not isinstance(one, bool)])
+    pairs = st.tuples(numbers, numbers) | st.tuples(texts, texts)
+    values = st.sampled_from(NUMBERS) | texts
+    return st.one_of(
+        st.builds(Where, names, st.sampled_from(["==", "!="]), values),
+        st.builds(Where, names, st.sampled_from(["<", "<=", ">", ">="]), numbers | texts),
+        st.builds(Where, names, st.just("begins with"), texts),
+        st.builds(Where, names, st.sampled_from(["in", "not in"]), st.lists(values, min_size=1, max_size=4)),
+        st.builds(Where, names, st.just("between"), pairs.map(sorted)),
+    )
+
+
 def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
     rows = dataset(bench)
     truth = MemoryRegionIndex(manifest_of("f" * 64))
@@ -126,6 +143,25 @@ def test_places_mean_the_same(bench: Bench) -> None:
 
     agree()
     assert sum(1 for count in found if count) > 20, "the places hit too seldom to prove anything"
+
+
+def test_every_condition_means_the_same(bench: Bench) -> None:
+    rows = dataset(bench)
+    truth = MemoryRegionIndex(manifest_of("f" * 64))
+    for index in (truth, bench.index):
+        index.insert_regions(rows)
+    found: list[int] = []
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(wanted=st.lists(conditions(rows), min_size=1, max_size=2))
+    def agree(wanted: list[Where]) -> None:
+        asked = Filter(where=tuple(wanted))
+        expected, actual = (index.search(ZERO, limit=200, filter=asked)[0] for index in (truth, bench.index))
+        assert {hit.region for hit in actual} == {hit.region for hit in expected}, wanted
+        found.append(len(expected))
+
+    agree()
+    assert sum(1 for count in found if count) > 50, "the conditions hit too seldom to prove anything"
 
 
 def test_numbers_of_metadata_mean_the_same(bench: Bench) -> None:

@@ -27,9 +27,11 @@ def hit(number: int, *, distance: int | None = None, etag: str = "e") -> Hit:
     )
 
 
-def results(*hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png"):  # type: ignore[no-untyped-def]
+def results(
+    *hits: Hit, prompt: Prompt | None = None, filter: Filter | None = None, image: object = "q.png", rescore: int = 0
+):  # type: ignore[no-untyped-def]
     prompt = prompt or Points(((5, 5),))
-    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True), filter)  # type: ignore[arg-type]
+    asked = question_document(image, PIXELS, prompt, PageRequest(3, 2, group_by_image=True, rescore=rescore), filter)  # type: ignore[arg-type]
     return SearchResults(
         hits, PIXELS, describe_prompt(prompt), SELECTION, "f" * 32, "c", True, {"search": 1.5}, lambda _: PIXELS, asked
     )

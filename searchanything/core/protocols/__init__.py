@@ -4,7 +4,14 @@ The pipeline sees nothing but these. Each has at least two implementations, and 
 """
 
 from searchanything.core.protocols.indexes import IndexStore, RegionIndex
-from searchanything.core.protocols.models import FeatureMap, Hasher, RegionEncoder, Segmentation, Segmenter
+from searchanything.core.protocols.models import (
+    FeatureMap,
+    Hasher,
+    RegionEncoder,
+    Segmentation,
+    Segmenter,
+    WordsHasher,
+)
 from searchanything.core.protocols.storage import (
     ChangeEvents,
     FeatureKeeper,
@@ -29,5 +36,6 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "StoredFile",
+    "WordsHasher",
     "WritableBucket",
 ]

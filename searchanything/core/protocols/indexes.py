@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from searchanything.core.types import (
+    CodeKind,
     Codes,
     Filter,
     Hit,
@@ -16,6 +17,9 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     RegionRow,
+    StoredCode,
+    WordsMatch,
+    WordsPart,
 )
 
 
@@ -74,6 +78,15 @@ class RegionIndex(Protocol):
         """The region rows with these ids (`row_id`), their codes included; an id that has none is left out."""
         ...
 
+    def iterate_codes(
+        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+    ) -> Iterator[StoredCode]:
+        """Stream the codes of all region rows, or of findable image rows, garbage included, in no particular order.
+
+        `share` < 1: of about so many rows, always the same ones: those whose ids, which are hashes, are the least.
+        """
+        ...
+
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         """Stream all region rows of these images with their codes, garbage included, in no particular order."""
         ...
@@ -97,12 +110,44 @@ class RegionIndex(Protocol):
         """
         ...
 
+    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+        """The codes of rows by `row_id`; of those that are there. Searches leave them out: Milvus Lite cannot give a
+        vector with a hit, and few hits need theirs.
+        """
+        ...
+
+    @property
+    def words(self) -> WordsPart | None:
+        """What searches by words alone go by, as of when the index was opened; None where it was never added."""
+        ...
+
+    def insert_words(self, rows: Sequence[RegionRow]) -> None:
+        """Add the words codes of region rows that are there; those without one are skipped. `insert_regions` does so
+        for new rows, after the rows themselves. Raises: RegionIndexError where the index has no words.
+        """
+        ...
+
+    def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
+        """As `search`, by words codes. Raises: RegionIndexError where the index has no words."""
+        ...
+
+    def count_words(self) -> int:
+        """How many regions have a words code, garbage included; cheap."""
+        ...
+
+    def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
+        """Stream id and words code of all region rows of these images that have one; none where there are no words."""
+        ...
+
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
-        """Delete each image's rows with a generation below the given one: image rows first, then regions."""
+        """Delete each image's rows with a generation below the given one: image rows first, words, then regions.
+
+        So what a killed call leaves is region rows at least, by which garbage is found.
+        """
         ...
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
-        """Delete all rows of these images: image rows first, then regions."""
+        """Delete all rows of these images: image rows first, words, then regions."""
         ...
 
     def counts(self) -> IndexCounts:
@@ -138,6 +183,12 @@ class IndexStore(Protocol):
 
     def hash_layer(self, fingerprint: str) -> bytes:
         """The safetensors bytes kept by `create`."""
+        ...
+
+    def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> RegionIndex:
+        """Let an index be searched by words: regions committed from now on get words codes. Idempotent: the layer that
+        was kept first stays. Raises: IndexNotFoundError.
+        """
         ...
 
     def recall(self, name: str) -> bytes:

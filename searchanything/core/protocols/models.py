@@ -113,6 +113,25 @@ class Hasher(Protocol):
         """f_M (N, C) and f_I (N, D) float32 -> (N, bits // 8) uint8, packed as numpy.packbits does."""
         ...
 
+    def project(self, mask_features: FloatArray, image_features: FloatArray) -> FloatArray:
+        """What the bits are the signs of, W (f_M ⊕ f_I) + b: (N, bits) float32."""
+        ...
+
     def to_bytes(self) -> bytes:
         """The layer as a safetensors file, which the index keeps so that it can be queried anywhere."""
+        ...
+
+
+class WordsHasher(Protocol):
+    """Codes of f_I alone, and what texts are compared with them by."""
+
+    @property
+    def bits(self) -> int: ...
+
+    def encode(self, image_features: FloatArray) -> Codes:
+        """f_I (N, D) float32 -> (N, bits // 8) uint8."""
+        ...
+
+    def project_texts(self, text_features: FloatArray) -> FloatArray:
+        """Embeddings of texts (N, D) -> (N, bits) float32, whose signs are their codes."""
         ...

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.files import check_save_path
@@ -99,8 +100,10 @@ def test_document_has_the_promised_fields_in_plain_json():
             "box_xyxy": [10.1, 20.0, 30.0, 40.0],
             "mask": {"size": [12, 16], "counts": RLE.counts},
             "distance_bits": 7,
+            "false_match": None,
             "area_px": 321,
             "score": 0.5,
+            "similarity": None,
             "image": {"width": 160, "height": 120},
             "etag": "e7",
             "metadata": {"album": "sea", "year": 2024},
@@ -273,3 +276,27 @@ def test_segments(tmp_path):
         assert image.size == (640, 480)
     assert repr(segments) == "<Segments: 2 regions in an image of 160 × 120 px>"
     assert Segments(IMAGE, ()).to_dict()["regions"] == []
+
+
+def test_chance_is_shown_with_what_is_judged() -> None:
+    judged = Matching(4096, 1e-3, dataclasses.replace(hit(7), false_match=0.02), ())
+    nothing = results(matching=judged)
+    assert nothing.verdict == (
+        "no good match: 1 in 50 unrelated regions is as near as the nearest hit, at 7 bits (1 in 1,000 was asked for)"
+    )
+    assert nothing.to_dict()["matching"] == {
+        "sample": 4096,
+        "max_false_match": 1e-3,
+        "nearest_bits": 7,
+        "nearest_false_match": 0.02,
+        "verdict": nothing.verdict,
+    }
+    assert results(hit(7)).to_dict()["matching"] is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(1e-4, "1 in 10,000"), (3e-4, "1 in 3,300"), (0.02, "1 in 50"), (0.3, "1 in 3"), (0.9, "nearly every one of the")],
+)
+def test_rates_for_people(rate: float, said: str) -> None:
+    assert one_in(rate) == said

@@ -76,15 +76,16 @@ class FakeClient:
         if self.error:
             raise self.error
 
-    def index(self, source, *, hash_file, force, prune, patterns, progress):
-        self._called(
-            "index", source, hash_file, force, *([patterns] if patterns else []), *(["prune"] if prune else [])
-        )
+    def index(self, source, *, hash_file, force, prune, add_words, patterns, progress):
+        extras = [*([patterns] if patterns else []), *(["prune"] if prune else []), *(["words"] if add_words else [])]
+        self._called("index", source, hash_file, force, *extras)
         progress(IndexProgress(done=1, total=None, indexed=1, failed=0, key="a.jpg"))
         return self.report
 
-    def query(self, image, prompt, *, limit, offset, filter, group_by_image):
-        self._called("query", image, prompt, limit, offset, filter, group_by_image)
+    def query(self, image, prompt, *, limit, offset, filter, group_by_image, rescore, max_false_match=None, text=None):
+        assert max_false_match is None
+        asked = (text,) if text is not None else (image, prompt)
+        self._called("query", *asked, limit, offset, filter, group_by_image, *([] if rescore is None else [rescore]))
         hits = (HIT,) if self.selection.kind != "none" else ()
         return SearchResults(
             hits, PIXELS, {"kind": "point"}, self.selection, "f" * 8, "c", True, {"search": 1.5}, lambda _: PIXELS
@@ -385,6 +386,18 @@ def test_filters(client):
         metadata={"album": "sea=blue", "year": 2024, "raw": True},
         expression="area > 3",
     )
+
+
+def test_words_alone_ask_the_whole_index(client, capsys):
+    assert call(client, "query", "--text", "a red handbag", "--limit", "3", "--rescore", "0") == 0
+    assert client.calls[-1] == ("query", "a red handbag", 3, 0, None, False, 0)
+    assert call(client, "index", "src", "--add-words") == 0
+    assert client.calls[-1] == ("index", "src", None, False, "words")
+    calls = len(client.calls)
+    for options in ((), ("--point", "3,4"), ("--text", "a", "--point", "3,4")):
+        assert call(client, "query", *options) == 2
+        assert "--text T alone" in capsys.readouterr().err
+    assert len(client.calls) == calls
 
 
 def test_page(client):

@@ -43,7 +43,7 @@ class FakeClient:
         progress(IndexProgress(1, None, 0, 0, "k"))
         return self._answer("sync", source, repair, patterns, *(["forget"] if forget else []))
 
-    def index(self, source, *, hash_file, force, prune, patterns, progress):  # noqa: ARG002
+    def index(self, source, *, hash_file, force, prune, add_words, patterns, progress):  # noqa: ARG002
         progress(IndexProgress(1, None, 0, 0, "k"))
         return self._answer("index", source, prune)
 

@@ -177,3 +177,16 @@ def test_metadata_is_strings_in_sorted_order() -> None:
     assert length % 8 == 0
     assert list(facts) == sorted(facts)
     assert facts["bits"] == "8"
+
+
+def test_a_projection_has_the_signs_of_the_code() -> None:
+    generator = np.random.default_rng(2)
+    weight, bias = generator.normal(size=(16, 7)).astype(np.float32), generator.normal(size=16).astype(np.float32)
+    layer = HashLayer.create(weight, bias, mask_dimension=3, provenance={"method": "test", "trained": "false"})
+    mask, image = generator.normal(size=(9, 3)).astype(np.float32), generator.normal(size=(9, 4)).astype(np.float32)
+    joined = np.hstack([rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (mask, image)])
+    projected = layer.project(mask, image)
+    np.testing.assert_allclose(projected, joined @ weight.T + bias, atol=1e-5)
+    np.testing.assert_array_equal(np.packbits(projected > 0, axis=1), layer.encode(mask, image))
+    with pytest.raises(ModelError, match="expected features"):
+        layer.project(mask[:, :2], image)

@@ -1,0 +1,113 @@
+"""Stated false-match rates against observed ones: a table, JSON, and a reliability plot.
+
+python -m benchmarks.calibrating --regions REGIONS.npz [--json FILE] [--plot FILE.png] [--queries 600]
+
+REGIONS.npz is of `benchmarks.scene_regions`. Each query is a region of an object; the sample is the other images'
+codes, as the index draws it, with whatever is related among them (nobody tells the calibration). Observed: the share of
+unrelated regions (another concept, or background; another image) whose stated rate is at most so much. The intervals
+are of 1,000 bootstrap rounds over the queries' images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.codes import hamming
+from searchanything.search.calibration import SAMPLE_CODES, false_match_rates
+
+STATED: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+_UNCLEAR: Final = -2
+
+
+def judged(regions: dict[str, NDArray[Any]], queries: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Per query, how many unrelated regions are stated to be so rare: (Q, T); and how many there are, (Q,)."""
+    codes, concepts, images = regions["codes"], regions["concepts"], regions["images"]
+    rng = np.random.default_rng(17)
+    objects = np.flatnonzero(concepts >= 0)
+    chosen = rng.permutation(objects)[:queries]
+    below, totals = [], []
+    for query in chosen:
+        distances = hamming(codes[query][None], codes)[0]
+        other = images != images[query]
+        sample = rng.permutation(np.flatnonzero(other))[:SAMPLE_CODES]
+        rates = false_match_rates(np.bincount(distances[sample], minlength=8 * codes.shape[1] + 1))
+        unrelated = other & (concepts != concepts[query]) & (concepts != _UNCLEAR)
+        stated = rates[distances[unrelated]]
+        below.append([int((stated <= rate).sum()) for rate in STATED])
+        totals.append(int(unrelated.sum()))
+    return np.array(below, dtype=np.float64), np.array(totals)
+
+
+def table(below: NDArray[np.float64], totals: NDArray[np.int64]) -> list[dict[str, float]]:
+    """Observed rates with their 95 % intervals, one row a stated rate."""
+    rng = np.random.default_rng(95)
+    weights = rng.multinomial(len(totals), np.full(len(totals), 1 / len(totals)), size=1000)
+    drawn = (weights @ below) / (weights @ totals)[:, None]
+    rows = []
+    for column, stated in enumerate(STATED):
+        low, high = np.quantile(drawn[:, column], (0.025, 0.975))
+        observed = below[:, column].sum() / totals.sum()
+        rows.append(
+            {
+                "stated": stated,
+                "observed": float(f"{observed:.3e}"),
+                "low": float(f"{low:.3e}"),
+                "high": float(f"{high:.3e}"),
+                "ratio": round(float(observed / stated), 3),
+            }
+        )
+    return rows
+
+
+def draw(rows: list[dict[str, float]], path: Path) -> None:
+    """The reliability plot: observed over stated, both logarithmic, with the band of a factor of two."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    stated = np.array([row["stated"] for row in rows])
+    observed = np.array([row["observed"] for row in rows])
+    errors = np.array([[row["observed"] - row["low"], row["high"] - row["observed"]] for row in rows]).T
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    axes.fill_between(stated, stated / 2, stated * 2, color="#d8e6f3", label="a factor of two")
+    axes.plot(stated, stated, color="#7f9bb3", linewidth=1, label="stated = observed")
+    axes.errorbar(stated, observed, yerr=errors, marker="o", color="#b3392f", capsize=3, label="observed, 95 %")
+    axes.set(xscale="log", yscale="log", xlabel="stated false-match rate", ylabel="observed share of unrelated regions")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Print the table; write JSON and plot where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regions", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=600)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    with np.load(arguments.regions, allow_pickle=False) as stored:
+        regions = dict(stored)
+    below, totals = judged(regions, arguments.queries)
+    rows = table(below, totals)
+    print(f"{len(totals)} queries, {int(totals.sum()):,} unrelated pairs")
+    print("  stated   observed  95 %                  ratio")
+    for row in rows:
+        print(
+            f"  {row['stated']:.0e}   {row['observed']:.2e}  {row['low']:.2e} to {row['high']:.2e}  {row['ratio']:.2f}"
+        )
+    if arguments.json:
+        found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows}
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.plot:
+        draw(rows, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What five right and five wrong marks are worth: mAP@50 before and after, paired 95 % intervals.
+
+python -m benchmarks.refining --regions REGIONS.npz [--json FILE] [--queries 6]
+
+REGIONS.npz is of `benchmarks.scene_regions`. For each concept that is on many scenes, some regions ask; a person marks
+the first five right and the first five wrong hits of the single query's answer, looking at 100 (right ones that are not
+there are added from beyond). The probe searches the index as `SearchResults.refine` does. `all`: every region of other
+images counts, as a person sees the answer; `unmarked`: what was marked is left out of both rankings, so that only what
+marks teach counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.codes import hamming
+from searchanything.evaluation.measures import average_precision
+from searchanything.search.probe import Probe
+
+LEAST, DEPTH, MARKS, SEEN = 15, 50, 5, 100
+Regions = dict[str, NDArray[Any]]
+
+
+def marked_queries(regions: Regions, queries: int) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
+    """Queries with the right and the wrong hits that a person marks."""
+    codes, concepts, images = regions["codes"], regions["concepts"], regions["images"]
+    rng = np.random.default_rng(41)
+    numbers, counts = np.unique(concepts[concepts >= 0], return_counts=True)
+    for concept in numbers[counts >= LEAST]:
+        for query in rng.permutation(np.flatnonzero(concepts == concept))[:queries]:
+            order = np.argsort(hamming(codes[query][None], codes)[0], kind="stable")
+            order = order[images[order] != images[query]]
+            is_right = concepts[order] == concept
+            is_wrong = ~is_right & (concepts[order] != -2)
+            yield int(query), order[is_right][:MARKS], order[:SEEN][is_wrong[:SEEN]][:MARKS]
+
+
+def precision_50(regions: Regions, scores: NDArray[np.float32], query: int, left_out: NDArray[np.intp]) -> float:
+    """AP@50 of a ranking by falling scores, the query's own image and `left_out` not in it."""
+    allowed = regions["images"] != regions["images"][query]
+    allowed[left_out] = False
+    right = (regions["concepts"] == regions["concepts"][query]) & allowed
+    order = np.argsort(np.where(allowed, -scores, np.inf), kind="stable")[:DEPTH]
+    return float(average_precision(right[order][None], np.array([right.sum()]), depth=DEPTH)[0])
+
+
+def judged(regions: Regions, queries: int) -> tuple[dict[str, NDArray[np.float64]], float, float]:
+    """AP@50 by figure, the mean cross-validated precision, and the mean milliseconds of a probe."""
+    codes = regions["codes"]
+    figures: dict[str, list[float]] = {}
+    precisions, spent = [], 0.0
+    for query, right, wrong in marked_queries(regions, queries):
+        single = -hamming(codes[query][None], codes)[0].astype(np.float32)
+        start = time.perf_counter()
+        probe = Probe(np.concatenate([codes[[query]], codes[right]]), codes[wrong], "benchmark")
+        refined = probe.scores(codes)
+        spent += time.perf_counter() - start
+        precisions.append(probe.precision() or 0.0)
+        for name, scores in (("single", single), ("refined", refined)):
+            for kind, out in (("all", right[:0]), ("unmarked", np.concatenate([right, wrong]))):
+                figures.setdefault(f"{name} {kind}", []).append(precision_50(regions, scores, query, out))
+    values = {name: np.array(several) for name, several in figures.items()}
+    return values, float(np.mean(precisions)), 1000 * spent / len(precisions)
+
+
+def gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> list[float]:
+    """Mean paired difference and its bootstrap interval, over queries."""
+    difference = after - before
+    rng = np.random.default_rng(95)
+    means = difference[rng.integers(0, len(difference), (2000, len(difference)))].mean(axis=1)
+    low, high = np.nanquantile(means, (0.025, 0.975))
+    return [round(float(value), 4) for value in (np.nanmean(difference), low, high)]
+
+
+def main() -> None:
+    """Print the table; write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regions", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=6, help="of each concept")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with np.load(arguments.regions, allow_pickle=False) as stored:
+        regions = dict(stored)
+    values, precision, milliseconds = judged(regions, arguments.queries)
+    result: dict[str, Any] = {"queries": len(values["single all"]), "precision": round(precision, 3)}
+    print(f"{result['queries']} queries, cross-validated precision {precision:.3f}, {milliseconds:.1f} ms a probe")
+    for kind in ("all", "unmarked"):
+        before, after = values[f"single {kind}"], values[f"refined {kind}"]
+        found = {"single": round(float(np.nanmean(before)), 4), "refined": round(float(np.nanmean(after)), 4)}
+        result[kind] = found | {"gain": gain(after, before)}
+        mean, low, high = result[kind]["gain"]
+        print(
+            f"  mAP@50 {kind:9} {found['single']:.4f} -> {found['refined']:.4f}  {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

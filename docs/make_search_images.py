@@ -1,0 +1,96 @@
+"""Makes the pictures of `docs/refining.md`: `python docs/make_search_images.py`.
+
+Questions about 120 generated scenes, with the bundled models: nothing found, marks, two things at once, duplicates.
+`docs/images/calibration.png` is made by `benchmarks/calibrating.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+import searchanything
+from searchanything.answers.results import SearchResults
+from searchanything.client.client import Client
+from searchanything.demo.questions import innermost_point
+from searchanything.demo.scenes import generate_demo_scenes
+
+SCENES, SEED = 120, 3
+WIDEST_PX = 1000
+IMAGES = Path(__file__).parent / "images"
+Clicks = dict[str, list[tuple[int, Path, tuple[float, float]]]]
+
+
+def drawn_scenes(folder: Path) -> Clicks:
+    """Scenes in a folder, one of them twice, and by concept where its largest objects are."""
+    clicks: Clicks = {}
+    for number, (file, scene) in enumerate(generate_demo_scenes(SCENES, seed=SEED)):
+        Image.fromarray(scene.image).save(folder / file, quality=92)
+        if number % 40 == 0:
+            Image.fromarray(scene.image).save(folder / f"copy-of-{file}", quality=70)
+        for one in scene.objects:
+            found = int(one.mask.sum()), folder / file, innermost_point(one.mask)
+            clicks.setdefault(one.concept, []).append(found)
+    return {concept: sorted(found, reverse=True) for concept, found in clicks.items()}
+
+
+def save(name: str, write: Callable[[Path], None]) -> None:
+    """A contact sheet as a small picture."""
+    with tempfile.TemporaryDirectory() as place:
+        sheet = Path(place) / "sheet.png"
+        write(sheet)
+        picture = Image.open(sheet)
+        picture.thumbnail((WIDEST_PX, WIDEST_PX), Image.Resampling.LANCZOS)
+        picture.save(IMAGES / name, quality=80, method=6)
+
+
+def ask(client: Client, clicks: Clicks) -> None:
+    """One picture a question."""
+    common = sorted(clicks, key=lambda concept: -len(clicks[concept]))
+    _, file, point = clicks[common[0]][0]
+    answer = client.query(file, point, limit=9)
+    concepts = {(path.name, spot): concept for concept, found in clicks.items() for _, path, spot in found}
+    right, wrong = [], []
+    for hit in answer:
+        x1, y1, x2, y2 = hit.box_xyxy
+        seen = {
+            concept
+            for (name, (x, y)), concept in concepts.items()
+            if name == hit.image.key.removeprefix("copy-of-") and x1 <= x < x2 and y1 <= y < y2
+        }
+        (right if common[0] in seen else wrong).append(hit)
+    save("marks-before.webp", answer.save)
+    save("marks-after.webp", answer.refine(right[:5], wrong[:5]).save)
+    _, other, there = clicks[common[1]][0]
+    save("combined.webp", client.combine(all_of=[(file, point), (other, there)], limit=4).save)
+    save("duplicates.webp", client.duplicates(whole_images=True).save)
+    save("nothing.webp", not_there(client, clicks).save)
+
+
+def not_there(client: Client, clicks: Clicks) -> SearchResults:
+    """The first answer "no good match" to a thing whose images are all left out of the search."""
+    for concept in sorted(clicks, key=lambda one: -clicks[one][0][0]):
+        _, file, point = clicks[concept][0]
+        names = {path.name for _, path, _ in clicks[concept]}
+        holding = [path for name in names for path in (file.parent / name, file.parent / f"copy-of-{name}")]
+        nowhere = searchanything.Filter(exclude=tuple(client.locate(path) for path in holding))
+        answer = client.query(file, point, filter=nowhere, max_false_match=1e-4)
+        if answer.verdict:
+            break
+    return answer
+
+
+def main() -> None:
+    """Index scenes, ask, save."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, searchanything.connect("memory://", preset="pico") as client:
+        clicks = drawn_scenes(Path(name))
+        client.index(name)
+        ask(client, clicks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What a question of several parts gives back: images, each with the region that stands for each part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, overload
+
+import numpy as np
+from PIL import Image
+
+from searchanything.answers.matching import rounded_rate
+from searchanything.core.documents import mask_document, rounded
+from searchanything.core.errors import SearchAnythingError
+from searchanything.core.files import save_image
+from searchanything.core.types import ImageRef, RGBImage
+from searchanything.drawing.overlays import RegionMark, Tile, contact_sheet, distinct_colors, draw_marks
+from searchanything.search.combine import CombinedHit, CombinedPage, PartMatch
+
+TILE_PX: Final = 320
+MAX_TILES: Final = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CombinedResults(Sequence[CombinedHit]):
+    """Images that hold what was asked, best first. `parts` are the names of all_of and any_of, as hits number them."""
+
+    page: CombinedPage
+    parts: tuple[str, ...]
+    fingerprint: str
+    open_image: Callable[[ImageRef], RGBImage]
+
+    def __len__(self) -> int:
+        return len(self.page.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> CombinedHit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[CombinedHit, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> CombinedHit | tuple[CombinedHit, ...]:
+        return self.page.hits[index]
+
+    def __iter__(self) -> Iterator[CombinedHit]:
+        return iter(self.page.hits)
+
+    def __repr__(self) -> str:
+        return f"<CombinedResults: {self.sentence}>"
+
+    @property
+    def sentence(self) -> str:
+        """How the answer came about, and what it may miss."""
+        page = self.page
+        noun = "image" if len(self) == 1 else "images"
+        excluded = f", {page.excluded:,} of them left out by none_of" if page.excluded else ""
+        missing = (
+            "no other image scores higher"
+            if page.exact
+            else "images in which every part lies beyond its nearest regions were not looked at and may be missed"
+        )
+        return f"{len(self):,} {noun}; {page.looked_at:,} compared whole{excluded}; {missing}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything combine --format json`."""
+        return {
+            "parts": list(self.parts),
+            "hits": [
+                {
+                    "bucket": hit.image.bucket,
+                    "key": hit.image.key,
+                    "score": round(hit.score, 3),
+                    "parts": [_part_document(one) for one in hit.parts],
+                }
+                for hit in self
+            ],
+            "exact": self.page.exact,
+            "looked_at": self.page.looked_at,
+            "excluded": self.page.excluded,
+            "sentence": self.sentence,
+            "fingerprint": self.fingerprint,
+        }
+
+    def plot(self) -> Image.Image:
+        """A contact sheet: up to 50 images, each part outlined in its own colour."""
+        colors = dict(zip(self.parts, distinct_colors(len(self.parts)), strict=True))
+        tiles = []
+        for number, hit in enumerate(self.page.hits[:MAX_TILES], start=1):
+            marks = [RegionMark(one.row.mask, colors[one.part], one.part) for one in hit.parts]
+            subtitle = " · ".join(f"{one.part} {one.distance_bits} bits" for one in hit.parts)
+            try:
+                shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
+            except SearchAnythingError:
+                shown, subtitle = _grey(200), f"{subtitle} · image not readable"
+            tiles.append(Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number)))
+        tiles = tiles or [Tile(image=_grey(255), title="no image holds what was asked")]
+        return Image.fromarray(contact_sheet(tiles, columns=4, side_px=TILE_PX))
+
+    def save(self, path: str | Path) -> None:
+        """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
+        save_image(self.plot, path)
+
+
+def _part_document(match: PartMatch) -> dict[str, Any]:
+    row = match.row
+    return {
+        "part": match.part,
+        "region": row.region,
+        "box_xyxy": rounded(row.box_xyxy),
+        "mask": mask_document(row.mask),
+        "distance_bits": match.distance_bits,
+        "false_match": rounded_rate(match.false_match),
+    }
+
+
+def _grey(level: int) -> RGBImage:
+    return np.full((TILE_PX, TILE_PX, 3), level, dtype=np.uint8)

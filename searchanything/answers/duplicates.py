@@ -1,0 +1,161 @@
+"""Groups of nearly equal regions or images of an index: JSON, and a contact sheet with a row a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from searchanything.core.documents import rounded
+from searchanything.core.errors import SearchAnythingError
+from searchanything.core.files import save_image
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage, StoredCode
+from searchanything.drawing.overlays import HIT, RegionMark, Tile, contact_sheet, draw_marks
+from searchanything.search.duplicates import check_bits, duplicate_groups
+
+TILE_PX: Final = 240
+COLUMNS: Final = 6
+MAX_ROWS: Final = 20  # groups that are drawn
+REGION_BITS, IMAGE_BITS = 4, 8  # of 256: what is farther than that is often another thing
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a region is in its image; of whole images all is None."""
+
+    box_xyxy: BoxXYXY
+    mask: MaskRLE
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of a group: a region, or an image, and how many bits it is from the group's first."""
+
+    ref: RegionRef
+    distance_bits: int
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Duplicates:
+    """Groups of what is nearly equal, the largest first, and how many codes were compared.
+
+    The first of a group is the one with the most neighbours; the others are at most `max_bits` from it.
+    """
+
+    groups: tuple[tuple[Member, ...], ...]
+    compared: int
+    max_bits: int
+    whole_images: bool
+    open_image: Callable[[ImageRef], RGBImage]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything duplicates --format json`."""
+        return {
+            "compared": self.compared,
+            "max_bits": self.max_bits,
+            "whole_images": self.whole_images,
+            "groups": [[_member_document(one) for one in group] for group in self.groups],
+        }
+
+    def plot(self) -> Image.Image:
+        """The first 20 groups, a row each: the first of the group framed, then up to five others."""
+        rows = [group[:COLUMNS] for group in self.groups[:MAX_ROWS]]
+        columns = max((len(row) for row in rows), default=1)
+        blank = np.full((TILE_PX, TILE_PX, 3), 255, dtype=np.uint8)
+        tiles = []
+        for number, row in enumerate(rows):
+            total = len(self.groups[number])
+            tiles += [self._tile(one, total if place == 0 else None) for place, one in enumerate(row)]
+            tiles += [Tile(image=blank, title="")] * (columns - len(row))
+        tiles = tiles or [Tile(image=blank, title="no duplicates", subtitle=f"among {self.compared:,} codes")]
+        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=TILE_PX))
+
+    def save(self, path: str | Path) -> None:
+        """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
+        save_image(self.plot, path)
+
+    def _tile(self, member: Member, total: int | None) -> Tile:
+        marks = [] if member.place is None else [RegionMark(member.place.mask, HIT)]
+        said = f"{member.distance_bits} bits" if total is None else f"group of {total}"
+        try:
+            shown = draw_marks(self.open_image(member.ref.image), marks, longest_side_px=TILE_PX)
+        except SearchAnythingError:
+            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            said += " · image not readable"
+        return Tile(image=shown, title=member.ref.image.key, subtitle=said, accent=None if total is None else HIT)
+
+
+def find_duplicates(
+    index: RegionIndex,
+    *,
+    whole_images: bool,
+    max_bits: int | None,
+    bucket: str | None,
+    key_prefix: str,
+    open_image: Callable[[ImageRef], RGBImage],
+) -> Duplicates:
+    """Groups of nearly equal codes of what is committed; regions of one image are no duplicates of each other.
+
+    Memory holds all codes: 32 bytes and a name each. Raises: UsageError for another distance than 0 to 31 bits.
+    """
+    bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
+    check_bits(bits)
+    found = list(index.iterate_codes(whole_images=whole_images, bucket=bucket, key_prefix=key_prefix))
+    newest = _generations(index, {one.image for one in found})
+    rows = sorted((one for one in found if newest.get(one.image) == one.generation), key=_order)
+    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(len(rows), -1)
+    groups = []
+    for group in duplicate_groups(codes, max_bits=bits) if rows else ():
+        members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
+        if len({row.image for row, _ in members}) > 1:
+            groups.append(tuple(Member(RegionRef(row.image, row.region), bits) for row, bits in _one_an_image(members)))
+    groups.sort(key=lambda group: -len(group))
+    placed = groups if whole_images else _placed(index, groups)
+    return Duplicates(tuple(placed), len(rows), bits, whole_images, open_image)
+
+
+def _one_an_image(members: list[tuple[StoredCode, int]]) -> list[tuple[StoredCode, int]]:
+    """The nearest region of each image: a thing found twice in one image says nothing."""
+    first: dict[ImageRef, tuple[StoredCode, int]] = {}
+    for row, bits in members:
+        if row.image not in first or bits < first[row.image][1]:
+            first[row.image] = row, bits
+    return list(first.values())
+
+
+def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[Member, ...]]:
+    """The members with where they are in their images."""
+    images = {one.ref.image for group in groups for one in group}
+    wanted = {one.ref for group in groups for one in group}
+    newest = _generations(index, images)
+    places: dict[RegionRef, Place] = {}
+    for row in index.regions_of(images) if images else ():
+        ref = RegionRef(row.image, row.region)
+        if ref in wanted and newest.get(row.image) == row.generation:
+            places[ref] = Place(row.box_xyxy, row.mask)
+    return [tuple(Member(one.ref, one.distance_bits, places.get(one.ref)) for one in group) for group in groups]
+
+
+def _generations(index: RegionIndex, images: set[ImageRef]) -> Mapping[ImageRef, int]:
+    return {image: row.generation for image, row in index.newest(images).items()} if images else {}
+
+
+def _order(one: StoredCode) -> tuple[ImageRef, int]:
+    return one.image, -1 if one.region is None else one.region
+
+
+def _member_document(member: Member) -> dict[str, Any]:
+    place = member.place
+    return {
+        "bucket": member.ref.image.bucket,
+        "key": member.ref.image.key,
+        "region": member.ref.region,
+        "box_xyxy": None if place is None else rounded(place.box_xyxy),
+        "distance_bits": member.distance_bits,
+    }

@@ -1,0 +1,93 @@
+"""`searchanything combine`: images that hold several things."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.options import CommonOptions, Save, expanded
+from searchanything.cli.prompting import FilterOptions, parse_numbers
+from searchanything.cli.session import answer, check_save, client_of, say
+from searchanything.core.errors import PromptError
+from searchanything.core.escaping import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from searchanything.client.client import Client
+    from searchanything.client.combining import PartInput
+
+_FORM = "IMAGE@X,Y (a click), IMAGE@X1,Y1,X2,Y2 (a box) or IMAGE#REGION (an indexed region)"
+AllOf = Annotated[
+    list[str] | None, typer.Option("--all", metavar="PART", help=f"A thing that must be there: {_FORM}; repeatable.")
+]
+AnyOf = Annotated[
+    list[str] | None, typer.Option("--any", metavar="PART", help="Of these one must be there; repeatable.")
+]
+NoneOf = Annotated[
+    list[str] | None, typer.Option("--none", metavar="PART", help="A thing that must not be there; repeatable.")
+]
+NoneRate = Annotated[
+    float,
+    typer.Option(
+        "--none-rate", metavar="RATE", help="How near counts as being there: the false-match rate of a region, at most."
+    ),
+]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most images.")]
+
+
+@expanded
+def combine(
+    context: typer.Context,
+    all_of: AllOf = None,
+    any_of: AnyOf = None,
+    none_of: NoneOf = None,
+    none_rate: NoneRate = 1e-3,
+    limit: Limit = 10,
+    *,
+    filter: FilterOptions,
+    save: Save = None,
+    common: CommonOptions,
+) -> None:
+    """Find the images that hold several things, each with the region that stands for each.
+
+    Example: [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@10,20,90,80 --none s3://a/b.jpg#3[/bold]
+    """
+    wanted = filter.filter()
+    check_save(save)
+    with client_of(context, common) as client:
+        parts = [[_part(client, text) for text in texts or ()] for texts in (all_of, any_of, none_of)]
+        results = client.combine(
+            all_of=parts[0], any_of=parts[1], none_of=parts[2], none_rate=none_rate, limit=limit, filter=wanted
+        )
+        if save is not None:
+            results.save(save)
+            say(f"saved {save}")
+    document = results.to_dict()
+    answer(document, common.format, lambda: _text(document))
+
+
+def _part(client: Client, text: str) -> PartInput:
+    from searchanything.core.types import RegionRef
+
+    image, separator, region = text.rpartition("#")
+    if separator and region.isdigit():
+        return RegionRef(client.locate(image), int(region))
+    image, separator, place = text.rpartition("@")
+    if not separator or not image or place.count(",") not in (1, 3):
+        raise PromptError(f"part {text}: expected {_FORM}")
+    form = "X,Y" if place.count(",") == 1 else "X1,Y1,X2,Y2"
+    return image, tuple(parse_numbers(place, "part", form))
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    lines = []
+    for number, hit in enumerate(document["hits"], start=1):
+        lines.append(f"{number}: {printable(hit['bucket'] + '/' + hit['key'])}")
+        for one in hit["parts"]:
+            chance = "" if one["false_match"] is None else f", chance {one['false_match']:.0e}"
+            lines.append(f"   {printable(one['part'])}: region {one['region']} at {one['distance_bits']} bits{chance}")
+    return Text("\n".join([*lines, document["sentence"]]))

@@ -1,0 +1,76 @@
+"""`searchanything duplicates`: what is in the index more than once, or nearly so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searchanything.cli.export import BucketOption, KeyPrefixOption
+from searchanything.cli.options import CommonOptions, Save, expanded
+from searchanything.cli.session import answer, check_save, client_of, say
+from searchanything.core.escaping import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN = 50  # groups in the table
+
+WholeImages = Annotated[bool, typer.Option("--images", help="Compare whole images instead of regions.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits",
+        metavar="N",
+        min=0,
+        max=31,
+        help="How many bits two codes may differ in. Default: 4 for regions, 8 for images.",
+        show_default=False,
+    ),
+]
+
+
+@expanded
+def duplicates(
+    context: typer.Context,
+    images: WholeImages = False,
+    bits: Bits = None,
+    bucket: BucketOption = None,
+    key_prefix: KeyPrefixOption = "",
+    save: Save = None,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Group nearly equal regions, or whole images, of different images.
+
+    No model is loaded. All codes are compared, exactly; the members of a group are at most so many bits from its first.
+
+    Example: [bold]searchanything duplicates --images --save duplicates.png[/bold]
+    """
+    check_save(save)
+    with client_of(context, common) as client:
+        found = client.duplicates(whole_images=images, max_bits=bits, bucket=bucket, key_prefix=key_prefix)
+        if save is not None:
+            found.save(save)
+            say(f"saved {save}")
+    document = found.to_dict()
+    answer(document, common.format, lambda: _text(document))
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    what, groups = "images" if document["whole_images"] else "regions", document["groups"]
+    noun = "group" if len(groups) == 1 else "groups"
+    lines = [f"{document['compared']:,} {what} compared, {len(groups):,} {noun} within {document['max_bits']} bits"]
+    for number, group in enumerate(groups[:SHOWN], start=1):
+        lines.append(f"{number}: {len(group)} {what}")
+        lines += [f"   {one['distance_bits']:>2} bits  {_name(one)}" for one in group]
+    if len(groups) > SHOWN:
+        lines.append(f"… {len(groups) - SHOWN:,} more: --format json has all")
+    return Text("\n".join(lines))
+
+
+def _name(member: dict[str, Any]) -> str:
+    region = "" if member["region"] is None else f" region {member['region']}"
+    return printable(f"{member['bucket']}/{member['key']}{region}")

@@ -1,0 +1,68 @@
+"""Questions of several parts, and of the index about itself: combined answers and duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from searchanything.answers.combined import CombinedResults
+from searchanything.client.asking import Asking
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Codes, Filter, Hit, RegionRef
+from searchanything.encode.encoder import Encoder
+from searchanything.images.inputs import ImageInput
+from searchanything.prompts.prompt import as_prompt, check_units
+from searchanything.search.calibration import check_rate
+from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.search.refine import codes_of
+
+PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PartsAsked:
+    """The parts of a combined question, and how near a region is that counts as one of `none_of`."""
+
+    all_of: Sequence[PartInput]
+    any_of: Sequence[PartInput]
+    none_of: Sequence[PartInput]
+    none_rate: float
+
+    def __post_init__(self) -> None:
+        check_rate(self.none_rate)
+
+    @property
+    def named(self) -> list[tuple[str, PartInput]]:
+        """The parts with their names for people, in order."""
+        groups = (("all ", self.all_of), ("any ", self.any_of), ("none ", self.none_of))
+        return [(f"{group}{number}", part) for group, parts in groups for number, part in enumerate(parts, start=1)]
+
+
+def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | None) -> CombinedResults:
+    """As `Client.combine`."""
+    index, encoder = asking.connection.open_to_ask()
+    named = [(name, _code_of(asking, index, encoder, part)) for name, part in asked.named]
+    parts = tuple(Part(name, code, asking.judging.rates(index, code)) for name, code in named)
+    needed, wanted = len(asked.all_of), len(asked.all_of) + len(asked.any_of)
+    combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], asked.none_rate)
+    max_limit = asking.connection.indexes.max_limit
+    page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
+    names = tuple(name for name, _ in named[:wanted])
+    return CombinedResults(page, names, index.manifest.fingerprint, asking.load)
+
+
+def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInput) -> Codes:
+    """The code (B,) of a part. Raises: UsageError where it selects no region."""
+    if isinstance(part, Hit | RegionRef):
+        return np.asarray(codes_of(index, [part.ref if isinstance(part, Hit) else part])[0])
+    image, prompt = part
+    pixels, wanted = asking.load(image), as_prompt(prompt)
+    check_units(wanted, *pixels.shape[:2])
+    encoded = encoder.encode_query(pixels, wanted)
+    if encoded.choice.kind != "region":
+        raise UsageError(f"a part is a region: {encoded.choice.reason}")
+    return encoded.code

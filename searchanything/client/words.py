@@ -1,0 +1,95 @@
+"""A question in words alone: no query image, no segmenter; the whole index is asked by its words codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from searchanything.answers.questions import words_document
+from searchanything.answers.results import SearchResults
+from searchanything.core.errors import UsageError
+from searchanything.core.geometry import encode_rle
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
+from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.prompts.prompt import Text
+from searchanything.search.rescoring import Probe
+from searchanything.search.search import PageRequest
+from searchanything.search.words import search_words
+
+NO_WORDS: Final = (
+    "the index cannot be searched by words alone yet: searchanything index SOURCE --add-words (a setting for new "
+    "indexes: SEARCHANYTHING_INGEST__WORDS=true); or give an image, and the text as its prompt"
+)
+CANVAS_PX: Final = (240, 320)
+
+
+def check_alone(text: str | None, image: object, prompt: object) -> str:
+    """The text, if it stands alone. Raises: UsageError for neither or both, PromptError for a text of blanks."""
+    if text is None:
+        raise UsageError("expected an image, or words alone: query(text=…)")
+    if image is not None or prompt is not None:
+        raise UsageError("text= asks the whole index without an image; within one, give it as the prompt: Text(…)")
+    return Text(text).text
+
+
+def ask_words(
+    index: RegionIndex, encoder: Encoder, text: str, request: PageRequest, *, filter: Filter | None, max_limit: int
+) -> SearchResults:
+    """The regions that a text names. Raises: UsageError without words codes; FilterError, RegionIndexError."""
+    if index.words is None:
+        raise UsageError(NO_WORDS)
+    watch = Stopwatch()
+    with watch.stage("embed"):
+        probe = encoder.encode_text(text)
+    with watch.stage("search"):
+        page = search_words(index, probe, request, filter=filter, max_limit=max_limit)
+    with watch.stage("judge"):
+        first = page.hits[:1]
+        if request.offset:  # the text is judged by its best hit, whichever page is shown
+            best = replace(request, limit=1, offset=0)
+            first = search_words(index, probe, best, filter=filter, max_limit=max_limit).hits
+        match = _judged(index, encoder, probe, first[0]) if first else None
+    return SearchResults(
+        query_image=np.full((*CANVAS_PX, 3), 255, dtype=np.uint8),
+        prompt_description={"kind": "words", "text": text},
+        selection=_selection(text, match),
+        hits=page.hits,
+        exact=page.exact,
+        stages=page.stages,
+        fingerprint=index.manifest.fingerprint,
+        collection=index.words.collection,
+        timings_ms=watch.timings_ms,
+        open_image=_no_images,
+        asked=partial(words_document, text, request, filter),
+    )
+
+
+def _judged(index: RegionIndex, encoder: Encoder, probe: Probe, hit: Hit) -> TextMatch | None:
+    """How well a text fits its best hit, as is said of text prompts; None if that is gone by now."""
+    newest = index.newest([hit.image]).get(hit.image)
+    if newest is None:
+        return None
+    name = row_id(hit.image, newest.generation, hit.region)
+    code = index.codes_of([name], of="words").get(name)
+    return None if code is None else encoder.judge_words(probe, np.frombuffer(code, dtype=np.uint8))
+
+
+def _selection(text: str, match: TextMatch | None) -> Selection:
+    return Selection(
+        kind="words",
+        box_xyxy=(0.0, 0.0, 0.0, 0.0),
+        area_px=0,
+        mask=encode_rle(np.zeros((1, 1), dtype=np.bool_)),
+        score=0.0 if match is None else match.cosine,
+        rule="words",
+        reason=f"all regions of the index, by the words {text!r}",
+        text_match=match,
+    )
+
+
+def _no_images(image: ImageRef) -> RGBImage:
+    raise UsageError(f"{image}: these results are not from a client, so no image can be read")

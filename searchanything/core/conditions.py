@@ -1,0 +1,159 @@
+"""Conditions on metadata as people write them: `year >= 2020`, `city in Marburg, Kassel`, `stars = 3..5`.
+
+A condition is one name, one comparison, and a value or several. It says the same of every index. Several conditions
+must all hold. What needs `or`, parentheses or the fields of regions is an expression (docs/filters.md).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias, cast
+
+from searchanything.core.errors import FilterError
+
+Value: TypeAlias = str | int | float | bool
+Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
+
+COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
+MAX_VALUES: Final = 256  # of a list
+_LISTS: Final = ("in", "not in", "between")
+_NAME: Final = r"""(?P<name>"(?:[^"\\]|\\.)*"|[^\s"'<>=!][^<>=!"']*?)"""
+_FORM: Final = re.compile(
+    rf"""\s*{_NAME}\s*(?:(?P<sign>==|!=|<=|>=|=|<|>)|\s(?P<word>not\s+in|in|begins\s+with)\s)\s*(?P<value>.*?)\s*\Z""",
+    re.DOTALL,
+)
+_ITEM: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^",]*?)\s*(,|\Z)""")
+_RANGE: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\.\.\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\Z""")
+_FORMS: Final = "NAME=VALUE, NAME!=VALUE, NAME>=VALUE, NAME=LOW..HIGH, NAME in A,B, NAME not in A,B, NAME begins with A"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One condition on metadata. `value` is a tuple for `in`, `not in` and `between` (low, high, both inclusive).
+
+    A name that an image lacks is not equal to anything: `!=` and `not in` find the image, nothing else does. Numbers
+    are compared as numbers, texts by code points, and a text never equals a number.
+
+    Raises: FilterError for another comparison, or a value that does not go with it.
+    """
+
+    name: str
+    comparison: Comparison
+    value: Value | tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if self.comparison not in COMPARISONS:
+            raise FilterError(f"where: expected one of {', '.join(COMPARISONS)}, got {self.comparison!r}")
+        if not isinstance(self.name, str) or not self.name:
+            raise FilterError(f"where: expected the name of a metadata value, got {self.name!r}")
+        if self.comparison in _LISTS:
+            if isinstance(self.value, str) or not isinstance(self.value, Sequence):
+                raise FilterError(f"where: `{self.comparison}` takes several values, got {self.value!r}")
+            object.__setattr__(self, "value", tuple(self.value))
+        self._check_values()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`year>=2020` and the like. An unquoted number, true or false is one; `"2020"` in quotes is a text.
+
+        Raises: FilterError.
+        """
+        found = _FORM.match(text) if isinstance(text, str) else None
+        if found is None:
+            raise FilterError(f"--where {text}: expected one of {_FORMS}")
+        name = _unquoted(found["name"], text)
+        if found["word"]:
+            word = " ".join(found["word"].split())
+            value: Value | tuple[Value, ...] = (
+                _unquoted(found["value"], text) if word == "begins with" else _items(found["value"], text)
+            )
+            return cls(name, cast("Comparison", word), value)
+        sign = "==" if found["sign"] == "=" else found["sign"]
+        ends = _RANGE.match(found["value"])
+        if ends is not None and sign == "==":
+            return cls(name, "between", (_value(ends[1], text), _value(ends[2], text)))
+        return cls(name, cast("Comparison", sign), _value(found["value"], text))
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The value, or the values."""
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
+    def __str__(self) -> str:
+        if self.comparison == "between":
+            low, high = (json.dumps(value, ensure_ascii=False) for value in self.values)
+            return f"{_quoted_name(self.name)} = {low}..{high}"
+        shown = ", ".join(json.dumps(value, ensure_ascii=False) for value in self.values)
+        return f"{_quoted_name(self.name)} {self.comparison} {shown}"
+
+    def _check_values(self) -> None:
+        values = self.values
+        if not 1 <= len(values) <= MAX_VALUES:
+            raise FilterError(f"where {self.name}: expected 1 to {MAX_VALUES} values, got {len(values)}")
+        for value in values:
+            if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+                raise FilterError(f"where {self.name}: expected a text, a finite number, true or false, got {value!r}")
+        if self.comparison in ("<", "<=", ">", ">=", "between") and any(isinstance(one, bool) for one in values):
+            raise FilterError(f"where {self.name}: true and false are compared by = and != alone")
+        if self.comparison == "begins with" and not isinstance(self.value, str):
+            raise FilterError(f"where {self.name}: `begins with` takes a text, got {self.value!r}")
+        if self.comparison == "between":
+            self._check_range()
+
+    def _check_range(self) -> None:
+        if len(self.values) != 2 or isinstance(self.values[0], str) is not isinstance(self.values[1], str):
+            raise FilterError(f"where {self.name}: expected (low, high) of one kind, got {self.value!r}")
+        low, high = self.values
+        if low > high:  # type: ignore[operator]  # of one kind, as was just seen
+            raise FilterError(f"where {self.name}: expected low <= high, got {self.value!r}")
+
+
+def conditions_of(given: object) -> tuple[Where, ...]:
+    """Conditions, or texts of them, as a tuple. Raises: FilterError."""
+    if isinstance(given, str | Where):
+        given = (given,)
+    if not isinstance(given, Sequence):
+        raise FilterError(f"where: expected conditions such as 'year >= 2020', got {given!r}")
+    return tuple(one if isinstance(one, Where) else Where.parse(one) for one in given)
+
+
+def _items(text: str, whole: str) -> tuple[Value, ...]:
+    values: list[Value] = []
+    place = 0
+    while True:
+        found = _ITEM.match(text, place)
+        if found is None or not found[1]:
+            raise FilterError(f"--where {whole}: expected values with commas between them, got {text or 'none'}")
+        values.append(_value(found[1], whole))
+        if not found[2]:
+            return tuple(values)
+        place = found.end()
+
+
+def _value(text: str, whole: str) -> Value:
+    """A number, true or false where the text is one; else the text itself, without its quotes."""
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"-?(?:0|[1-9]\d*)", text):
+        return int(text)
+    if re.fullmatch(r"-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?", text) and not re.fullmatch(r"-?0\d+", text):
+        return float(text)
+    if not text:
+        raise FilterError(f'--where {whole}: expected a value; an empty text is ""')
+    return _unquoted(text, whole)
+
+
+def _unquoted(text: str, whole: str) -> str:
+    if not text.startswith('"'):
+        return text
+    if len(text) < 2 or not text.endswith('"'):
+        raise FilterError(f"--where {whole}: a text that begins with a quote ends with one")
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def _quoted_name(name: str) -> str:
+    return name if re.fullmatch(r"\w+", name) else json.dumps(name, ensure_ascii=False)

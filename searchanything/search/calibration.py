@@ -1,0 +1,128 @@
+"""How often an unrelated region comes as near to a query as a hit does: from the index's own codes, per query.
+
+Some codes lie in crowds, so a distance says little by itself. A fixed sample of the index's codes gives each query its
+own distribution of distances. Its bulk is unrelated regions; its lower tail is too thin to be counted, and holds what
+the query looks for. So the tail is a model: log P(distance ≤ d) is linear in d through the quantiles at 5 % and 20 %
+(exponential excesses, as of a peaks-over-threshold model with shape 0: Pickands, Annals of Statistics 1975). What lies
+nearer than that tail allows is taken for related regions, and subtracted. docs/adr/0059 has the alternatives.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.codes import hamming
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Codes, ImageRef, Place, StoredCode
+from searchanything.search.scoped import ScopedIndex
+
+SAMPLE_CODES: Final = 4096
+LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
+LOOK_S: Final = 10.0  # the index is counted no more often than that
+GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
+_LOW, _HIGH = 0.05, 0.20
+Rates = NDArray[np.float64]  # (bits + 1,), by distance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """A sample of an index's codes, (S, B) uint8, and how many rows there were when it was drawn."""
+
+    codes: Codes
+    rows: int
+
+    def rates(self, code: Codes) -> Rates | None:
+        """By distance, the share of unrelated codes that are as near to a code (B,), or nearer; None: too few codes."""
+        if len(self.codes) < LEAST_CODES:
+            return None
+        bits = 8 * self.codes.shape[1]
+        return false_match_rates(np.bincount(hamming(code[None], self.codes)[0], minlength=bits + 1))
+
+
+def false_match_rates(counts: NDArray[np.int64]) -> Rates:
+    """From how many codes lie at each distance, (bits + 1,), the false-match rate of each distance: rising, in (0, 1].
+
+    Where nearly all codes are equally far, the counted share is the answer.
+    """
+    share = np.cumsum(counts) / counts.sum()
+    tail = _with_tail(share)
+    below = np.arange(len(share)) <= _quantile(share, _LOW)
+    related = min(_LOW / 2, float(np.max((share - tail)[below], initial=0.0)))
+    unrelated = np.clip((share - related) / (1 - related), 0.0, 1.0)
+    return np.asarray(np.clip(_with_tail(unrelated), np.finfo(np.float64).tiny, 1.0))
+
+
+def check_rate(rate: float | None) -> None:
+    """Raises: UsageError for what is no rate above 0 and at most 1."""
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1):
+        raise UsageError(f"expected a false-match rate above 0 and at most 1, such as 1e-4, got {rate!r}")
+
+
+def draw_background(index: RegionIndex, *, whole_images: bool = False) -> Background:
+    """A sample of about 4,096 committed codes: always the same ones while the index stays as it is."""
+    rows = _rows(index, whole_images=whole_images)
+    share = 1.0 if rows <= SAMPLE_CODES else SAMPLE_CODES / rows
+    found = _committed(index, list(index.iterate_codes(whole_images=whole_images, share=share)))
+    joined = b"".join(one.code for one in found)
+    return Background(np.frombuffer(joined, dtype=np.uint8).reshape(len(found), index.manifest.bits // 8), rows)
+
+
+@dataclass(slots=True)
+class Backgrounds:
+    """The samples of the indexes that are asked, drawn again when an index has changed by a tenth. Thread-safe."""
+
+    clock: Callable[[], float] = time.monotonic
+    _drawn: dict[tuple[str, tuple[Place, ...], bool], tuple[float, Background]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, index: RegionIndex, *, whole_images: bool = False) -> Background:
+        """The sample of an index's regions, or of its whole images; of a view of some places, of theirs alone."""
+        places = index.places if isinstance(index, ScopedIndex) else ()
+        name, now = (index.manifest.fingerprint, places, whole_images), self.clock()
+        with self._lock:
+            known = self._drawn.get(name)
+        if known is not None and now - known[0] < LOOK_S:
+            return known[1]
+        background = None if known is None else known[1]
+        rows = _rows(index, whole_images=whole_images)
+        if background is None or abs(rows - background.rows) > GROWTH * background.rows:
+            background = draw_background(index, whole_images=whole_images)
+        with self._lock:
+            self._drawn[name] = now, background
+        return background
+
+
+def _rows(index: RegionIndex, *, whole_images: bool) -> int:
+    counts = index.counts()
+    return counts.images + counts.empty if whole_images else counts.regions
+
+
+def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
+    images: set[ImageRef] = {one.image for one in found}
+    newest = {image: row.generation for image, row in index.newest(images).items()} if images else {}
+    return [one for one in found if newest.get(one.image) == one.generation]
+
+
+def _with_tail(share: Rates) -> Rates:
+    """The shares, below the quantile at 20 % replaced by the line in log share through both quantiles."""
+    low, high = _quantile(share, _LOW), _quantile(share, _HIGH)
+    if high - low < 1e-9:
+        return share
+    distances = np.arange(len(share))
+    modelled = _HIGH * np.exp(np.log(_HIGH / _LOW) / (high - low) * np.minimum(distances - high, 0.0))
+    return np.asarray(np.where(distances < high, modelled, share))
+
+
+def _quantile(share: Rates, wanted: float) -> float:
+    """The distance at which the shares reach a value, between two whole distances where need be."""
+    place = int(np.searchsorted(share, wanted))
+    before = float(share[place - 1]) if place else 0.0
+    return place - 1 + (wanted - before) / max(float(share[place]) - before, 1e-12)

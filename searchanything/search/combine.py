@@ -1,0 +1,210 @@
+"""Images that hold several things: all of some, any of others, none of further ones.
+
+No part is a range search: each part brings its nearest regions, and what an image lacks among them is bounded by the
+farthest of them. Images are looked at whole in the order of that bound, until no image that was not looked at could be
+better (Fagin, Lotem and Naor: Optimal aggregation algorithms for middleware, 2003). Costs are logarithms of false-match
+rates, so that a part whose code lies in a crowd counts less; different parts of `all_of` take different regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from searchanything.core.codes import hamming
+from searchanything.core.errors import FilterError, UsageError
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
+from searchanything.search.calibration import LEAST_CODES, Rates
+
+DEPTH: Final = 4096  # regions that each part brings
+MAX_PARTS: Final = 16
+NONE_RATE: Final = 1e-3  # a region that is as near to a part of `none_of` as fewer unrelated ones are
+_IMAGES_AT_ONCE: Final = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One thing: its code (B,), what chance explains at each distance (None: unknown), and its name for people."""
+
+    name: str
+    code: Codes
+    rates: Rates | None
+
+    @property
+    def costs(self) -> NDArray[np.float64]:
+        """(bits + 1,) what a region at each distance costs, at most 0."""
+        if self.rates is None:
+            return np.arange(8 * len(self.code) + 1) / (8 * len(self.code)) - 1
+        return np.log(self.rates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Combination:
+    """What is asked. Raises: UsageError without a part that must be there, or with too many."""
+
+    all_of: tuple[Part, ...] = ()
+    any_of: tuple[Part, ...] = ()
+    none_of: tuple[Part, ...] = ()
+    none_rate: float = NONE_RATE
+
+    def __post_init__(self) -> None:
+        if not self.wanted:
+            raise UsageError("expected at least one part in all_of or any_of: none_of alone finds nearly everything")
+        if len(self.wanted) + len(self.none_of) > MAX_PARTS:
+            raise UsageError(f"expected at most {MAX_PARTS} parts, got {len(self.wanted) + len(self.none_of)}")
+        if any(part.rates is None for part in self.none_of):
+            raise UsageError(f"none_of needs an index of at least {LEAST_CODES} committed codes to say what is near")
+
+    @property
+    def wanted(self) -> tuple[Part, ...]:
+        """The parts that count for an image."""
+        return self.all_of + self.any_of
+
+
+@dataclass(frozen=True, slots=True)
+class PartMatch:
+    """The region that stands for a part in an image."""
+
+    part: str
+    row: RegionRow
+    distance_bits: int
+    false_match: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedHit:
+    """An image with a region for each part of `all_of` and the best of `any_of`. `score`: the higher, the better."""
+
+    image: ImageRef
+    score: float
+    parts: tuple[PartMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedPage:
+    """The best images. `exact`: no image of the index scores higher than the last; else some may be missed.
+
+    `looked_at` images were compared whole; `excluded` of them hold a part of `none_of`.
+    """
+
+    hits: tuple[CombinedHit, ...]
+    exact: bool
+    looked_at: int
+    excluded: int
+
+
+def search_combined(
+    index: RegionIndex, asked: Combination, *, limit: int, filter: Filter | None = None, max_limit: int
+) -> CombinedPage:
+    """The images that hold what is asked, best first. Raises: FilterError, UsageError, RegionIndexError."""
+    if limit < 1:
+        raise UsageError(f"expected limit ≥ 1, got {limit}")
+    if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
+        raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
+    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))
+    hits: list[CombinedHit] = []
+    excluded = 0
+    order = bounds.order()
+    for start in range(0, len(order), _IMAGES_AT_ONCE):
+        portion = order[start : start + _IMAGES_AT_ONCE]
+        if len(hits) >= limit and -hits[limit - 1].score <= bounds.of_image(portion[0]):
+            return CombinedPage(tuple(hits[:limit]), index.exact, start, excluded)
+        for rows in _rows_of(index, portion).values():
+            if _holds_any(rows, asked):
+                excluded += 1
+            else:
+                hits.append(_hit(rows, asked))
+        hits.sort(key=lambda hit: (-hit.score, hit.image))
+    last = -hits[limit - 1].score if len(hits) >= limit else np.inf
+    exact = index.exact and (bounds.complete or last <= bounds.of_others)
+    return CombinedPage(tuple(hits[:limit]), exact, len(order), excluded)
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """What each image must cost at least, by the parts' nearest regions."""
+
+    asked: Combination
+    farthest: list[float] = field(default_factory=list)
+    found: dict[ImageRef, dict[int, float]] = field(default_factory=dict)
+    complete: bool = True
+
+    @classmethod
+    def of(cls, index: RegionIndex, asked: Combination, filter: Filter | None, *, depth: int) -> _Bounds:
+        bounds = cls(asked)
+        codes = np.stack([part.code for part in asked.wanted])
+        for number, matches in enumerate(index.search(codes, limit=depth, filter=filter)):
+            costs = asked.wanted[number].costs
+            for match in matches:
+                of_image = bounds.found.setdefault(match.image, {})
+                of_image.setdefault(number, float(costs[match.distance_bits]))
+            whole = len(matches) < depth  # then whoever is not among them has no region at all
+            bounds.complete &= whole
+            bounds.farthest.append(0.0 if whole else float(costs[matches[-1].distance_bits]))
+        return bounds
+
+    @property
+    def of_others(self) -> float:
+        """Of an image that no part brought."""
+        return self._sum({})
+
+    def of_image(self, image: ImageRef) -> float:
+        return self._sum(self.found[image])
+
+    def order(self) -> list[ImageRef]:
+        """The images that any part brought, the least bound first."""
+        return sorted(self.found, key=lambda image: (self.of_image(image), image))
+
+    def _sum(self, costs: Mapping[int, float]) -> float:
+        every = [costs.get(number, farthest) for number, farthest in enumerate(self.farthest)]
+        needed = len(self.asked.all_of)
+        return sum(every[:needed]) + min(every[needed:], default=0.0)
+
+
+def _rows_of(index: RegionIndex, images: Sequence[ImageRef]) -> dict[ImageRef, list[RegionRow]]:
+    """The committed regions of images."""
+    newest = index.newest(images)
+    rows: dict[ImageRef, list[RegionRow]] = {}
+    for row in index.regions_of([image for image in images if image in newest]):
+        if row.generation == newest[row.image].generation:
+            rows.setdefault(row.image, []).append(row)
+    return rows
+
+
+def _codes(rows: Sequence[RegionRow]) -> Codes:
+    return np.frombuffer(b"".join(row.code for row in rows), dtype=np.uint8).reshape(len(rows), -1)
+
+
+def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:
+    """True if a region is nearer to a part of `none_of` than chance allows."""
+    codes = _codes(rows)
+    return any(
+        part.rates is not None and float(part.rates[int(hamming(part.code[None], codes)[0].min())]) <= asked.none_rate
+        for part in asked.none_of
+    )
+
+
+def _hit(rows: list[RegionRow], asked: Combination) -> CombinedHit:
+    codes = _codes(rows)
+    distances = hamming(np.stack([part.code for part in asked.wanted]), codes)
+    costs = np.stack([part.costs[row] for part, row in zip(asked.wanted, distances, strict=True)])
+    needed = len(asked.all_of)
+    # An image with fewer regions than parts gives the others nothing: they cost what no match costs.
+    parts, chosen = linear_sum_assignment(costs[:needed])
+    pairs = list(zip(parts.tolist(), chosen.tolist(), strict=True))
+    if asked.any_of:
+        place = int(costs[needed:].argmin())
+        pairs.append((needed + place // len(rows), place % len(rows)))
+    matches = tuple(_match(asked.wanted[part], rows[one], int(distances[part, one])) for part, one in pairs)
+    return CombinedHit(rows[0].image, -float(sum(costs[part, one] for part, one in pairs)), matches)
+
+
+def _match(part: Part, row: RegionRow, distance_bits: int) -> PartMatch:
+    rate = None if part.rates is None else float(part.rates[distance_bits])
+    return PartMatch(part.name, row, distance_bits, rate)

@@ -1,0 +1,145 @@
+"""A probe learnt from hits that a person marked: right ones and wrong ones, over bits of codes.
+
+The score of a code is its agreement with the right marks' mean less a part of that with the wrong marks' mean, as in
+relevance feedback (Rocchio, in: The SMART Retrieval System, 1971). With few marks this beats a logistic regression over
+the bits (docs/adr/0060).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.errors import IndexMismatchError, UsageError
+from searchanything.core.reading import read_file
+from searchanything.core.types import Codes, FloatArray
+
+WRONG_SHARE: Final = 0.4
+MAX_PROBE_BYTES: Final = 1 << 20
+PROBE_FORMAT: Final = "searchanything-probe/1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """What marks say: `right` (R, B) and `wrong` (W, B) uint8 codes of one `fingerprint`; the query's own is right."""
+
+    right: Codes
+    wrong: Codes
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if not len(self.right) or self.right.shape[1:] != self.wrong.shape[1:]:
+            raise UsageError(
+                f"expected at least one right mark and wrong marks of the same length, got {self.right.shape} and "
+                f"{self.wrong.shape}"
+            )
+
+    @property
+    def weights(self) -> FloatArray:
+        """(L,) float32, what each bit counts."""
+        return _weights(_signs(self.right), _signs(self.wrong))
+
+    @property
+    def questions(self) -> Codes:
+        """The codes to search with: the probe's ideal one, then every right mark's."""
+        return np.concatenate([np.packbits(self.weights > 0)[None], self.right])
+
+    def scores(self, codes: Codes) -> FloatArray:
+        """(N, B) codes -> (N,) float32: the higher, the better; at most 1."""
+        return _signs(codes) @ self.weights / np.float32(8 * self.right.shape[1])
+
+    def precision(self) -> float | None:
+        """Of the marks that a probe of the other marks calls right, the share that is; None with too few marks.
+
+        Leave-one-out. A probe calls right what scores above the middle between its marks' mean scores.
+        """
+        right, wrong = _signs(self.right), _signs(self.wrong)
+        if len(right) < 2 or len(wrong) < 2:
+            return None
+        called = [_calls_right(np.delete(right, place, 0), wrong, right[place]) for place in range(len(right))]
+        mistaken = [_calls_right(right, np.delete(wrong, place, 0), wrong[place]) for place in range(len(wrong))]
+        return sum(called) / max(1, sum(called) + sum(mistaken))
+
+    def summary(self) -> dict[str, Any]:
+        """How many marks there are, and how well they agree: plain JSON."""
+        precision = self.precision()
+        return {
+            "right": len(self.right),
+            "wrong": len(self.wrong),
+            "precision": None if precision is None else round(precision, 3),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, from which `from_dict` makes it again."""
+        return {
+            "format": PROBE_FORMAT,
+            "fingerprint": self.fingerprint,
+            "bits": 8 * self.right.shape[1],
+            "right": [base64.b64encode(code.tobytes()).decode() for code in self.right],
+            "wrong": [base64.b64encode(code.tobytes()).decode() for code in self.wrong],
+            "precision": self.precision(),
+        }
+
+    @classmethod
+    def from_dict(cls, document: object) -> Self:
+        """A probe of its document, which may be anybody's. Raises: UsageError."""
+        if not isinstance(document, Mapping) or document.get("format") != PROBE_FORMAT:
+            raise UsageError(f"expected a probe of format {PROBE_FORMAT}, as `query --save-probe` writes it")
+        try:
+            length = int(document["bits"]) // 8
+            right, wrong = (_codes_of(document[name], length) for name in ("right", "wrong"))
+            return cls(right, wrong, str(document["fingerprint"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UsageError(f"the probe is damaged: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """A probe of its file. Raises: UsageError."""
+        try:
+            return cls.from_dict(json.loads(read_file(path, most_bytes=MAX_PROBE_BYTES).decode("utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise error if isinstance(error, UsageError) else UsageError(f"{path}: no probe: {error}") from error
+
+    def with_saved(self, saved: Self) -> Self:
+        """The probe with a saved one's marks. Raises: IndexMismatchError for one of other models."""
+        if saved.fingerprint != self.fingerprint or saved.right.shape[1] != self.right.shape[1]:
+            raise IndexMismatchError(
+                f"the probe was taught on an index of other models (fingerprint {saved.fingerprint[:16]}, expected "
+                f"{self.fingerprint[:16]}): mark hits of this index instead"
+            )
+        return self.joined(saved.right, saved.wrong)
+
+    def joined(self, right: Codes, wrong: Codes) -> Self:
+        """The probe with more marks."""
+        return type(self)(np.concatenate([self.right, right]), np.concatenate([self.wrong, wrong]), self.fingerprint)
+
+
+def _weights(right: FloatArray, wrong: FloatArray) -> FloatArray:
+    mean = right.mean(axis=0)
+    return np.asarray(mean - WRONG_SHARE * wrong.mean(axis=0) if len(wrong) else mean, dtype=np.float32)
+
+
+def _calls_right(right: FloatArray, wrong: FloatArray, one: NDArray[np.float32]) -> bool:
+    weights = _weights(right, wrong)
+    middle = ((right @ weights).mean() + (wrong @ weights).mean()) / 2
+    return bool(one @ weights > middle)
+
+
+def _signs(codes: Codes) -> FloatArray:
+    return np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+
+
+def _codes_of(texts: object, length: int) -> Codes:
+    if not isinstance(texts, list):
+        raise TypeError("marks are a list")
+    joined = b"".join(base64.b64decode(text, validate=True) for text in texts)
+    if length < 1 or len(joined) != len(texts) * length:
+        raise ValueError(f"expected {len(texts)} codes of {length} bytes, got {len(joined)} bytes")
+    return np.frombuffer(joined, dtype=np.uint8).reshape(len(texts), length)

@@ -1,0 +1,62 @@
+"""Images with several things, asked for by a client with parts of several kinds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.client.client import Client, connect
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.types import ImageRef, RegionRef
+
+RED, BLUE, GREEN = (4, 4, 40, 60), (50, 8, 90, 40), (50, 44, 90, 60)
+IMAGES = {
+    "red": {"red": RED},
+    "blue": {"blue": BLUE},
+    "both": {"red": RED, "blue": BLUE},
+    "all": {"red": RED, "blue": BLUE, "green": GREEN},
+}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
+    Machine().install(monkeypatch)
+    for name, parts in IMAGES.items():
+        Image.fromarray(drawn(64, 96, **parts)).save(tmp_path / f"{name}.png")
+    client = connect("memory://", preset="pico")
+    client.index(tmp_path)
+    return client
+
+
+def test_images_that_hold_both_come_first(client: Client, tmp_path: Path) -> None:
+    found = client.combine(all_of=[(tmp_path / "red.png", (20, 30)), (tmp_path / "blue.png", (70, 20))])
+    assert {hit.image.key for hit in found[:2]} == {"both.png", "all.png"}
+    document = json.loads(json.dumps(found.to_dict()))
+    assert document["exact"]
+    assert [one["part"] for one in document["hits"][0]["parts"]] == ["all 1", "all 2"]
+    assert [one["distance_bits"] for one in document["hits"][0]["parts"]] == [0, 0]
+    assert document["hits"][0]["parts"][0]["box_xyxy"] == [4.0, 4.0, 40.0, 60.0]
+    found.save(tmp_path / "sheet.png")
+    assert "no other image scores higher" in found.sentence
+
+
+def test_hits_are_parts(client: Client, tmp_path: Path) -> None:
+    blue = client.query(tmp_path / "blue.png", (70, 20))[0]
+    found = client.combine(any_of=[blue, blue.ref], limit=3)
+    assert {hit.image.key for hit in found} == {"blue.png", "both.png", "all.png"}
+
+
+def test_what_is_no_part(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a part is a region"):
+        client.combine(all_of=[(tmp_path / "red.png", None)])
+    with pytest.raises(UsageError, match="at least one part"):
+        client.combine()
+    with pytest.raises(ObjectNotFoundError):
+        client.combine(all_of=[RegionRef(ImageRef("nowhere", "a.png"), 0)])
+    with pytest.raises(UsageError, match="committed codes"):
+        client.combine(all_of=[(tmp_path / "red.png", (20, 30))], none_of=[(tmp_path / "blue.png", (70, 20))])

@@ -1,0 +1,142 @@
+"""Hits marked right and wrong refine an answer, across images, and can be saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contracts.index_rows import image_row, manifest_of, region_row
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.client.client import Client, connect
+from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
+from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.search.probe import Probe
+from searchanything.search.refine import codes_of, search_by_probe
+from searchanything.search.search import PageRequest
+from searchanything.stores.memory import MemoryRegionIndex
+
+
+def flipped(code: np.ndarray, bits: range | np.ndarray) -> np.ndarray:
+    unpacked = np.unpackbits(code)
+    unpacked[np.asarray(bits)] ^= 1
+    return np.packbits(unpacked)
+
+
+def index_of(codes: dict[str, np.ndarray]) -> MemoryRegionIndex:
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    for key, code in codes.items():
+        image = ImageRef("bucket", key)
+        index.insert_regions([region_row(image, 0, generation=1, code=code.tobytes())])
+        index.insert_images([image_row(image, generation=1)])
+    return index
+
+
+BASE = np.random.default_rng(1).integers(0, 256, 32, dtype=np.uint8)
+# The wanted kind shares bits 0 to 99 with the marks, whatever the rest; the decoys are near the query otherwise.
+CODES = {
+    "query": BASE,
+    "right": flipped(BASE, range(100, 180)),
+    "wrong": flipped(BASE, range(40)),
+    "like right": flipped(BASE, range(90, 182)),
+    "like wrong": flipped(BASE, range(44)),
+}
+
+
+def test_marks_turn_the_order_and_reach_further() -> None:
+    index = index_of(CODES)
+    near = [hit.image.key for hit in _asked(index, Probe(BASE[None], BASE[None][:0], "f"))]
+    assert near == ["query", "wrong", "like wrong", "right", "like right"]
+    right, wrong = (codes_of(index, [RegionRef(ImageRef("bucket", key), 0)]) for key in ("right", "wrong"))
+    probe = Probe(np.concatenate([BASE[None], right]), wrong, "f")
+    assert probe.scores(wrong)[0] < Probe(probe.right, wrong[:0], "f").scores(wrong)[0] - 0.1, "wrong marks count"
+    assert {hit.image.key for hit in _asked(index, probe)[:3]} == {"right", "query", "like right"}
+    assert [hit.image.key for hit in _asked(index, probe, Filter(key_prefix="like"))] == ["like right", "like wrong"]
+
+
+def _asked(index: MemoryRegionIndex, probe: Probe, filter: Filter | None = None) -> list:
+    page = search_by_probe(index, probe, PageRequest(limit=5), filter=filter, max_limit=16384)
+    assert page.exact
+    return list(page.hits)
+
+
+def test_garbage_is_no_hit() -> None:
+    index = index_of(CODES)
+    index.insert_regions([region_row(ImageRef("bucket", "query"), 0, generation=2, code=BASE.tobytes())])
+    index.insert_regions([region_row(ImageRef("bucket", "never"), 0, generation=2, code=BASE.tobytes())])
+    assert len(_asked(index, Probe(BASE[None], BASE[None][:0], "f"))) == 5
+    with pytest.raises(ObjectNotFoundError, match="never region 0"):
+        codes_of(index, [RegionRef(ImageRef("bucket", "never"), 0)])
+
+
+def test_precision_is_cross_validated() -> None:
+    rng = np.random.default_rng(3)
+    right = np.stack([flipped(BASE, rng.choice(256, 20, replace=False)) for _ in range(5)])
+    wrong = np.stack([flipped(~BASE, rng.choice(256, 20, replace=False)) for _ in range(5)])
+    assert Probe(right, wrong, "f").precision() == 1.0
+    noise = rng.integers(0, 256, (40, 32), dtype=np.uint8)
+    assert float(Probe(noise[:20], noise[20:], "f").precision() or 0) < 0.8, "what is not there is not claimed"
+    assert Probe(right, wrong[:1], "f").precision() is None
+
+
+def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
+    probe = Probe(np.stack([BASE, ~BASE]), BASE[None], "f" * 64)
+    file = tmp_path / "probe.json"
+    file.write_text(json.dumps(probe.to_dict()))
+    read = Probe.read(file)
+    assert (read.right == probe.right).all()
+    assert (read.wrong == probe.wrong).all()
+    with pytest.raises(IndexMismatchError, match="other models"):
+        Probe(BASE[None], BASE[None], "e" * 64).with_saved(read)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "searchanything-probe/1"}', "[" * 10_000,
+             '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": ["AA=="], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 1e999, "fingerprint": "f", "right": [], "wrong": []}',
+             '{"format": "searchanything-probe/1", "bits": 256, "fingerprint": "f", "right": [], "wrong": []}']
+)  # fmt: skip
+def test_what_is_no_probe(text: str, tmp_path: Path) -> None:
+    (tmp_path / "probe.json").write_text(text)
+    with pytest.raises(UsageError):
+        Probe.read(tmp_path / "probe.json")
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
+    Machine().install(monkeypatch)
+    for number in range(4):
+        pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    client = connect("memory://", preset="pico")
+    client.index(tmp_path)
+    return client
+
+
+def test_results_are_refined_and_saved(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "0.png", (20, 30), limit=8)
+    refined = found.refine(right=found[1:3], wrong=[found[7]])
+    assert len(refined) == 8
+    assert refined.to_dict()["probe"] == {"right": 3, "wrong": 1, "precision": None}
+    more = refined.refine(wrong=[found[6].ref])
+    assert more.to_dict()["probe"]["wrong"] == 2
+    assert more.to_dict()["probe"]["precision"] is not None
+    more.save_probe(tmp_path / "probe.json")
+    again = found.refine(probe=Probe.read(tmp_path / "probe.json"))
+    assert [hit.ref for hit in again] == [hit.ref for hit in more]
+    with pytest.raises(UsageError, match="no receipt"):
+        more.receipt()
+
+
+def test_what_cannot_be_refined(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "0.png", (20, 30))
+    with pytest.raises(UsageError, match="right or wrong"):
+        found.refine()
+    with pytest.raises(UsageError, match="refine the answer first"):
+        found.save_probe(tmp_path / "probe.json")
+    with pytest.raises(UsageError, match="only an answer of regions"):
+        client.query(tmp_path / "0.png").refine(right=[found[0]])

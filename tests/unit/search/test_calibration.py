@@ -1,0 +1,113 @@
+"""False-match rates: from the index's own codes, per query, and drawn again as the index grows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contracts.index_rows import image_row, manifest_of, region_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.errors import UsageError
+from searchanything.core.types import ImageRef
+from searchanything.search.calibration import (
+    LEAST_CODES,
+    LOOK_S,
+    SAMPLE_CODES,
+    Backgrounds,
+    check_rate,
+    draw_background,
+    false_match_rates,
+)
+from searchanything.stores.memory import MemoryRegionIndex
+
+
+def filled(images: int, *, per_image: int = 10, committed: bool = True) -> MemoryRegionIndex:
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    add(index, range(images), per_image=per_image, committed=committed)
+    return index
+
+
+def add(index: MemoryRegionIndex, numbers: range, *, per_image: int = 10, committed: bool = True) -> None:
+    refs = [ImageRef("bucket", f"{number}.jpg") for number in numbers]
+    index.insert_regions([region_row(ref, number, generation=1) for ref in refs for number in range(per_image)])
+    if committed:
+        index.insert_images([image_row(ref, generation=1) for ref in refs])
+
+
+def exponential_tail(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Distances whose lower tail is what the model says: P(distance ≤ d) falls by e every 6 bits below 130."""
+    return np.clip(np.floor(140 - rng.exponential(6, count)), 0, 256).astype(int)
+
+
+def test_stated_rates_are_those_of_unrelated_codes() -> None:
+    """A sample of 4,096, one in a hundred of them related and near, states rates that a million others have."""
+    rng = np.random.default_rng(5)
+    truth = np.cumsum(np.bincount(exponential_tail(rng, 1_000_000), minlength=257)) / 1_000_000
+    for _ in range(5):
+        related = rng.integers(20, 90, 41)
+        sample = np.concatenate([exponential_tail(rng, 4055), related])
+        rates = false_match_rates(np.bincount(sample, minlength=257))
+        for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
+            at = int(np.searchsorted(truth, wanted))
+            assert 0.5 < rates[at] / truth[at] < 2, (wanted, at)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 256), min_size=LEAST_CODES, max_size=400))
+def test_rates_rise_and_are_shares(distances: list[int]) -> None:
+    rates = false_match_rates(np.bincount(distances, minlength=257))
+    assert rates.shape == (257,)
+    assert (np.diff(rates) >= -1e-12).all()
+    assert (rates > 0).all()
+    assert rates[-1] == pytest.approx(1.0)
+
+
+def test_a_sample_holds_committed_codes_alone() -> None:
+    index = filled(30)
+    add(index, range(30, 60), committed=False)
+    background = draw_background(index)
+    assert len(background.codes) == 300
+    assert {code.tobytes() for code in background.codes} == {
+        row.code for row in index.iterate_regions() if int(row.image.key.split(".")[0]) < 30
+    }
+    assert len(draw_background(index, whole_images=True).codes) == 30
+
+
+def test_a_large_index_is_sampled() -> None:
+    index = filled(40, per_image=400)
+    codes = draw_background(index).codes
+    assert 0.9 * SAMPLE_CODES < len(codes) < 1.1 * SAMPLE_CODES
+    assert np.array_equal(codes, draw_background(index).codes)
+
+
+def test_few_codes_say_nothing() -> None:
+    code = np.zeros(32, dtype=np.uint8)
+    assert draw_background(filled(19)).rates(code) is None
+    assert draw_background(filled(0)).rates(code) is None
+    assert draw_background(filled(20)).rates(code) is not None
+
+
+def test_the_sample_follows_the_index() -> None:
+    now = 0.0
+    index, backgrounds = filled(100), Backgrounds(clock=lambda: now)
+    first = backgrounds.of(index)
+    add(index, range(100, 200))
+    assert backgrounds.of(index) is first, "it is not counted at every question"
+    now = LOOK_S + 1
+    second = backgrounds.of(index)
+    assert len(second.codes) == 2000
+    add(index, range(200, 205))
+    now = 2 * LOOK_S + 2
+    assert backgrounds.of(index) is second, "a few more rows change nothing"
+    index.delete_images([ImageRef("bucket", f"{number}.jpg") for number in range(150)])
+    now = 3 * LOOK_S + 3
+    assert len(backgrounds.of(index).codes) == 550
+
+
+@pytest.mark.parametrize("rate", [0, -1e-4, 1.5, "1e-4", True, float("nan")])
+def test_what_is_no_rate(rate: object) -> None:
+    with pytest.raises(UsageError, match="false-match rate above 0"):
+        check_rate(rate)  # type: ignore[arg-type]
+    check_rate(1e-4)
+    check_rate(None)

@@ -1,0 +1,108 @@
+"""Several parts: the same answer as looking at every image, whatever the parts' nearest regions bring."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from contracts.index_rows import image_row, manifest_of, region_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchanything.core.codes import hamming
+from searchanything.core.errors import FilterError, UsageError
+from searchanything.core.types import Filter, ImageRef
+from searchanything.search.calibration import draw_background
+from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.stores.memory import MemoryRegionIndex
+
+
+def index_of(images: list[np.ndarray]) -> MemoryRegionIndex:
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    for number, codes in enumerate(images):
+        image = ImageRef("bucket", f"{number:03}")
+        rows = [region_row(image, place, generation=1, code=code.tobytes()) for place, code in enumerate(codes)]
+        index.insert_regions(rows)
+        index.insert_images([image_row(image, generation=1, regions=len(codes))])
+    return index
+
+
+def images_of(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    return [rng.integers(0, 256, (int(rng.integers(2, 8)), 32), dtype=np.uint8) for _ in range(count)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000), all_of=st.integers(0, 2), any_of=st.integers(0, 2), depth=st.sampled_from([5, 40, 4096])
+)
+def test_the_answer_is_that_of_looking_at_all(seed: int, all_of: int, any_of: int, depth: int) -> None:
+    if all_of + any_of == 0:
+        return
+    rng = np.random.default_rng(seed)
+    images = images_of(rng, 150)
+    index = index_of(images)
+    background = draw_background(index)
+    parts = [
+        Part(str(n), code, background.rates(code))
+        for n, code in enumerate(rng.integers(0, 256, (4, 32), dtype=np.uint8))
+    ]
+    asked = Combination(tuple(parts[:all_of]), tuple(parts[2 : 2 + any_of]))
+    page = search_combined(index, asked, limit=5, max_limit=depth)
+    truth = sorted(_best(codes, asked) for codes in images)[:5]
+    scores = [-hit.score for hit in page.hits]
+    if page.exact:
+        assert scores == pytest.approx(truth)
+    assert all(score >= best - 1e-9 for score, best in zip(scores, truth, strict=True))
+    if depth == 4096:
+        assert page.exact
+    for hit in page.hits:
+        regions = [match.row.region for match in hit.parts[:all_of]]
+        assert len(set(regions)) == len(regions), "different parts take different regions"
+
+
+def _best(codes: np.ndarray, asked: Combination) -> float:
+    costs = [part.costs[hamming(part.code[None], codes)[0]] for part in asked.wanted]
+    needed = len(asked.all_of)
+    total = 0.0
+    if needed:
+        total = min(
+            sum(costs[part][place] for part, place in enumerate(places))
+            for places in permutations(range(len(codes)), needed)
+        )
+    return float(total + (min(cost.min() for cost in costs[needed:]) if asked.any_of else 0.0))
+
+
+def test_none_of_leaves_images_out() -> None:
+    rng = np.random.default_rng(4)
+    images = images_of(rng, 100)
+    wanted, unwanted = rng.integers(0, 256, (2, 32), dtype=np.uint8)
+    images[7] = np.stack([wanted, images[7][0]])
+    images[8] = np.stack([wanted, unwanted])
+    index = index_of(images)
+    background = draw_background(index)
+    part, other = (Part(name, code, background.rates(code)) for name, code in (("a", wanted), ("b", unwanted)))
+    both = search_combined(index, Combination((part,)), limit=2, max_limit=4096)
+    assert {hit.image.key for hit in both.hits} == {"007", "008"}
+    page = search_combined(index, Combination((part,), none_of=(other,)), limit=2, max_limit=4096)
+    keys = [hit.image.key for hit in page.hits]
+    assert keys[0] == "007"
+    assert "008" not in keys
+    assert page.excluded >= 1
+    under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"), max_limit=4096)
+    assert [hit.image.key for hit in under.hits] == ["008"]
+
+
+def test_what_cannot_be_asked() -> None:
+    code = np.zeros(32, dtype=np.uint8)
+    with pytest.raises(UsageError, match="at least one part"):
+        Combination(none_of=(Part("a", code, np.ones(257)),))
+    with pytest.raises(UsageError, match="committed codes"):
+        Combination((Part("a", code, None),), none_of=(Part("b", code, None),))
+    asked = Combination((Part("a", code, None),))
+    with pytest.raises(FilterError, match="whole"):
+        search_combined(index_of([]), asked, limit=1, filter=Filter(size_class="small"), max_limit=9)
+    with pytest.raises(UsageError, match="limit"):
+        search_combined(index_of([]), asked, limit=0, max_limit=9)
+    with pytest.raises(UsageError, match="at most 16"):
+        Combination((Part("a", code, None),) * 17)
