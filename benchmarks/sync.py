@@ -18,18 +18,10 @@ from hashlib import md5
 from pathlib import Path
 
 from searchanything.core.codes import next_generation
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import (
-    NO_REGION,
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    Omissions,
-    Outcome,
-    StoredObject,
-    row_id,
-)
+from searchanything.core.types import NO_REGION, ImageRef, ImageRow, IndexManifest, Outcome, StoredObject, row_id
 from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.sync import SyncJob, sync_images

@@ -20,7 +20,8 @@ from typing import Any
 import jsonschema
 
 from deploy.environment import complete
-from searchanything.core.settings import ENV_PREFIX, settings_table
+from searchanything.core.settings import ENV_PREFIX
+from searchanything.core.settings_table import settings_table
 
 ROOT = Path(__file__).parents[1]
 S3_SERVERS = ("seaweedfs", "minio")

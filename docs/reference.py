@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from searchanything.cli.app import app
 from searchanything.cli.failures import exit_code_of
 from searchanything.core import errors
-from searchanything.core.settings import settings_table
+from searchanything.core.settings_table import settings_table
 from searchanything.models.presets import PRESETS, Preset
 from searchanything.models.weights import WeightsRecord
 

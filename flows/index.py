@@ -190,7 +190,7 @@ class _BatchRunner:
         """An image of which every worker died is a failure like others, so that its attempts are exhausted one day."""
         failure = Failure(key, "WorkerLostError", f"all {error.allowed_failures + 1} workers that took it died")
         record = partial(
-            worker_client().record_failure, self._source, key, error=failure.error, message=failure.message
+            worker_client().operations.record_failure, self._source, key, error=failure.error, message=failure.message
         )
         await asyncio.to_thread(record)
         return failure

@@ -11,8 +11,8 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from searchanything import wiring
+from searchanything.core.omissions import Omissions
 from searchanything.core.settings import load_settings
-from searchanything.core.types import Omissions
 from searchanything.ingest.reports import omissions_report
 from searchanything.service.reports import WaveReport, wave_markdown
 from searchanything.service.work import worker_client

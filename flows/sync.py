@@ -87,7 +87,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     if keys or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
-    await asyncio.to_thread(worker_client().sweep_tiles, source)
+    await asyncio.to_thread(worker_client().operations.sweep_tiles, source)
     return found, wave
 
 
@@ -102,7 +102,7 @@ def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:
 async def _checked(engine: Workers, source: str, *, repair: bool, forget: bool) -> SyncReport:
     """What differs. An index that is not there yet is made by a worker, which has the models."""
     client = worker_client()
-    compare = partial(client.plan_sync, source, forget=forget) if repair else partial(client.sync, source)
+    compare = partial(client.operations.plan_sync, source, forget=forget) if repair else partial(client.sync, source)
     try:
         return await asyncio.to_thread(compare)
     except IndexNotFoundError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,8 @@ from searchanything.client.indexing import Ingestion
 from searchanything.client.judging import Judging
 from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
+from searchanything.client.operations import Operations
+from searchanything.client.status import status_of
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings
@@ -43,21 +45,15 @@ from searchanything.core.types import (
     RegionRow,
     RGBImage,
 )
-from searchanything.encode.canary import check_models
-from searchanything.encode.encoder import Stopwatch
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.features.compact import Compaction
 from searchanything.features.status import CacheStatus
 from searchanything.images.inputs import ImageInput
 from searchanything.images.scopes import Patterns
-from searchanything.ingest.commit import Failed
-from searchanything.ingest.contact_sheet import SheetTile
-from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
 from searchanything.search.combine import NONE_RATE
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, find_image
-from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest
 from searchanything.search.stored import list_images, stored_image, stored_regions
 
@@ -78,6 +74,11 @@ class Client:
         self._ingestion = Ingestion(self._connection, self._syncing)
         self._failures = Failures(self._connection)
         self._features = KeptFeatures(self._connection)
+
+    @property
+    def operations(self) -> Operations:
+        """What services that index and answer do beside what people ask for."""
+        return Operations(self._models, self._ingestion, self._syncing, self._failures)
 
     @property
     def uri(self) -> str:
@@ -300,15 +301,6 @@ class Client:
         """
         return self._ingestion.refresh(source, keys, force=force, patterns=patterns, progress=progress)[0]
 
-    def refresh_with_sheet(
-        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
-    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
-        """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
-
-        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
-        """
-        return self._ingestion.refresh(source, keys, force=force, tiles=tiles)
-
     def sync(
         self,
         source: SourceName,
@@ -328,28 +320,6 @@ class Client:
         if repair:
             return self._ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
         return self._syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
-
-    def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
-        """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.
-
-        Raises: as `sync`.
-        """
-        return self._syncing.check(source, forget=forget, keep=True)
-
-    def collect_garbage(self, source: SourceName) -> SyncReport:
-        """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
-
-        Raises: as `sync`.
-        """
-        return self._syncing.collect_garbage(source)
-
-    def sweep_tiles(self, source: SourceName) -> int:
-        """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
-
-        Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
-        `service.sheet_images` asks for tiles.
-        """
-        return self._syncing.sweep_tiles(source)
 
     def delete(self, source: SourceName) -> int:
         """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
@@ -373,15 +343,6 @@ class Client:
         """
         return self._failures.drop(source)
 
-    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
-        """Record that an image failed where no process lived to say so; it counts as one of its attempts.
-
-        An object that is gone is left alone.
-
-        Raises: IndexNotFoundError, RegionIndexError, StoreError.
-        """
-        self._failures.record(source, key, Failed(error, message))
-
     def features_status(self, source: SourceName) -> CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
@@ -396,47 +357,9 @@ class Client:
         """
         return self._features.compact(source)
 
-    def check_usable(self, *, with_models: bool = True) -> None:
-        """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
-
-        `with_models=False` leaves out what only a machine with the models can tell. Nothing is loaded or made.
-
-        Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
-        """
-        self._models.check(with_models=with_models)
-
-    def load_models(self) -> None:
-        """Load the models of the index now, rather than at the first need.
-
-        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
-        """
-        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
-
-    def check_models(self) -> None:
-        """Encode a built-in image with the models of the index.
-
-        Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
-        """
-        check_models(self._models.open()[1])
-
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
-        live = self._indexes.live()
-        if live is None:
-            return IndexStatus(self.uri)
-        index = self._connection.scoped(self._indexes.open(live.fingerprint))
-        if isinstance(index, ScopedIndex):
-            return IndexStatus(self.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
-        held = holdings(index)
-        return IndexStatus(
-            self.uri,
-            **asdict(held.counts),
-            manifest=live,
-            collections=index.collections,
-            garbage=held.garbage,
-            words=index.words,
-            words_regions=index.count_words(),
-        )
+        return status_of(self._connection)
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
         """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.

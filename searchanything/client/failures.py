@@ -54,7 +54,7 @@ class Failures:
         return len(rows)
 
     def record(self, source: SourceName, key: str, why: Failed) -> None:
-        """As `Client.record_failure`."""
+        """As `Operations.record_failure`."""
         store, _ = self.connection.open_source(source)
         stored, index = store.stat(key), self.connection.read_index()
         if stored is None:

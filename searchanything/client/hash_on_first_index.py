@@ -20,9 +20,10 @@ from typing import Final
 import numpy as np
 
 from searchanything.core.errors import UniformFeaturesError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageFeatures
 from searchanything.core.settings import ModelSettings
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
 from searchanything.hash_training.words import train_words

@@ -15,8 +15,9 @@ from searchanything.client.connection import Connection, Source, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
 from searchanything.core.batching import batches
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Omissions, StoredObject
+from searchanything.core.types import StoredObject
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.scopes import Patterns, Scope
@@ -98,7 +99,7 @@ class Ingestion:
         progress: OnProgress | None = None,
         tiles: int = 0,
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
-        """As `Client.refresh_with_sheet`."""
+        """As `Operations.refresh_with_sheet`."""
         opened_source = self.connection.open_source(source, patterns)
         opened = self._open_or_make(opened_source, progress)
         job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles)

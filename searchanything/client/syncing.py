@@ -52,12 +52,12 @@ class Syncing:
         return report
 
     def collect_garbage(self, source: SourceName) -> SyncReport:
-        """As `Client.collect_garbage`."""
+        """As `Operations.collect_garbage`."""
         store, scope = self.connection.open_source(source)
         return collect(self._repairing(SyncJob(store=store, scope=scope, index=self.connection.read_index())))
 
     def sweep_tiles(self, source: SourceName) -> int:
-        """As `Client.sweep_tiles`."""
+        """As `Operations.sweep_tiles`."""
         index = self.connection.read_index()
         return self._sweep(self.connection.open_source(source)[0], index)
 

@@ -18,8 +18,9 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from searchanything.core.errors import SearchAnythingError, StoreError, UnusableKeyError, UsageError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import Metadata, Omissions, StoredObject
+from searchanything.core.types import Metadata, StoredObject
 
 # Limits of texts are bytes of UTF-8, as Milvus counts a VARCHAR.
 BUCKET_BYTES: Final = 4096

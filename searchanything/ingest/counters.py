@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from searchanything.core.omissions import Omissions
 from searchanything.core.skips import SkipCounts, Skipped, sum_skips
-from searchanything.core.types import ImageRef, Omissions, Outcome
+from searchanything.core.types import ImageRef, Outcome
 from searchanything.encode.encoder import Stopwatch
 from searchanything.images.incoming import METADATA_PROBLEM
 from searchanything.images.sidecars import SIDECAR_PROBLEM

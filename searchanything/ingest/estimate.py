@@ -17,7 +17,8 @@ from typing import Final
 
 import numpy as np
 
-from searchanything.core.types import Omissions, RegionRow, StoredObject
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import RegionRow, StoredObject
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import Estimate, OnProgress

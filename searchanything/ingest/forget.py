@@ -27,8 +27,9 @@ from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, IndexStore, RegionIndex
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 
 MISSING: Final = np.dtype([("image", "u8"), ("since_ms", "i8")])

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.libraries import LazyModule
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import ImageRef, Omissions, RGBImage, StoredObject
+from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.canary import check_models, encoding_errors
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size

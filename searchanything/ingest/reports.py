@@ -8,8 +8,9 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from searchanything.core.errors import StoreError
+from searchanything.core.omissions import Omissions
 from searchanything.core.skips import Skipped, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, IndexManifest, Omissions, WordsPart
+from searchanything.core.types import ImageRef, ImageRow, IndexManifest, WordsPart
 
 _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import SIDECAR, KnownImages
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.skips import SkipCounts, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject
+from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason

@@ -99,7 +99,7 @@ class Desk:
 
     def load_models(self) -> None:
         """Load them now. Raises: as `Client.load_models`."""
-        self.client.load_models()
+        self.client.operations.load_models()
         self.models_loaded = True
 
     def status(self, caller: Caller) -> IndexStatus:

@@ -33,10 +33,10 @@ from searchanything import wiring
 from searchanything.client.opening import connect
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
 from searchanything.core.files import privately
+from searchanything.core.omissions import Omissions
 from searchanything.core.proxies import loopback_without_proxy
 from searchanything.core.settings import ENV_PREFIX, Settings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import Omissions
 from searchanything.processes import supervised
 from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
@@ -252,7 +252,7 @@ def check_watchable(source: str, settings: Settings) -> None:
     if settings.milvus.uri.startswith("memory://"):
         raise UsageError("an index in memory lies in one process; watch needs a file, or a Milvus server")
     with connect(settings=settings) as client:
-        client.check_usable(with_models=settings.service.scheduler is None)
+        client.operations.check_usable(with_models=settings.service.scheduler is None)
 
 
 def deploy_flows(source: str, *, sync_every_s: float | None) -> dict[str, Any]:

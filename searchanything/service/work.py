@@ -27,7 +27,7 @@ def warm_up(source: str) -> None:
     """Load the models before they are needed; an index that is not there is made. Raises: as `Client.refresh`."""
     client = worker_client()
     client.refresh(source, ())
-    client.load_models()
+    client.operations.load_models()
 
 
 def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles: int = 0) -> BatchReport:
@@ -36,20 +36,20 @@ def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles
     Raises: the same.
     """
     start = time.perf_counter()
-    report, shown = worker_client().refresh_with_sheet(source, keys, force=force, tiles=tiles)
+    report, shown = worker_client().operations.refresh_with_sheet(source, keys, force=force, tiles=tiles)
     seconds = time.perf_counter() - start
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 
 
 def check_worker() -> None:
     """Whether this process can encode an image at all. Raises: as `Client.check_models`."""
-    worker_client().check_models()
+    worker_client().operations.check_models()
 
 
 def tidy(source: str) -> BatchReport:
-    """Collect garbage. Raises: as `Client.collect_garbage`."""
+    """Collect garbage. Raises: as `Operations.collect_garbage`."""
     start = time.perf_counter()
-    found = worker_client().collect_garbage(source)
+    found = worker_client().operations.collect_garbage(source)
     seconds = time.perf_counter() - start
     return BatchReport(found.repaired or IndexReport(), seconds, socket.gethostname(), os.getpid(), len(_clients))
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.omissions import Omissions
 from searchanything.core.settings import StorageSettings
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.decoding import format_of
 from searchanything.images.names import SkipReason, claims_to_be_image, is_system_name, needs_type
 from searchanything.stores.folder_digests import FolderDigests, version_of

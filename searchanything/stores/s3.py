@@ -26,8 +26,9 @@ from searchanything.core.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from searchanything.core.omissions import Omissions
 from searchanything.core.settings import ENV_PREFIX, StorageSettings
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.stores.s3_access import BACKOFF_S, BUSY_STATUS, RETRIES, S3Access, http_client, public_settings
 from searchanything.stores.s3_bodies import ASK_CHECKSUMS, DamagedTransferError, Limits, check_body, read_body, unpacked
 

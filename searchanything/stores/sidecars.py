@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from searchanything.core.errors import ImageError, StoreError, StoreUnavailableError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import Metadata, Omissions, StoredObject
+from searchanything.core.types import Metadata, StoredObject
 from searchanything.images.sidecars import MAX_SIDECAR_BYTES, SIDECAR_PROBLEM, parse_sidecar, problem
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from hashlib import md5
 
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import ImageRef, StoredObject
 
 
 class InMemoryStore:

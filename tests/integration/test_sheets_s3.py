@@ -37,7 +37,7 @@ def test_tiles_are_seen_by_their_links_until_their_images_go(client: Client, s3_
     source, http = f"s3://{s3_store.bucket}", PoolManager(retries=False)
     for name in ("a", "b", "c"):
         s3_store.upload(f"{name}.png", RED)
-    _, tiles = client.refresh_with_sheet(source, ["a.png", "b.png", "c.png"], tiles=4)
+    _, tiles = client.operations.refresh_with_sheet(source, ["a.png", "b.png", "c.png"], tiles=4)
     links = {tile.key: tile.address for tile in tiles}
     assert sorted(links) == ["a.png", "b.png", "c.png"]
     answer = http.request("GET", links["a.png"])
@@ -47,13 +47,13 @@ def test_tiles_are_seen_by_their_links_until_their_images_go(client: Client, s3_
     assert client.sync(source, repair=True).checked == 3  # tiles are no images of the bucket
 
     s3_store.upload("a.png", GREEN_BLUE)
-    _, [again] = client.refresh_with_sheet(source, ["a.png"], tiles=4)
+    _, [again] = client.operations.refresh_with_sheet(source, ["a.png"], tiles=4)
     assert http.request("GET", links["a.png"]).status == 404
     assert http.request("GET", again.address).status == 200
     assert len(kept(s3_store)) == 3
 
     s3_store.delete("b.png")
-    client.refresh_with_sheet(source, ["b.png"], tiles=4)
+    client.operations.refresh_with_sheet(source, ["b.png"], tiles=4)
     assert http.request("GET", links["b.png"]).status == 404
     s3_store.delete("c.png")
     assert client.sync(source, repair=True).orphaned == ("c.png",)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from searchanything.core.types import FloatArray, ImageRef, Omissions, StoredObject
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import FloatArray, ImageRef, StoredObject
 
 
 class ImageStore(Protocol):

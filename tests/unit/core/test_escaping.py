@@ -35,7 +35,8 @@ from searchanything.core.escaping import (
     printable,
     printable_lines,
 )
-from searchanything.core.types import ImageRef, Omissions
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import ImageRef
 from searchanything.drawing.overlays import Tile, contact_sheet
 from searchanything.drawing.text import legible
 from searchanything.ingest.commit import Failed

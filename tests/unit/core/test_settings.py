@@ -11,7 +11,8 @@ from pydantic import SecretStr, ValidationError
 
 from searchanything.core import settings_files
 from searchanything.core.errors import SettingsError
-from searchanything.core.settings import ENV_PREFIX, MilvusSettings, Settings, load_settings, settings_table
+from searchanything.core.settings import ENV_PREFIX, MilvusSettings, Settings, load_settings
+from searchanything.core.settings_table import settings_table
 
 SECRET = "hunter2-hunter2"
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import StoreError, UnusableKeyError, UsageError
-from searchanything.core.types import ImageRef, Omissions, Outcome, StoredObject
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import ImageRef, Outcome, StoredObject
 from searchanything.images.incoming import (
     ETAG_BYTES,
     KEY_BYTES,

@@ -13,8 +13,9 @@ from fakes.indexing import RED, SMALL_BATCHES, Setting
 from fakes.stores import InMemoryStore
 from PIL import Image, features
 
+from searchanything.core.omissions import Omissions
 from searchanything.core.skips import Skipped, sum_skips
-from searchanything.core.types import Omissions, StoredObject
+from searchanything.core.types import StoredObject
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.decoding import decode_image
 from searchanything.images.names import (

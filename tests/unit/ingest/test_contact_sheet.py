@@ -256,7 +256,7 @@ class TestClient:
         for name in "ab":
             (images / f"{name}.png").write_bytes(RED)
         with connect(settings=settings) as client:
-            _, tiles = client.refresh_with_sheet(images, ["a.png", "b.png"], tiles=4)
+            _, tiles = client.operations.refresh_with_sheet(images, ["a.png", "b.png"], tiles=4)
             assert {tile.key for tile in tiles} == {"a.png", "b.png"}
             assert {Path(tile.address) for tile in tiles} == set(shown.rglob("*.jpg"))
             with Image.open(io.BytesIO(Path(tiles[0].address).read_bytes())) as image:
@@ -271,7 +271,7 @@ class TestClient:
         images = tmp_path / "images"
         (images / "a.png").write_bytes(RED)
         with connect(settings=settings) as client:
-            _, [tile] = client.refresh_with_sheet(images, ["a.png"], tiles=4)
+            _, [tile] = client.operations.refresh_with_sheet(images, ["a.png"], tiles=4)
             left = Path(tile.address.replace(Path(tile.address).name[:32], "0" * 32))
             left.write_bytes(b"of an image that is gone")
             settings.service.sheet_images = 0  # of a sync that keeps none
@@ -285,7 +285,7 @@ class TestClient:
         images = tmp_path / "images"
         (images / "a.png").write_bytes(RED)
         with connect(settings=settings) as client:
-            report, tiles = client.refresh_with_sheet(images, ["a.png"], tiles=4)
+            report, tiles = client.operations.refresh_with_sheet(images, ["a.png"], tiles=4)
         assert (report.indexed, tiles) == (1, ())
         assert not (tmp_path / "state").exists()
 

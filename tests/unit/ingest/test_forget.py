@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, StoredObject, row_id
+from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject, row_id
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (

@@ -11,7 +11,8 @@ from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import RegionIndexError, StoreError, StoreUnavailableError
-from searchanything.core.types import ImageRef, ImageRow, Omissions, Outcome, RegionRow, StoredObject
+from searchanything.core.omissions import Omissions
+from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.search.search import PageRequest, search_regions

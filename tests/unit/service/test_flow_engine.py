@@ -14,8 +14,9 @@ from distributed import KilledWorker
 from prefect.states import Completed, exception_to_failed_state
 
 from searchanything.core.errors import DeviceError, ImageError, StoreUnavailableError
+from searchanything.core.omissions import Omissions
 from searchanything.core.settings import ServiceSettings
-from searchanything.core.types import ImageRef, Omissions, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.reports import Failure, IndexReport, SyncReport
 from searchanything.service.cluster import worker_process
@@ -194,6 +195,10 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     recorded: list[tuple[Any, ...]] = []
 
     class Recorder:
+        @property
+        def operations(self) -> Recorder:
+            return self
+
         def record_failure(self, source: str, key: str, *, error: str, message: str) -> None:
             recorded.append((source, key, error, message))
 
@@ -301,7 +306,7 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     async def publish_run(_kind: str, _source: str, text: str) -> None:
         told["artifact"] = text
 
-    client = SimpleNamespace(plan_sync=plan_sync, sweep_tiles=lambda _: None)
+    client = SimpleNamespace(operations=SimpleNamespace(plan_sync=plan_sync, sweep_tiles=lambda _: None))
     monkeypatch.setattr(module, "worker_client", lambda: client)
     monkeypatch.setattr(module, "index_in_waves", waves)
     monkeypatch.setattr(module, "_step", step)
@@ -334,7 +339,8 @@ def test_a_sync_tells_places_that_could_not_be_listed(monkeypatch: pytest.Monkey
     async def step(*_: Any) -> BatchReport:
         return tidied
 
-    client = SimpleNamespace(sync=lambda _: found, plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
+    operations = SimpleNamespace(plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
+    client = SimpleNamespace(sync=lambda _: found, operations=operations)
     monkeypatch.setattr(module, "worker_client", lambda: client)
     monkeypatch.setattr(module, "index_in_waves", Waves())
     monkeypatch.setattr(module, "_step", step)

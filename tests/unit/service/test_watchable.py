@@ -12,6 +12,7 @@ from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
+from searchanything.client.operations import Operations
 from searchanything.core.errors import IndexMismatchError, PresetError, SettingsError, WeightsMissingError
 from searchanything.core.settings import MilvusSettings, Settings
 from searchanything.models import presets
@@ -51,14 +52,14 @@ def opened(preset: str | None, uri: str = "memory://watchable", **ingest: Any) -
 @pytest.mark.parametrize("with_models", [True, False])
 def test_settings_that_contradict_the_index_are_refused(with_models: bool) -> None:
     for preset in ("pico", None):
-        opened(preset).check_usable(with_models=with_models)
+        opened(preset).operations.check_usable(with_models=with_models)
     with pytest.raises(PresetError, match="made with preset 'pico', but 'small' was asked"):
-        opened("small").check_usable(with_models=with_models)
+        opened("small").operations.check_usable(with_models=with_models)
     with pytest.raises(SettingsError, match="leave them out"):
-        opened("pico", regions=7).check_usable(with_models=with_models)
+        opened("pico", regions=7).operations.check_usable(with_models=with_models)
     with pytest.raises(PresetError, match="no preset chosen"):
-        opened(None, "memory://nothing-there").check_usable(with_models=with_models)
-    opened("pico", "memory://nothing-there").check_usable(with_models=with_models)
+        opened(None, "memory://nothing-there").operations.check_usable(with_models=with_models)
+    opened("pico", "memory://nothing-there").operations.check_usable(with_models=with_models)
 
 
 @pytest.mark.usefixtures("images")
@@ -68,8 +69,8 @@ def test_models_that_are_not_those_of_the_index_are_refused_where_they_would_run
     monkeypatch.setattr("searchanything.wiring._models", {})
     monkeypatch.setattr(presets, "lazy_models", lambda *_: (FakeSegmenter(weights="other"), FakeEmbedder()))
     with pytest.raises(IndexMismatchError):
-        opened("pico").check_usable()
-    opened("pico").check_usable(with_models=False)
+        opened("pico").operations.check_usable()
+    opened("pico").operations.check_usable(with_models=False)
 
 
 @pytest.mark.usefixtures("images")
@@ -77,8 +78,8 @@ def test_missing_weights_are_told_where_they_are_needed(tmp_path: Path, monkeypa
     monkeypatch.setattr(presets, "lazy_models", LAZY)
     monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "none"))
     with pytest.raises(WeightsMissingError):
-        opened("paper", "memory://nothing-there").check_usable()
-    opened("paper", "memory://nothing-there").check_usable(with_models=False)
+        opened("paper", "memory://nothing-there").operations.check_usable()
+    opened("paper", "memory://nothing-there").operations.check_usable(with_models=False)
 
 
 @pytest.mark.parametrize("scheduler", [None, "tls://10.0.0.5:8786"])
@@ -86,7 +87,7 @@ def test_watch_looks_before_it_starts_anything(
     images: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str | None
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(Client, "check_usable", lambda _, with_models: asked.append(with_models))
+    monkeypatch.setattr(Operations, "check_usable", lambda _, with_models: asked.append(with_models))
     monkeypatch.setattr(tree, "connect", lambda settings: opened("pico"))  # noqa: ARG005
     settings = Settings(_env_file=None)
     settings.milvus.uri, settings.service.scheduler = "index.db", scheduler

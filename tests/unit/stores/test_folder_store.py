@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from searchanything.core.errors import ObjectNotFoundError, SettingsError, StoreError, UsageError
+from searchanything.core.omissions import Omissions
 from searchanything.core.settings import Settings
-from searchanything.core.types import Omissions
 from searchanything.stores import folder_digests
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.folder_digests import FolderDigests
@@ -230,7 +230,7 @@ import os, sys
 from pathlib import Path
 from searchanything.core.errors import StoreError
 from searchanything.stores.folder import FolderStore
-from searchanything.core.types import Omissions
+from searchanything.core.omissions import Omissions
 root = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setuid(65534)  # permissions mean nothing to root

@@ -1,0 +1,91 @@
+"""What services do beside what people ask of a client: workers, watchers and servers call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from searchanything import wiring
+from searchanything.client.connection import SourceName
+from searchanything.client.failures import Failures
+from searchanything.client.indexing import Ingestion
+from searchanything.client.live_index import LiveIndex
+from searchanything.client.syncing import Syncing
+from searchanything.encode.canary import check_models
+from searchanything.encode.encoder import Stopwatch
+from searchanything.ingest.commit import Failed
+from searchanything.ingest.contact_sheet import SheetTile
+from searchanything.ingest.reports import IndexReport, SyncReport
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The operations of one client: `client.operations`. Thread-safe, as the client is."""
+
+    _models: LiveIndex
+    _ingestion: Ingestion
+    _syncing: Syncing
+    _failures: Failures
+
+    def refresh_with_sheet(
+        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
+    ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
+        """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
+
+        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
+        """
+        return self._ingestion.refresh(source, keys, force=force, tiles=tiles)
+
+    def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
+        """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.
+
+        Raises: as `sync`.
+        """
+        return self._syncing.check(source, forget=forget, keep=True)
+
+    def collect_garbage(self, source: SourceName) -> SyncReport:
+        """Delete a source's rows that belong to nobody, and index again what lost rows, as `sync` does at its end.
+
+        Raises: as `sync`.
+        """
+        return self._syncing.collect_garbage(source)
+
+    def sweep_tiles(self, source: SourceName) -> int:
+        """Erase the tiles of contact sheets that outlived their images or their week; returns how many.
+
+        Raises: IndexNotFoundError, RegionIndexError, SettingsError, StoreError; the last two only where
+        `service.sheet_images` asks for tiles.
+        """
+        return self._syncing.sweep_tiles(source)
+
+    def record_failure(self, source: SourceName, key: str, *, error: str, message: str) -> None:
+        """Record that an image failed where no process lived to say so; it counts as one of its attempts.
+
+        An object that is gone is left alone.
+
+        Raises: IndexNotFoundError, RegionIndexError, StoreError.
+        """
+        self._failures.record(source, key, Failed(error, message))
+
+    def check_usable(self, *, with_models: bool = True) -> None:
+        """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
+
+        `with_models=False` leaves out what only a machine with the models can tell. Nothing is loaded or made.
+
+        Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
+        """
+        self._models.check(with_models=with_models)
+
+    def load_models(self) -> None:
+        """Load the models of the index now, rather than at the first need.
+
+        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
+        """
+        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
+
+    def check_models(self) -> None:
+        """Encode a built-in image with the models of the index.
+
+        Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
+        """
+        check_models(self._models.open()[1])

@@ -1,0 +1,31 @@
+"""What the live index holds, for whoever sees all of it and for whoever sees some places alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from searchanything.client.connection import Connection
+from searchanything.ingest.garbage import holdings
+from searchanything.ingest.reports import IndexStatus
+from searchanything.search.scoped import ScopedIndex
+
+
+def status_of(connection: Connection) -> IndexStatus:
+    """What `Client.status` says; within places nothing outside them is counted."""
+    indexes = connection.indexes
+    live = indexes.live()
+    if live is None:
+        return IndexStatus(indexes.uri)
+    index = connection.scoped(indexes.open(live.fingerprint))
+    if isinstance(index, ScopedIndex):
+        return IndexStatus(indexes.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
+    held = holdings(index)
+    return IndexStatus(
+        indexes.uri,
+        **asdict(held.counts),
+        manifest=live,
+        collections=index.collections,
+        garbage=held.garbage,
+        words=index.words,
+        words_regions=index.count_words(),
+    )
