@@ -22,6 +22,7 @@ from searchanything.core.protocols import (
     ImageStore,
     IndexStore,
     RegionIndex,
+    Segmenter,
     WordsHasher,
     WritableBucket,
 )
@@ -30,7 +31,6 @@ from searchanything.core.state_folders import service_folder
 from searchanything.core.types import IndexManifest, Place, WordsPart
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
-from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.features.layout import FeatureCache, index_name
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.scopes import Patterns, Scope
@@ -240,10 +240,11 @@ def load_encoder(
     *,
     policy: RegionPolicy | None = None,
     crops: CropPolicy | None = None,
+    tile_px: int | None = None,
 ) -> Encoder:
     """Models, hash layer and region policy as one encoder. Thread-safe.
 
-    `crops`: another policy than the preset's, to compare them.
+    `crops`: another policy than the preset's, to compare them. `tile_px`: see `tiles_of`.
     Models are loaded once per process, at the first need (`load_models`); their weights must be there.
 
     Raises: PresetError, WeightsMissingError, ModelError.
@@ -266,13 +267,21 @@ def load_encoder(
             f"got one for {got[0]} and {got[1]}; train it on this preset's features, or leave --hash out"
         )
     return Encoder(
-        segmenter=segmenter,
+        segmenter=segmenter if tile_px is None else tiled(segmenter, tile_px),
         embedder=embedder,
         hasher=hasher,
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
     )
+
+
+def tiled(segmenter: Segmenter, tile_px: int) -> Segmenter:
+    """The segmenter, for images of more than `tile_px` pixels along a side in tiles as well."""
+    with importing():
+        from searchanything.models.tiles import TiledSegmenter
+
+    return TiledSegmenter(segmenter, tile_px)
 
 
 def words_hasher(part: WordsPart | None) -> WordsHasher | None:
@@ -288,7 +297,7 @@ def words_hasher(part: WordsPart | None) -> WordsHasher | None:
 def load_models(encoder: Encoder, watch: Stopwatch) -> None:
     """Load what of an encoder is not loaded yet, as a stage of its own. Raises: ModelError."""
     segmenter = encoder.segmenter
-    if isinstance(segmenter, RememberingSegmenter):
+    while not isinstance(segmenter, LazyModel) and hasattr(segmenter, "segmenter"):  # those that hold another one
         segmenter = segmenter.segmenter
     parts = (segmenter, encoder.embedder)
     if waiting := [part for part in parts if isinstance(part, LazyModel) and not part.loaded]:
@@ -301,7 +310,9 @@ def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolic
     """The region policy of an index, or of a new one. Raises: SettingsError if the settings contradict the index."""
     ingest = settings.ingest
     if manifest is None:
-        return RegionPolicy(ingest.region_policy or "largest", ingest.regions or 25)
+        if ingest.tiles is None:
+            return RegionPolicy(ingest.region_policy or "largest", ingest.regions or 25)
+        return RegionPolicy(ingest.region_policy or "stratified", ingest.regions or 100)
     kept = RegionPolicy.described(manifest.details["regions"])
     asked = RegionPolicy(ingest.region_policy or kept.name, ingest.regions or kept.count)
     if asked != kept:
@@ -310,6 +321,23 @@ def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolic
             f"{asked.name!r}; leave them out, or name another index"
         )
     return kept
+
+
+def tiles_of(settings: Settings, manifest: IndexManifest | None) -> int | None:
+    """The side of an index's tiles, or of a new one's; None for none.
+
+    Raises: SettingsError if the settings contradict the index.
+    """
+    asked = settings.ingest.tiles
+    if manifest is None:
+        return asked
+    made = manifest.details["segmenter"].get("tile_px")
+    if asked not in (None, made):
+        raise SettingsError(
+            f"the index was made with {f'tiles of {made} px' if made else 'no tiles'}, the settings ask for tiles of "
+            f"{asked} px; leave ingest.tiles out, or name another index"
+        )
+    return None if made is None else int(made)
 
 
 def _chosen(preset: str | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.client.live_index import LiveIndex
@@ -24,6 +24,7 @@ from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.search.scoped import ScopedIndex
 
 SourceName: TypeAlias = str | Path
+TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
 Source: TypeAlias = tuple[ImageStore, Scope]
 
 
@@ -94,6 +95,8 @@ class Connection:
         sheet = None
         if self.settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
+        if wiring.tiles_of(self.settings, index.manifest):
+            options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
         keeper, gone = self.keeper(store, index), partial(self._check_gone, store, scope)
         return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, gone)
 

@@ -33,7 +33,7 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
-        self._remembering: dict[str, RememberingSegmenter] = {}  # by preset
+        self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
 
     def manifest(self) -> IndexManifest:
@@ -71,6 +71,7 @@ class LiveIndex:
         else:
             self.preset_of(manifest)
             wiring.policy_of(self._settings, manifest)
+            wiring.tiles_of(self._settings, manifest)
             self._indexes.open(manifest.fingerprint)
 
     def open(self) -> tuple[RegionIndex, Encoder]:
@@ -111,11 +112,11 @@ class LiveIndex:
 
         Raises: PresetError, WeightsMissingError, ModelError.
         """
-        preset = self._settings.models.preset
+        preset, live = self._settings.models.preset, None
         if preset is None:
             live = self._indexes.live()
             preset = None if live is None else live.preset
-        encoder = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), self._settings)
+        encoder = self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings), live)
         with self._lock:
             return self._kept(str(preset), encoder.segmenter)
 
@@ -212,11 +213,13 @@ class LiveIndex:
         return self._indexes.open(manifest.fingerprint).counts() != IndexCounts(0, 0, 0, 0)
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
-        return self._remembering.setdefault(preset, RememberingSegmenter(segmenter))
+        key = f"{preset} {segmenter.description.get('tile_px')}"
+        return self._remembering.setdefault(key, RememberingSegmenter(segmenter))
 
     def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
         policy = wiring.policy_of(self._settings, manifest)
-        return wiring.load_encoder(preset, layer, self._settings, policy=policy)
+        tile_px = wiring.tiles_of(self._settings, manifest)
+        return wiring.load_encoder(preset, layer, self._settings, policy=policy, tile_px=tile_px)
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""

@@ -181,6 +181,18 @@ class Letterbox:
         columns = (xs * sx + left) / GRID_STRIDE - 0.5
         return _sample_bilinear(mask, rows, columns) >= 0.5
 
+    def regrid(self, masks: BoolMasks, other: Letterbox) -> BoolMasks:
+        """(N, h, w) masks on the grid of another letterbox of the same image, on this grid, bilinearly."""
+        (top, left), (sy, sx) = self.offset, self.scale
+        (other_top, other_left), (other_sy, other_sx) = other.offset, other.scale
+        rows, columns = ((np.arange(cells) + 0.5) * GRID_STRIDE for cells in self.grid_size)
+        rows = ((rows - top) / sy * other_sy + other_top) / GRID_STRIDE - 0.5
+        columns = ((columns - left) / sx * other_sx + other_left) / GRID_STRIDE - 0.5
+        regridded = np.zeros((len(masks), *self.grid_size), dtype=np.bool_)
+        for number, mask in enumerate(masks):  # one by one: samples are floats, four bytes a cell
+            regridded[number] = _sample_bilinear(mask, rows, columns) >= 0.5
+        return regridded & (self.coverage > 0)
+
     def image_mask(self, mask: BoolMask) -> BoolMask:
         """A grid mask at the image's own size, (height, width) bool."""
         return np.asarray(self.image_masks(mask[None])[0], dtype=np.bool_)

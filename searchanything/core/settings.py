@@ -150,6 +150,13 @@ class IngestSettings(BaseModel):
     regions: int | None = Field(
         None, ge=1, le=1000, description="Regions kept of each image of a new index; 25 by default."
     )
+    tiles: int | None = Field(
+        None,
+        ge=128,
+        description="Side in pixels, such as 1280. Images of a new index that are longer are segmented in overlapping "
+        "tiles as well, so that small things in them are found; then 100 regions are kept of each image, from all "
+        "size classes, unless the settings say otherwise. Off by default.",
+    )
     max_attempts: int = Field(
         3,
         ge=1,
