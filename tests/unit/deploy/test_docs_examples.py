@@ -159,16 +159,16 @@ def test_an_error_class_without_a_cure_stops_the_generator(monkeypatch) -> None:
 def test_pages_that_arrive_later_and_decisions_are_linked(tmp_path) -> None:
     completed = load("site_nav").completed
     (tmp_path / "adr").mkdir()
-    for name in ("adr/0002-b.md", "adr/0001-a.md", "service.md"):
+    for name in ("adr/0002-b.md", "adr/0001-a.md", "scale.md"):
         (tmp_path / name).touch()
-    nav = [
-        {"Start": "index.md"},
-        {"Guide": [{"Prompts": "prompts.md"}]},
-        {"Inside": [{"Architecture": "architecture.md"}]},
-    ]
+    nav = [{"Start": "index.md"}, {"Explanation": [{"Architecture": "architecture.md"}]}]
     assert completed(nav, tmp_path) == [
         {"Start": "index.md"},
-        {"Guide": [{"Prompts": "prompts.md"}]},
-        {"Running it": [{"The service": "service.md"}]},
-        {"Inside": [{"Architecture": "architecture.md"}, {"Decisions": ["adr/0001-a.md", "adr/0002-b.md"]}]},
+        {
+            "Explanation": [
+                {"Architecture": "architecture.md"},
+                {"How far it reaches": "scale.md"},
+                {"Decisions": ["adr/0001-a.md", "adr/0002-b.md"]},
+            ]
+        },
     ]
