@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,16 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _LAYER = re.compile(r'^    "(?P<rooms>[^"]+)",\s*# (?P<name>[^:]+): (?P<stands_for>.+)$', re.MULTILINE)
 _ALLOWED = re.compile(r'"searchanything\.(?P<room>\w+)[^"]*? -> (?P<library>\w+)"')
-_WIDTH, _LEFT, _FLOOR, _GAP, _ROOM = 1000, 300, 74, 10, 54
+_WIDTH, _LEFT, _FLOOR, _GAP, _ROOM = 1000, 280, 82, 10, 62
+_LETTER = 6.1  # px a letter of the small print takes, at most
 _STYLE = """
-text { font: 14px system-ui, sans-serif; fill: #1d2433 }
-.name { font-weight: 600; font-size: 15px } .note { fill: #5b6477; font-size: 12px }
-.floor { fill: #f4f6fb } .room { fill: #ffffff; stroke: #4051b5; stroke-width: 1.2 }
-.library { fill: #4051b5; font-size: 11.5px }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6e9f2 } .note { fill: #a4adc2 } .floor { fill: #262b3a } .room { fill: #1b2030; stroke: #8ea0ff }
-  .library { fill: #a9b6ff }
-}
+text { font: 14px system-ui, sans-serif; fill: #16242a }
+.name { font-weight: 600; font-size: 15px } .note { fill: #4a5a61; font-size: 12px }
+.floor { fill: #eef3f5 } .room { fill: #ffffff; stroke: #00647a; stroke-width: 1.2 }
+.library { fill: #00647a; font-size: 11px }
 """
 
 
@@ -88,13 +86,16 @@ def _floor(floor: Layer, top: int, guarded: dict[str, list[str]]) -> list[str]:
     width = (_WIDTH - _LEFT - _GAP) / len(floor.rooms)
     for place, room in enumerate(floor.rooms):
         left, middle = _LEFT + place * width, _LEFT + (place + 0.5) * width - _GAP / 2
-        names = ", ".join(guarded.get(room, ()))
+        small = textwrap.wrap(", ".join(guarded.get(room, ())), int((width - _GAP) / _LETTER), break_long_words=False)
+        first = top + 5 + _ROOM / 2 + 5 - 7 * len(small)
         parts.append(
             f'<rect class="room" x="{left:.0f}" y="{top + 5}" width="{width - _GAP:.0f}" height="{_ROOM}" rx="6"/>'
-            f'<text class="name" text-anchor="middle" x="{middle:.0f}" y="{top + (28 if names else 37)}">{room}</text>'
+            f'<text class="name" text-anchor="middle" x="{middle:.0f}" y="{first:.0f}">{room}</text>'
         )
-        if names:
-            parts.append(f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{top + 47}">{names}</text>')
+        parts += [
+            f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{first + 3 + 13 * line:.0f}">{names}</text>'
+            for line, names in enumerate(small, start=1)
+        ]
     return parts
 
 

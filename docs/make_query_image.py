@@ -34,7 +34,7 @@ def main() -> None:
         _, file, mask = max(found, key=lambda one: one[0])
         with searchanything.connect(str(Path(name) / "index.db"), preset="pico") as client:
             client.index(folder)
-            client.query(folder / file, innermost_point(mask), limit=9, group_by_image=True).save(sheet)
+            client.query(folder / file, innermost_point(mask), limit=8, group_by_image=True).save(sheet)
         picture = Image.open(sheet)
         picture.thumbnail((WIDEST_PX, WIDEST_PX), Image.Resampling.LANCZOS)
         picture.save(target, quality=82, method=6)

@@ -51,7 +51,7 @@ def ask(client: Client, clicks: Clicks) -> None:
     """One picture a question."""
     common = sorted(clicks, key=lambda concept: -len(clicks[concept]))
     _, file, point = clicks[common[0]][0]
-    answer = client.query(file, point, limit=9)
+    answer = client.query(file, point, limit=8)  # with the query three full rows
     concepts = {(path.name, spot): concept for concept, found in clicks.items() for _, path, spot in found}
     right, wrong = [], []
     for hit in answer:

@@ -7,7 +7,8 @@ go to `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as
 With `--check` nothing is written: the examples run, and a failure of any of them is the failure of the check. Names
 of pages (`explain.md`) restrict it to those.
 
-The front pages (README.md, index.md) write their own example images, as their readers do; the others find them there.
+The front pages (README.md, index.md, tutorial.md) write their own example images, as their readers do; the others find
+them there.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-FRONT = (HERE / "index.md", ROOT / "README.md")  # in this order: the first page shows what a first run prints
-PAGES = (*FRONT, HERE / "prompts.md", HERE / "explain.md")
+# In this order: the first page shows what a first run prints.
+FRONT = (HERE / "index.md", ROOT / "README.md", HERE / "tutorial.md")
+GUIDES = tuple(HERE / f"{name}.md" for name in ("jobs", "fiftyone", "failures"))  # run by tests, as the front pages are
+PAGES = (*FRONT, *GUIDES, HERE / "prompts.md", HERE / "explain.md")
 BLOCK = re.compile(
     r"(?P<left><!-- not run: [^\n]+ -->\n+)?"
     r"^```(?P<kind>console|python|sh)\n(?P<code>.*?)^```\n(?P<out>\n```text\n.*?^```\n)?",

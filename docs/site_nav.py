@@ -13,19 +13,12 @@ from mkdocs.config.defaults import MkDocsConfig
 
 # Pages that are linked once they are there: section, title, file.
 WHEN_THERE = (
-    ("Guide", "Searching", "search.md"),
-    ("Guide", "Images in S3", "s3.md"),
-    ("Guide", "Chance, marks, several things, duplicates", "refining.md"),
-    ("Guide", "Training a hash", "hashing.md"),
-    ("Guide", "Keeping features", "features.md"),
-    ("Guide", "Evaluation", "evaluation.md"),
-    ("Guide", "Model card of pico", "pico.md"),
-    ("Running it", "The page and REST", "serve.md"),
-    ("Running it", "The service", "service.md"),
-    ("Running it", "Deployment", "deployment.md"),
-    ("Running it", "Backups and versions", "backups.md"),
-    ("Running it", "Security", "security.md"),
+    ("How-to", "Examples to copy", "examples.md"),
+    ("How-to", "A notebook", "notebook.md"),
+    ("Explanation", "How fast it is", "performance.md"),
+    ("Explanation", "How far it reaches", "scale.md"),
 )
+LAST = "Explanation"  # ends with the decisions
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -36,15 +29,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def completed(nav: list[Any], folder: Path) -> list[Any]:
-    """A new navigation: sections keep their order, new ones come before `Inside`, which ends with the decisions."""
+    """A new navigation: every section with the pages that are there, the last one with the decisions."""
+    decisions = {"Decisions": [f"adr/{path.name}" for path in sorted(folder.glob("adr/*.md"))]}
     sections: dict[str, Any] = {}
     for entry in nav:
         sections |= entry
-    inside = [
-        *sections.pop("Inside", []),
-        {"Decisions": [f"adr/{path.name}" for path in sorted(folder.glob("adr/*.md"))]},
-    ]
     for section, title, file in WHEN_THERE:
         if (folder / file).exists():
             sections[section] = [*sections.get(section, []), {title: file}]
-    return [{title: content} for title, content in {**sections, "Inside": inside}.items()]
+    sections[LAST] = [*sections.get(LAST, []), decisions]
+    return [{title: content} for title, content in sections.items()]

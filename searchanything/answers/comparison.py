@@ -16,9 +16,9 @@ from searchanything.core.documents import receipt_hit, selection_document
 from searchanything.core.escaping import html_text
 from searchanything.core.files import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
 from searchanything.core.types import Hit, ImageRef, RGBImage, Selection
+from searchanything.drawing.loupe import draw_hit
 from searchanything.drawing.overlays import (
     DESK,
-    HIT,
     SELECTED,
     Mark,
     RegionMark,
@@ -37,8 +37,7 @@ h1{font-size:21px;margin:0 0 4px}h2{font-size:16px;margin:22px 0 2px}p{margin:2p
 ol{display:flex;gap:10px;overflow-x:auto;padding:4px 0 10px;margin:0;list-style:none}
 li{flex:none;width:184px;font-size:12px;background:#fff;border-radius:6px;padding:6px}
 i{display:block;width:100%;height:180px;background:#e2e5ea center/contain no-repeat}
-/* cut at its beginning, where names of one folder are alike; `bdi` keeps the name itself in order */
-b{display:block;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;direction:rtl;text-align:left}
+b{display:block;overflow-wrap:anywhere;margin:2px 0}
 .up{color:#12702b}.down{color:#b3261e}
 """
 
@@ -170,10 +169,12 @@ class Comparison:
             name = html_text(entry["key"])
             items.append(
                 f'<li><i class="c{number}" role="img" aria-label="{name}"></i>'
-                f'<b title="{name}"><bdi dir="ltr">{name}</bdi></b>'
+                f"<b>{name}</b>"
                 f"{entry['rank']}. {entry[method.measure]:g}{arrow}</li>"
             )
         shown = f"CLIP sees {method.crops}; {method.measure.replace('_', ' in ')}"
+        if method.name != "clip" and method.name != "clip_masked":
+            shown += "; mask features: the segmenter's feature map, averaged over the mask"
         return f"<h2>{html_text(method.label)}</h2><p>{html_text(shown)}</p><ol>{''.join(items)}</ol>"
 
     def _query_drawing(self) -> RGBImage:
@@ -197,8 +198,8 @@ def check_comparison_path(path: str | Path) -> Path:
 
 
 def tile_of(hit: Hit, image: RGBImage) -> RGBImage:
-    """A candidate's image, small, with its region outlined."""
-    return draw_marks(image, [] if hit.mask is None else [RegionMark(hit.mask, HIT)], longest_side_px=TILE_PX)
+    """A candidate's image, small, with its region outlined, and enlarged where it is small."""
+    return draw_hit(image, hit.mask, longest_side_px=TILE_PX)
 
 
 def _url(image: RGBImage) -> str:

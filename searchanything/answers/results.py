@@ -23,8 +23,8 @@ from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
+from searchanything.drawing.loupe import draw_hit
 from searchanything.drawing.overlays import (
-    HIT,
     MUTED,
     SELECTED,
     Mark,
@@ -33,6 +33,7 @@ from searchanything.drawing.overlays import (
     contact_sheet,
     distinct_colors,
     draw_marks,
+    full_rows,
     prompt_marks,
 )
 from searchanything.search.probe import Probe
@@ -216,16 +217,18 @@ class SearchResults(Sequence[Hit]):
         table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
         return table.astype({"region": "Int64"})
 
-    def plot(self, columns: int = 5) -> Image.Image:
+    def plot(self, columns: int | None = None) -> Image.Image:
         """A contact sheet: the query image with prompt and selection, then up to 100 hits, regions outlined.
 
+        A small region is shown once more, enlarged. By default there are three to five columns, so that rows are full.
         A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column.
         """
-        if columns < 1:
+        if columns is not None and columns < 1:
             raise UsageError(f"expected at least one column, got {columns}")
         with ThreadPoolExecutor(DRAWING_THREADS) as pool:
             tiles = list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
-        return Image.fromarray(contact_sheet([self._query_tile(), *tiles], columns=columns, side_px=TILE_PX))
+        tiles = [self._query_tile(), *tiles]
+        return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write the contact sheet, all or nothing.
@@ -261,11 +264,10 @@ class SearchResults(Sequence[Hit]):
     def _hit_tile(self, number: int) -> Tile:
         hit = self.hits[number]
         where = "whole image" if hit.region is None else f"region {hit.region}"
-        marks = [] if hit.mask is None else [RegionMark(hit.mask, HIT)]
         chance = "" if hit.false_match is None or hit.false_match < 1e-6 else f" · chance {one_in(hit.false_match)}"
         subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}{chance}"
         try:
-            shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
+            shown = draw_hit(self.open_image(hit.image), hit.mask, longest_side_px=TILE_PX)
         except SearchAnythingError as error:
             logger.warning("%s cannot be shown: %s", hit.image, error)
             shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)

@@ -166,7 +166,7 @@ class Client:
     def compare(
         self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
     ) -> Comparison:
-        """The nearest regions by code, ranked by CLIP alone, masked CLIP, that and indexed crops with f_M, and code.
+        """The nearest regions by code, ranked by CLIP alone, by features with and without masking, and by code.
 
         Raises: what `query` raises; PromptError without a prompt.
         """

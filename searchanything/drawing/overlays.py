@@ -18,7 +18,15 @@ from PIL import Image, ImageDraw
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
-from searchanything.drawing.text import CAP_HEIGHT, ELLIPSIS, shorten, shorten_sentence, text_width_px, write_text
+from searchanything.drawing.text import (
+    CAP_HEIGHT,
+    ELLIPSIS,
+    in_lines,
+    shorten,
+    shorten_sentence,
+    text_width_px,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import cv2
@@ -38,9 +46,12 @@ PAPER: Color = (255, 255, 255)
 DESK: Color = (241, 243, 246)
 MAT: Color = (226, 229, 234)
 
-FILL_OPACITY = 0.32
+FILL_OPACITY = 0.24  # the region's own colours stay visible
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
+TITLE_LINES = 2
+SUBTITLE_LINES = 3
+LINE_HEIGHT = 1.3  # of the font's size
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,8 @@ Mark: TypeAlias = RegionMark | BoxMark | PointMark | TextMark
 class Tile:
     """One cell of a contact sheet: an image, a badge in its corner, a title and a subtitle; `accent` frames the cell.
 
-    A title without room is cut in its middle, as a name; a subtitle after a whole word.
+    Both go on in further lines where one has no room. What has no room even then is cut: a title in its middle, as a
+    name; a subtitle after a whole word.
     """
 
     image: RGBImage
@@ -158,13 +170,20 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     gap = max(6, side_px // 20)
-    cell_width, cell_height = side_px + gap, side_px + gap + _caption_height(side_px)
+    cards = [_Card.of(tile, side_px) for tile in tiles]
+    caption_px = max(card.caption_px for card in cards)
+    cell_width, cell_height = side_px + gap, side_px + gap + caption_px
     canvas = Image.new("RGB", (gap + columns * (cell_width + gap), gap + rows * (cell_height + gap)), DESK)
-    for number, tile in enumerate(tiles):
+    for number, card in enumerate(cards):
         row, column = divmod(number, columns)
-        corner = gap + column * (cell_width + gap), gap + row * (cell_height + gap)
-        _draw_tile(canvas, tile, corner, side_px)
+        left, top = gap + column * (cell_width + gap), gap + row * (cell_height + gap)
+        _draw_card(canvas, card, (left, top, left + cell_width - 1, top + cell_height - 1))
     return np.array(canvas)
+
+
+def full_rows(count: int, most: int = 5) -> int:
+    """How many columns, three to `most`, leave the fewest cells of a sheet empty; the more, the better."""
+    return min(range(most, 2, -1), key=lambda columns: -count % columns)
 
 
 def _resized(image: RGBImage, size: tuple[int, int]) -> RGBImage:
@@ -189,7 +208,8 @@ def _shown_mask(mask: MaskRLE, size: tuple[int, int]) -> BoolMask:
 
 def _line_widths(pixels: RGBImage) -> tuple[int, int]:
     """Widths of the dark line and of the bright one upon it, in shown pixels."""
-    bright = max(2, 1 + round(max(pixels.shape[:2]) / 400))
+    side = max(pixels.shape[:2])
+    bright = max(2, min(3, side // 100), 1 + round(side / 400))  # thumbnails are often shown at half their size
     return 2 * bright + 1, bright
 
 
@@ -286,37 +306,59 @@ def _free_place(
     return None
 
 
-def _caption_height(side_px: int) -> int:
-    return round(_font_size(side_px) * 3.3)
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A tile with its two texts in lines of the cell's width."""
+
+    tile: Tile
+    title: tuple[str, ...]
+    subtitle: tuple[str, ...]
+    side_px: int
+    font_px: int
+
+    @classmethod
+    def of(cls, tile: Tile, side_px: int) -> _Card:
+        font_px = max(MIN_FONT_PX, round(side_px / 20))
+        *first, rest = in_lines(tile.title, side_px, font_px, most=TITLE_LINES)
+        title = (*first, shorten(rest, side_px, font_px))
+        small_px = _small(font_px)
+        *first, rest = in_lines(tile.subtitle, side_px, small_px, most=SUBTITLE_LINES)
+        return cls(tile, title, (*first, shorten_sentence(rest, side_px, small_px)), side_px, font_px)
+
+    @property
+    def caption_px(self) -> int:
+        return round(self.font_px * (0.7 + LINE_HEIGHT * (len(self.title) + len(self.subtitle))))
 
 
-def _font_size(side_px: int) -> int:
-    return max(MIN_FONT_PX, round(side_px / 20))
+def _small(font_px: int) -> int:
+    return max(MIN_FONT_PX - 1, font_px - 2)
 
 
-def _draw_tile(canvas: Image.Image, tile: Tile, corner: tuple[int, int], side_px: int) -> None:
+def _draw_card(canvas: Image.Image, card: _Card, cell_xyxy: PlateXYXY) -> None:
     """A white card: the image centred on a mat, then title and subtitle."""
-    draw = ImageDraw.Draw(canvas)
+    draw, side_px, font_px = ImageDraw.Draw(canvas), card.side_px, card.font_px
     pad = max(6, side_px // 20) // 2
-    left, top = corner
-    right, bottom = left + side_px + 2 * pad - 1, top + side_px + 2 * pad + _caption_height(side_px) - 1
-    draw.rounded_rectangle(
-        (left, top, right, bottom), radius=pad, fill=PAPER, outline=tile.accent, width=max(2, pad // 3)
-    )
-    left, top = left + pad, top + pad
+    draw.rounded_rectangle(cell_xyxy, radius=pad, fill=PAPER, outline=card.tile.accent, width=max(2, pad // 3))
+    left, top = cell_xyxy[0] + pad, cell_xyxy[1] + pad
     draw.rectangle((left, top, left + side_px - 1, top + side_px - 1), fill=MAT)
-    height, width = tile.image.shape[:2]
-    shown = tile.image
+    height, width = card.tile.image.shape[:2]
+    shown = card.tile.image
     if max(height, width) != side_px:
         shown = _resized(shown, shown_size(height, width, side_px))
         height, width = shown.shape[:2]
     canvas.paste(Image.fromarray(shown), (left + (side_px - width) // 2, top + (side_px - height) // 2))
-    size_px = _font_size(side_px)
-    if tile.badge:
-        half_width = round(text_width_px(shorten(tile.badge, side_px, size_px), size_px) / 2)
-        _plate(canvas, tile.badge, (left + pad + half_width, top + pad + size_px // 2), size_px=size_px)
-    title = shorten(tile.title, side_px, size_px)
-    write_text(draw, (left, top + side_px + round(size_px * 1.45)), title, size_px=size_px, fill=INK)
-    small_px = max(MIN_FONT_PX - 1, size_px - 2)
-    subtitle = shorten_sentence(tile.subtitle, side_px, small_px)
-    write_text(draw, (left, top + side_px + round(size_px * 2.8)), subtitle, size_px=small_px, fill=MUTED)
+    if badge := card.tile.badge:
+        half_width = round(text_width_px(shorten(badge, side_px, font_px), font_px) / 2)
+        _plate(canvas, badge, (left + pad + half_width, top + pad + font_px // 2), size_px=font_px)
+    _write_caption(draw, card, (left, top + side_px))
+
+
+def _write_caption(draw: ImageDraw.ImageDraw, card: _Card, corner: tuple[int, int]) -> None:
+    left, top = corner
+    line_px = card.font_px * LINE_HEIGHT
+    for number, line in enumerate(card.title):
+        baseline = round(top + card.font_px * 1.45 + number * line_px)
+        write_text(draw, (left, baseline), line, size_px=card.font_px, fill=INK)
+    for number, line in enumerate(card.subtitle, start=len(card.title) - 1):
+        baseline = round(top + card.font_px * 2.8 + number * line_px)
+        write_text(draw, (left, baseline), line, size_px=_small(card.font_px), fill=MUTED)

@@ -34,6 +34,7 @@ _OF_SYSTEMS = (
 )
 _NO_CHARACTER = "\U0010ffff"  # every font draws it as the box that stands for what it lacks
 _LEADING_ON = " ,;:·–—([{"
+_BREAKS_AFTER = " /_-.,;:"  # where a line may end
 _JOINERS = "\u200d\ufe0e\ufe0f"  # tie emoji together, or choose their colour: nothing to draw
 
 
@@ -76,6 +77,23 @@ def shorten_sentence(text: str, width_px: float, size_px: int) -> str:
     fitting = bisect_right(ends, width_px, key=lambda end: text_width_px(_until(whole, end), size_px))
     kept = _until(whole, ends[fitting - 1]) if fitting else ""
     return kept if 2 * len(kept) >= len(cut) else cut
+
+
+def in_lines(text: str, width_px: float, size_px: int, *, most: int) -> list[str]:
+    """Make a text legible and break it into at most `most` lines, at least one; the last has all the rest.
+
+    A line ends after a blank or one of `/ _ - . , ; :`, within a word only where that would leave it half empty.
+    """
+    rest, lines = " ".join(legible(text).split(" ")), []
+    while len(lines) < most - 1 and text_width_px(rest, size_px) > width_px:
+        end = bisect_right(range(len(rest)), width_px, lo=1, key=lambda end: text_width_px(rest[: end + 1], size_px))
+        breaks = [place + 1 for place in range(end // 2, end) if rest[place] in _BREAKS_AFTER]
+        if rest[end : end + 1] == " ":
+            breaks.append(end)
+        end = breaks[-1] if breaks else end
+        lines.append(rest[:end].strip())
+        rest = rest[end:].strip()
+    return [*lines, rest]
 
 
 def write_text(

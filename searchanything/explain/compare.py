@@ -5,7 +5,7 @@ by the cosine to the query's region of
 
 1. CLIP's embedding of the unmasked crop (of a small region three times its box, where the index does so),
 2. CLIP's embedding of the crop with everything outside the mask black,
-3. the second joined with f_M, each scaled to unit length,
+3. the second joined with f_M (the segmenter's feature map, averaged over the mask), each scaled to unit length,
 4. the same of the crops that are indexed, masked by the preset's own rule: what is hashed,
 
 and by 5. the Hamming distance of the codes in the index. Who stands where in one and not in the next shows what
@@ -137,8 +137,8 @@ def _methods(encoder: Encoder, image: RGBImage, query: EncodedQuery, found: _Fou
     labels: list[tuple[FloatMethod, str, str]] = [
         ("clip", "CLIP, crop alone", crop),
         ("clip_masked", "CLIP, masked crop", cut_out),
-        ("clip_masked_and_mask_features", "masked CLIP + f_M", cut_out),
-        ("indexed_features", "indexed crop + f_M", indexed),
+        ("clip_masked_and_mask_features", "CLIP, masked crop + mask features", cut_out),
+        ("indexed_features", "CLIP, indexed crop + mask features", indexed),
     ]
     return (
         *(_by_cosine(*told, similar) for told, similar in zip(labels, cosines_of, strict=True)),

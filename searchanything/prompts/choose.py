@@ -12,6 +12,7 @@ from typing import Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.counting import counted
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import Letterbox, boxes_of
 from searchanything.core.protocols import Segmentation
@@ -116,9 +117,9 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     missed = sum(not len(order) for order in orders)
     how = _HOW[prompt.granularity or prompt.rule]
     points_hit = len(orders) - missed
-    reason = f"{how} of {len(held)} masks under {points_hit} foreground point{'s' * (points_hit != 1)}"
+    reason = f"{how} of {counted(len(held), 'mask')} under {counted(points_hit, 'foreground point')}"
     if missed:
-        reason += f"; {missed} more points lie on no usable mask"
+        reason += f"; {counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask"
     mask = np.any(segmentation.masks[chosen], axis=0)
     return Choice(
         kind="region",

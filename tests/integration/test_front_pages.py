@@ -1,4 +1,4 @@
-"""README and the first page of the documentation run as pasted, in an empty folder."""
+"""README, the first page, the tutorial and the guides run as pasted, in an empty folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(900)
-def test_every_block_of_the_front_pages_runs(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "docs" / "run_examples.py"), "--check", "README.md", "index.md"]
+@pytest.mark.parametrize(
+    "pages",
+    [("README.md", "index.md"), ("tutorial.md",), ("jobs.md", "fiftyone.md", "failures.md")],
+    ids=" ".join,
+)
+def test_every_block_of_these_pages_runs(pages: tuple[str, ...], tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "docs" / "run_examples.py"), "--check", *pages]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SEARCHANYTHING_")}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env={**environment, "HOME": str(tmp_path)}, check=False

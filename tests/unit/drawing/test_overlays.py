@@ -22,9 +22,9 @@ from searchanything.drawing.overlays import (
     contact_sheet,
     distinct_colors,
     draw_marks,
+    full_rows,
     shown_size,
 )
-from searchanything.drawing.text import shorten
 
 
 def plain(height: int, width: int, value: int = 128) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_image_without_marks_at_its_own_size_is_unchanged_and_a_copy():
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_region_is_tinted_inside_untouched_outside_and_outlined_light_and_dark(background):
     shown = draw_marks(plain(200, 200, background), [RegionMark(half_mask(100, 100), HIT)], longest_side_px=200)
-    expected = np.round(background * 0.68 + np.array(HIT) * 0.32)
+    expected = np.round(background * 0.76 + np.array(HIT) * 0.24)
     np.testing.assert_allclose(shown[100, 50], expected, atol=1)
     np.testing.assert_array_equal(shown[100, 180], [background] * 3)
     luminance = shown[100, 92:108].mean(axis=1)
@@ -206,13 +206,36 @@ def test_sheet_brings_foreign_sizes_to_the_cell():
     np.testing.assert_array_equal(large, fitting)
 
 
-def test_sheet_cuts_a_subtitle_after_a_word_and_a_title_in_its_middle():
-    reason, cut = "the surest of 2 masks under 1 foreground points", "the surest of 2…"
-    whole, shown = (contact_sheet([Tile(plain(60, 60), "k", text)], side_px=120) for text in (reason, cut))
-    np.testing.assert_array_equal(whole, shown)
-    name = "a name of many words/IMG_0042.jpg"
-    titles = [contact_sheet([Tile(plain(60, 60), text)], side_px=120) for text in (name, shorten(name, 120, 12))]
-    np.testing.assert_array_equal(*titles)
+def test_sheet_breaks_captions_instead_of_cutting_them():
+    """The text is all there: pixels below the image, line by line, are those of the lines as titles of their own."""
+    reason = "the surest of 2 masks under 1 foreground point"
+    one, three = (contact_sheet([Tile(plain(60, 60), "k", text)], side_px=120) for text in ("x", reason))
+    assert three.shape[0] - one.shape[0] == round(12 * (0.7 + 1.3 * 4)) - round(12 * (0.7 + 1.3 * 2))
+    ends = [contact_sheet([Tile(plain(60, 60), "k", reason + end)], side_px=120) for end in ("", "s")]
+    assert (ends[0] != ends[1]).any(), "the last letter is drawn"
+
+
+def test_sheet_cuts_what_has_no_room_in_three_lines_after_a_word():
+    whole, longer = (contact_sheet([Tile(plain(60, 60), "k", "many words " * n)], side_px=120) for n in (40, 41))
+    np.testing.assert_array_equal(whole, longer)
+    name = "folder/" * 20 + "IMG_0042.jpg"
+    titles = [contact_sheet([Tile(plain(60, 60), text)], side_px=120) for text in (name, name[:-5] + "3.jpg")]
+    assert (titles[0] != titles[1]).any(), "the end of a name is always drawn"
+
+
+def test_captions_of_one_sheet_leave_all_cells_alike():
+    tiles = [Tile(plain(60, 60), "k", text) for text in ("x", "the surest of 2 masks under 1 foreground point")]
+    both, alone = contact_sheet(tiles, side_px=120), contact_sheet(tiles[1:], side_px=120)
+    assert both.shape[0] == alone.shape[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "columns"), [(1, 5), (3, 3), (4, 4), (5, 5), (6, 3), (7, 4), (9, 3), (10, 5), (101, 5)]
+)
+def test_rows_are_as_full_as_they_can_be(count, columns):
+    empty = {most: -count % most for most in (3, 4, 5)}
+    assert empty[full_rows(count)] == min(empty.values())
+    assert full_rows(count) == columns or count in (1, 101)
 
 
 @pytest.mark.parametrize(("tiles", "columns"), [([], 5), ([Tile(plain(5, 5), "k")], 0)])

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from searchanything.drawing import text as drawing_text
-from searchanything.drawing.text import ELLIPSIS, legible, shorten, shorten_sentence, text_width_px, write_text
+from searchanything.drawing.text import (
+    ELLIPSIS,
+    in_lines,
+    legible,
+    shorten,
+    shorten_sentence,
+    text_width_px,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -149,3 +157,24 @@ def test_one_long_word_is_cut_like_a_name(text: str) -> None:
 def test_a_sentence_fits_unless_there_is_no_room_at_all(text: str, room: int) -> None:
     shown = shorten_sentence(text, room, 14)
     assert text_width_px(shown, 14) <= room or shown == ELLIPSIS
+
+
+@given(text=st.text(max_size=80), room=st.integers(0, 300), most=st.integers(1, 4))
+def test_lines_hold_the_whole_text_and_all_but_the_last_fit(text: str, room: int, most: int) -> None:
+    lines = in_lines(text, room, 14, most=most)
+    assert 1 <= len(lines) <= most
+    assert "".join("".join(lines).split()) == "".join(legible(text).split())
+    assert all(text_width_px(line, 14) <= room or len(line) == 1 for line in lines[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("the surest of 2 masks", ["the surest of", "2 masks"]),
+        ("2024/holiday/IMG_0042.jpg", ["2024/holiday/", "IMG_0042.jpg"]),
+        ("x" * 14, ["x" * 12, "xx"]),
+        ("", [""]),
+    ],
+)
+def test_lines_end_after_a_word_or_a_folder(text: str, lines: list[str]) -> None:
+    assert in_lines(text, 100, 14, most=3) == lines

@@ -166,12 +166,13 @@ def test_the_page_stands_alone_and_shows_every_rank(tmp_path: Path) -> None:
     found = World().compare()
     found.save(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    # Names are cut at their beginning by writing them from the right: each in its own isolate, or "0001.jpg" would
-    # be shown as "jpg.0001".
-    assert "direction:rtl" in page
-    names = re.findall(r"<b[ >].*?</b>", page)
-    assert names
-    assert all(re.fullmatch(r'<b title="([^"]*)"><bdi dir="ltr">\1</bdi></b>', name) for name in names)
+    # Names are shown whole and in order: cut at their beginning, from the right, "0001.jpg" once read "jpg.0001".
+    names = re.findall(r"<b>(.*?)</b>", page)
+    assert names[:4] == [hit.image.key for hit in (found.candidates[number] for number in found.methods[0].order)]
+    assert "ellipsis" not in page
+    assert "rtl" not in page
+    assert page.count("averaged over the mask") == 3
+    assert "f_M" not in page + found.to_text()
     assert page.count("<li>") == 20
     assert page.count("<h2>") == 5
     assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(?!data:)[a-z/.]", page)

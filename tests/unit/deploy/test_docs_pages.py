@@ -1,0 +1,82 @@
+"""What single pages promise is so: fields that Attu shows, shares and licences of pictures, files the site needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from searchanything.core.types import Outcome, SizeClass
+from searchanything.stores.milvus_schema import images_spec, regions_spec
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+
+
+def section(page: str, heading: str) -> str:
+    text = (DOCS / page).read_text("utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def fields_of(heading: str) -> list[str]:
+    """The names in the first column of a section's table, in order."""
+    rows = [line.split("|")[1] for line in section("attu.md", heading).splitlines() if line.startswith("| `")]
+    return re.findall(r"`(\w+)`", "".join(rows))
+
+
+def test_the_page_on_attu_names_every_field_of_a_region_in_order() -> None:
+    assert fields_of("Fields of a region") == [field.name for field in regions_spec("", 256).fields]
+
+
+def test_the_page_on_attu_names_every_field_of_an_image() -> None:
+    shared = fields_of("Fields of a region")[:10]
+    assert shared[-1] == "metadata"
+    own = set(fields_of("Fields of an image"))
+    assert own == {field.name for field in images_spec("", 256).fields} - set(shared)
+
+
+@pytest.mark.parametrize(("heading", "values"), [("Fields of a region", SizeClass), ("Fields of an image", Outcome)])
+def test_the_page_on_attu_names_values_that_there_are(heading, values) -> None:
+    text = section("attu.md", heading)
+    assert [value for value in values if f"`{value}`" not in text] == []
+
+
+def config() -> dict:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+def test_the_site_loads_nothing_from_elsewhere() -> None:
+    """Material's offline plugin adds a script from a server unless a file of its name is given."""
+    site = config()
+    files = [*site["extra"]["polyfills"], *site["extra_css"], *site["extra_javascript"], site["theme"]["logo"]]
+    assert [file for file in files if not (DOCS / file).is_file()] == []
+    assert any("iframe-worker" in file for file in site["extra"]["polyfills"])
+    assert "offline" in site["plugins"]
+    texts = [(DOCS / file).read_text("utf-8") for file in files]
+    assert [text for text in texts if re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)] == []
+
+
+def test_the_navigation_has_its_four_parts() -> None:
+    parts = [next(iter(entry)) for entry in config()["nav"]]
+    assert parts == ["Start", "Tutorial", "How-to", "Reference", "Explanation"]
+
+
+def test_every_statement_about_other_tools_has_a_source_or_says_that_it_has_none() -> None:
+    page = (DOCS / "comparison.md").read_text("utf-8")
+    tools = re.split(r"^## ", page.partition("\n## FiftyOne\n")[2].partition("\n## What we found")[0], flags=re.MULTILINE)
+    assert len(tools) == 5
+    for tool in tools:
+        for part in ("**Do", "**Better than us.**", "**Not there.**"):
+            assert part in tool
+        does = tool.partition("**Better than us.**")[0]
+        assert "](https://" in does
+
+
+def test_photographs_come_with_their_licence() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    licence = "docs/assets/GroceryStoreDataset-LICENSE.txt"
+    assert ("photographs.webp" in readme) == (licence in readme)
+    assert "MIT License" in (ROOT / licence).read_text("utf-8")
