@@ -21,6 +21,7 @@ from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
+from searchanything.core.extras import install_command
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
@@ -51,7 +52,6 @@ RECEIPT_FORMAT = "searchanything-receipt/1"
 Refiner: TypeAlias = Callable[
     ["SearchResults", Sequence[RegionRef], Sequence[RegionRef], Probe | None], "SearchResults"
 ]
-PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -208,7 +208,7 @@ class SearchResults(Sequence[Hit]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
+            raise UsageError(f"to_pandas needs pandas: {install_command('pandas')}") from error
         columns = (
             *("bucket", "key", "region", "distance_bits", "score", "similarity", "area_px", "x1", "y1", "x2", "y2"),
             *("image_width", "image_height", "etag", "metadata"),
