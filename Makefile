@@ -84,8 +84,10 @@ lock:
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements/milvus-server.in -o requirements/milvus-server.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra service --extra onnx --extra pandas --extra parquet -c requirements/dev.lock \
+		--extra service --extra serve --extra onnx --extra pandas --extra parquet -c requirements/dev.lock \
 		pyproject.toml -o requirements/service.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra serve -c requirements/dev.lock pyproject.toml -o requirements/serve.lock
 	printf 'hatchling>=1.27\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header - -o requirements/build.lock
 

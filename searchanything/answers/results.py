@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
@@ -16,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.matching import Matching, one_in
+from searchanything.answers.matching import Matching, is_weak, one_in
+from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
-from searchanything.core.escaping import html_text, printable
+from searchanything.core.escaping import printable
 from searchanything.core.extras import install_command
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
@@ -223,9 +223,8 @@ class SearchResults(Sequence[Hit]):
         """
         if columns < 1:
             raise UsageError(f"expected at least one column, got {columns}")
-        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-            tiles = list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
-        return Image.fromarray(contact_sheet([self._query_tile(), *tiles], columns=columns, side_px=TILE_PX))
+        tiles = [self._query_tile(), *self._hit_tiles()]
+        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write the contact sheet, all or nothing.
@@ -238,9 +237,15 @@ class SearchResults(Sequence[Hit]):
         return png_bytes(self.plot())
 
     def _repr_html_(self) -> str:
-        sheet = base64.b64encode(self._repr_png_()).decode("ascii")
-        caption = html_text(repr(self))
-        return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
+        match = self.selection.text_match
+        doubts = ["weak text match" if match is not None and match.confidence == "weak" else ""]
+        doubts += ["weak match" if is_weak(hit) else "" for hit in self.hits]
+        cells = list(zip([self._query_tile(), *self._hit_tiles()], doubts, strict=False))
+        return figure_html(cells, caption=repr(self), verdict=self.verdict)
+
+    def show(self) -> None:
+        """Show the answer in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        open_viewer(self, self.plot)
 
     def _query_tile(self) -> Tile:
         marks: list[Mark] = []
@@ -257,6 +262,10 @@ class SearchResults(Sequence[Hit]):
             badge="query",
             accent=SELECTED,
         )
+
+    def _hit_tiles(self) -> list[Tile]:
+        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+            return list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
 
     def _hit_tile(self, number: int) -> Tile:
         hit = self.hits[number]
@@ -323,6 +332,13 @@ class Segments(Sequence[Candidate]):
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self.plot())
+
+    def _repr_html_(self) -> str:
+        return image_html(self.plot(), caption=repr(self))
+
+    def show(self) -> None:
+        """Show the regions in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        open_viewer(self, self.plot)
 
 
 def _table_row(hit: Hit) -> tuple[Any, ...]:

@@ -144,7 +144,11 @@ def _complaint(need: Requirement) -> str:
         found = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         return f"{need.name} is missing"
-    return "" if need.specifier.contains(found, prereleases=True) else f"{need.name}{need.specifier} expected, {found} found"
+    return (
+        ""
+        if need.specifier.contains(found, prereleases=True)
+        else f"{need.name}{need.specifier} expected, {found} found"
+    )
 
 
 def libraries_load() -> Iterator[Finding]:

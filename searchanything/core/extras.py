@@ -25,8 +25,8 @@ def extra_of(package: str) -> str | None:
     """
     named = _named_by_extras()
     wanted = _normal(package)
-    for extra, packages in named.items():
-        if wanted in packages:
+    for extra in (LOCAL, *named):  # the metadata of a wheel repeats what is `local` in each of the others
+        if wanted in named.get(extra, ()):
             return extra
     complete = named and all(_is_installed(one) for one in named.get(LOCAL, ()))
     return None if complete else LOCAL
