@@ -1,4 +1,4 @@
-# Each target does its own set-up. PYTHON may name another interpreter (3.11 or 3.12).
+# Each target does its own set-up. PYTHON may name another interpreter (3.11 to 3.13).
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
@@ -12,7 +12,7 @@ setup: .venv/.ready .venv-milvus/.ready
 
 # The lock has hashes and no addresses; --no-deps because it is complete.
 .venv/.ready: requirements/dev.lock pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) else 'Python 3.11 or 3.12 is needed; set PYTHON=…')"
+	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)) else 'Python 3.11 to 3.13 is needed; set PYTHON=…')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements/dev.lock
@@ -84,8 +84,10 @@ lock:
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements/milvus-server.in -o requirements/milvus-server.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra service --extra onnx --extra pandas --extra parquet -c requirements/dev.lock \
+		--extra service --extra serve --extra onnx --extra pandas --extra parquet -c requirements/dev.lock \
 		pyproject.toml -o requirements/service.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra serve -c requirements/dev.lock pyproject.toml -o requirements/serve.lock
 	printf 'hatchling>=1.27\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header - -o requirements/build.lock
 

@@ -1,41 +1,74 @@
 """The command line's entry point, also for `python -m searchanything`.
 
 A warm process may answer (`cli.warm`), for which the standard library is enough. The command line itself needs others;
-where one of those cannot be loaded, this says so.
+where one of those cannot be loaded, this says so: the light client, which has none of them, ends here.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import Final
 
 from searchanything.cli.entry import warm_answer
 from searchanything.core.errors import LibraryError
+from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
 from searchanything.core.libraries import importing
+
+# What a verb needs beside the command line: one command installs both.
+_EXTRAS: Final = {
+    "serve": "serve",
+    "watch": "service",
+    "worker": "service",
+    "cluster-key": "service",
+    "deploy": "service",
+    "demo": "demo",
+}
 
 
 def main() -> None:
     """Hand a question to a warm process where one may answer it, else run the command line here."""
-    code = warm_answer(sys.argv[1:])
+    arguments = sys.argv[1:]
+    code = warm_answer(arguments)
     if code is not None:
         sys.exit(code)
     try:
         with importing():
             from searchanything.cli.app import run
     except LibraryError as error:
-        _explain(error, as_json="json" in sys.argv or "--format=json" in sys.argv)
+        if arguments == ["--version"]:
+            sys.stdout.write(f"{_version()}\n")
+            return
+        _explain(error, _cure(error, arguments), as_json="json" in arguments or "--format=json" in arguments)
         sys.exit(1)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(arguments))
 
 
-def _explain(error: LibraryError, *, as_json: bool) -> None:
+def _cure(error: LibraryError, arguments: Sequence[str]) -> str:
+    """The error's own, with all that the verb will need where `local` is missing."""
+    if error.cure != install_command(LOCAL) or "--scenes" in arguments:
+        return error.cure
+    return install_command(_EXTRAS.get(arguments[0] if arguments else "", LOCAL))
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{DISTRIBUTION} {version(DISTRIBUTION)}"
+    except PackageNotFoundError:
+        return f"{DISTRIBUTION}, not installed as a package"
+
+
+def _explain(error: LibraryError, cure: str, *, as_json: bool) -> None:
     """As `searchanything.cli.failures.report` does, without a library."""
     message = f"{error.library} cannot be loaded: {error.reason}"
     if as_json:
-        document = {"error": {"type": type(error).__name__, "message": message, "cure": error.cure}}
+        document = {"error": {"type": type(error).__name__, "message": message, "cure": cure}}
         sys.stdout.write(f"{json.dumps(document)}\n")
     else:
-        sys.stderr.write(f"error: {message}\ncure:  {error.cure}\n")
+        sys.stderr.write(f"error: {message}\ncure:  {cure}\n")
 
 
 if __name__ == "__main__":

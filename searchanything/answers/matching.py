@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.search.calibration import LEAST_CODES, Background, Rates
+
+WEAK_FALSE_MATCH: Final = 0.01  # of unrelated regions as near: about as many pairs show the same thing at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Matching:
             "nearest_false_match": None if nearest is None else rounded_rate(nearest.false_match),
             "verdict": self.verdict,
         }
+
+
+def is_weak(hit: Hit) -> bool:
+    """Whether chance alone brings unrelated regions as near as this hit. False where the rate is not known."""
+    return hit.false_match is not None and hit.false_match > WEAK_FALSE_MATCH
 
 
 def rounded_rate(rate: float | None) -> float | None:

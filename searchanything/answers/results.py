@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import logging
@@ -16,11 +15,13 @@ import numpy as np
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.matching import Matching, one_in
+from searchanything.answers.matching import Matching, is_weak, one_in
+from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.core.counting import counted
 from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
-from searchanything.core.escaping import html_text, printable
+from searchanything.core.escaping import printable
+from searchanything.core.extras import install_command
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
@@ -52,7 +53,6 @@ RECEIPT_FORMAT = "searchanything-receipt/1"
 Refiner: TypeAlias = Callable[
     ["SearchResults", Sequence[RegionRef], Sequence[RegionRef], Probe | None], "SearchResults"
 ]
-PANDAS_INSTALL = "pip install 'searchanything[pandas]'"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -209,7 +209,7 @@ class SearchResults(Sequence[Hit]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise UsageError(f"to_pandas needs pandas: {PANDAS_INSTALL}") from error
+            raise UsageError(f"to_pandas needs pandas: {install_command('pandas')}") from error
         columns = (
             *("bucket", "key", "region", "distance_bits", "score", "similarity", "area_px", "x1", "y1", "x2", "y2"),
             *("image_width", "image_height", "etag", "metadata"),
@@ -225,9 +225,7 @@ class SearchResults(Sequence[Hit]):
         """
         if columns is not None and columns < 1:
             raise UsageError(f"expected at least one column, got {columns}")
-        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-            tiles = list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
-        tiles = [self._query_tile(), *tiles]
+        tiles = [self._query_tile(), *self._hit_tiles()]
         return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=TILE_PX))
 
     def save(self, path: str | Path) -> None:
@@ -241,9 +239,15 @@ class SearchResults(Sequence[Hit]):
         return png_bytes(self.plot())
 
     def _repr_html_(self) -> str:
-        sheet = base64.b64encode(self._repr_png_()).decode("ascii")
-        caption = html_text(repr(self))
-        return f'<figure><img style="max-width:100%" alt="{caption}" src="data:image/png;base64,{sheet}"></figure>'
+        match = self.selection.text_match
+        doubts = ["weak text match" if match is not None and match.confidence == "weak" else ""]
+        doubts += ["weak match" if is_weak(hit) else "" for hit in self.hits]
+        cells = list(zip([self._query_tile(), *self._hit_tiles()], doubts, strict=False))
+        return figure_html(cells, caption=repr(self), verdict=self.verdict)
+
+    def show(self) -> None:
+        """Show the answer in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        open_viewer(self, self.plot)
 
     def _query_tile(self) -> Tile:
         marks: list[Mark] = []
@@ -260,6 +264,10 @@ class SearchResults(Sequence[Hit]):
             badge="query",
             accent=SELECTED,
         )
+
+    def _hit_tiles(self) -> list[Tile]:
+        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+            return list(pool.map(self._hit_tile, range(len(self.hits[:MAX_TILES]))))
 
     def _hit_tile(self, number: int) -> Tile:
         hit = self.hits[number]
@@ -325,6 +333,13 @@ class Segments(Sequence[Candidate]):
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self.plot())
+
+    def _repr_html_(self) -> str:
+        return image_html(self.plot(), caption=repr(self))
+
+    def show(self) -> None:
+        """Show the regions in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        open_viewer(self, self.plot)
 
 
 def _table_row(hit: Hit) -> tuple[Any, ...]:

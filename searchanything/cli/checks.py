@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from searchanything.cli.session import Session
 from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, SearchAnythingError
+from searchanything.core.extras import DISTRIBUTION, LOCAL
 from searchanything.core.libraries import cure_of, importing
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ LIBRARIES = (
     "minio",
     "pydantic_settings",
 )
-REINSTALL = "pip install --force-reinstall searchanything"
+REINSTALL = f"pip install --force-reinstall '{DISTRIBUTION}[{LOCAL}]'"
 CONNECT_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 300.0
 # Runs in another process: a library may end the process that loads it.
@@ -115,22 +116,23 @@ def examine(session: Session, *, uri: str | None, preset: str | None, source: st
 def python_version() -> Finding:
     """Whether this Python is one that the package is made for."""
     found = ".".join(str(part) for part in sys.version_info[:3])
-    if not (3, 11) <= sys.version_info[:2] < (3, 13):
-        return Finding("python", "broken", f"{found}; expected 3.11 or 3.12", "use another Python")
+    if not (3, 11) <= sys.version_info[:2] < (3, 14):
+        return Finding("python", "broken", f"{found}; expected 3.11, 3.12 or 3.13", "use another Python")
     return Finding("python", "ok", found)
 
 
 def library_versions() -> Finding:
     """Whether the installed libraries are of the versions that the package asks for."""
     try:
-        wanted = importlib.metadata.requires("searchanything") or []
+        wanted = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        return Finding("versions", "warning", "searchanything is not installed as a package", "pip install .")
+        return Finding("versions", "warning", "searchanything is not installed as a package", "pip install '.[local]'")
     try:
         from packaging.requirements import Requirement
     except ImportError as error:
         return Finding("versions", "broken", f"packaging: {error}", cure_of("packaging", str(error)))
-    needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate()]
+    here = {"extra": LOCAL}  # the command line runs, so that is what was installed, if not more
+    needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate(here)]
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
         return Finding("versions", "broken", "; ".join(wrong), REINSTALL)
@@ -142,7 +144,11 @@ def _complaint(need: Requirement) -> str:
         found = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         return f"{need.name} is missing"
-    return "" if need.specifier.contains(found, prereleases=True) else f"{need} expected, {found} found"
+    return (
+        ""
+        if need.specifier.contains(found, prereleases=True)
+        else f"{need.name}{need.specifier} expected, {found} found"
+    )
 
 
 def libraries_load() -> Iterator[Finding]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import client_of, say
 from searchanything.core.errors import UsageError
+from searchanything.core.extras import install_command
 
-SERVE_INSTALL = "pip install 'searchanything[serve]'"
+_SERVER: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 HostOption = Annotated[
     str | None,
     typer.Option("--host", metavar="ADDRESS", help="Where to listen; default 127.0.0.1. Beyond it, keys are demanded."),
@@ -33,7 +34,9 @@ def serve(
     try:
         from searchanything.serve.run import serve as run_server
     except ImportError as error:
-        raise UsageError(f"the server needs more packages ({error.name}): {SERVE_INSTALL}") from error
+        if (error.name or "").partition(".")[0] not in _SERVER:  # another cause, another cure
+            raise
+        raise UsageError(f"the server needs more packages ({error.name}): {install_command('serve')}") from error
     from searchanything.core.settings import load_settings
 
     settings = load_settings()

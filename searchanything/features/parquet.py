@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from searchanything.core.errors import UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.types import FloatArray
 
 ID_COLUMN: Final = "region_id"
@@ -28,7 +29,6 @@ MASK_COLUMN: Final = "mask_features"
 IMAGE_COLUMN: Final = "image_features"
 FINGERPRINT_KEY: Final = b"feature_fingerprint"
 READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
-PARQUET_INSTALL: Final = "pip install 'searchanything[parquet]'"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,5 +112,5 @@ def parquet_libraries() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError(f"Parquet files need pyarrow: {PARQUET_INSTALL}") from error
+        raise UsageError(f"Parquet files need pyarrow: {install_command('parquet')}") from error
     return pa, parquet

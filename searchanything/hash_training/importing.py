@@ -12,11 +12,11 @@ import safetensors
 import safetensors.numpy
 
 from searchanything.core.errors import ModelError, UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.reading import read_file
 from searchanything.core.types import FloatArray
 from searchanything.models.hashing import HashLayer
 
-ONNX_INSTALL: Final = "pip install 'searchanything[onnx]'"
 SUFFIXES: Final = (".safetensors", ".onnx")
 _DENSE: Final = ("Gemm", "MatMul")
 # A bit is the sign of the dense layer, so what keeps signs may follow it, and what changes nothing may stand anywhere.
@@ -97,7 +97,7 @@ def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]
         from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
-        raise UsageError(f"importing ONNX needs onnx: {ONNX_INSTALL}") from error
+        raise UsageError(f"importing ONNX needs onnx: {install_command('onnx')}") from error
     try:
         graph = onnx.load_from_string(data).graph
         constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}

@@ -9,6 +9,7 @@ tile's inner edge cuts is left to the neighbour that holds all of it, or to the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +25,7 @@ from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.quiet import import_torchvision
 
 OVERLAP: Final = 4  # of a tile's side, the part that it shares with its neighbour is one in so many
-MOST_INPUT_PX: Final = 4096  # longest side of the scaled image: a mask of it takes up to a megabyte
+MOST_CELLS: Final = 1 << 20  # of the finer grid, about: a mask takes a byte for each
 MOST_REGIONS: Final = 3  # times the segmenter's own limit
 TILES_AT_ONCE: Final = 8
 EDGE_PX: Final = 8  # input pixels: a box that ends so near an inner edge was cut by it
@@ -80,8 +81,7 @@ class TiledSegmenter:
 
     Regions of up to a quarter of a tile are found whole in some tile; of those that tile and whole image both find, the
     tile's stays: its mask is finer. At most three times the segmenter's own limit of regions is kept, the best by
-    score. `tile_px` is a side in image pixels; of images whose longest side has more than 4096 / input size tiles, the
-    tiles are larger.
+    score. `tile_px` is a side in image pixels; the tiles of very large images are larger (`MOST_CELLS`).
     """
 
     def __init__(self, segmenter: Segmenter, tile_px: int) -> None:
@@ -121,8 +121,11 @@ class TiledSegmenter:
     def _letterbox(self, image: RGBImage) -> Letterbox | None:
         """How the image lies on the finer grid; None where one tile would hold all of it."""
         height, width = image.shape[:2]
-        size = -(-max(height, width) * self._side // (self._tile_px * INPUT_MULTIPLE)) * INPUT_MULTIPLE
-        return Letterbox(height, width, min(size, MOST_INPUT_PX)) if size > self._side else None
+        longest = max(height, width)
+        steps = -(-longest * self._side // (self._tile_px * INPUT_MULTIPLE))
+        most = GRID_STRIDE * math.sqrt(MOST_CELLS * longest / min(height, width))
+        size = min(steps, int(most / INPUT_MULTIPLE)) * INPUT_MULTIPLE
+        return Letterbox(height, width, size) if size > self._side else None
 
     def _merged(
         self, letterbox: Letterbox, whole: Segmentation, parts: Sequence[tuple[Tile, Segmentation]]

@@ -108,6 +108,10 @@ class Mask:
         if not self.mask.any():
             raise PromptError("expected a mask with at least one pixel, got an empty one")
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"Mask({int(self.mask.sum()):,} px of {width} × {height})"
+
 
 @dataclass(frozen=True, slots=True)
 class WholeImage:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from searchanything.core.errors import RegionIndexError, UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import encode_rle, mask_of_size
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import IndexManifest, RegionRow
 
-PARQUET_INSTALL = "pip install 'searchanything[parquet]'"
 SUFFIXES = (".json", ".parquet")
 BATCH_ROWS = 1000  # rows whose images are asked for at once
 ROW_GROUP_ROWS = 8000  # of a Parquet file: up to 32 MB where every mask is as long as it may be
@@ -211,5 +211,5 @@ def _parquet_libraries() -> tuple[Any, Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError(f"exporting to Parquet needs pyarrow: {PARQUET_INSTALL}") from error
+        raise UsageError(f"exporting to Parquet needs pyarrow: {install_command('parquet')}") from error
     return pa, parquet

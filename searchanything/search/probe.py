@@ -41,6 +41,9 @@ class Probe:
                 f"{self.wrong.shape}"
             )
 
+    def __repr__(self) -> str:
+        return f"<Probe: {len(self.right)} right, {len(self.wrong)} wrong, fingerprint {self.fingerprint}>"
+
     @property
     def weights(self) -> FloatArray:
         """(L,) float32, what each bit counts."""

@@ -32,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from searchanything import wiring
 from searchanything.client.opening import connect
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.files import privately
 from searchanything.core.omissions import Omissions
 from searchanything.core.proxies import loopback_without_proxy
@@ -238,7 +239,7 @@ class ServiceTree:
 def check_installed() -> None:
     """Raises: SettingsError if the libraries of the service are not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("prefect", "prefect_dask", "fastapi")):
-        raise SettingsError("the service is not installed; run: pip install 'searchanything[service]'")
+        raise SettingsError(f"the service is not installed; run: {install_command('service')}")
 
 
 def check_watchable(source: str, settings: Settings) -> None:

@@ -247,7 +247,7 @@ def test_jupyter_shows_the_sheet():
     with Image.open(io.BytesIO(found._repr_png_())) as image:
         assert image.format == "PNG"
     page = found._repr_html_()
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/jpeg;base64,") == 2  # the query and its hit
     assert "<script>" not in page
 
 

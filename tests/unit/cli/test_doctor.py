@@ -39,7 +39,7 @@ def _sound_surroundings(monkeypatch, tmp_path):
         monkeypatch.delenv(f"SEARCHANYTHING_{name}", raising=False)
     monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "weights"))
     monkeypatch.setattr(checks, "LIBRARIES", ("json",))
-    monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2"])
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2; extra == 'local'"])
     monkeypatch.setattr(presets, "describe", lambda _name, _settings: ({}, {}))
 
 
@@ -62,13 +62,16 @@ def test_sound_installation(capsys):
 
 
 def test_foreign_and_missing_versions(capsys, monkeypatch):
-    wanted = ["numpy<2", "no-such-thing>=1", "typer", "gone; sys_platform == 'never'"]
+    local = ["numpy<2", "no-such-thing>=1", "typer"]
+    unneeded = ["gone; sys_platform == 'never' and extra == 'local'", "other; extra == 'serve'"]
+    wanted = [*(f"{need}; extra == 'local'" for need in local), *unneeded]
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
     message = examine(capsys, code=1)["versions"]["message"]
     assert "numpy<2 expected" in message
     assert "no-such-thing is missing" in message
     assert "typer" not in message
     assert "gone" not in message
+    assert "other" not in message
 
 
 def test_libraries_that_do_not_load(monkeypatch, tmp_path):

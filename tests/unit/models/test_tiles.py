@@ -19,7 +19,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import Settings
 from searchanything.core.types import BoolMask
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.models.tiles import OVERLAP, TiledSegmenter, tiles_of
+from searchanything.models.tiles import MOST_CELLS, OVERLAP, TiledSegmenter, tiles_of
 from searchanything.wiring import policy_of
 from searchanything.wiring import tiles_of as tiles_setting
 from tests.fakes.models import PALETTE, FakeSegmenter, drawn
@@ -32,7 +32,7 @@ class Seeing(FakeSegmenter):
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
-        return {**super().description, "input_size_px": SIDE, "iou": 0.7, "max_detections": 100}
+        return {**super().description, "input_size_px": self.input_size, "iou": 0.7, "max_detections": 100}
 
 
 def iou(mask: BoolMask, colour: str, image: np.ndarray) -> float:
@@ -106,6 +106,16 @@ def test_features_are_pooled_as_of_one_map(height: int, width: int, seed: int) -
     np.testing.assert_allclose(pooled, stitched.features.pool(masks), rtol=1e-4, atol=1e-4)
     assert (pooled[0] == 0).all()
     assert found.features.pool(masks[:0]).shape == (0, fake.feature_dimension)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(2400, 3000, 640), (2, 60000, SIDE), (60000, 2, SIDE)])
+def test_masks_of_huge_images_stay_bounded(height: int, width: int, side: int) -> None:
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[: height // 2, : width // 2] = PALETTE["red"]
+    [found] = TiledSegmenter(Seeing(input_size=SIDE), 128).segment([image])
+    assert found.letterbox.input_size > SIDE
+    assert np.prod(found.letterbox.grid_size) < 1.2 * MOST_CELLS
+    assert len(found.scores) == 1
 
 
 def test_masks_of_another_grid_of_the_same_image() -> None:
