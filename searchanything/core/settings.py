@@ -120,6 +120,12 @@ class MilvusSettings(BaseModel):
         "Session", description="Consistency level of searches."
     )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
+    release_after_s: float = Field(
+        3600.0,
+        ge=0,
+        description="A server's memory is freed of an index that stopped being live so long ago, by the next `index` or "
+        "`sync repair`. It stays on disk and is loaded again when somebody opens it.",
+    )
     lite_idle_s: float = Field(
         10.0, gt=0, description="The embedded index's server stops after this many seconds without a user."
     )

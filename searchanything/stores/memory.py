@@ -333,6 +333,14 @@ class MemoryIndexStore:
         with self._lock:
             self._live = fingerprint
 
+    def release_replaced(self, after_s: float) -> list[str]:  # noqa: ARG002
+        """Nothing: there is no other place for them."""
+        return []
+
+    def is_released(self, fingerprint: str) -> bool:
+        self._entry(fingerprint)
+        return False
+
     def drop(self, fingerprint: str) -> None:
         self._entry(fingerprint)
         with self._lock:
