@@ -18,7 +18,7 @@ from PIL import Image
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching, one_in
 from searchanything.core.counting import counted
-from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
+from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import html_text, printable
 from searchanything.core.files import png_bytes, save_image, save_text
@@ -305,7 +305,7 @@ class Segments(Sequence[Candidate]):
         height, width = self.image.shape[:2]
         return {
             "image": {"width": width, "height": height},
-            "regions": [candidate_document(region) for region in self.regions],
+            "regions": [region_document(region) for region in self.regions],
         }
 
     def plot(self) -> Image.Image:

@@ -11,7 +11,13 @@ from functools import partial
 from searchanything import wiring
 from searchanything.client.connection import Connection, Source, SourceName
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError, SettingsError, StoreError
+from searchanything.core.errors import (
+    IndexMismatchError,
+    IndexNotFoundError,
+    RegionIndexError,
+    SettingsError,
+    StoreError,
+)
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns

@@ -7,7 +7,7 @@ Arrays are never mutated after they were put into one of these values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -112,26 +112,47 @@ class MaskRLE:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionRow:
+class Region:
+    """A part of an image, or all of it, then without a mask. `score` is the segmenter's confidence."""
+
+    box_xyxy: BoxXYXY
+    area_px: int
+    score: float
+    mask: MaskRLE | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Region):
+    """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
+
+    mask: MaskRLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedRegion(Region):
+    """What an index says of a region, or with `region` None of an image as a whole: rows and hits have it in common."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    region: int | None
+    image_width: int
+    image_height: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionRow(IndexedRegion):
     """One indexed region: a row of the regions' collection.
 
     `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
     """
 
+    mask: MaskRLE
+    region: int
     id: str
     code: bytes
-    image: ImageRef
-    etag: str
-    generation: int
-    region: int
-    box_xyxy: BoxXYXY
-    area_px: int
-    mask: MaskRLE
-    score: float
-    image_width: int
-    image_height: int
     indexed_at_ms: int
-    metadata: Metadata
     words_code: bytes = b""
 
 
@@ -274,16 +295,6 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
-
-    box_xyxy: BoxXYXY
-    area_px: int
-    score: float
-    mask: MaskRLE
-
-
-@dataclass(frozen=True, slots=True)
 class TextMatch:
     """How well a text names the region that it chose: `better` of `words` everyday words name it better.
 
@@ -318,8 +329,8 @@ class Selection:
     text_match: TextMatch | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit(IndexedRegion):
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
     `generation` counts attempts at the image: hits that differ in nothing else are equal.
@@ -327,25 +338,24 @@ class Hit:
     `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
     """
 
-    image: ImageRef
-    etag: str
-    region: int | None
-    box_xyxy: BoxXYXY
-    mask: MaskRLE | None
-    area_px: int
-    score: float
-    distance_bits: int
-    image_width: int
-    image_height: int
-    metadata: Metadata
     generation: int = field(default=0, compare=False, repr=False)
+    distance_bits: int
     similarity: float | None = None
     false_match: float | None = None
+
+    @classmethod
+    def of(cls, row: IndexedRegion, distance_bits: int, *, similarity: float | None = None) -> Hit:
+        """A row as an answer, with its distance to a query."""
+        shared = {name: getattr(row, name) for name in _SHARED_FIELDS}
+        return cls(**shared, distance_bits=distance_bits, similarity=similarity)
 
     @property
     def ref(self) -> RegionRef:
         """The indexed region itself, with which one can search on."""
         return RegionRef(self.image, self.region)
+
+
+_SHARED_FIELDS = tuple(one.name for one in fields(IndexedRegion))
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

@@ -19,7 +19,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import IndexManifest, WordsPart
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
-from searchanything.stores.milvus_address import host_of
+from searchanything.stores.milvus_address import lite_host_of
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
@@ -42,7 +42,7 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
 
 def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
     """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
-    host = host_of(settings)
+    host = lite_host_of(settings)
     return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
 
 
@@ -174,7 +174,9 @@ class MilvusIndexStore:
         if live is None:
             return []
         others, latest_s = [one for one in self.manifests() if one != live], time.time() - after_s
-        released = [one.fingerprint for one in others if self._replaced_at(one, live) <= latest_s and self._release(one)]
+        released = [
+            one.fingerprint for one in others if self._replaced_at(one, live) <= latest_s and self._release(one)
+        ]
         now = self._live_name()
         for fingerprint in released:
             if now is not None and fingerprint.startswith(now):

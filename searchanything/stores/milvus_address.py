@@ -11,7 +11,7 @@ from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus_errors import shown_address
 
 
-def host_of(settings: MilvusSettings) -> LiteHost | None:
+def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
     """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
     if settings.uri.lower().startswith(("http://", "https://")):
         return None

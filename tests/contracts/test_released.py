@@ -33,10 +33,12 @@ def filled(store: IndexStore, *, created_at_ms: int) -> RegionIndex:
 def test_what_was_replaced_is_released_later_and_read_all_the_same(open_store: StoreOpener) -> None:
     store, other = open_store(), open_store()
     now_ms = int(time.time() * 1000)
-    old, new, filling = (filled(store, created_at_ms=now_ms + number) for number in (1, 0, 2))  # age tells nothing
-    name, live = old.manifest.fingerprint, new.manifest.fingerprint
+    old, filling = (filled(store, created_at_ms=now_ms + number) for number in (1, 2))
+    name = old.manifest.fingerprint
     store.switch(name)
-    assert other.release_replaced(0.0) == []  # the others were never live
+    assert other.release_replaced(0.0) == []  # the other one was never live
+    new = filled(store, created_at_ms=now_ms)  # older than both by its date, which therefore tells nothing of them
+    live = new.manifest.fingerprint
     store.switch(live)
     assert other.release_replaced(LONG_S) == []
     assert not store.is_released(name)
