@@ -23,7 +23,7 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import Codes, RGBImage
 from searchanything.demo import __file__ as demo_file
 from searchanything.images.crops import region_crops
-from searchanything.models.presets import find_preset, load_encoder, load_hash, load_segmenter
+from searchanything.models.presets import find_preset, load_hash, load_region_encoder, load_segmenter
 
 T = TypeVar("T")
 ASSETS = Path(demo_file).parent / "assets"
@@ -40,7 +40,7 @@ class Models:
         settings = ModelSettings()
         self.crops = find_preset(preset).crops
         self.segmenter: Segmenter = load_segmenter(preset, settings)
-        self.encoder: RegionEncoder = load_encoder(preset, settings)
+        self.encoder: RegionEncoder = load_region_encoder(preset, settings)
         self.hasher: Hasher = load_hash(preset)
         self.timings_ms: dict[str, float] = {}
 

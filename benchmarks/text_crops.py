@@ -21,7 +21,7 @@ from searchanything.core.types import FloatArray
 from searchanything.demo.scenes import Scene, generate_demo_scenes
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import region_crops
-from searchanything.models.presets import load_encoder, load_segmenter
+from searchanything.models.presets import load_region_encoder, load_segmenter
 
 MIN_IOU = 0.5
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     settings = ModelSettings()
-    segmenter, encoder = load_segmenter(options.preset, settings), load_encoder(options.preset, settings)
+    segmenter, encoder = load_segmenter(options.preset, settings), load_region_encoder(options.preset, settings)
     right: dict[str, list[bool]] = {}
     for _, scene in generate_demo_scenes(options.scenes, seed=options.seed):
         segmentation = segmenter.segment([scene.image])[0]

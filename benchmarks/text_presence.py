@@ -23,7 +23,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import load_settings
 from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
 from searchanything.encode.encoder import Encoder, RegionJob
-from searchanything.prompts.confidence import TextJudge
+from searchanything.prompts.confidence import TextConfidence
 
 MIN_IOU = 0.5
 LEVELS = ("clear", "unsure", "weak")
@@ -57,7 +57,7 @@ def questions(encoder: Encoder, scenes: Sequence[Scene]) -> Iterator[Asked]:
     assets = load_demo_assets()
     concepts = sorted({cutout.concept for cutout in assets.cutouts})
     texts = encoder.embedder.embed_texts([concept.replace("-", " ") for concept in concepts])
-    judge = TextJudge(encoder.embedder)
+    judge = TextConfidence(encoder.embedder)
     for scene in scenes:
         segmentation = encoder.segmenter.segment([scene.image])[0]
         if not len(segmentation.scores):

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 import searchanything
-from searchanything.demo.questions import innermost_point
+from searchanything.core.geometry import innermost_point
 from searchanything.demo.scenes import generate_demo_scenes
 
 SCENES, SEED = 240, 3

@@ -25,7 +25,7 @@ REGION_BITS, IMAGE_BITS = 4, 8  # of 256: what is farther than that is often ano
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Outline:
     """Where a region is in its image; of whole images all is None."""
 
     box_xyxy: BoxXYXY
@@ -38,7 +38,7 @@ class Member:
 
     ref: RegionRef
     distance_bits: int
-    place: Place | None = None
+    place: Outline | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,11 +134,11 @@ def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[
     images = {one.ref.image for group in groups for one in group}
     wanted = {one.ref for group in groups for one in group}
     newest = _generations(index, images)
-    places: dict[RegionRef, Place] = {}
+    places: dict[RegionRef, Outline] = {}
     for row in index.regions_of(images) if images else ():
         ref = RegionRef(row.image, row.region)
         if ref in wanted and newest.get(row.image) == row.generation:
-            places[ref] = Place(row.box_xyxy, row.mask)
+            places[ref] = Outline(row.box_xyxy, row.mask)
     return [tuple(Member(one.ref, one.distance_bits, places.get(one.ref)) for one in group) for group in groups]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from searchanything.core.documents import candidate_document, rounded, selection_document
+from searchanything.core.documents import region_document, rounded, selection_document
 from searchanything.core.files import png_bytes, save_image
 from searchanything.core.types import BoxXYXY, Candidate, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
@@ -111,7 +111,7 @@ class Explanation:
             "verdict": str(self.verdict),
             "sentence": self.sentence,
             "steps": [step.to_dict() for step in self.steps],
-            "region": None if self.region is None else candidate_document(self.region),
+            "region": None if self.region is None else region_document(self.region),
             "prompt": dict(self.prompt_description),
             "selection": selection_document(self.selection),
             "fingerprint": self.fingerprint,

@@ -18,7 +18,7 @@ from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching, is_weak, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.core.counting import counted
-from searchanything.core.documents import candidate_document, hit_document, receipt_hit, selection_document
+from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.extras import install_command
@@ -315,7 +315,7 @@ class Segments(Sequence[Candidate]):
         height, width = self.image.shape[:2]
         return {
             "image": {"width": width, "height": height},
-            "regions": [candidate_document(region) for region in self.regions],
+            "regions": [region_document(region) for region in self.regions],
         }
 
     def plot(self) -> Image.Image:

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, Final
 
-from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unpacked
+from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
@@ -202,7 +202,7 @@ def _make_room(indexes: IndexStore, fingerprint: str) -> None:
 def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str) -> BackupReport:
     for name, data in members:
         try:
-            documents = unpacked(name, data, location)
+            documents = unzipped(name, data, location)
             if name.startswith("regions-"):
                 index.insert_regions([_region_of(one) for one in documents])
             elif name.startswith("images-"):

@@ -177,7 +177,7 @@ def packed(rows: list[dict[str, Any]]) -> bytes:
     return gzip.compress(lines.encode(), compresslevel=3, mtime=0)
 
 
-def unpacked(name: str, data: bytes, location: str) -> Iterator[dict[str, Any]]:
+def unzipped(name: str, data: bytes, location: str) -> Iterator[dict[str, Any]]:
     """Raises: BackupError."""
     try:
         unzip = zlib.decompressobj(wbits=31)

@@ -19,7 +19,7 @@ from searchanything.cli.session import Session
 from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL
-from searchanything.core.libraries import cure_of, importing
+from searchanything.core.libraries import importing, library_cure
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -130,7 +130,7 @@ def library_versions() -> Finding:
     try:
         from packaging.requirements import Requirement
     except ImportError as error:
-        return Finding("versions", "broken", f"packaging: {error}", cure_of("packaging", str(error)))
+        return Finding("versions", "broken", f"packaging: {error}", library_cure("packaging", str(error)))
     here = {"extra": LOCAL}  # the command line runs, so that is what was installed, if not more
     needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate(here)]
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
@@ -155,7 +155,7 @@ def libraries_load() -> Iterator[Finding]:
     """Whether the compiled libraries can be loaded here: one finding for all that can, one for each that cannot."""
     failures = dict(_failures(list(LIBRARIES)))
     for name, reason in failures.items():
-        yield Finding("libraries", "broken", f"{name} cannot be loaded: {reason}", cure_of(name, reason))
+        yield Finding("libraries", "broken", f"{name} cannot be loaded: {reason}", library_cure(name, reason))
     if sound := [name for name in LIBRARIES if name not in failures]:
         yield Finding("libraries", "ok", f"{', '.join(sound)} load")
 

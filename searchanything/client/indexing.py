@@ -75,6 +75,7 @@ class Ingestion:
             report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
+        self.syncing.release_replaced()
         return sum_reports((report, account_for_gone(ended, known, omissions)))
 
     def estimate(

@@ -11,7 +11,13 @@ from functools import partial
 from searchanything import wiring
 from searchanything.client.connection import Connection, Source, SourceName
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, SettingsError, StoreError
+from searchanything.core.errors import (
+    IndexMismatchError,
+    IndexNotFoundError,
+    RegionIndexError,
+    SettingsError,
+    StoreError,
+)
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
@@ -42,6 +48,8 @@ class Syncing:
         """What differs; `keep` what is held back, for the next comparison."""
         opened = self.connection.open_source(source, patterns)
         job = self.comparison(opened, self.connection.read_index(), forget=forget, keep=keep)
+        if keep:
+            self.release_replaced()
         return sync_images(job, progress=progress)
 
     def repair(self, source: Source, index: RegionIndex, *, forget: bool, progress: OnProgress | None) -> SyncReport:
@@ -49,7 +57,15 @@ class Syncing:
         job = self._repairing(self.comparison(source, index, forget=forget))
         report = sync_images(job, progress=progress)
         self._sweep(source[0], index)
+        self.release_replaced()
         return report
+
+    def release_replaced(self) -> None:
+        """Free the index server's memory of what is no longer live. No run fails by it: the next one tries again."""
+        try:
+            self.connection.indexes.release_replaced(self.connection.settings.milvus.release_after_s)
+        except RegionIndexError as error:
+            logger.warning("indexes that are no longer live stay in memory: %s", error)
 
     def collect_garbage(self, source: SourceName) -> SyncReport:
         """As `Operations.collect_garbage`."""
@@ -114,11 +130,13 @@ class Syncing:
         )
 
     def _known_elsewhere(self, images: Collection[ImageRef]) -> set[ImageRef]:
-        """Which of these images indexes of other models have."""
+        """Which of these images indexes of other models have, as far as they are in memory."""
         indexes, live = self.connection.indexes, self.connection.models.manifest().fingerprint
         known: set[ImageRef] = set()
         for manifest in indexes.manifests():
             if manifest.fingerprint != live:
                 with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of an older schema, or half dropped
+                    if indexes.is_released(manifest.fingerprint):
+                        continue
                     known.update(indexes.open(manifest.fingerprint).newest(images))
         return known

@@ -16,11 +16,11 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import ProjectedCode
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
 
-NO_WORDS: Final = (
+HOW_TO_ADD_WORDS: Final = (
     "the index cannot be searched by words alone yet: searchanything index SOURCE --add-words (a setting for new "
     "indexes: SEARCHANYTHING_INGEST__WORDS=true); or give an image, and the text as its prompt"
 )
@@ -41,7 +41,7 @@ def ask_words(
 ) -> SearchResults:
     """The regions that a text names. Raises: UsageError without words codes; FilterError, RegionIndexError."""
     if index.words is None:
-        raise UsageError(NO_WORDS)
+        raise UsageError(HOW_TO_ADD_WORDS)
     watch = Stopwatch()
     with watch.stage("embed"):
         probe = encoder.encode_text(text)
@@ -68,7 +68,7 @@ def ask_words(
     )
 
 
-def _judged(index: RegionIndex, encoder: Encoder, probe: Probe, hit: Hit) -> TextMatch | None:
+def _judged(index: RegionIndex, encoder: Encoder, probe: ProjectedCode, hit: Hit) -> TextMatch | None:
     """How well a text fits its best hit, as is said of text prompts; None if that is gone by now."""
     newest = index.newest([hit.image]).get(hit.image)
     if newest is None:

@@ -16,7 +16,7 @@ from typing import Final, Literal, Self, TypeAlias, cast
 from searchanything.core.errors import FilterError
 
 Value: TypeAlias = str | int | float | bool
-Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
+Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
 
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
 MAX_VALUES: Final = 256  # of a list
@@ -42,7 +42,7 @@ class Where:
     """
 
     name: str
-    comparison: Comparison
+    comparison: Operator
     value: Value | tuple[Value, ...]
 
     def __post_init__(self) -> None:
@@ -71,12 +71,12 @@ class Where:
             value: Value | tuple[Value, ...] = (
                 _unquoted(found["value"], text) if word == "begins with" else _items(found["value"], text)
             )
-            return cls(name, cast("Comparison", word), value)
+            return cls(name, cast("Operator", word), value)
         sign = "==" if found["sign"] == "=" else found["sign"]
         ends = _RANGE.match(found["value"])
         if ends is not None and sign == "==":
             return cls(name, "between", (_value(ends[1], text), _value(ends[2], text)))
-        return cls(name, cast("Comparison", sign), _value(found["value"], text))
+        return cls(name, cast("Operator", sign), _value(found["value"], text))
 
     @property
     def values(self) -> tuple[Value, ...]:

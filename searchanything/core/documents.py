@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from searchanything.core.types import BoxXYXY, Candidate, Hit, MaskRLE, Selection
+from searchanything.core.types import BoxXYXY, Hit, MaskRLE, Region, Selection
 
 
 def selection_document(selection: Selection) -> dict[str, Any]:
@@ -19,18 +19,18 @@ def selection_document(selection: Selection) -> dict[str, Any]:
         "score": round(float(selection.score), 4),
         "rule": selection.rule,
         "reason": selection.reason,
-        "runners_up": [candidate_document(one) for one in selection.runners_up],
+        "runners_up": [region_document(one) for one in selection.runners_up],
         "text_match": None if match is None else asdict(match) | {"cosine": round(match.cosine, 4)},
     }
 
 
-def candidate_document(candidate: Candidate) -> dict[str, Any]:
-    """One region."""
+def region_document(region: Region) -> dict[str, Any]:
+    """One region of an image; `mask` is None for an image as a whole."""
     return {
-        "box_xyxy": rounded(candidate.box_xyxy),
-        "area_px": int(candidate.area_px),
-        "score": round(float(candidate.score), 4),
-        "mask": mask_document(candidate.mask),
+        "box_xyxy": rounded(region.box_xyxy),
+        "area_px": int(region.area_px),
+        "score": round(float(region.score), 4),
+        "mask": None if region.mask is None else mask_document(region.mask),
     }
 
 

@@ -305,6 +305,29 @@ def mask_of_size(rle: MaskRLE, height: int, width: int) -> BoolMask:
     return np.asarray(resized >= 0.5, dtype=np.bool_)
 
 
+def innermost_point(mask: BoolMask) -> tuple[float, float]:
+    """Centre (x, y) of the pixel farthest from the mask's outline and from the image's border, first in reading order.
+
+    Raises: ValueError for an empty mask.
+    """
+    depths, (top, left) = depths_inside(mask)
+    row, column = np.unravel_index(int(depths.argmax()), depths.shape)
+    return left + float(column) + 0.5, top + float(row) + 0.5
+
+
+def depths_inside(mask: BoolMask) -> tuple[FloatArray, tuple[int, int]]:
+    """Distance of each pixel to the nearest one outside the mask, over its tight box, and that box's (row, column).
+
+    Felzenszwalb and Huttenlocher, Theory of Computing 2012, as OpenCV has it. Raises: ValueError for an empty mask.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("expected a mask with at least one pixel")
+    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    distances = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distances[1:-1, 1:-1], dtype=np.float32), (int(rows[0]), int(columns[0]))
+
+
 def box_iou(boxes: FloatArray, others: FloatArray) -> FloatArray:
     """IoU of each of (N, 4) boxes with each of (M, 4): (N, M) float32; 0 where both are empty."""
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])

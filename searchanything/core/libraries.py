@@ -71,10 +71,10 @@ def library_error(error: Exception, name: str | None = None) -> LibraryError:
     """What an import raised, as an error of ours. `name` is the library's; by default it is found in the traceback."""
     library = name or _culprit(error)
     reason = " ".join(str(error).split()) or type(error).__name__
-    return LibraryError(library, reason, cure_of(library, reason))
+    return LibraryError(library, reason, library_cure(library, reason))
 
 
-def cure_of(library: str, reason: str) -> str:
+def library_cure(library: str, reason: str) -> str:
     """How a library that cannot be loaded is brought to work."""
     package = PACKAGES.get(library, library)
     extra = extra_of(package.partition("<")[0]) if reason.startswith(_NOT_INSTALLED) else None

@@ -17,7 +17,7 @@ from searchanything.core.errors import SettingsError
 from searchanything.core.pattern_lists import PatternList
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
-from searchanything.core.settings_files import OWN, Place, check_trust, settings_files, with_new_names
+from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, settings_files, with_new_names
 
 OWN_PREFIX = ".searchanything/"
 
@@ -120,6 +120,12 @@ class MilvusSettings(BaseModel):
         "Session", description="Consistency level of searches."
     )
     timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
+    release_after_s: float = Field(
+        3600.0,
+        ge=0,
+        description="A server's memory is freed of an index that stopped being live so long ago, by the next `index` "
+        "or `sync repair`. It stays on disk and is loaded again when somebody opens it.",
+    )
     lite_idle_s: float = Field(
         10.0, gt=0, description="The embedded index's server stops after this many seconds without a user."
     )
@@ -365,9 +371,9 @@ def check_token(settings: MilvusSettings) -> None:
         )
 
 
-def _places(files: list[tuple[Path, int]]) -> list[Place]:
+def _places(files: list[tuple[Path, int]]) -> list[SettingsPlace]:
     """What each place says, the one that counts most first."""
-    places = [Place("the environment", EnvSettingsSource(Settings)(), OWN)]
+    places = [SettingsPlace("the environment", EnvSettingsSource(Settings)(), OWN)]
     for path, trust in reversed(files):
-        places.append(Place(str(path), DotEnvSettingsSource(Settings, env_file=path)(), trust))
+        places.append(SettingsPlace(str(path), DotEnvSettingsSource(Settings, env_file=path)(), trust))
     return places

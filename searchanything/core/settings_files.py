@@ -43,7 +43,7 @@ _warned: set[Path] = set()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SettingsPlace:
     """A place of settings, what it says by group and name, and how far it is trusted."""
 
     name: str
@@ -75,7 +75,7 @@ def settings_files() -> list[tuple[Path, int]]:
     return files
 
 
-def check_trust(places: list[Place]) -> None:
+def check_trust(places: list[SettingsPlace]) -> None:
     """Raises: SettingsError where a credential would go to an address from a less trusted place. Never shows values.
 
     `places` begin with the one whose word counts most.
@@ -84,7 +84,7 @@ def check_trust(places: list[Place]) -> None:
     for group, names in _CREDENTIALS.items():
         held = {name: place for name in names if (place := _place_of(group, name, places)) is not None}
         if group == "storage" and _says_chain(places):
-            held["credentials"] = Place(_CHAIN, {}, OWN)
+            held["credentials"] = SettingsPlace(_CHAIN, {}, OWN)
         for steering in _STEERING[group]:
             source = _place_of(group, steering, places)
             for credential, place in held.items():
@@ -115,7 +115,7 @@ def _warn_of_old_name(old: str, new: str, *, ignored: bool) -> None:
     logger.warning("%s is now called %s; the old name %s", old, new, effect)
 
 
-def _check_chain_is_kept_secret(places: list[Place]) -> None:
+def _check_chain_is_kept_secret(places: list[SettingsPlace]) -> None:
     """Where no server is named it is AWS, with the credentials of its chain: no such file may open that connection.
 
     Raises: SettingsError.
@@ -135,7 +135,7 @@ def _check_chain_is_kept_secret(places: list[Place]) -> None:
             )
 
 
-def _place_of(group: str, name: str, places: list[Place]) -> Place | None:
+def _place_of(group: str, name: str, places: list[SettingsPlace]) -> SettingsPlace | None:
     """The place whose word counts for a setting; None for the built-in value."""
     for place in places:
         table = place.values.get(group)
@@ -144,11 +144,11 @@ def _place_of(group: str, name: str, places: list[Place]) -> Place | None:
     return None
 
 
-def _says_chain(places: list[Place]) -> bool:
+def _says_chain(places: list[SettingsPlace]) -> bool:
     return _chosen(places) == "aws"
 
 
-def _chosen(places: list[Place]) -> str:
+def _chosen(places: list[SettingsPlace]) -> str:
     """What `storage.credentials` says."""
     place = _place_of("storage", "credentials", places)
     return "auto" if place is None else str(place.values["storage"]["credentials"]).lower()

@@ -7,7 +7,7 @@ Arrays are never mutated after they were put into one of these values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -114,27 +114,49 @@ class MaskRLE(ShortRepr):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RegionRow(ShortRepr):
+class Region(ShortRepr):
+    """A part of an image, or all of it, then without a mask. `score` is the segmenter's confidence."""
+
+    _shown: ClassVar = ("box_xyxy", "area_px", "score")
+    box_xyxy: BoxXYXY
+    area_px: int
+    score: float
+    mask: MaskRLE | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Candidate(Region):
+    """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
+
+    mask: MaskRLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class IndexedRegion(Region):
+    """What an index says of a region, or with `region` None of an image as a whole: rows and hits have it in common."""
+
+    image: ImageRef
+    etag: str
+    generation: int
+    region: int | None
+    image_width: int
+    image_height: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RegionRow(IndexedRegion):
     """One indexed region: a row of the regions' collection.
 
     `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
     """
 
     _shown: ClassVar = ("image", "region", "generation", "box_xyxy")
+    mask: MaskRLE
+    region: int
     id: str
     code: bytes
-    image: ImageRef
-    etag: str
-    generation: int
-    region: int
-    box_xyxy: BoxXYXY
-    area_px: int
-    mask: MaskRLE
-    score: float
-    image_width: int
-    image_height: int
     indexed_at_ms: int
-    metadata: Metadata
     words_code: bytes = b""
 
 
@@ -278,17 +300,6 @@ class Filter:
         object.__setattr__(self, "size_class", SizeClass(self.size_class))
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Candidate(ShortRepr):
-    """A region that a prompt could mean. `score` is the segmenter's confidence, or what the prompt's rule ranks by."""
-
-    _shown: ClassVar = ("box_xyxy", "area_px", "score")
-    box_xyxy: BoxXYXY
-    area_px: int
-    score: float
-    mask: MaskRLE
-
-
 @dataclass(frozen=True, slots=True)
 class TextMatch:
     """How well a text names the region that it chose: `better` of `words` everyday words name it better.
@@ -325,8 +336,8 @@ class Selection(ShortRepr):
     text_match: TextMatch | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Hit(ShortRepr):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Hit(IndexedRegion):
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
     `generation` counts attempts at the image: hits that differ in nothing else are equal.
@@ -335,25 +346,24 @@ class Hit(ShortRepr):
     """
 
     _shown: ClassVar = ("image", "region", "distance_bits", "box_xyxy")
-    image: ImageRef
-    etag: str
-    region: int | None
-    box_xyxy: BoxXYXY
-    mask: MaskRLE | None
-    area_px: int
-    score: float
-    distance_bits: int
-    image_width: int
-    image_height: int
-    metadata: Metadata
     generation: int = field(default=0, compare=False)
+    distance_bits: int
     similarity: float | None = None
     false_match: float | None = None
+
+    @classmethod
+    def of(cls, row: IndexedRegion, distance_bits: int, *, similarity: float | None = None) -> Hit:
+        """A row as an answer, with its distance to a query."""
+        shared = {name: getattr(row, name) for name in _SHARED_FIELDS}
+        return cls(**shared, distance_bits=distance_bits, similarity=similarity)
 
     @property
     def ref(self) -> RegionRef:
         """The indexed region itself, with which one can search on."""
         return RegionRef(self.image, self.region)
+
+
+_SHARED_FIELDS = tuple(one.name for one in fields(IndexedRegion))
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-import cv2
 import numpy as np
 
+from searchanything.core.geometry import depths_inside, innermost_point
 from searchanything.core.types import BoolMask
 from searchanything.demo.judging import TrueObject, TrueScene, true_masks
 from searchanything.prompts.prompt import Box, Mask, Point, Points, Prompt, Text, WholeImage
@@ -53,16 +53,9 @@ def images_like(scene: TrueScene, scenes: Sequence[TrueScene]) -> set[str]:
     return {other.key for other in scenes if other.photograph == scene.photograph and other.key != scene.key}
 
 
-def innermost_point(mask: BoolMask) -> Point:
-    """Centre (x, y) of the pixel farthest from the mask's border; the image's border counts as one."""
-    depths, (top, left) = _depths(mask)
-    row, column = np.unravel_index(int(depths.argmax()), depths.shape)
-    return left + float(column) + 0.5, top + float(row) + 0.5
-
-
 def second_point(mask: BoolMask) -> Point:
     """The pixel farthest from the innermost one among those at least half as deep inside."""
-    depths, (top, left) = _depths(mask)
+    depths, (top, left) = depths_inside(mask)
     x, y = innermost_point(mask)
     rows, columns = np.nonzero(depths >= depths.max() / 2)
     xs, ys = columns + left + 0.5, rows + top + 0.5
@@ -114,17 +107,3 @@ def _about_object(scene: TrueScene, target: int) -> list[Question]:
 def _whole_images(scenes: Sequence[TrueScene], count: int, rng: np.random.Generator) -> list[TrueScene]:
     answerable = [scene for scene in scenes if len(images_like(scene, scenes)) >= MIN_OTHER_IMAGES]
     return [answerable[place] for place in rng.permutation(len(answerable))[:count]]
-
-
-def _depths(mask: BoolMask) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], tuple[int, int]]:
-    """Distance of each pixel to the nearest one outside the mask, over its tight box, and that box's (row, column).
-
-    Raises: ValueError for an empty mask.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        raise ValueError("expected a mask with at least one pixel")
-    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    framed = np.pad(inside.astype(np.uint8), 1)
-    distances = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return np.asarray(distances[1:-1, 1:-1], dtype=np.float32), (int(rows[0]), int(columns[0]))

@@ -29,9 +29,9 @@ from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import image_crop, region_crops
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
-from searchanything.prompts.confidence import TextJudge, confidence_of
+from searchanything.prompts.confidence import TextConfidence, confidence_by_share
 from searchanything.prompts.prompt import Prompt, Prompts, Text
-from searchanything.search.rescoring import Probe, similarities
+from searchanything.search.rescoring import ProjectedCode, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
@@ -145,10 +145,10 @@ class Encoder:
     box_min_iou: float = 0.1
     crops: CropPolicy = CropPolicy.PAPER
     words: WordsHasher | None = None
-    _judge: TextJudge = field(init=False)
+    _judge: TextConfidence = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_judge", TextJudge(self.embedder))
+        object.__setattr__(self, "_judge", TextConfidence(self.embedder))
 
     def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
         """Segment, select and encode a batch; one pass of each model for all images of the batch."""
@@ -185,21 +185,21 @@ class Encoder:
             projection = self.hasher.project(features.mask, features.image)
         return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
 
-    def encode_text(self, text: str) -> Probe:
+    def encode_text(self, text: str) -> ProjectedCode:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""
         projection = self._words_layer().project_texts(self.embedder.embed_texts([text]))
-        return Probe(pack_signs(projection)[0], projection[0])
+        return ProjectedCode(pack_signs(projection)[0], projection[0])
 
     def everyday_words(self) -> FloatArray:
         """The embeddings (words, D) of some everyday words: what texts are like, without any label."""
         return self._judge.words
 
-    def judge_words(self, probe: Probe, code: Codes) -> TextMatch:
-        """How plausible a text's best hit is, by the hit's words code (B,): as `TextJudge`, on bits."""
+    def judge_words(self, probe: ProjectedCode, code: Codes) -> TextMatch:
+        """How plausible a text's best hit is, by the hit's words code (B,): as `TextConfidence`, on bits."""
         everyday = self._words_layer().project_texts(self._judge.words)
         cosine = float(similarities(probe.projection, code[None])[0])
         better = sum(float(similarities(one, code[None])[0]) > cosine for one in everyday)
-        return TextMatch(cosine, better, len(everyday), confidence_of(better / len(everyday)))
+        return TextMatch(cosine, better, len(everyday), confidence_by_share(better / len(everyday)))
 
     def _words_layer(self) -> WordsHasher:
         if self.words is None:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import joined_features
+from searchanything.core.geometry import decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import Codes, FloatArray, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import Encoder, RegionJob
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import Vocabulary
-from searchanything.evaluation.overlaps import MIN_IOU, Ious, innermost_point, paired, region_ious
+from searchanything.evaluation.overlaps import MIN_IOU, Ious, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice, choose
@@ -122,7 +123,9 @@ def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: 
             masks.append(choice.mask[None])
             boxes.append(np.array([choice.box_xyxy], dtype=np.float32))
         box_rows.append(row)
-        clicked = choose(Points((innermost_point(one),)), segmentation, box_min_iou=encoder.box_min_iou)
+        clicked = choose(
+            Points((innermost_point(decode_rle(one.mask)),)), segmentation, box_min_iou=encoder.box_min_iou
+        )
         point_rows.append(_row_of(clicked))
     job = RegionJob(image, segmentation, np.concatenate(masks), np.concatenate(boxes))
     return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), np.array(point_rows, dtype=np.intp))

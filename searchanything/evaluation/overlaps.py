@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -12,7 +11,6 @@ from pycocotools import mask as coco_mask
 from searchanything.core.geometry import Letterbox, decode_rle
 from searchanything.core.types import BoolMasks
 from searchanything.evaluation.truth import Instance, TrueImage
-from searchanything.prompts.prompt import Point
 
 Encoded: TypeAlias = dict[str, Any]  # pycocotools' own form of a mask
 Ious: TypeAlias = NDArray[np.float64]
@@ -51,19 +49,6 @@ def paired(ious: Ious) -> NDArray[np.float64]:
         best[column] = left[row, column]
         left[row, :] = left[:, column] = -1
     return best
-
-
-def innermost_point(instance: Instance) -> Point:
-    """The centre of the pixel of an instance that is farthest from its outline and from the image's border, (x, y).
-
-    Of several, the first in reading order. Distance transform: Felzenszwalb and Huttenlocher, Theory of Computing 2012,
-    as OpenCV has it.
-    """
-    mask = decode_rle(instance.mask)
-    framed = np.pad(mask, 1).astype(np.uint8)
-    distances = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    row, column = np.unravel_index(int(np.argmax(distances)), mask.shape)
-    return float(column) + 0.5, float(row) + 0.5
 
 
 def _encoded(instance: Instance) -> Encoded:

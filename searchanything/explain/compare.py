@@ -27,7 +27,7 @@ from searchanything.core.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage
 from searchanything.encode.encoder import EncodedQuery, Encoder, RegionJob
 from searchanything.explain.reencode import SearchContext, cosines, reencode
 from searchanything.images.crop_policy import CropPolicy
-from searchanything.prompts.choose import describe
+from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Prompt, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest, refuse_as_a_search, search_regions
 
@@ -72,7 +72,7 @@ def compare(
     return Comparison(
         query_image=image,
         prompt_description=describe_prompt(prompt),
-        selection=describe(query.choice, query.segmentation),
+        selection=selection_of_choice(query.choice, query.segmentation),
         fingerprint=context.index.manifest.fingerprint,
         candidates=found.hits,
         tiles=found.tiles,

@@ -23,9 +23,9 @@ from searchanything.explain.expected_region import TargetRegion
 from searchanything.explain.rank import Ranking
 from searchanything.explain.reencode import SearchContext
 from searchanything.explain.steps import Expected, Inquiry, Note, SearchQuestion, View
-from searchanything.prompts.choose import candidates, describe
+from searchanything.prompts.choose import candidates, selection_of_choice
 from searchanything.prompts.prompt import describe_prompt
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import ProjectedCode
 
 CANDIDATES: Final = 50  # N, unless the page reaches further
 _Seen: TypeAlias = tuple[Note, View | None, TargetRegion | None]  # a step, and what is known of the image at it
@@ -50,7 +50,7 @@ def explain(
     whole_images = query.choice.kind == "image"
     if whole_images and expected.box_xyxy is not None:
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
-    ranking = Ranking(context, Probe(query.code, query.projection), whole_images, question.request.rescore)
+    ranking = Ranking(context, ProjectedCode(query.code, query.projection), whole_images, question.request.rescore)
     least = max(first, question.request.offset + question.request.limit)
     inquiry = Inquiry(context, question, expected, query, ranking, min(least, context.max_limit), others)
     walked: list[_Seen] = []
@@ -105,7 +105,7 @@ def _explanation(inquiry: Inquiry, walked: Sequence[_Seen]) -> Explanation:
         expected_box_xyxy=inquiry.expected.box_xyxy,
         verdict=next(one.verdict for one, _, _ in walked if one.verdict is not None),
         steps=tuple(one.step for one, _, _ in walked),
-        selection=describe(inquiry.query.choice, inquiry.query.segmentation),
+        selection=selection_of_choice(inquiry.query.choice, inquiry.query.segmentation),
         prompt_description=describe_prompt(inquiry.question.prompt),
         fingerprint=inquiry.context.index.manifest.fingerprint,
         query_image=inquiry.question.image,

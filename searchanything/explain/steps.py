@@ -92,7 +92,7 @@ class Indexed:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RankPlace:
     """Where the expected region ranks by code and by features, and the parts of the filter that exclude it."""
 
     rank: Rank
@@ -224,7 +224,7 @@ def whole_image(inquiry: Inquiry, image: ImageRow) -> Indexed:
     return Indexed(None, inquiry.ranking.rows(image, Filter())[0].distance_bits)
 
 
-def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, found: Indexed) -> tuple[Note, Place]:
+def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, found: Indexed) -> tuple[Note, RankPlace]:
     """The region's place by float features among the N nearest by code (`row` is None for the whole image)."""
     excluded_by = excluding_parts(inquiry.ranking, inquiry.question.filter, image, found.region)
     is_it = _recogniser(inquiry, found)
@@ -236,7 +236,7 @@ def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, fou
     query, own = inquiry.query_features(), _own_features(inquiry, view, row)
     cosine, others = float(own.cosines(query)[0]), encoded.cosines(query).tolist()
     number = 1 + sum(one > cosine for one in others)
-    place = Place(rank, number, inquiry.first, excluded_by)
+    place = RankPlace(rank, number, inquiry.first, excluded_by)
     figures = {
         "candidates": len(rivals),
         "encoded_again": len(others),
@@ -256,7 +256,7 @@ def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, fou
     return _note("features", Verdict.DISSIMILAR, sentence, figures), place
 
 
-def codes(inquiry: Inquiry, found: Indexed, place: Place) -> Note:
+def codes(inquiry: Inquiry, found: Indexed, place: RankPlace) -> Note:
     """The region's rank by code."""
     rank, bits = place.rank, inquiry.context.index.manifest.bits
     figures = {
@@ -282,7 +282,7 @@ def codes(inquiry: Inquiry, found: Indexed, place: Place) -> Note:
     return _note("codes", Verdict.HASHING, sentence, figures)
 
 
-def passes_filter(place: Place) -> Note:
+def passes_filter(place: RankPlace) -> Note:
     """Whether the filter lets the region pass."""
     figures = {"excluded_by": list(place.excluded_by)}
     if not place.excluded_by:
@@ -290,7 +290,7 @@ def passes_filter(place: Place) -> Note:
     return _note("filter", Verdict.FILTER, f"the filter excludes it by {', '.join(place.excluded_by)}", figures)
 
 
-def grouping(inquiry: Inquiry, found: Indexed, place: Place, shown: Hit) -> Note:
+def grouping(inquiry: Inquiry, found: Indexed, place: RankPlace, shown: Hit) -> Note:
     """Whether its image is shown by this very region."""
     figures = {"region": found.region, "shown_region": shown.region, "rank": place.rank.rank}
     if shown.region == found.region or inquiry.expected.box_xyxy is None:
@@ -302,7 +302,7 @@ def grouping(inquiry: Inquiry, found: Indexed, place: Place, shown: Hit) -> Note
     return _note("grouping", Verdict.GROUPING, sentence, figures)
 
 
-def page(inquiry: Inquiry, place: Place) -> Note:
+def page(inquiry: Inquiry, place: RankPlace) -> Note:
     """The last step: it always has a verdict."""
     request = inquiry.question.request
     rank, offset, end = place.rank.rank or 0, request.offset, request.offset + request.limit

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from searchanything.core.types import FloatArray
 from searchanything.hash_training.checkpoints import LAYER, Checkpoint
-from searchanything.hash_training.neighbours import nearest, neighbour_whitening
+from searchanything.hash_training.neighbours import largest_columns, neighbour_whitening
 from searchanything.hash_training.rotations import itq, rotation_generator
 
 BATCH_ROWS: Final = 1024
@@ -155,7 +155,7 @@ def _neighbours(scores: FloatArray) -> NDArray[np.intp]:
     """The columns of the largest scores (m, m) of each row, its own left out."""
     others = scores.copy()
     np.fill_diagonal(others, -np.inf)
-    return nearest(others, min(NEIGHBOURS, len(scores) - 1))
+    return largest_columns(others, min(NEIGHBOURS, len(scores) - 1))
 
 
 def _pairwise_loss(codes: Tensor, inputs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import hamming, unit_rows
 from searchanything.core.types import Codes, FloatArray
-from searchanything.hash_training.neighbours import nearest
+from searchanything.hash_training.neighbours import largest_columns
 
 QUERIES: Final = 1000
 NEIGHBOURS: Final = 10
@@ -96,8 +96,8 @@ def _recalls(cosines: FloatArray, distances: NDArray[np.int32]) -> list[float]:
     """At each of `DEPTHS`."""
     count = min(NEIGHBOURS, cosines.shape[1])
     wanted = np.zeros(cosines.shape, dtype=bool)
-    np.put_along_axis(wanted, nearest(cosines, count), True, axis=1)  # noqa: FBT003 (numpy's own signature)
-    found = np.take_along_axis(wanted, nearest(-distances.astype(np.float32), max(DEPTHS)), axis=1)
+    np.put_along_axis(wanted, largest_columns(cosines, count), True, axis=1)  # noqa: FBT003 (numpy's own signature)
+    found = np.take_along_axis(wanted, largest_columns(-distances.astype(np.float32), max(DEPTHS)), axis=1)
     return [float(found[:, :depth].sum(axis=1).mean() / count) for depth in DEPTHS]
 
 

@@ -16,7 +16,7 @@ _RIDGE: Final = 1.0  # of the mean eigenvalue: directions without any scatter ar
 _CHUNK_ROWS = 512
 
 
-def nearest(scores: FloatArray, count: int) -> NDArray[np.intp]:
+def largest_columns(scores: FloatArray, count: int) -> NDArray[np.intp]:
     """The columns (Q, count) of the largest scores (Q, N), largest first; equal scores by column."""
     return np.asarray(np.argsort(-scores, axis=1, kind="stable")[:, :count], dtype=np.intp)
 

@@ -164,7 +164,7 @@ def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
     return segmenter
 
 
-def load_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
+def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
     """The preset's encoder, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
     with importing():
         from searchanything.models.compute import prepare_compute
@@ -193,7 +193,7 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
     )
     encoder = LazyEncoder(
         preset.encoder.name,
-        lambda: load_encoder(name, settings),
+        lambda: load_region_encoder(name, settings),
         dimension=preset.embedding_dimension,
         description=of_encoder,
     )

@@ -116,8 +116,7 @@ def choose_by_points(prompt: Points, segmentation: Segmentation) -> Choice:
     rest = ranked_by(prompt, segmentation, np.setdiff1d(held, chosen))
     missed = sum(not len(order) for order in orders)
     how = _HOW[prompt.granularity or prompt.rule]
-    points_hit = len(orders) - missed
-    reason = f"{how} of {counted(len(held), 'mask')} under {counted(points_hit, 'foreground point')}"
+    reason = f"{how} of {counted(len(held), 'mask')} under {counted(len(orders) - missed, 'foreground point')}"
     if missed:
         reason += f"; {counted(missed, 'more point')} {'lies' if missed == 1 else 'lie'} on no usable mask"
     mask = np.any(segmentation.masks[chosen], axis=0)
@@ -149,7 +148,7 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
             box_xyxy=box_of(segmentation, best),
             score=float(ious[best]),
             rule="box/iou",
-            reason=f"IoU {ious[best]:.2f} with the box is the largest of {len(ious)} masks",
+            reason=f"IoU {ious[best]:.2f} with the box is the largest of {counted(len(ious), 'mask')}",
             others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0),
             rows=(best,),
         )
@@ -177,7 +176,7 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
         box_xyxy=box_of(segmentation, best),
         score=float(similarities[best]),
         rule="text/cosine",
-        reason=f"cosine {similarities[best]:.3f} to {text!r} is the highest of {len(similarities)} regions",
+        reason=f"cosine {similarities[best]:.3f} to {text!r} is the highest of {counted(len(similarities), 'region')}",
         others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1]),
         rows=(best,),
     )
@@ -201,7 +200,7 @@ def choose_everything(segmentation: Segmentation) -> Choice:
     return Choice("image", letterbox.coverage > 0, whole, 1.0, "image", "no prompt: the whole image")
 
 
-def describe(choice: Choice, segmentation: Segmentation) -> Selection:
+def selection_of_choice(choice: Choice, segmentation: Segmentation) -> Selection:
     """A choice in image terms, as answers carry it."""
     letterbox = segmentation.letterbox
     return Selection(
@@ -286,7 +285,7 @@ def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_bac
         return nothing(segmentation, rule="points/fastsam", reason="the points leave no pixel of any mask")
     x1, y1, x2, y2 = boxes_of(painted[None], segmentation.letterbox)[0].tolist()
     score = float(segmentation.scores[holds_foreground].max())
-    reason = f"{int(holds_foreground.sum())} masks painted, {int(holds_background.sum())} erased"
+    reason = f"{counted(int(holds_foreground.sum()), 'mask')} painted, {int(holds_background.sum())} erased"
     return Choice("region", painted, (x1, y1, x2, y2), score, "points/fastsam", reason)
 
 

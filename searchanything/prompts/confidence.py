@@ -30,7 +30,7 @@ CLEAR_SHARE: Final = 0.02  # said of 70 % of what is there and of 22 % of what i
 WEAK_SHARE: Final = 0.09  # above it: 10 % of what is there, 46 % of what is not
 
 
-class TextJudge:
+class TextConfidence:
     """Compares texts with everyday words, whose embeddings are made once, at the first need. Thread-safe."""
 
     def __init__(self, embedder: RegionEncoder) -> None:
@@ -51,9 +51,9 @@ class TextJudge:
         better = (regions @ self.words.T > cosines[:, None]).sum(axis=1)
         worst = int(np.lexsort((cosines, -better))[0])
         count = int(better[worst])
-        return TextMatch(float(cosines[worst]), count, len(WORDS), confidence_of(count / len(WORDS)))
+        return TextMatch(float(cosines[worst]), count, len(WORDS), confidence_by_share(count / len(WORDS)))
 
 
-def confidence_of(share: float) -> Literal["clear", "unsure", "weak"]:
+def confidence_by_share(share: float) -> Literal["clear", "unsure", "weak"]:
     """What a share of better words says about the text."""
     return "clear" if share <= CLEAR_SHARE else "unsure" if share <= WEAK_SHARE else "weak"

@@ -25,7 +25,7 @@ _BYTES_AS_SIGNS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Probe:
+class ProjectedCode:
     """A query's code (B,) uint8, and the projection (8 · B,) float32 that the code holds the signs of."""
 
     code: Codes

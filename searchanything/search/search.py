@@ -19,11 +19,11 @@ import numpy as np
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
-from searchanything.search.rescoring import Match, Probe, Ranked, Window
+from searchanything.search.rescoring import Match, ProjectedCode, Ranked, Window
 
 GROWTH = 4  # each further round fetches so many times more
 SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties
-Asked: TypeAlias = Codes | Probe  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
+Asked: TypeAlias = Codes | ProjectedCode  # a code (B,) uint8; with its projection it can be rescored
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def search_regions(
         return index.search(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit)
-    matches, exact, stages = collect(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
+    matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
     hits = tuple(replace(one.match, similarity=one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
@@ -146,7 +146,7 @@ def search_images(
         return index.search_images(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
-    matches, exact, stages = collect(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
+    matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
     hits = tuple(replace(one.match, similarity=one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
@@ -156,14 +156,14 @@ def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
 
 
 def _code_of(asked: Asked) -> Codes:
-    return asked.code if isinstance(asked, Probe) else asked
+    return asked.code if isinstance(asked, ProjectedCode) else asked
 
 
 def window_of(
     index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
 ) -> Window[Match] | None:
     """The window to rescore, None where that is not asked for or only a code is known."""
-    if not isinstance(asked, Probe) or not request.rescore:
+    if not isinstance(asked, ProjectedCode) or not request.rescore:
         return None
     return Window(index, asked.projection, min(request.rescore, max_limit), of)
 
@@ -176,7 +176,7 @@ def _check_page(request: PageRequest, max_limit: int) -> int:
     return end
 
 
-def collect(
+def collect_ranked(
     index: RegionIndex, ranking: RowRanking[Match], request: PageRequest, *, max_limit: int
 ) -> tuple[list[Ranked[Match]], bool, tuple[Stage, ...]]:
     """Fetch ever more rows until window and page are settled, the index exhausted, or its limit reached."""

@@ -6,13 +6,13 @@ The ranking is that of `search`: by distance, bucket, key and region, the window
 from __future__ import annotations
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRef, RegionRow, WordsMatch
-from searchanything.search.rescoring import Probe, Ranked, Window
-from searchanything.search.search import Page, PageRequest, RowRanking, collect
+from searchanything.core.types import Filter, Hit, ImageRef, WordsMatch
+from searchanything.search.rescoring import ProjectedCode, Window
+from searchanything.search.search import Page, PageRequest, RowRanking, collect_ranked
 
 
 def search_words(
-    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, probe: ProjectedCode, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The regions nearest to a text. Raises: FilterError, UsageError, RegionIndexError (also without words codes)."""
 
@@ -24,24 +24,11 @@ def search_words(
 
     depth = min(request.rescore, max_limit)
     window: Window[WordsMatch] | None = Window(index, probe.projection, depth, "words") if depth else None
-    ranked, exact, stages = collect(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
+    ranked, exact, stages = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
     rows = index.regions([one.match.id for one in ranked])
-    hits = tuple(_hit(rows[one.match.id], one) for one in ranked if one.match.id in rows)
-    return Page(hits, exact=exact and index.exact and len(hits) == len(ranked), stages=stages)
-
-
-def _hit(row: RegionRow, ranked: Ranked[WordsMatch]) -> Hit:
-    return Hit(
-        image=row.image,
-        etag=row.etag,
-        region=row.region,
-        box_xyxy=row.box_xyxy,
-        mask=row.mask,
-        area_px=row.area_px,
-        score=row.score,
-        distance_bits=ranked.match.distance_bits,
-        image_width=row.image_width,
-        image_height=row.image_height,
-        metadata=row.metadata,
-        similarity=ranked.score,
+    hits = tuple(
+        Hit.of(rows[one.match.id], one.match.distance_bits, similarity=one.score)
+        for one in ranked
+        if one.match.id in rows
     )
+    return Page(hits, exact=exact and index.exact and len(hits) == len(ranked), stages=stages)

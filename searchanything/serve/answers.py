@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from searchanything.answers.results import SearchResults
-from searchanything.core.documents import candidate_document, hit_document, rounded, selection_document
+from searchanything.core.documents import hit_document, region_document, selection_document
 from searchanything.core.types import Candidate, Hit, ImageRow, RegionRow
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
@@ -179,14 +179,12 @@ def hit_of(hit: Hit, bits: int) -> HitDocument:
 
 def region_of(row: RegionRow) -> RegionDocument:
     """A stored region."""
-    mask = MaskDocument(size=list(row.mask.size), counts=row.mask.counts)
-    box, score = rounded(row.box_xyxy), round(row.score, 4)
-    return RegionDocument(region=row.region, box_xyxy=box, area_px=row.area_px, score=score, mask=mask)
+    return RegionDocument(**region_document(row), region=row.region)
 
 
 def candidate_of(candidate: Candidate) -> RegionDocument:
     """A region that the segmenter found."""
-    return RegionDocument(**candidate_document(candidate), region=None)
+    return RegionDocument(**region_document(candidate), region=None)
 
 
 def image_of(row: ImageRow) -> ImageDocument:

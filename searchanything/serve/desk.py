@@ -27,11 +27,11 @@ from searchanything.serve.metrics import Metrics
 from searchanything.serve.thumbnails import Thumbnails
 from searchanything.serve.uploads import Uploads
 from searchanything.serve.wire import (
-    Asking,
     CompareRequest,
     ImageName,
     ImagePrompt,
     QueryRequest,
+    SharedQuestion,
     StoredImage,
     UploadedImage,
     prompt_of,
@@ -122,11 +122,11 @@ class Desk:
             self._bits[manifest.fingerprint] = manifest.bits
         return self._bits.get(fingerprint) or self.client.manifest.bits
 
-    def gate(self, asked: Asking) -> Gate:
+    def gate(self, asked: SharedQuestion) -> Gate:
         """Where this question waits: stored codes need no model."""
         return self.index if _is_stored(asked) else self.models
 
-    def ask(self, caller: Caller, asked: Asking) -> SearchResults:
+    def ask(self, caller: Caller, asked: SharedQuestion) -> SearchResults:
         """The answer to a question. Raises: what `Client.query` raises; NotOfferedError."""
         if asked.limit > self.settings.max_hits:
             raise UsageError(
@@ -166,7 +166,7 @@ class Desk:
         """The row of an indexed image: nothing else of a bucket may be asked for. Raises: ObjectNotFoundError."""
         return caller.client.image(image.ref())
 
-    def _image_and_prompt(self, caller: Caller, asked: Asking) -> tuple[RGBImage | RegionRef, object]:
+    def _image_and_prompt(self, caller: Caller, asked: SharedQuestion) -> tuple[RGBImage | RegionRef, object]:
         if asked.image is None:
             raise UsageError("expected an image to ask with: an indexed one, or an upload")
         if _is_stored(asked) and isinstance(asked.image, StoredImage):
@@ -177,7 +177,7 @@ class Desk:
         return pixels, prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
 
 
-def _is_stored(asked: Asking) -> bool:
+def _is_stored(asked: SharedQuestion) -> bool:
     """True for a stored region, or a stored image as a whole."""
     return isinstance(asked.image, StoredImage) and (asked.prompt is None or isinstance(asked.prompt, ImagePrompt))
 

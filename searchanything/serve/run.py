@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import Final
 import uvicorn
 
 from searchanything.client.client import Client
+from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import ServeError, SettingsError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings import Settings
@@ -23,16 +23,6 @@ from searchanything.serve.keys import KeyRing
 
 _GRACE_S: Final = 10  # for answers under way, once the process is asked to end
 _BACKLOG: Final = 1024
-
-
-def is_loopback(host: str) -> bool:
-    """True where nobody but this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def key_ring(settings: Settings) -> KeyRing | None:

@@ -144,7 +144,7 @@ class FilterModel(Wire):
         return None if made == Filter() else made
 
 
-class Asking(Wire):
+class SharedQuestion(Wire):
     """What all questions have in common: the image with what is meant in it, and where to look."""
 
     image: StoredImage | UploadedImage | None = None
@@ -155,7 +155,7 @@ class Asking(Wire):
     group_by_image: bool = False
 
 
-class QueryRequest(Asking):
+class QueryRequest(SharedQuestion):
     """An image with a prompt, a stored region, or `text` alone, which is sought in everything."""
 
     text: Text500 | None = None
@@ -176,14 +176,14 @@ class RefineRequest(QueryRequest):
     wrong: Annotated[list[Judged], Field(max_length=MAX_POINTS)] = []
 
 
-class ExplainRequest(Asking):
+class ExplainRequest(SharedQuestion):
     """A question, and the image that was expected among its hits."""
 
     expect: ImageName
     expect_box_xyxy: BoxNumbers | None = None
 
 
-class CompareRequest(Asking):
+class CompareRequest(SharedQuestion):
     """A question whose nearest candidates are ranked by several methods."""
 
     candidates: Annotated[int, Field(ge=1, le=200)] = 50

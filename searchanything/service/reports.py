@@ -94,7 +94,7 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
     busy = sum(batch.seconds for batch in wave.batches)
     rate = wave.images / wave.seconds if wave.seconds else 0.0
     lines = [
-        f"### {escaped(source)}",
+        f"### {in_table(source)}",
         "",
         "| what | how many |",
         "|---|---:|",
@@ -117,7 +117,7 @@ def wave_markdown(source: str, wave: WaveReport) -> str:
 def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
     """The artifact of a sync: what differed, and the repair. `found` is the document of `sync check`."""
     lines = [
-        f"### Sync of {escaped(source)}",
+        f"### Sync of {in_table(source)}",
         "",
         "| listing against index | objects |",
         "|---|---:|",
@@ -141,7 +141,7 @@ def _held_lines(keys: Sequence[str]) -> list[str]:
         "this flow with "
         "`forget`. Examples:",
         "",
-        *(f"- `{escaped(key)}`" for key in keys[:SHOWN_HELD]),
+        *(f"- `{in_table(key)}`" for key in keys[:SHOWN_HELD]),
         "",
     ]
 
@@ -151,9 +151,11 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
     if not tiles:
         return []
     shown = tiles[:SHOWN_TILES]
-    linked = [f"![{escaped(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
+    linked = [f"![{in_table(tile.key)}]({tile.address})" for tile in shown if _ADDRESS.fullmatch(tile.address)]
     files = [
-        f"- `{escaped(tile.key)}`: `{escaped(tile.address)}`" for tile in shown if not _ADDRESS.fullmatch(tile.address)
+        f"- `{in_table(tile.key)}`: `{in_table(tile.address)}`"
+        for tile in shown
+        if not _ADDRESS.fullmatch(tile.address)
     ]
     return ["", "Regions of some of the images, as long as these exist, for a week at most:", "", *linked, *files]
 
@@ -163,7 +165,8 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     if not failures:
         return []
     rows = [
-        f"| `{escaped(one.key)}` | {escaped(one.error)} | {escaped(one.message)} |" for one in failures[:SHOWN_FAILURES]
+        f"| `{in_table(one.key)}` | {in_table(one.error)} | {in_table(one.message)} |"
+        for one in failures[:SHOWN_FAILURES]
     ]
     more = len(failures) - len(rows)
     return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]
@@ -174,13 +177,13 @@ def skip_lines(skips: Sequence[Skipped]) -> list[str]:
     if not skips:
         return []
     rows = [
-        f"| {escaped(one.reason)} | {one.count:,} | {', '.join(f'`{escaped(key)}`' for key in one.examples)} |"
+        f"| {in_table(one.reason)} | {one.count:,} | {', '.join(f'`{in_table(key)}`' for key in one.examples)} |"
         for one in skips
     ]
     return ["", "| skipped, because | objects | for example |", "|---|---:|---|", *rows]
 
 
-def escaped(text: str) -> str:
+def in_table(text: str) -> str:
     """A text inside a Markdown table: keys are anybody's, and may hold what looks like a table, a tag or a link."""
     return markdown_text(text[:300])
 
@@ -189,10 +192,10 @@ def _stage_lines(timings_ms: Mapping[str, float]) -> list[str]:
     """Seconds per stage, in the order of the pipeline; stages overlap."""
     order = {name: place for place, name in enumerate(_STAGES)}
     stages = sorted(timings_ms, key=lambda name: (order.get(name, len(order)), name))
-    rows = [f"| {escaped(name.replace('_', ' '))} | {timings_ms[name] / 1000:.2f} s |" for name in stages]
+    rows = [f"| {in_table(name.replace('_', ' '))} | {timings_ms[name] / 1000:.2f} s |" for name in stages]
     return ["", "| stage, summed over its threads | |", "|---|---:|", *rows] if rows else []
 
 
 def _worker_lines(workers: dict[tuple[str, int], BatchReport]) -> list[str]:
-    rows = [f"| {escaped(host)} | {pid} | {batch.loads} |" for (host, pid), batch in sorted(workers.items())]
+    rows = [f"| {in_table(host)} | {pid} | {batch.loads} |" for (host, pid), batch in sorted(workers.items())]
     return ["", "| worker | process | model loads |", "|---|---:|---:|", *rows] if rows else []

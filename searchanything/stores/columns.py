@@ -55,6 +55,6 @@ _DERIVED: Mapping[str, Callable[[Any], str | int | float]] = {
 }
 
 
-def reader_of(column: str) -> Callable[[Row], Any]:
+def column_reader(column: str) -> Callable[[Row], Any]:
     """Reads a field's value from a row that has it."""
     return _DERIVED.get(column) or attrgetter(column)

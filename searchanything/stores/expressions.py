@@ -31,11 +31,11 @@ from searchanything.stores.predicates import (
     Among,
     Column,
     Compare,
-    Comparison,
     Field,
     MetadataField,
     Predicate,
     Prefix,
+    Relation,
     Some,
     Value,
     negated,
@@ -175,7 +175,7 @@ class _Parser:
             raise self._refused("a list is for a field: write field in [...]")
         sign = self._sign()
         field = self._field()
-        first = self._compared(field, cast("Comparison", _FLIPPED.get(sign, sign)), low)
+        first = self._compared(field, cast("Relation", _FLIPPED.get(sign, sign)), low)
         if self._peek.kind not in _COMPARISONS:
             return first
         if sign not in _FLIPPED or self._peek.kind[0] != sign[0]:
@@ -210,15 +210,15 @@ class _Parser:
             raise self._refused("a name of metadata is not empty", token.start)
         return MetadataField(name)
 
-    def _sign(self, before: str = "") -> Comparison:
+    def _sign(self, before: str = "") -> Relation:
         token = self._token()
         if before or token.kind not in _COMPARISONS:
             cure = _CURES.get(token.written.lower())
             got = token.written or "the end"
             raise self._refused(cure or f"expected one of {' '.join(_COMPARISONS)} in like, got {got}", token.start)
-        return cast("Comparison", token.kind)
+        return cast("Relation", token.kind)
 
-    def _compared(self, field: Field, comparison: Comparison, value: Value) -> Predicate:
+    def _compared(self, field: Field, comparison: Relation, value: Value) -> Predicate:
         if isinstance(value, bool) and comparison not in ("==", "!="):
             raise self._refused("true and false are compared by == and != alone")
         return Compare(field, comparison, self._fitting(field, value))

@@ -7,19 +7,11 @@ from dataclasses import fields
 from typing import Any, Final
 
 from searchanything.core.errors import IndexMismatchError
-from searchanything.core.types import Hit, ImageRow, ImageState, IndexManifest, RegionRow
+from searchanything.core.types import Hit, ImageRow, ImageState, IndexManifest
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 WHOLE_IMAGE_FIELDS: Final = ("image", "etag", "generation", "image_width", "image_height", "metadata")
-_REGION_HIT_FIELDS: Final = tuple(
-    one.name for one in fields(Hit) if one.name in {own.name for own in fields(RegionRow)}
-)
 _STATE_FIELDS: Final = tuple(one.name for one in fields(ImageState))
-
-
-def region_hit(row: RegionRow, distance_bits: int) -> Hit:
-    """The row as an answer, with its distance to a query."""
-    return Hit(**{name: getattr(row, name) for name in _REGION_HIT_FIELDS}, distance_bits=distance_bits)
 
 
 def image_hit(row: ImageRow, distance_bits: int) -> Hit:

@@ -31,7 +31,7 @@ from searchanything.core.types import (
     least_ids,
 )
 from searchanything.stores.filters import predicate_of
-from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
+from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.predicates import matcher
 from searchanything.stores.row_checks import RowLimits, check_words, words_rows
 
@@ -180,7 +180,7 @@ class MemoryRegionIndex:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:
             found = self._regions.nearest(codes, limit, matches)
-        return [[region_hit(row, distance) for row, distance in one] for one in found]
+        return [[Hit.of(row, distance) for row, distance in one] for one in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
@@ -332,6 +332,14 @@ class MemoryIndexStore:
         self._entry(fingerprint)
         with self._lock:
             self._live = fingerprint
+
+    def release_replaced(self, after_s: float) -> list[str]:  # noqa: ARG002
+        """Nothing: there is no other place for them."""
+        return []
+
+    def is_released(self, fingerprint: str) -> bool:
+        self._entry(fingerprint)
+        return False
 
     def drop(self, fingerprint: str) -> None:
         self._entry(fingerprint)

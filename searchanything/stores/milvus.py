@@ -8,7 +8,9 @@ Lite knows no aliases, there a row of `meta` stands in.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+import time
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +19,13 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import IndexManifest, WordsPart
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection, host_of
+from searchanything.stores.milvus_address import lite_host_of
+from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
+
+logger = logging.getLogger(__name__)
 
 _NAME_LETTERS = 16  # of a fingerprint, in the names of its collections
 WORDS_ROW_BYTES = 200  # of a row in the words collection besides code, bucket, key and metadata
@@ -37,13 +42,18 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
 
 def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
     """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
-    host = host_of(settings)
+    host = lite_host_of(settings)
     return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
 
 
 def _words_note(fingerprint: str) -> str:
     """The note that keeps a words layer."""
     return f"words-{fingerprint[:_NAME_LETTERS]}"
+
+
+def _replaced_note(name: str) -> str:
+    """The note that keeps when an index stopped being live."""
+    return f"replaced-{name[:_NAME_LETTERS]}"
 
 
 class MilvusIndexStore:
@@ -151,7 +161,31 @@ class MilvusIndexStore:
             if self._connection.embedded:
                 self._meta.set_live(fingerprint)
             else:
+                before = self._live_name()
+                if before is not None and not fingerprint.startswith(before):
+                    self._meta.keep_note(_replaced_note(before), str(time.time()).encode())
                 self._connection.point_alias(self._alias, index.collections[0])
+
+    def release_replaced(self, after_s: float) -> list[str]:
+        """On Milvus Lite nothing: its server ends when nobody needs it. Should an index become live again meanwhile, it
+        is loaded again.
+        """
+        live = None if self._connection.embedded else self.live()
+        if live is None:
+            return []
+        others, latest_s = [one for one in self.manifests() if one != live], time.time() - after_s
+        released = [
+            one.fingerprint for one in others if self._replaced_at(one, live) <= latest_s and self._release(one)
+        ]
+        now = self._live_name()
+        for fingerprint in released:
+            if now is not None and fingerprint.startswith(now):
+                self.open(fingerprint)
+        return released
+
+    def is_released(self, fingerprint: str) -> bool:
+        regions, _ = self._specs(self._manifest(fingerprint))
+        return not self._connection.embedded and not self._connection.is_loaded(regions.name)
 
     def drop(self, fingerprint: str) -> None:
         """Remove an index that is not live: its collections first, so that an interrupted removal can be repeated."""
@@ -160,8 +194,7 @@ class MilvusIndexStore:
             live = self._live_name()
             if live is not None and fingerprint.startswith(live):
                 raise RegionIndexError(f"index {fingerprint} is live: switch to another one before dropping it")
-            if self._meta.note(_words_note(fingerprint)):
-                self._meta.keep_note(_words_note(fingerprint), b"")
+            self._meta.forget_notes(_words_note(fingerprint), _replaced_note(fingerprint))
             for spec in (self._words_spec(fingerprint, 8), *reversed(self._specs(manifest))):
                 if self._connection.has_collection(spec.name):
                     self._connection.drop_collection(spec.name)
@@ -187,6 +220,26 @@ class MilvusIndexStore:
         manifest = self._meta.manifest(fingerprint).manifest
         self._known[fingerprint[:_NAME_LETTERS]] = manifest
         return manifest
+
+    def _replaced_at(self, manifest: IndexManifest, live: IndexManifest) -> float:
+        """When an index stopped being live, in seconds since 1970; never for one that is still being filled.
+
+        Earlier versions noted nothing: an index that is older than the live one was replaced by it at the latest.
+        """
+        noted = self._meta.note(_replaced_note(manifest.fingerprint))
+        if noted:
+            return float(noted)
+        return live.created_at_ms / 1000 if manifest.created_at_ms < live.created_at_ms else float("inf")
+
+    def _release(self, manifest: IndexManifest) -> bool:
+        """Take an index out of memory; False if it was not there."""
+        specs = (*self._specs(manifest), self._words_spec(manifest.fingerprint, 8))
+        loaded = [spec.name for spec in specs if self._connection.is_loaded(spec.name)]
+        for name in loaded:
+            self._connection.release(name)
+        if loaded:
+            logger.info("index %s was replaced and is no longer in memory", manifest.fingerprint)
+        return bool(loaded)
 
     @property
     def _alias(self) -> str:

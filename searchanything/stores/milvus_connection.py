@@ -12,11 +12,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.client.types import LoadState
 
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
@@ -25,12 +25,12 @@ from searchanything.core.errors import (
     IndexUnavailableError,
     RegionIndexError,
     SearchAnythingError,
-    SettingsError,
 )
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_host import LiteHost, server_at
+from searchanything.stores.milvus_address import tls_arguments
 from searchanything.stores.milvus_consistency import ReadLevels
-from searchanything.stores.milvus_errors import TooLateError, index_error, shown_address
+from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error, shown_address
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,15 @@ class MilvusConnection:
         """Have a collection in memory, ready to be searched."""
         self._read("load a collection", lambda client, t: client.load_collection(name, timeout=t))
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether a collection is in memory, or being loaded; False for one that is not there."""
+        found = self._read("ask for a load state", lambda client, t: client.get_load_state(name, timeout=t))
+        return found["state"] in (LoadState.Loaded, LoadState.Loading)
+
+    def release(self, name: str) -> None:
+        """Take a collection out of memory. Whoever reads it later has it loaded again."""
+        self._write("release a collection", lambda client, t: client.release_collection(name, timeout=t))
+
     def drop_collection(self, name: str) -> None:
         self._write("drop a collection", lambda client, t: client.drop_collection(name, timeout=t))
 
@@ -144,7 +153,11 @@ class MilvusConnection:
 
     def delete(self, name: str, expression: str) -> None:
         """Delete rows. This process's next reads do not see them."""
-        self._write("delete rows", lambda client, t: client.delete(name, filter=expression, timeout=t))
+
+        def call(client: MilvusClient, timeout_s: float) -> object:
+            return client.delete(name, filter=expression, timeout=timeout_s)
+
+        self._in_memory(name, lambda: self._write("delete rows", call))
         if not self.embedded:
             self._levels.deleted(name)
 
@@ -164,7 +177,7 @@ class MilvusConnection:
                 )
                 return list(rows)
 
-            return self._read("query rows", call)
+            return self._rows(name, "query rows", call)
 
     def count(self, name: str, expression: str) -> int:
         with self._levels.reading(name, self._read_consistency) as level:
@@ -179,7 +192,7 @@ class MilvusConnection:
                 )
                 return int(rows[0]["count(*)"])
 
-            return self._read("count rows", call)
+            return self._rows(name, "count rows", call)
 
     def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
         """Stream rows in batches; memory holds one batch."""
@@ -196,7 +209,7 @@ class MilvusConnection:
                     consistency_level=level,
                 )
 
-            iterator = self._read("stream rows", start)
+            iterator = self._rows(name, "stream rows", start)
         try:
             while rows := self._once("stream rows", iterator.next):
                 yield from rows
@@ -240,7 +253,7 @@ class MilvusConnection:
                 ranked = [[(round(hit["distance"]), hit["entity"]) for hit in hits] for hits in found]
                 return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
 
-            return self._read("search", call)
+            return self._rows(name, "search", call)
 
     # Calling
 
@@ -249,10 +262,22 @@ class MilvusConnection:
         """The state of images decides what is indexed: never weaker than this process's own writes."""
         return "Strong" if self._settings.consistency == "Strong" else "Session"
 
+    def _rows(self, name: str, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+        return self._in_memory(name, lambda: self._read(doing, call))
+
+    def _in_memory(self, name: str, call: Callable[[], Result]) -> Result:
+        """What needs a collection in memory, which somebody may have released meanwhile. Nothing was done then."""
+        try:
+            return call()
+        except CollectionReleasedError as error:
+            logger.info("%s is loaded again: %s", name, error)
+            self.load(name)
+            return call()
+
     def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
-        except (IndexNotFoundError, TooLateError):
+        except (IndexNotFoundError, CollectionReleasedError, TooLateError):
             raise
         except RegionIndexError as error:
             logger.debug("once more after: %s", error)
@@ -313,7 +338,7 @@ class MilvusConnection:
             timeout=settings.timeout_s,
             dedicated=True,
             grpc_options={"grpc.enable_http_proxy": 0} if is_loopback(address_host(settings.uri)) else {},
-            **_tls_arguments(settings),
+            **tls_arguments(settings),
         )
 
     def _drop_client(self) -> None:
@@ -343,34 +368,6 @@ class MilvusConnection:
         parameters = {"params": {"nlist": self._settings.nlist}} if inverted else {}
         kind = "BIN_IVF_FLAT" if inverted else "BIN_FLAT"
         return {"index_type": kind, "metric_type": "HAMMING", **parameters}
-
-
-def host_of(settings: MilvusSettings) -> LiteHost | None:
-    """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
-    if settings.uri.lower().startswith(("http://", "https://")):
-        return None
-    if "://" in settings.uri:
-        raise SettingsError(
-            "SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, "
-            f"got {shown_address(settings.uri)!r}"
-        )
-    if settings.index_type != "BIN_FLAT":
-        raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
-    return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
-
-
-def _tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
-    """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
-    if not settings.uri.lower().startswith("https://"):
-        return {}
-    arguments: dict[str, Any] = {"secure": True}
-    if settings.client_cert_file is not None or settings.client_key_file is not None:
-        files = (settings.ca_file, settings.client_cert_file, settings.client_key_file)
-        if None in files:
-            raise SettingsError("mutual TLS needs all of milvus.ca_file, client_cert_file and client_key_file")
-        names = ("ca_pem_path", "client_pem_path", "client_key_path")
-        return arguments | {name: str(file) for name, file in zip(names, files, strict=True)}
-    return arguments | ({} if settings.ca_file is None else {"server_pem_path": str(settings.ca_file)})
 
 
 def _size_of(field: FieldSpec) -> dict[str, int]:

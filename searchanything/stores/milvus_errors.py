@@ -11,12 +11,17 @@ from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError
 
 _CODE_UNAVAILABLE: Final = 2
 _CODE_COLLECTION_MISSING: Final = 100
+_CODE_NOT_LOADED: Final = 101
 _CODE_ALIAS_MISSING: Final = 1600
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class TooLateError(IndexUnavailableError):
     """The time was up: trying again would double the wait."""
+
+
+class CollectionReleasedError(RegionIndexError):
+    """A collection is on disk alone: it must be loaded before its rows are read, or deleted by their fields."""
 
 
 def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
@@ -32,6 +37,8 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     code = error.code if isinstance(error, MilvusException) else None
     if code in (_CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING):
         return IndexNotFoundError(what)
+    if code == _CODE_NOT_LOADED:
+        return CollectionReleasedError(what)
     if code == _CODE_UNAVAILABLE:
         return IndexUnavailableError(f"{what}; is the server running, and the address right?")
     return RegionIndexError(what)

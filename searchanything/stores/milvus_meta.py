@@ -179,6 +179,10 @@ class MetaCollection:
             self._connection.insert(self._name, batch)
         self._connection.delete(self._name, f"{_note_of(name)} and number < {generation}")
 
+    def forget_notes(self, *names: str) -> None:
+        """Delete notes, those that are there."""
+        self._connection.delete(self._name, " or ".join(f"({_note_of(name)})" for name in names))
+
     def _rows(self, expression: str) -> list[Entity]:
         if self._connection.absent:
             return []

@@ -22,7 +22,7 @@ from searchanything.core.types import (
     WordsMatch,
 )
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
-from searchanything.stores.columns import reader_of
+from searchanything.stores.columns import column_reader
 from searchanything.stores.matches import WHOLE_IMAGE_FIELDS, whole_image_hit
 from searchanything.stores.row_checks import (
     ERROR_BYTES,
@@ -161,7 +161,7 @@ _Writers: TypeAlias = tuple[tuple[str, Callable[[Any], Any], Callable[[Any], Any
 
 def _writers(spec: CollectionSpec) -> _Writers:
     """Each field's name, how it is read from a row, and its type."""
-    return tuple((one.name, reader_of(one.name), _CASTS[one.type]) for one in spec.fields)
+    return tuple((one.name, column_reader(one.name), _CASTS[one.type]) for one in spec.fields)
 
 
 def _same(kind: type, spec: CollectionSpec) -> tuple[str, ...]:

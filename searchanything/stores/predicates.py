@@ -16,13 +16,13 @@ import numpy as np
 
 from searchanything.core.errors import FilterError
 from searchanything.core.types import ImageRef
-from searchanything.stores.columns import Kind, Row, reader_of
+from searchanything.stores.columns import Kind, Row, column_reader
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 Value: TypeAlias = str | int | float | bool
-Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
+Relation: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 _ABSENT: Final = object()
-_OPPOSITE: Final[Mapping[str, Comparison]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_OPPOSITE: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _CALCULATED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -51,7 +51,7 @@ class Compare:
     """A field against one value, of the field's kind. Booleans only know `==` and `!=`."""
 
     field: Field
-    comparison: Comparison
+    comparison: Relation
     value: Value
 
 
@@ -179,7 +179,7 @@ def _among(predicate: Among) -> Callable[[Row], bool]:
 def _reader(field: Field) -> Callable[[Row], Any]:
     if isinstance(field, MetadataField):
         return lambda row: row.metadata.get(field.name, _ABSENT)
-    read = reader_of(field.name)
+    read = column_reader(field.name)
     if field.kind is Kind.FLOAT32:
         return lambda row: float(np.float32(read(row)))
     return read

@@ -23,7 +23,17 @@ SELECTION = Selection("region", (2.0, 2.0, 12.0, 12.0), 100, RLE, 0.9, "points/s
 def hit(number: int, *, distance: int | None = None, etag: str = "e") -> Hit:
     distance = number if distance is None else distance
     return Hit(
-        ImageRef("b", f"{number}.jpg"), etag, 0, (0.0, 0.0, 9.0, 9.0), RLE, 81, 0.5, distance, 30, 20, {"year": 2024}
+        image=ImageRef("b", f"{number}.jpg"),
+        etag=etag,
+        region=0,
+        box_xyxy=(0.0, 0.0, 9.0, 9.0),
+        mask=RLE,
+        area_px=81,
+        score=0.5,
+        distance_bits=distance,
+        image_width=30,
+        image_height=20,
+        metadata={"year": 2024},
     )
 
 

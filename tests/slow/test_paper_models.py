@@ -75,7 +75,7 @@ def test_a_photograph_becomes_256_bits(tmp_path: Path) -> None:
     masks = found.masks[:REGIONS]
     pooled = found.features.pool(masks)
     lap("pool")
-    encoder = presets.load_encoder("paper", settings)
+    encoder = presets.load_region_encoder("paper", settings)
     lap("load ViT-H-14")
     boxes = found.boxes_xyxy[: len(masks)]
     size_px, policy = encoder.crop_size_px, PAPER.crops

@@ -203,6 +203,16 @@ class IndexStore(Protocol):
         """Make an existing index the live one, at once for all that ask from now on."""
         ...
 
+    def release_replaced(self, after_s: float) -> list[str]:
+        """Take indexes out of the server's memory that stopped being live so long ago; the fingerprints of those that
+        were there. They stay on disk, `open` loads them again, and so does a read by whoever has one open still.
+        """
+        ...
+
+    def is_released(self, fingerprint: str) -> bool:
+        """Whether an index is out of memory, so that opening it costs a load. Raises: IndexNotFoundError."""
+        ...
+
     def drop(self, fingerprint: str) -> None:
         """Remove an index that is not live. Raises: RegionIndexError if it is."""
         ...

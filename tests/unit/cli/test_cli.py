@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.answers import hit as any_hit
 from PIL import Image
 
 from searchanything.answers.results import SearchResults, Segments
@@ -26,7 +27,7 @@ from searchanything.core.errors import (
     WeightsMissingError,
 )
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Candidate, Filter, Hit, ImageRef, Selection, SizeClass, TextMatch
+from searchanything.core.types import Candidate, Filter, ImageRef, Selection, SizeClass, TextMatch
 from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, IndexStatus
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
 
@@ -34,7 +35,10 @@ ROOT = Path(__file__).parents[3]
 PIXELS = np.full((40, 60, 3), 100, dtype=np.uint8)
 RLE = encode_rle(np.ones((4, 6), dtype=np.bool_))
 SELECTION = Selection("region", (1.0, 2.0, 30.0, 20.0), 500, RLE, 0.9, "points/score", "the surest of 1")
-HIT = Hit(ImageRef("b", "k[red].jpg"), "e", 3, (0.0, 0.0, 60.0, 40.0), RLE, 9, 0.5, 17, 60, 40, {"year": 2024})
+HIT = replace(
+    any_hit(17, etag="e"), image=ImageRef("b", "k[red].jpg"), region=3, box_xyxy=(0.0, 0.0, 60.0, 40.0), mask=RLE
+)
+HIT = replace(HIT, box_xyxy=(0.0, 0.0, 60.0, 40.0), area_px=9, image_width=60, image_height=40)
 VERBS = (
     ["index", "src"],
     ["query", "q.png"],

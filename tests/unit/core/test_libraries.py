@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from searchanything.core.errors import LibraryError
-from searchanything.core.libraries import LazyModule, cure_of, library_error
+from searchanything.core.libraries import LazyModule, library_cure, library_error
 
 NO_LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
 WEIRD = {
@@ -92,7 +92,7 @@ def test_the_doctor_survives_when_nearly_everything_is_broken(folder: Path) -> N
 
 
 def test_without_libgl_the_headless_build_is_the_cure() -> None:
-    cure = cure_of("cv2", "libGL.so.1: cannot open shared object file: No such file or directory")
+    cure = library_cure("cv2", "libGL.so.1: cannot open shared object file: No such file or directory")
     assert "pip uninstall -y opencv-python" in cure
     assert '"opencv-python-headless"' in cure
 

@@ -7,14 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from searchanything.core.geometry import encode_rle
+from searchanything.core.geometry import encode_rle, innermost_point
 from searchanything.core.types import BoolMask
 from searchanything.demo.judging import TrueObject, TrueScene
 from searchanything.demo.questions import (
     KINDS,
     background_point,
     images_like,
-    innermost_point,
     pose_questions,
     second_point,
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from fakes.answers import hit as any_hit
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
@@ -42,7 +44,7 @@ def trial(kind: Kind, right: Sequence[bool], wanted: TrueObject | None, *, selec
 
 
 def hit(key: str, region: int | None) -> Hit:
-    return Hit(ImageRef(BUCKET, key), "etag", region, (0, 0, 1, 1), None, 1, 1.0, 0, 10, 10, {})
+    return replace(any_hit(0), image=ImageRef(BUCKET, key), region=region)
 
 
 class TestFigures:

@@ -13,9 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from searchanything.core.errors import AnnotationsError
-from searchanything.core.geometry import decode_rle, encode_rle
+from searchanything.core.geometry import decode_rle, encode_rle, innermost_point
 from searchanything.evaluation.coco import read_coco
-from searchanything.evaluation.overlaps import innermost_point
 from searchanything.evaluation.voc import read_voc
 
 HEIGHT, WIDTH = 20, 30
@@ -175,7 +174,7 @@ def test_the_innermost_point_is_farthest_from_the_outline(tmp_path: Path) -> Non
     encoded = encode_rle(outline)
     content["annotations"][0] |= {"segmentation": {"size": [HEIGHT, WIDTH], "counts": encoded.counts}}
     (one,) = read_coco(written(tmp_path, content)).images[0].instances
-    assert innermost_point(one) == (5.5, 7.5)
+    assert innermost_point(decode_rle(one.mask)) == (5.5, 7.5)
     assert coco_mask.area({"size": [HEIGHT, WIDTH], "counts": encoded.counts.encode()}) == 49 + 11
 
 

@@ -46,7 +46,7 @@ def test_an_unknown_preset_names_the_known_ones() -> None:
         presets.find_preset("large")
 
 
-@pytest.mark.parametrize("load", [presets.load_segmenter, presets.load_encoder, presets.describe])
+@pytest.mark.parametrize("load", [presets.load_segmenter, presets.load_region_encoder, presets.describe])
 def test_missing_weights_say_how_to_fetch_them(load: object, tmp_path: Path) -> None:
     assert callable(load)
     with pytest.raises(WeightsMissingError, match="searchanything models fetch small"):
@@ -88,7 +88,7 @@ def pico(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSettings:
 
 
 def test_descriptions_need_no_model(pico: ModelSettings) -> None:
-    segmenter, encoder = presets.load_segmenter("pico", pico), presets.load_encoder("pico", pico)
+    segmenter, encoder = presets.load_segmenter("pico", pico), presets.load_region_encoder("pico", pico)
     assert presets.describe("pico", pico) == (segmenter.description, encoder.description)
     assert segmenter.description["input_size_px"] == PRESETS["pico"].options.input_size_px
 
@@ -99,7 +99,7 @@ def test_weights_of_other_dimensions_are_refused(pico: ModelSettings, monkeypatc
     with pytest.raises(ModelError, match="gives 64 features, the preset pico expected 8"):
         presets.load_segmenter("pico", pico)
     with pytest.raises(ModelError, match="gives 32 features, the preset pico expected 7"):
-        presets.load_encoder("pico", pico)
+        presets.load_region_encoder("pico", pico)
 
 
 def test_fetched_weights_load_like_packaged_ones(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

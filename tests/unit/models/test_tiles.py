@@ -112,8 +112,8 @@ def test_features_are_pooled_as_of_one_map(height: int, width: int, seed: int) -
 def test_masks_of_huge_images_stay_bounded(height: int, width: int, side: int) -> None:
     image = np.zeros((height, width, 3), dtype=np.uint8)
     image[: height // 2, : width // 2] = PALETTE["red"]
-    [found] = TiledSegmenter(Seeing(input_size=SIDE), 128).segment([image])
-    assert found.letterbox.input_size > SIDE
+    [found] = TiledSegmenter(Seeing(input_size=side), side // 2).segment([image])
+    assert found.letterbox.input_size > side
     assert np.prod(found.letterbox.grid_size) < 1.2 * MOST_CELLS
     assert len(found.scores) == 1
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle
 from searchanything.core.types import FloatArray
-from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, describe
+from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, selection_of_choice
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.prompt import Box, Points, Prompts
 
@@ -167,7 +167,7 @@ def test_nothing_that_is_selected_holds_a_background_point_and_order_means_nothi
     assert not any(held(pixels, point) for point in background)
     np.testing.assert_array_equal(pixels, in_pixels(other, height))
     assert choice.mask.any() == (choice.kind == "region")
-    selection = describe(choice, scene)
+    selection = selection_of_choice(choice, scene)
     assert decode_rle(selection.mask).any() == (choice.kind == "region") or selection.area_px < 64
     if choice.kind == "region":
         x1, y1, x2, y2 = choice.box_xyxy

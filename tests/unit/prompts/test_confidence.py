@@ -9,7 +9,7 @@ import pytest
 from fakes.models import FakeEmbedder
 
 from searchanything.core.types import FloatArray, TextMatch
-from searchanything.prompts.confidence import WORDS, TextJudge, confidence_of
+from searchanything.prompts.confidence import WORDS, TextConfidence, confidence_by_share
 
 
 class Stairs(FakeEmbedder):
@@ -35,7 +35,7 @@ def test_the_words_are_a_hundred_different_ones() -> None:
 )
 def test_words_that_are_closer_count(cosine: float, better: int, confidence: str) -> None:
     embedder = Stairs()
-    judge = TextJudge(embedder)
+    judge = TextConfidence(embedder)
     region = np.array([[1, 0]], dtype=np.float32)
     expected = TextMatch(pytest.approx(cosine), len(WORDS) + better, len(WORDS), confidence)  # type: ignore[arg-type]
     for _ in range(2):
@@ -45,13 +45,13 @@ def test_words_that_are_closer_count(cosine: float, better: int, confidence: str
 
 def test_of_several_regions_the_least_plausible_is_told() -> None:
     regions = np.array([[1, 0], [0.5, 0], [1, 0]], dtype=np.float32)
-    match = TextJudge(Stairs()).judge(np.array([0.995, 0.3, 0.9], dtype=np.float32), regions)
+    match = TextConfidence(Stairs()).judge(np.array([0.995, 0.3, 0.9], dtype=np.float32), regions)
     assert match.cosine == pytest.approx(0.3)
     assert match.better == len(WORDS) - 61
 
 
 def test_the_bounds_are_inclusive() -> None:
-    assert [confidence_of(share) for share in (0, 0.02, 0.0201, 0.09, 0.0901, 1)] == [
+    assert [confidence_by_share(share) for share in (0, 0.02, 0.0201, 0.09, 0.0901, 1)] == [
         *("clear", "clear"),
         *("unsure", "unsure"),
         *("weak", "weak"),

@@ -30,7 +30,13 @@ from searchanything.core.errors import PromptError
 from searchanything.core.geometry import Letterbox, decode_rle
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoxXYXY
-from searchanything.prompts.choose import RUNNERS_UP, choose, choose_by_points, choose_by_similarity, describe
+from searchanything.prompts.choose import (
+    RUNNERS_UP,
+    choose,
+    choose_by_points,
+    choose_by_similarity,
+    selection_of_choice,
+)
 from searchanything.prompts.prompt import Box, Mask, Points, WholeImage
 
 MIN_IOU = 0.1
@@ -93,7 +99,7 @@ def test_a_click_on_a_wheel_is_the_wheel_and_granularity_overrides() -> None:
     areas = {name: int(mask.sum()) for name, mask in (("wheel", wheel), ("door", door), ("car", car))}
     expected = {None: "wheel", "part": "wheel", "object": "door", "whole": "car"}
     for granularity, name in expected.items():
-        selection = describe(choose_by_points(Points((12, 44), granularity=granularity), scene), scene)  # type: ignore[arg-type]
+        selection = selection_of_choice(choose_by_points(Points((12, 44), granularity=granularity), scene), scene)  # type: ignore[arg-type]
         assert selection.area_px == areas[name]
         assert [one.area_px for one in selection.runners_up] != []
         assert areas[name] not in [one.area_px for one in selection.runners_up]
@@ -130,7 +136,7 @@ def test_two_points_merge_their_masks_and_boxes() -> None:
     np.testing.assert_array_equal(in_pixels(choice, 32), left | right)
     assert choice.box_xyxy == (0, 0, 48, 24)
     assert choice.score == pytest.approx(0.9)
-    assert "1 more points lie on no usable mask" in choice.reason
+    assert "1 more point lies on no usable mask" in choice.reason
 
 
 def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
@@ -138,7 +144,7 @@ def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
     scene = segmented(64, [far, near, excluded])
     choice = choose_by_points(Points((50, 50), background=(60, 60)), scene)
     assert (choice.kind, choice.others, choice.box_xyxy) == ("none", (1, 0), (0, 0, 0, 0))
-    selection = describe(choice, scene)
+    selection = selection_of_choice(choice, scene)
     assert (selection.area_px, selection.score, decode_rle(selection.mask).any()) == (0, 0.0, False)
     assert [one.box_xyxy for one in selection.runners_up] == [(40, 40, 48, 48), (0, 0, 8, 8)]
 
@@ -255,7 +261,7 @@ def test_a_mask_of_another_size_names_both_sizes() -> None:
 
 def test_the_whole_image() -> None:
     scene = segmented(40, [rectangle(40, (0, 0, 8, 8))])
-    selection = describe(choose(WholeImage(), scene, box_min_iou=MIN_IOU), scene)
+    selection = selection_of_choice(choose(WholeImage(), scene, box_min_iou=MIN_IOU), scene)
     assert (selection.kind, selection.area_px, selection.box_xyxy) == ("image", 40 * 64, (0, 0, 64, 40))
     assert decode_rle(selection.mask).all()
     assert selection.runners_up == ()
@@ -273,7 +279,7 @@ def test_the_whole_image() -> None:
 )
 def test_an_image_without_regions_takes_every_prompt(prompt: Points | Box | Mask | WholeImage, kind: str) -> None:
     scene = segmented(64, [])
-    selection = describe(choose(prompt, scene, box_min_iou=MIN_IOU), scene)
+    selection = selection_of_choice(choose(prompt, scene, box_min_iou=MIN_IOU), scene)
     assert (selection.kind, selection.runners_up) == (kind, ())
 
 
@@ -307,7 +313,7 @@ def test_selections_keep_their_promises_at_every_size(height: int, width: int, s
     union = masks.any(axis=0) if count else np.zeros_like(on_image)
     for prompt in prompts_for(seed, height, width):
         choice = choose(prompt, scene, box_min_iou=MIN_IOU)
-        selection = describe(choice, scene)
+        selection = selection_of_choice(choice, scene)
         assert not (choice.mask & ~on_image).any()
         if choice.rule.startswith("points") or choice.rule == "box/iou":
             assert not (choice.mask & ~union).any()

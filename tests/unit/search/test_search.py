@@ -211,7 +211,10 @@ def test_a_hit_tells_what_the_row_holds() -> None:
     index.insert_regions([row])
     index.insert_images([image_row(row.image, 7, 0)])
     page = search_regions(index, np.zeros(1, np.uint8), PageRequest(), filter=None, max_limit=MANY)
-    assert page.hits == (Hit(row.image, "etag-7", 3, (1.0, 2.0, 3.0, 5.0), row.mask, 5, 0.25, 2, 8, 6, {"shelf": "k"}),)
+    [hit] = page.hits
+    assert (hit.image, hit.etag, hit.generation, hit.region, hit.distance_bits) == (row.image, "etag-7", 7, 3, 2)
+    assert (hit.box_xyxy, hit.area_px, hit.score, hit.mask) == ((1.0, 2.0, 3.0, 5.0), 5, 0.25, row.mask)
+    assert (hit.image_width, hit.image_height, hit.metadata) == (8, 6, {"shelf": "k"})
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])

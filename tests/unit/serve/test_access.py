@@ -9,12 +9,13 @@ import pytest
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served
 
+from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import AccessError, SearchAnythingError, ServeError, SettingsError, UsageError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings import Settings
 from searchanything.serve.keys import KeyRing
 from searchanything.serve.problems import STATUS, status_of
-from searchanything.serve.run import is_loopback, key_ring
+from searchanything.serve.run import key_ring
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from searchanything.core.state_folders import service_folder
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport
 from searchanything.service.children import Child
-from searchanything.service.reports import BatchReport, WaveReport, escaped, failure_lines, summary, wave_markdown
+from searchanything.service.reports import BatchReport, WaveReport, failure_lines, in_table, summary, wave_markdown
 from searchanything.service.tree import child_settings, deploy_flows, free_port
 from searchanything_flows.deployments import FLOWS
 from searchanything_flows.naming import source_slug
@@ -93,7 +93,7 @@ def test_failures_in_an_artifact_are_capped() -> None:
 
 
 def test_keys_cannot_write_markdown() -> None:
-    assert escaped("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x&#93;(http://y) &#96;&lt;b>&#96;"
+    assert in_table("a\n| [x](http://y) `<b>`") == "a &#124; &#91;x&#93;(http://y) &#96;&lt;b>&#96;"
 
 
 def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:

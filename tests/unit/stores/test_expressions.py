@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from searchanything.core.errors import FilterError
 from searchanything.core.types import Filter, ImageRef
-from searchanything.stores.columns import IMAGE_COLUMNS, REGION_COLUMNS, Kind, reader_of
+from searchanything.stores.columns import IMAGE_COLUMNS, REGION_COLUMNS, Kind, column_reader
 from searchanything.stores.expressions import MAX_COMPARISONS, MAX_DEPTH, parse_expression
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.milvus_filters import write
@@ -203,4 +203,4 @@ def test_every_field_of_the_collections_can_be_named() -> None:
         fields = {field.name: field.type.value for field in spec.fields if field.name not in ("code", "metadata")}
         assert {name: sizes[kind] for name, kind in columns.items()} == fields
         for name, kind in columns.items():
-            assert isinstance(reader_of(name)(one), str) is (kind is Kind.TEXT)
+            assert isinstance(column_reader(name)(one), str) is (kind is Kind.TEXT)

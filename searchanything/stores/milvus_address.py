@@ -1,0 +1,39 @@
+"""What the settings say of a Milvus server's address: an embedded file's host, or how to speak TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from searchanything.core.errors import SettingsError
+from searchanything.core.settings import MilvusSettings
+from searchanything.stores.lite_host import LiteHost
+from searchanything.stores.milvus_errors import shown_address
+
+
+def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
+    """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
+    if settings.uri.lower().startswith(("http://", "https://")):
+        return None
+    if "://" in settings.uri:
+        raise SettingsError(
+            "SEARCHANYTHING_MILVUS__URI: expected a file name, http(s)://host:port or memory://, "
+            f"got {shown_address(settings.uri)!r}"
+        )
+    if settings.index_type != "BIN_FLAT":
+        raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
+    return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
+
+
+def tls_arguments(settings: MilvusSettings) -> dict[str, Any]:
+    """pymilvus takes one certificate of the server, or for mutual TLS the authority's, the client's and its key."""
+    if not settings.uri.lower().startswith("https://"):
+        return {}
+    arguments: dict[str, Any] = {"secure": True}
+    if settings.client_cert_file is not None or settings.client_key_file is not None:
+        files = (settings.ca_file, settings.client_cert_file, settings.client_key_file)
+        if None in files:
+            raise SettingsError("mutual TLS needs all of milvus.ca_file, client_cert_file and client_key_file")
+        names = ("ca_pem_path", "client_pem_path", "client_key_path")
+        return arguments | {name: str(file) for name, file in zip(names, files, strict=True)}
+    return arguments | ({} if settings.ca_file is None else {"server_pem_path": str(settings.ca_file)})
