@@ -53,7 +53,9 @@ def machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -65,7 +67,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, **more: Any) -> None:
+def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:
     """Print a table of rows, and write JSON where asked."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[_shown(row.get(column, "")) for column in columns] for row in rows]
@@ -75,26 +77,28 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Names
     about = machine()
     print(f"{about['processor']}, {about['cores']} cores, load {about['load'][0]}, commit {about['commit']}")
     if options.json:
-        body = {"benchmark": name, "machine": about, "rows": list(rows), **more}
+        body = {"benchmark": name, "machine": about, "rows": list(rows)}
         options.json.write_text(json.dumps(body, indent=1) + "\n")
 
 
 def plotting() -> Any:  # noqa: ANN401 - a module
     """matplotlib's pyplot without a screen, and with plain lines."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
 
-    pyplot.rcParams.update({
+    plt.rcParams.update({
         "figure.figsize": (7.5, 4.2), "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-        "grid.alpha": 0.25, "svg.hashsalt": "searchanything", "font.size": 10,
+        "axes.axisbelow": True, "grid.alpha": 0.25, "svg.hashsalt": "searchanything", "font.size": 10,
     })  # fmt: skip
-    return pyplot
+    return plt
 
 
 def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else f"{value:.0f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _processor() -> str:

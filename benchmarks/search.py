@@ -53,8 +53,8 @@ def filled(codes: NDArray[np.uint8]) -> MemoryRegionIndex:
         part = codes[first : first + PER_IMAGE]
         index.insert_regions([
             RegionRow(
-                id=row_id(image, 1, at), code=code.tobytes(), region=at, box_xyxy=(1.0, 2.0, 41.0, 60.0), area_px=900 + at,
-                mask=mask, score=0.75, indexed_at_ms=1, **shared,
+                id=row_id(image, 1, at), code=code.tobytes(), region=at, box_xyxy=(1.0, 2.0, 41.0, 60.0),
+                area_px=900 + at, mask=mask, score=0.75, indexed_at_ms=1, **shared,
             )
             for at, code in enumerate(part)
         ])  # fmt: skip
@@ -67,21 +67,21 @@ def filled(codes: NDArray[np.uint8]) -> MemoryRegionIndex:
     return index
 
 
-def calls_of(index: MemoryRegionIndex, flat: Any, query: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
-    def pages(**options: Any) -> Callable[[], object]:
-        asked = options.pop("filter", None)
-        request = PageRequest(**{"limit": TOP, **options})
+def calls_of(
+    index: MemoryRegionIndex, flat: faiss.IndexBinaryFlat, query: NDArray[np.uint8]
+) -> dict[str, Callable[[], object]]:
+    def pages(request: PageRequest, asked: Filter | None = None) -> Callable[[], object]:
         return lambda: search_regions(index, query[0], request, filter=asked, max_limit=16384)
 
     red, folder = Filter(metadata={"colour": "red"}), Filter(bucket="bucket", key_prefix="photos/000000")
     return {
         "faiss flat": lambda: flat.search(query, TOP),
         "index.search": lambda: index.search(query, limit=TOP),
-        "search_regions top 10": pages(limit=10),
-        "search_regions top 100": pages(),
-        "grouped by image": pages(group_by_image=True),
-        "metadata filter (half)": pages(filter=red),
-        "key prefix filter": pages(filter=folder),
+        "search_regions top 10": pages(PageRequest(10)),
+        "search_regions top 100": pages(PageRequest(TOP)),
+        "grouped by image": pages(PageRequest(TOP, group_by_image=True)),
+        "metadata filter (half)": pages(PageRequest(TOP), red),
+        "key prefix filter": pages(PageRequest(TOP), folder),
     }
 
 
@@ -95,7 +95,6 @@ def peers_of(codes: NDArray[np.uint8]) -> dict[str, Any]:
     hashes = faiss.IndexBinaryHash(BITS, 20)
     hashes.add(codes)
     hashes.nflip = 2
-    lists.own_fields, lists.quantizer_kept = False, quantizer
     return {"faiss IVF 1024/32": lists, "faiss hash 20/2": hashes}
 
 
@@ -142,7 +141,9 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     colours = ["#9aa5b1" if row["what"].startswith(("faiss", "limit")) else "#2f6f8f" for row in shown]
     bars = axes.barh([row["what"] for row in shown], [row["ms"] for row in shown], color=colours)
     axes.bar_label(bars, fmt=" %.2f ms")
-    axes.set_xlabel(f"milliseconds per query, top {TOP} of {largest:,} {rows[0]['codes']} codes of {BITS} bits, one core")
+    axes.set_xlabel(
+        f"milliseconds per query, top {TOP} of {largest:,} {rows[0]['codes']} codes of {BITS} bits, one core"
+    )
     axes.margins(x=0.15)
     figure.tight_layout()
     figure.savefig(file)

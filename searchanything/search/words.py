@@ -6,9 +6,9 @@ The ranking is that of `search`: by distance, bucket, key and region, the window
 from __future__ import annotations
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRef, RegionRow, WordsMatch
+from searchanything.core.types import Filter, Hit, RegionRow, WordsMatch
 from searchanything.search.rescoring import Probe, Ranked, Window
-from searchanything.search.search import Page, PageRequest, RowRanking, collect
+from searchanything.search.search import Order, Page, PageRequest, RowRanking, collect
 
 
 def search_words(
@@ -19,8 +19,8 @@ def search_words(
     def fetch(limit: int) -> list[WordsMatch]:
         return index.search_words(probe.code[None], limit=limit, filter=filter)[0]
 
-    def order(match: WordsMatch) -> tuple[int, ImageRef, int]:
-        return match.distance_bits, match.image, match.region
+    def order(match: WordsMatch) -> Order:
+        return match.distance_bits, match.image.bucket, match.image.key, match.region
 
     depth = min(request.rescore, max_limit)
     window: Window[WordsMatch] | None = Window(index, probe.projection, depth, "words") if depth else None

@@ -82,6 +82,9 @@ class MemoryRegionIndex:
                     newest[row.image] = row
         return newest
 
+    def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+        return {image: row.generation for image, row in self.newest(images).items()}
+
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         with self._lock:
             return iter(self._images.under(bucket, key_prefix))
@@ -223,7 +226,7 @@ class MemoryIndexStore:
     def max_limit(self) -> int:
         return MAX_LIMIT
 
-    def live(self) -> IndexManifest | None:
+    def live(self, *, within_s: float = 0.0) -> IndexManifest | None:  # noqa: ARG002
         with self._lock:
             return None if self._live is None else self._entries[self._live].index.manifest
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from types import TracebackType
 from typing import Self
 
@@ -53,6 +54,7 @@ class MilvusIndexStore:
         self._connection = connection
         self._prefix = prefix
         self._meta = MetaCollection(connection, f"{prefix}meta")
+        self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
         self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
@@ -63,8 +65,17 @@ class MilvusIndexStore:
     def max_limit(self) -> int:
         return MAX_LIMIT
 
-    def live(self) -> IndexManifest | None:
+    def live(self, *, within_s: float = 0.0) -> IndexManifest | None:
         """Raises: IndexMismatchError if what is live was not made by this program."""
+        seen = self._seen
+        if seen is not None and time.monotonic() - seen[0] < within_s:
+            return seen[1]
+        asked_at = time.monotonic()
+        manifest = self._live()
+        self._seen = None if manifest is None else (asked_at, manifest)
+        return manifest
+
+    def _live(self) -> IndexManifest | None:
         self._connection.begin()
         fingerprint = self._live_name()
         if fingerprint is None:
@@ -107,9 +118,9 @@ class MilvusIndexStore:
             self._check_fields(spec)
             self._connection.load(spec.name)
         regions, images = (spec.name for spec in specs)
-        exact = self._connection.vector_index_type(regions) == "BIN_FLAT"
+        kind = self._connection.vector_index_type(regions)
         part = self._words_part(fingerprint)
-        return MilvusRegionIndex(self._connection, manifest, (regions, images), exact=exact, words=part)
+        return MilvusRegionIndex(self._connection, manifest, (regions, images), kind=kind, words=part)
 
     def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> MilvusRegionIndex:
         """The collection first, the layer last: with it the index has words."""
@@ -152,6 +163,7 @@ class MilvusIndexStore:
                 self._meta.set_live(fingerprint)
             else:
                 self._connection.point_alias(self._alias, index.collections[0])
+        self._seen = None
 
     def drop(self, fingerprint: str) -> None:
         """Remove an index that is not live: its collections first, so that an interrupted removal can be repeated."""
@@ -166,6 +178,7 @@ class MilvusIndexStore:
                 if self._connection.has_collection(spec.name):
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)
+            self._seen = None
             self._known.pop(fingerprint[:_NAME_LETTERS], None)
 
     def close(self) -> None:

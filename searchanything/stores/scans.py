@@ -20,7 +20,7 @@ _SPARE = 64  # rows beyond the limit in the first scan: most often they hold all
 
 
 def nearest(queries: Codes, codes: Codes, limit: int) -> list[Found]:
-    """For each of (Q, B) queries the nearest of (N, B) contiguous codes, unordered: `limit` rows and the last one's ties.
+    """For each of (Q, B) queries `limit` nearest of (N, B) contiguous codes and the last one's ties, unordered.
 
     The ties are for the caller to settle, so that none is chosen by chance.
     """
@@ -39,7 +39,7 @@ def faiss() -> ModuleType | None:
     to agree on a Mac (docs/adr/0070).
     """
     try:
-        return importlib.import_module("faiss")
+        return importlib.import_module("faiss")  # by name: it has no types
     except ImportError:
         return None
 

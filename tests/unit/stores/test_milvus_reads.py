@@ -127,7 +127,7 @@ def test_an_alias_to_what_has_no_manifest_is_told(server: RecordingServer, store
 
 def test_where_there_is_nothing_old_a_commit_deletes_nothing(server: RecordingServer) -> None:
     server.collections = {"regions": [], "images": []}
-    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
     index.delete_before({ImageRef("b", str(number)): 5 for number in range(100)})
     assert server.requests == [("read", "images"), ("read", "regions")]
 
@@ -140,7 +140,7 @@ def test_only_older_rows_are_deleted_by_their_ids_images_first(server: Recording
         for generation in (3, 4, 5)
     ]
     server.collections = {"regions": rows, "images": rows[:1]}
-    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
     index.delete_before({one: 4, two: 5})
     deletions = [request[1:] for request in server.requests if request[0] == "delete"]
     assert deletions == [("images", 'id in ["a3"]'), ("regions", 'id in ["a3", "b3", "b4"]')]
