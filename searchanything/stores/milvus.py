@@ -55,6 +55,7 @@ class MilvusIndexStore:
         self._prefix = prefix
         self._meta = MetaCollection(connection, f"{prefix}meta")
         self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
+        self._words: dict[str, WordsPart | None] = {}
         self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
@@ -129,9 +130,16 @@ class MilvusIndexStore:
             if not self._meta.note(_words_note(fingerprint)):
                 self._connection.create_collection(self._words_spec(fingerprint, bits))
                 self._meta.keep_note(_words_note(fingerprint), bits.to_bytes(4, "little") + layer)
+        self._words.pop(fingerprint, None)
         return self.open(fingerprint)
 
     def _words_part(self, fingerprint: str) -> WordsPart | None:
+        """Looked up once: an index that has words keeps them, and who adds them opens it anew."""
+        if fingerprint not in self._words:
+            self._words[fingerprint] = self._find_words(fingerprint)
+        return self._words[fingerprint]
+
+    def _find_words(self, fingerprint: str) -> WordsPart | None:
         kept = self._meta.note(_words_note(fingerprint))
         if not kept:
             return None
@@ -179,6 +187,7 @@ class MilvusIndexStore:
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)
             self._seen = None
+            self._words.pop(fingerprint, None)
             self._known.pop(fingerprint[:_NAME_LETTERS], None)
 
     def close(self) -> None:

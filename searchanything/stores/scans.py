@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 from typing import TypeAlias
@@ -44,6 +46,17 @@ def faiss() -> ModuleType | None:
         return None
 
 
+@contextlib.contextmanager
+def one_thread(library: ModuleType) -> Iterator[None]:
+    """faiss on this thread alone: a second one has nothing to do for a single query, and is waited for."""
+    before = library.omp_get_max_threads()
+    library.omp_set_num_threads(1)  # of regions that this thread begins; others keep theirs
+    try:
+        yield
+    finally:
+        library.omp_set_num_threads(before)
+
+
 def _by_numpy(query: Codes, codes: Codes, limit: int) -> Found:
     distances = hamming(query[None], codes)[0]
     farthest = np.partition(distances, limit - 1)[limit - 1]
@@ -54,7 +67,8 @@ def _by_numpy(query: Codes, codes: Codes, limit: int) -> Found:
 def _by_faiss(library: ModuleType, queries: Codes, codes: Codes, limit: int) -> list[Found]:
     count = min(len(codes), limit + max(limit, _SPARE))
     queries = np.ascontiguousarray(queries)
-    distances, numbers = library.knn_hamming(queries, codes, count)
+    with one_thread(library) if len(queries) == 1 else contextlib.nullcontext():
+        distances, numbers = library.knn_hamming(queries, codes, count)
     found: list[Found] = []
     for query, near, which in zip(queries, distances, numbers, strict=True):
         farthest = int(near[limit - 1])

@@ -1,4 +1,4 @@
-"""Which parameters of an approximate index suit a set of codes: tried in faiss, whose kinds Milvus has under other names.
+"""Which parameters of an approximate index suit a set of codes: tried in faiss, whose kinds Milvus has as well.
 
 BIN_IVF_FLAT is faiss' IndexBinaryIVF, HNSW its IndexBinaryHNSW. Recall is the share of the true first `top` that are
 found; a row that is as near as the last of them counts, because which of equal ones comes first is chance.
@@ -17,7 +17,7 @@ import numpy as np
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes
-from searchanything.stores.scans import faiss
+from searchanything.stores.scans import faiss, one_thread
 
 FAISS_INSTALL: Final = "pip install 'searchanything[faiss]'"
 LEAST_CODES: Final = 1000
@@ -50,14 +50,20 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
     if not 0 < goal <= 1:
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
     asked = _queries(codes, queries, np.random.default_rng(seed))
+    with one_thread(library):
+        tried = _trials(library, codes, asked, top=top, goal=goal)
+    return sorted(tried, key=lambda one: (not one.reached, one.ms))
+
+
+def _trials(library: ModuleType, codes: Codes, asked: Codes, *, top: int, goal: float) -> list[Trial]:
     flat = library.IndexBinaryFlat(codes.shape[1] * 8)
     flat.add(codes)
     farthest = flat.search(asked, top)[0][:, -1:]
     tried = [Trial("BIN_FLAT", {}, 1.0, _ms(flat, asked, top), reached=True)]
-    for nlist in _lists(len(codes)):
-        tried.append(_least(_inverted(library, codes, nlist), "nprobe", asked, farthest, top=top, goal=goal))
+    built = [_inverted(library, codes, nlist) for nlist in _lists(len(codes))]
+    tried += [_least(one, "nprobe", asked, farthest, top=top, goal=goal) for one in built]
     tried.append(_least(_graph(library, codes), "ef", asked, farthest, top=top, goal=goal))
-    return sorted(tried, key=lambda one: (not one.reached, one.ms))
+    return tried
 
 
 def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
