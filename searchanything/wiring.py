@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.addresses import split_s3
@@ -67,6 +67,16 @@ def scratch_index(manifest: IndexManifest) -> RegionIndex:
     from searchanything.stores.memory import MemoryIndexStore
 
     return MemoryIndexStore().create(manifest, b"")
+
+
+def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
+    """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
+
+    Raises: UsageError, RegionIndexError.
+    """
+    from searchanything.stores.tuning import tune_index as tuned
+
+    return tuned(index, recall=recall, top=top, codes=codes)
 
 
 def free_disk_bytes(uri: str) -> int | None:

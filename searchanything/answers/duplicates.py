@@ -143,7 +143,7 @@ def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[
 
 
 def _generations(index: RegionIndex, images: set[ImageRef]) -> Mapping[ImageRef, int]:
-    return {image: row.generation for image, row in index.newest(images).items()} if images else {}
+    return index.generations(images) if images else {}
 
 
 def _order(one: StoredCode) -> tuple[ImageRef, int]:

@@ -40,6 +40,7 @@ from searchanything.cli import (
     serve,
     status,
     sync,
+    tune,
     watch,
 )
 from searchanything.cli import hash as hash_verbs
@@ -76,6 +77,7 @@ app.command("segment")(segment.segment)
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
 app.command("status")(status.status)
+app.command("tune")(tune.tune)
 app.command("duplicates")(duplicates.duplicates)
 app.command("export")(export.export)
 app.command("backup")(backup.backup)

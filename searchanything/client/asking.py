@@ -46,7 +46,7 @@ from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
-from searchanything.search.rescoring import ProjectedCode
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 from searchanything.search.stored import stored_image, stored_region, stored_selection
 
@@ -209,7 +209,7 @@ class Asking:
             refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        probe = ProjectedCode(query.code, query.projection)
+        probe = QueryValues(query.code, query.projection)
         return search(index, probe, request, filter=filter, max_limit=max_limit)
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from searchanything import wiring
-from searchanything.client.live_index import LiveIndex
+from searchanything.client.live_index import ASKING_S, LiveIndex
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, Place
@@ -41,7 +41,7 @@ class Connection:
 
     def read_index(self) -> RegionIndex:
         """The live index, without its models. Raises: IndexNotFoundError, IndexMismatchError."""
-        return self.scoped(self._open(self.models.manifest().fingerprint))
+        return self.scoped(self._open(self.models.manifest(within_s=ASKING_S).fingerprint))
 
     def _open(self, fingerprint: str) -> RegionIndex:
         """An index, opened once."""

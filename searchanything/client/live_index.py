@@ -20,6 +20,7 @@ from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.wiring import HashChoice
 
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
+ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
 Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for an encoder, None where it cannot be
 
@@ -36,9 +37,9 @@ class LiveIndex:
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
 
-    def manifest(self) -> IndexManifest:
-        """What the live index was made with. Raises: IndexNotFoundError."""
-        manifest = self._indexes.live()
+    def manifest(self, *, within_s: float = 0.0) -> IndexManifest:
+        """What the live index was made with, as of `within_s` ago at most. Raises: IndexNotFoundError."""
+        manifest = self._indexes.live(within_s=within_s)
         if manifest is None:
             raise IndexNotFoundError(
                 f"nothing is indexed at {self._indexes.uri}; run `searchanything index SOURCE` first"
@@ -79,7 +80,9 @@ class LiveIndex:
 
         Raises: IndexNotFoundError, IndexMismatchError, PresetError, WeightsMissingError.
         """
-        manifest = self.manifest()
+        return self._open(self.manifest())
+
+    def _open(self, manifest: IndexManifest) -> tuple[RegionIndex, Encoder]:
         preset = self.preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:
@@ -100,7 +103,7 @@ class LiveIndex:
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The same for queries: this encoder remembers the last images, so that they are segmented once."""
-        index, encoder = self.open()
+        index, encoder = self._open(self.manifest(within_s=ASKING_S))
         name, preset = index.manifest.fingerprint, index.manifest.preset
         with self._lock:
             if name not in self._asking:

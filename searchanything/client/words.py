@@ -16,7 +16,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
-from searchanything.search.rescoring import ProjectedCode
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
 
@@ -68,7 +68,7 @@ def ask_words(
     )
 
 
-def _judged(index: RegionIndex, encoder: Encoder, probe: ProjectedCode, hit: Hit) -> TextMatch | None:
+def _judged(index: RegionIndex, encoder: Encoder, probe: QueryValues, hit: Hit) -> TextMatch | None:
     """How well a text fits its best hit, as is said of text prompts; None if that is gone by now."""
     newest = index.newest([hit.image]).get(hit.image)
     if newest is None:

@@ -111,11 +111,16 @@ class MilvusSettings(BaseModel):
     collection_prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = Field(
         "searchanything_", description="Prefix of every collection's and alias's name."
     )
-    index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = Field(
-        "BIN_FLAT", description="Exact, or inverted lists on a server (approximate, faster from about 10^7 regions)."
+    index_type: Literal["BIN_FLAT", "BIN_IVF_FLAT", "HNSW"] = Field(
+        "BIN_FLAT",
+        description="Of a new index: exact, or on a server approximate: inverted lists, or a graph where the server "
+        "has one for binary vectors. `searchanything tune` compares them.",
     )
     nlist: int = Field(1024, ge=1, le=65536, description="Inverted lists (BIN_IVF_FLAT).")
     nprobe: int = Field(32, ge=1, le=65536, description="Inverted lists searched per query (BIN_IVF_FLAT).")
+    hnsw_m: int = Field(16, ge=2, le=2048, description="Neighbours per node of the graph (HNSW).")
+    ef_construction: int = Field(100, ge=1, le=32768, description="Candidates while the graph is built (HNSW).")
+    ef: int = Field(128, ge=1, le=32768, description="Candidates per query (HNSW); at least the hits asked for.")
     consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         "Session", description="Consistency level of searches."
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.geometry import decode_rle
 from searchanything.core.libraries import LazyModule
@@ -76,7 +77,7 @@ def _corner(shown: RGBImage, box: BoxXYXY, image: RGBImage) -> tuple[bool, bool]
 
 
 def _with_loupe(shown: RGBImage, loupe: RGBImage, corner: tuple[bool, bool], color: Color) -> RGBImage:
-    framed = loupe
+    framed: NDArray[Any] = loupe
     for shade in (color, INK):
         framed = cv2.copyMakeBorder(framed, *(FRAME_PX,) * 4, cv2.BORDER_CONSTANT, value=shade)
     side = framed.shape[0]

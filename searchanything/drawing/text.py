@@ -84,7 +84,8 @@ def in_lines(text: str, width_px: float, size_px: int, *, most: int) -> list[str
 
     A line ends after a blank or one of `/ _ - . , ; :`, within a word only where that would leave it half empty.
     """
-    rest, lines = " ".join(legible(text).split(" ")), []
+    rest = " ".join(legible(text).split(" "))
+    lines: list[str] = []
     while len(lines) < most - 1 and text_width_px(rest, size_px) > width_px:
         end = bisect_right(range(len(rest)), width_px, lo=1, key=lambda end: text_width_px(rest[: end + 1], size_px))
         breaks = [place + 1 for place in range(end // 2, end) if rest[place] in _BREAKS_AFTER]

@@ -31,7 +31,7 @@ from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.confidence import TextConfidence, confidence_by_share
 from searchanything.prompts.prompt import Prompt, Prompts, Text
-from searchanything.search.rescoring import ProjectedCode, similarities
+from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
@@ -185,16 +185,16 @@ class Encoder:
             projection = self.hasher.project(features.mask, features.image)
         return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
 
-    def encode_text(self, text: str) -> ProjectedCode:
+    def encode_text(self, text: str) -> QueryValues:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""
         projection = self._words_layer().project_texts(self.embedder.embed_texts([text]))
-        return ProjectedCode(pack_signs(projection)[0], projection[0])
+        return QueryValues(pack_signs(projection)[0], projection[0])
 
     def everyday_words(self) -> FloatArray:
         """The embeddings (words, D) of some everyday words: what texts are like, without any label."""
         return self._judge.words
 
-    def judge_words(self, probe: ProjectedCode, code: Codes) -> TextMatch:
+    def judge_words(self, probe: QueryValues, code: Codes) -> TextMatch:
         """How plausible a text's best hit is, by the hit's words code (B,): as `TextConfidence`, on bits."""
         everyday = self._words_layer().project_texts(self._judge.words)
         cosine = float(similarities(probe.projection, code[None])[0])

@@ -11,7 +11,7 @@ from typing import Final
 
 from searchanything.core.types import Filter, Hit, ImageRow
 from searchanything.explain.reencode import SearchContext
-from searchanything.search.rescoring import ProjectedCode
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import Page, PageRequest, search_images, search_regions
 
 GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
@@ -22,7 +22,7 @@ class Ranking:
     """A query against everything of its kind that is in the index; the first `rescore` rows are ordered by score."""
 
     context: SearchContext
-    probe: ProjectedCode
+    probe: QueryValues
     whole_images: bool
     rescore: int = 0
 

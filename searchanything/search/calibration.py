@@ -107,7 +107,7 @@ def _rows(index: RegionIndex, *, whole_images: bool) -> int:
 
 def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
     images: set[ImageRef] = {one.image for one in found}
-    newest = {image: row.generation for image, row in index.newest(images).items()} if images else {}
+    newest = index.generations(images) if images else {}
     return [one for one in found if newest.get(one.image) == one.generation]
 
 

@@ -71,6 +71,9 @@ class ScopedIndex:
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
         return self.index.newest([image for image in images if lies_in(image, self.places)])
 
+    def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+        return self.index.generations([image for image in images if lies_in(image, self.places)])
+
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         for place in self._places_under(bucket, key_prefix):
             yield from self.index.iterate_images(bucket=place[0], key_prefix=place[1])

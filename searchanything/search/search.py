@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
 import numpy as np
@@ -19,11 +19,12 @@ import numpy as np
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
-from searchanything.search.rescoring import Match, ProjectedCode, Ranked, Window
+from searchanything.search.rescoring import Match, QueryValues, Ranked, Window, scored
 
 GROWTH = 4  # each further round fetches so many times more
-SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties
-Asked: TypeAlias = Codes | ProjectedCode  # a code (B,) uint8; with its projection it can be rescored
+SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties; and a quarter of the page
+Order: TypeAlias = tuple[int, str, str, int]  # distance, bucket, key, region: compared without a call
+Asked: TypeAlias = Codes | QueryValues  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class RowRanking(Generic[Match]):
     """How a ranking is read: rows by distance, their total order, and the window that is rescored."""
 
     fetch: Callable[[int], list[Match]]
-    order: Callable[[Match], tuple[int, ImageRef, int]]
+    order: Callable[[Match], Order]
     window: Window[Match] | None
 
     def page(self, matches: Sequence[Match], *, group_by_image: bool) -> list[Ranked[Match]]:
@@ -119,7 +120,7 @@ def search_regions(
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit)
     matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
-    hits = tuple(replace(one.match, similarity=one.score) for one in matches)
+    hits = tuple(scored(one.match, one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
 
@@ -147,23 +148,23 @@ def search_images(
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
     matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
-    hits = tuple(replace(one.match, similarity=one.score) for one in matches)
+    hits = tuple(scored(one.match, one.score) for one in matches)
     return Page(hits, exact=exact and index.exact, stages=stages)
 
 
-def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
-    return hit.distance_bits, hit.image, hit.region or 0
+def _rank(hit: Hit) -> Order:
+    return hit.distance_bits, hit.image.bucket, hit.image.key, hit.region or 0
 
 
 def _code_of(asked: Asked) -> Codes:
-    return asked.code if isinstance(asked, ProjectedCode) else asked
+    return asked.code if isinstance(asked, QueryValues) else asked
 
 
 def window_of(
     index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
 ) -> Window[Match] | None:
     """The window to rescore, None where that is not asked for or only a code is known."""
-    if not isinstance(asked, ProjectedCode) or not request.rescore:
+    if not isinstance(asked, QueryValues) or not request.rescore:
         return None
     return Window(index, asked.projection, min(request.rescore, max_limit), of)
 
@@ -182,7 +183,7 @@ def collect_ranked(
     """Fetch ever more rows until window and page are settled, the index exhausted, or its limit reached."""
     start = time.perf_counter()
     end = _check_page(request, max_limit)
-    limit = min(max_limit, 2 * max(end, ranking.depth) + SLACK)
+    limit = min(max_limit, _first_round(max(end, ranking.depth), request))
     generations: dict[ImageRef, int] = {}
     repeated = False
     while True:
@@ -199,6 +200,11 @@ def collect_ranked(
         if settled or limit >= max_limit:
             return page[request.offset : end], settled, ranking.stages(start, len(matches))
         limit = min(max_limit, limit * GROWTH)
+
+
+def _first_round(depth: int, request: PageRequest) -> int:
+    """How many rows are fetched first: those of one image lie near to each other, and count once where grouped."""
+    return (2 * depth if request.group_by_image else depth + depth // 4) + SLACK
 
 
 def _settled(
@@ -231,7 +237,7 @@ def _committed(
     unknown = {match.image for match in matches if match.generation > generations.get(match.image, -1)}
     if unknown:
         generations.update(dict.fromkeys(unknown, -1))
-        generations.update({image: row.generation for image, row in index.newest(unknown).items()})
+        generations.update(index.generations(unknown))
     live = [match for match in matches if generations[match.image] == match.generation]
     return live, any(match.generation < generations[match.image] for match in matches)
 

@@ -6,21 +6,21 @@ The ranking is that of `search`: by distance, bucket, key and region, the window
 from __future__ import annotations
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRef, WordsMatch
-from searchanything.search.rescoring import ProjectedCode, Window
-from searchanything.search.search import Page, PageRequest, RowRanking, collect_ranked
+from searchanything.core.types import Filter, Hit, WordsMatch
+from searchanything.search.rescoring import QueryValues, Window
+from searchanything.search.search import Order, Page, PageRequest, RowRanking, collect_ranked
 
 
 def search_words(
-    index: RegionIndex, probe: ProjectedCode, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, probe: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The regions nearest to a text. Raises: FilterError, UsageError, RegionIndexError (also without words codes)."""
 
     def fetch(limit: int) -> list[WordsMatch]:
         return index.search_words(probe.code[None], limit=limit, filter=filter)[0]
 
-    def order(match: WordsMatch) -> tuple[int, ImageRef, int]:
-        return match.distance_bits, match.image, match.region
+    def order(match: WordsMatch) -> Order:
+        return match.distance_bits, match.image.bucket, match.image.key, match.region
 
     depth = min(request.rescore, max_limit)
     window: Window[WordsMatch] | None = Window(index, probe.projection, depth, "words") if depth else None

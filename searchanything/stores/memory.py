@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from searchanything.core.codes import hamming
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
     CodeKind,
@@ -30,61 +26,15 @@ from searchanything.core.types import (
     WordsPart,
     least_ids,
 )
+from searchanything.stores.columns import IMAGE_COLUMNS
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
-from searchanything.stores.predicates import matcher
+from searchanything.stores.memory_table import Table
+from searchanything.stores.predicates import Column, Compare, Predicate
 from searchanything.stores.row_checks import RowLimits, check_words, words_rows
 
 MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
-_FIRST_CAPACITY = 1024
-Row = TypeVar("Row", RegionRow, ImageRow)
-
-
-class _Table(Generic[Row]):
-    """Rows beside their codes, which lie in one array that grows by doubling."""
-
-    def __init__(self, code_bytes: int) -> None:
-        self.rows: list[Row] = []
-        self._codes: Codes = np.empty((_FIRST_CAPACITY, code_bytes), dtype=np.uint8)
-
-    def insert(self, rows: Sequence[Row]) -> None:
-        count = len(self.rows) + len(rows)
-        if count > len(self._codes):
-            grown = np.empty((max(count, 2 * len(self._codes)), self._codes.shape[1]), dtype=np.uint8)
-            grown[: len(self.rows)] = self._codes[: len(self.rows)]
-            self._codes = grown
-        for number, row in enumerate(rows, start=len(self.rows)):
-            self._codes[number] = np.frombuffer(row.code, dtype=np.uint8)
-        self.rows.extend(rows)
-
-    def delete(self, doomed: Callable[[Row], bool]) -> None:
-        keep = [number for number, row in enumerate(self.rows) if not doomed(row)]
-        if len(keep) < len(self.rows):
-            self._codes[: len(keep)] = self._codes[keep]
-            self.rows = [self.rows[number] for number in keep]
-
-    def nearest(self, queries: Codes, limit: int, matches: Callable[[Row], bool] | None) -> list[list[tuple[Row, int]]]:
-        """For each of (Q, B) codes the `limit` nearest rows with their distances, ordered by (distance, id)."""
-        codes, rows = self._codes[: len(self.rows)], self.rows
-        if matches is not None:
-            chosen = [number for number, row in enumerate(rows) if matches(row)]
-            codes, rows = codes[chosen], [rows[number] for number in chosen]
-        return [_first(rows, distances, limit) for distances in hamming(queries, codes)]
-
-
-def _first(rows: Sequence[Row], distances: NDArray[np.int32], limit: int) -> list[tuple[Row, int]]:
-    """The first rows by (distance, id): all ties of the last distance are looked at, so none is chosen by chance."""
-    if len(rows) > limit:
-        farthest = np.partition(distances, limit - 1)[limit - 1]
-        numbers = np.flatnonzero(distances <= farthest).tolist()
-    else:
-        numbers = list(range(len(rows)))
-    ranked = sorted((int(distances[number]), rows[number].id, number) for number in numbers)
-    return [(rows[number], distance) for distance, _, number in ranked[:limit]]
-
-
-def _under(rows: Iterable[Row], bucket: str | None, key_prefix: str) -> Iterator[Row]:
-    return (row for row in rows if bucket in (None, row.image.bucket) and row.image.key.startswith(key_prefix))
+_OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])
 
 
 class MemoryRegionIndex:
@@ -94,9 +44,9 @@ class MemoryRegionIndex:
         self._manifest = manifest
         self._limits = RowLimits(manifest.bits)
         self._lock = threading.RLock()
-        self._regions: _Table[RegionRow] = _Table(manifest.bits // 8)
-        self._images: _Table[ImageRow] = _Table(manifest.bits // 8)
-        self._words: _Table[RegionRow] = _Table(1)
+        self._regions: Table[RegionRow] = Table(manifest.bits // 8)
+        self._images: Table[ImageRow] = Table(manifest.bits // 8)
+        self._words: Table[RegionRow] = Table(1)
         self._part: WordsPart | None = None
 
     @property
@@ -124,24 +74,24 @@ class MemoryRegionIndex:
             self._images.insert(fresh)
 
     def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        wanted = set(images)
         newest: dict[ImageRef, ImageRow] = {}
         with self._lock:
-            for row in self._images.rows:
+            for row in self._images.of_images(images):
                 known = newest.get(row.image)
-                if row.image in wanted and (known is None or known.generation < row.generation):
+                if known is None or known.generation < row.generation:
                     newest[row.image] = row
         return newest
 
+    def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+        return {image: row.generation for image, row in self.newest(images).items()}
+
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         with self._lock:
-            rows = list(self._images.rows)
-        return _under(rows, bucket, key_prefix)
+            return iter(self._images.under(bucket, key_prefix))
 
     def iterate_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[RegionRow]:
         with self._lock:
-            rows = list(self._regions.rows)
-        return _under(rows, bucket, key_prefix)
+            return iter(self._regions.under(bucket, key_prefix))
 
     def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
         return map(image_state, self.iterate_images(bucket=bucket, key_prefix=key_prefix))
@@ -150,9 +100,8 @@ class MemoryRegionIndex:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
 
     def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
-        wanted = set(ids)
         with self._lock:
-            return {row.id: row for row in self._regions.rows if row.id in wanted}
+            return {row.id: row for row in self._regions.get(ids)}
 
     def iterate_codes(
         self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
@@ -170,30 +119,30 @@ class MemoryRegionIndex:
                 yield StoredCode(row.image, row.generation, region, row.code)
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
-        wanted = set(images)
-        return (row for row in self.iterate_regions() if row.image in wanted)
+        with self._lock:
+            return iter(self._regions.of_images(images))
 
     def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
-        return sum(1 for _ in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
+        with self._lock:
+            return len(self._regions.under(bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        matches = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
+        predicate = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
         with self._lock:
-            found = self._regions.nearest(codes, limit, matches)
+            found = self._regions.nearest(codes, limit, predicate)
         return [[Hit.of(row, distance) for row, distance in one] for one in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        matches = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
+        predicate = self._prepare(codes, limit=limit, filter=filter, whole_images=True)
         with self._lock:
-            found = self._images.nearest(codes, limit, matches)
+            found = self._images.nearest(codes, limit, predicate)
         return [[image_hit(row, distance) for row, distance in one] for one in found]
 
     def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
-        wanted = set(ids)
         with self._lock:
-            regions = self._words.rows if of == "words" else self._regions.rows
-            rows: Iterable[RegionRow | ImageRow] = self._images.rows if of == "images" else regions
-            return {row.id: row.code for row in rows if row.id in wanted}
+            regions = self._words if of == "words" else self._regions
+            rows: Iterable[RegionRow | ImageRow] = self._images.get(ids) if of == "images" else regions.get(ids)
+            return {row.id: row.code for row in rows}
 
     @property
     def words(self) -> WordsPart | None:
@@ -204,64 +153,53 @@ class MemoryRegionIndex:
         with self._lock:
             if self._part is None:
                 name = f"words_{self._manifest.fingerprint[:16]}"
-                self._words = _Table(bits // 8)
+                self._words = Table(bits // 8)
                 self._part = WordsPart(name, bits, bytes(layer), bits // 8)
 
     def insert_words(self, rows: Sequence[RegionRow]) -> None:
         with self._lock:
-            held = {row.id for row in self._words.rows}
-            fresh = [row for row in words_rows(self._part, rows) if row.id not in held]
-            self._words.insert(fresh)
+            self._words.insert([row for row in words_rows(self._part, rows) if row.id not in self._words])
 
     def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
         check_words(self._part, codes)
-        matches = None if filter is None else matcher(predicate_of(filter, whole_images=False))
+        predicate = None if filter is None else predicate_of(filter, whole_images=False)
         with self._lock:
-            found = self._words.nearest(codes, limit, matches)
+            found = self._words.nearest(codes, limit, predicate)
         return [
             [WordsMatch(row.id, row.image, row.generation, row.region, distance) for row, distance in one]
             for one in found
         ]
 
     def count_words(self) -> int:
-        return len(self._words.rows)
+        return len(self._words)
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
-        wanted = set(images)
         with self._lock:
-            return iter([(row.id, row.code) for row in self._words.rows if row.image in wanted])
+            return iter([(row.id, row.code) for row in self._words.of_images(images)])
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         with self._lock:
-            self._images.delete(lambda row: row.generation < generations.get(row.image, 0))
-            self._words.delete(lambda row: row.generation < generations.get(row.image, 0))
-            self._regions.delete(lambda row: row.generation < generations.get(row.image, 0))
+            for table in (self._images, self._words, self._regions):
+                table.delete_before(generations)
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
-        doomed = set(images)
         with self._lock:
-            self._images.delete(lambda row: row.image in doomed)
-            self._words.delete(lambda row: row.image in doomed)
-            self._regions.delete(lambda row: row.image in doomed)
+            for table in (self._images, self._words, self._regions):
+                table.delete_images(images)
 
     def counts(self) -> IndexCounts:
         with self._lock:
-            outcomes = [row.outcome for row in self._images.rows]
-            regions = len(self._regions.rows)
-        return IndexCounts(
-            images=outcomes.count(Outcome.INDEXED),
-            empty=outcomes.count(Outcome.EMPTY),
-            failed=outcomes.count(Outcome.FAILED),
-            regions=regions,
-        )
+            images, empty, failed = (
+                self._images.count(Compare(_OUTCOME, "==", outcome.value))
+                for outcome in (Outcome.INDEXED, Outcome.EMPTY, Outcome.FAILED)
+            )
+            return IndexCounts(images=images, empty=empty, failed=failed, regions=len(self._regions))
 
-    def _prepare(
-        self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool
-    ) -> Callable[[RegionRow | ImageRow], bool] | None:
+    def _prepare(self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool) -> Predicate | None:
         self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         if filter is None and not whole_images:
             return None  # which spares the look at every row
-        return matcher(predicate_of(filter, whole_images=whole_images))
+        return predicate_of(filter, whole_images=whole_images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +226,7 @@ class MemoryIndexStore:
     def max_limit(self) -> int:
         return MAX_LIMIT
 
-    def live(self) -> IndexManifest | None:
+    def live(self, *, within_s: float = 0.0) -> IndexManifest | None:  # noqa: ARG002
         with self._lock:
             return None if self._live is None else self._entries[self._live].index.manifest
 

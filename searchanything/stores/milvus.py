@@ -63,6 +63,8 @@ class MilvusIndexStore:
         self._connection = connection
         self._prefix = prefix
         self._meta = MetaCollection(connection, f"{prefix}meta")
+        self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
+        self._words: dict[str, WordsPart | None] = {}
         self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
@@ -73,8 +75,17 @@ class MilvusIndexStore:
     def max_limit(self) -> int:
         return MAX_LIMIT
 
-    def live(self) -> IndexManifest | None:
+    def live(self, *, within_s: float = 0.0) -> IndexManifest | None:
         """Raises: IndexMismatchError if what is live was not made by this program."""
+        seen = self._seen
+        if seen is not None and time.monotonic() - seen[0] < within_s:
+            return seen[1]
+        asked_at = time.monotonic()
+        manifest = self._live()
+        self._seen = None if manifest is None else (asked_at, manifest)
+        return manifest
+
+    def _live(self) -> IndexManifest | None:
         self._connection.begin()
         fingerprint = self._live_name()
         if fingerprint is None:
@@ -117,9 +128,9 @@ class MilvusIndexStore:
             self._check_fields(spec)
             self._connection.load(spec.name)
         regions, images = (spec.name for spec in specs)
-        exact = self._connection.vector_index_type(regions) == "BIN_FLAT"
+        kind = self._connection.vector_index_type(regions)
         part = self._words_part(fingerprint)
-        return MilvusRegionIndex(self._connection, manifest, (regions, images), exact=exact, words=part)
+        return MilvusRegionIndex(self._connection, manifest, (regions, images), kind=kind, words=part)
 
     def add_words(self, fingerprint: str, layer: bytes, *, bits: int) -> MilvusRegionIndex:
         """The collection first, the layer last: with it the index has words."""
@@ -128,9 +139,16 @@ class MilvusIndexStore:
             if not self._meta.note(_words_note(fingerprint)):
                 self._connection.create_collection(self._words_spec(fingerprint, bits))
                 self._meta.keep_note(_words_note(fingerprint), bits.to_bytes(4, "little") + layer)
+        self._words.pop(fingerprint, None)
         return self.open(fingerprint)
 
     def _words_part(self, fingerprint: str) -> WordsPart | None:
+        """Looked up once: an index that has words keeps them, and who adds them opens it anew."""
+        if fingerprint not in self._words:
+            self._words[fingerprint] = self._find_words(fingerprint)
+        return self._words[fingerprint]
+
+    def _find_words(self, fingerprint: str) -> WordsPart | None:
         kept = self._meta.note(_words_note(fingerprint))
         if not kept:
             return None
@@ -165,6 +183,7 @@ class MilvusIndexStore:
                 if before is not None and not fingerprint.startswith(before):
                     self._meta.keep_note(_replaced_note(before), str(time.time()).encode())
                 self._connection.point_alias(self._alias, index.collections[0])
+        self._seen = None
 
     def release_replaced(self, after_s: float) -> list[str]:
         """On Milvus Lite nothing: its server ends when nobody needs it. Should an index become live again meanwhile, it
@@ -199,6 +218,8 @@ class MilvusIndexStore:
                 if self._connection.has_collection(spec.name):
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)
+            self._seen = None
+            self._words.pop(fingerprint, None)
             self._known.pop(fingerprint[:_NAME_LETTERS], None)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
+MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
 _ITERATOR_ROWS = 1000
@@ -127,7 +128,7 @@ class MilvusConnection:
         return {field["name"]: field["params"].get("dim") for field in described["fields"]}
 
     def vector_index_type(self, name: str) -> str:
-        """`BIN_FLAT` or `BIN_IVF_FLAT`."""
+        """`BIN_FLAT`, `BIN_IVF_FLAT` or `HNSW`."""
         described = self._read("describe an index", lambda client, t: client.describe_index(name, "code", timeout=t))
         return str(described["index_type"])
 
@@ -225,18 +226,12 @@ class MilvusConnection:
         fields: list[str],
         *,
         limit: int,
-        probe_all: bool = False,
+        effort: Mapping[str, int],
     ) -> list[list[tuple[int, Entity]]]:
-        """For each query (distance in bits, row with its id), ordered by (distance, id).
+        """For each query (distance in bits, row with its id), ordered by (distance, id)."""
+        parameters = {"metric_type": "HAMMING", "params": dict(effort)}
 
-        `probe_all` looks into every inverted list, for the few rows that a narrow expression keeps.
-        """
-        settings = self._settings
-        # For inverted lists, whatever the settings say about new indexes; BIN_FLAT ignores it.
-        nprobe = MAX_NPROBE if probe_all else settings.nprobe
-        parameters = {"metric_type": "HAMMING", "params": {} if self.embedded else {"nprobe": nprobe}}
-
-        with self._levels.reading(name, settings.consistency) as level:
+        with self._levels.reading(name, self._settings.consistency) as level:
 
             def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
                 found = client.search(
@@ -254,6 +249,17 @@ class MilvusConnection:
                 return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
 
             return self._rows(name, "search", call)
+
+    def effort(self, kind: str, *, limit: int, everywhere: bool = False) -> dict[str, int]:
+        """How hard an index of this kind looks for so many rows, by the settings, whatever they say about new ones.
+
+        `everywhere`: as hard as it can, for the few rows that a narrow expression keeps. BIN_FLAT ignores it.
+        """
+        if self.embedded:
+            return {}
+        if kind == "HNSW":
+            return {"ef": MAX_EF if everywhere else max(limit, self._settings.ef)}
+        return {"nprobe": MAX_NPROBE if everywhere else self._settings.nprobe}
 
     # Calling
 
@@ -364,10 +370,15 @@ class MilvusConnection:
         client.load_collection(spec.name, timeout=timeout_s, _async=True)
 
     def _vector_index(self, spec: CollectionSpec) -> dict[str, Any]:
-        inverted = not self.embedded and spec.scalar_index is not None and self._settings.index_type == "BIN_IVF_FLAT"
-        parameters = {"params": {"nlist": self._settings.nlist}} if inverted else {}
-        kind = "BIN_IVF_FLAT" if inverted else "BIN_FLAT"
-        return {"index_type": kind, "metric_type": "HAMMING", **parameters}
+        settings = self._settings
+        is_small = self.embedded or spec.scalar_index is None
+        kind = "BIN_FLAT" if is_small else settings.index_type
+        parameters = {
+            "BIN_FLAT": {},
+            "BIN_IVF_FLAT": {"nlist": settings.nlist},
+            "HNSW": {"M": settings.hnsw_m, "efConstruction": settings.ef_construction},
+        }
+        return {"index_type": kind, "metric_type": "HAMMING", "params": parameters[kind]}
 
 
 def _size_of(field: FieldSpec) -> dict[str, int]:

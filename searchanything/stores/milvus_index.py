@@ -23,9 +23,11 @@ from searchanything.core.types import (
     WordsPart,
     least_ids,
 )
+from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
+    GENERATION_OUTPUT,
     IMAGE_HIT_OUTPUT,
     IMAGE_OUTPUT,
     IMAGE_STATE_OUTPUT,
@@ -67,15 +69,16 @@ class MilvusRegionIndex:
         manifest: IndexManifest,
         collections: tuple[str, str],
         *,
-        exact: bool,
+        kind: str,
         words: WordsPart | None = None,
     ) -> None:
         self._connection = connection
         self._manifest = manifest
         self._regions, self._images = collections
-        self._exact = exact
+        self._kind = kind
         self._words = words
         self._limits = RowLimits(manifest.bits)
+        self._known_codes = CodeMemory()
 
     @property
     def manifest(self) -> IndexManifest:
@@ -87,7 +90,7 @@ class MilvusRegionIndex:
 
     @property
     def exact(self) -> bool:
-        return self._exact
+        return self._kind == "BIN_FLAT"
 
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         fresh = self._limits.regions(rows)
@@ -108,10 +111,18 @@ class MilvusRegionIndex:
         wanted = {image.image_id: image for image in images}
         newest: dict[ImageRef, ImageRow] = {}
         for ids in _portions(list(wanted), _IDS_PER_READ):
-            for row in map(image_row_of, self._image_entities(ids)):
+            for row in map(image_row_of, self._image_entities(ids, IMAGE_OUTPUT)):
                 known = newest.get(row.image)
                 if known is None or known.generation < row.generation:
                     newest[row.image] = row
+        return newest
+
+    def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+        newest: dict[ImageRef, int] = {}
+        for ids in _portions([image.image_id for image in images], _IDS_PER_READ):
+            for row in self._image_entities(ids, GENERATION_OUTPUT):
+                image = ImageRef(row["bucket"], row["key"])
+                newest[image] = max(row["generation"], newest.get(image, 0))
         return newest
 
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
@@ -178,6 +189,7 @@ class MilvusRegionIndex:
     def insert_words(self, rows: Sequence[RegionRow]) -> None:
         fresh = words_rows(self._words, rows)
         with self._connection.writing():
+            self._known_codes.clear()  # another process may have deleted them
             held = self.codes_of([row.id for row in fresh], of="words")
             for batch in messages(words_entity(row) for row in fresh if row.id not in held):
                 self._connection.insert(self._words_name, batch)
@@ -212,10 +224,12 @@ class MilvusRegionIndex:
 
     def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
         collection = {"regions": self._regions, "images": self._images}.get(of) or self._words_name
-        found: dict[str, bytes] = {}
-        for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
+        found = self._known_codes.find(collection, ids)
+        for portion in _portions([one for one in dict.fromkeys(ids) if one not in found], _IDS_PER_DELETE):
             rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
-            found |= {row["id"]: code_of(row) for row in rows}
+            read = {row["id"]: code_of(row) for row in rows}
+            self._known_codes.keep(collection, read)
+            found |= read
         return found
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
@@ -223,6 +237,7 @@ class MilvusRegionIndex:
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
         the look shows all that was written until then (see `commits`).
         """
+        self._known_codes.clear()
         ages = {image.image_id: generation for image, generation in generations.items()}
         with self._connection.writing():
             for collection in self._collections_to_empty:
@@ -244,6 +259,7 @@ class MilvusRegionIndex:
                 return
 
     def delete_images(self, images: Collection[ImageRef]) -> None:
+        self._known_codes.clear()
         ids = sorted({image.image_id for image in images})
         with self._connection.writing():
             for collection in self._collections_to_empty:
@@ -258,12 +274,12 @@ class MilvusRegionIndex:
         regions = self._connection.count(self._regions, "")
         return IndexCounts(images=images, empty=empty, failed=failed, regions=regions)
 
-    def _image_entities(self, ids: Sequence[str]) -> list[Entity]:
-        rows = self._connection.query(self._images, one_of("image_id", ids), IMAGE_OUTPUT)
+    def _image_entities(self, ids: Sequence[str], fields: list[str]) -> list[Entity]:
+        rows = self._connection.query(self._images, one_of("image_id", ids), fields)
         if len(rows) < MAX_LIMIT or len(ids) == 1:
             return rows
         half = len(ids) // 2  # many generations that nobody has deleted yet: ask for fewer images at once
-        return self._image_entities(ids[:half]) + self._image_entities(ids[half:])
+        return self._image_entities(ids[:half], fields) + self._image_entities(ids[half:], fields)
 
     def _search(
         self,
@@ -277,10 +293,11 @@ class MilvusRegionIndex:
     ) -> list[list[tuple[int, Entity]]]:
         found: list[list[tuple[int, Entity]]] = []
         named = filter is not None and bool(filter.images)
+        effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
             for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
                 found += self._connection.search(
-                    collection, list(portion), expression, fields, limit=limit, probe_all=named
+                    collection, list(portion), expression, fields, limit=limit, effort=effort
                 )
         except (IndexNotFoundError, IndexUnavailableError):
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from searchanything.core.types import (
@@ -142,6 +143,7 @@ REGION_OUTPUT = [
 REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
 WORDS_OUTPUT = ["id", "bucket", "key", "generation", "region"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
+GENERATION_OUTPUT = ["bucket", "key", "generation"]
 IMAGE_STATE_OUTPUT = [
     "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
 ]  # fmt: skip
@@ -171,7 +173,9 @@ def _same(kind: type, spec: CollectionSpec) -> tuple[str, ...]:
 
 
 _REGION_WRITERS, _IMAGE_WRITERS = _writers(regions_spec("", 8)), _writers(images_spec("", 8))
-_REGION_SAME, _HIT_SAME = (_same(kind, regions_spec("", 8)) for kind in (RegionRow, Hit))
+_REGION_SAME = _same(RegionRow, regions_spec("", 8))
+_HIT_FIELDS = ("etag", "region", "area_px", "score", "image_width", "image_height", "metadata", "generation")
+_HIT_VALUES = itemgetter(*_HIT_FIELDS)
 _IMAGE_SAME, _STATE_SAME = (_same(kind, images_spec("", 8)) for kind in (ImageRow, ImageState))
 _WHOLE_SAME = tuple(name for name in WHOLE_IMAGE_FIELDS if name != "image")
 
@@ -195,7 +199,10 @@ def image_entity(row: ImageRow) -> dict[str, Any]:
 
 def region_hit_of(entity: Entity, distance_bits: int) -> Hit:
     """A hit of a search, with the fields of `REGION_OUTPUT`."""
-    return Hit(**_values(entity, _HIT_SAME), **_shape(entity), distance_bits=distance_bits)
+    image = ImageRef(entity["bucket"], entity["key"])
+    box_xyxy, mask = _shape(entity).values()
+    shared = dict(zip(_HIT_FIELDS, _HIT_VALUES(entity), strict=True))  # in one call: a search makes hundreds of hits
+    return Hit(image=image, box_xyxy=box_xyxy, mask=mask, distance_bits=distance_bits, **shared)
 
 
 def region_row_of(entity: Entity) -> RegionRow:

@@ -21,7 +21,7 @@ from searchanything.stores.columns import Kind, Row, column_reader
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 Value: TypeAlias = str | int | float | bool
 Relation: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
-_ABSENT: Final = object()
+ABSENT: Final = object()
 _OPPOSITE: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _CALCULATED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -144,49 +144,48 @@ def matcher(predicate: Predicate) -> Callable[[Row], bool]:
             return lambda row: any(part(row) for part in some)
         case OfImages(images, excluded):
             return lambda row: (row.image in images) is not excluded
-        case Prefix(field, text):
-            read = _reader(field)
-            return lambda row: isinstance(found := read(row), str) and found.startswith(text)
-        case Among():
-            return _among(predicate)
-        case Compare():
-            return _comparing(predicate)
+        case Prefix() | Among() | Compare():
+            read, test = field_reader(predicate.field), value_test(predicate)
+            return lambda row: test(read(row))
 
 
-def _comparing(predicate: Compare) -> Callable[[Row], bool]:
-    read, value = _reader(predicate.field), predicate.value
-    if isinstance(predicate.field, Column) and predicate.field.kind is Kind.FLOAT32:
-        value = float(np.float32(value))
-    if predicate.comparison in ("==", "!="):
-        wanted = predicate.comparison == "=="
-        return lambda row: _equal(read(row), value) is wanted
-    calculate = _CALCULATED[predicate.comparison]
-    return lambda row: _ordered(read(row), value, calculate)
-
-
-def _among(predicate: Among) -> Callable[[Row], bool]:
-    read, excluded = _reader(predicate.field), predicate.excluded
-    if isinstance(predicate.field, Column) and predicate.field.kind is Kind.FLOAT32:
-        values: tuple[Value, ...] = tuple(float(np.float32(value)) for value in predicate.values)
-    else:
-        values = predicate.values
-    if isinstance(predicate.field, Column):  # all of one type, so a set will do
-        known = frozenset(values)
-        return lambda row: (read(row) in known) is not excluded
-    return lambda row: any(_equal(read(row), value) for value in values) is not excluded
-
-
-def _reader(field: Field) -> Callable[[Row], Any]:
+def field_reader(field: Field) -> Callable[[Row], Any]:
+    """Reads what a row holds of a field: `ABSENT` for metadata that it lacks."""
     if isinstance(field, MetadataField):
-        return lambda row: row.metadata.get(field.name, _ABSENT)
+        return lambda row: row.metadata.get(field.name, ABSENT)
     read = column_reader(field.name)
     if field.kind is Kind.FLOAT32:
         return lambda row: float(np.float32(read(row)))
     return read
 
 
+def value_test(predicate: Prefix | Among | Compare) -> Callable[[Any], bool]:
+    """The predicate as a function of what a row holds of its field."""
+    match predicate:
+        case Prefix(_, text):
+            return lambda found: isinstance(found, str) and found.startswith(text)
+        case Among(field, _, excluded):
+            values = tuple(as_stored(field, value) for value in predicate.values)
+            if isinstance(field, Column):  # all of one type, so a set will do
+                known = frozenset(values)
+                return lambda found: (found in known) is not excluded
+            return lambda found: any(_equal(found, value) for value in values) is not excluded
+        case Compare(field, comparison, _):
+            value = as_stored(field, predicate.value)
+            if comparison in ("==", "!="):
+                wanted = comparison == "=="
+                return lambda found: _equal(found, value) is wanted
+            calculate = _CALCULATED[comparison]
+            return lambda found: _ordered(found, value, calculate)
+
+
+def as_stored(field: Field, value: Value) -> Value:
+    """A value as rows hold it: boxes and scores are 32-bit floats."""
+    return float(np.float32(value)) if isinstance(field, Column) and field.kind is Kind.FLOAT32 else value
+
+
 def _equal(stored: Any, wanted: Value) -> bool:  # noqa: ANN401 - what a row holds, or nothing
-    if stored is _ABSENT or isinstance(stored, bool) or isinstance(wanted, bool):
+    if stored is ABSENT or isinstance(stored, bool) or isinstance(wanted, bool):
         return stored is wanted
     if isinstance(stored, str) or isinstance(wanted, str):
         return bool(stored == wanted)
@@ -195,7 +194,7 @@ def _equal(stored: Any, wanted: Value) -> bool:  # noqa: ANN401 - what a row hol
 
 
 def _ordered(stored: Any, wanted: Value, calculate: Callable[[Any, Any], bool]) -> bool:  # noqa: ANN401 - as above
-    if stored is _ABSENT or isinstance(stored, bool) or isinstance(stored, str) is not isinstance(wanted, str):
+    if stored is ABSENT or isinstance(stored, bool) or isinstance(stored, str) is not isinstance(wanted, str):
         return False
     return calculate(stored, wanted) if isinstance(wanted, str) else calculate(*_numbers(stored, wanted))
 

@@ -15,7 +15,7 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.types import Filter, ImageRef, RegionRow, row_id
-from searchanything.search.rescoring import ProjectedCode
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
 
@@ -135,7 +135,7 @@ def test_a_search_by_words_skips_garbage_and_is_rescored(words_bench: Bench) -> 
     index, image, other = words_bench.index, words_bench.image("a.jpg"), words_bench.image("b.jpg")
     old, new = fresh_generation(), fresh_generation()
     projection = np.random.default_rng(8).normal(size=BITS).astype(np.float32)
-    probe = ProjectedCode(pack_signs(projection[None])[0], projection)
+    probe = QueryValues(pack_signs(projection[None])[0], projection)
     garbage = [replace(row, words_code=probe.code.tobytes()) for row in rows_of(image, old, 2)]
     rows = [*rows_of(image, new, 9, seed=4), *rows_of(other, new, 9, seed=5)]
     index.insert_regions([*garbage, *rows])

@@ -58,6 +58,10 @@ class RegionIndex(Protocol):
         """The newest image row of each of these images that has one."""
         ...
 
+    def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
+        """The generation of the newest image row of each of these images that has one: `newest`, but cheaper."""
+        ...
+
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         """Stream all image rows (older generations included) in no particular order."""
         ...
@@ -111,8 +115,8 @@ class RegionIndex(Protocol):
         ...
 
     def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
-        """The codes of rows by `row_id`; of those that are there. Searches leave them out: Milvus Lite cannot give a
-        vector with a hit, and few hits need theirs.
+        """The codes of rows by `row_id`; of those that are there, and of such as were there when this process read
+        them last. Searches leave them out: Milvus Lite cannot give a vector with a hit, and few hits need theirs.
         """
         ...
 
@@ -167,8 +171,10 @@ class IndexStore(Protocol):
         """The largest `limit` its indexes' searches take (Milvus: 16384)."""
         ...
 
-    def live(self) -> IndexManifest | None:
-        """The manifest of the live index; None while there is none."""
+    def live(self, *, within_s: float = 0.0) -> IndexManifest | None:
+        """The manifest of the live index; None while there is none. What this process saw at most `within_s` ago will
+        do, unless it switched since.
+        """
         ...
 
     def manifests(self) -> list[IndexManifest]: ...

@@ -14,7 +14,7 @@ from unit.search.test_search import MANIFEST, MANY, World, image_row, region_row
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import UsageError
 from searchanything.core.types import CodeKind, Hit, ImageRef, RegionRow
-from searchanything.search.rescoring import ProjectedCode, similarities
+from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -37,7 +37,7 @@ class ProbedWorld(World):
         values = np.random.default_rng(seed + 1).integers(1, 4, 8)
         values[np.random.default_rng(seed + 2).integers(8)] = 9
         signs = np.where(np.unpackbits(self.code) == 1, 1, -1)
-        self.probe = ProjectedCode(self.code, (values * signs).astype(np.float32))
+        self.probe = QueryValues(self.code, (values * signs).astype(np.float32))
 
     def rescored(self, depth: int, *, group_by_image: bool) -> list[tuple[int, ImageRef, int, float | None]]:
         rows = [row for row in self.regions if self.committed(row)]
@@ -128,7 +128,7 @@ def test_whole_images_are_rescored_alike() -> None:
     index = MemoryRegionIndex(MANIFEST)
     near, far = ImageRef("b", "near"), ImageRef("b", "far")
     index.insert_images([image_row(near, 1, 0b1), image_row(far, 1, 0b1100_0000)])
-    probe = ProjectedCode(np.zeros(1, np.uint8), np.array([-1, -1, -9, -9, -9, -9, -9, -9], np.float32))
+    probe = QueryValues(np.zeros(1, np.uint8), np.array([-1, -1, -9, -9, -9, -9, -9, -9], np.float32))
     plain = search_images(index, probe, PageRequest(), filter=None, max_limit=MANY)
     rescored = search_images(index, probe, PageRequest(rescore=2), filter=None, max_limit=MANY)
     assert [(hit.image.key, hit.distance_bits) for hit in plain.hits] == [("near", 1), ("far", 2)]
@@ -154,7 +154,7 @@ def test_an_image_that_is_replaced_meanwhile_is_found_as_it_is_now() -> None:
     index.insert_regions([region_row(image, 1, 0, 0)])
     index.insert_images([image_row(image, 1, 0)])
     index.event = region_row(image, 2, 5, 1)
-    probe = ProjectedCode(np.zeros(1, np.uint8), -np.ones(8, np.float32))
+    probe = QueryValues(np.zeros(1, np.uint8), -np.ones(8, np.float32))
     page = search_regions(index, probe, PageRequest(rescore=9), filter=None, max_limit=MANY)
     assert [(hit.region, hit.etag) for hit in page.hits] == [(5, "etag-2")]
     assert page.exact

@@ -10,6 +10,7 @@ from contracts.index_rows import BITS, HASH_LAYER, manifest_of
 
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
 from searchanything.core.types import ImageRef
+from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_index import MilvusRegionIndex
@@ -102,6 +103,38 @@ def test_a_warm_question_after_the_live_index_is_one_look_at_the_alias(
     assert server.requests == [("alias",)] * 3
 
 
+def test_a_question_soon_after_another_asks_for_nothing(server: RecordingServer, store: MilvusIndexStore) -> None:
+    assert store.live(within_s=60) == manifest_of(F)
+    server.requests.clear()
+    assert store.live(within_s=60) == manifest_of(F)
+    assert server.requests == []
+    store.switch(G)
+    assert store.live(within_s=60) == manifest_of(G), "this process's own switch is seen at once"
+    assert store.live(within_s=0) == manifest_of(G)
+    assert server.requests[-1] == ("alias",)
+
+
+def test_a_code_is_read_once(server: RecordingServer) -> None:
+    row = {"id": "a", "code": [b"1", b"2"]}
+    server.collections = {"regions": [row], "images": []}
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
+    for _ in range(3):
+        assert index.codes_of(["a"]) == {"a": b"12"}
+    assert server.requests == [("read", "regions")]
+    server.collections["regions"].clear()
+    index.delete_before({ImageRef("b", "1"): 1})
+    assert index.codes_of(["a"]) == {}, "after a deletion it is read again"
+
+
+def test_the_codes_asked_for_longest_ago_make_room() -> None:
+    memory = CodeMemory(most=2)
+    memory.keep("regions", {"a": b"1", "b": b"2"})
+    assert memory.find("regions", ["a"]) == {"a": b"1"}
+    memory.keep("regions", {"c": b"3"})
+    assert memory.find("regions", ["a", "b", "c"]) == {"a": b"1", "c": b"3"}
+    assert memory.find("images", ["a"]) == {}
+
+
 def test_another_live_index_is_noticed_at_once(server: RecordingServer, store: MilvusIndexStore) -> None:
     other = MilvusIndexStore(server, "")  # type: ignore[arg-type]
     assert store.live() == manifest_of(F)
@@ -127,7 +160,7 @@ def test_an_alias_to_what_has_no_manifest_is_told(server: RecordingServer, store
 
 def test_where_there_is_nothing_old_a_commit_deletes_nothing(server: RecordingServer) -> None:
     server.collections = {"regions": [], "images": []}
-    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
     index.delete_before({ImageRef("b", str(number)): 5 for number in range(100)})
     assert server.requests == [("read", "images"), ("read", "regions")]
 
@@ -140,7 +173,7 @@ def test_only_older_rows_are_deleted_by_their_ids_images_first(server: Recording
         for generation in (3, 4, 5)
     ]
     server.collections = {"regions": rows, "images": rows[:1]}
-    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), exact=True)  # type: ignore[arg-type]
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
     index.delete_before({one: 4, two: 5})
     deletions = [request[1:] for request in server.requests if request[0] == "delete"]
     assert deletions == [("images", 'id in ["a3"]'), ("regions", 'id in ["a3", "b3", "b4"]')]

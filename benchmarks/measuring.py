@@ -1,0 +1,109 @@
+"""What the benchmarks of speed share: paired timing, and a report with table, JSON and plot."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("numpy", "torch", "open_clip_torch", "pymilvus", "milvus-lite", "faiss-cpu", "prefect", "searchanything")
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Options that every program has."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--json", type=Path, help="write figures, machine, versions and commit there")
+    made.add_argument("--plot", type=Path, help="draw the figures there (.svg or .png)")
+    return made
+
+
+def best_ms(calls: Mapping[str, Callable[[], object]], *, rounds: int, least_s: float = 0.0) -> dict[str, float]:
+    """The least milliseconds of each call. They take turns, so that a machine that slows down slows all of them."""
+    best = dict.fromkeys(calls, float("inf"))
+    began, done = time.perf_counter(), 0
+    while done < rounds or time.perf_counter() - began < least_s:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            best[name] = min(best[name], (time.perf_counter() - start) * 1000)
+        done += 1
+    return best
+
+
+def percentiles(spent_ms: Sequence[float]) -> dict[str, float]:
+    """Median, 95th and 99th percentile of at least two values."""
+    cuts = statistics.quantiles(spent_ms, n=100, method="inclusive")
+    return {"p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98]}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": [round(one, 2) for one in os.getloadavg()],
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+        "commit": commit.stdout.strip(),
+    }
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:
+    """Print a table of rows, and write JSON where asked."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[_shown(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(line[at]) for line in cells)) for at, column in enumerate(columns)]
+    for line in (columns, *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    about = machine()
+    print(f"{about['processor']}, {about['cores']} cores, load {about['load'][0]}, commit {about['commit']}")
+    if options.json:
+        body = {"benchmark": name, "machine": about, "rows": list(rows)}
+        options.json.write_text(json.dumps(body, indent=1) + "\n")
+
+
+def plotting() -> Any:  # noqa: ANN401 - a module
+    """matplotlib's pyplot without a screen, and with plain lines."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({
+        "figure.figsize": (7.5, 4.2), "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "axes.axisbelow": True, "grid.alpha": 0.25, "svg.hashsalt": "searchanything", "font.size": 10,
+    })  # fmt: skip
+    return plt
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
