@@ -79,8 +79,9 @@ def evaluate_instances(
         for images, files in read_batches(wanted, reading or Reading(), failures, progress):
             _take_in(seen, encoder, names, images, [file.truth for file in files])
         means, ends = _summary(_figures(seen, seed), seed)
+        counts = _counts(seen)
     return {
-        "dataset": {**_counts(seen), "instances": len(names), "failed": len(failures)},
+        "dataset": {**counts, "instances": len(names), "failed": len(failures)},
         "bits": encoder.hasher.bits,
         "seed": seed,
         **nested(means),
