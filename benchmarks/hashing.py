@@ -4,11 +4,11 @@ python -m benchmarks.hashing --features FEATURES.npz [--bits 256] [--mask-share 
                             [--json FILE]
 
 FEATURES.npz is of `training.region_features`. Layers are fitted to the .parquet beside it, within which one part
-chooses deep's step, and judged on the .npz, which chose nothing: mAP@10 region to region by concept, hits in the query's
-own image left out, also with all rescored by the query's real values, and recall10@100 of the float neighbours (cosine
-of the standardised features). Synthetic: Gaussian features whose variances fall evenly from 1.3 to 0.7, nearly isotropic,
-once with fewer and once with more dimensions than bits. Differences are deep less the baseline of the same seed; the
-interval is Student's over the seeds.
+chooses deep's step, and judged on the .npz, which chose nothing: mAP@10 region to region by concept, hits in the
+query's own image left out, also with all rescored by the query's real values, and recall10@100 of the float neighbours
+(cosine of the standardised features). Synthetic: Gaussian features whose variances fall evenly from 1.3 to 0.7, nearly
+isotropic, once with fewer and once with more dimensions than bits. Differences are deep less the baseline of the same
+seed; the interval is Student's over the seeds.
 """
 
 from __future__ import annotations
