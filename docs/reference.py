@@ -66,7 +66,10 @@ PRESET_HEAD = f"""# Presets and their licences
 {GENERATED.format(source="the weight records in `searchanything/models/presets.py`")}
 A preset is a segmenter, an encoder and a hash that belong together; all presets run the same code. `searchanything
 models fetch PRESET` fetches weights and checks them; no other command fetches anything. `searchanything models list`
-says what is on this machine. An index remembers its preset, and queries follow it.
+says what is on this machine. An index remembers its preset, and queries follow it. A fetch that was cut off is
+continued. Without a network: `models fetch PRESET --from FOLDER`, where the folder holds the files under the names of
+the tables below; `--from https://mirror/weights` takes them from an address in place of the publisher's. Both are
+checked alike.
 
 """
 PRESET_TAIL = """## What to know before choosing
@@ -76,8 +79,17 @@ PRESET_TAIL = """## What to know before choosing
 - **{untrained}: no trained hash.** A new index trains one on a sample of its source first
   ([how](features.md#a-hash-layer-of-your-own-from-the-start)); with too few images it starts with a seeded random
   rotation, and `searchanything status` says `untrained`.
+- **Preprocessing.** A preset carries what its encoder was trained with: mean and deviation of pixels, how crops are
+  resized, and a tokenizer of its own. All of it is in an index's fingerprint.
+- **{unmeasured}: not measured here.** Their code path is tested with random weights in the published format,
+  against open_clip's own transform and tokenizer; how well they search was not measured, nor which crops suit them:
+  they take the paper's rule. `searchanything eval` compares.
+- **`multilingual`** needs one more library: `pip install 'searchanything[multilingual]'`. Its repository's commit is
+  not known here, so its address names the newest.
+- **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows research purposes alone
+  ([ADR 70](adr/0070-presets-of-today.md)).
 - **Checksums.** If the publisher states a sha256, it is checked. If not, it is recorded at the first fetch and checked
-  from then on.
+  from then on. An address that names a commit gives the same file for ever.
 - **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because it ships
   and loads such weights. The bundled pictograms and photographs have their own licences:
   `searchanything/demo/assets/ATTRIBUTION.md`.
@@ -110,8 +122,9 @@ def _error_row(kind: type[Exception]) -> str:
 def presets_page() -> str:
     """`docs/presets.md`."""
     untrained = ", ".join(f"`{name}`" for name, preset in PRESETS.items() if preset.hash_layer is None)
+    unmeasured = ", ".join(f"`{name}`" for name in ("base", "large", "multilingual"))
     sections = "\n".join(_preset_section(preset) for preset in PRESETS.values())
-    return f"{PRESET_HEAD}{sections}\n{PRESET_TAIL.format(untrained=untrained)}"
+    return f"{PRESET_HEAD}{sections}\n{PRESET_TAIL.format(untrained=untrained, unmeasured=unmeasured)}"
 
 
 def _preset_section(preset: Preset) -> str:
@@ -119,7 +132,18 @@ def _preset_section(preset: Preset) -> str:
     rows = "".join(_weights_row(record) for record in preset.records)
     bits = "trained, in the package" if preset.hash_layer else "trained on a sample of your images"
     summary = f"{preset.summary[0].upper()}{preset.summary[1:]}."
-    return f"## {preset.name}\n\n{summary} Features: {_dimensions(preset)}. Hash: {bits}.\n\n{head}{rows}"
+    return (
+        f"## {preset.name}\n\n{summary} Features: {_dimensions(preset)}. Hash: {bits}.{_shown(preset)}\n\n{head}{rows}"
+    )
+
+
+def _shown(preset: Preset) -> str:
+    """How the encoder sees a crop, where that is not as in the presets from before."""
+    options = preset.encoder_options
+    if options.mean is None or options.std is None:
+        return ""
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (options.mean, options.std))
+    return f" Crops: resized by `{preset.resizing}`, mean {mean}, deviation {std}."
 
 
 def _dimensions(preset: Preset) -> str:

@@ -283,6 +283,7 @@ def load_encoder(
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
+        resizing=presets.find_preset(name).resizing,
     )
 
 

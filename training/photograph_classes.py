@@ -47,7 +47,7 @@ class PhotographFolders:
 
     def files(self) -> tuple[list[Path], ...]:
         """The photographs of each folder, without the judged fifth."""
-        street = [path.with_suffix(".jpg") for path in _taught(self.street)] if self.street else []
+        street = [path.with_suffix(".jpg") for path in taught(self.street)] if self.street else []
         grocery = [self.grocery / file for file, _ in _rows(self.grocery)] if self.grocery else []
         return street, grocery
 
@@ -63,7 +63,7 @@ class PhotographFolders:
         if self.street is None:
             return
         words = _labels(self.street)
-        for path in _taught(self.street)[::_STREET_STEP]:
+        for path in taught(self.street)[::_STREET_STEP]:
             image = pixels_of(path.with_suffix(".jpg"))
             labels = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
             for label, mask in parts_of(labels):
@@ -87,7 +87,7 @@ def plain_class(name: str) -> str:
     return name.replace("-", " ").lower()
 
 
-def _taught(street: Path) -> list[Path]:
+def taught(street: Path) -> list[Path]:
     """The label files of street photographs, without the judged fifth."""
     return [path for path in sorted(street.glob("*.png")) if int(path.stem) % FIFTHS != JUDGED_FIFTH]
 

@@ -3,20 +3,17 @@
     python -m training.region_features --street data/street --grocery data/grocery --out FEATURES.npz
     python -m training.region_features --crops-of FEATURES.npz --out NEW.npz   (the same regions by another encoder)
 
-Beside the .npz, a .parquet of the same name holds the regions that a hash layer may be fitted to, for
-`searchanything hash train`; benchmarks/hashing.py judges methods on the .npz, which has the concepts too. Photographs,
-where they are given, are in the .parquet alone: their regions and the whole images, as an index has them.
-
-Two thirds of the scenes are drawn from what training may see, for fitting a hash layer; the others are evaluation
-scenes, with zero-shot concepts among them, for judging it. A region counts as an object's when their boxes overlap by
-at least a half.
+Beside the .npz, a .parquet of the same name holds what a hash layer may be fitted to, for `searchanything hash train`:
+the regions of scenes of what training may see, and of photographs where they are given, each with the whole image, as
+an index has them. The .npz has the objects of evaluation scenes, zero-shot concepts among them, and their names:
+benchmarks/hashing.py judges methods by it. A region counts as an object's when their boxes overlap by at least a half.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,7 +42,8 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 _MIN_IOU = 0.5
 _OBJECTS = (3, 8)
-_FIRST_SEED = 2_000_000  # beyond those of the segmenter's scenes
+_FIRST_SEED, _FITTING_SEED = 2_000_000, 3_000_000  # beyond those of the segmenter's scenes
+_STEP = 100  # images between two lines of progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +79,8 @@ def features_of(
             logger.info("%d of %d scenes", number, len(seeds))
 
 
-def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms, fitting: Sequence[bool]) -> Arrays:
-    """The regions of all scenes in one row each; `fitting` says which scenes a layer may be fitted to."""
+def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms) -> Arrays:
+    """The regions of all scenes in one row each."""
     number = {name: i for i, name in enumerate(pictograms.names)}
     concepts = np.array([number[name] for scene in found for name in scene.concepts], np.int64)
     counts = [len(scene.concepts) for scene in found]
@@ -92,54 +90,45 @@ def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms, fitting
         "concepts": concepts,
         "images": np.repeat(np.arange(len(found)), counts),
         "zero_shot": pictograms.is_zero_shot[concepts],
-        "fitting": np.repeat(np.array(fitting), counts),
     }
 
 
-def photograph_features(encoder: Encoder, folders: PhotographFolders, *, most: int) -> FeatureBatch:
-    """Features of up to `most` photographs of each folder: what an index keeps of each, none of the judged fifth."""
-    found = [
-        one.features
-        for files in folders.files()
-        for path in files[:: max(1, -(-len(files) // most))]
-        for one in encoder.encode_images([pixels_of(path)])
-    ]
+def indexed_features(encoder: Encoder, images: Iterable[RGBImage]) -> FeatureBatch:
+    """Features of what an index keeps of each image: its regions, and the whole of it."""
     dimensions = encoder.segmenter.feature_dimension, encoder.embedder.dimension
-    none = FeatureBatch(*(np.zeros((0, dimension), np.float32) for dimension in dimensions))
-    whole = (none, *found)
+    whole = [FeatureBatch(*(np.zeros((0, dimension), np.float32) for dimension in dimensions))]
+    for number, image in enumerate(images):
+        whole += [one.features for one in encoder.encode_images([image])]
+        if number % _STEP == 0:
+            logger.info("%d images", number)
     return FeatureBatch(np.concatenate([one.mask for one in whole]), np.concatenate([one.image for one in whole]))
 
 
+def fitting_images(arguments: argparse.Namespace) -> Iterator[RGBImage]:
+    """Scenes of what training may see, then up to so many photographs of each folder, none of the judged fifth."""
+    source = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
+    yield from (source.scene(_FITTING_SEED + number).image for number in range(arguments.fitting_scenes))
+    most = arguments.photographs_of_each
+    for files in PhotographFolders(arguments.street, arguments.grocery).files():
+        yield from (pixels_of(path) for path in files[:: max(1, -(-len(files) // most))])
+
+
 def segmented(arguments: argparse.Namespace, segmenter: Segmenter, *, crop_size_px: int) -> Arrays:
-    """Draw and segment the scenes of the command line."""
+    """Draw and segment the scenes to judge by."""
     policy = find_preset(arguments.preset).crops
-    training = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
-    evaluation = evaluation_source(arguments.pictograms, arguments.photographs)
-    for_fitting = arguments.scenes * 2 // 3
+    source = evaluation_source(arguments.pictograms, arguments.photographs)
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.scenes)
-    split = ((training, seeds[:for_fitting]), (evaluation, seeds[for_fitting:]))
-    found = [
-        one
-        for source, part in split
-        for one in features_of(source, part, segmenter, crop_size_px=crop_size_px, policy=policy)
-    ]
-    fitting = [number < for_fitting for number in range(arguments.scenes)]
-    return arrays_of(found, pictograms=training.pictograms, fitting=fitting)
+    found = features_of(source, seeds, segmenter, crop_size_px=crop_size_px, policy=policy)
+    return arrays_of(list(found), pictograms=source.pictograms)
 
 
-def write_parquet(path: Path, arrays: Arrays, photographs: FeatureBatch) -> None:
-    """The regions to fit to, for `searchanything hash train`. They are of no index, and have no fingerprint."""
+def write_parquet(path: Path, features: FeatureBatch) -> None:
+    """What to fit to, for `searchanything hash train`. It is of no index, and has no fingerprint."""
     from pyarrow import parquet
 
-    rows = np.flatnonzero(arrays["fitting"])
-    mask, image = (
-        np.concatenate([arrays[name][rows], seen])
-        for name, seen in (("mask", photographs.mask), ("image", photographs.image))
-    )
-    features = FeatureBatch(mask, image)
     schema = feature_schema(features.mask.shape[1], features.image.shape[1], fingerprint=None)
     with parquet.ParquetWriter(path, schema) as writer:
-        writer.write_batch(record_batch(schema, [str(row) for row in range(len(mask))], features))
+        writer.write_batch(record_batch(schema, [str(row) for row in range(len(features.mask))], features))
 
 
 def main() -> None:
@@ -148,7 +137,8 @@ def main() -> None:
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
     parser.add_argument("--preset", default="pico")
-    parser.add_argument("--scenes", type=int, default=900)
+    parser.add_argument("--scenes", type=int, default=500, help="evaluation scenes, to judge by")
+    parser.add_argument("--fitting-scenes", type=int, default=1500)
     parser.add_argument("--street", type=Path, help="street photographs, see training.street_annotations")
     parser.add_argument("--grocery", type=Path, help="grocery photographs, see training.whole_images")
     parser.add_argument("--photographs-of-each", type=int, default=400, help="most of either, evenly drawn")
@@ -168,10 +158,11 @@ def main() -> None:
         arrays = segmented(arguments, encoder.segmenter, crop_size_px=encoder.embedder.crop_size_px)
     arrays["image"] = encoder.embedder.embed_crops(arrays["crops"])
     np.savez(arguments.out, allow_pickle=False, **arrays)
-    folders = PhotographFolders(arguments.street, arguments.grocery)
-    photographs = photograph_features(encoder, folders, most=arguments.photographs_of_each)
-    write_parquet(arguments.out.with_suffix(".parquet"), arrays, photographs)
-    logger.info("%d regions of scenes, %d of photographs", len(arrays["concepts"]), len(photographs.mask))
+    if not arguments.crops_of:
+        fitting = indexed_features(encoder, fitting_images(arguments))
+        write_parquet(arguments.out.with_suffix(".parquet"), fitting)
+        logger.info("%d rows to fit to", len(fitting.mask))
+    logger.info("%d regions to judge by", len(arrays["concepts"]))
 
 
 if __name__ == "__main__":

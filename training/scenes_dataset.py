@@ -1,7 +1,9 @@
 """Scenes on disk: a YOLO segmentation data set to train on, and a COCO file with exact masks to evaluate on.
 
     python -m training.scenes_dataset --pictograms data/pictograms --photographs data/photographs --out data/scenes
+        [--street data/street]
 
+With `--street`, 28 % of the cutouts are people and clothes, and the photographs themselves are training images too.
 Training scenes hold seen concepts only. Evaluation scenes are drawn like the demo's, on photographs that no training
 scene uses, from all concepts; each annotation says whether its concept is a zero-shot one.
 """
@@ -26,8 +28,10 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import encode_rle
 from searchanything.core.types import BoolMask, RGBImage
 from searchanything.demo.scenes import DEMO_RECIPE, Cutout, Scene, SceneRecipe, compose_scene
+from training.photograph_classes import taught
 from training.photographs import load_photographs, procedural_backdrop
 from training.pictograms import Pictograms, load_pictograms
+from training.street_scenes import street_cutouts, street_views
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +52,27 @@ TRAINING_RECIPE = SceneRecipe(
 TUNING_RECIPE = replace(
     DEMO_RECIPE, longest_side_px=(640, 640), object_px=(20.0, 420.0), largest_fraction=0.9, tint=0.2
 )
+LEAST_PIXELS = 30  # of an object in a label
 HELD_OUT_PHOTOGRAPHS = 6  # every sixth photograph, by name, serves evaluation only
 EVALUATION_SEEDS = range(1_000_000, 1_000_150)
+OTHERS_SHARE = 0.28  # of the cutouts, where there are others than pictograms
 _PROCEDURAL_SHARE = 0.25
 _PARTS_KEPT = 0.02  # contours that enclose less than this part of the object's largest one are left out of its polygon
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SceneSource:
-    """What scenes of one split are drawn from: rows of `pictograms`, and photographs."""
+    """What scenes of one split are drawn from: rows of `pictograms`, and photographs as backdrops.
+
+    `others` are cutouts of other kinds, which take the place of some pictograms.
+    """
 
     pictograms: Pictograms
     rows: NDArray[np.int64]
     photographs: Sequence[RGBImage]
     recipe: SceneRecipe
     objects: tuple[int, int]
+    others: Sequence[Cutout] = ()
 
     def cutout(self, row: int) -> Cutout:
         """The drawing in one row of the pictograms."""
@@ -76,7 +86,12 @@ class SceneSource:
         count = int(rng.integers(self.objects[0], self.objects[1] + 1))
         rows = rng.choice(self.rows, count, replace=False)
         backdrop = self._backdrop(rng, seed)
-        return compose_scene([self.cutout(int(row)) for row in rows], backdrop, seed=seed, recipe=self.recipe)
+        cutouts = [self.cutout(int(row)) for row in rows]
+        if self.others:
+            chosen = np.flatnonzero(rng.random(count) < OTHERS_SHARE)
+            for place in chosen.tolist():
+                cutouts[place] = self.others[int(rng.integers(len(self.others)))]
+        return compose_scene(cutouts, backdrop, seed=seed, recipe=self.recipe)
 
     def _backdrop(self, rng: Generator, seed: int) -> RGBImage:
         if rng.random() < _PROCEDURAL_SHARE:
@@ -112,11 +127,17 @@ def write_yolo(source: SceneSource, folder: Path, seeds: Sequence[int]) -> None:
         (folder / part).mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         scene = source.scene(seed)
-        _write_jpeg(folder / "images" / f"{seed:06d}.jpg", scene.image)
-        size = np.array([scene.image.shape[1], scene.image.shape[0]])
-        polygons = [(polygon_of(item.mask) / size).ravel() for item in scene.objects]
-        lines = [" ".join(["0", *(f"{value:.4f}" for value in polygon)]) for polygon in polygons]
-        (folder / "labels" / f"{seed:06d}.txt").write_text("\n".join(lines), "utf-8")
+        write_labelled(folder, f"{seed:06d}", scene.image, [item.mask for item in scene.objects])
+
+
+def write_labelled(folder: Path, name: str, image: RGBImage, masks: Sequence[BoolMask]) -> None:
+    """Write one image with its polygons; masks of fewer than three corners or 30 pixels are left out."""
+    _write_jpeg(folder / "images" / f"{name}.jpg", image)
+    size = np.array([image.shape[1], image.shape[0]])
+    polygons = [polygon_of(mask) / size for mask in masks if mask.sum() >= LEAST_PIXELS]
+    corners = [polygon.ravel() for polygon in polygons if len(polygon) >= 3]
+    lines = [" ".join(["0", *(f"{value:.4f}" for value in polygon)]) for polygon in corners]
+    (folder / "labels" / f"{name}.txt").write_text("\n".join(lines), "utf-8")
 
 
 def write_coco(source: SceneSource, folder: Path, seeds: Sequence[int]) -> None:
@@ -189,24 +210,45 @@ class Split:
     first_seed: int
 
 
-def build(pictograms: Path, photographs: Path, folder: Path, *, splits: Sequence[Split], processes: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where pictograms, photographs and, if they are used, annotated street photographs lie."""
+
+    pictograms: Path
+    photographs: Path
+    street: Path | None = None
+
+
+def build(inputs: Inputs, folder: Path, *, splits: Sequence[Split], processes: int) -> None:
     """Write per split `NAME/` (YOLO) and its description `NAME.yaml`, and `val/` (COCO)."""
     for split in splits:
         seeds = range(split.first_seed, split.first_seed + split.scenes)
         chunks = [seeds[start::processes] for start in range(processes)]
         with ProcessPoolExecutor(processes) as pool:
-            list(pool.map(partial(_write_split, pictograms, photographs, folder, split), chunks))
+            list(pool.map(partial(_write_split, inputs, folder, split), chunks))
+            if inputs.street is not None:
+                places = range(len(taught(inputs.street)))
+                parts = [places[start::processes] for start in range(processes)]
+                list(pool.map(partial(_write_street, inputs.street, folder / split.name), parts))
         images = f"{split.name}/images"
         description = {"path": str(folder.resolve()), "train": images, "val": images, "names": {0: "object"}}
         (folder / f"{split.name}.yaml").write_text(json.dumps(description), "utf-8")
         logger.info("%d scenes in %s", split.scenes, folder / split.name)
-    write_coco(evaluation_source(pictograms, photographs), folder / "val", EVALUATION_SEEDS)
+    write_coco(evaluation_source(inputs.pictograms, inputs.photographs), folder / "val", EVALUATION_SEEDS)
 
 
-def _write_split(pictograms: Path, photographs: Path, folder: Path, split: Split, seeds: Sequence[int]) -> None:
+def _write_split(inputs: Inputs, folder: Path, split: Split, seeds: Sequence[int]) -> None:
     cv2.setNumThreads(1)
-    source = training_source(pictograms, photographs, recipe=split.recipe, objects=split.objects)
+    source = training_source(inputs.pictograms, inputs.photographs, recipe=split.recipe, objects=split.objects)
+    if inputs.street is not None:
+        source = replace(source, others=street_cutouts(inputs.street))
     write_yolo(source, folder / split.name, seeds)
+
+
+def _write_street(street: Path, folder: Path, numbers: Sequence[int]) -> None:
+    cv2.setNumThreads(1)
+    for name, (image, masks) in street_views(street, numbers):
+        write_labelled(folder, name, image, masks)
 
 
 def main() -> None:
@@ -214,6 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compose the scenes that the pico segmenter learns from.")
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"))
     parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
+    parser.add_argument("--street", type=Path, help="annotated street photographs, see training.street_annotations")
     parser.add_argument("--out", type=Path, default=Path("data/scenes"))
     parser.add_argument("--scenes", type=int, nargs=2, default=(7000, 2000), help="scenes of each training phase")
     parser.add_argument("--processes", type=int, default=2)
@@ -224,7 +267,8 @@ def main() -> None:
         Split("train", first, TRAINING_RECIPE, (0, 6), first_seed=0),
         Split("tune", second, TUNING_RECIPE, (2, 9), first_seed=500_000),
     )
-    build(options.pictograms, options.photographs, options.out, splits=splits, processes=options.processes)
+    inputs = Inputs(options.pictograms, options.photographs, options.street)
+    build(inputs, options.out, splits=splits, processes=options.processes)
 
 
 if __name__ == "__main__":

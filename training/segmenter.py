@@ -7,7 +7,13 @@
     python -m training.segmenter_figures --weights data/segmenter.pt --training data/segmenter.training.json
 
 A YOLOv8-seg of one class and random initial weights, in two phases: small canvases first, for speed, then the size and
-the look of the images that it will see. One thread; run it at a low priority beside other work.
+the look of the images that it will see. On a CPU one thread; run it at a low priority beside other work. What ships was
+trained on a GPU, on scenes with street photographs among them (`training.scenes_dataset --street`), in two runs by the
+clock, the second from the weights of the first:
+
+    python -m training.segmenter --device 0 --varied --width 0.25 --sides 640 640 --batches 64 64 --minutes 0 15.5
+    python -m training.segmenter --device 0 --varied --width 0.25 --sides 640 640 --batches 64 64 --minutes 0 6
+        --rates 0 1.2e-3 --start data/segmenter.phase2.pth
 """
 
 from __future__ import annotations
@@ -45,12 +51,12 @@ def train(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    outlet = Outlet(options.out, options.every_minutes, options.scenes / "run", options.bfloat16)
+    outlet = Outlet(options.out, options.every_minutes, options.scenes / "run", options.bfloat16, options.device)
     network = network_of(options.width, DEPTH)
-    first, second = options.minutes
+    (first, second), sides = options.minutes, options.sides
     phases = [
-        Phase(options.scenes / "train.yaml", 416, first, learning_rate=options.rates[0], batch=12),
-        Phase(options.scenes / "tune.yaml", 640, second, learning_rate=options.rates[1], batch=8),
+        Phase(options.scenes / "train.yaml", sides[0], first, options.rates[0], options.batches[0], options.varied),
+        Phase(options.scenes / "tune.yaml", sides[1], second, options.rates[1], options.batches[1], options.varied),
     ]
     weights = torch.load(options.start) if options.start else None
     record = []
@@ -63,7 +69,8 @@ def train(options: argparse.Namespace) -> None:
         cpu_minutes = round((time.process_time() - before) / 60, 1)
         logger.info("phase %d: %d steps in %.1f CPU minutes", number, steps, cpu_minutes)
         record.append({**asdict(phase), "data": phase.data.name, "steps": steps, "cpu_minutes": cpu_minutes})
-    training = {"architecture": "YOLOv8-seg, one class", "width": options.width, "depth": DEPTH, "phases": record}
+    facts = {"width": options.width, "depth": DEPTH, "seed": options.seed, "started_from_weights": bool(options.start)}
+    training = {"architecture": "YOLOv8-seg, one class", **facts, "phases": record}
     options.out.with_suffix(".training.json").write_text(json.dumps(training, indent=1) + "\n", "utf-8")
 
 
@@ -73,6 +80,10 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, default=Path("data/scenes"), help="what training.scenes_dataset wrote")
     parser.add_argument("--out", type=Path, default=Path("data/segmenter.pt"), help="where the weights go")
     parser.add_argument("--minutes", type=float, nargs=2, default=(42.0, 25.0), help="wall-clock budget of each phase")
+    parser.add_argument("--sides", type=int, nargs=2, default=(416, 640), help="training input of each phase, px")
+    parser.add_argument("--batches", type=int, nargs=2, default=(12, 8), help="images a step of each phase")
+    parser.add_argument("--varied", action="store_true", help="scale, shift and join images, for street photographs")
+    parser.add_argument("--device", default="cpu", help="cpu, or a CUDA device's number")
     parser.add_argument("--rates", type=float, nargs=2, default=(2.5e-3, 8e-4), help="peak learning rate of each phase")
     parser.add_argument("--width", type=float, default=WIDTH, help="channels, as a part of YOLOv8's widest")
     parser.add_argument("--start", type=Path, help="go on from weights that a phase left (OUT.phaseN.pth)")

@@ -45,6 +45,7 @@ class Phase:
         minutes: Wall-clock budget.
         learning_rate: Peak of the cosine.
         batch: Images per step.
+        varied: Whether images are also scaled, shifted and joined, as photographs of few scales need.
     """
 
     data: Path
@@ -52,16 +53,18 @@ class Phase:
     minutes: float
     learning_rate: float
     batch: int
+    varied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Where and how often the weights are written."""
+    """Where and how often the weights are written, and where it all runs: `device` as ultralytics names it."""
 
     weights: Path
     every_minutes: float
     run_folder: Path
     bfloat16: bool
+    device: str = "cpu"
 
 
 class _MixedPrecisionModel(SegmentationModel):  # type: ignore[misc]  # ultralytics is untyped
@@ -72,7 +75,7 @@ class _MixedPrecisionModel(SegmentationModel):  # type: ignore[misc]  # ultralyt
     def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:  # noqa: ANN401 - the base's signature
         """The trainer's loss of a batch."""
         if preds is None:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+            with torch.autocast(batch["img"].device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
                 preds = self.forward(batch["img"].contiguous(memory_format=torch.channels_last))
         return super().loss(batch, _float32(preds))
 
@@ -174,10 +177,10 @@ def _overrides(phase: Phase, outlet: Outlet, seed: int) -> dict[str, Any]:
         "lr0": phase.learning_rate,
         "warmup_epochs": 0,
         "weight_decay": 0.01,
-        "mosaic": 0.0,
+        "mosaic": 0.15 if phase.varied else 0.0,
         "close_mosaic": 0,
-        "scale": 0.0,
-        "translate": 0.0,
+        "scale": 0.35 if phase.varied else 0.0,
+        "translate": 0.08 if phase.varied else 0.0,
         "erasing": 0.0,
         "overlap_mask": False,
         "amp": False,
@@ -185,8 +188,8 @@ def _overrides(phase: Phase, outlet: Outlet, seed: int) -> dict[str, Any]:
         "plots": False,
         "pretrained": False,
         "deterministic": False,
-        "device": "cpu",
-        "workers": 0,
+        "device": outlet.device,
+        "workers": 0 if outlet.device == "cpu" else 14,
         "seed": seed,
         "project": str(outlet.run_folder.resolve()),
         "name": "run",

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from searchanything.cli.evaluate_instances import Annotations, Images, instances
+from searchanything.cli.evaluate_mine import mine
+from searchanything.cli.evaluate_tables import at, failure_lines, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import SHOWN_FAILURES, HashFile, hash_choice
+from searchanything.cli.index import HashFile, hash_choice
 from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
 from searchanything.core.counting import counted
-from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,14 +28,8 @@ if TYPE_CHECKING:
     from searchanything.evaluation.running import EvaluationOptions
     from searchanything.evaluation.truth import Truth
 
-app = typer.Typer(help="Measure segmentation, prompts and retrieval on annotated images.", rich_markup_mode="rich")
+app = typer.Typer(help="Measure models on annotated images, and your index without labels.", rich_markup_mode="rich")
 
-Images = Annotated[
-    Path, typer.Option("--images", metavar="DIR", exists=True, file_okay=False, help="The folder of the images.")
-]
-Annotations = Annotated[
-    Path, typer.Option("--annotations", metavar="FILE", exists=True, dir_okay=False, help="COCO instances, JSON.")
-]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", exists=True, file_okay=False, help="The folder VOC2012.")]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="A list in ImageSets/Segmentation.")]
 Category = Annotated[
@@ -125,9 +121,7 @@ class EvaluateOptions:
             other=self.other,
             ablations=self.ablations,
             seed=self.seed,
-            batch_images=ingest.batch_images,
-            reading_threads=ingest.transfer_threads,
-            max_pixels=ingest.max_pixels,
+            reading=reading_of(ingest),
         )
 
 
@@ -207,71 +201,45 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
         f"{counts['answerable']:,} with another one to find; {counted(counts['indexed_regions'], 'indexed region')}, "
         f"{counts['indexed_regions_on_instances']:,} on an instance"
     )
-    lines = ["failed: " + printable(one["message"]) for one in failures[:SHOWN_FAILURES]]
-    if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
     tables = [_figures_table(report), _funnel_table(report)]
     if report["ablations"]:
         tables.append(_ablations_table(report))
-    return Group(Text(summary), *tables, *map(Text, lines))
+    return Group(Text(summary), *tables, *map(Text, failure_lines(failures)))
 
 
 def _figures_table(report: Mapping[str, Any]) -> Table:
     parts = [*report["by_size"].items()]
     parts += [(f"{name}={level}", part) for name, of in report.get("groups", {}).items() for level, part in of.items()]
-    table = _table("figure", "all", "95 % interval", *(name for name, _ in parts))
+    table = figure_table("figure", "all", "95 % interval", *(name for name, _ in parts))
     names = {"words": report["candidate_words"], "bits": report["bits"], "other": report["other_attribute"]}
     for label, template in _FIGURES:
         path = template.format(**names)
-        if _at(report, path) is not None:
-            shown = [_number(_at(part, path)) for _, part in parts]
-            table.add_row(label.format(**names), _number(_at(report, path)), _ends(report, path), *shown)
+        if at(report, path) is not None:
+            shown = [shown_number(at(part, path)) for _, part in parts]
+            table.add_row(label.format(**names), shown_number(at(report, path)), shown_ends(report, path), *shown)
     return table
 
 
 def _funnel_table(report: Mapping[str, Any]) -> Table:
-    table = _table("where mAP@10 is lost", "mAP@10", "95 % interval")
+    table = figure_table("where mAP@10 is lost", "mAP@10", "95 % interval")
     for name, label in _FUNNEL.items():
         path = f"funnel.{name}"
-        table.add_row(label, _number(_at(report, path)), _ends(report, path))
+        table.add_row(label, shown_number(at(report, path)), shown_ends(report, path))
     return table
 
 
 def _ablations_table(report: Mapping[str, Any]) -> Table:
     bits = f"bits_{report['bits']}"
-    table = _table("ablation", "mAP@10 float", f"mAP@10 {report['bits']} bit", "bytes per image", "found per KiB")
+    table = figure_table("ablation", "mAP@10 float", f"mAP@10 {report['bits']} bit", "bytes per image", "found per KiB")
     of_policies = {f"{name} regions": part for name, part in report["ablations"]["policies"].items()}
     others = {name: part for name, part in report["ablations"].items() if name != "policies"}
     for name, part in {"as shipped": report["retrieval"], **others, **of_policies}.items():
-        shown = [_number(_at(part, f"{space}.map_10")) for space in ("float", bits)]
+        shown = [shown_number(at(part, f"{space}.map_10")) for space in ("float", bits)]
         stored = part.get("stored_bytes_per_image")
         size = "–" if stored is None else f"{stored:,.0f}"
-        table.add_row(name.replace("_", " "), *shown, size, _number(part.get("instances_indexed_per_kib")))
+        table.add_row(name.replace("_", " "), *shown, size, shown_number(part.get("instances_indexed_per_kib")))
     return table
 
 
-def _table(first: str, *others: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading.replace("_", " "), justify="right")
-    return table
-
-
-def _at(tree: Mapping[str, Any], path: str) -> float | None:
-    """The figure at a dotted path, None where the report has none."""
-    place: Any = tree
-    for part in path.split("."):
-        place = place.get(part) if isinstance(place, Mapping) else None
-    return place if isinstance(place, int | float) else None
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _ends(report: Mapping[str, Any], path: str) -> str:
-    ends = report["ci95"].get(path)
-    return "" if ends is None else f"{ends[0]:.3f} … {ends[1]:.3f}"
+app.command("instances")(instances)
+app.command("mine")(mine)

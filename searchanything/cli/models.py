@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 app = typer.Typer(help="List, fetch and locate the models' weights.", rich_markup_mode="rich")
-PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help="pico, small or paper.", show_default=False)]
+PresetArgument = Annotated[
+    str, typer.Argument(metavar="PRESET", help="pico, small, base, large, multilingual or paper.", show_default=False)
+]
+
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FOLDER|MIRROR",
+        help="A folder, or an http(s) address, that has the files under the names that `models path` shows.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("list")
@@ -37,6 +49,7 @@ def list_models(*, output: OutputOptions) -> None:
                 "approximate_bytes": record.approximate_bytes,
                 "sha256": status.sha256,
                 "address": record.address,
+                "revision": record.revision,
             }
         )
     presets = [{"name": name, "summary": preset.summary, "weights": weights[name]} for name, preset in PRESETS.items()]
@@ -45,8 +58,8 @@ def list_models(*, output: OutputOptions) -> None:
 
 @app.command("fetch")
 @expanded
-def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
-    """Fetch the weights of a preset, and check them.
+def fetch(preset: PresetArgument, source: From = None, *, output: OutputOptions) -> None:
+    """Fetch the weights of a preset, and check them. What was cut off is continued.
 
     Example: [bold]searchanything models fetch small[/bold]
     """
@@ -54,7 +67,7 @@ def fetch(preset: PresetArgument, *, output: OutputOptions) -> None:
     from searchanything.models.presets import fetch_preset
 
     with download_progress() as show:
-        paths = fetch_preset(preset, load_settings().models.weights_dir, progress=show)
+        paths = fetch_preset(preset, load_settings().models.weights_dir, source=source, progress=show)
     answer({"preset": preset, "paths": [str(path) for path in paths]}, output.format, lambda: _lines(paths))
 
 

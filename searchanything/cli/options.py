@@ -35,7 +35,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Models: pico, small or paper. An index remembers its own.",
+        help="Models: pico, small, base, large, multilingual or paper. An index remembers its own.",
         rich_help_panel=COMMON,
     ),
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, client_of
+from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +41,8 @@ def _text(document: dict[str, Any]) -> RenderableType:
     for name, value in document.items():
         if name == "exists":
             continue
+        if name == "consistency":
+            value = _consistency(value)
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())
         if name == "words" and value is None:
@@ -46,3 +50,14 @@ def _text(document: dict[str, Any]) -> RenderableType:
         shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(name, Text(shown))
     return table
+
+
+def _consistency(measured: dict[str, Any] | None) -> str:
+    """What `eval mine` measured last, in words."""
+    if measured is None:
+        return "not measured; searchanything eval mine"
+    day = datetime.fromtimestamp(measured["measured_at_ms"] / 1000, tz=UTC).date().isoformat()
+    return (
+        f"copies of {counted(measured['regions'], 'region')} find their own first in {measured['recall_1']:.0%}, among "
+        f"ten in {measured['recall_10']:.0%} ({measured['among_regions']:,} regions, {day})"
+    )

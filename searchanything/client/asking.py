@@ -41,6 +41,7 @@ from searchanything.explain.reencode import Recollection, SearchContext
 from searchanything.explain.steps import Expected, SearchQuestion
 from searchanything.images.decoding import decode_image
 from searchanything.images.inputs import ImageInput, load_image
+from searchanything.models.limits import state_limits
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
@@ -89,6 +90,7 @@ class Asking:
         with watch.stage("decode"):
             pixels = self.load(image)
         check_units(wanted, *pixels.shape[:2])
+        state_limits(index.manifest.preset)
         wiring.load_models(encoder, watch)
         encoded = encoder.encode_query(pixels, wanted, watch)
         recollection = Recollection()
@@ -131,6 +133,7 @@ class Asking:
         if max_false_match is not None:
             raise UsageError("max_false_match compares with codes of regions: it goes with an image, not a text alone")
         index, encoder = self.connection.open_to_ask()
+        state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
         return replace(found, open_image=self.load)
@@ -171,7 +174,7 @@ class Asking:
         """As `Client.compare`."""
         pixels, wanted = self.load(image), as_prompt(prompt)
         check_units(wanted, *pixels.shape[:2])
-        return compare(self._context(), pixels, wanted, candidates=candidates, filter=filter)
+        return compare(self.context(), pixels, wanted, candidates=candidates, filter=filter)
 
     def replay(self, document: Mapping[str, Any], image: ImageInput | None, *, folder: str | Path | None) -> Replay:
         """As `Client.replay`."""
@@ -190,6 +193,11 @@ class Asking:
             max_false_match=receipt.max_false_match,
         )
         return compare_runs(receipt, results)
+
+    def context(self) -> SearchContext:
+        """The live index, the models that fit it, and the images behind it. Raises: as `Client.query`."""
+        index, encoder = self.connection.open_to_ask()
+        return SearchContext(index, encoder, self.connection.indexes.max_limit, self._open_with_etag)
 
     def segment(self, image: ImageInput) -> Segments:
         """As `Client.segment`."""
@@ -237,7 +245,7 @@ class Asking:
     def _explain(
         self, question: SearchQuestion, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
     ) -> Explanation:
-        context, indexes = replace(self._context(), recollection=recollection), self.connection.indexes
+        context, indexes = replace(self.context(), recollection=recollection), self.connection.indexes
         live = context.index.manifest.fingerprint
         others = []
         for manifest in indexes.manifests():
@@ -260,10 +268,6 @@ class Asking:
         height, width = pixels.shape[:2]
         prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
         return self._explain(SearchQuestion(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
-
-    def _context(self) -> SearchContext:
-        index, encoder = self.connection.open_to_ask()
-        return SearchContext(index, encoder, self.connection.indexes.max_limit, self._open_with_etag)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
         stored, data = self._read(image)

@@ -78,7 +78,7 @@ class Client:
     @property
     def operations(self) -> Operations:
         """What services that index and answer do beside what people ask for."""
-        return Operations(self._models, self._ingestion, self._syncing, self._failures)
+        return Operations(self._models, self._ingestion, self._syncing, self._failures, self._asking)
 
     @property
     def uri(self) -> str:

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from searchanything import wiring
+from searchanything.client.asking import Asking
 from searchanything.client.connection import SourceName
+from searchanything.client.consistency import Consistency, keep_consistency
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Stopwatch
+from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import IndexReport, SyncReport
@@ -26,6 +29,7 @@ class Operations:
     _ingestion: Ingestion
     _syncing: Syncing
     _failures: Failures
+    _asking: Asking
 
     def refresh_with_sheet(
         self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
@@ -66,6 +70,17 @@ class Operations:
         Raises: IndexNotFoundError, RegionIndexError, StoreError.
         """
         self._failures.record(source, key, Failed(error, message))
+
+    def search_context(self) -> SearchContext:
+        """The live index, the models that fit it, and the images behind it, for whoever asks many questions.
+
+        Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
+        """
+        return self._asking.context()
+
+    def keep_consistency(self, measured: Consistency) -> None:
+        """Keep how well the live index recognises its own regions, for `status` to quote. Raises: RegionIndexError."""
+        keep_consistency(self._asking.connection.indexes, measured)
 
     def check_usable(self, *, with_models: bool = True) -> None:
         """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.

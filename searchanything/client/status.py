@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from searchanything.client.connection import Connection
+from searchanything.client.consistency import kept_consistency
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import IndexStatus
 from searchanything.search.scoped import ScopedIndex
@@ -20,6 +21,7 @@ def status_of(connection: Connection) -> IndexStatus:
     if isinstance(index, ScopedIndex):
         return IndexStatus(indexes.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
     held = holdings(index)
+    measured = kept_consistency(indexes, live.fingerprint)
     return IndexStatus(
         indexes.uri,
         **asdict(held.counts),
@@ -28,4 +30,5 @@ def status_of(connection: Connection) -> IndexStatus:
         garbage=held.garbage,
         words=index.words,
         words_regions=index.count_words(),
+        consistency=None if measured is None else measured.to_dict(),
     )

@@ -139,7 +139,9 @@ class MilvusSettings(BaseModel):
 class ModelSettings(BaseModel):
     """Which models compute features, and on what."""
 
-    preset: str | None = Field(None, description="`pico`, `small` or `paper`; an index remembers its own.")
+    preset: str | None = Field(
+        None, description="`pico`, `small`, `base`, `large`, `multilingual` or `paper`; an index remembers its own."
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic of the models; `auto` is bf16 on CUDA and fp32 elsewhere."

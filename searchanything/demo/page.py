@@ -10,12 +10,14 @@ from typing import Any, Final
 from searchanything.core.counting import counted
 from searchanything.core.escaping import html_text
 from searchanything.core.types import Hit
+from searchanything.demo.bench import PRESET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.figures import Figure
 from searchanything.demo.judging import Share
 from searchanything.demo.questions import Kind
 from searchanything.demo.report import Answers, KindFigures
 from searchanything.demo.trials import Trial
+from searchanything.models.limits import limits_of
 
 IMAGES: Final = "images"
 _RUN_BEGINS: Final = '<section id="run"><h2>This run</h2><div class="columns">'
@@ -40,6 +42,7 @@ def render_page(document: Mapping[str, Any], answers: Answers, figures: Mapping[
     template = Template((package / "page.html").read_text("utf-8"))
     return template.substitute(
         style=(package / "page.css").read_text("utf-8"),
+        limits=html_text(limits_of(PRESET)),
         facts=_facts(document, kinds),
         links=_links(kinds),
         rows="".join(_row(one) for one in kinds),

@@ -29,6 +29,7 @@ from searchanything.demo.report import document_of, with_run
 from searchanything.demo.reuse import inputs_digest, standing_report
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
+from searchanything.models.limits import state_limits
 
 STATE: Final = ".state"
 _IDLE_S: Final = 2.0  # the embedded index's server ends so soon after us: the demo leaves nothing behind
@@ -51,6 +52,7 @@ def run_demo(
     StoreError, RegionIndexError.
     """
     course = Course(say)
+    state_limits(PRESET, say)
     state = out / STATE
     with held_alone(state), ExitStack() as stack:
         with course.step("scenes", f"rendering {counted(scenes, 'scene')}"):

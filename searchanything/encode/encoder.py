@@ -26,7 +26,8 @@ from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, Mas
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
 from searchanything.images.crop_policy import CropPolicy
-from searchanything.images.crops import image_crop, region_crops
+from searchanything.images.crops import PLAIN, image_crop, region_crops
+from searchanything.images.resizing import Resizing
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.confidence import TextConfidence, confidence_by_share
@@ -135,7 +136,8 @@ class RegionJob:
 class Encoder:
     """Turns images into codes with one set of models.
 
-    `crops` is how regions are shown to the embedder, for the index, queries and texts alike: the preset says it.
+    `crops` and `resizing` are how regions are shown to the embedder, for the index, queries and texts alike: the preset
+    says it.
     """
 
     segmenter: Segmenter
@@ -145,6 +147,7 @@ class Encoder:
     box_min_iou: float = 0.1
     crops: CropPolicy = CropPolicy.PAPER
     words: WordsHasher | None = None
+    resizing: Resizing = PLAIN
     _judge: TextConfidence = field(init=False)
 
     def __post_init__(self) -> None:
@@ -261,10 +264,11 @@ class Encoder:
     def _crops(self, job: RegionJob, policy: CropPolicy) -> RGBImage:
         size = self.embedder.crop_size_px
         letterbox = job.segmentation.letterbox
-        crops = region_crops(job.image, letterbox, job.masks, job.boxes_xyxy, size_px=size, policy=policy)
+        masks, boxes, resizing = job.masks, job.boxes_xyxy, self.resizing
+        crops = region_crops(job.image, letterbox, masks, boxes, size_px=size, policy=policy, resizing=resizing)
         if not job.whole_image:
             return crops
-        return np.concatenate([crops, image_crop(job.image, size_px=size)[None]])
+        return np.concatenate([crops, image_crop(job.image, size_px=size, resizing=resizing)[None]])
 
     def _words_codes(self, image_features: FloatArray) -> Codes:
         if self.words is None:

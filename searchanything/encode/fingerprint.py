@@ -15,6 +15,7 @@ from typing import Any, Final
 from searchanything.core.types import IndexManifest
 from searchanything.encode.encoder import Encoder
 from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.crops import PLAIN
 
 SCHEMA_VERSION: Final = 2  # of the rows in the index
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
@@ -30,6 +31,8 @@ def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
     }
     if encoder.crops is not CropPolicy.PAPER:  # left out there, so that fingerprints from before policies stay
         details["crops"] = encoder.crops.value
+    if encoder.resizing != PLAIN:  # likewise
+        details["resizing"] = str(encoder.resizing)
     features = _digest(details)
     hasher = encoder.hasher
     whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}

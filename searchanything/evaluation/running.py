@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from searchanything.core.counting import counted
-from searchanything.core.errors import ImageError, UsageError
-from searchanything.core.reading import inside
-from searchanything.core.types import ImageRef, RGBImage
+from searchanything.core.errors import UsageError
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
@@ -22,12 +18,11 @@ from searchanything.evaluation.evidence import Collector, Evidence
 from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.observing import Setup, observe
-from searchanything.evaluation.truth import TrueImage, Truth
-from searchanything.images.inputs import load_image
+from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, read_batches
+from searchanything.evaluation.truth import Truth
 from searchanything.ingest.reports import Failure
 
 Report: TypeAlias = dict[str, Any]
-OnImagesDone: TypeAlias = Callable[[int, int, int], None]  # images done, of how many, failed
 
 POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
 _DIGITS: Final = 5
@@ -45,9 +40,7 @@ class EvaluationOptions:
     other: str | None = None
     ablations: bool = True
     seed: int = 0
-    batch_images: int = 16
-    reading_threads: int = 8
-    max_pixels: int = 100_000_000
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -73,7 +66,8 @@ def evaluate(
     setup = Setup(encoder, vocabulary, policies, options.ablations)
     failures: list[Failure] = []
     with Collector(vocabulary, options.attributes) as collector:
-        for images, truths in _read(truth, folder, options, failures, progress):
+        for images, wanted in read_batches(annotated(truth, folder), options.reading, failures, progress):
+            truths = [one.truth for one in wanted if one.truth is not None]
             for one, seen in zip(truths, observe(setup, images, truths), strict=True):
                 collector.add(one, seen)
         if not collector.instances:
@@ -97,48 +91,6 @@ def evaluate(
         "failures": [{"key": one.key, "error": one.error, "message": one.message} for one in failures],
         "seconds": round(time.perf_counter() - started, 1),
     }
-
-
-def _read(
-    truth: Truth, folder: Path, options: EvaluationOptions, failures: list[Failure], progress: OnImagesDone | None
-) -> Iterator[tuple[list[RGBImage], list[TrueImage]]]:
-    """Batches of images with what is annotated on them; what cannot be read joins the failures."""
-    total = len(truth.images)
-    with ThreadPoolExecutor(options.reading_threads) as pool:
-        for start in range(0, total, options.batch_images):
-            batch = truth.images[start : start + options.batch_images]
-            read = list(pool.map(lambda one: _pixels(folder, one, options.max_pixels), batch))
-            failures += [one for one in read if isinstance(one, Failure)]
-            good = [(pixels, one) for pixels, one in zip(read, batch, strict=True) if not isinstance(pixels, Failure)]
-            if good:
-                yield [pixels for pixels, _ in good], [one for _, one in good]
-            if progress is not None:
-                progress(start + len(batch), total, len(failures))
-
-
-def _pixels(folder: Path, image: TrueImage, max_pixels: int) -> RGBImage | Failure:
-    path = folder / image.file_name
-    try:
-        _check_inside(folder, image.file_name)
-        pixels = load_image(path, read_object=_no_objects, max_pixels=max_pixels)
-        if pixels.shape[:2] != (image.height, image.width):
-            expected = f"expected {image.width} x {image.height} pixels, as the annotations say"
-            raise ImageError(str(path), f"{expected}, got {pixels.shape[1]} x {pixels.shape[0]}")
-    except ImageError as error:
-        return Failure(image.file_name, type(error).__name__, str(error))
-    return pixels
-
-
-def _check_inside(folder: Path, name: str) -> None:
-    """Annotations are anybody's: they name images of their folder alone. Raises: ImageError."""
-    try:
-        inside(folder, name)
-    except (OSError, ValueError) as error:
-        raise ImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _no_objects(image: ImageRef) -> bytes:
-    raise ImageError(str(image), "evaluations read files alone")
 
 
 def _queries(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -35,7 +35,7 @@ from searchanything.hash_training.neighbours import largest_columns, neighbour_w
 from searchanything.hash_training.rotations import itq, rotation_generator
 
 BATCH_ROWS: Final = 1024
-JUDGED_ROWS: Final = 1024  # of the held-out rows, at every check
+CHOOSING_ROWS: Final = 1024  # of the held-out rows, at every check
 NEIGHBOURS: Final = 10
 CHECK_STEPS: Final = 20
 _RATE = 0.003
@@ -82,7 +82,7 @@ class _Training:
         self._whitening = neighbour_whitening(rows, strength=options.strength, generator=generator)
         self._inputs = torch.from_numpy(rows @ self._whitening)
         self._device = torch.device(options.device)
-        held = (held_out if len(held_out) else rows)[:JUDGED_ROWS]
+        held = (held_out if len(held_out) else rows)[:CHOOSING_ROWS]
         self._held_out = held @ self._whitening
         self._near = _neighbours(held @ held.T / np.maximum(np.linalg.norm(held, axis=1), 1e-12))
         self._state = self._start(bits)

@@ -33,10 +33,12 @@ class FeatureSample:
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
 
-    def split(self, held_out: int, *, seed: int) -> tuple[FloatArray, FloatArray]:
-        """Rows to fit to and `held_out` rows to judge by, drawn by the seed."""
+    def split(self, *, choosing: int, judging: int, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Rows to fit to, so many to choose by and so many others to judge by, drawn by the seed: no row is in two."""
         order = np.random.default_rng([seed, 1]).permutation(len(self.rows))
-        return self.rows[np.sort(order[held_out:])], self.rows[np.sort(order[:held_out])]
+        parts = np.split(order, [judging, judging + choosing])
+        judged, chosen, fitted = (self.rows[np.sort(part)] for part in parts)
+        return fitted, chosen, judged
 
 
 class _Moments:

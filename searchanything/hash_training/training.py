@@ -26,12 +26,13 @@ HashMethod: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
 METHODS: Final[tuple[HashMethod, ...]] = get_args(HashMethod)
 BITS: Final = (64, 128, 256, 512)
 SAMPLE_ROWS: Final = 50_000
-HELD_OUT_ROWS: Final = 10_000
+JUDGED_ROWS: Final = 10_000
+CHOOSING_ROWS: Final = 2_000
 LEAST_ROWS: Final = 20
 MASK_SHARE: Final = 0.1
 STEPS: Final = 200
 STRENGTH: Final = 0.4  # docs/hashing.md has the figures
-_HELD_OUT_PART = 5  # of few rows, every fifth is held out
+_HELD_OUT_PART = 5  # of few rows, every fifth judges, and another fifth chooses
 _ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
     "itq": rotations.itq,
     "pca-rotation": rotations.pca_rotation,
@@ -127,15 +128,16 @@ def train_hash(
         raise UsageError(
             f"expected at least {LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
         )
-    held_out = min(HELD_OUT_ROWS, len(sample.rows) // _HELD_OUT_PART)
-    fitting, judged = sample.split(held_out, seed=options.seed)
+    part = len(sample.rows) // _HELD_OUT_PART
+    judging, choosing = min(JUDGED_ROWS, part), min(CHOOSING_ROWS, part)
+    fitting, choice, judged = sample.split(choosing=choosing, judging=judging, seed=options.seed)
     standardisation = Standardisation.of(sample, mask_share=options.mask_share)
-    rows, held = standardisation.apply(fitting), standardisation.apply(judged)
+    rows, chooses, judges = (standardisation.apply(one) for one in (fitting, choice, judged))
     layers: dict[str, HashLayer] = {}
     judgements: dict[str, Judgement] = {}
     for number, method in enumerate(METHODS):
         facts = {**_facts(sample, options), **(provenance or {}), "method": method}
-        weight, bias = standardisation.fold(*_fit(method, rows, held, options=options, progress=progress))
+        weight, bias = standardisation.fold(*_fit(method, rows, chooses, options=options, progress=progress))
         layers[method] = HashLayer.create(
             weight,
             bias,
@@ -143,7 +145,7 @@ def train_hash(
             provenance=facts,
             notes={"mean": standardisation.mean, "scale": standardisation.scale},
         )
-        judgements[method] = judge_codes(_encoded(layers[method], judged), held, seed=options.seed)
+        judgements[method] = judge_codes(_encoded(layers[method], judged), judges, seed=options.seed)
         progress(TrainingProgress("judging", number + 1, len(METHODS)))
     return TrainedHash(layers[options.method], layers, judgements, sample.seen)
 
@@ -155,7 +157,7 @@ def judge_layer(
 
     Raises: UsageError for too few rows or such that are not finite; ModelError for features of another width.
     """
-    sample = draw_sample(batches, rows=HELD_OUT_ROWS, seed=seed, seen=seen)
+    sample = draw_sample(batches, rows=JUDGED_ROWS, seed=seed, seen=seen)
     if len(sample.rows) < LEAST_ROWS:
         raise UsageError(f"expected at least {LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
     codes = _encoded(layer, sample.rows)
@@ -178,9 +180,9 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
 
 
 def _fit(
-    method: HashMethod, rows: FloatArray, held: FloatArray, *, options: TrainingOptions, progress: OnTrainingProgress
+    method: HashMethod, rows: FloatArray, chooses: FloatArray, *, options: TrainingOptions, progress: OnTrainingProgress
 ) -> tuple[FloatArray, FloatArray]:
-    """Projection (bits, d) and offset (bits,) over standardised rows."""
+    """Projection (bits, d) and offset (bits,) over standardised rows; `chooses` are rows by which `deep` stops."""
     generator = rotations.rotation_generator(options.seed)
     if method == "lsh":
         projection = rotations.random_projection(rows.shape[1], bits=options.bits, generator=generator)
@@ -202,7 +204,7 @@ def _fit(
     )
     return fit_deep(
         rows,
-        held,
+        chooses,
         bits=options.bits,
         options=deep,
         step_done=lambda step, loss: progress(TrainingProgress("training", step, options.steps, loss)),

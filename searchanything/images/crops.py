@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Final
 
 import numpy as np
 
 from searchanything.core.geometry import Letterbox
-from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, size_class_of
 from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.resizing import Resizing
 
-if TYPE_CHECKING:
-    import cv2
-else:
-    cv2 = LazyModule("cv2")
+PLAIN: Final = Resizing()
 
 
 def region_crops(
@@ -26,29 +23,30 @@ def region_crops(
     *,
     size_px: int,
     policy: CropPolicy,
+    resizing: Resizing = PLAIN,
 ) -> RGBImage:
     """One square crop per region: (N, size_px, size_px, 3) uint8 RGB, N may be 0.
 
-    `masks` (N, gh, gw) bool on the letterbox's grid, `boxes_xyxy` (N, 4) in image pixels. The crop's longest side
-    becomes `size_px`, the other is centred on black.
+    `masks` (N, gh, gw) bool on the letterbox's grid, `boxes_xyxy` (N, 4) in image pixels. By `resizing` the crop's
+    longest side becomes `size_px` and the other is centred on black, or both become `size_px`.
     """
     crops = np.zeros((len(masks), size_px, size_px, 3), dtype=np.uint8)
     for crop, mask, row in zip(crops, masks, boxes_xyxy, strict=True):
         box: BoxXYXY = tuple(row.tolist())
         size_class = size_class_of(box)
         window = _window(box, image.shape[:2], policy.context(size_class))
-        part = _resized(image, window, size_px)
+        x1, y1, x2, y2 = window
+        part = resizing.apply(image[y1:y2, x1:x2], size_px)
         if policy.masks(size_class):
             part = _masked(part, letterbox.mask_in_box(mask, window, part.shape[:2]))
         _centre(crop, part)
     return crops
 
 
-def image_crop(image: RGBImage, *, size_px: int) -> RGBImage:
+def image_crop(image: RGBImage, *, size_px: int, resizing: Resizing = PLAIN) -> RGBImage:
     """The whole image as one square crop, (size_px, size_px, 3) uint8 RGB."""
-    height, width = image.shape[:2]
     crop = np.zeros((size_px, size_px, 3), dtype=np.uint8)
-    _centre(crop, _resized(image, (0, 0, width, height), size_px))
+    _centre(crop, resizing.apply(image, size_px))
     return crop
 
 
@@ -64,17 +62,6 @@ def _window(box: BoxXYXY, image_size: tuple[int, int], factor: float) -> tuple[i
         edges.append((start, min(max(math.ceil(centre + half), start + 1), side)))
     (x1, x2), (y1, y2) = edges
     return x1, y1, x2, y2
-
-
-def _resized(image: RGBImage, window: tuple[int, int, int, int], size_px: int) -> RGBImage:
-    """A window of the image with its longest side at `size_px`, the other in proportion, at least 1."""
-    x1, y1, x2, y2 = window
-    part = image[y1:y2, x1:x2]
-    ratio = size_px / max(part.shape[:2])
-    width, height = (max(1, round(side * ratio)) for side in (x2 - x1, y2 - y1))
-    shrinks = ratio < 1
-    resized = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return resized.astype(np.uint8, copy=False)
 
 
 def _masked(part: RGBImage, mask: BoolMask) -> RGBImage:

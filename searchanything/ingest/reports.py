@@ -109,6 +109,7 @@ class IndexStatus:
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
     the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
     `sync repair` deletes them. `words` is what searches by words alone go by, `words_regions` how many regions have it.
+    `consistency` is what `searchanything eval mine` measured last, None where it never ran.
     """
 
     uri: str
@@ -121,6 +122,7 @@ class IndexStatus:
     garbage: int = 0
     words: WordsPart | None = None
     words_regions: int = 0
+    consistency: Mapping[str, Any] | None = None
 
     @property
     def exists(self) -> bool:
@@ -143,6 +145,7 @@ class IndexStatus:
             "collections": {"regions": names[0], "images": names[1]} if names else None,
             "garbage": self.garbage,
             "words": self._words(),
+            "consistency": None if self.consistency is None else dict(self.consistency),
             "uri": self.uri,
         }
 

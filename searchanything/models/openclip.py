@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
+from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
+from searchanything.models.tokenizer_file import FileTokenizer
 from searchanything.models.weights import digest_of
 
 CONFIG_FILE = "open_clip_config.json"
@@ -42,7 +44,10 @@ _LOADING_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What open_clip loads: `model` as it names it, `checkpoint` where the model does not bring its own."""
+    """What open_clip loads: `model` as it names it, `checkpoint` where the model does not bring its own.
+
+    `tokenizer` is a file that stands in for the tokenizer which open_clip would fetch.
+    """
 
     name: str
     model: str
@@ -50,6 +55,8 @@ class _Source:
     dimension: int
     tokenizer_options: Mapping[str, str]
     weights_sha256: str
+    options: EncoderOptions = FROM_FILE
+    tokenizer: Path | None = None
 
 
 class OpenClipEncoder:
@@ -59,7 +66,8 @@ class OpenClipEncoder:
         self._compute = compute
         self._batch = batch
         self._dimension = source.dimension
-        self._description = {"encoder": source.name, "weights_sha256": source.weights_sha256}
+        vocabulary = None if source.tokenizer is None else digest_of(source.tokenizer)
+        self._description = source.options.description(source.name, source.weights_sha256, vocabulary)
         self._model, self._tokenizer = _load(source, compute)
         visual = self._model.visual
         sides = set(np.atleast_1d(visual.image_size).tolist())
@@ -68,7 +76,7 @@ class OpenClipEncoder:
         self._crop_size_px = int(sides.pop())
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255
-            for values in (visual.image_mean, visual.image_std)
+            for values in (source.options.mean or visual.image_mean, source.options.std or visual.image_std)
         )
 
     @classmethod
@@ -97,9 +105,19 @@ class OpenClipEncoder:
         return cls(source, compute=compute, batch=batch)
 
     @classmethod
-    def from_checkpoint(cls, architecture: str, checkpoint: Path, *, compute: Compute = CPU, batch: int = 128) -> Self:
+    def from_checkpoint(
+        cls,
+        architecture: str,
+        checkpoint: Path,
+        *,
+        options: EncoderOptions | None = None,
+        tokenizer: Path | None = None,
+        compute: Compute = CPU,
+        batch: int = 128,
+    ) -> Self:
         """Load a checkpoint file of an architecture that open_clip knows, e.g. `ViT-H-14`.
 
+        `tokenizer` is the `tokenizer.json` of an architecture whose tokenizer is not in open_clip.
         Raises: WeightsMissingError, ModelError.
         """
         if not checkpoint.is_file():
@@ -107,6 +125,10 @@ class OpenClipEncoder:
         config = import_open_clip().get_model_config(architecture)
         if config is None:
             raise ModelError(f"open_clip knows no architecture {architecture!r}")
+        if tokenizer is None and "hf_tokenizer_name" in config["text_cfg"]:
+            raise ModelError(f"{architecture} needs a tokenizer file of its own, and none was given")
+        if tokenizer is not None and not tokenizer.is_file():
+            raise WeightsMissingError(f"expected {architecture}'s tokenizer at {tokenizer}, there is no such file")
         source = _Source(
             name=architecture,
             model=architecture,
@@ -114,6 +136,8 @@ class OpenClipEncoder:
             dimension=int(config["embed_dim"]),
             tokenizer_options={},
             weights_sha256=digest_of(checkpoint),
+            options=options or FROM_FILE,
+            tokenizer=tokenizer,
         )
         return cls(source, compute=compute, batch=batch)
 
@@ -179,9 +203,18 @@ def _load(source: _Source, compute: Compute) -> tuple[Any, Any]:
                 require_pretrained=True,  # open_clip's default is silent random weights
                 weights_only=True,
             )
-            tokenizer = open_clip.get_tokenizer(source.model, **source.tokenizer_options)
+            tokenizer = _tokenizer(open_clip, source)
     except _LOADING_ERRORS as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(f"the weights of {source.name} cannot be loaded: {type(error).__name__}: {line}") from error
     model.visual.to(memory_format=torch.channels_last)
     return model.requires_grad_(requires_grad=False).eval(), tokenizer
+
+
+def _tokenizer(open_clip: Any, source: _Source) -> Any:  # noqa: ANN401 - untyped
+    """open_clip's own, or one from a file with the context and cleaning that open_clip gives this architecture."""
+    if source.tokenizer is None:
+        return open_clip.get_tokenizer(source.model, **source.tokenizer_options)
+    text = open_clip.get_model_config(source.model)["text_cfg"]
+    clean = text.get("tokenizer_kwargs", {}).get("clean", "whitespace")
+    return FileTokenizer(source.tokenizer, context=text["context_length"], clean=clean)

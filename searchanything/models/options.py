@@ -1,8 +1,10 @@
-"""How a segmenter is run; free of torch, so that a fingerprint can be told without loading a model."""
+"""How models are run; free of torch, so that a fingerprint can be told without loading a model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from searchanything.core.geometry import INPUT_MULTIPLE
 
@@ -41,3 +43,37 @@ class SegmenterOptions:
             "iou": self.iou,
             "max_detections": self.max_detections,
         }
+
+
+Channels: TypeAlias = tuple[float, float, float]  # red, green, blue
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """What an encoder is given besides its weights: `mean` and `std` of pixels in [0, 1].
+
+    None leaves it to the file, which a bare checkpoint says nothing of: then it is CLIP's, right for `small` and
+    `paper` alone. Raises: ValueError for a deviation that is not positive, or one of the two alone.
+    """
+
+    mean: Channels | None = None
+    std: Channels | None = None
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("expected mean and std together")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"expected a positive std, got {self.std}")
+
+    def description(self, name: str, weights_sha256: str, tokenizer_sha256: str | None = None) -> Mapping[str, str]:
+        """The encoder's part of the feature fingerprint; what is left to the file is in the file's checksum."""
+        found = {"encoder": name, "weights_sha256": weights_sha256}
+        if self.mean is not None and self.std is not None:
+            found["image_mean"] = " ".join(f"{value:g}" for value in self.mean)
+            found["image_std"] = " ".join(f"{value:g}" for value in self.std)
+        if tokenizer_sha256 is not None:
+            found["tokenizer_sha256"] = tokenizer_sha256
+        return found
+
+
+FROM_FILE: Final = EncoderOptions()

@@ -1,4 +1,4 @@
-"""Presets: three sets of models on one code path, and how to load their parts.
+"""Presets: sets of models on one code path, and how to load their parts.
 
 Free of torch until something is loaded.
 """
@@ -6,7 +6,7 @@ Free of torch until something is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,9 +15,11 @@ from searchanything.core.libraries import importing
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
 from searchanything.images.crop_policy import CropPolicy
+from searchanything.images.crops import PLAIN
+from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
-from searchanything.models.options import SegmenterOptions
+from searchanything.models.options import FROM_FILE, EncoderOptions, SegmenterOptions
 from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
 
 RecordProgress: TypeAlias = Callable[[WeightsRecord, int, int | None], None]  # bytes so far, bytes in all if known
@@ -26,7 +28,9 @@ Description: TypeAlias = Mapping[str, str | int | float]
 HASH_BITS = 256
 HASH_SEED = 256  # of the random rotations that stand in for a trained hash
 _ULTRALYTICS = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
-_LAION = "https://huggingface.co/laion"
+_HUB = "https://huggingface.co"
+_LAION = f"{_HUB}/laion"
+_HALF = EncoderOptions(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,9 @@ class Preset:
 
     `architecture` is open_clip's name for the encoder, None where the encoder is a folder with its own configuration.
     `hash_layer` is None where nothing could be trained: then a seeded random rotation takes its place. `crops` is how
-    regions are shown to the encoder: the paper's rule unless another was measured to be better.
+    regions are shown to the encoder: the paper's rule unless another was measured to be better. `resizing` and
+    `encoder_options` are the preprocessing that the encoder was trained with; `tokenizer` is a file of its own where
+    open_clip has none. `limits` says what the models do not know, where that is much: `limits.py` states it once.
     """
 
     name: str
@@ -48,11 +54,16 @@ class Preset:
     embedding_dimension: int
     hash_layer: WeightsRecord | None = None
     crops: CropPolicy = CropPolicy.PAPER
+    resizing: Resizing = PLAIN
+    encoder_options: EncoderOptions = FROM_FILE
+    tokenizer: WeightsRecord | None = None
+    limits: str = ""
 
     @property
     def records(self) -> tuple[WeightsRecord, ...]:
-        """All weights of this preset."""
-        return tuple(record for record in (self.segmenter, self.encoder, self.hash_layer) if record is not None)
+        """All files of this preset."""
+        found = (self.segmenter, self.encoder, self.tokenizer, self.hash_layer)
+        return tuple(record for record in found if record is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,29 @@ def _packaged(name: str, file_name: str, approximate_bytes: int) -> WeightsRecor
     )
 
 
+def _published(
+    repository: str,
+    *,
+    preset: str,
+    approximate_bytes: int,
+    file: str = "open_clip_model.safetensors",
+    revision: str = "main",
+) -> WeightsRecord:
+    """A file on Hugging Face, whose checksums are not known here: the first fetch records them."""
+    name = repository.partition("/")[2]
+    return WeightsRecord(
+        name=name if file.endswith(".safetensors") else f"{name} {file}",
+        preset=preset,
+        address=f"{_HUB}/{repository}/resolve/{revision}/{file}",
+        sha256=None,
+        licence="Apache-2.0",
+        approximate_bytes=approximate_bytes,
+        file_name=f"{name}.safetensors" if file.endswith(".safetensors") else f"{name}.{file}",
+        revision=None if revision == "main" else revision,
+    )
+
+
+SQUASHED = Resizing(ResizeMode.SQUASH, Interpolation.BILINEAR)
 PICO = Preset(
     name="pico",
     summary="knows pictograms and has seen street and grocery photographs; in the package",
@@ -87,6 +121,8 @@ PICO = Preset(
     embedding_dimension=256,
     hash_layer=_packaged("pico-hash", "hash.safetensors", 330_000),
     crops=CropPolicy.BOX,  # docs/adr/0054
+    limits="pico knows pictograms, and has seen street photographs and groceries; on other photographs its answers are "
+    "often arbitrary: the preset base or small is made for those",
 )
 SMALL = Preset(
     name="small",
@@ -141,7 +177,56 @@ PAPER = Preset(
     architecture="ViT-H-14",
     embedding_dimension=1024,
 )
-PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in (PICO, SMALL, PAPER)}
+BASE = Preset(
+    name="base",
+    summary="FastSAM-s and PE-Core-B-16; today's encoder of about small's speed, for photographs",
+    segmenter=replace(SMALL.segmenter, preset="base"),
+    options=SegmenterOptions(),
+    feature_dimension=128,
+    encoder=_published(
+        "timm/PE-Core-B-16",
+        revision="0038414f37721c5eafc1a5e0da802d291c909de3",
+        preset="base",
+        approximate_bytes=1_790_000_000,
+    ),
+    architecture="PE-Core-B-16",
+    embedding_dimension=1024,
+    resizing=SQUASHED,
+    encoder_options=_HALF,
+)
+LARGE = Preset(
+    name="large",
+    summary="FastSAM-x and PE-Core-L-14-336; wants a GPU",
+    segmenter=replace(PAPER.segmenter, preset="large"),
+    options=SegmenterOptions(),
+    feature_dimension=320,
+    encoder=_published(
+        "timm/PE-Core-L-14-336",
+        revision="8eff41b3f687e50a323662c2dda5eb3588c6dd35",
+        preset="large",
+        approximate_bytes=2_680_000_000,
+    ),
+    architecture="PE-Core-L-14-336",
+    embedding_dimension=1024,
+    resizing=SQUASHED,
+    encoder_options=_HALF,
+)
+MULTILINGUAL = Preset(
+    name="multilingual",
+    summary="FastSAM-s and SigLIP 2 ViT-B-16-256; words in many languages",
+    segmenter=replace(SMALL.segmenter, preset="multilingual"),
+    options=SegmenterOptions(),
+    feature_dimension=128,
+    encoder=_published("timm/ViT-B-16-SigLIP2-256", preset="multilingual", approximate_bytes=1_500_000_000),
+    architecture="ViT-B-16-SigLIP2-256",
+    embedding_dimension=768,
+    resizing=Resizing(ResizeMode.SQUASH, Interpolation.BICUBIC),
+    encoder_options=_HALF,
+    tokenizer=_published(
+        "timm/ViT-B-16-SigLIP2-256", file="tokenizer.json", preset="multilingual", approximate_bytes=34_400_000
+    ),
+)
+PRESETS: Mapping[str, Preset] = {one.name: one for one in (PICO, SMALL, PAPER, BASE, LARGE, MULTILINGUAL)}
 
 
 def find_preset(name: str) -> Preset:
@@ -176,7 +261,14 @@ def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
     if preset.architecture is None:
         encoder = OpenClipEncoder.from_directory(path, compute=compute, batch=batch)
     else:
-        encoder = OpenClipEncoder.from_checkpoint(preset.architecture, path, compute=compute, batch=batch)
+        encoder = OpenClipEncoder.from_checkpoint(
+            preset.architecture,
+            path,
+            options=preset.encoder_options,
+            tokenizer=None if preset.tokenizer is None else locate(preset.tokenizer, settings.weights_dir),
+            compute=compute,
+            batch=batch,
+        )
     _check_dimension(preset.encoder, preset.embedding_dimension, encoder.dimension)
     return encoder
 
@@ -224,19 +316,23 @@ def describe(name: str, settings: ModelSettings) -> tuple[Description, Descripti
     """
     preset = find_preset(name)
     segmenter, encoder = (locate(record, settings.weights_dir) for record in (preset.segmenter, preset.encoder))
-    encoder_name = preset.architecture or encoder.name
-    return preset.options.description(digest_of(segmenter)), {
-        "encoder": encoder_name,
-        "weights_sha256": digest_of(encoder),
-    }
+    vocabulary = None if preset.tokenizer is None else digest_of(locate(preset.tokenizer, settings.weights_dir))
+    name_of = preset.architecture or encoder.name
+    of_encoder = preset.encoder_options.description(name_of, digest_of(encoder), vocabulary)
+    return preset.options.description(digest_of(segmenter)), of_encoder
 
 
-def fetch_preset(name: str, directory: Path, *, progress: RecordProgress | None = None) -> list[Path]:
-    """Fetch all weights of a preset that are not there. Raises: ModelError, PresetError."""
+def fetch_preset(
+    name: str, directory: Path, *, source: str | None = None, progress: RecordProgress | None = None
+) -> list[Path]:
+    """Fetch all files of a preset that are not there, from their publishers or from a folder or mirror that has them.
+
+    Raises: ModelError, PresetError.
+    """
     paths = []
     for record in find_preset(name).records:
         watch = None if progress is None else _watch(record, progress)
-        paths.append(fetch_weights(record, directory, progress=watch))
+        paths.append(fetch_weights(record, directory, source=source, progress=watch))
     return paths
 
 

@@ -11,27 +11,18 @@ import http.client
 import logging
 import os
 import re
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import BinaryIO
 
-from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.errors import ModelError, UsageError, WeightsMissingError
+from searchanything.core.files import write_whole
+from searchanything.models.downloads import OnBytes, copy, discard, download, finish, part_of
 
 logger = logging.getLogger(__name__)
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
-OnBytes: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in all where the server says
-
-_CHUNK_BYTES = 1 << 20
-_TIMEOUT_S = 60.0
-_STALE_PART_S = 24 * 3600.0
-_AGENT = {"User-Agent": "searchanything"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +31,7 @@ class WeightsRecord:
 
     `address` is the publisher's, None for weights that are part of this package. `sha256` is what the publisher states,
     None where nothing is stated. `approximate_bytes` is for people; the server's own length is what is checked.
+    `revision` is the commit that the address names, None where it names none.
     """
 
     name: str
@@ -49,6 +41,7 @@ class WeightsRecord:
     licence: str
     approximate_bytes: int
     file_name: str
+    revision: str | None = None
 
     def path_in(self, directory: Path) -> Path:
         """Where the weights lie, or will: in the package, or in the directory of fetched weights."""
@@ -93,7 +86,7 @@ def digest_of(path: Path) -> str:
             f"{path} has sha256 {digest}, and {recorded} was recorded in {sidecar.name} when it was fetched; "
             "delete both files and fetch it again"
         )
-    with suppress(OSError):  # a read-only folder only costs the next reading
+    with suppress(OSError, UsageError):  # a read-only folder only costs the next reading
         _record_digest(path, digest)
     return digest
 
@@ -109,10 +102,14 @@ def recorded_digest(path: Path) -> str | None:
     return match.group(1)
 
 
-def fetch_weights(record: WeightsRecord, directory: Path, *, progress: OnBytes | None = None) -> Path:
+def fetch_weights(
+    record: WeightsRecord, directory: Path, *, source: str | None = None, progress: OnBytes | None = None
+) -> Path:
     """Fetch weights unless they are there already, check them, and return their path.
 
-    The file appears under its name complete and checked or not at all, even if the process is killed.
+    `source` is a folder or an http(s) address that has the file under its own name, in place of the publisher's.
+    The file appears under its name complete and checked or not at all, even if the process is killed; what had arrived
+    of it is kept for the next try.
     Raises: ModelError, with the address and what to do.
     """
     path = record.path_in(directory).absolute()
@@ -121,48 +118,40 @@ def fetch_weights(record: WeightsRecord, directory: Path, *, progress: OnBytes |
     if path.is_file():
         _check(record, path, digest_of(path))
         return path
+    asked = _address(record, source)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale_parts(path)
-        with _part_of(path) as part:
-            digest = _download(record.address, part, progress or _ignore)
-            _check(record, path, digest)
-            Path(part.name).replace(path)
+        with part_of(path) as part:
+            digest = _arrived(asked, part, progress or _ignore)
+            try:
+                _check(record, path, digest)
+            except ModelError:
+                discard(part)
+                raise
+            finish(part, path)
         _record_digest(path, digest)
         _sync_folder(path.parent)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
+    except (OSError, http.client.HTTPException, ValueError, UsageError) as error:
         raise ModelError(
-            f"{record.name} could not be fetched from {record.address}: {type(error).__name__}: {error}; "
+            f"{record.name} could not be fetched from {asked}: {type(error).__name__}: {error}; "
             f"try again, or fetch it by other means and put it at {path}"
         ) from error
     logger.info("fetched %s to %s, sha256 %s", record.name, path, digest)
     return path
 
 
-def _download(address: str, part: IO[bytes], progress: OnBytes) -> str:
-    """Stream an address to an open file, on disk on return; the sha256 of what was written."""
-    if not address.startswith(("https://", "http://")):
-        raise ValueError(f"expected an http(s) address, got {address}")
-    digest, done = hashlib.sha256(), 0
-    request = urllib.request.Request(address, headers=_AGENT)  # noqa: S310 - the scheme was checked
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-        if address.startswith("https://") and not response.url.startswith("https://"):
-            raise ValueError(f"the server redirected to the unencrypted {response.url}")
-        length = response.headers.get("Content-Length")
-        total = None if length is None else int(length)
-        while chunk := response.read(_CHUNK_BYTES):
-            part.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            progress(done, total)
-    # http.client does not complain when a connection ends early and it was read piece by piece.
-    if total is not None and done != total:
-        raise ValueError(f"the connection ended after {done} of {total} bytes")
-    part.flush()
-    os.fsync(part.fileno())
-    return digest.hexdigest()
+def _address(record: WeightsRecord, source: str | None) -> str:
+    """Where a file is taken from: an address, or a path."""
+    if source is None:
+        return str(record.address)
+    if "://" in source:
+        return f"{source.rstrip('/')}/{record.file_name}"
+    return str(Path(source).expanduser() / record.file_name)
+
+
+def _arrived(asked: str, part: Path, progress: OnBytes) -> str:
+    """The sha256 of what lies in the part now."""
+    return download(asked, part, progress) if "://" in asked else copy(Path(asked), part, progress)
 
 
 def _check(record: WeightsRecord, path: Path, digest: str) -> None:
@@ -175,33 +164,16 @@ def _check(record: WeightsRecord, path: Path, digest: str) -> None:
         )
 
 
-@contextmanager
-def _part_of(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path`, for writing; removed afterwards unless it was renamed."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as part:
-        try:
-            yield part
-        finally:
-            Path(part.name).unlink(missing_ok=True)
-
-
-def _remove_stale_parts(path: Path) -> None:
-    """Remove what killed fetches left behind; a day's grace keeps those that run beside this one."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE_PART_S:
-                part.unlink()
-
-
 def _record_digest(path: Path, digest: str) -> None:
     sidecar = _sidecar(path)
-    with _part_of(sidecar) as part:
-        part.write(f"{digest}  {path.name}\n".encode())
-        part.flush()
-        os.fsync(part.fileno())
-        modified = path.stat().st_mtime_ns
-        os.utime(part.name, ns=(modified, modified))
-        Path(part.name).replace(sidecar)
+    modified = path.stat().st_mtime_ns
+
+    def write(file: BinaryIO) -> None:
+        file.write(f"{digest}  {path.name}\n".encode())
+        file.flush()
+        os.utime(file.name, ns=(modified, modified))
+
+    write_whole(sidecar, write)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -252,3 +252,28 @@ def test_learnt_codes_find_more_neighbours_than_where_they_began() -> None:
 def test_wrong_options(wrong: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainingOptions(**wrong)
+
+
+def test_no_row_that_chooses_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which rows `deep` stops by, which the judgement goes by, and which are fitted to: three parts without overlap."""
+    from searchanything.hash_training import deep, training
+
+    seen: dict[str, np.ndarray] = {}
+    fit, judge = deep.fit_deep, training.judge_codes
+
+    def fitted(rows: np.ndarray, chooses: np.ndarray, **more: object):
+        seen["fitted"], seen["chooses"] = rows, chooses
+        return fit(rows, chooses, **more)
+
+    def judged(codes: np.ndarray, rows: np.ndarray, **more: object):
+        seen["judges"] = rows
+        return judge(codes, rows, **more)
+
+    monkeypatch.setattr(deep, "fit_deep", fitted)
+    monkeypatch.setattr(training, "judge_codes", judged)
+    generator = np.random.default_rng(8)
+    features = FeatureBatch(generator.normal(size=(200, 6)), generator.normal(size=(200, 10)))
+    train_hash([features], options=TrainingOptions(bits=64, steps=1))
+    rows = [{row.tobytes() for row in part} for part in seen.values()]
+    assert [len(part) for part in rows] == [120, 40, 40]
+    assert len(set.union(*rows)) == 200

@@ -38,12 +38,23 @@ def test_records_are_complete(record: weights.WeightsRecord) -> None:
 
 
 def test_records_do_not_overwrite_each_other() -> None:
-    assert len({record.file_name for record in RECORDS}) == len(RECORDS)
+    """Presets may share a file; then it is the same one."""
+    places = {(record.file_name, record.address, record.sha256) for record in RECORDS}
+    assert len({name for name, _, _ in places}) == len(places)
+
+
+def test_revisions_are_pinned_by_the_address_where_they_are_stated() -> None:
+    pinned = [record for record in RECORDS if record.revision is not None]
+    assert {record.preset for record in pinned} == {"base", "large"}
+    for record in pinned:
+        assert record.revision is not None
+        assert len(record.revision) == 40
+        assert f"/resolve/{record.revision}/" in str(record.address)
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(PresetError, match="pico, small, paper"):
-        presets.find_preset("large")
+    with pytest.raises(PresetError, match="pico, small, paper, base, large, multilingual"):
+        presets.find_preset("huge")
 
 
 @pytest.mark.parametrize("load", [presets.load_segmenter, presets.load_region_encoder, presets.describe])
@@ -53,7 +64,7 @@ def test_missing_weights_say_how_to_fetch_them(load: object, tmp_path: Path) -> 
         load("small", ModelSettings(weights_dir=tmp_path))
 
 
-@pytest.mark.parametrize("name", ["small", "paper"])
+@pytest.mark.parametrize("name", ["small", "paper", "base", "large", "multilingual"])
 def test_presets_without_a_trained_hash_take_a_random_rotation(name: str) -> None:
     hasher = presets.load_hash(name)
     assert hasher.bits == 256

@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fakes.http_servers import Asked, web_server
 
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.models import weights
+from searchanything.models.downloads import part_of
 from searchanything.models.weights import WeightsRecord, digest_of, fetch_weights, locate, recorded_digest
 
 BODY = bytes(range(256)) * 20_000  # 5 MB: several pieces
@@ -102,12 +105,14 @@ def test_a_second_fetch_asks_nobody(publisher: str, tmp_path: Path) -> None:
         ("/gone", "404"),
     ],
 )
-def test_failed_fetches_leave_nothing(where: str, message: str, publisher: str, tmp_path: Path) -> None:
+def test_failed_fetches_leave_nothing_that_looks_like_weights(
+    where: str, message: str, publisher: str, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         fetch_weights(record(publisher + where), tmp_path)
     assert publisher + where in str(caught.value)
     assert str(tmp_path / "tiny.pt") in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # this server does not say which content it is, so nothing can be continued
 
 
 def test_a_wrong_checksum_leaves_nothing(publisher: str, tmp_path: Path) -> None:
@@ -150,9 +155,6 @@ def test_a_killed_fetch_leaves_nothing_that_looks_like_weights(publisher: str, t
     assert all(name.endswith(".part") and name.startswith(".") for name in left)
     with pytest.raises(WeightsMissingError):
         locate(record(publisher), tmp_path)
-    old = time.time() - 2 * 24 * 3600
-    for name in left:
-        os.utime(tmp_path / name, (old, old))
     fetch_weights(record(f"{publisher}/good"), tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny.pt", "tiny.pt.sha256"]
 
@@ -228,3 +230,104 @@ def test_a_published_checksum_beats_the_recorded_one(publisher: str, tmp_path: P
     published = replace(record(f"{publisher}/good"), sha256="2" * 64)
     with pytest.raises(ModelError, match=f"expected sha256 {'2' * 64}"):
         fetch_weights(published, tmp_path)
+
+
+class Ranged:
+    """A server of BODY that can send the rest of it, and cuts the first answers short."""
+
+    def __init__(self, *, cut: tuple[int, ...] = (), tag: str = '"one"', ranges: bool = True) -> None:
+        self.body, self.tag, self.ranges = BODY, tag, ranges
+        self.cuts = list(cut)
+        self.asked: list[str | None] = []
+
+    def answer(self, asked: Asked) -> tuple[int, dict[str, str], bytes]:
+        wanted = asked.headers.get("range")
+        self.asked.append(wanted)
+        whole, start = self.body, 0
+        if wanted and self.ranges and asked.headers.get("if-range") == self.tag:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(whole):
+                return 416, {"Content-Range": f"bytes */{len(whole)}"}, b""
+        headers = {"ETag": self.tag, "Content-Length": str(len(whole) - start), "Connection": "close"}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+        end = self.cuts.pop(0) if self.cuts else len(whole)
+        return 206 if start else 200, headers, whole[start:end]
+
+
+def tried(server: Ranged, folder: Path, *, times: int, sha256: str | None = SHA256) -> Path | None:
+    with web_server(server.answer) as web:
+        one = record(f"{web.endpoint}/tiny.pt", sha256=sha256)
+        for _ in range(times):
+            with suppress(ModelError):
+                return fetch_weights(one, folder)
+    return None
+
+
+def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    server = Ranged(cut=(1_000_000, 3_000_000))
+    path = tried(server, tmp_path, times=3)
+    assert path is not None
+    assert path.read_bytes() == BODY
+    assert server.asked == [None, "bytes=1000000-", "bytes=3000000-"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny.pt", "tiny.pt.sha256"]
+    assert (tmp_path / "tiny.pt.sha256").read_text() == f"{SHA256}  tiny.pt\n"
+
+
+@pytest.mark.parametrize("change", ["content", "no ranges", "weak tag"])
+def test_other_content_is_never_joined_to_what_had_arrived(change: str, tmp_path: Path) -> None:
+    server = Ranged(cut=(1_000_000,), tag='W/"one"' if change == "weak tag" else '"one"', ranges=change != "no ranges")
+    with web_server(server.answer) as web:
+        one = record(f"{web.endpoint}/tiny.pt")
+        with pytest.raises(ModelError, match="1000000 of 5120000"):
+            fetch_weights(one, tmp_path)
+        if change == "content":
+            server.body, server.tag = BODY[::-1], '"two"'
+        assert fetch_weights(one, tmp_path).read_bytes() == server.body
+    assert server.asked[-1] == (None if change == "weak tag" else "bytes=1000000-")
+
+
+def test_another_address_begins_anew(tmp_path: Path) -> None:
+    first, second = Ranged(cut=(1_000_000,)), Ranged()
+    assert tried(first, tmp_path, times=1) is None
+    assert tried(second, tmp_path, times=1) is not None
+    assert second.asked == [None]
+
+
+def test_a_part_that_is_whole_already_is_fetched_again(tmp_path: Path) -> None:
+    """The process died between the last byte and the renaming: the server has no byte after it."""
+    server = Ranged(cut=(1_000_000,))
+    with web_server(server.answer) as web:
+        one = record(f"{web.endpoint}/tiny.pt")
+        with pytest.raises(ModelError):
+            fetch_weights(one, tmp_path)
+        (tmp_path / ".tiny.pt.part").write_bytes(BODY)
+        assert fetch_weights(one, tmp_path).read_bytes() == BODY
+    assert server.asked == [None, f"bytes={len(BODY)}-", None]
+
+
+def test_two_processes_do_not_write_into_one_part(tmp_path: Path) -> None:
+    with (
+        part_of(tmp_path / "tiny.pt"),
+        web_server(Ranged().answer) as web,
+        pytest.raises(ModelError, match="another process is fetching"),
+    ):
+        fetch_weights(record(f"{web.endpoint}/tiny.pt"), tmp_path)
+
+
+def test_a_folder_or_a_mirror_stands_in_for_the_publisher(tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "tiny.pt").write_bytes(BODY)
+    one = record("https://publisher.invalid/some/other-name.bin", sha256=SHA256)
+    assert fetch_weights(one, tmp_path / "a", source=str(tmp_path / "stick")).read_bytes() == BODY
+    server = Ranged()
+    with web_server(lambda asked: server.answer(asked) if asked.target == "/m/tiny.pt" else (404, {}, b"")) as web:
+        assert fetch_weights(one, tmp_path / "b", source=f"{web.endpoint}/m/").read_bytes() == BODY
+        with pytest.raises(ModelError, match=f"{web.endpoint}/n/tiny.pt"):
+            fetch_weights(one, tmp_path / "c", source=f"{web.endpoint}/n")
+    with pytest.raises(ModelError, match="nowhere"):
+        fetch_weights(one, tmp_path / "d", source=str(tmp_path / "nowhere"))
+    (tmp_path / "stick" / "tiny.pt").write_bytes(b"not it")
+    with pytest.raises(ModelError, match=f"expected sha256 {SHA256}"):
+        fetch_weights(one, tmp_path / "e", source=str(tmp_path / "stick"))
+    assert not list((tmp_path / "e").iterdir())

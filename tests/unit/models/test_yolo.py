@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import tiny_models
 import torch
 from ultralytics_peer import import_ultralytics
 
+from searchanything.models.fastsam import FastSAMSegmenter
+from searchanything.models.options import SegmenterOptions
 from searchanything.models.presets import PICO
 from searchanything.models.weights import locate
 from searchanything.models.yolo import YoloSegmenter
@@ -77,3 +82,44 @@ def test_nothing_that_a_file_names_is_called(function: str, zipped: bool, tmp_pa
     with pytest.raises((ValueError, KeyError, pickle.UnpicklingError, RuntimeError)):
         YoloSegmenter(read_tensors(tmp_path / "weights.pt"))
     assert not target.exists()
+
+
+HEAD_OF_2023 = {"nc", "nl", "reg_max", "no", "nm", "npr", "stride", "shape", "training", "i", "f", "type", "np"}
+
+
+def saved_as_in_2023(model: object, path: Path) -> None:
+    """As ultralytics 8.0 wrote it: arguments of a module that is gone, a head that knows less, `detect` a function."""
+    names = ("ultralytics.yolo", "ultralytics.yolo.utils")
+    modules = {name: types.ModuleType(name) for name in names}
+    gone = type("IterableSimpleNamespace", (types.SimpleNamespace,), {"__module__": names[1]})
+    modules[names[1]].IterableSimpleNamespace = gone  # type: ignore[attr-defined]
+    head = model.model[-1]  # type: ignore[attr-defined]
+    for name in [name for name in vars(head) if not name.startswith("_") and name not in HEAD_OF_2023]:
+        delattr(head, name)
+    head.detect = type(head).__mro__[1].forward
+    model.args = gone(task="segment", imgsz=1024)  # type: ignore[attr-defined]
+    sys.modules.update(modules)
+    try:
+        torch.save({"model": model, "ema": None, "train_args": {"task": "segment"}, "version": "8.0.100"}, path)
+    finally:
+        for name in modules:
+            del sys.modules[name]
+
+
+def test_a_segmenter_as_it_was_written_in_2023_finds_the_same(tmp_path: Path) -> None:
+    today = tiny_models.save_segmenter(tmp_path / "today.pt")
+    model = import_ultralytics().torch_safe_load(str(today))[0]["model"]
+    saved_as_in_2023(model, tmp_path / "old.pt")
+    with zipfile.ZipFile(tmp_path / "old.pt") as file:
+        (pickled,) = (file.read(name) for name in file.namelist() if name.endswith("data.pkl"))
+    assert b"ultralytics.yolo.utils" in pickled
+    assert b"getattr" in pickled  # how a function of a class is stored
+    image = tiny_models.scene(96, 160, seed=1)
+    options = SegmenterOptions(input_size_px=160)
+    (old,), (new,) = (
+        FastSAMSegmenter(tmp_path / name, options=options).segment([image]) for name in ("old.pt", "today.pt")
+    )
+    assert len(old.scores) > 0
+    np.testing.assert_array_equal(old.boxes_xyxy, new.boxes_xyxy)
+    np.testing.assert_array_equal(old.masks, new.masks)
+    np.testing.assert_array_equal(old.features.pool(old.masks), new.features.pool(new.masks))

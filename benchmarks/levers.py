@@ -1,0 +1,197 @@
+"""What pico (or another preset) gains by the segmenter's confidence, by crop policies, and by weighing f_M.
+
+python -m benchmarks.levers --images DIR --annotations FILE [--category KEY] [--limit-images N] [--json FILE]
+                            [--confidences 0.1 0.2 …] [--evidence FILE]
+
+Every image is segmented once, at the lowest confidence (suppression goes by falling score, so what a higher one leaves
+is a part of it), and every distinct crop embedded once. Figures are those of `eval coco`, with 95 % intervals over the
+queries. `--evidence` keeps what the preset's own way saw, for benchmarks/hash_layers.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searchanything import wiring
+from searchanything.core.codes import unit_rows
+from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
+from searchanything.core.settings import ModelSettings, Settings
+from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.encoder import Encoder, RegionJob, Stopwatch
+from searchanything.evaluation.asking import Vocabulary
+from searchanything.evaluation.coco import read_coco
+from searchanything.evaluation.evidence import Collector, Evidence
+from searchanything.evaluation.observing import Setup, observe
+from searchanything.evaluation.reading import Reading, annotated, read_batches
+from searchanything.evaluation.running import EvaluationOptions, evaluate
+from searchanything.evaluation.truth import Truth
+from searchanything.images.crop_policy import CropPolicy
+from searchanything.models.compute import prepare_compute
+from searchanything.models.fastsam import FastSAMSegmenter
+from searchanything.models.presets import find_preset
+from searchanything.models.weights import locate
+
+FIGURES = {
+    "recall@0.5": ("segmentation", "recall_iou50"),
+    "recall@0.75": ("segmentation", "recall_iou75"),
+    "regions": ("dataset", "regions"),
+    "box": ("prompts", "box"),
+    "text": ("prompts", "text"),
+    "one of 10 words": ("prompts", "naming"),
+    "mAP@10 float": ("retrieval", "float", "map_10"),
+    "mAP@10 256 bits": ("retrieval", "bits_256", "map_10"),
+}
+
+
+def _key(pixels: RGBImage) -> bytes:
+    return blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
+
+
+@dataclass
+class SeenOnce:
+    """A segmenter and an embedder that remember every image and every crop."""
+
+    segmenter: Segmenter
+    embedder: RegionEncoder
+    confidence: float
+    images: dict[bytes, Segmentation] = field(default_factory=dict)
+    crops: dict[bytes, FloatArray] = field(default_factory=dict)
+
+    @property
+    def feature_dimension(self) -> int:
+        return self.segmenter.feature_dimension
+
+    @property
+    def dimension(self) -> int:
+        return self.embedder.dimension
+
+    @property
+    def crop_size_px(self) -> int:
+        return self.embedder.crop_size_px
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        return {}
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        keys = [_key(image) for image in images]
+        for key, image in zip(keys, images, strict=True):
+            if key not in self.images:
+                (self.images[key],) = self.segmenter.segment([image])
+        return [_surer(self.images[key], self.confidence) for key in keys]
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        keys = [_key(crop) for crop in crops]
+        new = {key: place for place, key in enumerate(keys) if key not in self.crops}
+        if new:
+            embedded = self.embedder.embed_crops(crops[list(new.values())])
+            self.crops |= dict(zip(new, embedded, strict=True))
+        rows = [self.crops[key] for key in keys]
+        return np.stack(rows) if rows else np.zeros((0, self.dimension), dtype=np.float32)
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        return self.embedder.embed_texts(texts)
+
+
+def _surer(found: Segmentation, confidence: float) -> Segmentation:
+    """The regions above a confidence."""
+    kept = found.scores > confidence
+    return replace(found, boxes_xyxy=found.boxes_xyxy[kept], scores=found.scores[kept], masks=found.masks[kept])
+
+
+class MeanOfTwo(Encoder):
+    """Embeds each region as the mean of its box and its masked crop."""
+
+    def embed_regions(
+        self, jobs: Sequence[RegionJob], *, crops: CropPolicy | None = None, watch: Stopwatch | None = None
+    ) -> FloatArray:
+        """(R, D) float32 of unit length. Raises: ValueError for crops of one kind."""
+        if crops is not None:
+            raise ValueError(f"expected no policy beside the mean of two, got {crops}")
+        kinds = (CropPolicy.BOX, CropPolicy.MASKED)
+        return unit_rows(
+            np.mean([Encoder.embed_regions(self, jobs, crops=kind, watch=watch) for kind in kinds], axis=0)
+        )
+
+
+def encoders(preset: str, settings: Settings, confidences: Sequence[float]) -> dict[str, Encoder]:
+    """One encoder for each way, all with the same memory; the preset's own way first."""
+    found = find_preset(preset)
+    own = found.options.confidence
+    least = replace(found.options, confidence=min([own, *confidences]))
+    base = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, settings), settings)
+    path = locate(found.segmenter, settings.models.weights_dir)
+    segmenter = FastSAMSegmenter(path, options=least, compute=prepare_compute(settings.models))
+    memory = SeenOnce(segmenter, base.embedder, own)
+    base = replace(base, segmenter=memory, embedder=memory)
+    ways = {"as shipped": base}
+    for confidence in confidences:
+        ways[f"confidence {confidence:g}"] = replace(base, segmenter=replace(memory, confidence=confidence))
+    ways |= {f"crops {policy.value}": replace(base, crops=policy) for policy in CropPolicy if policy is not base.crops}
+    mean = MeanOfTwo(memory, memory, base.hasher, base.policy, base.box_min_iou)
+    return {**ways, "mean of box and masked": mean}
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that a way may change, each with its interval."""
+    found: dict[str, Any] = {}
+    for name, path in FIGURES.items():
+        value: Any = report
+        for part in path:
+            value = value[part]
+        found[name] = [round(value, 4), *report["ci95"].get(".".join(path), [])]
+    return found
+
+
+def evidence_of(truth: Truth, folder: Path, encoder: Encoder, attributes: tuple[str, ...]) -> Evidence:
+    """What the evaluation computes from, in memory."""
+    vocabulary = Vocabulary.of(truth, encoder.embedder, group_by=None, seed=0)
+    setup = Setup(encoder, vocabulary, (encoder.policy,), ablations=False)
+    with Collector(vocabulary, attributes) as collector:
+        for images, wanted in read_batches(annotated(truth, folder), Reading(), [], None):
+            truths = [one.truth for one in wanted if one.truth is not None]
+            for one, seen in zip(truths, observe(setup, images, truths), strict=True):
+                collector.add(one, seen)
+        evidence = collector.evidence()
+        return replace(evidence, rows=replace(evidence.rows, joined=np.array(evidence.rows.joined)))
+
+
+def main() -> None:
+    """Print a table; write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="pico")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--category")
+    parser.add_argument("--attributes", nargs="*", default=[], help="kept in the evidence")
+    parser.add_argument("--limit-images", type=int)
+    parser.add_argument("--confidences", type=float, nargs="*", default=[0.05, 0.1, 0.15, 0.25, 0.3])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--evidence", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    truth = read_coco(options.annotations, category=options.category, attributes=options.attributes)
+    truth = truth.sample(options.limit_images, seed=0)
+    ways = encoders(options.preset, Settings(models=ModelSettings(threads=options.threads)), options.confidences)
+    if options.evidence:
+        evidence = evidence_of(truth, options.images, ways["as shipped"], tuple(options.attributes))
+        options.evidence.write_bytes(pickle.dumps(evidence))
+    found: dict[str, dict[str, Any]] = {}
+    for name, encoder in ways.items():
+        found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)))
+        print(f"{name:24}", *(f"{figure} {value[0]:.3f}  " for figure, value in found[name].items()), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

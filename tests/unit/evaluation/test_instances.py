@@ -1,0 +1,170 @@
+"""`eval instances`: the same thing on other images, by region and by patch, against the protocol said with loops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.models import drawn, fake_encoder
+from PIL import Image
+
+from searchanything import wiring
+from searchanything.cli.app import run
+from searchanything.core.errors import UsageError
+from searchanything.core.geometry import Letterbox
+from searchanything.core.types import RGBImage
+from searchanything.encode.encoder import Encoder
+from searchanything.evaluation.coco import read_coco
+from searchanything.evaluation.instances import evaluate_instances
+from searchanything.evaluation.patch_grid import patch_boxes, patch_job
+from searchanything.prompts.choose import choose
+from searchanything.prompts.prompt import Box
+
+SIDE = 320
+LEFT, RIGHT, LOW = (20, 20, 140, 140), (180, 20, 300, 140), (20, 180, 120, 280)
+BOXES = {"left": LEFT, "right": RIGHT, "low": LOW}
+# Instance: colour and place of each annotated thing. A distractor looks like the hat; the lamp is nowhere else.
+SCENES = (
+    {"mug": ("red", "left"), "lamp": ("green", "right")},
+    {"mug": ("red", "right")},
+    {"jug": ("cyan", "low"), "hat": ("blue", "right")},
+    {"jug": ("cyan", "left"), "hat": ("blue", "low")},
+    {"hat": ("blue", "left")},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images, annotations = [], []
+    for number, scene in enumerate(SCENES):
+        image = drawn(SIDE, SIDE, **{colour: BOXES[place] for colour, place in scene.values()})
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": SIDE, "width": SIDE})
+        for name, (_, place) in scene.items():
+            x1, y1, x2, y2 = BOXES[place]
+            annotations.append(
+                {"image_id": number, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "instance_id": name}
+            )
+    (tmp_path / "others" / "deep").mkdir(parents=True)
+    for name, parts in {"x.png": {"yellow": LEFT}, "deep/y.png": {"blue": RIGHT}, "notes.txt": None}.items():
+        if parts is None:
+            (tmp_path / "others" / name).write_text("no image")
+        else:
+            Image.fromarray(drawn(SIDE, SIDE, **parts)).save(tmp_path / "others" / name)
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content), "utf-8")
+    return tmp_path
+
+
+def report_of(folder: Path, encoder: Encoder) -> dict:
+    truth = read_coco(folder / "annotations.json", category="instance_id")
+    return evaluate_instances(truth, (folder, folder / "others"), encoder)
+
+
+def pixels(path: Path) -> RGBImage:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def expected_map_10(folder: Path, encoder: Encoder, *, grid: bool) -> tuple[float, float]:
+    """Lowest and highest mean average precision of images by float cosine over all orders of equal ones."""
+    files = [folder / f"{n}.png" for n in range(len(SCENES))]
+    files += [folder / "others" / "deep" / "y.png", folder / "others" / "x.png"]
+    rows = []
+    for file in files:
+        image = pixels(file)
+        (segmentation,) = encoder.segmenter.segment([image])
+        job = patch_job(image, segmentation)
+        if not grid:
+            job = type(job).of_rows(image, segmentation, encoder.policy.keep(segmentation))
+        rows.append(unit(encoder, job))
+    least, most = [], []
+    for number, scene in enumerate(SCENES):
+        for name, (_, place) in scene.items():
+            wanted = [other for other, of in enumerate(SCENES) if name in of and other != number]
+            if not wanted:
+                continue
+            image = pixels(files[number])
+            (segmentation,) = encoder.segmenter.segment([image])
+            choice = choose(Box(*map(float, BOXES[place])), segmentation, box_min_iou=encoder.box_min_iou)
+            job = patch_job(image, segmentation).of_choice(image, segmentation, choice)
+            asked = unit(encoder, job)[0]
+            near = {other: round(float((part @ asked).max()), 4) for other, part in enumerate(rows) if other != number}
+            for worst, into in ((True, least), (False, most)):
+                order = sorted(near, key=lambda one: (-near[one], (one in wanted) == worst))
+                ranks = [place + 1 for place, one in enumerate(order[:10]) if one in wanted]
+                into.append(sum((n + 1) / rank for n, rank in enumerate(ranks)) / min(10, len(wanted)))
+    return float(np.mean(least)), float(np.mean(most))
+
+
+def unit(encoder: Encoder, job) -> np.ndarray:
+    parts = [encoder.pool_masks([job]), encoder.embed_regions([job])]
+    joined = np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-9) for part in parts], axis=1)
+    return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", ["regions", "grid"])
+def test_images_rank_as_the_protocol_says(folder: Path, kind: str) -> None:
+    encoder = fake_encoder()
+    report = report_of(folder, encoder)
+    least, most = expected_map_10(folder, encoder, grid=kind == "grid")
+    assert least - 2e-3 <= report[kind]["float"]["map_10"] <= most + 2e-3
+    assert most - least < 0.45  # else the bounds say nothing
+
+
+def test_what_is_counted(folder: Path) -> None:
+    report = report_of(folder, fake_encoder())
+    counts = report["dataset"]
+    assert (counts["images"], counts["distractors"], counts["failed"]) == (5, 2, 0)
+    assert (counts["instances"], counts["queries"], counts["answerable"]) == (4, 8, 7)  # the lamp is nowhere else
+    assert counts["indexed_regions"] == 10
+    assert counts["indexed_grid"] == 7 * 30
+    # A hat's nearest regions are blue, on hats or on the blue distractor; each right image is right by its hat.
+    assert report["regions"]["float"]["located_map_10"] == report["regions"]["float"]["map_10"]
+    assert report["grid"]["float"]["located_map_10"] < report["grid"]["float"]["map_10"]
+    less = report["regions_less_grid"]["float"]["map_10"]
+    assert less == pytest.approx(report["regions"]["float"]["map_10"] - report["grid"]["float"]["map_10"], abs=2e-5)
+    assert "regions_less_grid.float.map_10" in report["ci95"]
+    assert report["by_size"]["large"]["regions"]["float"]["map_10"] == report["regions"]["float"]["map_10"]
+    assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
+
+
+def test_without_an_instance_on_two_images_there_is_nothing_to_find(folder: Path) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    for number, one in enumerate(content["annotations"]):
+        one["instance_id"] = f"thing {number}"
+    (folder / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="that is on two images"):
+        report_of(folder, fake_encoder())
+
+
+def test_patches_tile_an_image_of_any_shape() -> None:
+    boxes = patch_boxes(90, 200)
+    assert boxes[0].tolist() == [0, 0, 200, 90]
+    for first, level in ((1, 2), (5, 3), (14, 4)):
+        part = boxes[first : first + level * level]
+        areas = (part[:, 2] - part[:, 0]) * (part[:, 3] - part[:, 1])
+        np.testing.assert_allclose(areas.sum(), 200 * 90, rtol=1e-5)
+    image = drawn(9, 700, red=(0, 0, 100, 9))
+    (segmentation,) = fake_encoder().segmenter.segment([image])
+    job = patch_job(image, segmentation)
+    assert job.masks.shape == (30, *Letterbox(9, 700, 64).grid_size)
+    assert job.masks.any(axis=(1, 2)).all()
+
+
+def test_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = fake_encoder()
+    monkeypatch.setattr(wiring, "load_encoder", lambda *_, **__: encoder)
+    named = ["--images", str(folder), "--annotations", str(folder / "annotations.json"), "--preset", "pico"]
+    arguments = ["eval", "instances", *named, "--distractors", str(folder / "others")]
+    assert run([*arguments, "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["regions"]["bits_64_rescored"]["precision_1"] is not None
+    assert run(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("5 images, 2 distractors, 8 queries for 4 instances, 7 with another image to find")
+    (folder / "4.png").unlink()
+    assert run(arguments) == 3
+    assert "failed:" in capsys.readouterr().out
+    assert run([*arguments, "--instance", "thing"]) == 1

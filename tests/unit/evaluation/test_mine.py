@@ -1,0 +1,153 @@
+"""`eval mine`: altered copies of indexed regions, where their masks go, and whether they find their own region."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.machine import Machine
+from fakes.models import CHANNELS, FakeEmbedder, drawn
+from PIL import Image
+
+from searchanything.cli.app import run
+from searchanything.client.client import Client
+from searchanything.client.consistency import Consistency
+from searchanything.client.opening import connect
+from searchanything.core.errors import UsageError
+from searchanything.evaluation.copies import ALTERATIONS, box_of
+from searchanything.evaluation.mine import MineOptions, evaluate_mine
+from searchanything.models.hashing import HashLayer
+
+WIDE, TALL = (8, 8, 120, 60), (140, 20, 180, 130)
+# No two regions are alike: other colours, and other shares of their boxes' crops.
+IMAGES = {
+    "a.png": {"red": WIDE, "blue": TALL},
+    "b.png": {"green": WIDE, "yellow": TALL},
+    "c.png": {"cyan": WIDE, "magenta": TALL},
+}
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
+    Machine().install(monkeypatch)
+    for name, parts in IMAGES.items():
+        Image.fromarray(drawn(160, 200, **parts)).save(tmp_path / name)
+    client = connect("memory://", preset="pico")
+    client.index(tmp_path)
+    return client
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_copy_s_mask_lies_on_what_it_showed(name: str) -> None:
+    """A white rectangle on black: wherever the copy is bright, and nowhere else, the mask must be set."""
+    mask = np.zeros((150, 220), dtype=np.bool_)
+    mask[40:90, 60:170] = True
+    image = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 250
+    before = image.copy()
+    ((copy, moved),) = ALTERATIONS[name](image, [mask])
+    bright = copy.mean(axis=2) > 60
+    assert moved.shape == bright.shape
+    assert (bright & moved).sum() / (bright | moved).sum() > 0.95
+    assert (image == before).all()
+    assert not np.array_equal(copy, image)
+
+
+def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
+    mask = np.zeros((40, 50), dtype=np.bool_)
+    mask[:3, 47:] = True
+    ((copy, moved),) = ALTERATIONS["cut"](np.zeros((40, 50, 3), dtype=np.uint8), [mask])
+    assert copy.shape[:2] == moved.shape
+    assert moved.sum() == 9
+    assert box_of(mask) == (47.0, 0.0, 50.0, 3.0)
+    assert box_of(np.zeros((4, 5), dtype=np.bool_)) is None
+
+
+def test_regions_find_themselves_where_a_copy_changes_nothing_that_the_models_see(client: Client) -> None:
+    report = evaluate_mine(client.operations.search_context(), MineOptions())
+    assert (report["regions"], report["images"], report["among_regions"]) == (6, 3, 6)
+    for name in ("mirrored", "cut"):
+        assert report["by_copy"][name]["recall_1"] == 1.0
+        assert report["by_copy"][name]["selected"] == 1.0
+    assert report["by_size"]["medium"]["regions"] + report["by_size"]["large"]["regions"] == 6
+    assert report["by_copy"]["mirrored"]["median_bits"] == 0
+    assert report["recall_10"] == 1.0  # there are but six regions
+    assert report["ci95"]["by_copy.cut.recall_1"] == [1.0, 1.0]
+    assert report["failures"] == []
+
+
+def test_other_codes_do_not_find_them(client: Client) -> None:
+    """The same pictures, asked about by another hash layer than the index's: nothing but chance is left."""
+    context = client.operations.search_context()
+    foreign = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=99)
+    report = evaluate_mine(replace(context, encoder=replace(context.encoder, hasher=foreign)), MineOptions())
+    assert report["by_copy"]["mirrored"]["recall_1"] < 0.7
+    assert report["by_copy"]["mirrored"]["median_bits"] > 64
+
+
+def test_identical_images_are_no_mistake(client: Client, tmp_path: Path) -> None:
+    for number in range(12):
+        Image.fromarray(drawn(160, 200, **IMAGES["a.png"])).save(tmp_path / f"0{number:02}.png")
+    client.index(tmp_path)
+    report = evaluate_mine(client.operations.search_context(), MineOptions(regions=30))
+    assert report["by_copy"]["mirrored"]["recall_1"] == 1.0
+
+
+def test_a_sample_is_drawn_by_the_seed_from_the_source_alone(client: Client, tmp_path: Path) -> None:
+    context = client.operations.search_context()
+    bucket = str(tmp_path)
+    one = evaluate_mine(context, MineOptions(regions=1, bucket=bucket, key_prefix="b"))
+    assert (one["regions"], one["images"], one["among_regions"]) == (1, 1, 6)
+    again = evaluate_mine(context, MineOptions(regions=1, bucket=bucket, key_prefix="b"))
+    assert {**one, "seconds": 0} == {**again, "seconds": 0}
+    with pytest.raises(UsageError, match="no indexed region to try"):
+        evaluate_mine(context, MineOptions(bucket=bucket, key_prefix="zzz"))
+
+
+def test_what_changed_or_is_gone_is_listed_and_left_out(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.png").unlink()
+    Image.fromarray(drawn(160, 200, red=WIDE)).save(tmp_path / "b.png")
+    report = evaluate_mine(client.operations.search_context(), MineOptions())
+    assert report["images"] == 1
+    assert len(report["failures"]) == 2
+    assert any("changed since it was indexed" in one["message"] for one in report["failures"])
+
+
+class Kept(Client):
+    """The same client at each call."""
+
+    def __init__(self, client: Client) -> None:
+        self.__dict__ = client.__dict__
+
+
+def typed(client: Client, *arguments: str) -> int:
+    return run(list(arguments), connect=lambda _uri, _preset: Kept(client))
+
+
+def test_status_quotes_the_last_measurement(client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(client, "status") == 0
+    assert "not measured; searchanything eval mine" in capsys.readouterr().out
+    assert typed(client, "eval", "mine", "--format", "json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert typed(client, "status", "--format", "json") == 0
+    kept = json.loads(capsys.readouterr().out)["consistency"]
+    assert {name: kept[name] for name in ("recall_1", "recall_10", "regions", "among_regions")} == {
+        name: report[name] for name in ("recall_1", "recall_10", "regions", "among_regions")
+    }
+    assert typed(client, "status") == 0
+    assert f"copies of 6 regions find their own first in {report['recall_1']:.0%}" in capsys.readouterr().out
+    assert typed(client, "eval", "mine", str(tmp_path), "--regions", "2") == 0  # of a source alone: not kept
+    assert "2 regions of" in capsys.readouterr().out
+    assert client.status().consistency == kept
+
+
+def test_a_view_of_some_places_is_told_nothing_of_the_whole(client: Client, tmp_path: Path) -> None:
+    assert typed(client, "eval", "mine") == 0
+    assert client.within([(str(tmp_path), "a")]).status().consistency is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"fingerprint": "f"}'])
+def test_what_another_version_kept_is_nothing(data: bytes) -> None:
+    assert Consistency.parse(data) is None

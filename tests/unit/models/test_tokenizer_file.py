@@ -1,0 +1,65 @@
+"""Tokenizer files, read by the library `tokenizers`, against open_clip's own reading by transformers: offline, both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from searchanything.core.errors import ModelError
+from searchanything.models.quiet import hub_offline, import_open_clip
+from searchanything.models.tokenizer_file import FileTokenizer
+
+TEXTS = [
+    "a red car",
+    "  Ein  rotes_Auto, bitte! ",
+    "赤い車",
+    "красная машина &amp; a very long text " * 12,
+    "",
+    "Ünïcode — “quoted”",
+]
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+CONTEXT = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tokenizer in the format that Gemma's comes in: BPE with byte fallback, an end token, no first token."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = [AddedToken(name, special=True) for name in SPECIAL]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    end = tokenizer.token_to_id("<eos>")
+    tokenizer.post_processor = processors.TemplateProcessing("$A <eos>", special_tokens=[("<eos>", end)])
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    stated = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "<eos>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**stated, "padding_side": "right"}))
+    return folder
+
+
+@pytest.mark.parametrize("clean", ["canonicalize", "whitespace"])
+def test_tokens_are_those_of_open_clip_s_own_tokenizer(folder: Path, clean: str) -> None:
+    with hub_offline():
+        theirs = import_open_clip().tokenizer.HFTokenizer(str(folder), context_length=CONTEXT, clean=clean)
+        expected = theirs(TEXTS).numpy()
+    ours = FileTokenizer(folder / "tokenizer.json", context=CONTEXT, clean=clean)(TEXTS).numpy()
+    np.testing.assert_array_equal(ours, expected)
+    assert ours.shape == (len(TEXTS), CONTEXT)
+    assert ours.dtype == np.int64
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="is no tokenizer file"):
+        FileTokenizer(tmp_path / "tokenizer.json", context=8, clean="canonicalize")
+    text = (folder / "tokenizer.json").read_text("utf-8").replace("<pad>", "<fill>")
+    (tmp_path / "tokenizer.json").write_text(text, "utf-8")
+    with pytest.raises(ModelError, match="no token <pad>"):
+        FileTokenizer(tmp_path / "tokenizer.json", context=8, clean="canonicalize")
