@@ -46,7 +46,7 @@ from searchanything.prompts.choose import describe
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
 from searchanything.search.stored import stored_image, stored_region, stored_selection
 
@@ -209,8 +209,8 @@ class Asking:
             refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        probe = Probe(query.code, query.projection)
-        return search(index, probe, request, filter=filter, max_limit=max_limit)
+        values = QueryValues(query.code, query.projection)
+        return search(index, values, request, filter=filter, max_limit=max_limit)
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
         """How far chance explains the hits, by the index's own codes."""
@@ -270,6 +270,7 @@ class Asking:
         return stored.etag, decode_image(data, name=str(image), max_pixels=self.connection.settings.ingest.max_pixels)
 
     def _read(self, image: ImageRef) -> tuple[StoredObject, bytes]:
+        self.connection.check_seen(image)
         with self._lock:
             if image.bucket not in self._stores:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)

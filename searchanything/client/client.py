@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,12 +67,15 @@ class Client:
         self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
-        self._connection = Connection(settings, self._indexes, self._models)
-        self._asking = Asking(self._connection, Judging(self._indexes.max_limit))
-        self._syncing = Syncing(self._connection)
-        self._ingestion = Ingestion(self._connection, self._syncing)
-        self._failures = Failures(self._connection)
-        self._features = KeptFeatures(self._connection)
+        connection = Connection(settings, self._indexes, self._models)
+        self._assemble(connection, Asking(connection, Judging(self._indexes.max_limit)))
+
+    def _assemble(self, connection: Connection, asking: Asking) -> None:
+        self._connection, self._asking = connection, asking
+        self._syncing = Syncing(connection)
+        self._ingestion = Ingestion(connection, self._syncing)
+        self._failures = Failures(connection)
+        self._features = KeptFeatures(connection)
 
     @property
     def operations(self) -> Operations:
@@ -194,11 +196,11 @@ class Client:
     def within(self, places: Sequence[Place]) -> Self:
         """This client for questions about some places alone: nothing outside them is found, named or counted.
 
-        It shares models and connection with this one, and is not closed by itself. No place: everything.
+        It shares models and connection with this one, and is not closed by itself. It refuses to write, delete and
+        back up. No place: everything; within a view, what lies in both.
         """
-        view = copy.copy(self)
-        view._connection = replace(self._connection, places=tuple(places))  # noqa: SLF001 - of a copy of this one
-        view._asking = self._asking.within(view._connection)  # noqa: SLF001
+        view, connection = copy.copy(self), self._connection.within(places)
+        view._assemble(connection, self._asking.within(connection))  # noqa: SLF001 - of a copy of this one
         return view
 
     @property
@@ -375,7 +377,7 @@ class Client:
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
-        return back_up(self._indexes, wiring.backup_place(str(target), self._settings))
+        return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
@@ -383,7 +385,7 @@ class Client:
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
         place = wiring.backup_place(str(source), self._settings)
-        return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
+        return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
 
     def close(self) -> None:
         """Free the connection. Other processes that share the index are not disturbed."""

@@ -16,7 +16,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
 
@@ -44,15 +44,15 @@ def ask_words(
         raise UsageError(NO_WORDS)
     watch = Stopwatch()
     with watch.stage("embed"):
-        probe = encoder.encode_text(text)
+        values = encoder.encode_text(text)
     with watch.stage("search"):
-        page = search_words(index, probe, request, filter=filter, max_limit=max_limit)
+        page = search_words(index, values, request, filter=filter, max_limit=max_limit)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown
             best = replace(request, limit=1, offset=0)
-            first = search_words(index, probe, best, filter=filter, max_limit=max_limit).hits
-        match = _judged(index, encoder, probe, first[0]) if first else None
+            first = search_words(index, values, best, filter=filter, max_limit=max_limit).hits
+        match = _judged(index, encoder, values, first[0]) if first else None
     return SearchResults(
         query_image=np.full((*CANVAS_PX, 3), 255, dtype=np.uint8),
         prompt_description={"kind": "words", "text": text},
@@ -68,14 +68,14 @@ def ask_words(
     )
 
 
-def _judged(index: RegionIndex, encoder: Encoder, probe: Probe, hit: Hit) -> TextMatch | None:
+def _judged(index: RegionIndex, encoder: Encoder, values: QueryValues, hit: Hit) -> TextMatch | None:
     """How well a text fits its best hit, as is said of text prompts; None if that is gone by now."""
     newest = index.newest([hit.image]).get(hit.image)
     if newest is None:
         return None
     name = row_id(hit.image, newest.generation, hit.region)
     code = index.codes_of([name], of="words").get(name)
-    return None if code is None else encoder.judge_words(probe, np.frombuffer(code, dtype=np.uint8))
+    return None if code is None else encoder.judge_words(values, np.frombuffer(code, dtype=np.uint8))
 
 
 def _selection(text: str, match: TextMatch | None) -> Selection:

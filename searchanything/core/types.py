@@ -6,7 +6,7 @@ Arrays are never mutated after they were put into one of these values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -346,6 +346,11 @@ class Hit:
     def ref(self) -> RegionRef:
         """The indexed region itself, with which one can search on."""
         return RegionRef(self.image, self.region)
+
+
+def lies_in(image: ImageRef, places: Sequence[Place]) -> bool:
+    """True if an image lies in one of the places."""
+    return any(image.bucket == bucket and image.key.startswith(key_prefix) for bucket, key_prefix in places)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

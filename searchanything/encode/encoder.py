@@ -31,7 +31,7 @@ from searchanything.prompts.choose import Choice, choose, choose_by_similarity
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.confidence import TextJudge, confidence_of
 from searchanything.prompts.prompt import Prompt, Prompts, Text
-from searchanything.search.rescoring import Probe, similarities
+from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
@@ -185,19 +185,19 @@ class Encoder:
             projection = self.hasher.project(features.mask, features.image)
         return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
 
-    def encode_text(self, text: str) -> Probe:
+    def encode_text(self, text: str) -> QueryValues:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""
         projection = self._words_layer().project_texts(self.embedder.embed_texts([text]))
-        return Probe(pack_signs(projection)[0], projection[0])
+        return QueryValues(pack_signs(projection)[0], projection[0])
 
     def everyday_words(self) -> FloatArray:
         """The embeddings (words, D) of some everyday words: what texts are like, without any label."""
         return self._judge.words
 
-    def judge_words(self, probe: Probe, code: Codes) -> TextMatch:
+    def judge_words(self, values: QueryValues, code: Codes) -> TextMatch:
         """How plausible a text's best hit is, by the hit's words code (B,): as `TextJudge`, on bits."""
         everyday = self._words_layer().project_texts(self._judge.words)
-        cosine = float(similarities(probe.projection, code[None])[0])
+        cosine = float(similarities(values.projection, code[None])[0])
         better = sum(float(similarities(one, code[None])[0]) > cosine for one in everyday)
         return TextMatch(cosine, better, len(everyday), confidence_of(better / len(everyday)))
 

@@ -25,7 +25,7 @@ from searchanything.explain.reencode import SearchContext
 from searchanything.explain.steps import Expected, Inquiry, Note, SearchQuestion, View
 from searchanything.prompts.choose import candidates, describe
 from searchanything.prompts.prompt import describe_prompt
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import QueryValues
 
 CANDIDATES: Final = 50  # N, unless the page reaches further
 _Seen: TypeAlias = tuple[Note, View | None, TargetRegion | None]  # a step, and what is known of the image at it
@@ -50,7 +50,7 @@ def explain(
     whole_images = query.choice.kind == "image"
     if whole_images and expected.box_xyxy is not None:
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
-    ranking = Ranking(context, Probe(query.code, query.projection), whole_images, question.request.rescore)
+    ranking = Ranking(context, QueryValues(query.code, query.projection), whole_images, question.request.rescore)
     least = max(first, question.request.offset + question.request.limit)
     inquiry = Inquiry(context, question, expected, query, ranking, min(least, context.max_limit), others)
     walked: list[_Seen] = []

@@ -25,11 +25,21 @@ _BYTES_AS_SIGNS: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Probe:
+class QueryValues:
     """A query's code (B,) uint8, and the projection (8 · B,) float32 that the code holds the signs of."""
 
     code: Codes
     projection: FloatArray
+
+
+def mean_of(codes: Codes) -> QueryValues:
+    """Several codes (N, B) as one question: the mean of their bits as ±1, whose signs are their majority.
+
+    Where half say one and half the other, the first code's bit is taken; it then counts nothing in the score.
+    """
+    mean = (np.unpackbits(codes, axis=1) * 2.0 - 1.0).mean(axis=0).astype(np.float32)
+    bits = np.where(mean == 0, np.unpackbits(codes[0]), mean > 0)
+    return QueryValues(np.packbits(bits.astype(np.bool_)), mean)
 
 
 @dataclass(frozen=True, slots=True)

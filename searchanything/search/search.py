@@ -19,11 +19,11 @@ import numpy as np
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
-from searchanything.search.rescoring import Match, Probe, Ranked, Window
+from searchanything.search.rescoring import Match, QueryValues, Ranked, Window
 
 GROWTH = 4  # each further round fetches so many times more
 SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties
-Asked: TypeAlias = Codes | Probe  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
+Asked: TypeAlias = Codes | QueryValues  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +156,14 @@ def _rank(hit: Hit) -> tuple[int, ImageRef, int]:
 
 
 def _code_of(asked: Asked) -> Codes:
-    return asked.code if isinstance(asked, Probe) else asked
+    return asked.code if isinstance(asked, QueryValues) else asked
 
 
 def window_of(
     index: RegionIndex, asked: Asked, request: PageRequest, max_limit: int, *, of: CodeKind = "regions"
 ) -> Window[Match] | None:
     """The window to rescore, None where that is not asked for or only a code is known."""
-    if not isinstance(asked, Probe) or not request.rescore:
+    if not isinstance(asked, QueryValues) or not request.rescore:
         return None
     return Window(index, asked.projection, min(request.rescore, max_limit), of)
 

@@ -24,11 +24,13 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     Outcome,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
     WordsPart,
     least_ids,
+    lies_in,
 )
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state, region_hit
@@ -188,12 +190,15 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, matches)
         return [[image_hit(row, distance) for row, distance in one] for one in found]
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
         wanted = set(ids)
         with self._lock:
             regions = self._words.rows if of == "words" else self._regions.rows
             rows: Iterable[RegionRow | ImageRow] = self._images.rows if of == "images" else regions
-            return {row.id: row.code for row in rows if row.id in wanted}
+            found = (row for row in rows if row.id in wanted)
+            return {row.id: row.code for row in found if not within or lies_in(row.image, within)}
 
     @property
     def words(self) -> WordsPart | None:

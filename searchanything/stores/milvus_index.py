@@ -17,11 +17,13 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     Outcome,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
     WordsPart,
     least_ids,
+    lies_in,
 )
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
@@ -210,12 +212,16 @@ class MilvusRegionIndex:
         """In the order of a deletion: region rows last, by which what a killed deletion leaves is found."""
         return [self._images, *([] if self._words is None else [self._words.collection]), self._regions]
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
         collection = {"regions": self._regions, "images": self._images}.get(of) or self._words_name
+        fields = ["id", "code", *(["bucket", "key"] if within else [])]
         found: dict[str, bytes] = {}
         for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
-            rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
-            found |= {row["id"]: code_of(row) for row in rows}
+            rows = self._connection.query(collection, one_of("id", portion), fields)
+            seen = (row for row in rows if not within or lies_in(ImageRef(row["bucket"], row["key"]), within))
+            found |= {row["id"]: code_of(row) for row in seen}
         return found
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:

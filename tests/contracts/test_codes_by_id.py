@@ -10,7 +10,7 @@ from contracts.index_rows import fresh_generation, image_row, random_codes, regi
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.types import Filter, row_id
-from searchanything.search.rescoring import Probe
+from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest, search_regions
 
 MANY = 16384
@@ -46,7 +46,7 @@ def test_a_rescored_search_is_the_same_on_every_index(bench: Bench) -> None:
     window = sorted(near[:12], key=lambda number: -float(signs[number] @ projection))
     request = PageRequest(limit=20, rescore=12)
     only = Filter(bucket=bench.bucket)
-    page = search_regions(bench.index, Probe(code, projection), request, filter=only, max_limit=MANY)
+    page = search_regions(bench.index, QueryValues(code, projection), request, filter=only, max_limit=MANY)
     assert [hit.region for hit in page.hits] == [*window, *near[12:20]]
     assert [hit.distance_bits for hit in page.hits] == [distances[hit.region or 0] for hit in page.hits]
     assert window != near[:12]

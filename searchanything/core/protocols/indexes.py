@@ -16,6 +16,7 @@ from searchanything.core.types import (
     ImageState,
     IndexCounts,
     IndexManifest,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
@@ -110,9 +111,11 @@ class RegionIndex(Protocol):
         """
         ...
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
-        """The codes of rows by `row_id`; of those that are there. Searches leave them out: Milvus Lite cannot give a
-        vector with a hit, and few hits need theirs.
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
+        """The codes of rows by `row_id`; of those that are there, and in one of the places if any are given. Searches
+        leave codes out: Milvus Lite cannot give a vector with a hit, and few hits need theirs.
         """
         ...
 
