@@ -30,17 +30,16 @@ from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.operations import Operations
 from searchanything.client.status import status_of
+from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings
 from searchanything.core.types import (
     Filter,
-    Hit,
     ImageRef,
     ImageRow,
     IndexManifest,
     Place,
-    RegionRef,
     RegionRow,
     RGBImage,
 )
@@ -89,7 +88,7 @@ class Client:
 
     def query(
         self,
-        image: ImageInput | Hit | RegionRef | None = None,
+        image: ImageInput | StoredInput | None = None,
         prompt: object = None,
         *,
         text: str | None = None,
@@ -104,15 +103,16 @@ class Client:
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no
-        image is read. `group_by_image` keeps the best region of each image. `max_false_match`, such as 1e-4, leaves
-        out hits that more than such a share of unrelated regions are as near as; no hit left is the answer "no good
-        match". The `rescore` nearest are ordered by the query's real values against their bits (default: the setting
-        `search.rescore`; 0: none). `text` stands alone, without an image: regions of the whole index that it names,
-        if the index has words codes (`index(…, add_words=True)`).
+        A `Hit` or `RegionRef`, or a list of them (what they have in common), is a question by itself: its code is in
+        the index, so no model is loaded and no image is read. `group_by_image` keeps the best region of each image.
+        `max_false_match`, such as 1e-4, leaves out hits that more than such a share of unrelated regions are as near
+        as; no hit left is the answer "no good match". The `rescore` nearest are ordered by the query's real values
+        against their bits (default: the setting `search.rescore`; 0: none). `text` stands alone, without an image:
+        regions of the whole index that it names, if the index has words codes (`index(…, add_words=True)`).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
-        IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
+        IndexUnavailableError, WeightsMissingError; WordsMissingError for words that the index has no codes for;
+        ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
         search = self._settings.search
         depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore

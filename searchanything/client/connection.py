@@ -54,6 +54,11 @@ class Connection:
         index, encoder = self.models.open_to_ask()
         return self.scoped(index), encoder
 
+    def open_for_words(self) -> tuple[RegionIndex, Encoder]:
+        """The same, with words codes if the index has them by now. Raises: as `LiveIndex.open_to_ask`."""
+        index, encoder = self.models.open_for_words()
+        return self.scoped(index), encoder
+
     def scoped(self, index: RegionIndex) -> RegionIndex:
         """The index as questions see it."""
         return ScopedIndex(index, self.places) if self.places else index

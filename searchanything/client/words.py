@@ -10,7 +10,7 @@ import numpy as np
 
 from searchanything.answers.questions import words_document
 from searchanything.answers.results import SearchResults
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import UsageError, WordsMissingError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
@@ -39,9 +39,9 @@ def check_alone(text: str | None, image: object, prompt: object) -> str:
 def ask_words(
     index: RegionIndex, encoder: Encoder, text: str, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> SearchResults:
-    """The regions that a text names. Raises: UsageError without words codes; FilterError, RegionIndexError."""
+    """The regions that a text names. Raises: WordsMissingError without words codes; FilterError, RegionIndexError."""
     if index.words is None:
-        raise UsageError(NO_WORDS)
+        raise WordsMissingError(NO_WORDS)
     watch = Stopwatch()
     with watch.stage("embed"):
         values = encoder.encode_text(text)
