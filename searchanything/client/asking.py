@@ -19,7 +19,7 @@ from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
-from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_refs
+from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.words import ask_words, check_alone
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
@@ -83,10 +83,10 @@ class Asking:
         """As `Client.query`."""
         check_rate(max_false_match)
         wanted = as_prompt(prompt)
-        refs = stored_refs(image)
-        if refs is not None:
+        image = stored_or_image(image)
+        if isinstance(image, tuple):
             check_no_prompt(wanted)
-            return self._query_stored(refs, request, filter, max_false_match)
+            return self._query_stored(image, request, filter, max_false_match)
         watch = Stopwatch()
         with watch.stage("open"):
             index, encoder = self.connection.open_to_ask()

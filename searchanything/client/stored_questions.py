@@ -11,6 +11,7 @@ import numpy as np
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, ImageRow, RegionRef, RegionRow, Selection
+from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, WholeImage
 from searchanything.search.rescoring import mean_of
 from searchanything.search.search import Asked, Page, PageRequest, search_images, search_regions
@@ -20,12 +21,12 @@ MAX_REGIONS: Final = 100  # of one question
 StoredInput: TypeAlias = Hit | RegionRef | Sequence[Hit | RegionRef]
 
 
-def stored_refs(image: object) -> tuple[RegionRef, ...] | None:
-    """The regions that are the question by themselves; None for an image. Raises: UsageError."""
+def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | ImageInput:
+    """The regions that are the question by themselves, or the image. Raises: UsageError."""
     if isinstance(image, Hit | RegionRef):
         image = (image,)
-    if not isinstance(image, Sequence) or isinstance(image, str | bytes | bytearray):
-        return None
+    if isinstance(image, str | bytes | bytearray) or not isinstance(image, Sequence):
+        return image
     odd = [type(one).__name__ for one in image if not isinstance(one, Hit | RegionRef)]
     if odd or not 1 <= len(image) <= MAX_REGIONS:
         got = f"{odd[0]} among them" if odd else f"{len(image)}"
