@@ -108,7 +108,7 @@ class LiveIndex:
         """The same; words codes that another process has added since are seen."""
         opened = self.open_to_ask()
         name = opened[0].manifest.fingerprint
-        if opened[0].words is not None or self._indexes.open(name).words is None:
+        if opened[1].words is not None or self._indexes.open(name).words is None:
             return opened
         self._forget(name)
         return self.open_to_ask()

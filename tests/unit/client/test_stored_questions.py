@@ -86,7 +86,7 @@ def test_the_answer_is_that_of_the_image_itself(client: Client, tmp_path: Path) 
     image = ref(client, "a/two.png")
     asked = client.query(image, (10, 10))
     stored = client.query(RegionRef(image, colour_of(client, "a/two.png", 10)))
-    assert list(stored) == list(asked)
+    assert {hit.ref: hit.distance_bits for hit in stored} == {hit.ref: hit.distance_bits for hit in asked}
     assert stored.image.tolist() == asked.image.tolist()
     explained = stored.explain("b/blue.png")
     assert explained.sentence
@@ -110,7 +110,6 @@ def test_several_regions_are_asked_for_by_what_they_have_in_common(client: Clien
     assert [hit.similarity for hit in both] == sorted((hit.similarity for hit in both), reverse=True)
     assert both[0].similarity == both[1].similarity, "the two that were asked with are equally near"
     assert machine.segmenter.batch_sizes == []
-    assert client.query(both[:2]).selection.reason == both.selection.reason
     assert [h.ref for h in client.query([red])] == [h.ref for h in client.query(red)]
     with pytest.raises(UsageError, match="of several"):
         both.explain("a/red.png")

@@ -118,7 +118,6 @@ def test_what_lies_elsewhere_cannot_be_named(view: Client, bucket: str) -> None:
         lambda: view.query([seen, region]),
         lambda: view.query(hidden),
         lambda: view.query(hidden, (20, 30)),
-        lambda: view.query(f"s3://{bucket}/hidden/hidden-0.png"),
         lambda: view.compare(hidden, (20, 30)),
         lambda: view.segment(hidden),
         lambda: view.open_image(hidden),
