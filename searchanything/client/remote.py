@@ -14,7 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
@@ -186,10 +186,10 @@ def _in_thread(
 ) -> Callable[Concatenate[AsyncRemoteClient, Given], Coroutine[Any, Any, Result]]:
     """A method of `RemoteClient` for programs that await."""
 
-    @wraps(method)
-    async def ask(self: AsyncRemoteClient, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    async def ask(self: AsyncRemoteClient, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         return await asyncio.to_thread(method, self.client, *args, **kwargs)
 
+    update_wrapper(ask, method)
     return ask
 
 

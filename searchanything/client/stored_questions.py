@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 
@@ -27,14 +27,16 @@ def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | 
         image = (image,)
     if isinstance(image, str | bytes | bytearray) or not isinstance(image, Sequence):
         return image
-    odd = [type(one).__name__ for one in image if not isinstance(one, Hit | RegionRef)]
-    if odd or not 1 <= len(image) <= MAX_REGIONS:
-        got = f"{odd[0]} among them" if odd else f"{len(image)}"
+    given: Sequence[Any] = image  # anything may be in it
+    named = [one.ref if isinstance(one, Hit) else one for one in given]
+    odd = [type(one).__name__ for one in named if not isinstance(one, RegionRef)]
+    if odd or not 1 <= len(given) <= MAX_REGIONS:
+        got = f"{odd[0]} among them" if odd else f"{len(given)}"
         raise UsageError(f"expected an image, or 1 to {MAX_REGIONS} hits or RegionRefs as one question, got {got}")
-    refs = tuple(dict.fromkeys(one.ref if isinstance(one, Hit) else one for one in image))
+    refs = dict.fromkeys(named)
     if len({ref.region is None for ref in refs}) > 1:
         raise UsageError("regions and whole images cannot be one question: their codes are compared apart")
-    return refs
+    return tuple(refs)
 
 
 def check_no_prompt(prompt: Prompt) -> None:

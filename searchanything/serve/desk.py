@@ -136,8 +136,8 @@ class Desk:
                 f"expected a limit of at most {self.settings.max_hits}, got {asked.limit}; ask page by page"
             )
         more = asked if isinstance(asked, QueryRequest) else QueryRequest()
-        image, prompt = (None, None) if more.text is not None else self._image_and_prompt(caller, asked)
         _check_one(asked, more)
+        image, prompt = (None, None) if more.text is not None else self._image_and_prompt(caller, asked)
         results = caller.client.query(
             image,
             prompt,

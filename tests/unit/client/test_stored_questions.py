@@ -130,6 +130,7 @@ def test_what_is_no_set(client: Client) -> None:
     for odd, said in (
         ([], "got 0"),
         ([RegionRef(image, 0), "b.png"], "got str"),
+        ([[1, 2]], "got list"),
         ([RegionRef(image, 0), RegionRef(image)], "compared apart"),
         ([RegionRef(image, n) for n in range(101)], "got 101"),
     ):
