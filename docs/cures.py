@@ -11,6 +11,7 @@ CURES: Final[Mapping[str, str]] = {
     "PromptError": "Give coordinates inside the image, in pixels of the EXIF-corrected image (`searchanything segment "
     "IMAGE` prints its size), and the prompt's own form: [Prompts](prompts.md).",
     "FilterError": "Write the filter as the message says; see [Filters](filters.md).",
+    "WordsMissingError": "`searchanything index SOURCE --add-words` adds them: [by words alone](search.md).",
     "BackupError": "Take another backup, or index the images again, which needs no backup.",
     "SettingsError": "Set or correct the variable that the message names: [Settings](settings.md). `searchanything "
     "doctor` checks all.",

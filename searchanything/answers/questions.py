@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,8 @@ from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Te
 from searchanything.search.search import PageRequest
 
 WORDS: Final = "words"  # source of the image, and kind of the prompt, of a question in words alone
+
+SEVERAL: Final = "indexed regions"  # source of the image of a question by several regions
 
 
 def question_document(
@@ -42,16 +44,20 @@ def question_document(
 
 
 def stored_question_document(
-    ref: RegionRef, row: RegionRow | ImageRow, request: PageRequest, filter: Filter | None
+    refs: Sequence[RegionRef], rows: Sequence[RegionRow | ImageRow], request: PageRequest, filter: Filter | None
 ) -> dict[str, Any]:
-    """The same for a question by an indexed region: it is named, and told by the sha256 of its code."""
-    kind = "image" if ref.region is None else "region"
-    named = {"source": "index", "bucket": ref.image.bucket, "key": ref.image.key, "region": ref.region}
-    size = {"width": row.image_width, "height": row.image_height}
+    """The same for a question by indexed regions: they are named, and told by the sha256 of their codes."""
+    names = [{"bucket": ref.image.bucket, "key": ref.image.key, "region": ref.region} for ref in refs]
+    named: dict[str, Any] = {"source": "index", **names[0], "etag": rows[0].etag}
+    if len(refs) > 1:
+        named = {"source": SEVERAL, "regions": names}
+    size = {"width": rows[0].image_width, "height": rows[0].image_height}
+    digest = hashlib.sha256(b"".join(row.code for row in rows)).hexdigest()
+    kind = "image" if refs[0].region is None else "region"
     return {
         "version": package_version(),
-        "image": {**named, **size, "etag": row.etag, "pixels_sha256": hashlib.sha256(row.code).hexdigest()},
-        "prompt": {"kind": kind},
+        "image": {**named, **size, "pixels_sha256": digest},
+        "prompt": {"kind": kind if len(refs) == 1 else f"{kind}s"},
         "page": asdict(request),
         "filter": None if filter is None else filter_document(filter),
     }
@@ -129,7 +135,7 @@ def _source_of(image: ImageInput) -> dict[str, Any]:
     return {"source": "an array"}
 
 
-def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | None:
+def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | tuple[RegionRef, ...] | None:
     """The query image by its name; None where it came as bytes or an array. Raises: TypeError, KeyError."""
     if not isinstance(document["pixels_sha256"], str):
         raise TypeError("pixels_sha256 is no text")
@@ -137,11 +143,17 @@ def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | None:
         case "object":
             return ImageRef(str(document["bucket"]), str(document["key"]))
         case "index":
-            image, region = ImageRef(str(document["bucket"]), str(document["key"])), document["region"]
-            return RegionRef(image, None if region is None else int(region))
+            return _region_of(document)
+        case "indexed regions":
+            return tuple(_region_of(one) for one in document["regions"])
         case "file":
             return Path(document["path"])
     return None
+
+
+def _region_of(document: Mapping[str, Any]) -> RegionRef:
+    image, region = ImageRef(str(document["bucket"]), str(document["key"])), document["region"]
+    return RegionRef(image, None if region is None else int(region))
 
 
 def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
@@ -163,7 +175,7 @@ def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: in
             if mask.size != size:  # before anything of that size is made
                 raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
             return Mask(decode_rle(mask, most_cells=max_pixels))
-        case "image" | "region":  # a region of the index is named with its image
+        case "image" | "region" | "images" | "regions":  # regions of the index are named with their images
             return WholeImage()
         case "boxes" | "mixed":
             return Prompts(

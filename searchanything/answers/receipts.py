@@ -78,7 +78,7 @@ class Receipt:
     `image` is None where the query image came as bytes or an array, which a receipt does not hold.
     """
 
-    image: ImageInput | RegionRef | None
+    image: ImageInput | RegionRef | tuple[RegionRef, ...] | None
     prompt: Prompt
     request: PageRequest
     filter: Filter | None
@@ -127,7 +127,7 @@ class Receipt:
         """The text of a question in words alone."""
         return self.prompt.text if self.document["prompt"]["kind"] == WORDS and isinstance(self.prompt, Text) else None
 
-    def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef:
+    def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef | tuple[RegionRef, ...]:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
         if given is not None:
             return given

@@ -8,6 +8,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.prompting import FilterOptions, parse_numbers
+from searchanything.cli.regions import region_of
 from searchanything.cli.session import answer, check_save, client_of, say
 from searchanything.core.errors import PromptError
 from searchanything.core.escaping import printable
@@ -69,11 +70,9 @@ def combine(
 
 
 def _part(client: Client, text: str) -> PartInput:
-    from searchanything.core.types import RegionRef
-
-    image, separator, region = text.rpartition("#")
-    if separator and region.isdigit():
-        return RegionRef(client.locate(image), int(region))
+    region = region_of(client, text)
+    if region is not None:
+        return region
     image, separator, place = text.rpartition("@")
     if not separator or not image or place.count(",") not in (1, 3):
         raise PromptError(f"part {text}: expected {_FORM}")

@@ -10,6 +10,7 @@ import typer
 
 from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
+from searchanything.cli.regions import FORM, region_of, regions_of, split_region
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
@@ -43,6 +44,18 @@ MaxFalseMatch = Annotated[
         help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
         show_default=False,
         rich_help_panel=PAGE,
+    ),
+]
+
+
+LikeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--like",
+        metavar="IMAGE#REGION",
+        help="A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. "
+        "Repeatable.",
+        show_default=False,
     ),
 ]
 
@@ -95,17 +108,15 @@ class MarkOptions:
         return results.refine(right, wrong, probe=saved)
 
     def _mark(self, client: Client, results: SearchResults, text: str, first: int) -> RegionRef:
-        from searchanything.core.types import RegionRef
-
         if text.isdigit():
             place = int(text) - first
             if not 0 <= place < len(results):
                 raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
             return results[place].ref
-        image, separator, region = text.rpartition("#")
-        if not separator or not region.isdigit():
-            raise UsageError(f"hit {text}: expected its number, or IMAGE#REGION such as s3://bucket/key#3")
-        return RegionRef(client.locate(image), int(region))
+        region = region_of(client, text)
+        if region is None:
+            raise UsageError(f"hit {text}: expected its number, or {FORM}")
+        return region
 
 
 @expanded
@@ -116,6 +127,7 @@ def query(
     filter: FilterOptions,
     marks: MarkOptions,
     image: OptionalImage = None,
+    like: LikeOption = None,
     save: Save = None,
     receipt: ReceiptOption = None,
     max_false_match: MaxFalseMatch = None,
@@ -124,7 +136,8 @@ def query(
 ) -> None:
     """Pick a region of an image by a prompt, and list the images that contain a similar region.
 
-    Without IMAGE, --text asks the whole index, if it has words codes (index --add-words).
+    IMAGE#REGION is a region of the index, for which no model is loaded. Without IMAGE, --text asks the whole index, if
+    it has words codes (index --add-words).
 
     Boxes, points and a text can be combined: a point selects a thing inside a box, a text chooses among the rest.
 
@@ -133,6 +146,8 @@ def query(
     [bold]searchanything query street.jpg --text "a red bicycle" --group-by-image --format json[/bold]
 
     [bold]searchanything query --text "a red handbag"[/bold]
+
+    [bold]searchanything query s3://holiday/7.jpg#3 --like s3://holiday/9.jpg#0[/bold]
 
     [bold]searchanything query street.jpg --box 10,20,200,180 --background 30,170[/bold]
 
@@ -145,10 +160,10 @@ def query(
         raise UsageError(
             "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
         )
-    alone = _words_alone(image, meant)
+    alone = _words_alone(image, meant, like)
     with client_of(context, common) as client:
         results = client.query(
-            image,
+            _asked(client, image, like),
             None if alone is not None else meant,
             text=alone,
             limit=page.limit,
@@ -173,12 +188,20 @@ def query(
     answer(document, common.format, lambda: _text(document, first=page.offset + 1))
 
 
-def _words_alone(image: str | None, meant: object) -> str | None:
+def _asked(client: Client, image: str | None, like: list[str] | None) -> str | RegionRef | list[RegionRef] | None:
+    """The image, or the indexed regions that are the question. Raises: UsageError."""
+    if like:
+        return regions_of(client, [*([] if image is None else [image]), *like])
+    return image if image is None else region_of(client, image) or image
+
+
+def _words_alone(image: str | None, meant: object, like: list[str] | None) -> str | None:
     """The text where there is no image; else the image is looked for. Raises: UsageError."""
     from searchanything.prompts.prompt import Text
 
-    if image is not None:
+    if image is not None and split_region(image) is None:
         check_image(image)
+    if image is not None or like:
         return None
     if not isinstance(meant, Text):
         raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
@@ -198,7 +221,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     exact = "exact" if document["exact"] else "approximate"
     tail = f"{counted(len(document['hits']), 'hit')}, {exact}, {total:,.0f} ms, fingerprint {document['fingerprint']}"
     if document["probe"] is not None:
-        lines.append(_marks(document["probe"]))
+        lines.append(_marks(document["probe"], selection["kind"]))
     if document["matching"] is not None and document["matching"]["verdict"]:
         lines.append(document["matching"]["verdict"])
     if not document["hits"]:
@@ -217,8 +240,9 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
     return Group(Text("\n".join(lines)), table, Text(tail))
 
 
-def _marks(probe: dict[str, Any]) -> str:
-    said = f"refined by {probe['right']} right (the query's own region is one) and {probe['wrong']} wrong"
+def _marks(probe: dict[str, Any], kind: str) -> str:
+    own = "" if kind == "words" else " (the query's own region is one)"
+    said = f"refined by {probe['right']} right{own} and {probe['wrong']} wrong"
     if probe["precision"] is None:
         return said
     return f"{said}; precision {probe['precision']:.0%} on marks left out one at a time"

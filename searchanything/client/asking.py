@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
@@ -19,14 +19,14 @@ from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
+from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.words import ask_words, check_alone
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PromptError, UsageError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import (
     BoxXYXY,
     Filter,
-    Hit,
     ImageRef,
     ImageRow,
     RegionRef,
@@ -47,9 +47,16 @@ from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
+from searchanything.search.refine import no_codes
 from searchanything.search.rescoring import QueryValues
-from searchanything.search.search import Page, PageRequest, refuse_as_a_search, search_images, search_regions
-from searchanything.search.stored import stored_image, stored_region, stored_selection
+from searchanything.search.search import Page, PageRequest, code_of, refuse_as_a_search, search_images, search_regions
+
+NO_REGION_TO_FOLLOW: Final = (
+    "explain follows a region from its pixels to its rank, and words have no region: ask with a hit, and explain that"
+)
+NOT_ONE_WAY: Final = (
+    "explain follows one region through the index, and this question is of several: ask with one of them"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +74,7 @@ class Asking:
 
     def query(
         self,
-        image: ImageInput | Hit | RegionRef,
+        image: ImageInput | StoredInput,
         prompt: object,
         request: PageRequest,
         *,
@@ -77,13 +84,10 @@ class Asking:
         """As `Client.query`."""
         check_rate(max_false_match)
         wanted = as_prompt(prompt)
-        if isinstance(image, Hit | RegionRef):
-            if not isinstance(wanted, WholeImage):
-                raise PromptError(
-                    "an indexed region says by itself what is meant: leave the prompt out, or ask with its image"
-                )
-            ref = image.ref if isinstance(image, Hit) else image
-            return self._query_stored(ref, request, filter, max_false_match)
+        image = stored_or_image(image)
+        if isinstance(image, tuple):
+            check_no_prompt(wanted)
+            return self._query_stored(image, request, filter, max_false_match)
         watch = Stopwatch()
         with watch.stage("open"):
             index, encoder = self.connection.open_to_ask()
@@ -115,7 +119,7 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
-            refiner=self.judging.refiner(index, encoded.code, request, filter=filter) if of_region else None,
+            refiner=self.judging.refiner(index, encoded.code[None], request, filter=filter) if of_region else None,
         )
 
     def query_words(
@@ -132,42 +136,42 @@ class Asking:
         text = check_alone(text, image, prompt)
         if max_false_match is not None:
             raise UsageError("max_false_match compares with codes of regions: it goes with an image, not a text alone")
-        index, encoder = self.connection.open_to_ask()
+        index, encoder = self.connection.open_for_words()
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
-        return replace(found, open_image=self.load)
+        refiner = self.judging.refiner(index, no_codes(index), request, filter=filter)
+        return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
 
     def _query_stored(
-        self, ref: RegionRef, request: PageRequest, filter: Filter | None, most: float | None
+        self, refs: tuple[RegionRef, ...], request: PageRequest, filter: Filter | None, most: float | None
     ) -> SearchResults:
         watch = Stopwatch()
         with watch.stage("open"):
             index = self.connection.read_index()
         with watch.stage("look_up"):
-            image = stored_image(index, ref.image)
-            row = image if ref.region is None else stored_region(index, image, ref.region)
-            code, selection = stored_selection(row, ref)
+            question = StoredQuestion.look_up(index, refs)
+            code = code_of(question.asked)
         with watch.stage("search"):
-            search = search_images if ref.region is None else search_regions
-            page = search(index, code, request, filter=filter, max_limit=self.connection.indexes.max_limit)
+            page = question.search(index, request, filter=filter, max_limit=self.connection.indexes.max_limit)
+        whole = question.whole_images
         with watch.stage("judge"):
-            matching = self.judging.judged(index, code, page.hits, whole_images=ref.region is None, most=most)
+            matching = self.judging.judged(index, code, page.hits, whole_images=whole, most=most)
         return SearchResults(
-            query_image=partial(self.load, ref.image),
-            prompt_description={"kind": "image" if ref.region is None else "region"},
-            selection=selection,
+            query_image=partial(self.load, refs[0].image),
+            prompt_description={"kind": question.kind},
+            selection=question.selection,
             hits=matching.hits,
             matching=matching,
             exact=page.exact,
             stages=page.stages,
             fingerprint=index.manifest.fingerprint,
-            collection=index.collections[1 if ref.region is None else 0],
+            collection=index.collections[1 if whole else 0],
             timings_ms=watch.timings_ms,
             open_image=self.load,
-            asked=partial(stored_question_document, ref, row, request, filter),
-            explainer=partial(self._explain_stored, row, request, filter),
-            refiner=None if ref.region is None else self.judging.refiner(index, code, request, filter=filter),
+            asked=partial(stored_question_document, refs, question.rows, request, filter),
+            explainer=partial(self._explain_stored, question.rows, request, filter),
+            refiner=None if whole else self.judging.refiner(index, question.codes, request, filter=filter),
         )
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
@@ -217,8 +221,8 @@ class Asking:
             refuse_as_a_search(index, request, filter=filter, max_limit=max_limit)
             return Page((), exact=True)
         search = search_images if query.choice.kind == "image" else search_regions
-        probe = QueryValues(query.code, query.projection)
-        return search(index, probe, request, filter=filter, max_limit=max_limit)
+        values = QueryValues(query.code, query.projection)
+        return search(index, values, request, filter=filter, max_limit=max_limit)
 
     def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
         """How far chance explains the hits, by the index's own codes."""
@@ -257,13 +261,16 @@ class Asking:
 
     def _explain_stored(
         self,
-        row: RegionRow | ImageRow,
+        rows: tuple[RegionRow | ImageRow, ...],
         request: PageRequest,
         filter: Filter | None,
         image: IndexedImage,
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
         """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
+        if len(rows) > 1:
+            raise UsageError(NOT_ONE_WAY)
+        row = rows[0]
         pixels = self.load(row.image)
         height, width = pixels.shape[:2]
         prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
@@ -274,8 +281,13 @@ class Asking:
         return stored.etag, decode_image(data, name=str(image), max_pixels=self.connection.settings.ingest.max_pixels)
 
     def _read(self, image: ImageRef) -> tuple[StoredObject, bytes]:
+        self.connection.check_seen(image)
         with self._lock:
             if image.bucket not in self._stores:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)
             store = self._stores[image.bucket]
         return store.read(image.key)
+
+
+def _words_are_not_explained(_: IndexedImage, __: BoxXYXY | None) -> Explanation:
+    raise UsageError(NO_REGION_TO_FOLLOW)

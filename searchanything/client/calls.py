@@ -55,6 +55,16 @@ def document(data: bytes) -> dict[str, Any]:
     return read
 
 
+def region_documents(regions: object) -> list[dict[str, Any]] | None:
+    """Several indexed regions as the server names them; None for anything else. Raises: UsageError."""
+    if not isinstance(regions, Sequence) or isinstance(regions, str | bytes | bytearray):
+        return None
+    named = [image_document(one) if isinstance(one, Hit | RegionRef) else None for one in regions]
+    if not named or None in named:
+        raise UsageError("expected an image, or hits or RegionRefs as one question")
+    return [one for one in named if one is not None]
+
+
 def image_document(image: object) -> dict[str, Any] | None:
     """An indexed image or region as the server names it; None for what has to be uploaded."""
     if isinstance(image, Hit):
@@ -126,6 +136,7 @@ def filter_document(filter: Filter | None) -> dict[str, Any]:
         "size_class": None if filter.size_class is None else str(filter.size_class),
         "metadata": dict(filter.metadata),
         "indexed_at_ms": list(filter.indexed_at_ms),
+        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
     }
 
 
@@ -143,6 +154,8 @@ def hit_of(one: Mapping[str, Any]) -> Hit:
         image_width=one["image"]["width"],
         image_height=one["image"]["height"],
         metadata=one["metadata"],
+        similarity=one["similarity"],
+        false_match=one["false_match"],
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,17 +30,16 @@ from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.operations import Operations
 from searchanything.client.status import status_of
+from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings
 from searchanything.core.types import (
     Filter,
-    Hit,
     ImageRef,
     ImageRow,
     IndexManifest,
     Place,
-    RegionRef,
     RegionRow,
     RGBImage,
 )
@@ -68,12 +66,15 @@ class Client:
         self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
-        self._connection = Connection(settings, self._indexes, self._models)
-        self._asking = Asking(self._connection, Judging(self._indexes.max_limit))
-        self._syncing = Syncing(self._connection)
-        self._ingestion = Ingestion(self._connection, self._syncing)
-        self._failures = Failures(self._connection)
-        self._features = KeptFeatures(self._connection)
+        connection = Connection(settings, self._indexes, self._models)
+        self._assemble(connection, Asking(connection, Judging(self._indexes.max_limit)))
+
+    def _assemble(self, connection: Connection, asking: Asking) -> None:
+        self._connection, self._asking = connection, asking
+        self._syncing = Syncing(connection)
+        self._ingestion = Ingestion(connection, self._syncing)
+        self._failures = Failures(connection)
+        self._features = KeptFeatures(connection)
 
     @property
     def operations(self) -> Operations:
@@ -87,7 +88,7 @@ class Client:
 
     def query(
         self,
-        image: ImageInput | Hit | RegionRef | None = None,
+        image: ImageInput | StoredInput | None = None,
         prompt: object = None,
         *,
         text: str | None = None,
@@ -102,15 +103,16 @@ class Client:
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
         `searchanything.prompts`, or what `as_prompt` takes for one; pixels are those of the EXIF-corrected image.
-        A `Hit`, or a `RegionRef`, is a question by itself: its code is in the index, so no model is loaded and no
-        image is read. `group_by_image` keeps the best region of each image. `max_false_match`, such as 1e-4, leaves
-        out hits that more than such a share of unrelated regions are as near as; no hit left is the answer "no good
-        match". The `rescore` nearest are ordered by the query's real values against their bits (default: the setting
-        `search.rescore`; 0: none). `text` stands alone, without an image: regions of the whole index that it names,
-        if the index has words codes (`index(…, add_words=True)`).
+        A `Hit` or `RegionRef`, or a list of them (what they have in common), is a question by itself: its code is in
+        the index, so no model is loaded and no image is read. `group_by_image` keeps the best region of each image.
+        `max_false_match`, such as 1e-4, leaves out hits that more than such a share of unrelated regions are as near
+        as; no hit left is the answer "no good match". The `rescore` nearest are ordered by the query's real values
+        against their bits (default: the setting `search.rescore`; 0: none). `text` stands alone, without an image:
+        regions of the whole index that it names, if the index has words codes (`index(…, add_words=True)`).
 
         Raises: PromptError, FilterError, UsageError, ImageError, IndexNotFoundError, IndexMismatchError,
-        IndexUnavailableError, WeightsMissingError; ObjectNotFoundError for a region that is not (or no longer) indexed.
+        IndexUnavailableError, WeightsMissingError; WordsMissingError for words that the index has no codes for;
+        ObjectNotFoundError for a region that is not (or no longer) indexed.
         """
         search = self._settings.search
         depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
@@ -203,11 +205,11 @@ class Client:
     def within(self, places: Sequence[Place]) -> Self:
         """This client for questions about some places alone: nothing outside them is found, named or counted.
 
-        It shares models and connection with this one, and is not closed by itself. No place: everything.
+        It shares models and connection with this one, and is not closed by itself. It refuses to write, delete and
+        back up. No place: everything; within a view, what lies in both.
         """
-        view = copy.copy(self)
-        view._connection = replace(self._connection, places=tuple(places))  # noqa: SLF001 - of a copy of this one
-        view._asking = self._asking.within(view._connection)  # noqa: SLF001
+        view, connection = copy.copy(self), self._connection.within(places)
+        view._assemble(connection, self._asking.within(connection))  # noqa: SLF001 - of a copy of this one
         return view
 
     @property
@@ -384,7 +386,7 @@ class Client:
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
-        return back_up(self._indexes, wiring.backup_place(str(target), self._settings))
+        return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
@@ -392,7 +394,7 @@ class Client:
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
         place = wiring.backup_place(str(source), self._settings)
-        return restore(self._indexes, place, schema_version=SCHEMA_VERSION)
+        return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
 
     def close(self) -> None:
         """Free the connection. Other processes that share the index are not disturbed."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from searchanything import wiring
 from searchanything.client.live_index import ASKING_S, LiveIndex
+from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, Place
+from searchanything.core.types import ImageRef, Place, lies_in
 from searchanything.encode.encoder import Encoder
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
@@ -21,7 +22,7 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
-from searchanything.search.scoped import ScopedIndex
+from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
 
 SourceName: TypeAlias = str | Path
 TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
@@ -54,12 +55,33 @@ class Connection:
         index, encoder = self.models.open_to_ask()
         return self.scoped(index), encoder
 
+    def open_for_words(self) -> tuple[RegionIndex, Encoder]:
+        """The same, with words codes if the index has them by now. Raises: as `LiveIndex.open_to_ask`."""
+        index, encoder = self.models.open_for_words()
+        return self.scoped(index), encoder
+
     def scoped(self, index: RegionIndex) -> RegionIndex:
         """The index as questions see it."""
         return ScopedIndex(index, self.places) if self.places else index
 
+    def within(self, places: Sequence[Place]) -> Self:
+        """The same for questions about some places alone: of those seen before, what lies in both."""
+        return replace(self, places=narrowed(places, self.places))
+
+    def check_seen(self, image: ImageRef) -> None:
+        """Raises: ObjectNotFoundError for an object outside of what questions see."""
+        if self.places and not lies_in(image, self.places):
+            raise ObjectNotFoundError(f"{image} is not among the images that can be asked about here")
+
+    def whole(self) -> IndexStore:
+        """All that is there. Raises: UsageError in a view of some places, through which nothing but questions goes."""
+        if self.places:
+            raise UsageError(READ_ONLY)
+        return self.indexes
+
     def open_source(self, source: SourceName, patterns: Patterns | None = None) -> Source:
         """A source's store, and which of its objects are meant. Raises: UsageError, StoreError."""
+        self.whole()
         return wiring.open_scoped(source, self.settings, patterns)
 
     def feature_cache(self, store: ImageStore, index: RegionIndex) -> FeatureCache:

@@ -32,6 +32,7 @@ class Failures:
 
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
         """As `Client.retry_failed`."""
+        self.connection.whole()
         opened, options = self.connection.models.open(), self.connection.options(retry_forever=True)
         rows = self._rows(opened[0], source)
         keys: dict[str, list[str]] = {}

@@ -23,7 +23,7 @@ from searchanything.core.errors import UniformFeaturesError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageFeatures
 from searchanything.core.settings import ModelSettings
-from searchanything.core.types import ImageRef, StoredObject
+from searchanything.core.types import FloatArray, ImageRef, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
 from searchanything.hash_training.words import train_words
@@ -104,11 +104,18 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
     return trained.layer
 
 
-def learn_words(job: IndexingJob, options: LearningOptions, *, progress: OnProgress | None = None) -> WordsLayer:
-    """A words layer fitted to a sample of the source, which is announced in the log.
+def learn_words(
+    job: IndexingJob, options: LearningOptions, kept: FloatArray | None, *, progress: OnProgress | None = None
+) -> WordsLayer:
+    """A words layer fitted to f_I (n, D) of regions whose features are kept, or to a sample of the source.
 
-    The job's index is a scratch one: it is filled. Raises: as `index_images`.
+    It is announced in the log. The job's index is a scratch one: it is filled. Raises: as `index_images`.
     """
+    if kept is not None:
+        logger.warning(
+            "words codes are new to the index: their layer is fitted to %d regions' kept features", len(kept)
+        )
+        return train_words(kept, job.encoder.everyday_words(), seed=options.seed)
     chosen = _sample(job, options)
     logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", len(chosen))
     collector = _collected(job, chosen, progress)

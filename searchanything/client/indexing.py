@@ -15,11 +15,14 @@ from searchanything.client.connection import Connection, Source, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
 from searchanything.core.batching import batches
+from searchanything.core.counting import counted
 from searchanything.core.omissions import Omissions
-from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import StoredObject
+from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.types import FloatArray, StoredObject
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.features.kept_regions import kept_sample
+from searchanything.hash_training.words import LEAST_ROWS, MOST_ROWS
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.estimate import estimate_images
@@ -30,7 +33,7 @@ from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
-from searchanything.ingest.words import lacking_words
+from searchanything.ingest.words import lacking_words, words_from_features
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -148,11 +151,23 @@ class Ingestion:
             return opened
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
         job = IndexingJob(store, encoder, scratch, connection.options(), scope)
-        layer = learn_words(job, self._learning_options(), progress=progress)
+        layer = learn_words(job, self._learning_options(), self._kept_sample(store, index), progress=progress)
         return connection.models.add_words(layer.to_bytes(), bits=layer.bits)
 
+    def _kept_sample(self, store: ImageStore, index: RegionIndex) -> FloatArray | None:
+        """f_I of regions whose features are kept, if they are enough to learn from, or of all there are."""
+        if not self.connection.settings.ingest.keep_features:
+            return None
+        kept = kept_sample(self.connection.feature_cache(store, index), most=MOST_ROWS)
+        return None if kept is None or len(kept) < min(LEAST_ROWS, index.counts().regions) else kept
+
     def _fill_words(self, job: IndexingJob, progress: OnProgress | None) -> IndexReport:
-        """Index again what lacks words codes: regions, words and image rows are one commit."""
+        """Words codes for what lacks them: of kept features; what has none is indexed again, in one commit each."""
+        prefix, words = job.scope.prefix, job.encoder.words
+        if job.keeper is not None and words is not None:
+            cache = self.connection.feature_cache(job.store, job.index)
+            filled = words_from_features(job.index, cache, words, key_prefix=prefix)
+            logger.info("words codes of %s are made of kept features", counted(filled, "region"))
         keys = [one.key for one in lacking_words(job.index, bucket=job.store.bucket, key_prefix=job.scope.prefix)]
         again = replace(job, options=self.connection.options(force=True, retry_forever=True))
         return sum_reports(refresh_images(again, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))

@@ -10,7 +10,7 @@ from searchanything.answers.results import Refiner, SearchResults
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
-from searchanything.search.probe import Probe
+from searchanything.search.probe import Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import PageRequest
 
@@ -33,20 +33,27 @@ class Judging:
         background = self.backgrounds.of(index, whole_images=whole_images)
         return Matching.of(hits, background.rates(code), background, most)
 
-    def refiner(self, index: RegionIndex, code: Codes, request: PageRequest, *, filter: Filter | None) -> Refiner:
-        """What answers `SearchResults.refine` for a question by a region's code."""
-        own = Probe(code[None], code[None][:0], index.manifest.fingerprint)
+    def refiner(self, index: RegionIndex, codes: Codes, request: PageRequest, *, filter: Filter | None) -> Refiner:
+        """What answers `SearchResults.refine` for a question by regions' codes (R, B); none for words."""
+        fingerprint = index.manifest.fingerprint
+        own = Probe(codes, codes[:0], fingerprint) if len(codes) else None
 
         def refine(
             results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
         ) -> SearchResults:
-            probe = (results.probe or own).joined(codes_of(index, right), codes_of(index, wrong))
-            if saved is not None:
-                probe = probe.with_saved(saved)
+            known = results.probe or own
+            probe = taught(known, codes_of(index, right), codes_of(index, wrong), saved, fingerprint=fingerprint)
             page = search_by_probe(index, probe, request, filter=filter, max_limit=self.max_limit)
             matching = self.judged(index, probe.questions[0], page.hits, whole_images=False, most=None)
             return replace(
-                results, hits=matching.hits, matching=matching, exact=page.exact, probe=probe, positions=None
+                results,
+                hits=matching.hits,
+                matching=matching,
+                exact=page.exact,
+                stages=page.stages,
+                collection=index.collections[0],
+                probe=probe,
+                positions=None,
             )
 
         return refine

@@ -96,9 +96,7 @@ class LiveIndex:
         """The live index with words codes from now on, and its encoder. Raises: as `open`."""
         name = self.manifest().fingerprint
         self._indexes.add_words(name, layer, bits=bits)
-        with self._lock:
-            self._opened.pop(name, None)
-            self._asking.pop(name, None)
+        self._forget(name)
         return self.open()
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
@@ -109,6 +107,20 @@ class LiveIndex:
             if name not in self._asking:
                 self._asking[name] = replace(encoder, segmenter=self._kept(preset, encoder.segmenter))
             return index, self._asking[name]
+
+    def open_for_words(self) -> tuple[RegionIndex, Encoder]:
+        """The same; words codes that another process has added since are seen."""
+        opened = self.open_to_ask()
+        name = opened[0].manifest.fingerprint
+        if opened[1].words is not None or self._indexes.open(name).words is None:
+            return opened
+        self._forget(name)
+        return self.open_to_ask()
+
+    def _forget(self, fingerprint: str) -> None:
+        with self._lock:
+            self._opened.pop(fingerprint, None)
+            self._asking.pop(fingerprint, None)
 
     def segmenter(self) -> Segmenter:
         """The segmenter of the preset that was asked for, else of the index; it remembers the last images.

@@ -13,11 +13,10 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 from searchanything.client.calls import (
@@ -26,136 +25,22 @@ from searchanything.client.calls import (
     document,
     error_of,
     filter_document,
-    hit_of,
     image_bytes,
     image_document,
     prompt_document,
-    selection_of,
+    region_documents,
 )
+from searchanything.client.remote_results import Marks, RemoteResults, RemoteSegments
 from searchanything.core.errors import ServerUnreachableError, UsageError
-from searchanything.core.types import BoxXYXY, Candidate, Filter, Hit, ImageRef, Selection
+from searchanything.core.types import Filter
 
-if TYPE_CHECKING:
-    from PIL import Image
+__all__ = ["AsyncRemoteClient", "RemoteClient", "RemoteResults", "RemoteSegments"]
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _PROBE_S: Final = 2.0
 _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteResults(Sequence[Hit]):
-    """The hits of a query, nearest first, with what was selected. `document` is the server's whole answer.
-
-    `good_match` is False where even the nearest hit is hardly nearer than by chance.
-    """
-
-    hits: tuple[Hit, ...]
-    selection: Selection
-    document: Mapping[str, Any]
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    send: Callable[[Call[Any]], Any] | None = None
-
-    @property
-    def good_match(self) -> bool:
-        return bool(self.document["good_match"])
-
-    @property
-    def exact(self) -> bool:
-        return bool(self.document["exact"])
-
-    @property
-    def fingerprint(self) -> str:
-        return str(self.document["fingerprint"])
-
-    @property
-    def timings_ms(self) -> Mapping[str, float]:
-        found: Mapping[str, float] = self.document["timings_ms"]
-        return found
-
-    def __len__(self) -> int:
-        return len(self.hits)
-
-    @overload
-    def __getitem__(self, index: int) -> Hit: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
-        return self.hits[index]
-
-    def __iter__(self) -> Iterator[Hit]:
-        return iter(self.hits)
-
-    def __repr__(self) -> str:
-        match = "" if self.good_match else ", no good match"
-        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
-        return f"<RemoteResults: {len(self)} hits ({self.selection.reason}){nearest}{match}>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The server's document without the receipt: plain types only."""
-        return {name: value for name, value in self.document.items() if name != "receipt"}
-
-    def receipt(self) -> dict[str, Any]:
-        """All that is needed to repeat this query: see `searchanything replay`."""
-        return dict(self.document["receipt"])
-
-    def explain(self, image: ImageRef, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
-        """Why this image is not among the hits, or where it is: the document of `searchanything explain`."""
-        expected = {"expect": {"bucket": image.bucket, "key": image.key}}
-        body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
-        found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))
-        return found
-
-    def plot(self) -> Image.Image:
-        """The contact sheet, drawn by the server. Raises: UsageError without Pillow."""
-        try:
-            from io import BytesIO
-
-            from PIL import Image
-        except ImportError as error:
-            raise UsageError("plot needs Pillow: pip install pillow; save() does without") from error
-        return Image.open(BytesIO(self._repr_png_()))
-
-    def save(self, path: str | Path) -> None:
-        """Write the contact sheet as PNG. Raises: UsageError for another suffix."""
-        if Path(path).suffix.lower() != ".png":
-            raise UsageError(f"{path}: expected a name that ends in .png")
-        Path(path).write_bytes(self._repr_png_())
-
-    def _repr_png_(self) -> bytes:
-        return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, self.asked)))
-
-    def _sender(self) -> Callable[[Call[Any]], Any]:
-        if self.send is None:
-            raise UsageError("these results are not from a server, so nothing can be asked about them")
-        return self.send
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteSegments(Sequence[Candidate]):
-    """All regions that the server's segmenter finds in an image, and the image's size in pixels."""
-
-    regions: tuple[Candidate, ...]
-    width: int
-    height: int
-
-    def __len__(self) -> int:
-        return len(self.regions)
-
-    @overload
-    def __getitem__(self, index: int) -> Candidate: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
-        return self.regions[index]
-
-    def __repr__(self) -> str:
-        return f"<RemoteSegments: {len(self)} regions in an image of {self.width} × {self.height} px>"
 
 
 class RemoteClient:
@@ -185,29 +70,37 @@ class RemoteClient:
 
     def query(
         self,
-        image: object,
+        image: object = None,
         prompt: object = None,
         *,
+        text: str | None = None,
         limit: int = 10,
         offset: int = 0,
         filter: Filter | None = None,
         group_by_image: bool = False,
+        max_false_match: float | None = None,
+        rescore: int | None = None,
     ) -> RemoteResults:
-        """As `Client.query`: `image` may be a `Hit`, a `RegionRef`, an indexed `ImageRef`, a path, bytes, an image.
+        """As `Client.query`: `image` may be a `Hit`, a `RegionRef`, several of them, an indexed `ImageRef`, a path, …
 
         Raises: as `Client.query`; AccessError, BusyError, TooLargeError, ServerUnreachableError.
         """
+        if image is None and text is None:
+            raise UsageError("expected an image, or words alone: query(text=…)")
+        regions = region_documents(image)
         asked = {
-            "image": self._image(image),
+            "image": None if image is None or regions is not None else self._image(image),
+            "like": regions or [],
             "prompt": prompt_document(prompt),
+            "text": text,
             "limit": limit,
             "offset": offset,
             "filter": filter_document(filter),
             "group_by_image": group_by_image,
+            "max_false_match": max_false_match,
+            "rescore": rescore,
         }
-        found = self.send(Call("POST", "/v1/query", document, asked))
-        hits = tuple(hit_of(one) for one in found["hits"])
-        return RemoteResults(hits, selection_of(found["selection"]), found, asked, self.send)
+        return RemoteResults.of(self.send(Call("POST", "/v1/query", document, asked)), asked, self.send, Marks())
 
     def segment(self, image: object) -> RemoteSegments:
         """All regions of an image. Raises: as `query`."""
@@ -288,33 +181,27 @@ class RemoteClient:
         return kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
 
 
+def _in_thread(
+    method: Callable[Concatenate[RemoteClient, Given], Result],
+) -> Callable[Concatenate[AsyncRemoteClient, Given], Coroutine[Any, Any, Result]]:
+    """A method of `RemoteClient` for programs that await."""
+
+    async def ask(self: AsyncRemoteClient, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return await asyncio.to_thread(method, self.client, *args, **kwargs)
+
+    update_wrapper(ask, method)
+    return ask
+
+
 class AsyncRemoteClient:
     """The same for programs that await: each question is asked in a thread. Answers are those of `RemoteClient`."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
-        self._client = RemoteClient(url, key=key, timeout_s=timeout_s, retries=retries)
+        self.client = RemoteClient(url, key=key, timeout_s=timeout_s, retries=retries)
 
-    async def query(
-        self,
-        image: object,
-        prompt: object = None,
-        *,
-        limit: int = 10,
-        offset: int = 0,
-        filter: Filter | None = None,
-        group_by_image: bool = False,
-    ) -> RemoteResults:
-        """As `RemoteClient.query`."""
-        page = {"limit": limit, "offset": offset, "group_by_image": group_by_image}
-        return await asyncio.to_thread(self._client.query, image, prompt, filter=filter, **page)  # type: ignore[arg-type]
-
-    async def segment(self, image: object) -> RemoteSegments:
-        """As `RemoteClient.segment`."""
-        return await asyncio.to_thread(self._client.segment, image)
-
-    async def status(self) -> dict[str, Any]:
-        """As `RemoteClient.status`."""
-        return await asyncio.to_thread(self._client.status)
+    query = _in_thread(RemoteClient.query)
+    segment = _in_thread(RemoteClient.segment)
+    status = _in_thread(RemoteClient.status)
 
     async def __aenter__(self) -> Self:
         return self
@@ -322,7 +209,7 @@ class AsyncRemoteClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self.client.close()
 
 
 def is_server(url: str) -> bool:

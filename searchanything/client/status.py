@@ -19,7 +19,14 @@ def status_of(connection: Connection) -> IndexStatus:
         return IndexStatus(indexes.uri)
     index = connection.scoped(indexes.open(live.fingerprint))
     if isinstance(index, ScopedIndex):
-        return IndexStatus(indexes.uri, **asdict(index.counts()), manifest=live, collections=index.collections)
+        return IndexStatus(
+            indexes.uri,
+            **asdict(index.counts()),
+            manifest=live,
+            collections=index.collections,
+            words=index.words,
+            words_regions=0 if index.words is None else index.count_words(),
+        )
     held = holdings(index)
     measured = kept_consistency(indexes, live.fingerprint)
     return IndexStatus(

@@ -10,7 +10,7 @@ import numpy as np
 
 from searchanything.answers.questions import words_document
 from searchanything.answers.results import SearchResults
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import UsageError, WordsMissingError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
@@ -39,20 +39,20 @@ def check_alone(text: str | None, image: object, prompt: object) -> str:
 def ask_words(
     index: RegionIndex, encoder: Encoder, text: str, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> SearchResults:
-    """The regions that a text names. Raises: UsageError without words codes; FilterError, RegionIndexError."""
+    """The regions that a text names. Raises: WordsMissingError without words codes; FilterError, RegionIndexError."""
     if index.words is None:
-        raise UsageError(HOW_TO_ADD_WORDS)
+        raise WordsMissingError(HOW_TO_ADD_WORDS)
     watch = Stopwatch()
     with watch.stage("embed"):
-        probe = encoder.encode_text(text)
+        values = encoder.encode_text(text)
     with watch.stage("search"):
-        page = search_words(index, probe, request, filter=filter, max_limit=max_limit)
+        page = search_words(index, values, request, filter=filter, max_limit=max_limit)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown
             best = replace(request, limit=1, offset=0)
-            first = search_words(index, probe, best, filter=filter, max_limit=max_limit).hits
-        match = _judged(index, encoder, probe, first[0]) if first else None
+            first = search_words(index, values, best, filter=filter, max_limit=max_limit).hits
+        match = _judged(index, encoder, values, first[0]) if first else None
     return SearchResults(
         query_image=np.full((*CANVAS_PX, 3), 255, dtype=np.uint8),
         prompt_description={"kind": "words", "text": text},
@@ -68,14 +68,14 @@ def ask_words(
     )
 
 
-def _judged(index: RegionIndex, encoder: Encoder, probe: QueryValues, hit: Hit) -> TextMatch | None:
+def _judged(index: RegionIndex, encoder: Encoder, values: QueryValues, hit: Hit) -> TextMatch | None:
     """How well a text fits its best hit, as is said of text prompts; None if that is gone by now."""
     newest = index.newest([hit.image]).get(hit.image)
     if newest is None:
         return None
     name = row_id(hit.image, newest.generation, hit.region)
     code = index.codes_of([name], of="words").get(name)
-    return None if code is None else encoder.judge_words(probe, np.frombuffer(code, dtype=np.uint8))
+    return None if code is None else encoder.judge_words(values, np.frombuffer(code, dtype=np.uint8))
 
 
 def _selection(text: str, match: TextMatch | None) -> Selection:

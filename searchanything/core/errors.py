@@ -4,6 +4,7 @@
     ├── UsageError                 the caller asked for something that cannot be (exit code 2)
     │   ├── PromptError            a prompt outside the image, of the wrong shape, contradictory
     │   ├── FilterError            a filter that cannot be expressed or understood
+    │   ├── WordsMissingError      a search by words alone of an index that has no words codes
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   ├── PresetError            no preset chosen, or one that contradicts the index
     │   ├── EventError             a notification in an unknown format
@@ -76,6 +77,10 @@ class PromptError(UsageError):
 
 class FilterError(UsageError):
     """A search filter that cannot be expressed or understood."""
+
+
+class WordsMissingError(UsageError):
+    """The index has no words codes, by which texts alone find regions."""
 
 
 class SettingsError(UsageError):

@@ -6,7 +6,7 @@ Arrays are never mutated after they were put into one of these values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b
@@ -366,6 +366,11 @@ class Hit(IndexedRegion):
 
 _SHARED_FIELDS = tuple(one.name for one in fields(IndexedRegion))
 _shared_values = attrgetter(*_SHARED_FIELDS)  # in one call: hundreds of hits are made per search
+
+
+def lies_in(image: ImageRef, places: Sequence[Place]) -> bool:
+    """True if an image lies in one of the places."""
+    return any(image.bucket == bucket and image.key.startswith(key_prefix) for bucket, key_prefix in places)
 
 
 def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:

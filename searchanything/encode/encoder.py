@@ -197,10 +197,10 @@ class Encoder:
         """The embeddings (words, D) of some everyday words: what texts are like, without any label."""
         return self._judge.words
 
-    def judge_words(self, probe: QueryValues, code: Codes) -> TextMatch:
+    def judge_words(self, values: QueryValues, code: Codes) -> TextMatch:
         """How plausible a text's best hit is, by the hit's words code (B,): as `TextConfidence`, on bits."""
         everyday = self._words_layer().project_texts(self._judge.words)
-        cosine = float(similarities(probe.projection, code[None])[0])
+        cosine = float(similarities(values.projection, code[None])[0])
         better = sum(float(similarities(one, code[None])[0]) > cosine for one in everyday)
         return TextMatch(cosine, better, len(everyday), confidence_by_share(better / len(everyday)))
 

@@ -22,7 +22,7 @@ class Ranking:
     """A query against everything of its kind that is in the index; the first `rescore` rows are ordered by score."""
 
     context: SearchContext
-    probe: QueryValues
+    values: QueryValues
     whole_images: bool
     rescore: int = 0
 
@@ -30,13 +30,13 @@ class Ranking:
         """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
         limit = self.context.max_limit
-        return search(self.context.index, self.probe, request, filter=filter, max_limit=limit)
+        return search(self.context.index, self.values, request, filter=filter, max_limit=limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
         search = index.search_images if self.whole_images else index.search
-        found = search(self.probe.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        found = search(self.values.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
         return [match for match in found if match.generation == image.generation]
 
 

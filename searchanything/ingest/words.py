@@ -1,12 +1,18 @@
-"""Which images an index cannot find by words: those committed before it had words codes, or by who did not know."""
+"""Which images an index cannot find by words, and their codes where the features are kept.
+
+Images lack words codes that were committed before the index had any, or by who did not know.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from searchanything.core.batching import batches
-from searchanything.core.protocols import RegionIndex
+from searchanything.core.protocols import RegionIndex, WordsHasher
 from searchanything.core.types import ImageRef, row_id
+from searchanything.features.kept_regions import kept_regions
+from searchanything.features.layout import FeatureCache
 
 IMAGES_AT_ONCE = 256
 
@@ -19,3 +25,20 @@ def lacking_words(index: RegionIndex, *, bucket: str, key_prefix: str = "") -> I
         for image, state in newest.items():
             if any(row_id(image, state.generation, number) not in found for number in range(state.regions)):
                 yield image
+
+
+def words_from_features(index: RegionIndex, cache: FeatureCache, words: WordsHasher, *, key_prefix: str = "") -> int:
+    """Give regions that lack one the words code of their kept f_I; returns how many got one.
+
+    f_I is kept as float16, so a bit near zero may differ from that of the image itself.
+
+    Raises: StoreError, RegionIndexError.
+    """
+    lacking = {image.key for image in lacking_words(index, bucket=cache.bucket, key_prefix=key_prefix)}
+    filled = 0
+    for ids, features in kept_regions(cache, lambda one: one.key in lacking) if lacking else ():
+        codes = dict(zip(ids, words.encode(features), strict=True))
+        rows = index.regions(ids)  # those of older attempts are gone
+        index.insert_words([replace(row, words_code=codes[name].tobytes()) for name, row in rows.items()])
+        filled += len(rows)
+    return filled

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,11 @@ from searchanything.search.scoped import ScopedIndex
 SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LOOK_S: Final = 10.0  # the index is counted no more often than that
+LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
 GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
 Rates = NDArray[np.float64]  # (bits + 1,), by distance
+_Name: TypeAlias = tuple[str, tuple[Place, ...], bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,18 +82,30 @@ class Backgrounds:
     """The samples of the indexes that are asked, drawn again when an index has changed by a tenth. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
-    _drawn: dict[tuple[str, tuple[Place, ...], bool], tuple[float, Background]] = field(default_factory=dict)
+    _drawn: dict[_Name, tuple[float, Background]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _drawing: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, index: RegionIndex, *, whole_images: bool = False) -> Background:
         """The sample of an index's regions, or of its whole images; of a view of some places, of theirs alone."""
         places = index.places if isinstance(index, ScopedIndex) else ()
         name, now = (index.manifest.fingerprint, places, whole_images), self.clock()
+        look_s = LOOK_PLACES_S if places else LOOK_S
         with self._lock:
-            known = self._drawn.get(name)
-        if known is not None and now - known[0] < LOOK_S:
-            return known[1]
-        background = None if known is None else known[1]
+            held = self._drawn.get(name)
+            if held is not None:
+                if now - held[0] < look_s:
+                    return held[1]
+                self._drawn[name] = now, held[1]  # this call looks; the others go on with what there is
+        if held is not None:
+            return self._drawn_anew(name, index, now, held[1])
+        with self._drawing:  # one call draws, the others wait for it
+            with self._lock:
+                held = self._drawn.get(name)
+            return held[1] if held is not None else self._drawn_anew(name, index, now, None)
+
+    def _drawn_anew(self, name: _Name, index: RegionIndex, now: float, known: Background | None) -> Background:
+        whole_images, background = name[2], known
         rows = _rows(index, whole_images=whole_images)
         if background is None or abs(rows - background.rows) > GROWTH * background.rows:
             background = draw_background(index, whole_images=whole_images)

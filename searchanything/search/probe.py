@@ -110,18 +110,28 @@ class Probe:
         except (OSError, ValueError, RecursionError) as error:
             raise error if isinstance(error, UsageError) else UsageError(f"{path}: no probe: {error}") from error
 
-    def with_saved(self, saved: Self) -> Self:
-        """The probe with a saved one's marks. Raises: IndexMismatchError for one of other models."""
-        if saved.fingerprint != self.fingerprint or saved.right.shape[1] != self.right.shape[1]:
+    def check_fits(self, fingerprint: str, code_bytes: int) -> None:
+        """Raises: IndexMismatchError for an index of other models."""
+        if self.fingerprint != fingerprint or self.right.shape[1] != code_bytes:
             raise IndexMismatchError(
-                f"the probe was taught on an index of other models (fingerprint {saved.fingerprint[:16]}, expected "
-                f"{self.fingerprint[:16]}): mark hits of this index instead"
+                f"the probe was taught on an index of other models (fingerprint {self.fingerprint[:16]}, expected "
+                f"{fingerprint[:16]}): mark hits of this index instead"
             )
-        return self.joined(saved.right, saved.wrong)
 
-    def joined(self, right: Codes, wrong: Codes) -> Self:
-        """The probe with more marks."""
-        return type(self)(np.concatenate([self.right, right]), np.concatenate([self.wrong, wrong]), self.fingerprint)
+
+def taught(known: Probe | None, right: Codes, wrong: Codes, saved: Probe | None, *, fingerprint: str) -> Probe:
+    """What was known with new marks (R, B), (W, B) and a saved probe's. A question in words knows nothing before.
+
+    Raises: UsageError where nothing is right; IndexMismatchError for a saved probe of other models.
+    """
+    if saved is not None:
+        saved.check_fits(fingerprint, right.shape[1])
+    parts = [one for one in (known, saved) if one is not None]
+    right = np.concatenate([*(one.right for one in parts), right])
+    wrong = np.concatenate([*(one.wrong for one in parts), wrong])
+    if not len(right):
+        raise UsageError("words have no region of their own: mark at least one hit as right")
+    return Probe(right, wrong, fingerprint)
 
 
 def _weights(right: FloatArray, wrong: FloatArray) -> FloatArray:

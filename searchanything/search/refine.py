@@ -63,6 +63,11 @@ def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
     return np.frombuffer(joined, dtype=np.uint8).reshape(len(refs), index.manifest.bits // 8)
 
 
+def no_codes(index: RegionIndex) -> Codes:
+    """(0, B), of a question that has no region of its own."""
+    return np.zeros((0, index.manifest.bits // 8), dtype=np.uint8)
+
+
 def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]:
     rows = index.regions(list(live))
     names = [name for name in live if name in rows]

@@ -32,6 +32,16 @@ class QueryValues:
     projection: FloatArray
 
 
+def mean_of(codes: Codes) -> QueryValues:
+    """Several codes (N, B) as one question: the mean of their bits as ±1, whose signs are their majority.
+
+    Where half say one and half the other, the first code's bit is taken; it then counts nothing in the score.
+    """
+    mean = (np.unpackbits(codes, axis=1) * 2.0 - 1.0).mean(axis=0).astype(np.float32)
+    bits = np.where(mean == 0, np.unpackbits(codes[0]), mean > 0)
+    return QueryValues(np.packbits(bits.astype(np.bool_)), mean)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked(Generic[Match]):
     """A match in its place, and its score where it was rescored."""

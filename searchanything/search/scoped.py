@@ -27,14 +27,18 @@ from searchanything.core.types import (
     StoredCode,
     WordsMatch,
     WordsPart,
+    lies_in,
 )
 
-READ_ONLY: Final = "this view of the index is for questions: nothing is written or deleted through it"
+READ_ONLY: Final = "this view of some places is for questions: nothing is written, deleted or backed up through it"
+_NOWHERE: Final = ImageRef("", "")  # no bucket has this name
 
 
-def lies_in(image: ImageRef, places: Sequence[Place]) -> bool:
-    """True if an image lies in one of the places."""
-    return any(image.bucket == bucket and image.key.startswith(key_prefix) for bucket, key_prefix in places)
+def narrowed(asked: Sequence[Place], places: Sequence[Place]) -> tuple[Place, ...]:
+    """The places that a view of `places` shows of those asked for: what lies in both. No places are all there are."""
+    if not asked or not places:
+        return tuple(asked) or tuple(places)
+    return _common(asked, places) or ((_NOWHERE.bucket, ""),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,12 @@ class ScopedIndex:
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         return self.index.regions_of([image for image in images if lies_in(image, self.places)])
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
-        """Of ids that searches of this view have named: an id is a hash of its image's name, and says no place."""
-        return self.index.codes_of(ids, of=of)
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
+        """An id is a hash and says no place, so the index looks at each row's own."""
+        both = _common(within, self.places) if within else self.places
+        return self.index.codes_of(ids, of=of, within=both) if both else {}
 
     @property
     def words(self) -> WordsPart | None:
@@ -116,7 +123,8 @@ class ScopedIndex:
         raise UsageError(READ_ONLY)
 
     def search_words(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[WordsMatch]]:
-        return self.index.search_words(codes, limit=limit, filter=self._narrowed(filter))
+        found = self.index.search_words(codes, limit=limit, filter=self._narrowed(filter))
+        return [[one for one in several if lies_in(one.image, self.places)] for several in found]
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
         return self.index.words_of([image for image in images if lies_in(image, self.places)])
@@ -131,10 +139,10 @@ class ScopedIndex:
         return sum(self.index.count_regions(bucket=place[0], key_prefix=place[1]) for place in places)
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        return self.index.search(codes, limit=limit, filter=self._narrowed(filter))
+        return self._seen(self.index.search(codes, limit=limit, filter=self._narrowed(filter)))
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
-        return self.index.search_images(codes, limit=limit, filter=self._narrowed(filter))
+        return self._seen(self.index.search_images(codes, limit=limit, filter=self._narrowed(filter)))
 
     def counts(self) -> IndexCounts:
         """Of committed images alone, by a pass over their rows."""
@@ -150,6 +158,10 @@ class ScopedIndex:
             failed=outcomes.count(Outcome.FAILED),
             regions=sum(state.regions for state in newest.values()),
         )
+
+    def _seen(self, found: list[list[Hit]]) -> list[list[Hit]]:
+        """The filter leaves out what lies elsewhere; whatever an index makes of an expression, this does too."""
+        return [[hit for hit in hits if lies_in(hit.image, self.places)] for hits in found]
 
     def _narrowed(self, filter: Filter | None) -> Filter:
         """The filter, within these places: of a filter with places of its own, what lies in both."""
@@ -167,9 +179,6 @@ class ScopedIndex:
         else:
             found = [one for place in self.places for one in _common(((place[0], key_prefix),), (place,))]
         return [one for one in dict.fromkeys(found) if not any(_inside(one, other) for other in found if other != one)]
-
-
-_NOWHERE: Final = ImageRef("", "")  # no bucket has this name
 
 
 def _inside(place: Place, other: Place) -> bool:

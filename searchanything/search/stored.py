@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import (
-    Codes,
     ImageRef,
     ImageRow,
     MaskRLE,
@@ -43,7 +42,10 @@ def list_images(
 
 def stored_image(index: RegionIndex, image: ImageRef) -> ImageRow:
     """The image's row, if it is indexed. Raises: ObjectNotFoundError."""
-    row = index.newest([image]).get(image)
+    return _findable(index.newest([image]).get(image), image)
+
+
+def _findable(row: ImageRow | None, image: ImageRef) -> ImageRow:
     if row is None or not row.is_findable:
         raise ObjectNotFoundError(
             f"{image} is not in the index, or its last attempt failed: `searchanything failed list`"
@@ -58,18 +60,27 @@ def stored_regions(index: RegionIndex, image: ImageRow) -> list[RegionRow]:
     return [found[name] for name in ids if name in found]
 
 
-def stored_region(index: RegionIndex, image: ImageRow, number: int) -> RegionRow:
-    """One of them. Raises: ObjectNotFoundError."""
-    name = row_id(image.image, image.generation, number)
-    row = index.regions([name]).get(name)
+def _there(row: RegionRow | None, image: ImageRow, number: int) -> RegionRow:
     if row is None:
         raise ObjectNotFoundError(f"expected a region of {image.image} from 0 to {image.regions - 1}, got {number}")
     return row
 
 
-def stored_selection(row: RegionRow | ImageRow, ref: RegionRef) -> tuple[Codes, Selection]:
-    """The code (B,) of a region, or of a whole image, and what it selects."""
-    code = np.frombuffer(row.code, dtype=np.uint8)
+def stored_rows(index: RegionIndex, refs: Sequence[RegionRef]) -> list[RegionRow | ImageRow]:
+    """The rows of regions, and of images as wholes, in this order. Raises: ObjectNotFoundError."""
+    newest = index.newest({ref.image for ref in refs})
+    images = {ref.image: _findable(newest.get(ref.image), ref.image) for ref in refs}
+    ids = {ref: row_id(ref.image, images[ref.image].generation, ref.region) for ref in refs if ref.region is not None}
+    regions = index.regions(list(ids.values())) if ids else {}
+    return [
+        images[ref.image] if ref.region is None else _there(regions.get(ids[ref]), images[ref.image], ref.region)
+        for ref in refs
+    ]
+
+
+def stored_selection(rows: Sequence[RegionRow | ImageRow], refs: Sequence[RegionRef]) -> Selection:
+    """What a region, or a whole image, selects; of several, the first is shown."""
+    row, ref = rows[0], refs[0]
     if isinstance(row, ImageRow):
         box = (0.0, 0.0, float(row.image_width), float(row.image_height))
         area, mask, score = row.image_width * row.image_height, _RUN_OF_ALL, 1.0
@@ -78,7 +89,9 @@ def stored_selection(row: RegionRow | ImageRow, ref: RegionRef) -> tuple[Codes, 
     kind = "image" if isinstance(row, ImageRow) else "region"
     what = "the whole image" if kind == "image" else f"region {ref.region}"
     reason = f"{what} of {ref.image}, as it is indexed"
-    return code, Selection(
+    if len(rows) > 1:
+        reason = f"what {len(rows)} {kind}s of the index have in common; the first is {what} of {ref.image}"
+    return Selection(
         kind=kind,  # type: ignore[arg-type]  # one of two names
         box_xyxy=box,
         area_px=area,

@@ -12,18 +12,18 @@ from searchanything.search.search import Order, Page, PageRequest, RowRanking, c
 
 
 def search_words(
-    index: RegionIndex, probe: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, values: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The regions nearest to a text. Raises: FilterError, UsageError, RegionIndexError (also without words codes)."""
 
     def fetch(limit: int) -> list[WordsMatch]:
-        return index.search_words(probe.code[None], limit=limit, filter=filter)[0]
+        return index.search_words(values.code[None], limit=limit, filter=filter)[0]
 
     def order(match: WordsMatch) -> Order:
         return match.distance_bits, match.image.bucket, match.image.key, match.region
 
     depth = min(request.rescore, max_limit)
-    window: Window[WordsMatch] | None = Window(index, probe.projection, depth, "words") if depth else None
+    window: Window[WordsMatch] | None = Window(index, values.projection, depth, "words") if depth else None
     ranked, exact, stages = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
     rows = index.regions([one.match.id for one in ranked])
     hits = tuple(

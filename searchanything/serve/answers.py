@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from searchanything.answers.results import SearchResults
-from searchanything.core.documents import hit_document, region_document, selection_document
+from searchanything.core.documents import hit_document, region_document
 from searchanything.core.types import Candidate, Hit, ImageRow, RegionRow
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
@@ -16,7 +16,9 @@ from searchanything.serve.wire import image_id
 # Of the agreement beyond chance, 1 − 2 d / bits: 1 for equal codes, 0 for unrelated ones. Of pairs of regions of
 # different pictogram scenes, 0.1 % reach 0.67, 1 % (about as many as show the same concept) 0.34, and 5 % 0.19.
 STRENGTHS: Final = ((0.8, "very strong"), (0.6, "strong"), (0.34, "fair"), (0.2, "weak"))
-LEAST: Final = 0.34  # of the best hit, or there is no good match
+# Of the share of unrelated regions of this index that are as near to this very question, where that is known.
+RATES: Final = ((1e-4, "very strong"), (1e-3, "strong"), (1e-2, "fair"), (0.1, "weak"))
+GOOD: Final = ("very strong", "strong", "fair")  # one of these, or there is no good match
 
 
 class Size(BaseModel):
@@ -52,14 +54,23 @@ class RegionsDocument(BaseModel):
 
 
 class Confidence(BaseModel):
-    """How far a hit agrees with the question, from 0 (as any two regions do) to 1 (the same code)."""
+    """How good a hit is. `value` is the agreement, from 0 (as any two regions agree) to 1 (the same code).
+
+    Where `calibrated`, the word says how rarely an unrelated region of this index is as near (`false_match`); else it
+    goes by the agreement alone.
+    """
 
     word: str
     value: float
+    calibrated: bool
 
 
 class HitDocument(BaseModel):
-    """One hit; `region` and `mask` are None where whole images were searched."""
+    """One hit; `region` and `mask` are None where whole images were searched.
+
+    `similarity` is what a rescored hit was ordered by, `false_match` the share of unrelated regions that are as near;
+    each is None where it is not known. `confidence` is None for answers to words alone: see `selection.text_match`.
+    """
 
     id: str
     bucket: str
@@ -68,9 +79,11 @@ class HitDocument(BaseModel):
     box_xyxy: list[float]
     mask: MaskDocument | None
     distance_bits: int
-    confidence: Confidence
+    false_match: float | None
+    confidence: Confidence | None
     area_px: int
     score: float
+    similarity: float | None
     image: Size
     etag: str
     metadata: dict[str, Any]
@@ -79,7 +92,7 @@ class HitDocument(BaseModel):
 class SelectionDocument(BaseModel):
     """What the prompt selected, and why."""
 
-    kind: Literal["region", "image", "none"]
+    kind: Literal["region", "image", "words", "none"]
     box_xyxy: list[float]
     area_px: int
     mask: MaskDocument
@@ -90,8 +103,44 @@ class SelectionDocument(BaseModel):
     text_match: dict[str, Any] | None
 
 
+class MatchingDocument(BaseModel):
+    """How hits were compared with `sample` codes of the index (0: too few to say anything), and what that comes to.
+
+    `verdict` is a sentence where `max_false_match` left no hit; else it is empty.
+    """
+
+    sample: int
+    max_false_match: float | None
+    nearest_bits: int | None
+    nearest_false_match: float | None
+    verdict: str
+
+
+class StageDocument(BaseModel):
+    """A stage of the search: what it took, and how many rows it looked at."""
+
+    name: str
+    ms: float
+    candidates: int
+
+
+class ProbeDocument(BaseModel):
+    """What marks taught: how many there are, and of those that a probe of the others calls right, the share that is.
+
+    `saved` is given again as `probe` of `POST /v1/refine`.
+    """
+
+    right: int
+    wrong: int
+    precision: float | None
+    saved: dict[str, Any]
+
+
 class AnswerDocument(BaseModel):
-    """The answer to a question. `good_match` is False where even the nearest hit is hardly nearer than by chance."""
+    """The answer to a question. `good_match` is False where even the best hit is hardly better than by chance.
+
+    `matching` is None for words alone, `probe` where nothing was marked; a refined answer has no `receipt`.
+    """
 
     prompt: dict[str, Any]
     selection: SelectionDocument
@@ -101,8 +150,11 @@ class AnswerDocument(BaseModel):
     bits: int
     fingerprint: str
     collection: str
+    matching: MatchingDocument | None
+    probe: ProbeDocument | None
+    stages: list[StageDocument]
     timings_ms: dict[str, float]
-    receipt: dict[str, Any]
+    receipt: dict[str, Any] | None
 
 
 class ImageDocument(BaseModel):
@@ -148,32 +200,48 @@ class StatusDocument(BaseModel):
     caller: dict[str, Any]
 
 
-def confidence_of(distance_bits: int, bits: int) -> Confidence:
-    """A word and a number for a distance. It is not calibrated: it compares with chance alone."""
+def confidence_of(distance_bits: int, bits: int, false_match: float | None = None) -> Confidence:
+    """A word and a number for a hit."""
     value = max(0.0, 1 - 2 * distance_bits / bits)
-    return Confidence(word=next((word for least, word in STRENGTHS if value >= least), "none"), value=round(value, 3))
+    if false_match is None:
+        word = next((word for least, word in STRENGTHS if value >= least), "none")
+    else:
+        word = next((word for most, word in RATES if false_match <= most), "none")
+    return Confidence(word=word, value=round(value, 3), calibrated=false_match is not None)
 
 
 def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
     """A query's answer."""
-    hits = [hit_of(hit, bits) for hit in results]
+    said = results.to_dict()
+    judged = results.matching is not None  # words alone are not compared with codes of regions
+    hits = [hit_of(hit, bits if judged else None) for hit in results]
+    probe = None
+    if results.probe is not None:
+        probe = ProbeDocument(**said["probe"], saved=results.probe.to_dict())
     return AnswerDocument(
-        prompt=dict(results.prompt_description),
-        selection=SelectionDocument(**selection_document(results.selection)),
+        **{name: said[name] for name in ("prompt", "exact", "fingerprint", "collection", "timings_ms")},
+        selection=SelectionDocument(**said["selection"]),
         hits=hits,
-        good_match=any(hit.confidence.value >= LEAST for hit in hits),
-        exact=results.exact,
+        good_match=_is_good(results, hits),
         bits=bits,
-        fingerprint=results.fingerprint,
-        collection=results.collection,
-        timings_ms={stage: round(value, 3) for stage, value in results.timings_ms.items()},
-        receipt=results.receipt(),
+        matching=None if said["matching"] is None else MatchingDocument(**said["matching"]),
+        probe=probe,
+        stages=[StageDocument(**stage) for stage in said["stages"]],
+        receipt=results.receipt() if probe is None else None,
     )
 
 
-def hit_of(hit: Hit, bits: int) -> HitDocument:
-    """One hit."""
-    confidence = confidence_of(hit.distance_bits, bits)
+def _is_good(results: SearchResults, hits: list[HitDocument]) -> bool:
+    """Whether any hit is better than chance explains; of words alone, whether they fit the best hit."""
+    if results.matching is not None:
+        return any(hit.confidence is not None and hit.confidence.word in GOOD for hit in hits)
+    match = results.selection.text_match
+    return match is not None and match.confidence != "weak"
+
+
+def hit_of(hit: Hit, bits: int | None) -> HitDocument:
+    """One hit. Without `bits`, its distance is to a text and says nothing by itself."""
+    confidence = None if bits is None else confidence_of(hit.distance_bits, bits, hit.false_match)
     return HitDocument(**hit_document(hit), id=image_id(hit.image), confidence=confidence)
 
 

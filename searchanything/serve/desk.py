@@ -15,10 +15,12 @@ from starlette.types import Scope
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
-from searchanything.core.errors import AccessError, NotOfferedError, UsageError
+from searchanything.client.stored_questions import StoredInput
+from searchanything.core.errors import AccessError, UsageError
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import ImageRow, Place, RegionRef, RGBImage
+from searchanything.core.types import ImageRow, Place, RGBImage
 from searchanything.ingest.reports import IndexStatus
+from searchanything.search.probe import Probe
 from searchanything.serve.frontier import CALLER
 from searchanything.serve.gates import Gate
 from searchanything.serve.keys import RIGHTS, ApiKey, KeyRing, Right
@@ -29,8 +31,8 @@ from searchanything.serve.uploads import Uploads
 from searchanything.serve.wire import (
     CompareRequest,
     ImageName,
-    ImagePrompt,
     QueryRequest,
+    RefineRequest,
     SharedQuestion,
     StoredImage,
     UploadedImage,
@@ -43,8 +45,7 @@ STATUS_S: Final = 15.0  # counting rows may cost a pass over them
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
-# What a question by words alone and a refined one need is not in the client yet: they are answered 501.
-OFFERS: Final = {"region": True, "prompt": True, "upload": True, "explain": True, "words": False, "refine": False}
+_OFFERS: Final = ("region", "regions", "prompt", "upload", "explain")  # by every server to everybody who may read
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,6 @@ class Desk:
         self.index = Gate("index", width=settings.index_requests, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
         self.pictures = Gate("pictures", width=_PICTURE_THREADS, waiting=_WAITING_FOR_PICTURES, timeout_s=timeout)
         self.models_loaded = False
-        self._bits: dict[str, int] = {}  # by fingerprint: they never change
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
         gates = (self.models, self.index, self.pictures)
@@ -115,37 +115,51 @@ class Desk:
             self._status[caller.places] = time.monotonic(), status
         return status
 
-    def bits(self, fingerprint: str) -> int:
-        """How long the codes of these results are."""
-        if fingerprint not in self._bits:
-            manifest = self.client.manifest
-            self._bits[manifest.fingerprint] = manifest.bits
-        return self._bits.get(fingerprint) or self.client.manifest.bits
+    def offers(self, caller: Caller) -> dict[str, bool]:
+        """What this caller may ask of this index: words need words codes, refining a right."""
+        words = self.status(caller).words is not None
+        return dict.fromkeys(_OFFERS, True) | {"words": words, "refine": "refine" in caller.rights}
+
+    def bits(self, caller: Caller, results: SearchResults) -> int:
+        """How long the codes are that these results were compared by."""
+        words = self.status(caller).words if results.selection.kind == "words" and results.probe is None else None
+        return self.client.manifest.bits if words is None else words.bits
 
     def gate(self, asked: SharedQuestion) -> Gate:
         """Where this question waits: stored codes need no model."""
-        return self.index if _is_stored(asked) else self.models
+        return self.index if asked.is_stored else self.models
 
     def ask(self, caller: Caller, asked: SharedQuestion) -> SearchResults:
-        """The answer to a question. Raises: what `Client.query` raises; NotOfferedError."""
+        """The answer to a question. Raises: what `Client.query` raises."""
         if asked.limit > self.settings.max_hits:
             raise UsageError(
                 f"expected a limit of at most {self.settings.max_hits}, got {asked.limit}; ask page by page"
             )
-        if isinstance(asked, QueryRequest) and asked.text is not None:
-            raise NotOfferedError("a search by words alone is not offered yet: give an image, with words as its prompt")
-        image, prompt = self._image_and_prompt(caller, asked)
+        more = asked if isinstance(asked, QueryRequest) else QueryRequest()
+        _check_one(asked, more)
+        image, prompt = (None, None) if more.text is not None else self._image_and_prompt(caller, asked)
         results = caller.client.query(
             image,
             prompt,
+            text=more.text,
             limit=asked.limit,
             offset=asked.offset,
             filter=asked.filter.filter(),
             group_by_image=asked.group_by_image,
+            max_false_match=more.max_false_match,
+            rescore=more.rescore,
         )
-        self.models_loaded = self.models_loaded or not _is_stored(asked)
+        self.models_loaded = self.models_loaded or not asked.is_stored
         self.metrics.asked(str(results.prompt_description.get("kind")), results.timings_ms)
         return results
+
+    def refine(self, caller: Caller, asked: RefineRequest) -> SearchResults:
+        """The answer by marks and a saved probe. Raises: what `Client.query` and `SearchResults.refine` raise."""
+        if asked.max_false_match is not None:
+            raise UsageError("max_false_match goes with a question without marks")
+        right, wrong = ([one.region_ref() for one in marks] for marks in (asked.right, asked.wrong))
+        saved = None if asked.probe is None else Probe.from_dict(asked.probe)
+        return self.ask(caller, asked).refine(right, wrong, probe=saved)
 
     def compare(self, caller: Caller, asked: CompareRequest) -> Comparison:
         """The candidates of a question by several methods. Raises: what `Client.compare` raises."""
@@ -166,20 +180,26 @@ class Desk:
         """The row of an indexed image: nothing else of a bucket may be asked for. Raises: ObjectNotFoundError."""
         return caller.client.image(image.ref())
 
-    def _image_and_prompt(self, caller: Caller, asked: SharedQuestion) -> tuple[RGBImage | RegionRef, object]:
+    def _image_and_prompt(self, caller: Caller, asked: SharedQuestion) -> tuple[RGBImage | StoredInput, object]:
+        if isinstance(asked, QueryRequest) and asked.like:
+            return [one.region_ref() for one in asked.like], None
         if asked.image is None:
             raise UsageError("expected an image to ask with: an indexed one, or an upload")
-        if _is_stored(asked) and isinstance(asked.image, StoredImage):
-            return RegionRef(asked.image.ref(), asked.image.region), None
+        if asked.is_stored and isinstance(asked.image, StoredImage):
+            return asked.image.region_ref(), None
         if isinstance(asked.image, StoredImage) and asked.image.region is not None:
             raise UsageError("a region says by itself what is meant: leave the prompt or the region out")
         pixels = self.pixels(caller, asked.image)
         return pixels, prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
 
 
-def _is_stored(asked: SharedQuestion) -> bool:
-    """True for a stored region, or a stored image as a whole."""
-    return isinstance(asked.image, StoredImage) and (asked.prompt is None or isinstance(asked.prompt, ImagePrompt))
+def _check_one(asked: SharedQuestion, more: QueryRequest) -> None:
+    """Raises: UsageError for several questions in one."""
+    beside = asked.image is not None or asked.prompt is not None
+    if (more.text is not None and (beside or more.like)) or (more.like and beside):
+        raise UsageError(
+            "text and like are questions by themselves: give an image with its prompt, or like, or text alone"
+        )
 
 
 def desk_of(request: Request) -> Desk:

@@ -41,6 +41,7 @@ from searchanything.core.errors import (
     StoreUnavailableError,
     TooLargeError,
     UsageError,
+    WordsMissingError,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     TooLargeError: 413,
     BusyError: 429,
     NotOfferedError: 501,
+    WordsMissingError: 501,
     ServerUnreachableError: 502,
 }
 

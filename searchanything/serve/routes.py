@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from searchanything.answers.questions import package_version
-from searchanything.core.errors import AccessError, IndexNotFoundError, NotOfferedError, RegionIndexError, TooLargeError
+from searchanything.core.errors import AccessError, IndexNotFoundError, RegionIndexError, TooLargeError
 from searchanything.core.files import png_bytes
 from searchanything.serve.answers import (
     AnswerDocument,
@@ -26,7 +26,7 @@ from searchanything.serve.answers import (
     region_of,
     upload_of,
 )
-from searchanything.serve.desk import OFFERS, AtDesk, Reader, Refiner
+from searchanything.serve.desk import AtDesk, Reader, Refiner
 from searchanything.serve.listing import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
 from searchanything.serve.problems import TYPE_PREFIX
@@ -86,7 +86,7 @@ server = APIRouter(responses=PROBLEMS, tags=["server"])
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)
-        return answer_document(results, desk.bits(results.fingerprint))
+        return answer_document(results, desk.bits(caller, results))
 
     return await desk.gate(asked).run(work)
 
@@ -100,8 +100,12 @@ async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
 
 
 @questions.post("/refine", tags=["ask"], summary="The same question, with hits that were right and wrong")
-async def refine(_: RefineRequest, __: Refiner) -> AnswerDocument:
-    raise NotOfferedError("refining by right and wrong hits is not offered yet: ask with a hit instead")
+async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerDocument:
+    def work() -> AnswerDocument:
+        results = desk.refine(caller, asked)
+        return answer_document(results, desk.bits(caller, results))
+
+    return await desk.gate(asked).run(work)
 
 
 @questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models")
@@ -226,13 +230,13 @@ async def server_name(desk: AtDesk) -> dict[str, Any]:
 
 @server.get("/v1/status", summary="The index, and what may be asked")
 async def status(caller: Reader, desk: AtDesk) -> StatusDocument:
-    found = await desk.index.run(lambda: desk.status(caller))
+    found, offers = await desk.index.run(lambda: (desk.status(caller), desk.offers(caller)))
     limits = desk.settings
     return StatusDocument(
         version=package_version(),
         index=index_document(found),
         bits=None if found.manifest is None else found.manifest.bits,
-        offers=OFFERS,
+        offers=offers,
         limits={
             "upload_bytes": limits.upload_bytes,
             "upload_pixels": limits.upload_pixels,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from searchanything.client.stored_questions import MAX_REGIONS
+from searchanything.core.conditions import MAX_VALUES, Where
 from searchanything.core.errors import ObjectNotFoundError, PromptError
 from searchanything.core.geometry import decode_rle, mask_of_size
-from searchanything.core.types import Filter, ImageRef, MaskRLE, SizeClass
+from searchanything.core.types import Filter, ImageRef, MaskRLE, RegionRef, SizeClass
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
 
 MAX_POINTS = 100
+MAX_MARKS = 1000
 MAX_REFS = 1000
 MAX_TEXT = 500
 MAX_MASK_SIDE = 4096
@@ -25,6 +28,7 @@ BoxNumbers: TypeAlias = tuple[Number, Number, Number, Number]
 PointList = Annotated[list[PointXY], Field(max_length=MAX_POINTS)]
 Text500 = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=2048)]
+MetaValue: TypeAlias = str | bool | int | float
 Time = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -48,6 +52,9 @@ class StoredImage(ImageName):
     """An indexed image; with `region` one of its regions, which is the question by itself: no model is needed."""
 
     region: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+    def region_ref(self) -> RegionRef:
+        return RegionRef(self.ref(), self.region)
 
 
 class UploadedImage(Wire):
@@ -117,6 +124,19 @@ PromptModel = Annotated[
 ]
 
 
+class Condition(Wire):
+    """A condition on metadata; `value` is a list for `in`, `not in` and `between`."""
+
+    name: Name
+    comparison: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
+    value: MetaValue | Annotated[list[MetaValue], Field(max_length=MAX_VALUES)]
+
+    def where(self) -> Where:
+        """Raises: FilterError."""
+        value = tuple(self.value) if isinstance(self.value, list) else self.value
+        return Where(self.name, self.comparison, value)
+
+
 class FilterModel(Wire):
     """Restricts a search; all given parts must hold."""
 
@@ -128,6 +148,7 @@ class FilterModel(Wire):
     size_class: SizeClass | None = None
     metadata: Annotated[dict[Name, str | bool | int | float], Field(max_length=32)] = {}
     indexed_at_ms: tuple[Time | None, Time | None] = (None, None)
+    where: Annotated[list[Condition], Field(max_length=32)] = []
 
     def filter(self) -> Filter | None:
         """None where no part is given. Raises: FilterError."""
@@ -140,6 +161,7 @@ class FilterModel(Wire):
             size_class=self.size_class,
             metadata=dict(self.metadata),
             indexed_at_ms=self.indexed_at_ms,
+            where=tuple(one.where() for one in self.where),
         )
         return None if made == Filter() else made
 
@@ -154,29 +176,37 @@ class SharedQuestion(Wire):
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     group_by_image: bool = False
 
+    @property
+    def is_stored(self) -> bool:
+        """True for what needs no model: a stored region, or a stored image as a whole."""
+        return isinstance(self.image, StoredImage) and (self.prompt is None or isinstance(self.prompt, ImagePrompt))
+
 
 class QueryRequest(SharedQuestion):
-    """An image with a prompt, a stored region, or `text` alone, which is sought in everything."""
+    """An image with a prompt, a stored region, several of them, or `text` alone, which is sought in everything."""
 
     text: Text500 | None = None
+    like: Annotated[list[StoredImage], Field(max_length=MAX_REGIONS)] = Field(
+        [], description="Indexed regions: what they have in common is sought, without a model."
+    )
+    max_false_match: Annotated[float, Field(gt=0, le=1)] | None = None
+    rescore: Annotated[int, Field(ge=0, le=16_384)] | None = None
 
-
-class Judged(Wire):
-    """A hit, as a person judged it."""
-
-    bucket: Name
-    key: Name
-    region: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    @property
+    def is_stored(self) -> bool:
+        """True for what needs no model: stored regions, or a stored image as a whole."""
+        return bool(self.like) or super().is_stored
 
 
 class RefineRequest(QueryRequest):
-    """A question once more, with hits that were right and wrong."""
+    """A question once more, with hits that were right and wrong, and what an answer's `probe.saved` was before."""
 
-    right: Annotated[list[Judged], Field(max_length=MAX_POINTS)] = []
-    wrong: Annotated[list[Judged], Field(max_length=MAX_POINTS)] = []
+    right: Annotated[list[StoredImage], Field(max_length=MAX_MARKS)] = []
+    wrong: Annotated[list[StoredImage], Field(max_length=MAX_MARKS)] = []
+    probe: dict[str, Any] | None = None
 
 
-class ExplainRequest(SharedQuestion):
+class ExplainRequest(QueryRequest):
     """A question, and the image that was expected among its hits."""
 
     expect: ImageName

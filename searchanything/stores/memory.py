@@ -20,11 +20,13 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     Outcome,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
     WordsPart,
     least_ids,
+    lies_in,
 )
 from searchanything.stores.columns import IMAGE_COLUMNS
 from searchanything.stores.filters import predicate_of
@@ -138,11 +140,13 @@ class MemoryRegionIndex:
             found = self._images.nearest(codes, limit, predicate)
         return [[image_hit(row, distance) for row, distance in one] for one in found]
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
         with self._lock:
             regions = self._words if of == "words" else self._regions
             rows: Iterable[RegionRow | ImageRow] = self._images.get(ids) if of == "images" else regions.get(ids)
-            return {row.id: row.code for row in rows}
+            return {row.id: row.code for row in rows if not within or lies_in(row.image, within)}
 
     @property
     def words(self) -> WordsPart | None:

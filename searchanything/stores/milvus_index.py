@@ -17,11 +17,13 @@ from searchanything.core.types import (
     IndexCounts,
     IndexManifest,
     Outcome,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
     WordsPart,
     least_ids,
+    lies_in,
 )
 from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
@@ -222,14 +224,26 @@ class MilvusRegionIndex:
         """In the order of a deletion: region rows last, by which what a killed deletion leaves is found."""
         return [self._images, *([] if self._words is None else [self._words.collection]), self._regions]
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
         collection = {"regions": self._regions, "images": self._images}.get(of) or self._words_name
+        if within:  # ids do not say where an image lies
+            return self._codes_within(collection, ids, within)
         found = self._known_codes.find(collection, ids)
         for portion in _portions([one for one in dict.fromkeys(ids) if one not in found], _IDS_PER_DELETE):
             rows = self._connection.query(collection, one_of("id", portion), ["id", "code"])
             read = {row["id"]: code_of(row) for row in rows}
             self._known_codes.keep(collection, read)
             found |= read
+        return found
+
+    def _codes_within(self, collection: str, ids: Sequence[str], within: Sequence[Place]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for portion in _portions(list(dict.fromkeys(ids)), _IDS_PER_DELETE):
+            rows = self._connection.query(collection, one_of("id", portion), ["id", "code", "bucket", "key"])
+            seen = (row for row in rows if lies_in(ImageRef(row["bucket"], row["key"]), within))
+            found |= {row["id"]: code_of(row) for row in seen}
         return found
 
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:

@@ -135,22 +135,22 @@ def test_a_search_by_words_skips_garbage_and_is_rescored(words_bench: Bench) -> 
     index, image, other = words_bench.index, words_bench.image("a.jpg"), words_bench.image("b.jpg")
     old, new = fresh_generation(), fresh_generation()
     projection = np.random.default_rng(8).normal(size=BITS).astype(np.float32)
-    probe = QueryValues(pack_signs(projection[None])[0], projection)
-    garbage = [replace(row, words_code=probe.code.tobytes()) for row in rows_of(image, old, 2)]
+    values = QueryValues(pack_signs(projection[None])[0], projection)
+    garbage = [replace(row, words_code=values.code.tobytes()) for row in rows_of(image, old, 2)]
     rows = [*rows_of(image, new, 9, seed=4), *rows_of(other, new, 9, seed=5)]
     index.insert_regions([*garbage, *rows])
     index.insert_images([image_row(one, generation=new, regions=9) for one in (image, other)])
     signs = {row.id: np.unpackbits(np.frombuffer(row.words_code, dtype=np.uint8)) * 2.0 - 1.0 for row in rows}
-    near = sorted(rows, key=lambda row: (apart(row.words_code, probe.code.tobytes()), row.image, row.region))
+    near = sorted(rows, key=lambda row: (apart(row.words_code, values.code.tobytes()), row.image, row.region))
     expected = [*sorted(near[:7], key=lambda row: -float(signs[row.id] @ projection)), *near[7:]]
     here = Filter(bucket=words_bench.bucket)
-    page = search_words(index, probe, PageRequest(limit=20, rescore=7), filter=here, max_limit=MANY)
+    page = search_words(index, values, PageRequest(limit=20, rescore=7), filter=here, max_limit=MANY)
     assert page.exact
     assert [(hit.image, hit.region) for hit in page.hits] == [(row.image, row.region) for row in expected]
     assert [hit.mask for hit in page.hits] == [row.mask for row in expected]
-    middle = search_words(index, probe, PageRequest(limit=5, offset=4, rescore=7), filter=here, max_limit=MANY)
+    middle = search_words(index, values, PageRequest(limit=5, offset=4, rescore=7), filter=here, max_limit=MANY)
     assert middle.hits == page.hits[4:9]
-    grouped = search_words(index, probe, PageRequest(group_by_image=True, rescore=7), filter=here, max_limit=MANY)
+    grouped = search_words(index, values, PageRequest(group_by_image=True, rescore=7), filter=here, max_limit=MANY)
     assert [hit.image for hit in grouped.hits] == list(dict.fromkeys(row.image for row in expected))
 
 

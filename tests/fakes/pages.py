@@ -52,7 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, s
     with pytest.MonkeyPatch.context() as monkeypatch:
         folder = tmp_path_factory.mktemp("page")
         segmenter = NestingSegmenter(input_size=384)
-        served = Served.make(folder, monkeypatch, images=IMAGES, segmenter=segmenter)
+        served = Served.make(folder, monkeypatch, images=IMAGES, segmenter=segmenter, words=True)
         with listening(served) as url:
             yield served, url
 
@@ -127,7 +127,7 @@ def keys(page: Page) -> list[str]:
 
 def asked(page: Page, act: Callable[[], object]) -> dict[str, Any]:
     """What the page asks the server when this is done."""
-    with page.expect_request(lambda request: request.url.endswith("/v1/query")) as found:
+    with page.expect_request(lambda request: request.url.endswith(("/v1/query", "/v1/refine"))) as found:
         act()
     document: dict[str, Any] = found.value.post_data_json
     return document

@@ -65,6 +65,7 @@ class Served:
         settings: ServeSettings | None = None,
         images: Mapping[str, RGBImage] = IMAGES,
         segmenter: FakeSegmenter | None = None,
+        words: bool = False,
     ) -> Served:
         machine = Machine()
         machine.segmenter = segmenter or machine.segmenter
@@ -75,7 +76,7 @@ class Served:
             (bucket / name).parent.mkdir(parents=True, exist_ok=True)
             (bucket / name).write_bytes(png_of(image))
         client = connect("memory://", preset="pico")
-        client.index(bucket)
+        client.index(bucket, add_words=words)
         machine.segmenter.batch_sizes.clear()
         machine.loads.clear()
         chosen = settings or ServeSettings(preload=False)
@@ -108,6 +109,12 @@ class Served:
 
     def ask(self, **document: Any) -> dict[str, Any]:
         response = self.post("/v1/query", document)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def refine(self, **document: Any) -> dict[str, Any]:
+        response = self.post("/v1/refine", document)
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found

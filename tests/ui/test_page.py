@@ -28,7 +28,7 @@ from fakes.pages import (
     served,
 )
 from fakes.serving import Served, listening, png_of
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 __all__ = ["browser", "page", "served"]  # fixtures
 
@@ -117,12 +117,7 @@ def test_a_box(page: Page, served: tuple[Served, str]) -> None:
     assert set(keys(page)[:2]) == {"two.png", "blue.png"}
 
 
-def test_words_in_an_image_and_words_alone(page: Page, served: tuple[Served, str]) -> None:
-    page.keyboard.press("/")
-    page.keyboard.type("a red bicycle")
-    page.keyboard.press("Enter")
-    expect(page.locator("#notice")).to_contain_text("not offered")
-    expect(page.locator("#answers-title")).to_have_text("Not offered here")
+def test_words_in_an_image(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     page.fill("#words-text", "blue")
     question = asked(page, lambda: page.press("#words-text", "Enter"))
@@ -204,19 +199,6 @@ def test_a_hit_is_the_next_question(page: Page, served: tuple[Served, str]) -> N
     expect(page.locator("#stage-name")).to_have_text("two.png")
 
 
-def test_marks(page: Page, served: tuple[Served, str]) -> None:
-    open_image(page, served)
-    click(page, 250, 90)
-    keys(page)
-    page.locator(".hit").nth(1).locator(".mark-right").click()
-    page.locator(".hit").nth(2).locator(".mark-wrong").click()
-    expect(page.locator("#refine-text")).to_contain_text("1 right, 1 wrong")
-    page.locator(".hit").nth(1).locator(".mark-right").click()
-    expect(page.locator("#refine-text")).to_contain_text("0 right, 1 wrong")
-    page.click("#refine-clear")
-    expect(page.locator("#refine")).to_be_hidden()
-
-
 def test_why_and_why_not(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     click(page, 250, 90)
@@ -235,23 +217,6 @@ def test_why_and_why_not(page: Page, served: tuple[Served, str]) -> None:
     page.click("dialog .image-tile")
     expect(page.locator("#dialog-title")).to_have_text("Why it is not here")
     assert page.locator(".steps li").count() > 3
-
-
-def test_no_good_match_is_not_like_many(page: Page, served: tuple[Served, str]) -> None:
-    open_image(page, served)
-
-    def weak(route: Route) -> None:
-        answer = route.fetch().json()
-        for hit in answer["hits"]:
-            hit["confidence"] = {"word": "none", "value": 0.1}
-        route.fulfill(json=answer | {"good_match": False})
-
-    page.route("**/v1/query", weak)
-    click(page, 250, 90)
-    keys(page)
-    expect(page.locator("#answers-title")).to_have_text("No good match")
-    expect(page.locator("#notice")).to_contain_text("Probably not in the index")
-    expect(page.locator("#hits")).to_have_class("hits faint")
 
 
 def test_nothing_under_the_point(page: Page, served: tuple[Served, str]) -> None:

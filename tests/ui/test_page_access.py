@@ -44,14 +44,22 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["browse", "opened", "hits", "filters", "help"])
+@pytest.mark.parametrize("state", ["browse", "opened", "hits", "filters", "help", "words", "refined", "like"])
 def test_axe_finds_no_serious_fault(
     browser: Browser, served: tuple[Served, str], axe: str, state: str, scheme: Any
 ) -> None:
     context = browser.new_context(base_url=served[1], color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
     page = context.new_page()
     image = identity(served, "a/two.png")
-    page.goto({"browse": "/", "opened": f"/?image={image}"}.get(state, f"/?image={image}&region=0"))
+    asked = f"/?image={image}&region=0"
+    addresses = {
+        "browse": "/",
+        "opened": f"/?image={image}",
+        "words": "/?text=blue",
+        "refined": f"{asked}&right={image}:1&refined=1",
+        "like": f"/?like={image}:0&like={image}:1",
+    }
+    page.goto(addresses.get(state, asked))
     page.wait_for_selector({"browse": ".image-tile img.there", "opened": "#start:visible"}.get(state, ".hit img.there"))
     if state == "filters":
         page.click("#filters-button")

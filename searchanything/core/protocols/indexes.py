@@ -16,6 +16,7 @@ from searchanything.core.types import (
     ImageState,
     IndexCounts,
     IndexManifest,
+    Place,
     RegionRow,
     StoredCode,
     WordsMatch,
@@ -114,9 +115,13 @@ class RegionIndex(Protocol):
         """
         ...
 
-    def codes_of(self, ids: Sequence[str], *, of: CodeKind = "regions") -> dict[str, bytes]:
-        """The codes of rows by `row_id`; of those that are there, and of such as were there when this process read
-        them last. Searches leave them out: Milvus Lite cannot give a vector with a hit, and few hits need theirs.
+    def codes_of(
+        self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
+    ) -> dict[str, bytes]:
+        """The codes of rows by `row_id`; of those that are there, and in one of the places if any are given.
+
+        Without places, of such as were there when this process read them last, too. Searches leave codes out: Milvus
+        Lite cannot give a vector with a hit, and few hits need theirs.
         """
         ...
 

@@ -4,17 +4,18 @@ import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { askKey, chooseExpected, explain, help } from "./dialogs.js";
 import { Filters } from "./filters.js";
-import { Hits, tell, tellProblem } from "./hits.js";
+import { Hits, pictured } from "./hits.js";
 import { decode, RegionMap } from "./masks.js";
 import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
-import { address, asks, empty, PAGE, parse, request } from "./question.js";
+import { address, asks, empty, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
 import { anchor, Stage } from "./stage.js";
+import { tell, tellProblem } from "./messages.js";
 
 let question = empty();
 let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
 let map = null;
 let answer = null;
-let offers = { words: false, refine: false };
+let offers = { words: true, refine: true }; // until the server has said
 let asking = null;
 let click = null; // the last single click, and its levels: a click within them is the next level
 
@@ -37,10 +38,10 @@ function go(parts, { replace = false } = {}) {
 }
 
 async function follow() {
-  document.body.dataset.view = question.image || question.text ? "ask" : "browse";
+  document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);
   byId("words-text").value = question.text;
-  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : "Find by words";
+  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
   byId("group").checked = question.group;
   filters.show(question);
   try {
@@ -64,7 +65,7 @@ const same = (image) => opened && image && (image.upload ? opened.upload === ima
 async function openImage() {
   if (!question.image) {
     opened = map = null;
-    document.title = `${question.text} – Search Anything`;
+    document.title = `${question.text || `Like ${count(question.like.length, "region")}`} – Search Anything`;
     return;
   }
   if (same(question.image)) return;
@@ -108,7 +109,7 @@ function pointed(x, y, { add, remove }) {
 function selectLevel(step) {
   click.step = step;
   const chosen = click.levels[step];
-  const plain = { fg: [], bg: [], box: null, text: "", whole: false, level: null, region: null, limit: PAGE, right: [], wrong: [] };
+  const plain = { fg: [], bg: [], box: null, text: "", whole: false, level: null, region: null, limit: PAGE, ...NO_MARKS };
   if (chosen && chosen.region.region !== null) return go({ ...plain, region: chosen.region.region });
   return go({ ...plain, fg: [click.place], level: chosen ? chosen.level : "part" });
 }
@@ -199,7 +200,10 @@ async function ask() {
   asking = new AbortController();
   const mine = asking;
   busy(true);
-  const found = await api.post("/v1/query", asked(), mine.signal);
+  drawLike();
+  const found = question.refined
+    ? await api.post("/v1/refine", { ...asked(), right: refs(question.right), wrong: refs(question.wrong) }, mine.signal)
+    : await api.post("/v1/query", asked(), mine.signal);
   if (mine !== asking) return;
   answer = found;
   busy(false);
@@ -212,7 +216,7 @@ async function ask() {
 }
 
 function mark(hit, kind) {
-  const one = { bucket: hit.bucket, key: hit.key, region: hit.region };
+  const one = { id: hit.id, bucket: hit.bucket, key: hit.key, region: hit.region };
   const other = kind === "right" ? "wrong" : "right";
   const is = (kept) => kept.bucket === one.bucket && kept.key === one.key && kept.region === one.region;
   const had = question[kind].some(is);
@@ -220,25 +224,35 @@ function mark(hit, kind) {
   question[other] = question[other].filter((kept) => !is(kept));
   hits.marked(question);
   drawMarks();
+  history.replaceState(null, "", address(question));
 }
 
 function drawMarks() {
-  const { right, wrong } = question;
+  const { right, wrong, refined } = question;
+  const probe = refined ? answer?.probe : null;
   byId("refine").hidden = !right.length && !wrong.length;
-  byId("refine-text").textContent = `${right.length} right, ${wrong.length} wrong${offers.refine ? "" : ": this index cannot refine by them yet; search with a right one instead"}`;
+  const precision = probe?.precision === null || !probe ? "" : `; of marks left out one at a time, ${Math.round(probe.precision * 100)} % that it calls right are`;
+  const barred = offers.refine ? "" : ": your key may not refine; search with the right ones instead";
+  byId("refine-text").textContent = `${refined ? "Refined by " : ""}${right.length} right, ${wrong.length} wrong${precision}${barred}`;
   byId("refine-button").hidden = !offers.refine;
+  byId("refine-like").hidden = !right.length;
+  byId("refine-probe").hidden = !probe;
 }
 
-async function refine() {
-  busy(true);
-  try {
-    answer = await api.post("/v1/refine", { ...asked(), right: question.right, wrong: question.wrong });
-    tell(answer, question, () => filters.clear());
-    hits.show(answer, question);
-  } catch (problem) {
-    await failed(problem);
-  }
-  busy(false);
+/** The regions of a question by several, each outlined in its image. */
+async function drawLike() {
+  const list = byId("like"), shown = question.like.slice(0, 12);
+  list.hidden = !shown.length || Boolean(question.image);
+  if (list.hidden) return;
+  const tiles = await Promise.all(
+    shown.map(async (one) => {
+      const found = await api.get(`/v1/images/${encodeURIComponent(one.id)}/regions`).catch(() => null);
+      const region = found?.regions.find((other) => other.region === one.region);
+      if (!region) return null;
+      return make("li", { title: `${one.key}, region ${one.region}` }, pictured({ id: one.id, ...found.image }, { mask: region.mask, box: region.box_xyxy, alt: `${baseName(one.key)}, region ${one.region}` }));
+    }),
+  );
+  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) list.replaceChildren(...tiles.filter(Boolean));
 }
 
 async function failed(problem) {
@@ -303,16 +317,22 @@ function wire() {
   byId("words").addEventListener("submit", (event) => {
     event.preventDefault();
     const text = byId("words-text").value.trim();
-    if (text || question.text) go({ text, region: null, whole: false, level: null, limit: PAGE });
+    if (text || question.text) go({ text, region: null, whole: false, level: null, like: [], limit: PAGE, ...NO_MARKS });
   });
   byId("group").addEventListener("change", () => go({ group: byId("group").checked }));
   byId("whole").addEventListener("click", () => go({ ...empty(), image: question.image, ...filterParts(), whole: true }));
   byId("clear").addEventListener("click", clearSelection);
   byId("hits-more").addEventListener("click", () => go({ limit: Math.min(question.limit + PAGE, 192) }, { replace: true }));
-  byId("refine-clear").addEventListener("click", () => ((question.right = []), (question.wrong = []), hits.marked(question), drawMarks()));
-  byId("refine-button").addEventListener("click", refine);
+  byId("refine-clear").addEventListener("click", () => go({ ...NO_MARKS }));
+  byId("refine-button").addEventListener("click", () => go({ refined: true }));
+  byId("refine-like").addEventListener("click", () => ((click = null), go({ ...empty(), ...filterParts(), like: question.right })));
+  byId("refine-probe").addEventListener("click", async () => {
+    await copy(JSON.stringify(answer.probe.saved, null, 1));
+    toast("Probe copied: searchanything query --probe takes it");
+  });
   byId("receipt").addEventListener("click", async () => {
     if (!answer) return toast("Ask something first");
+    if (!answer.receipt) return toast("A refined answer has no receipt: copy its probe");
     await copy(JSON.stringify(answer.receipt, null, 1));
     toast("Receipt copied: searchanything replay takes it");
   });

@@ -1,7 +1,7 @@
 // The grid of hits: each an image with its region outlined, how near it is, and what can be done with it.
 
 import { address, empty } from "./question.js";
-import { baseName, byId, count, icon, lazyImage, make, outlineOf } from "./parts.js";
+import { baseName, chance, count, icon, lazyImage, make, outlineOf } from "./parts.js";
 
 const TILE = 4 / 3;
 const SMALL_SHARE = 0.05; // of the image: below it, a loupe shows the region larger
@@ -38,6 +38,20 @@ function loupe(image, [x1, y1, x2, y2], width, height) {
   return make("span", { class: `loupe ${onLeft ? "on-left" : ""} ${onTop ? "on-top" : ""}` }, lazyImage(image, 160, { box: [left, top, left + side, top + side] }));
 }
 
+/** What a card says of a hit: by how rare it is where the index knows, else by its bits; a text has a similarity. */
+function strength(hit) {
+  if (!hit.confidence) {
+    const similarity = hit.similarity === null ? "" : hit.similarity.toFixed(2);
+    const share = Math.min(1, Math.max(0, (hit.similarity ?? 0) * 2));
+    return { word: "by words", near: `similarity to the words ${similarity}`, facts: [similarity], share, hint: "Similarity to the words, from −1 to 1" };
+  }
+  const { word, value, calibrated } = hit.confidence, bits = `${hit.distance_bits} bits`;
+  const rare = calibrated ? chance(hit.false_match) : value.toFixed(2);
+  const hint = calibrated ? `By chance: ${rare} unrelated regions of this index is as near; ${bits} differ` : `Agreement ${rare} of 1; ${bits} differ`;
+  const near = `${word === "none" ? "no" : word} match, ${calibrated ? `by chance ${rare}` : rare}, ${count(hit.distance_bits, "bit")}`;
+  return { word, near, facts: [rare, bits], share: value, hint };
+}
+
 export class Hits {
   /** `on` has mark(hit, "right" | "wrong"), why(hit). */
   constructor(list, on) {
@@ -70,9 +84,8 @@ export class Hits {
   }
 
   #card(hit, place, question) {
-    const { word, value } = hit.confidence;
+    const { word, near, facts, share, hint } = strength(hit);
     const where = hit.region === null ? "the whole image" : `region ${hit.region}`;
-    const near = `${word === "none" ? "no" : word} match, ${value.toFixed(2)}, ${count(hit.distance_bits, "bit")}`;
     const link = make(
       "a",
       { class: "hit-link", href: addressOf(hit, question), "data-go": true, title: "Search with this region", "aria-label": `${place + 1}. ${hit.key}, ${where}: ${near}. Search with this region` },
@@ -80,7 +93,7 @@ export class Hits {
       make("span", { class: "hit-go" }, icon("search"), "Search with this"),
     );
     const meter = make("span", { class: "meter", "aria-hidden": "true" }, make("i"));
-    meter.firstChild.style.width = `${Math.round(value * 100)}%`;
+    meter.firstChild.style.width = `${Math.round(share * 100)}%`;
     const button = (kind, label, act) =>
       make("button", { type: "button", class: `icon-button mark-${kind}`, "aria-label": `${label}: ${baseName(hit.key)}`, title: label, onclick: act }, icon(kind));
     return make(
@@ -91,7 +104,7 @@ export class Hits {
       make(
         "div",
         { class: "hit-row" },
-        make("span", { class: "hit-match" }, make("b", {}, word === "none" ? "no match" : word), meter, make("span", { class: "figure" }, value.toFixed(2)), make("span", { class: "figure faint-text" }, `${hit.distance_bits} bits`)),
+        make("span", { class: "hit-match", title: hint }, make("b", {}, word === "none" ? "no match" : word), meter, ...facts.map((fact, place) => make("span", { class: place ? "figure faint-text" : "figure" }, fact))),
         make("span", { class: "hit-actions" }, button("right", "Right", () => this.on.mark(hit, "right")), button("wrong", "Wrong", () => this.on.mark(hit, "wrong")), button("why", "Why is it here?", () => this.on.why(hit))),
       ),
     );
@@ -110,51 +123,4 @@ export class Hits {
     else return;
     event.preventDefault();
   }
-}
-
-/** The headline and the notice above the hits: many, none, or none that is good. */
-export function tell(answer, question, onClearFilters) {
-  const title = byId("answers-title"), notice = byId("notice");
-  const things = question.whole ? "image" : "region";
-  notice.hidden = true;
-  notice.className = "notice";
-  const total = Object.values(answer.timings_ms).reduce((sum, ms) => sum + ms, 0);
-  const facts = `${Math.round(total)} ms${answer.exact ? "" : ", approximate"}`;
-  if (answer.selection.kind === "none") {
-    title.replaceChildren("Nothing is selected there");
-    show("nothing", "No region lies under the point", "The segmenter found nothing there. Dashed outlines show the nearest regions; a box around the thing is searched as it is.");
-  } else if (!answer.hits.length) {
-    title.replaceChildren("No answers");
-    show("nothing", "No image passes the filters", "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
-  } else if (!answer.good_match) {
-    title.replaceChildren("No good match");
-    show("weak", "Probably not in the index", `Below are the nearest ${things}s, but even the first agrees little more than chance would: ${answer.hits[0].distance_bits} of ${answer.bits} bits differ.`);
-  } else {
-    const good = answer.hits.filter((hit) => !["weak", "none"].includes(hit.confidence.word)).length;
-    const rest = answer.hits.length - good;
-    title.replaceChildren(good === 1 ? "1 good match" : `${good} good matches`, make("small", {}, rest ? `and ${rest} weaker, ${facts}` : facts));
-  }
-  const match = answer.selection.text_match;
-  if (match && match.confidence !== "clear" && notice.hidden) {
-    show("weak", match.confidence === "weak" ? "Perhaps there is no such thing in this image" : "It may be something else", `${match.better} of ${match.words} everyday words name the selected region better than yours.`);
-  }
-
-  function show(kind, head, text, action) {
-    notice.hidden = false;
-    notice.classList.add(kind);
-    notice.replaceChildren(make("div", {}, make("strong", {}, head), make("p", {}, text)), action || "");
-  }
-}
-
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
-
-/** What went wrong, with a way to try again. */
-export function tellProblem(problem, again) {
-  const notice = byId("notice");
-  byId("answers-title").replaceChildren(problem.status === 429 ? "The server is busy" : problem.status === 501 ? "Not offered here" : "No answer");
-  notice.hidden = false;
-  notice.className = `notice ${problem.status === 501 ? "nothing" : "problem"}`;
-  const detail = [sentence(problem.message), problem.request ? `Request ${problem.request}.` : ""].join(" ");
-  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, problem.retryAfter ? `Try again in ${problem.retryAfter} s` : "Try again");
-  notice.replaceChildren(make("div", {}, make("strong", {}, problem.title), make("p", {}, detail)), button);
 }

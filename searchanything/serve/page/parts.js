@@ -76,6 +76,14 @@ export function outlineOf(mask, className) {
 
 export const byId = (id) => document.getElementById(id);
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+/** A false-match rate for people: 1 in 2,000. */
+export function chance(rate) {
+  if (rate > 0.5) return "most";
+  if (rate < 1e-6) return "under 1 in a million";
+  const times = 1 / rate, step = 10 ** Math.max(0, Math.floor(Math.log10(times)) - 1);
+  return `1 in ${(Math.round(times / step) * step).toLocaleString("en")}`;
+}
+
 export const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
 
 /** For screen readers. */

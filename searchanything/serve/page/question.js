@@ -10,9 +10,32 @@ export function empty() {
     region: null, // a stored region's number
     fg: [], bg: [], level: null, box: null, text: "", whole: false,
     prefix: "", size: "", meta: [], from: "", to: "",
-    group: false, limit: PAGE, right: [], wrong: [],
+    group: false, limit: PAGE,
+    like: [], // indexed regions as one question, each { id, bucket, key, region }
+    right: [], wrong: [], refined: false, // marks, and whether the answer follows them
   };
 }
+
+export const NO_MARKS = { right: [], wrong: [], refined: false };
+
+/** A region as an address names it: its image's id, which is made of bucket and key, and its number. */
+const spelt = ({ id, region }) => `${id}:${region}`;
+function regions(texts) {
+  return texts.slice(0, 100).flatMap((text) => {
+    const [, id, number] = /^([\w-]+):(\d{1,9})$/.exec(text) || [];
+    if (!id) return [];
+    try {
+      const bytes = Uint8Array.from(atob(id.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
+      const [bucket, key] = new TextDecoder().decode(bytes).split("\0");
+      return key === undefined ? [] : [{ id, bucket, key, region: Number(number) }];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Regions as the server names them. */
+export const refs = (list) => list.map(({ bucket, key, region }) => ({ bucket, key, region }));
 
 const points = (text) => (text ? text.split(";").map((pair) => pair.split(",").map(Number)).filter((p) => p.length === 2 && p.every(Number.isFinite)) : []);
 const told = (list) => list.map((pair) => pair.map((n) => Math.round(n * 10) / 10).join(",")).join(";");
@@ -36,6 +59,8 @@ export function parse(search) {
   question.meta = given.getAll("meta").filter((entry) => entry.indexOf("=") > 0);
   for (const end of ["from", "to"]) if (/^\d{4}-\d\d-\d\d$/.test(given.get(end) || "")) question[end] = given.get(end);
   question.group = given.get("group") === "1";
+  for (const list of ["like", "right", "wrong"]) question[list] = regions(given.getAll(list));
+  question.refined = given.get("refined") === "1" && question.right.length + question.wrong.length > 0;
   const limit = Number(given.get("n"));
   if (limit > 0 && limit <= MOST) question.limit = Math.round(limit);
   return question;
@@ -55,6 +80,8 @@ export function address(question) {
   for (const name of ["prefix", "size", "from", "to"]) if (question[name]) q.set(name, question[name]);
   for (const entry of question.meta) q.append("meta", entry);
   if (question.group) q.set("group", 1);
+  for (const list of ["like", "right", "wrong"]) for (const one of question[list]) q.append(list, spelt(one));
+  if (question.refined) q.set("refined", 1);
   if (question.limit !== PAGE) q.set("n", question.limit);
   const text = q.toString();
   return text ? `/?${text}` : "/";
@@ -62,7 +89,7 @@ export function address(question) {
 
 /** Whether anything is meant: an open image alone asks nothing. */
 export function asks(question) {
-  if (!question.image) return Boolean(question.text);
+  if (!question.image) return Boolean(question.text) || question.like.length > 0;
   return question.region !== null || question.whole || question.fg.length > 0 || question.box !== null || Boolean(question.text);
 }
 
@@ -109,7 +136,7 @@ function promptOf(question) {
 /** What the server is asked. `named` is the bucket and key of an indexed image. */
 export function request(question, named) {
   const document = { filter: filterOf(question), limit: question.limit, group_by_image: question.group };
-  if (!question.image) return { ...document, text: question.text };
+  if (!question.image) return question.like.length ? { ...document, like: refs(question.like) } : { ...document, text: question.text };
   if (question.image.upload) return { ...document, image: { upload: question.image.upload }, prompt: promptOf(question) };
   if (question.region !== null) return { ...document, image: { ...named, region: question.region } };
   return { ...document, image: named, prompt: promptOf(question) };

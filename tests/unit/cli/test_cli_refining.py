@@ -11,7 +11,8 @@ from fakes.models import drawn
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 
 RED, BLUE = (4, 4, 40, 60), (50, 8, 90, 40)
 
@@ -105,3 +106,29 @@ def test_duplicates(shell) -> None:
     assert code == 0
     assert out.startswith("3 images compared, 0 groups within 8 bits")
     assert shell("duplicates", "--bits", "40")[0] == 2
+
+
+def test_indexed_regions_are_questions(shell) -> None:
+    code, out, _ = shell("query", "b.png#0", "--format", "json", "--limit", "2")
+    document = json.loads(out)
+    assert (code, document["selection"]["rule"], document["prompt"]) == (0, "stored", {"kind": "region"})
+    assert {hit["key"] for hit in document["hits"]} == {"a.png", "b.png"}
+    several = shell("query", "b.png#0", "--like", "a.png#0", "--like", "a.png#1", "--format", "json")
+    assert (several[0], json.loads(several[1])["prompt"]) == (0, {"kind": "regions"})
+    alone = shell("query", "--like", "b.png#0", "--like", "a.png#0", "--format", "json")
+    assert (alone[0], json.loads(alone[1])["prompt"]) == (0, {"kind": "regions"})
+    for arguments, complaint in (
+        (["b.png", "--like", "a.png#0"], "expected IMAGE#REGION"),
+        (["b.png#0", "--point", "20,30"], "says by itself"),
+        (["b.png#7"], "from 0 to 0, got 7"),
+        (["--like", "a.png"], "expected IMAGE#REGION"),
+    ):
+        code, _, complained = shell("query", *arguments)
+        assert code == 2 or code == 1
+        assert complaint in complained
+
+
+def test_a_file_whose_name_ends_like_a_region_is_an_image(shell, tmp_path: Path) -> None:
+    (tmp_path / "b.png").rename(tmp_path / "b.png#0")
+    code, out, _ = shell("query", "b.png#0", "--point", "20,30", "--format", "json")
+    assert (code, json.loads(out)["prompt"]["kind"]) == (0, "point")

@@ -10,8 +10,9 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client.client import Client, connect
-from searchanything.core.errors import PromptError, UsageError
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
+from searchanything.core.errors import PromptError, UsageError, WordsMissingError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter
 
@@ -95,6 +96,30 @@ def test_a_text_that_names_nothing_there_is_weaker(folder: Path) -> None:
     assert there is not None
     assert absent is not None
     assert there.cosine > absent.cosine
+
+
+def test_words_are_refined_by_the_hits_that_are_right(folder: Path) -> None:
+    client = made()
+    client.index(folder, add_words=True)
+    found = client.query(text="blue", limit=4)
+    right = next(hit for hit in found if hit.image.key == "b/blue.png")
+    refined = found.refine(right=[right])
+    assert {hit.image.key for hit in refined[:2]} == {"a/two.png", "b/blue.png"}
+    assert refined.to_dict()["probe"] == {"right": 1, "wrong": 0, "precision": None}
+    assert [hit.ref for hit in found.refine(probe=refined.probe)] == [hit.ref for hit in refined]
+    with pytest.raises(UsageError, match="as right"):
+        found.refine(wrong=[right])
+    with pytest.raises(UsageError, match="words have no region"):
+        found.explain("a/red.png")
+
+
+def test_words_that_another_client_adds_are_seen(folder: Path) -> None:
+    one = made()
+    one.index(folder)
+    with pytest.raises(WordsMissingError):
+        one.query(text="red")
+    Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
+    assert found(one, "green", limit=1) == ["b/green.png"]
 
 
 def test_words_stand_alone(folder: Path) -> None:

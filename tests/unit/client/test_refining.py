@@ -12,10 +12,11 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
-from searchanything.search.probe import Probe
+from searchanything.search.probe import Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
@@ -91,7 +92,7 @@ def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
     assert (read.right == probe.right).all()
     assert (read.wrong == probe.wrong).all()
     with pytest.raises(IndexMismatchError, match="other models"):
-        Probe(BASE[None], BASE[None], "e" * 64).with_saved(read)
+        taught(Probe(BASE[None], BASE[None], "e" * 64), BASE[None], BASE[None], read, fingerprint="e" * 64)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import socket
 import subprocess
 import sys
@@ -17,8 +19,12 @@ from fakes.serving import IMAGES, Served, listening, png_of
 from PIL import Image
 
 import searchanything
+from searchanything.answers.results import SearchResults
+from searchanything.client.calls import filter_document
 from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+from searchanything.client.remote_results import RemoteResults
 from searchanything.core import errors
+from searchanything.core.conditions import Where
 from searchanything.core.errors import (
     AccessError,
     BusyError,
@@ -32,13 +38,15 @@ from searchanything.core.errors import (
 )
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+from searchanything.search.probe import Probe
 from searchanything.serve.problems import problem_response, status_of
+from searchanything.serve.wire import FilterModel
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        served = Served.make(tmp_path_factory.mktemp("remote"), monkeypatch)
+        served = Served.make(tmp_path_factory.mktemp("remote"), monkeypatch, words=True)
         with listening(served) as url:
             yield served, url
 
@@ -83,6 +91,88 @@ def test_a_hit_is_a_question_and_a_page_too(served: tuple[Served, str], remote: 
     assert served[0].client.replay(first.receipt()).same
 
 
+def same(there: RemoteResults, here: SearchResults) -> bool:
+    """Whether a server's answer is the index's own."""
+    assert [(hit.ref, hit.distance_bits, hit.mask, hit.metadata) for hit in there] == [
+        (hit.ref, hit.distance_bits, hit.mask, hit.metadata) for hit in here
+    ]
+    for name in ("similarity", "false_match"):
+        pairs = zip((getattr(one, name) for one in there), (getattr(one, name) for one in here), strict=True)
+        assert all(one is other is None or one == pytest.approx(other, rel=0.1) for one, other in pairs)
+    document = here.to_dict()
+    assert there.matching == document["matching"]
+    assert there.verdict == here.verdict
+    assert [stage["candidates"] for stage in there.stages] == [stage.candidates for stage in here.stages]
+    assert (there.fingerprint, there.exact) == (here.fingerprint, here.exact)
+    return there.selection.reason == here.selection.reason
+
+
+def test_words_alone_have_the_answer_of_the_index(served: tuple[Served, str], remote: RemoteClient) -> None:
+    asked = {"text": "blue", "limit": 3, "filter": Filter(key_prefix="b/"), "rescore": 2}
+    there, here = remote.query(**asked), served[0].client.query(**asked)
+    assert same(there, here)
+    assert there.selection.text_match is not None
+    assert there.selection.text_match.better == here.selection.text_match.better
+    with pytest.raises(UsageError, match="or words alone"):
+        remote.query()
+    with pytest.raises(UsageError, match="by themselves"):
+        remote.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0), text="blue")
+
+
+def test_several_regions_have_the_answer_of_the_index(served: tuple[Served, str], remote: RemoteClient) -> None:
+    image = ImageRef(served[0].bucket, "a/two.png")
+    regions = [RegionRef(image, 0), RegionRef(image, 1)]
+    assert same(remote.query(regions), served[0].client.query(regions))
+    found = remote.query(regions[0])
+    assert same(remote.query(found[:2]), served[0].client.query(list(found[:2])))
+    for odd in ([], ["a.png"]):
+        with pytest.raises(UsageError, match="as one question"):
+            remote.query(odd)
+
+
+def test_marks_refine_as_in_the_index(served: tuple[Served, str], remote: RemoteClient, tmp_path: Path) -> None:
+    region = RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0)
+    there, here = remote.query(region, limit=4), served[0].client.query(region, limit=4)
+    once = there.refine(right=[there[1]], wrong=[there[3].ref])
+    by_hand = here.refine(right=[here[1]], wrong=[here[3]])
+    assert same(once, by_hand)
+    twice = once.refine(wrong=[there[2]])
+    assert same(twice, by_hand.refine(wrong=[here[2]])), "marks add up"
+    assert {name: twice.probe[name] for name in ("right", "wrong")} == {"right": 2, "wrong": 2}
+    twice.save_probe(tmp_path / "probe.json")
+    saved = Probe.read(tmp_path / "probe.json")
+    assert same(there.refine(probe=saved), here.refine(probe=saved))
+    assert same(there.refine(probe=saved).refine(probe=saved), here.refine(probe=saved).refine(probe=saved))
+    with pytest.raises(UsageError, match="no receipt"):
+        twice.receipt()
+    with pytest.raises(UsageError, match="right or wrong"):
+        there.refine()
+    with pytest.raises(UsageError, match="refine the answer first"):
+        there.save_probe(tmp_path / "none.json")
+    with pytest.raises(ObjectNotFoundError):
+        there.refine(right=[RegionRef(ImageRef(served[0].bucket, "never.png"), 0)])
+
+
+VALUES: dict[str, Any] = {
+    "bucket": "b", "key_prefix": "b/", "images": (ImageRef("b", "k"),), "exclude": (ImageRef("b", "k"),),
+    "within": (("b", "b/"),), "area_px": (1, None), "size_class": "small", "metadata": {"album": "sea"},
+    "indexed_at_ms": (None, 5), "expression": "region == 1",
+    "where": (Where("year", ">=", 2020), Where("city", "in", ("Marburg", "Kassel"))),
+}  # fmt: skip
+
+
+def test_every_part_of_a_filter_is_sent_or_refused() -> None:
+    assert set(VALUES) == {one.name for one in dataclasses.fields(Filter)}
+    for name, value in VALUES.items():
+        asked = Filter(**{name: value})
+        if name in ("within", "expression"):
+            with pytest.raises(UsageError, match="that you open yourself"):
+                filter_document(asked)
+            continue
+        sent = json.loads(json.dumps(filter_document(asked)))
+        assert FilterModel(**sent).filter() == asked, name
+
+
 def test_images_of_ones_own_are_uploaded_once(remote: RemoteClient, tmp_path: Path, served: tuple[Served, str]) -> None:
     image = drawn(64, 96, green=(10, 10, 60, 50))
     path = tmp_path / "green.png"
@@ -113,6 +203,7 @@ def test_the_async_twin(served: tuple[Served, str]) -> None:
         async with AsyncRemoteClient(served[1]) as client:
             image = ImageRef(served[0].bucket, "a/red.png")
             found, segments = await asyncio.gather(client.query(image, limit=2), client.segment(image))
+            assert (await client.query(text="red", limit=1))[0].image.key in ("a/red.png", "a/two.png")
             return [hit.image.key for hit in found], len(segments), (await client.status())["index"]["preset"]
 
     keys, segments, preset = asyncio.run(ask())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.machine import Machine
 from fakes.models import drawn
@@ -12,7 +14,7 @@ from PIL import Image
 from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
-from searchanything.core.errors import ObjectNotFoundError, PromptError
+from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 
 IMAGES = {
@@ -84,12 +86,60 @@ def test_the_answer_is_that_of_the_image_itself(client: Client, tmp_path: Path) 
     image = ref(client, "a/two.png")
     asked = client.query(image, (10, 10))
     stored = client.query(RegionRef(image, colour_of(client, "a/two.png", 10)))
-    assert list(stored) == list(asked)
+    assert {hit.ref: hit.distance_bits for hit in stored} == {hit.ref: hit.distance_bits for hit in asked}
     assert stored.image.tolist() == asked.image.tolist()
     explained = stored.explain("b/blue.png")
     assert explained.sentence
     replayed = client.replay(stored.receipt())
     assert replayed.same, replayed.differences
+
+
+def test_several_regions_are_asked_for_by_what_they_have_in_common(client: Client, machine: Machine) -> None:
+    image = ref(client, "a/two.png")
+    red, blue = (RegionRef(image, colour_of(client, "a/two.png", x)) for x in (10, 60))
+    reds = client.query([red, RegionRef(ref(client, "a/red.png"), 0)], limit=3)
+    assert {hit.image.key for hit in reds[:2]} == {"a/red.png", "a/two.png"}
+    codes = [row.code for row in client.regions(image)]
+    mean = sum(np.unpackbits(np.frombuffer(code, np.uint8)) * 2.0 - 1.0 for code in codes)
+    both = client.query([red, blue], rescore=10)
+    for hit in both:
+        row = next(one for one in client.regions(hit.image) if one.region == hit.region)
+        signs = np.unpackbits(np.frombuffer(row.code, np.uint8)) * 2.0 - 1.0
+        cosine = float(mean @ signs / (np.linalg.norm(mean) * np.linalg.norm(signs)))
+        assert hit.similarity == pytest.approx(cosine, abs=1e-6)
+    assert [hit.similarity for hit in both] == sorted((hit.similarity for hit in both), reverse=True)
+    assert both[0].similarity == both[1].similarity, "the two that were asked with are equally near"
+    assert machine.segmenter.batch_sizes == []
+    assert [h.ref for h in client.query([red])] == [h.ref for h in client.query(red)]
+    with pytest.raises(UsageError, match="of several"):
+        both.explain("a/red.png")
+
+
+def test_a_set_s_receipt_is_replayed(client: Client) -> None:
+    image = ref(client, "a/two.png")
+    found = client.query([RegionRef(image, 0), RegionRef(image, 1)], limit=3)
+    replayed = client.replay(json.loads(json.dumps(found.receipt())))
+    assert replayed.same, replayed.differences
+    refined = found.refine(right=[found[0]])
+    assert refined.probe is not None
+    assert len(refined.probe.right) == 3, "both are right from the start"
+
+
+def test_what_is_no_set(client: Client) -> None:
+    image = ref(client, "a/two.png")
+    for odd, said in (
+        ([], "got 0"),
+        ([RegionRef(image, 0), "b.png"], "got str"),
+        ([[1, 2]], "got list"),
+        ([RegionRef(image, 0), RegionRef(image)], "compared apart"),
+        ([RegionRef(image, n) for n in range(101)], "got 101"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            client.query(odd)
+    with pytest.raises(ObjectNotFoundError, match="from 0 to 1, got 7"):
+        client.query([RegionRef(image, 0), RegionRef(image, 7)])
+    with pytest.raises(PromptError, match="says by itself"):
+        client.query([RegionRef(image, 0), RegionRef(image, 1)], (1, 1))
 
 
 def test_filters_and_pages_hold(client: Client) -> None:

@@ -138,3 +138,43 @@ def test_a_place_that_cannot_be_used_stops_the_run(tmp_path: Path) -> None:
         assert client.status().images == 0
         (tmp_path / "kept").unlink()
         assert client.index(tmp_path / "images").indexed == 3
+
+
+def test_words_codes_are_made_of_what_is_kept(tmp_path: Path, machine: Machine) -> None:
+    settings = settings_for(tmp_path)
+    with searchanything.connect(settings=settings) as client:
+        client.index(tmp_path / "images")
+        machine.segmenter.batch_sizes.clear()
+        report = client.index(tmp_path / "images", add_words=True)
+        assert machine.segmenter.batch_sizes == [], "no image is encoded again"
+        assert (report.indexed, client.status().words_regions) == (0, 6)
+        assert client.query(text="red", limit=1)[0].box_xyxy[0] == 4.0
+        by_features = [(hit.ref, hit.distance_bits) for hit in client.query(text="blue")]
+
+        for file in (tmp_path / "kept").rglob("*.parquet"):
+            file.unlink()
+        Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "images" / "3.png")
+        client.index(tmp_path / "images")
+        assert client.index(tmp_path / "images", add_words=True).indexed == 0
+
+        settings.ingest.keep_features = False
+        with searchanything.connect(settings=settings) as other:  # an index without kept features
+            other.index(tmp_path / "images")
+            machine.segmenter.batch_sizes.clear()
+            assert other.index(tmp_path / "images", add_words=True).indexed == 4
+            assert machine.segmenter.batch_sizes != []
+            found = [(hit.ref, hit.distance_bits) for hit in other.query(text="blue", limit=3)]
+        assert {ref for ref, _ in found} == {ref for ref, _ in by_features[:3]}
+
+
+def test_images_whose_features_are_not_kept_are_encoded(tmp_path: Path, machine: Machine) -> None:
+    settings = settings_for(tmp_path)
+    with searchanything.connect(settings=settings) as client:
+        client.index(tmp_path / "images")
+        for number, file in enumerate(sorted((tmp_path / "kept").rglob("*.parquet"))):
+            if number == 0:
+                file.unlink()
+        machine.segmenter.batch_sizes.clear()
+        report = client.index(tmp_path / "images", add_words=True)
+        assert client.status().words_regions == client.status().regions == 6
+        assert report.indexed > 0

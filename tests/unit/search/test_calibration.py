@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
@@ -9,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import ImageRef
+from searchanything.core.types import ImageRef, IndexCounts
 from searchanything.search.calibration import (
     LEAST_CODES,
+    LOOK_PLACES_S,
     LOOK_S,
     SAMPLE_CODES,
     Backgrounds,
@@ -19,6 +23,7 @@ from searchanything.search.calibration import (
     draw_background,
     false_match_rates,
 )
+from searchanything.search.scoped import ScopedIndex
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -111,3 +116,45 @@ def test_what_is_no_rate(rate: object) -> None:
         check_rate(rate)  # type: ignore[arg-type]
     check_rate(1e-4)
     check_rate(None)
+
+
+class Counted(MemoryRegionIndex):
+    """An index that takes its time to count its rows."""
+
+    looks = 0
+
+    def counts(self) -> IndexCounts:
+        self.looks += 1
+        time.sleep(0.02)
+        return super().counts()
+
+
+def test_many_questions_at_once_draw_one_sample() -> None:
+    index, now = Counted(manifest_of("f" * 64)), 0.0
+    add(index, range(50))
+    backgrounds = Backgrounds(clock=lambda: now)
+    with ThreadPoolExecutor(8) as pool:
+        first = list(pool.map(backgrounds.of, [index] * 32))
+    assert len(set(map(id, first))) == 1
+    assert index.looks == 2, "once to see whether to draw, once to draw"
+    add(index, range(50, 100))
+    now = LOOK_S + 1
+    with ThreadPoolExecutor(8) as pool:
+        again = list(pool.map(backgrounds.of, [index] * 32))
+    assert index.looks == 4, "one looks, the others go on with what there is"
+    assert len(backgrounds.of(index).codes) == 1000
+    assert len(again) == 32
+
+
+def test_a_view_is_counted_less_often() -> None:
+    now = 0.0
+    index = Counted(manifest_of("f" * 64))
+    add(index, range(100))
+    view, backgrounds = ScopedIndex(index, (("bucket", ""),)), Backgrounds(clock=lambda: now)
+    first = backgrounds.of(view)
+    assert len(first.codes) == 1000
+    add(index, range(100, 200))
+    now = LOOK_PLACES_S - 1
+    assert backgrounds.of(view) is first
+    now = LOOK_PLACES_S + 1
+    assert len(backgrounds.of(view).codes) == 2000

@@ -29,7 +29,7 @@ def score(projection: Sequence[float], code: bytes) -> float:
     return fsum(signed) / (sqrt(fsum(value * value for value in projection)) * sqrt(len(bits)))
 
 
-class ProbedWorld(World):
+class ValuedWorld(World):
     """A world, and a query whose code holds the signs of small whole numbers: scores tie where they should."""
 
     def __init__(self, seed: int) -> None:
@@ -37,12 +37,12 @@ class ProbedWorld(World):
         values = np.random.default_rng(seed + 1).integers(1, 4, 8)
         values[np.random.default_rng(seed + 2).integers(8)] = 9
         signs = np.where(np.unpackbits(self.code) == 1, 1, -1)
-        self.probe = QueryValues(self.code, (values * signs).astype(np.float32))
+        self.asked = QueryValues(self.code, (values * signs).astype(np.float32))
 
     def rescored(self, depth: int, *, group_by_image: bool) -> list[tuple[int, ImageRef, int, float | None]]:
         rows = [row for row in self.regions if self.committed(row)]
         rows.sort(key=lambda row: (self.distance(row), row.image, row.region))
-        values = self.probe.projection.tolist()
+        values = self.asked.projection.tolist()
         window = sorted(rows[:depth], key=lambda row: -round(score(values, row.code), 9))
         ranked = [(row, round(score(values, row.code), 9)) for row in window] + [(row, None) for row in rows[depth:]]
         seen: set[ImageRef] = set()
@@ -66,9 +66,9 @@ def shown(hits: Sequence[Hit]) -> list[tuple[int, ImageRef, int | None, float | 
 def test_a_page_is_that_stretch_of_the_rescored_ranking(
     seed: int, limit: int, offset: int, group_by_image: bool, depth: int
 ) -> None:
-    world = ProbedWorld(seed)
+    world = ValuedWorld(seed)
     request = PageRequest(limit, offset, group_by_image, depth)
-    page = search_regions(world.index, world.probe, request, filter=None, max_limit=MANY)
+    page = search_regions(world.index, world.asked, request, filter=None, max_limit=MANY)
     assert shown(page.hits) == world.rescored(depth, group_by_image=group_by_image)[offset : offset + limit]
     assert page.exact
     assert [stage.name for stage in page.stages] == (["search", "rescore"] if depth else ["search"])
@@ -77,12 +77,12 @@ def test_a_page_is_that_stretch_of_the_rescored_ranking(
 @given(seed, st.integers(1, 5), st.booleans(), depths)
 @settings(max_examples=100, deadline=None)
 def test_pages_tile_the_rescored_ranking(seed: int, limit: int, group_by_image: bool, depth: int) -> None:
-    world = ProbedWorld(seed)
+    world = ValuedWorld(seed)
     expected = world.rescored(depth, group_by_image=group_by_image)
     found = []
     for offset in range(0, len(expected) + limit, limit):
         request = PageRequest(limit, offset, group_by_image, depth)
-        found += shown(search_regions(world.index, world.probe, request, filter=None, max_limit=MANY).hits)
+        found += shown(search_regions(world.index, world.asked, request, filter=None, max_limit=MANY).hits)
     assert found == expected
 
 
@@ -91,11 +91,11 @@ def test_pages_tile_the_rescored_ranking(seed: int, limit: int, group_by_image: 
 def test_an_exact_page_is_right_under_a_small_limit_of_the_index(
     seed: int, limit: int, group_by_image: bool, max_limit: int, depth: int
 ) -> None:
-    world = ProbedWorld(seed)
+    world = ValuedWorld(seed)
     if limit > max_limit:
         return
     request = PageRequest(limit, 0, group_by_image, depth)
-    page = search_regions(world.index, world.probe, request, filter=None, max_limit=max_limit)
+    page = search_regions(world.index, world.asked, request, filter=None, max_limit=max_limit)
     expected = world.rescored(min(depth, max_limit), group_by_image=group_by_image)
     assert not page.exact or shown(page.hits) == expected[:limit]
     assert page.exact or len(world.regions) >= max_limit
@@ -128,9 +128,9 @@ def test_whole_images_are_rescored_alike() -> None:
     index = MemoryRegionIndex(MANIFEST)
     near, far = ImageRef("b", "near"), ImageRef("b", "far")
     index.insert_images([image_row(near, 1, 0b1), image_row(far, 1, 0b1100_0000)])
-    probe = QueryValues(np.zeros(1, np.uint8), np.array([-1, -1, -9, -9, -9, -9, -9, -9], np.float32))
-    plain = search_images(index, probe, PageRequest(), filter=None, max_limit=MANY)
-    rescored = search_images(index, probe, PageRequest(rescore=2), filter=None, max_limit=MANY)
+    asked = QueryValues(np.zeros(1, np.uint8), np.array([-1, -1, -9, -9, -9, -9, -9, -9], np.float32))
+    plain = search_images(index, asked, PageRequest(), filter=None, max_limit=MANY)
+    rescored = search_images(index, asked, PageRequest(rescore=2), filter=None, max_limit=MANY)
     assert [(hit.image.key, hit.distance_bits) for hit in plain.hits] == [("near", 1), ("far", 2)]
     assert [(hit.image.key, hit.distance_bits) for hit in rescored.hits] == [("far", 2), ("near", 1)]
 
@@ -154,8 +154,8 @@ def test_an_image_that_is_replaced_meanwhile_is_found_as_it_is_now() -> None:
     index.insert_regions([region_row(image, 1, 0, 0)])
     index.insert_images([image_row(image, 1, 0)])
     index.event = region_row(image, 2, 5, 1)
-    probe = QueryValues(np.zeros(1, np.uint8), -np.ones(8, np.float32))
-    page = search_regions(index, probe, PageRequest(rescore=9), filter=None, max_limit=MANY)
+    asked = QueryValues(np.zeros(1, np.uint8), -np.ones(8, np.float32))
+    page = search_regions(index, asked, PageRequest(rescore=9), filter=None, max_limit=MANY)
     assert [(hit.region, hit.etag) for hit in page.hits] == [(5, "etag-2")]
     assert page.exact
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import Filter, ImageRef, Place
-from searchanything.search.scoped import ScopedIndex, lies_in
+from searchanything.core.types import Filter, ImageRef, Place, lies_in
+from searchanything.search.scoped import ScopedIndex, narrowed
 from searchanything.stores.memory import MemoryRegionIndex
 
 KEYS = ["", "a", "aa", "ab", "b", "a/b", "a/bc"]
@@ -55,6 +55,15 @@ def test_every_way_to_the_rows_shows_the_places_alone(
         if bucket is not None:
             assert scoped.count_regions(bucket=bucket, key_prefix=prefix) == len(expected)
     assert sorted(row.image for row in scoped.regions_of(ALL)) == sorted(seen)
+    ids = {row.id: row.image for row in index.iterate_regions()}
+    assert {ids[name] for name in scoped.codes_of(list(ids))} == seen
+    assert {ids[name] for name in scoped.codes_of(list(ids), within=within)} == {
+        image for image in seen if not within or lies_in(image, within)
+    }
+    assert {one.image for one in scoped.iterate_codes()} == seen
+    assert {image for image in ALL if lies_in(image, narrowed(within, places))} == {
+        image for image in seen if not within or lies_in(image, within)
+    }
     assert scoped.counts().images == len(seen)
 
 

@@ -89,6 +89,13 @@ def test_a_scope_holds_on_every_path(served: Served) -> None:
     assert served.post("/v1/sheet", {"image": hidden, "prompt": point}).status_code == 404
     compared = served.post("/v1/compare", {"image": seen, "prompt": point}).json()
     assert {one["key"][0] for method in compared["methods"] for one in method["ranking"]} == {"a"}
+    marked = {"image": seen | {"region": blue}, "right": [hidden | {"region": 0}]}
+    assert served.post("/v1/refine", marked).status_code == 404
+    assert served.post("/v1/refine", marked | {"right": [], "wrong": marked["right"]}).status_code == 404
+    refined = served.refine(image=seen | {"region": blue}, right=[seen | {"region": blue}])
+    assert {hit["key"][0] for hit in refined["hits"]} == {"a"}
+    assert served.post("/v1/query", {"like": [seen | {"region": blue}, hidden | {"region": 0}]}).status_code == 404
+    assert {hit["key"][0] for hit in served.ask(like=[seen | {"region": n} for n in (0, 1)])["hits"]} == {"a"}
     identity = served.id("b/blue.png")
     for path in ("", "/regions", "/thumbnail"):
         assert served.get(f"/v1/images/{identity}{path}").status_code == 404
@@ -112,8 +119,10 @@ def test_rights(served: Served) -> None:
     shown(served, rights=("read",))
     refused = served.post("/v1/refine", {})
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:searchanything:problem:AccessError")
+    assert served.get("/v1/status").json()["offers"]["refine"] is False
     shown(served)
-    assert served.post("/v1/refine", {}).status_code == 501
+    assert served.post("/v1/refine", {}).status_code == 422
+    assert served.get("/v1/status").json()["offers"]["refine"] is True
 
 
 def test_neither_log_nor_figures_hold_a_key_or_what_was_asked(served: Served, caplog: pytest.LogCaptureFixture) -> None:

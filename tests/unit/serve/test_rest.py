@@ -36,7 +36,7 @@ def test_a_stored_region_needs_neither_model_nor_image(served: Served, monkeypat
     assert answer["selection"]["rule"] == "stored"
     assert answer["good_match"] is True
     hit = next(one for one in answer["hits"] if one["key"] == "a/two.png")
-    assert (hit["distance_bits"], hit["confidence"]) == (0, {"word": "very strong", "value": 1.0})
+    assert (hit["distance_bits"], hit["confidence"]) == (0, {"word": "very strong", "value": 1.0, "calibrated": False})
     assert answer["receipt"]["image"]["region"] == number
 
 

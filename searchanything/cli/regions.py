@@ -1,0 +1,41 @@
+"""Indexed regions as they are typed: IMAGE#REGION, such as s3://bucket/key#3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchanything.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from searchanything.client.client import Client
+    from searchanything.core.types import RegionRef
+
+FORM = "IMAGE#REGION such as s3://bucket/key#3"
+
+
+def split_region(text: str) -> tuple[str, int] | None:
+    """An image's name and a region's number; None for anything else, such as a file whose own name ends so."""
+    image, separator, region = text.rpartition("#")
+    if not separator or not image or not (region.isascii() and region.isdigit()):
+        return None
+    if not text.startswith("s3://") and Path(text).exists():
+        return None
+    return image, int(region)
+
+
+def region_of(client: Client, text: str) -> RegionRef | None:
+    """The region that is meant; None for what names none. Raises: UsageError."""
+    from searchanything.core.types import RegionRef
+
+    named = split_region(text)
+    return None if named is None else RegionRef(client.locate(named[0]), named[1])
+
+
+def regions_of(client: Client, texts: list[str]) -> list[RegionRef]:
+    """Several, as one question. Raises: UsageError for what names none."""
+    found = [(text, region_of(client, text)) for text in texts]
+    odd = [text for text, region in found if region is None]
+    if odd:
+        raise UsageError(f"{odd[0]}: expected {FORM}: several regions of the index are one question")
+    return [region for _, region in found if region is not None]

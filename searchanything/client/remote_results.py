@@ -1,0 +1,227 @@
+"""What a server's answers are in a program: hits that can be asked about, refined, drawn and saved.
+
+Only the standard library is imported here, as in `calls`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from searchanything.client.calls import Call, document, hit_of, image_document, selection_of
+from searchanything.core.errors import UsageError
+from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, Selection
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a person said of hits, as the server is told it each time: it remembers nothing."""
+
+    right: tuple[RegionRef, ...] = ()
+    wrong: tuple[RegionRef, ...] = ()
+    probe: Mapping[str, Any] | None = None
+
+    def joined(self, right: Iterable[Hit | RegionRef], wrong: Iterable[Hit | RegionRef], probe: object) -> Marks:
+        """These with more. Raises: UsageError for what is no probe."""
+        more, less = ([one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong))
+        return Marks((*self.right, *more), (*self.wrong, *less), _both(self.probe, _probe_document(probe)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of a request."""
+        right, wrong = ([image_document(one) for one in several] for several in (self.right, self.wrong))
+        return {"right": right, "wrong": wrong, "probe": self.probe}
+
+
+def _probe_document(probe: object) -> Mapping[str, Any] | None:
+    if probe is None or isinstance(probe, Mapping):
+        return probe
+    if hasattr(probe, "to_dict"):
+        found: Mapping[str, Any] = probe.to_dict()
+        return found
+    raise UsageError(f"expected a probe or its document, got {type(probe).__name__}")
+
+
+def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The marks of two saved probes."""
+    if one is None or other is None:
+        return one or other
+    return {**one, **{name: [*one[name], *other[name]] for name in ("right", "wrong")}}
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RemoteResults(Sequence[Hit]):
+    """The hits of a query, nearest first, with what was selected. `document` is the server's whole answer.
+
+    `good_match` is False where even the nearest hit is hardly nearer than by chance.
+    """
+
+    hits: tuple[Hit, ...]
+    selection: Selection
+    document: Mapping[str, Any]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    send: Callable[[Call[Any]], Any] | None = None
+    marks: Marks = field(default_factory=Marks)
+
+    @classmethod
+    def of(
+        cls, document: Mapping[str, Any], asked: Mapping[str, Any], send: Callable[[Call[Any]], Any], marks: Marks
+    ) -> Self:
+        """The answer that the server sent."""
+        return cls(
+            tuple(hit_of(one) for one in document["hits"]),
+            selection_of(document["selection"]),
+            document,
+            asked,
+            send,
+            marks,
+        )
+
+    @property
+    def good_match(self) -> bool:
+        return bool(self.document["good_match"])
+
+    @property
+    def exact(self) -> bool:
+        return bool(self.document["exact"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.document["fingerprint"])
+
+    @property
+    def verdict(self) -> str:
+        """ "no good match: …" where `max_false_match` left nothing; else empty."""
+        return "" if self.matching is None else str(self.matching["verdict"])
+
+    @property
+    def matching(self) -> Mapping[str, Any] | None:
+        """How far chance explains the hits; None for words alone."""
+        found: Mapping[str, Any] | None = self.document["matching"]
+        return found
+
+    @property
+    def probe(self) -> Mapping[str, Any] | None:
+        """What marks taught, where the hits are refined: how many, their precision, and `saved`, the probe itself."""
+        found: Mapping[str, Any] | None = self.document["probe"]
+        return found
+
+    @property
+    def stages(self) -> Sequence[Mapping[str, Any]]:
+        """What search and rescoring took, and how many rows they looked at."""
+        found: Sequence[Mapping[str, Any]] = self.document["stages"]
+        return found
+
+    @property
+    def timings_ms(self) -> Mapping[str, float]:
+        found: Mapping[str, float] = self.document["timings_ms"]
+        return found
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        match = "" if self.good_match else ", no good match"
+        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
+        return f"<RemoteResults: {len(self)} hits ({self.selection.reason}){nearest}{match}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The server's document without the receipt: plain types only."""
+        return {name: value for name, value in self.document.items() if name != "receipt"}
+
+    def receipt(self) -> dict[str, Any]:
+        """All that is needed to repeat this query: see `searchanything replay`. Raises: UsageError if refined."""
+        if self.document["receipt"] is None:
+            raise UsageError("a refined answer has no receipt: save its probe, and the receipt of the query before")
+        return dict(self.document["receipt"])
+
+    def refine(
+        self, right: Iterable[Hit | RegionRef] = (), wrong: Iterable[Hit | RegionRef] = (), *, probe: object = None
+    ) -> Self:
+        """As `SearchResults.refine`. `probe`: a `Probe`, or its document as `save_probe` writes it."""
+        marks = self.marks.joined(right, wrong, probe)
+        if marks == Marks():
+            raise UsageError("expected hits that are right or wrong, or a probe")
+        asked = {**self.asked, "max_false_match": None}
+        found = self._sender()(Call("POST", "/v1/refine", document, {**asked, **marks.to_dict()}))
+        return type(self).of(found, self.asked, self._sender(), marks)
+
+    def save_probe(self, path: str | Path) -> None:
+        """Write what the marks taught as JSON. Raises: UsageError without marks, or for another suffix than .json."""
+        if self.probe is None:
+            raise UsageError("there is nothing to save: refine the answer first")
+        if Path(path).suffix.lower() != ".json":
+            raise UsageError(f"{path}: expected a name that ends in .json")
+        Path(path).write_text(json.dumps(self.probe["saved"], indent=1) + "\n", "utf-8")
+
+    def explain(self, image: ImageRef, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
+        """Why this image is not among the hits, or where it is: the document of `searchanything explain`."""
+        expected = {"expect": {"bucket": image.bucket, "key": image.key}}
+        body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
+        found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))
+        return found
+
+    def plot(self) -> Image.Image:
+        """The contact sheet, drawn by the server. Raises: UsageError without Pillow."""
+        try:
+            from io import BytesIO
+
+            from PIL import Image
+        except ImportError as error:
+            raise UsageError("plot needs Pillow: pip install pillow; save() does without") from error
+        return Image.open(BytesIO(self._repr_png_()))
+
+    def save(self, path: str | Path) -> None:
+        """Write the contact sheet as PNG. Raises: UsageError for another suffix."""
+        if Path(path).suffix.lower() != ".png":
+            raise UsageError(f"{path}: expected a name that ends in .png")
+        Path(path).write_bytes(self._repr_png_())
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, self.asked)))
+
+    def _sender(self) -> Callable[[Call[Any]], Any]:
+        if self.send is None:
+            raise UsageError("these results are not from a server, so nothing can be asked about them")
+        return self.send
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RemoteSegments(Sequence[Candidate]):
+    """All regions that the server's segmenter finds in an image, and the image's size in pixels."""
+
+    regions: tuple[Candidate, ...]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.regions[index]
+
+    def __repr__(self) -> str:
+        return f"<RemoteSegments: {len(self)} regions in an image of {self.width} × {self.height} px>"

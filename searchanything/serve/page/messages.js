@@ -1,0 +1,66 @@
+// What is said above the hits: many, none, none that is good, or what went wrong.
+
+import { byId, chance, count, make } from "./parts.js";
+
+/** The headline and the notice above the hits: many, none, or none that is good. */
+export function tell(answer, question, onClearFilters) {
+  const title = byId("answers-title"), notice = byId("notice");
+  const things = question.whole ? "image" : "region";
+  notice.hidden = true;
+  notice.className = "notice";
+  const total = Object.values(answer.timings_ms).reduce((sum, ms) => sum + ms, 0);
+  const facts = `${Math.round(total)} ms${answer.exact ? "" : ", approximate"}`;
+  if (answer.selection.kind === "none") {
+    title.replaceChildren("Nothing is selected there");
+    show("nothing", "No region lies under the point", "The segmenter found nothing there. Dashed outlines show the nearest regions; a box around the thing is searched as it is.");
+  } else if (answer.matching?.verdict) {
+    title.replaceChildren("No good match");
+    show("weak", "Probably not in the index", sentence(answer.matching.verdict.replace("no good match: ", "")));
+  } else if (!answer.hits.length) {
+    title.replaceChildren("No answers");
+    show("nothing", "No image passes the filters", "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
+  } else if (!answer.good_match) {
+    title.replaceChildren("No good match");
+    show("weak", "Probably not in the index", `Below are the nearest ${things}s, but ${weakness(answer)}.`);
+  } else if (!answer.hits[0].confidence) {
+    title.replaceChildren(count(answer.hits.length, "answer"), make("small", {}, `nearest to “${question.text}”, ${facts}`));
+  } else {
+    const good = answer.hits.filter((hit) => !["weak", "none"].includes(hit.confidence.word)).length;
+    const rest = answer.hits.length - good;
+    title.replaceChildren(good === 1 ? "1 good match" : `${good} good matches`, make("small", {}, rest ? `and ${rest} weaker, ${facts}` : facts));
+  }
+  const match = answer.selection.text_match;
+  if (match && !answer.probe && match.confidence !== "clear" && notice.hidden) {
+    const where = question.image ? "this image" : "the index", what = question.image ? "the selected region" : "the best answer";
+    show("weak", match.confidence === "weak" ? `Perhaps there is no such thing in ${where}` : "It may be something else", `${match.better} of ${match.words} everyday words name ${what} better than yours.`);
+  }
+
+  function show(kind, head, text, action) {
+    notice.hidden = false;
+    notice.classList.add(kind);
+    notice.replaceChildren(make("div", {}, make("strong", {}, head), make("p", {}, text)), action || "");
+  }
+}
+
+/** Why no hit is good: chance is as near, or other words fit better. */
+function weakness(answer) {
+  const first = answer.hits[0], match = answer.selection.text_match;
+  if (!first.confidence) return match ? `${match.better} of ${match.words} everyday words name even the best of them better than yours` : "none fits the words well";
+  const bits = `${first.distance_bits} of ${answer.bits} bits differ`;
+  if (first.confidence.calibrated) return `of unrelated regions, ${chance(first.false_match)} is as near as the first: ${bits}`;
+  return `even the first agrees little more than chance would: ${bits}`;
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
+/** What went wrong, with a way to try again. */
+export function tellProblem(problem, again) {
+  const notice = byId("notice");
+  byId("answers-title").replaceChildren(problem.status === 429 ? "The server is busy" : problem.status === 501 ? "Not offered here" : "No answer");
+  notice.hidden = false;
+  notice.className = `notice ${problem.status === 501 ? "nothing" : "problem"}`;
+  if (problem.kind === "WordsMissingError") byId("answers-title").replaceChildren("No words in this index yet");
+  const detail = [sentence(problem.message), problem.request ? `Request ${problem.request}.` : ""].join(" ");
+  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, problem.retryAfter ? `Try again in ${problem.retryAfter} s` : "Try again");
+  notice.replaceChildren(make("div", {}, make("strong", {}, problem.title), make("p", {}, detail)), button);
+}

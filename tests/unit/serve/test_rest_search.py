@@ -1,0 +1,191 @@
+"""REST beyond one region: words alone, several regions, marks, and what an answer says of chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.models import drawn
+from fakes.serving import IMAGES, Served
+
+from searchanything.core.types import ImageRef, RegionRef
+from searchanything.search.probe import Probe
+from searchanything.serve.answers import confidence_of
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    return Served.make(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def worded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    return Served.make(tmp_path, monkeypatch, words=True, keys=True)
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """An index of 240 regions, which is enough to say what is chance."""
+    rng = np.random.default_rng(2)
+    noise = (rng.integers(0, 60, (64, 96, 3)).astype(np.uint8) for _ in range(120))
+    plain = drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40))
+    images = {f"{number}.png": np.maximum(plain, one) for number, one in enumerate(noise)}
+    return Served.make(tmp_path, monkeypatch, images=images)
+
+
+def keys(answer: dict) -> list[str]:
+    return [hit["key"] for hit in answer["hits"]]
+
+
+def with_key(served: Served, *prefixes: str) -> Served:
+    token, _ = served.desk.ring.add(str(prefixes), places=[(served.bucket, one) for one in prefixes])
+    served.headers = {"Authorization": f"Bearer {token}"}
+    return served
+
+
+def test_an_index_without_words_says_how_to_add_them(served: Served) -> None:
+    problem = served.post("/v1/query", {"text": "red"})
+    assert (problem.status_code, problem.json()["type"]) == (501, "urn:searchanything:problem:WordsMissingError")
+    assert "index SOURCE --add-words" in problem.json()["detail"]
+    assert served.get("/v1/status").json()["offers"]["words"] is False
+    served.client.index(served.folder, add_words=True)
+    served.desk._status.clear()  # a few seconds later
+    assert served.get("/v1/status").json()["offers"]["words"] is True
+    assert set(keys(served.ask(text="red", limit=2))) == {"a/two.png", "a/red.png"}
+
+
+def test_words_alone_search_everything(worded: Served) -> None:
+    with_key(worded)
+    worded.machine.segmenter.batch_sizes.clear()
+    answer = worded.ask(text="blue", limit=2, filter={"key_prefix": "b/"}, rescore=5)
+    assert worded.machine.segmenter.batch_sizes == []
+    assert keys(answer)[0] == "b/blue.png"
+    assert (answer["prompt"], answer["selection"]["kind"]) == ({"kind": "words", "text": "blue"}, "words")
+    assert (answer["hits"][0]["confidence"], answer["hits"][0]["false_match"]) == (None, None)
+    assert answer["hits"][0]["similarity"] > answer["hits"][1]["similarity"]
+    assert [stage["name"] for stage in answer["stages"]] == ["search", "rescore"]
+    assert answer["stages"][1]["candidates"] == 2
+    assert answer["good_match"] is (answer["selection"]["text_match"]["confidence"] != "weak")
+    assert (answer["bits"], answer["matching"], answer["probe"]) == (256, None, None)
+    assert worded.client.replay(answer["receipt"]).same
+    sheet = worded.post("/v1/sheet", {"text": "blue"})
+    assert sheet.headers["content-type"] == "image/png"
+
+
+def test_a_key_finds_by_words_what_it_sees_alone(worded: Served) -> None:
+    with_key(worded, "b/")
+    assert worded.get("/v1/status").json()["index"]["words"]["regions"] == 2
+    assert {key[0] for key in keys(worded.ask(text="red"))} == {"b"}
+    assert worded.ask(text="red", filter={"key_prefix": "a/"})["hits"] == []
+
+
+def test_words_are_refined_by_right_hits(worded: Served) -> None:
+    with_key(worded)
+    first = worded.ask(text="blue")["hits"][0]
+    mark = {name: first[name] for name in ("bucket", "key", "region")}
+    refined = worded.refine(text="blue", right=[mark])
+    assert set(keys(refined)[:2]) == {"a/two.png", "b/blue.png"}
+    assert refined["hits"][0]["confidence"]["word"] == "very strong"
+    nothing = worded.post("/v1/refine", {"text": "blue", "wrong": [mark]})
+    assert (nothing.status_code, "as right" in nothing.json()["detail"]) == (422, True)
+
+
+def test_several_regions_are_one_question(served: Served) -> None:
+    blue = [served.name("a/two.png", region=served.region("a/two.png", 60)), served.name("b/blue.png", region=0)]
+    answer = served.ask(like=blue, limit=2)
+    assert served.machine.loads == []
+    assert set(keys(answer)) == {"a/two.png", "b/blue.png"}
+    assert answer["prompt"] == {"kind": "regions"}
+    assert [stage["name"] for stage in answer["stages"]] == ["search", "rescore"]
+    replayed = served.client.replay(json.loads(json.dumps(answer["receipt"])))
+    assert replayed.same, replayed.differences
+    assert served.ask(like=blue[:1])["prompt"] == {"kind": "region"}
+    whole = served.ask(like=[served.name("a/two.png"), served.name("a/red.png")])
+    assert {hit["region"] for hit in whole["hits"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"text": "blue"}, "by themselves"),
+        ({"image": {"upload": "x"}}, "by themselves"),
+        ({"prompt": {"kind": "image"}}, "by themselves"),
+    ],
+)
+def test_one_question_at_a_time(served: Served, more: dict, said: str) -> None:
+    response = served.post("/v1/query", {"like": [served.name("a/two.png", region=0)], **more})
+    assert response.status_code in (404, 422)
+    assert response.status_code == 404 or said in response.json()["detail"]
+    mixed = served.post("/v1/query", {"like": [served.name("a/two.png", region=0), served.name("a/red.png")]})
+    assert (mixed.status_code, "compared apart" in mixed.json()["detail"]) == (422, True)
+
+
+def test_marks_refine_an_answer_and_are_given_again(many: Served) -> None:
+    question = {"image": many.name("0.png", region=0), "limit": 8}
+    found = many.ask(**question)["hits"]
+    marks = [{name: hit[name] for name in ("bucket", "key", "region")} for hit in found]
+    refined = many.refine(**question, right=marks[1:3], wrong=marks[6:8])
+    assert {name: refined["probe"][name] for name in ("right", "wrong")} == {"right": 3, "wrong": 2}
+    assert 0 <= refined["probe"]["precision"] <= 1
+    assert refined["receipt"] is None
+    assert refined["matching"]["sample"] == 240
+    local = many.client.query(RegionRef(ImageRef(many.bucket, "0.png"), 0), limit=8)
+    by_hand = local.refine(right=local[1:3], wrong=local[6:8])
+    assert [(hit["key"], hit["region"]) for hit in refined["hits"]] == [(h.image.key, h.region) for h in by_hand]
+    saved = json.loads(json.dumps(refined["probe"]["saved"]))
+    assert (Probe.from_dict(saved).right == by_hand.probe.right).all()
+    again = many.refine(image=many.name("7.png", region=1), limit=8, probe=saved)
+    assert again["probe"]["right"] == 4
+    for wrong in ({"format": "x"}, {**saved, "bits": 8}, {**saved, "fingerprint": "f"}):
+        assert many.post("/v1/refine", {**question, "probe": wrong}).status_code in (422, 503)
+
+
+def test_a_hit_says_how_rare_it_is(many: Served) -> None:
+    answer = many.ask(image=many.name("0.png", region=0), limit=200)
+    rates = [hit["false_match"] for hit in answer["hits"]]
+    assert rates == sorted(rates)
+    assert all(hit["confidence"] == confidence_of(hit["distance_bits"], 256, hit["false_match"]).model_dump()
+               for hit in answer["hits"])  # fmt: skip
+    assert all(hit["confidence"]["calibrated"] for hit in answer["hits"])
+    assert answer["matching"]["sample"] == 240
+    most = rates[0] / 2
+    none = many.ask(image=many.name("0.png", region=0), max_false_match=most)
+    assert (none["hits"], none["good_match"]) == ([], False)
+    assert none["matching"]["verdict"].startswith("no good match")
+    refused = many.post("/v1/refine", {"image": many.name("0.png", region=0), "max_false_match": 0.1})
+    assert "without marks" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "word"),
+    [(1e-5, "very strong"), (1e-4, "very strong"), (2e-4, "strong"), (5e-3, "fair"), (0.05, "weak"), (0.2, "none")],
+)
+def test_words_go_by_the_rate_where_it_is_known(rate: float, word: str) -> None:
+    assert confidence_of(40, 256, rate).word == word
+    assert confidence_of(40, 256).word == "strong"
+
+
+def test_typed_conditions_on_metadata(served: Served) -> None:
+    question = {"image": served.name("a/two.png", region=0)}
+    for value, found in ((["x", "y"], 5), ([1, 2.5], 5)):
+        condition = {"name": "album", "comparison": "not in", "value": value}
+        assert len(served.ask(**question, filter={"where": [condition]})["hits"]) == found
+    above = {"name": "year", "comparison": ">=", "value": 2020}
+    assert served.ask(**question, filter={"where": [above]})["hits"] == []
+    wrong = {"name": "year", "comparison": "in", "value": 2020}
+    assert served.post("/v1/query", {**question, "filter": {"where": [wrong]}}).status_code == 422
+
+
+def test_what_explain_does_not_follow_is_said(worded: Served) -> None:
+    with_key(worded)
+    expect = {"expect": worded.name("a/red.png")}
+    several = {"like": [worded.name("a/two.png", region=0), worded.name("a/red.png", region=0)]}
+    for question, said in (({"text": "red"}, "words"), (several, "one region")):
+        response = worded.post("/v1/explain", question | expect)
+        assert (response.status_code, said in response.json()["detail"]) == (422, True), response.text
+
+
+def test_images_are_there() -> None:
+    assert len(IMAGES) == 4
