@@ -70,6 +70,8 @@ class SearchResults(Sequence[Hit]):
     `refiner` answers `refine`. `positions` are the hits' places in the page, None where they are the whole page.
     """
 
+    # Over 200 lines: all that can be done with an answer in one place; drawing, HTML and documents are elsewhere.
+
     hits: tuple[Hit, ...]
     query_image: RGBImage | Callable[[], RGBImage]
     prompt_description: Mapping[str, Any]

@@ -157,9 +157,7 @@ def query(
     check_save(save)
     check_receipt(receipt)
     if marks.given and (receipt is not None or max_false_match is not None):
-        raise UsageError(
-            "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
-        )
+        raise UsageError(NOT_WITH_MARKS)
     alone = _words_alone(image, meant, like)
     with client_of(context, common) as client:
         results = client.query(
@@ -178,14 +176,21 @@ def query(
             if marks.save_probe is not None:
                 results.save_probe(marks.save_probe)
                 say(f"saved {marks.save_probe}")
-        if save is not None:
-            results.save(save)
-            say(f"saved {save}")
-        if receipt is not None:
-            results.save_receipt(receipt)
-            say(f"saved {receipt}")
+        _save(results, save, receipt)
     document = results.to_dict()
     answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+
+
+NOT_WITH_MARKS = "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
+
+
+def _save(results: SearchResults, save: Path | None, receipt: Path | None) -> None:
+    if save is not None:
+        results.save(save)
+        say(f"saved {save}")
+    if receipt is not None:
+        results.save_receipt(receipt)
+        say(f"saved {receipt}")
 
 
 def _asked(client: Client, image: str | None, like: list[str] | None) -> str | RegionRef | list[RegionRef] | None:

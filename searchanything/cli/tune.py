@@ -35,7 +35,7 @@ def tune(
     Example: [bold]searchanything tune --recall 0.98[/bold]
     """
     with client_of(context, common) as client:
-        document = client.tune(recall=recall, top=top, codes=codes)
+        document = client.operations.tune(recall=recall, top=top, codes=codes)
     answer(document, common.format, lambda: _text(document))
 
 

@@ -63,6 +63,8 @@ NOT_ONE_WAY: Final = (
 class Asking:
     """Answers questions with the live index. `Client` says what each method promises. Thread-safe."""
 
+    # Over 200 lines: every kind of question in one place, so that all are opened, scoped, timed and judged alike.
+
     connection: Connection
     judging: Judging
     _stores: dict[str, ImageStore] = field(default_factory=dict)

@@ -142,15 +142,6 @@ class Client:
         """
         return combine(self._asking, PartsAsked(all_of, any_of, none_of, none_rate), limit=limit, filter=filter)
 
-    def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, Any]:
-        """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
-
-        Needs faiss (`pip install 'searchanything[faiss]'`); nothing is changed.
-
-        Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
-        """
-        return wiring.tune_index(self._connection.read_index(), recall=recall, top=top, codes=codes)
-
     def duplicates(
         self,
         *,

@@ -28,6 +28,8 @@ Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for
 class LiveIndex:
     """What an index store's live pointer names, ready for use. Thread-safe; models are loaded at the first need."""
 
+    # Over 200 lines: opening and making share one lock and one memory of what is open.
+
     def __init__(self, indexes: IndexStore, settings: Settings) -> None:
         self._indexes = indexes
         self._settings = settings

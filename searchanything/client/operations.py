@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from searchanything import wiring
 from searchanything.client.asking import Asking
@@ -104,3 +105,12 @@ class Operations:
         Raises: DeviceError if that fails: then no image is to blame for what fails in this process; as `load_models`.
         """
         check_models(self._models.open()[1])
+
+    def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, Any]:
+        """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
+
+        Needs faiss (`pip install 'searchanything[faiss]'`); nothing is changed.
+
+        Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
+        """
+        return wiring.tune_index(self._asking.connection.read_index(), recall=recall, top=top, codes=codes)

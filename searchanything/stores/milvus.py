@@ -59,6 +59,8 @@ def _replaced_note(name: str) -> str:
 class MilvusIndexStore:
     """An `IndexStore` in Milvus. Thread-safe; on Milvus Lite safe between processes of one machine."""
 
+    # Over 200 lines: a method for each operation of `IndexStore`, and the collections behind them.
+
     def __init__(self, connection: MilvusConnection, prefix: str) -> None:
         self._connection = connection
         self._prefix = prefix

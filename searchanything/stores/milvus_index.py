@@ -65,6 +65,8 @@ class MilvusRegionIndex:
     new generation is always right: what the first attempt may have left is garbage.
     """
 
+    # Over 200 lines: a method for each operation of `RegionIndex`, each an expression or two.
+
     def __init__(
         self,
         connection: MilvusConnection,
