@@ -30,7 +30,19 @@ SQUARE = np.zeros((120, 160), dtype=np.bool_)
 SQUARE[30:90, 40:100] = True
 IMAGE = np.full((120, 160, 3), 90, dtype=np.uint8)
 PLACE = (40.0, 30.0, 100.0, 90.0)
-HIT = Hit(ImageRef("b", "a.jpg"), "e", 3, PLACE, encode_rle(SQUARE), 3600, 0.5, 12, 160, 120, {"note": "x" * 500})
+HIT = Hit(
+    image=ImageRef("b", "a.jpg"),
+    etag="e",
+    region=3,
+    box_xyxy=PLACE,
+    mask=encode_rle(SQUARE),
+    area_px=3600,
+    score=0.5,
+    distance_bits=12,
+    image_width=160,
+    image_height=120,
+    metadata={"note": "x" * 500},
+)
 CANDIDATE = Candidate(PLACE, 3600, 0.9123, RLE)
 SELECTION = Selection("region", PLACE, 3600, RLE, 0.8, "points/score", "the surest of 2", (CANDIDATE,))
 

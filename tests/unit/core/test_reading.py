@@ -24,7 +24,7 @@ from searchanything.core.reading import inside, open_file, read_file
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, MaskRLE
 from searchanything.evaluation.coco import read_coco
-from searchanything.evaluation.running import _check_inside
+from searchanything.evaluation.reading import _check_inside
 from searchanything.evaluation.voc import read_voc
 from searchanything.hash_training.importing import import_layer
 from searchanything.images.inputs import load_image, named_image
