@@ -62,7 +62,10 @@ def results(*hits: Hit, selection: Selection = SELECTION, matching: Matching | N
     )
 
 
-ROW = RegionRow("i" * 32, b"c" * 32, ImageRef("b", "k"), "e", 5, 2, PLACE, 9, RLE, 0.5, 600, 400, 0, {"a": "b" * 999})
+ROW = RegionRow(
+    id="i" * 32, code=b"c" * 32, image=ImageRef("b", "k"), etag="e", generation=5, region=2, box_xyxy=PLACE, area_px=9,
+    mask=RLE, score=0.5, image_width=600, image_height=400, indexed_at_ms=0, metadata={"a": "b" * 999},
+)  # fmt: skip
 IMAGE_ROW = ImageRow(
     image=ImageRef("b", "k"), etag="e", generation=5, outcome=Outcome.FAILED, regions=0, id="i" * 32, code=b"c" * 32,
     error="ImageError", attempts=1, first_at_ms=0, last_at_ms=0, image_width=0, image_height=0, metadata={},
