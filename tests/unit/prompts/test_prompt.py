@@ -130,7 +130,7 @@ def test_two_points_merge_their_masks_and_boxes() -> None:
     np.testing.assert_array_equal(in_pixels(choice, 32), left | right)
     assert choice.box_xyxy == (0, 0, 48, 24)
     assert choice.score == pytest.approx(0.9)
-    assert "1 more points lie on no usable mask" in choice.reason
+    assert "1 more point lies on no usable mask" in choice.reason
 
 
 def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
