@@ -21,9 +21,9 @@ import searchanything
 from searchanything.demo.questions import innermost_point
 
 WANTED = "jeans"
-ASKED = 7  # the number of the photograph that is asked about, among those that show much of the wanted thing
+ASKED = 6  # the number of the photograph that is asked about, among those that show much of the wanted thing
 EVERY, OTHERS_EVERY = 3, 16  # photographs that are indexed: each so manyth with jeans, and of the rest
-MOST, MOST_OTHERS = 14, 26
+MOST, MOST_OTHERS = 14, 14
 CUT_SHARE = 0.36  # of the height, from above
 HITS = 8
 WIDEST_PX = 1100
