@@ -1,10 +1,22 @@
-/* On narrow screens a table's rows are shown as cards (site.css); each cell then says which column it is of. */
+/* Tables. Names stay in one piece where the first column holds a name alone; long code elsewhere may go on in a new line
+   after a slash, a dot or an underscore. On narrow screens rows are shown as cards (site.css): each cell says its column. */
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".md-typeset table:not([class])")) {
     const heads = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
     if (!heads.some(Boolean)) table.classList.add("plain");
     for (const row of table.querySelectorAll("tbody tr")) {
       [...row.cells].forEach((cell, number) => cell.setAttribute("data-column", heads[number] ?? ""));
+      const name = row.cells[0]?.querySelector("code");
+      if (name && row.cells[0].textContent.replace(/[·\s]/g, "") === name.textContent.replace(/\s/g, "")) {
+        row.cells[0].classList.add("name");
+        const [group, ...rest] = name.textContent.split(/(?<=__)/); // a setting's group may stand above its name
+        if (rest.length) name.replaceChildren(group, document.createElement("wbr"), ...rest);
+      }
+    }
+    for (const code of table.querySelectorAll("td:not(.name) code")) {
+      const parts = code.textContent.split(/(?<=[/_.:=,-])(?=[^/_.:=,-])/);
+      if (code.childElementCount || parts.length < 2) continue;
+      code.replaceChildren(...parts.flatMap((part, number) => (number ? [document.createElement("wbr"), part] : [part])));
     }
   }
 });

@@ -77,8 +77,10 @@ def test_every_statement_about_other_tools_has_a_source_or_says_that_it_has_none
         assert "](https://" in does
 
 
-def test_photographs_come_with_their_licence() -> None:
+def test_photographs_come_with_their_author_and_licence() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    licence = "docs/assets/GroceryStoreDataset-LICENSE.txt"
-    assert ("photographs.webp" in readme) == (licence in readme)
-    assert "MIT License" in (ROOT / licence).read_text("utf-8")
+    licence = "searchanything/demo/assets/licences/Apache-2.0.txt"
+    for needed in ("docs/images/photographs.webp", "bearpaw/clothing-co-parsing", f"[Apache-2.0]({licence})"):
+        assert needed in readme
+    assert "Apache License" in (ROOT / licence).read_text("utf-8")
+    assert (DOCS / "images" / "photographs.webp").stat().st_size < 300_000
