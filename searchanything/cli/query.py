@@ -145,7 +145,7 @@ def query(
         raise UsageError(
             "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
         )
-    alone = _words_alone(image, meant)
+    alone = words_alone(image, meant)
     with client_of(context, common) as client:
         results = client.query(
             image,
@@ -170,10 +170,10 @@ def query(
             results.save_receipt(receipt)
             say(f"saved {receipt}")
     document = results.to_dict()
-    answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+    answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
 
 
-def _words_alone(image: str | None, meant: object) -> str | None:
+def words_alone(image: str | None, meant: object) -> str | None:
     """The text where there is no image; else the image is looked for. Raises: UsageError."""
     from searchanything.prompts.prompt import Text
 
@@ -185,7 +185,7 @@ def _words_alone(image: str | None, meant: object) -> str | None:
     return meant.text
 
 
-def _text(document: dict[str, Any], *, first: int) -> RenderableType:
+def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -201,6 +201,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         lines.append(_marks(document["probe"]))
     if document["matching"] is not None and document["matching"]["verdict"]:
         lines.append(document["matching"]["verdict"])
+    lines += _offers(selection)
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
@@ -215,6 +216,15 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         box = _numbers(hit["box_xyxy"])
         table.add_row(str(number), str(hit["distance_bits"]), similarity, chance, image, region, box)
     return Group(Text("\n".join(lines)), table, Text(tail))
+
+
+def _offers(selection: dict[str, Any]) -> list[str]:
+    """Where a prompt met no region: the nearest ones, numbered as in the picture, ready to be pasted."""
+    from searchanything.answers.results import OFFERED
+
+    nearest = selection["runners_up"][:OFFERED] if selection["kind"] == "none" else []
+    lines = [f"  {number}: --box {_numbers(one['box_xyxy'])}" for number, one in enumerate(nearest, start=1)]
+    return ["the nearest regions, to be given in place of what met none:", *lines] if lines else []
 
 
 def _marks(probe: dict[str, Any]) -> str:

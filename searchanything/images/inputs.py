@@ -78,6 +78,11 @@ def named_image(name: str | Path) -> ImageRef | Path:
         raise UsageError(f"{text}: {error}; {_ACCEPTED}") from error
 
 
+def folder_message(name: str) -> str:
+    """What to say where a folder is named for an image."""
+    return f"{name}: this is a folder; name one of its images, or index all of them: searchanything index FOLDER"
+
+
 def _how_to_convert(array: NDArray[Any]) -> str:
     """What to do about an array of another shape or type, where it can be guessed."""
     shape, hints = array.shape, []
@@ -102,6 +107,8 @@ def _how_to_convert(array: NDArray[Any]) -> str:
 
 def _file_bytes(path: Path, name: str) -> bytes:
     try:
+        if path.is_dir():
+            raise UsageError(folder_message(name))
         return read_file(path)
     except OSError as error:
         raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
