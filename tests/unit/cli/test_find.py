@@ -54,7 +54,7 @@ def test_elsewhere_than_on_a_terminal_it_says_what_to_add(find: Find) -> None:
     assert "searchanything index . --preset pico" in error["message"]
 
 
-@pytest.mark.parametrize(("typed", "code"), [("n\n", 130), ("\n", 0)])
+@pytest.mark.parametrize(("typed", "code"), [("n\n", 130), ("", 130), ("\n", 0), ("Yes\n", 0)])
 def test_on_a_terminal_it_asks(here: Path, find: Find, typed: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
