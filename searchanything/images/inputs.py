@@ -107,10 +107,12 @@ def _how_to_convert(array: NDArray[Any]) -> str:
 
 def _file_bytes(path: Path, name: str) -> bytes:
     try:
-        if path.is_dir():
-            raise UsageError(folder_message(name))
-        return read_file(path)
+        is_folder = path.is_dir()
+        data = b"" if is_folder else read_file(path)
     except OSError as error:
         raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a null byte in the name
         raise ImageError(name, f"cannot be read: {error}") from error
+    if is_folder:
+        raise UsageError(folder_message(name))
+    return data

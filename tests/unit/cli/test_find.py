@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from fakes.indexing import png
+from fakes.machine import Machine
 from fakes.models import drawn
 
 from searchanything.cli import find as find_module
 from searchanything.cli.app import run
+from searchanything.client import live_index
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 
 
 class Terminal(io.StringIO):
@@ -38,10 +42,17 @@ Find = Callable[..., dict]
 
 
 @pytest.fixture
-def find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Find:
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A client of an empty index in memory, with models that find what is drawn."""
+    Machine().install(monkeypatch)
+    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
+    return connect("memory://", preset="pico")
+
+
+@pytest.fixture
+def find(client: Client, capsys: pytest.CaptureFixture[str]) -> Find:
     def call(*arguments: str, code: int = 0) -> dict[str, object]:
-        words = ["find", *arguments, "--uri", str(tmp_path / "i.db"), "--format", "json"]
-        assert run(words) == code
+        assert run(["find", *arguments, "--format", "json"], connect=lambda _uri, _preset: client) == code
         return json.loads(capsys.readouterr().out or "{}")
 
     return call
