@@ -15,7 +15,7 @@ def main(folder: str = "images", image: str = "images/scene-0007.jpg", place: st
     if not Path(folder).exists():
         from searchanything.demo.example_images import write_examples
 
-        write_examples(Path(folder), 12)
+        write_examples(Path(folder), 8)
     x, y = (float(part) for part in place.split(","))
     # `pico` is bundled and knows pictograms; for photographs: searchanything models fetch small, and preset="small".
     with searchanything.connect("trial.db", preset="pico") as client:
