@@ -1,33 +1,57 @@
-# One image for scheduler, workers, watcher, Prefect's server and the command line: one lock, one set of versions.
-# PyPI's torch for Linux brings CUDA along, so CPU and GPU workers run the same image (about 8 GB unpacked).
-# Not built where this was written, which has no docker engine: `make verify-compose` builds and tries it.
+# Two images of one wheel. `service` (the default): scheduler, workers, watcher, Prefect's server and the command line, with
+# one lock, so that all have the same versions. `serve`: the web page and REST, without Prefect and Dask.
+#   docker build -t searchanything:local .            docker build --target serve -t searchanything-serve:local .
+# PyPI's torch for Linux brings CUDA along, so CPUs and GPUs run the same images (about 8 GB unpacked).
+# Not built where this was written, which has no docker engine: `make verify-compose` builds and tries both.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm AS wheel
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+COPY requirements/build.lock requirements/
+# The locks have hashes and are complete: nothing else can be installed.
+RUN pip install --require-hashes --no-deps -r requirements/build.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY flows searchanything_flows
+COPY searchanything searchanything
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels .
+
+FROM python:3.11-slim-bookworm AS empty
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/searchanything
 WORKDIR /build
-COPY requirements/service.lock requirements/build.lock requirements/
-# The locks have hashes and are complete: nothing else can be installed.
-RUN /opt/searchanything/bin/pip install --require-hashes --no-deps -r requirements/service.lock \
- && pip install --require-hashes --no-deps -r requirements/build.lock
-COPY pyproject.toml README.md LICENSE ./
-COPY flows flows
-COPY searchanything searchanything
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
- && /opt/searchanything/bin/pip install --no-deps wheels/searchanything-*.whl
 
-FROM python:3.11-slim-bookworm
+FROM empty AS serve-packages
+COPY requirements/serve.lock requirements/
+RUN /opt/searchanything/bin/pip install --require-hashes --no-deps -r requirements/serve.lock
+COPY --from=wheel /build/wheels wheels
+RUN /opt/searchanything/bin/pip install --no-deps wheels/searchanything-*.whl
+
+FROM empty AS service-packages
+COPY requirements/service.lock requirements/
+RUN /opt/searchanything/bin/pip install --require-hashes --no-deps -r requirements/service.lock
+COPY --from=wheel /build/wheels wheels
+RUN /opt/searchanything/bin/pip install --no-deps wheels/searchanything-*.whl
+
+FROM python:3.11-slim-bookworm AS runtime
 RUN useradd --uid 10001 --create-home searchanything \
- && install -d -o searchanything -g searchanything /weights /state
-COPY --from=build /opt/searchanything /opt/searchanything
+ && install -d -o searchanything -g searchanything /weights /state /serve /cluster
 ENV PATH=/opt/searchanything/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    SEARCHANYTHING_MODELS__WEIGHTS_DIR=/weights \
-    PREFECT_HOME=/tmp/prefect \
-    PREFECT_SERVER_ANALYTICS_ENABLED=false \
-    DO_NOT_TRACK=1
+    SEARCHANYTHING_MODELS__WEIGHTS_DIR=/weights
 USER searchanything
 WORKDIR /state
 VOLUME /weights
+
+FROM runtime AS serve
+COPY --from=serve-packages /opt/searchanything /opt/searchanything
+ENV SEARCHANYTHING_SERVE__FOLDER=/serve
+EXPOSE 8600
+CMD ["searchanything", "serve"]
+
+FROM runtime AS service
+COPY --from=service-packages /opt/searchanything /opt/searchanything
+ENV PREFECT_HOME=/tmp/prefect \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    DO_NOT_TRACK=1
 CMD ["searchanything", "--help"]

@@ -32,6 +32,7 @@ def lines() -> dict[str, str]:
         "POSTGRES_PASSWORD": secrets.token_hex(24),
         "PREFECT_AUTH": f"admin:{prefect}",
         "SEARCHANYTHING_SERVICE__WEBHOOK_TOKEN": secrets.token_hex(24),
+        "SERVE_KEY": f"sa_{secrets.token_hex(4)}_{secrets.token_hex(32)}",
     }
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TILE_PX = 320
+OFFERED = 3  # regions that are offered where a prompt meets none
 MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
 DRAWING_THREADS = 8
 SEGMENTS_SIDE_PX = (640, 1600)  # a segmented image is shown at its own size within these bounds
@@ -256,7 +257,8 @@ class SearchResults(Sequence[Hit]):
         if self.selection.kind == "region":
             marks.append(RegionMark(self.selection.mask, SELECTED))
         elif self.selection.kind == "none":  # the nearest, which the reason speaks of
-            marks += [RegionMark(one.mask, MUTED) for one in self.selection.runners_up[:3]]
+            nearest = enumerate(self.selection.runners_up[:OFFERED], start=1)
+            marks += [RegionMark(one.mask, MUTED, str(number)) for number, one in nearest]
         marks += prompt_marks(self.prompt_description)
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(

@@ -31,6 +31,7 @@ from searchanything.cli import (
     export,
     failed,
     features,
+    find,
     index,
     keys,
     models,
@@ -56,7 +57,6 @@ app = typer.Typer(
     name="searchanything",
     help="Point at a thing in an image and find every image in a bucket that shows one like it.",
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 finished but some images failed, 130 interrupted.",
-    add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -69,6 +69,7 @@ app.add_typer(sync.app, name="sync")
 app.add_typer(failed.app, name="failed")
 app.add_typer(features.app, name="features")
 app.command("query")(query.query)
+app.command("find")(find.find)
 app.command("combine")(combine.combine)
 app.command("explain")(explain.explain)
 app.command("compare")(compare.compare)
@@ -106,7 +107,8 @@ def next_steps() -> str:
         "  searchanything query images/scene-0007.jpg --point 142,436\n"
         "With your own photographs:\n"
         "  searchanything models fetch small\n"
-        "  searchanything index FOLDER --preset small"
+        "  searchanything index FOLDER --preset small\n"
+        "  searchanything serve --open"
     )
 
 

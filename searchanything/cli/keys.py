@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import answer, plain
+from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from searchanything.serve.keys import ApiKey, KeyRing
+    from searchanything.serve.keys import ApiKey, KeyRing, Right
 
 app = typer.Typer(
     help="Keys of `searchanything serve`: who may ask, and what they see.",
@@ -33,6 +35,13 @@ RightOption = Annotated[
     typer.Option("--right", metavar="RIGHT", help="read or refine; repeatable. Default: both.", show_default=False),
 ]
 
+ValueOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--value-of", metavar="VARIABLE", help="Take the key from this environment variable.", show_default=False
+    ),
+]
+
 
 @app.command("add")
 @expanded
@@ -40,17 +49,28 @@ def add(
     name: NameArgument,
     scope: ScopeOption = None,
     right: RightOption = None,
+    value_of: ValueOfOption = None,
     *,
     common: CommonOptions,
 ) -> None:
     """Make a key and print it, once: it is kept nowhere.
 
-    Example: [bold]searchanything keys add shop --scope s3://catalogue/shoes/[/bold]
+    With --value-of, the key is not made but taken from an environment variable, as a container's secret, and not
+    printed. The same again changes nothing; another value replaces the key of that name.
+
+    Examples: [bold]searchanything keys add shop --scope s3://catalogue/shoes/[/bold]
+
+    [bold]searchanything keys add platform --value-of SERVE_KEY[/bold]
     """
     from searchanything.serve.keys import RIGHTS
     from searchanything.wiring import place_of
 
-    token, key = _ring(common).add(name, places=[place_of(text) for text in scope or ()], rights=right or RIGHTS)  # type: ignore[arg-type]  # it checks them
+    places, rights = [place_of(text) for text in scope or ()], cast("list[Right]", right or RIGHTS)  # it checks them
+    if value_of is not None:
+        taken = _ring(common).take(name, _secret(value_of), places=places, rights=rights)
+        answer(_document(taken), common.format, lambda: plain(f"kept {taken.name} ({taken.id})"))
+        return
+    token, key = _ring(common).add(name, places=places, rights=rights)
     answer(_document(key) | {"key": token}, common.format, lambda: plain(token))
 
 
@@ -68,6 +88,13 @@ def revoke(name: NameArgument, *, common: CommonOptions) -> None:
     """Refuse a key from now on, by its name or id; running servers follow at once."""
     key = _ring(common).revoke(name)
     answer(_document(key), common.format, lambda: plain(f"revoked {key.name} ({key.id})"))
+
+
+def _secret(variable: str) -> str:
+    value = os.environ.get(variable, "")
+    if not value:
+        raise UsageError(f"--value-of {variable}: expected an environment variable with a key, it is not set")
+    return value
 
 
 def _ring(common: CommonOptions) -> KeyRing:

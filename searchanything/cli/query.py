@@ -158,7 +158,7 @@ def query(
     check_receipt(receipt)
     if marks.given and (receipt is not None or max_false_match is not None):
         raise UsageError(NOT_WITH_MARKS)
-    alone = _words_alone(image, meant, like)
+    alone = words_alone(image, meant, like)
     with client_of(context, common) as client:
         results = client.query(
             _asked(client, image, like),
@@ -178,7 +178,7 @@ def query(
                 say(f"saved {marks.save_probe}")
         _save(results, save, receipt)
     document = results.to_dict()
-    answer(document, common.format, lambda: _text(document, first=page.offset + 1))
+    answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
 
 
 NOT_WITH_MARKS = "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
@@ -200,7 +200,7 @@ def _asked(client: Client, image: str | None, like: list[str] | None) -> str | R
     return image if image is None else region_of(client, image) or image
 
 
-def _words_alone(image: str | None, meant: object, like: list[str] | None) -> str | None:
+def words_alone(image: str | None, meant: object, like: list[str] | None = None) -> str | None:
     """The text where there is no image; else the image is looked for. Raises: UsageError."""
     from searchanything.prompts.prompt import Text
 
@@ -213,7 +213,7 @@ def _words_alone(image: str | None, meant: object, like: list[str] | None) -> st
     return meant.text
 
 
-def _text(document: dict[str, Any], *, first: int) -> RenderableType:
+def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -229,6 +229,7 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         lines.append(_marks(document["probe"], selection["kind"]))
     if document["matching"] is not None and document["matching"]["verdict"]:
         lines.append(document["matching"]["verdict"])
+    lines += _offers(selection)
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
@@ -243,6 +244,15 @@ def _text(document: dict[str, Any], *, first: int) -> RenderableType:
         box = _numbers(hit["box_xyxy"])
         table.add_row(str(number), str(hit["distance_bits"]), similarity, chance, image, region, box)
     return Group(Text("\n".join(lines)), table, Text(tail))
+
+
+def _offers(selection: dict[str, Any]) -> list[str]:
+    """Where a prompt met no region: the nearest ones, numbered as in the picture, ready to be pasted."""
+    from searchanything.answers.results import OFFERED
+
+    nearest = selection["runners_up"][:OFFERED] if selection["kind"] == "none" else []
+    lines = [f"  {number}: --box {_numbers(one['box_xyxy'])}" for number, one in enumerate(nearest, start=1)]
+    return ["the nearest regions, to be given in place of what met none:", *lines] if lines else []
 
 
 def _marks(probe: dict[str, Any], kind: str) -> str:

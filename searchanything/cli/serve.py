@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import webbrowser
 from typing import Annotated, Final
 
 import typer
@@ -18,18 +20,28 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[int | None, typer.Option("--port", metavar="N", help="Port; default 8600, 0 for any free one.")]
 
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")]
+
+
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        say(f"there is no browser here: open {url} yourself")
+
 
 @expanded
 def serve(
     context: typer.Context,
     host: HostOption = None,
     port: PortOption = None,
+    open_page: OpenOption = False,
     *,
     common: CommonOptions,
 ) -> None:
     """Serve a web page to point at things and find them, and REST for programs. Ctrl-C or SIGTERM ends it.
 
-    Example: [bold]searchanything serve --uri index.db[/bold], then open http://127.0.0.1:8600
+    Examples: [bold]searchanything serve --uri index.db[/bold], then open http://127.0.0.1:8600
+
+    [bold]searchanything serve --open[/bold]
     """
     try:
         from searchanything.serve.run import serve as run_server
@@ -44,5 +56,11 @@ def serve(
     settings.serve.port = settings.serve.port if port is None else port
     settings.milvus.uri = common.uri or settings.milvus.uri
     settings.models.preset = common.preset or settings.models.preset
+
+    def started(url: str) -> None:
+        say(f"serving {settings.milvus.uri} at {url}")
+        if open_page:  # in a thread: a browser may run for as long as this call
+            threading.Thread(target=_open, args=(url,), daemon=True).start()
+
     with client_of(context, common) as client:
-        run_server(client, settings, started=lambda url: say(f"serving {settings.milvus.uri} at {url}"))
+        run_server(client, settings, started=started)

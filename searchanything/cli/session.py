@@ -118,16 +118,18 @@ def say(message: str) -> None:
 
 def check_image(text: str) -> None:
     """Refuse a file that is not there before anything is loaded. Raises: UsageError."""
-    from searchanything.images.inputs import named_image
+    from searchanything.images.inputs import folder_message, named_image
 
     named = named_image(text)
-    if isinstance(named, Path) and not _is_file(named):
+    if isinstance(named, Path) and _is(named, Path.is_dir):
+        raise UsageError(folder_message(text))
+    if isinstance(named, Path) and not _is(named, Path.is_file):
         raise UsageError(f"{text}: no such file; expected an image file or s3://bucket/key")
 
 
-def _is_file(path: Path) -> bool:
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_file()
+        return kind(path)
     except (OSError, ValueError):  # a name too long, a folder that must not be entered
         return False
 

@@ -21,6 +21,7 @@ from searchanything.core.errors import (
     ServerUnreachableError,
     UsageError,
 )
+from searchanything.core.prompt_fields import plain_fields
 from searchanything.core.types import Candidate, Filter, Hit, ImageRef, MaskRLE, RegionRef, Selection, TextMatch
 
 Result = TypeVar("Result")
@@ -109,11 +110,7 @@ def prompt_document(prompt: object) -> dict[str, Any] | None:
         case str():
             return {"kind": "text", "text": prompt}
         case Mapping():
-            if {"boxes", "text"} & set(prompt):
-                fields = {"boxes_xyxy" if name == "boxes" else name: value for name, value in prompt.items()}
-                return {"kind": "mixed", **fields}
-            places = {name: _pairs(prompt[name]) for name in ("foreground", "background") if name in prompt}
-            return {"kind": "points", **prompt, **places}
+            return _of_fields(plain_fields(prompt))
     if type(prompt).__module__ == "searchanything.prompts.prompt":
         return _of_prompt(prompt)
     return _of_numbers(prompt)
@@ -225,6 +222,18 @@ def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's clas
     boxes = [list(box.xyxy) for box in prompt.boxes]
     places = {"foreground": _pairs(prompt.foreground), "background": _pairs(prompt.background)}
     return {"kind": "mixed", "boxes_xyxy": boxes, **places, "text": prompt.text}
+
+
+def _of_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    if set(fields) == {"mask"}:
+        from searchanything.prompts.prompt import as_prompt
+
+        return _of_prompt(as_prompt(fields))
+    places = {name: _pairs(fields[name]) for name in ("foreground", "background") if name in fields}
+    if {"boxes", "text"} & set(fields):
+        boxes = [list(one) for one in fields.pop("boxes", ())]
+        return {"kind": "mixed", "boxes_xyxy": boxes, **fields, **places}
+    return {"kind": "points", **fields, **places}
 
 
 def _of_numbers(prompt: object) -> dict[str, Any]:

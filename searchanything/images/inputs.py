@@ -78,6 +78,11 @@ def named_image(name: str | Path) -> ImageRef | Path:
         raise UsageError(f"{text}: {error}; {_ACCEPTED}") from error
 
 
+def folder_message(name: str) -> str:
+    """What to say where a folder is named for an image."""
+    return f"{name}: this is a folder; name one of its images, or index all of them: searchanything index FOLDER"
+
+
 def _how_to_convert(array: NDArray[Any]) -> str:
     """What to do about an array of another shape or type, where it can be guessed."""
     shape, hints = array.shape, []
@@ -102,8 +107,12 @@ def _how_to_convert(array: NDArray[Any]) -> str:
 
 def _file_bytes(path: Path, name: str) -> bytes:
     try:
-        return read_file(path)
+        is_folder = path.is_dir()
+        data = b"" if is_folder else read_file(path)
     except OSError as error:
         raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a null byte in the name
         raise ImageError(name, f"cannot be read: {error}") from error
+    if is_folder:
+        raise UsageError(folder_message(name))
+    return data

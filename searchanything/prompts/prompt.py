@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
+from searchanything.core.prompt_fields import plain_fields
 from searchanything.core.types import BoolMask, BoxXYXY
 
 Point: TypeAlias = tuple[float, float]
@@ -91,7 +92,7 @@ class Text:
 class Mask:
     """A mask of the image's own size, (H, W) bool.
 
-    Also taken: (H, W, 1), and integers of 0 and one other value, as 0 and 255.
+    Also taken: (H, W, 1), (H, W, 3) of equal channels, and integers of 0 and one other value, as 0 and 255.
     """
 
     mask: BoolMask
@@ -161,7 +162,7 @@ Prompt: TypeAlias = Points | Box | Text | Mask | WholeImage | Prompts
 def as_prompt(value: object) -> Prompt:
     """What people write instead of a prompt: None is the whole image, a string a text, two numbers a point,
     four a box, a boolean array a mask, a list of pairs points, a list of fours boxes, a mapping the fields of `Points`
-    or, with `boxes` or `text`, those of `Prompts`.
+    or, with `boxes` or `text`, those of `Prompts` (`{"box": …}` and `{"point": …}` will do, and `{"mask": …}`).
 
     Raises: PromptError.
     """
@@ -184,7 +185,11 @@ def as_prompt(value: object) -> Prompt:
 
 
 def check_units(prompt: Prompt, height: int, width: int) -> None:
-    """Refuse boxes that seem to be given in shares of the image's size (height, width). Raises: PromptError."""
+    """Refuse boxes and points that seem to be given in shares of the image's size (height, width).
+
+    Raises: PromptError.
+    """
+    _check_points(prompt, height, width)
     boxes = (prompt,) if isinstance(prompt, Box) else prompt.boxes if isinstance(prompt, Prompts) else ()
     for box in boxes:
         sides = box.xyxy
@@ -196,9 +201,22 @@ def check_units(prompt: Prompt, height: int, width: int) -> None:
             )
 
 
+def _check_points(prompt: Prompt, height: int, width: int) -> None:
+    if not isinstance(prompt, Points | Prompts) or min(height, width) <= 1:
+        return
+    points = (*prompt.foreground, *prompt.background)
+    sides = [side for point in points for side in point]
+    if sides and all(0 <= side <= 1 for side in sides) and any(side % 1 for side in sides):
+        x, y = points[0]
+        raise PromptError(
+            f"expected points in pixels of the image ({width} x {height}), got {points[0]}, which lies in its first "
+            f"pixel; if it is in shares of the image's size, give ({round(x * width)}, {round(y * height)})"
+        )
+
+
 def _as_bool(mask: NDArray[Any]) -> NDArray[Any]:
     """A mask of another type as booleans, where there is but one way to read it; else as it is."""
-    flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
+    flat = mask[..., 0] if mask.ndim == 3 and _is_grey(mask) else mask
     if flat.ndim != 2 or flat.size == 0:
         return flat
     if flat.dtype.kind in "ui" and len(np.unique(flat[flat != 0])) <= 1 and flat.min() >= 0:
@@ -208,7 +226,12 @@ def _as_bool(mask: NDArray[Any]) -> NDArray[Any]:
 
 def _looks_like_mask(array: NDArray[Any]) -> bool:
     """Whether an array of numbers is no list of points or boxes but as wide as an image."""
-    return (array.ndim == 2 and array.shape[1] > 4) or (array.ndim == 3 and array.shape[2] == 1)
+    return (array.ndim == 2 and array.shape[1] > 4) or (array.ndim == 3 and _is_grey(array))
+
+
+def _is_grey(array: NDArray[Any]) -> bool:
+    """Whether (H, W, C) is one channel, or three that are equal, as OpenCV reads the file of a mask."""
+    return array.shape[2] == 1 or (array.shape[2] == 3 and bool((array == array[..., :1]).all()))
 
 
 def describe_prompt(prompt: Prompt) -> dict[str, Any]:
@@ -300,14 +323,13 @@ def _from_numbers(value: Sequence[object] | NDArray[Any]) -> Prompt:
     )
 
 
-def _from_mapping(fields: Mapping[str, object]) -> Points | Box | Text | Prompts:
-    of_points, of_prompts = (
-        {"foreground", "background", "granularity", "rule"},
-        {"boxes", "foreground", "background", "text"},
-    )
-    if unknown := set(fields) - of_points - of_prompts:
-        known = sorted(of_points | of_prompts)
-        raise PromptError(f"expected the fields {known} of Points or Prompts, got {sorted(map(str, unknown))}")
+def _from_mapping(given: Mapping[str, object]) -> Points | Box | Text | Mask | Prompts:
+    of_prompts = {"boxes", "foreground", "background", "text"}
+    fields = plain_fields(given)
+    if "mask" in fields:
+        if len(fields) > 1:
+            raise PromptError("a mask cannot be combined with other prompts: drop it, or the others")
+        return Mask(np.asarray(fields["mask"]))
     if not {"boxes", "text"}.isdisjoint(fields):
         if both := sorted(set(fields) - of_prompts):
             raise PromptError(f"{' and '.join(both)} go with points alone: beside them, a box or a text decides")

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import threading
 import time
@@ -27,6 +28,8 @@ from searchanything.core.types import Place
 Right: TypeAlias = Literal["read", "refine"]
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
 FILE: Final = "keys.json"
+SHORTEST: Final = 32  # of a key that was made elsewhere
+_OWN_FORM: Final = re.compile(r"sa_(?P<id>[0-9a-f]{8})_")
 _FORMAT: Final = "searchanything-keys/1"
 _UNKNOWN: Final = "the key is not valid (any more)"
 
@@ -80,19 +83,41 @@ class KeyRing:
 
     def add(self, name: str, *, places: Sequence[Place] = (), rights: Collection[Right] = RIGHTS) -> tuple[str, ApiKey]:
         """Make a key: what to show, which is kept nowhere, and what is kept. Raises: UsageError."""
-        if not name.strip() or not name.isprintable():
-            raise UsageError(f"expected a name of printable letters, got {name!r}")
-        if not rights or set(rights) - set(RIGHTS):
-            raise UsageError(f"expected rights among {', '.join(RIGHTS)}, got {', '.join(rights) or 'none'}")
-        identity = secrets.token_hex(4)
-        token = f"sa_{identity}_{secrets.token_urlsafe(32)}"
-        kept = tuple(right for right in RIGHTS if right in rights)
-        key = ApiKey(identity, name, _digest(token), tuple(places), kept, time.time_ns() // 10**6)
+        token = f"sa_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+        key = _new_key(name, token, places, rights)
         with self._changing() as keys:
             if any(one.name == name and one.revoked_at_ms is None for one in keys):
                 raise UsageError(f"there is a key {name!r} already: revoke it first, or choose another name")
             keys.append(key)
         return token, key
+
+    def take(
+        self, name: str, token: str, *, places: Sequence[Place] = (), rights: Collection[Right] = RIGHTS
+    ) -> ApiKey:
+        """Keep a key that was made elsewhere, as by a container's secrets; an older one of that name is revoked.
+
+        Taking the same again changes no more than its places and rights. Raises: UsageError, also for one that was
+        revoked.
+        """
+        if len(token) < SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+            raise UsageError(
+                f"expected a key of at least {SHORTEST} random letters and digits, got {len(token)}: "
+                f"openssl rand -hex 32 makes one"
+            )
+        wanted = _new_key(name, token, places, rights)
+        with self._changing() as keys:
+            if any(key.digest == wanted.digest and key.revoked_at_ms is not None for key in keys):
+                raise UsageError(f"this key of {name!r} was revoked or replaced, and stays so: make another")
+            valid = {key.name: number for number, key in enumerate(keys) if key.revoked_at_ms is None}
+            if name not in valid:
+                keys.append(wanted)
+            elif keys[valid[name]].digest == wanted.digest:
+                wanted = replace(wanted, created_at_ms=keys[valid[name]].created_at_ms)
+                keys[valid[name]] = wanted
+            else:
+                keys[valid[name]] = replace(keys[valid[name]], revoked_at_ms=wanted.created_at_ms)
+                keys.append(wanted)
+        return wanted
 
     def revoke(self, name: str) -> ApiKey:
         """Refuse a key from now on, by its name or id. Raises: UsageError."""
@@ -119,6 +144,19 @@ class KeyRing:
                 self._file.chmod(0o600)
         finally:
             os.close(guard)
+
+
+def _new_key(name: str, token: str, places: Sequence[Place], rights: Collection[Right]) -> ApiKey:
+    """What is kept of a key. Raises: UsageError."""
+    if not name.strip() or not name.isprintable():
+        raise UsageError(f"expected a name of printable letters, got {name!r}")
+    if not rights or set(rights) - set(RIGHTS):
+        raise UsageError(f"expected rights among {', '.join(RIGHTS)}, got {', '.join(rights) or 'none'}")
+    made = _OWN_FORM.match(token)
+    digest = _digest(token)
+    kept = tuple(right for right in RIGHTS if right in rights)
+    identity = made["id"] if made else digest[:8]
+    return ApiKey(identity, name, digest, tuple(places), kept, time.time_ns() // 10**6)
 
 
 def _digest(token: str) -> str:

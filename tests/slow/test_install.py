@@ -45,10 +45,10 @@ def test_the_wheel_works_where_it_is_installed_alone(tool: str, tmp_path: Path) 
     call(sys.executable, "-m", "venv", environment, cwd=tmp_path)
     python = environment / "bin" / "python"
     if tool == "pip":
-        call(python, "-m", "pip", "install", "-q", "--no-cache-dir", wheel, cwd=tmp_path)
+        call(python, "-m", "pip", "install", "-q", "--no-cache-dir", f"{wheel}[local]", cwd=tmp_path)
     else:
         uv = Path(sys.executable).with_name("uv")
-        call(uv, "pip", "install", "-q", "--no-cache", "--python", python, wheel, cwd=tmp_path)
+        call(uv, "pip", "install", "-q", "--no-cache", "--python", python, f"{wheel}[local]", cwd=tmp_path)
     seconds = time.monotonic() - began
     size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
     sys.stdout.write(

@@ -51,6 +51,42 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], argumen
     assert (code, said["error"]["type"]) == (2, "UsageError")
 
 
+def test_a_key_of_the_environment_is_taken_once_and_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, arguments = KeyRing(tmp_path / ".index.db.serve"), ("add", "platform", "--value-of", "SERVE_KEY")
+    first, second = "sa_0123abcd_" + "k" * 40, "q" * 40
+    for token in (first, first, second):
+        monkeypatch.setenv("SERVE_KEY", token)
+        code, said = call(capsys, tmp_path / "index.db", *arguments)
+        assert code == 0
+        assert token not in json.dumps(said)
+    assert [(key.id == "0123abcd", key.revoked_at_ms is None) for key in ring.all()] == [(True, False), (False, True)]
+    assert ring.find(second).name == "platform"
+    with pytest.raises(AccessError):
+        ring.find(first)
+    assert call(capsys, tmp_path / "index.db", *arguments, "--right", "read")[0] == 0  # the same key may do less now
+    assert ring.find(second).rights == ("read",)
+    assert len(ring.all()) == 2
+    monkeypatch.setenv("SERVE_KEY", first)
+    code, said = call(capsys, tmp_path / "index.db", *arguments)
+    assert (code, "stays so" in said["error"]["message"]) == (2, True)
+    assert ring.find(second)
+
+
+@pytest.mark.parametrize("value", [None, "", "short", "k" * 31, "k" * 40 + " x", "é" * 40])
+def test_a_key_of_the_environment_that_is_none(
+    value: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv("SERVE_KEY", raising=False)
+    else:
+        monkeypatch.setenv("SERVE_KEY", value)
+    code, said = call(capsys, tmp_path / "index.db", "add", "platform", "--value-of", "SERVE_KEY")
+    assert (code, said["error"]["type"]) == (2, "UsageError")
+    assert not value or value not in said["error"]["message"]
+
+
 def test_a_missing_extra_is_answered_with_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

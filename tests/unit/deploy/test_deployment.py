@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from deploy.environment import complete
-from deploy.validate import problems, resolved, secrets_of
+from deploy.validate import ROOT, problems, resolved, secrets_of
+from searchanything.serve import keys
 
 Config = dict[str, Any]
 
@@ -32,6 +34,7 @@ def test_the_real_file_is_in_order(config: Config, env_file: Path) -> None:
     assert problems(config, secrets_of(env_file)) == []
     assert set(config["services"]) == {
         "milvus", "s3", "bucket", "postgres", "prefect", "cluster-key", "scheduler", "worker", "watcher",
+        "serve-key", "serve",
     }  # fmt: skip
 
 
@@ -56,6 +59,10 @@ BREAKAGES: dict[str, Callable[[Config], object]] = {
     "an image without a release": lambda services: services["postgres"].update(image="postgres"),
     "no limits": lambda services: services["worker"].pop("deploy"),
     "no health check": lambda services: services["watcher"].pop("healthcheck"),
+    "a page without a health check": lambda services: services["serve"].pop("healthcheck"),
+    "a page open to the world": lambda services: services["serve"]["ports"][0].update(host_ip="0.0.0.0"),  # noqa: S104
+    "a page that may write everywhere": lambda services: services["serve"].update(read_only=False),
+    "a key in the file": lambda services: services["serve-key"]["environment"].update(SERVE_KEY="k" * 40),
     "a password of its own": lambda services: services["postgres"]["environment"].update(POSTGRES_PASSWORD="prefect"),
     "a misspelt setting": lambda services: services["worker"]["environment"].update(SEARCHANYTHING_MILVUS__URL="x"),
     "a writable root": lambda services: services["prefect"].update(read_only=False),
@@ -73,6 +80,40 @@ def test_what_breaks_the_policy_is_found(config: Config, env_file: Path, name: s
     assert problems(broken, secrets_of(env_file))
 
 
+def test_the_page_demands_the_key_of_env_and_is_an_image_of_its_own(config: Config, env_file: Path) -> None:
+    services = config["services"]
+    [key] = [line.partition("=")[2] for line in env_file.read_text().splitlines() if line.startswith("SERVE_KEY=")]
+    assert services["serve-key"]["environment"]["SERVE_KEY"] == key
+    assert len(key) >= keys.SHORTEST
+    assert "SERVE_KEY" not in services["serve"]["environment"]
+    folders = {services[name]["environment"]["SEARCHANYTHING_SERVE__FOLDER"] for name in ("serve", "serve-key")}
+    assert folders == {"/serve"}
+    for name in ("serve", "serve-key"):
+        assert "/serve" in [volume["target"] for volume in services[name]["volumes"]]
+        assert services[name]["build"]["target"] == "serve"
+    assert services["serve"]["environment"]["SEARCHANYTHING_SERVE__HOST"] == "0.0.0.0"  # noqa: S104  in its container
+    assert services["serve"]["depends_on"]["serve-key"]["condition"] == "service_completed_successfully"
+    assert set(services["serve"]["networks"]) == {"data"}
+
+
+def test_the_images_have_their_locks_and_every_folder_that_is_mounted(config: Config) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    targets = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.M)
+    assert {"serve", "service"} <= set(targets)
+    assert targets[-1] == "service"  # what is built where no target is named
+    locks = set(re.findall(r"requirements/(\w+)\.lock", dockerfile))
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert locks == {"build", "serve", "service"}
+    assert {f"!requirements/{lock}.lock" for lock in locks} <= set(ignored)
+    lines = {lock: (ROOT / "requirements" / f"{lock}.lock").read_text("utf-8") for lock in ("serve", "service")}
+    assert "\nfastapi==" in lines["serve"]
+    assert "\nprefect==" in lines["service"]
+    assert "\nprefect==" not in lines["serve"]
+    made = set(re.findall(r"install -d -o searchanything -g searchanything ([^\n]+)", dockerfile)[0].split())
+    ours = [one for one in config["services"].values() if one["image"].startswith("searchanything")]
+    assert {volume["target"] for one in ours for volume in one.get("volumes", ())} <= made
+
+
 def test_the_unauthenticated_networks_lead_nowhere(config: Config, env_file: Path) -> None:
     broken = copy.deepcopy(config)
     broken["networks"]["queue"]["internal"] = False
@@ -85,7 +126,7 @@ def test_secrets_are_random_and_readable_by_their_owner_alone(tmp_path: Path) ->
     for path in (first, second):
         complete(path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(secrets_of(first)) == 7
+    assert len(secrets_of(first)) == 8
     assert not secrets_of(first) & secrets_of(second)
 
 

@@ -1,0 +1,160 @@
+"""`searchanything find`: a query in a folder, which is indexed first where nobody has done so yet."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from searchanything.cli.options import CommonOptions, OptionalImage, Save, expanded
+from searchanything.cli.progress import indexing_progress
+from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions
+from searchanything.cli.query import answer_text, words_alone
+from searchanything.cli.session import answer, check_save, say, session_of
+from searchanything.core.counting import counted
+from searchanything.core.errors import UsageError
+from searchanything.core.types import Filter, Place
+
+if TYPE_CHECKING:
+    from searchanything.client.client import Client
+
+BUNDLED: Final = "pico"  # needs no download
+BETTER: Final = "small"
+
+FolderOption = Annotated[
+    Path, typer.Option("--in", metavar="FOLDER", exists=True, file_okay=False, help="Where to look; default: here.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Index the folder without asking, if it is not yet.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is asked of a folder that is indexed."""
+
+    image: str | None
+    prompt: PromptOptions
+    page: PageOptions
+    filter: Filter
+
+    def of(self, client: Client, place: Place, *, save: Path | None) -> dict[str, object]:
+        meant, here = self.prompt.prompt(), replace(self.filter, bucket=place[0], key_prefix=place[1])
+        alone = words_alone(self.image, meant)
+        results = client.query(
+            self.image,
+            None if alone is not None else meant,
+            text=alone,
+            limit=self.page.limit,
+            offset=self.page.offset,
+            filter=here,
+            group_by_image=self.page.group_by_image,
+            rescore=self.page.rescore,
+        )
+        if save is not None:
+            results.save(save)
+            say(f"saved {save}")
+        return results.to_dict()
+
+
+@expanded
+def find(
+    context: typer.Context,
+    prompt: PromptOptions,
+    page: PageOptions,
+    filter: FilterOptions,
+    image: OptionalImage = None,
+    folder: FolderOption = Path(),
+    yes: YesOption = False,
+    save: Save = None,
+    *,
+    common: CommonOptions,
+) -> None:
+    """Query the images of a folder. One that was never indexed is indexed first, if you say so.
+
+    It asks on a terminal; elsewhere --yes says so. New images of an indexed folder: searchanything index FOLDER.
+
+    Examples: [bold]searchanything find photo.jpg --text "a red bag"[/bold]
+
+    [bold]searchanything find ~/photo.jpg --point 320,240 --in ~/Pictures --yes --save hits.png[/bold]
+    """
+    meant, wanted = prompt.prompt(), filter.filter() or Filter()
+    if wanted.bucket is not None or wanted.key_prefix:
+        raise UsageError(
+            "find looks in a folder: --in FOLDER; with --bucket and --key-prefix, use searchanything query"
+        )
+    words_alone(image, meant)
+    check_save(save)
+    session, preset = session_of(context), common.preset
+    with session.client(common.uri, preset) as client:
+        place, is_new = _indexed_place(client, folder), client.status().manifest is None
+    if place is None:
+        preset = preset or (_preset_of_new() if is_new else None)
+        _ask_for(folder, preset, yes=yes)
+    with session.client(common.uri, preset) as client:
+        place = place or _index(client, folder, words=image is None)
+        document = _Search(image, prompt, page, wanted).of(client, place, save=save)
+    answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
+
+
+def _indexed_place(client: Client, folder: Path) -> Place | None:
+    """Where the index has images of a folder: under its own name, or as a part of one above it."""
+    from searchanything.core.errors import IndexNotFoundError
+
+    here = folder.expanduser().absolute()
+    try:
+        for above in (here, *here.parents):
+            prefix = "" if above == here else f"{here.relative_to(above).as_posix()}/"
+            if client.images(bucket=str(above), key_prefix=prefix, most=1)[0]:
+                return str(above), prefix
+    except IndexNotFoundError:
+        return None
+    return None
+
+
+def _preset_of_new() -> str | None:
+    """The preset for a new index: None where the settings name one; else `small` if it is here."""
+    from searchanything.core.errors import SearchAnythingError
+    from searchanything.core.settings import load_settings
+    from searchanything.models.presets import describe
+
+    settings = load_settings()
+    if settings.models.preset:
+        return None
+    try:
+        describe(BETTER, settings.models)
+    except SearchAnythingError:
+        return BUNDLED
+    return BETTER
+
+
+def _ask_for(folder: Path, preset: str | None, *, yes: bool) -> None:
+    """Whether the folder may be indexed now. Raises: UsageError where nobody can be asked; typer.Abort for a no."""
+    name = shlex.quote(str(folder))
+    if preset == BUNDLED:
+        say(
+            f"the bundled models ({BUNDLED}) are small; for photographs, once: searchanything models fetch {BETTER}, "
+            f"then: searchanything index {name} --preset {BETTER}"
+        )
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        chosen = f" --preset {preset}" if preset else ""
+        raise UsageError(f"{folder} is not indexed: add --yes, or: searchanything index {name}{chosen}")
+    say(f"{folder.absolute()} is not indexed. Index it now? [Y/n]")
+    typed = sys.stdin.readline()  # typer's question would write to stdout, which is the answer's
+    if not typed or typed.strip().lower() not in ("", "y", "yes"):
+        raise typer.Abort
+
+
+def _index(client: Client, folder: Path, *, words: bool) -> Place:
+    """Index the folder, and say where its images are then. Raises: UsageError where there are none."""
+    with indexing_progress("indexing") as show:
+        report = client.index(folder, progress=show, add_words=words)
+    say(f"indexed {counted(report.indexed, 'image')}, {counted(report.failed, 'failure')}")
+    place = _indexed_place(client, folder)
+    if place is None:
+        raise UsageError(f"{folder}: there is no image here that could be indexed")
+    return place

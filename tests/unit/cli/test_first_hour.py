@@ -1,0 +1,117 @@
+"""What a new user meets first: a folder for an image, a click beside everything, completion, the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+
+import pytest
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+import searchanything
+from searchanything.answers import results as results_module
+from searchanything.cli import serve as serve_module
+from searchanything.cli.app import run
+from searchanything.client import live_index
+from searchanything.client.client import Client
+from searchanything.core.errors import UsageError
+from searchanything.drawing.overlays import RegionMark
+
+IMAGE = drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40))
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    Machine().install(monkeypatch)
+    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "images" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    client = searchanything.connect("memory://", preset="pico")
+    client.index("images")
+    return client
+
+
+def call(client: Client, *arguments: str) -> int:
+    return run(arguments, connect=lambda _uri, _preset: client)
+
+
+def test_a_miss_offers_boxes_that_hit(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "query", "images/a.png", "--point", "94,62") == 0
+    said = capsys.readouterr().out
+    offered = re.findall(r"^  (\d): --box (\S+)$", said, re.M)
+    assert [number for number, _ in offered] == ["1", "2"]
+    for _, box in offered:
+        assert call(client, "query", "images/a.png", "--box", box, "--format", "json") == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["selection"]["kind"] == "region"
+        assert document["selection"]["box_xyxy"] == [float(side) for side in box.split(",")]
+        assert document["hits"][0]["distance_bits"] == 0
+
+
+def test_what_is_offered_is_numbered_in_the_picture(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_marks: list[object] = []
+    real = results_module.draw_marks
+    monkeypatch.setattr(
+        results_module, "draw_marks", lambda image, marks, **how: drawn_marks.extend(marks) or real(image, marks, **how)
+    )
+    missed = client.query("images/a.png", (94, 62))
+    assert missed.selection.kind == "none"
+    missed.plot()
+    regions = [mark for mark in drawn_marks if isinstance(mark, RegionMark)]
+    assert [mark.label for mark in regions] == ["1", "2"]
+    assert [mark.mask for mark in regions] == [one.mask for one in missed.selection.runners_up]
+
+
+def test_a_hit_offers_nothing(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "query", "images/a.png", "--point", "20,20") == 0
+    assert "--box" not in capsys.readouterr().out
+
+
+def test_a_folder_is_no_image(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["query", "images", "--point", "1,2"], ["segment", "images"]):
+        assert call(client, *verb) == 2
+        assert "this is a folder; name one of its images, or index all of them" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="this is a folder"):
+        client.query("images", (1, 2))
+    with pytest.raises(UsageError, match="this is a folder"):
+        client.segment(Path("images"))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_verbs(shell: str, tmp_path: Path) -> None:
+    words = {
+        "COMP_WORDS": "searchanything qu",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "searchanything qu",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_SEARCHANYTHING_COMPLETE": f"complete_{shell}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "searchanything"],
+        env=os.environ | words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "query" in done.stdout
+    assert "index" not in done.stdout
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_page_is_opened_or_named(
+    there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or there)
+    serve_module._open("http://127.0.0.1:8600")
+    assert opened == ["http://127.0.0.1:8600"]
+    assert ("open http://127.0.0.1:8600 yourself" in capsys.readouterr().err) is not there
