@@ -25,6 +25,7 @@ from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
 from .index import report_of
+from .server import serve_prefect
 from .sync import sync
 from .watch import watch, watcher_of
 
