@@ -11,7 +11,8 @@ from fakes.models import drawn
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 
 RED, BLUE = (4, 4, 40, 60), (50, 8, 90, 40)
 

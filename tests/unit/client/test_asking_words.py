@@ -10,7 +10,8 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter

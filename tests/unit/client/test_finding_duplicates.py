@@ -12,7 +12,8 @@ from fakes.models import drawn
 from PIL import Image
 
 from searchanything.answers.duplicates import find_duplicates
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
 from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryRegionIndex

@@ -12,7 +12,8 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search.probe import Probe
