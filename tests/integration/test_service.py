@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import threading
 import stat
 import subprocess
 import sys
