@@ -7,10 +7,10 @@ import os
 import random
 import re
 import signal
-import threading
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
