@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-servers check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -28,8 +28,16 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
+# Two runs side by side: most of one computes, most of the other waits for servers.
 test: check .venv-milvus/.ready
-	$(BIN)/pytest
+	$(MAKE) --jobs=2 --output-sync=target test-parts test-servers
+
+test-parts: .venv/.ready
+	$(BIN)/pytest tests/unit
+
+# Its own folder for what pytest remembers of failures: the other run writes one, too.
+test-servers: .venv/.ready .venv-milvus/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/servers tests/contracts tests/integration tests/chaos
 
 check: lint types layers docs compose
 

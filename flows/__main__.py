@@ -25,7 +25,7 @@ from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
 from .index import report_of
-from .server import serve
+from .server import serve_prefect
 from .sync import sync
 from .watch import watch, watcher_of
 
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
     if given.command == "serve":
-        serve(given.host, given.port)
+        serve_prefect(given.host, given.port)
         return 0
     shown = logging.StreamHandler(sys.stderr)
     shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -44,7 +44,7 @@ class OwnPages:
         return len(hosts) == 1 and self._hosts.issuperset(hosts) and self._origins.issuperset(origins)
 
 
-def serve(host: str, port: int) -> None:
+def serve_prefect(host: str, port: int) -> None:
     """Run Prefect's server until it is stopped, as `prefect server start` does."""
     import uvicorn
     from prefect.server.api.server import create_app

@@ -37,9 +37,9 @@ def question_document(
     return {
         "version": package_version(),
         "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
-        "prompt": prompt_document(prompt),
+        "prompt": receipt_prompt(prompt),
         "page": asdict(request),
-        "filter": None if filter is None else filter_document(filter),
+        "filter": None if filter is None else receipt_filter(filter),
     }
 
 
@@ -59,7 +59,7 @@ def stored_question_document(
         "image": {**named, **size, "pixels_sha256": digest},
         "prompt": {"kind": kind if len(refs) == 1 else f"{kind}s"},
         "page": asdict(request),
-        "filter": None if filter is None else filter_document(filter),
+        "filter": None if filter is None else receipt_filter(filter),
     }
 
 
@@ -71,17 +71,17 @@ def words_document(text: str, request: PageRequest, filter: Filter | None) -> di
         "image": {"source": WORDS, "width": 0, "height": 0, "pixels_sha256": digest},
         "prompt": {"kind": WORDS, "text": text},
         "page": asdict(request),
-        "filter": None if filter is None else filter_document(filter),
+        "filter": None if filter is None else receipt_filter(filter),
     }
 
 
-def prompt_document(prompt: Prompt) -> dict[str, Any]:
+def receipt_prompt(prompt: Prompt) -> dict[str, Any]:
     """A prompt as plain JSON from which it can be made again: a mask as RLE at the image's own size."""
     described = describe_prompt(prompt)
     return described | {"mask": mask_document(encode_rle(prompt.mask))} if isinstance(prompt, Mask) else described
 
 
-def filter_document(filter: Filter) -> dict[str, Any]:
+def receipt_filter(filter: Filter) -> dict[str, Any]:
     """A filter as plain JSON from which it can be made again."""
     return {
         "bucket": filter.bucket,
@@ -135,7 +135,7 @@ def _source_of(image: ImageInput) -> dict[str, Any]:
     return {"source": "an array"}
 
 
-def image_of(document: Mapping[str, Any]) -> ImageInput | RegionRef | tuple[RegionRef, ...] | None:
+def image_of_receipt(document: Mapping[str, Any]) -> ImageInput | RegionRef | tuple[RegionRef, ...] | None:
     """The query image by its name; None where it came as bytes or an array. Raises: TypeError, KeyError."""
     if not isinstance(document["pixels_sha256"], str):
         raise TypeError("pixels_sha256 is no text")
@@ -156,7 +156,7 @@ def _region_of(document: Mapping[str, Any]) -> RegionRef:
     return RegionRef(image, None if region is None else int(region))
 
 
-def prompt_of(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
+def prompt_of_receipt(document: Mapping[str, Any], size: tuple[int, int], max_pixels: int) -> Prompt:
     """The prompt of a document, for an image of that (height, width). Raises: KeyError, TypeError, ValueError."""
     match document["kind"]:
         case "point" | "points" | "background":

@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from searchanything.answers.questions import WORDS, filter_of, image_of, package_version, prompt_of, rle_of
+from searchanything.answers.questions import (
+    WORDS,
+    filter_of,
+    image_of_receipt,
+    package_version,
+    prompt_of_receipt,
+    rle_of,
+)
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
@@ -99,8 +106,8 @@ class Receipt:
             rescore = int(page.get("rescore", 0))  # receipts from before there was rescoring have none
             _check_answer(document)
             return cls(
-                image=image_of(document["image"]),
-                prompt=prompt_of(document["prompt"], size, max_pixels),
+                image=image_of_receipt(document["image"]),
+                prompt=prompt_of_receipt(document["prompt"], size, max_pixels),
                 request=PageRequest(int(page["limit"]), int(page["offset"]), bool(page["group_by_image"]), rescore),
                 filter=filter_of(document["filter"]),
                 document=document,

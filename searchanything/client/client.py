@@ -29,7 +29,7 @@ from searchanything.client.judging import Judging
 from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.operations import Operations
-from searchanything.client.status import status_of
+from searchanything.client.status import index_status_of
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
 from searchanything.core.protocols import IndexStore
@@ -361,7 +361,7 @@ class Client:
 
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
-        return status_of(self._connection)
+        return index_status_of(self._connection)
 
     def export(self, destination: str | Path, *, bucket: str | None = None, key_prefix: str = "") -> int:
         """Write regions, masks and codes as COCO JSON (`.json`) or Parquet (`.parquet`). Returns how many regions.

@@ -11,7 +11,7 @@ from searchanything.ingest.reports import IndexStatus
 from searchanything.search.scoped import ScopedIndex
 
 
-def status_of(connection: Connection) -> IndexStatus:
+def index_status_of(connection: Connection) -> IndexStatus:
     """What `Client.status` says; within places nothing outside them is counted."""
     indexes = connection.indexes
     live = indexes.live()

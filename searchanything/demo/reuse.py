@@ -20,7 +20,7 @@ def inputs_digest(*parts: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def standing_report(out: Path, inputs: str) -> dict[str, Any] | None:
+def report_of_same_inputs(out: Path, inputs: str) -> dict[str, Any] | None:
     """The report in `out`, if it follows from the same inputs and its page and drawings are there; else None."""
     try:
         document = json.loads((out / "report.json").read_bytes())

@@ -26,7 +26,7 @@ from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.page import IMAGES, page_of_run, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
-from searchanything.demo.reuse import inputs_digest, standing_report
+from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
 from searchanything.models.limits import state_limits
@@ -69,7 +69,7 @@ def run_demo(
         bench = Bench(stack.enter_context(Client(settings)), settings, encoder, rendered, course)
         indexed = bench.index(filling.removed)
         inputs = inputs_digest(fingerprint, settings.milvus.uri, scenes_digest(SEED), f"{scenes} {questions}")
-        kept = None if filling.changed or _found_new(indexed) else standing_report(out, inputs)
+        kept = None if filling.changed or _found_new(indexed) else report_of_same_inputs(out, inputs)
         if kept is None:
             document = _answer(bench, out, questions, indexed, inputs)
         else:

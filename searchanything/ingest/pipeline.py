@@ -67,7 +67,7 @@ def index_images(
     """
     tally = Tally(total, progress)
     broken: list[StoreError] = []
-    _index_rounds(job, lambda pool: plan_listed(job, _until_broken(objects, broken), pool, tally), tally)
+    _index_rounds(job, partial(plan_listed, job, _until_broken(objects, broken), tally), tally)
     if broken:
         raise broken[0]
     if omissions is not None:
@@ -92,7 +92,7 @@ def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgres
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; calling it again is always right.
     """
     tally = Tally(None, progress)
-    _index_rounds(job, lambda pool: plan_keys(job, keys, pool, tally), tally)
+    _index_rounds(job, partial(plan_keys, job, keys, tally), tally)
     return tally.report()
 
 
@@ -103,12 +103,8 @@ def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]
         if not changed:
             return
         logger.info("%s changed during indexing", counted(len(changed), "object"))
-        plan = partial(_plan_again, job, [image.key for image in changed], tally)
+        plan = partial(plan_keys, job, [image.key for image in changed], tally)
     tally.add_changing(changed, tries=ROUNDS)
-
-
-def _plan_again(job: IndexingJob, keys: Sequence[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:
-    return plan_keys(job, keys, pool, tally)
 
 
 def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> Iterator[StoredObject]:

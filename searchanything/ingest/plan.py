@@ -72,7 +72,7 @@ class IndexingJob:
         object.__setattr__(self, "store", incoming(self.store))
 
 
-def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], pool: Executor, tally: Tally) -> Iterator[Attempt]:
+def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], tally: Tally, pool: Executor) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
     usable = (sound_object(one) for one in objects if _is_usable(one.ref.key, tally))
     for listed in batches(usable, PLAN_BATCH):
@@ -103,7 +103,7 @@ def _images(
     return [one for one, reason in zip(listed, reasons, strict=True) if reason is None]
 
 
-def plan_keys(job: IndexingJob, keys: Iterable[str], pool: Executor, tally: Tally) -> Iterator[Attempt]:
+def plan_keys(job: IndexingJob, keys: Iterable[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:
     """Attempts at the objects that these keys name now, where the index does not have them as they are.
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.

@@ -40,7 +40,7 @@ _regions: dict[tuple[str, str], str] = {}  # of buckets at AWS, which never move
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class S3Server:
     """An S3 server's checked address. `by_aws` is True where AWS itself or AWS's own variables name it."""
 
     endpoint: str
@@ -56,21 +56,21 @@ class Server:
         return _AWS_HOST.fullmatch(self.host) is not None
 
 
-def server_of(settings: StorageSettings) -> Server:
+def server_of(settings: StorageSettings) -> S3Server:
     """The server that the settings name, or AWS's own variables; else AWS. Raises: SettingsError."""
     if bool(settings.access_key) != bool(settings.secret_key):
         raise SettingsError(
             f"set both {ENV_PREFIX}STORAGE__ACCESS_KEY and …SECRET_KEY, or neither (then …CREDENTIALS says what counts)"
         )
     if settings.endpoint:
-        server = Server(_checked(settings.endpoint), settings.secure, by_aws=False)
-        return Server(server.endpoint, server.secure, by_aws=server.is_aws)
+        server = S3Server(_checked(settings.endpoint), settings.secure, by_aws=False)
+        return S3Server(server.endpoint, server.secure, by_aws=server.is_aws)
     ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
     for variable in () if ignored else ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if address := os.environ.get(variable):
             return _server_at(address, variable)
     region = settings.region or ""
-    return Server(f"s3.{region}.amazonaws.com.cn" if region.startswith("cn-") else AWS, settings.secure, by_aws=True)
+    return S3Server(f"s3.{region}.amazonaws.com.cn" if region.startswith("cn-") else AWS, settings.secure, by_aws=True)
 
 
 def public_settings(settings: StorageSettings) -> StorageSettings:
@@ -221,7 +221,7 @@ def _authorities(settings: StorageSettings) -> str:
     return str(path)
 
 
-def _minio(server: Server, settings: StorageSettings, region: str | None, found: Found, http: PoolManager) -> Minio:
+def _minio(server: S3Server, settings: StorageSettings, region: str | None, found: Found, http: PoolManager) -> Minio:
     try:
         client = Minio(
             server.endpoint, secure=server.secure, region=region, http_client=http, credentials=found.provider
@@ -235,7 +235,7 @@ def _minio(server: Server, settings: StorageSettings, region: str | None, found:
     return client
 
 
-def _region_at_aws(server: Server, bucket: str, http: PoolManager) -> str | None:
+def _region_at_aws(server: S3Server, bucket: str, http: PoolManager) -> str | None:
     """AWS tells it to anybody, in whatever it answers; `GetBucketLocation` would take a right that few have."""
     scheme = "https" if server.secure else "http"
     try:
@@ -246,13 +246,13 @@ def _region_at_aws(server: Server, bucket: str, http: PoolManager) -> str | None
     return answer.headers.get("x-amz-bucket-region")
 
 
-def _server_at(address: str, variable: str) -> Server:
+def _server_at(address: str, variable: str) -> S3Server:
     """A server by its whole address. Raises: SettingsError."""
     scheme, _, host = address.rstrip("/").rpartition("://")
     if scheme not in ("http", "https") or not _ENDPOINT.fullmatch(host):
         shown = address.rpartition("@")[2]
         raise SettingsError(f"{variable}: expected an address such as https://s3.example.org, got '{shown}'")
-    return Server(host, scheme == "https", by_aws=True)
+    return S3Server(host, scheme == "https", by_aws=True)
 
 
 def _checked(endpoint: str) -> str:

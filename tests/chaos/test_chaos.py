@@ -18,11 +18,11 @@ from integration.milvus_server import MilvusServer
 
 from deploy.local import Stack
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1500)]
 
 _SEEDS_VARIABLE = "SEARCHANYTHING_CHAOS_SEEDS"
 SHORT_SEEDS = (1, 2, 3)
-AGREEMENT_S = 240.0  # seconds on a quiet machine
+AGREEMENT_S = 600.0  # a quiet machine needs a minute, one with twenty other programs five
 QUICK = {
     "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
     "SEARCHANYTHING_INGEST__GARBAGE_AGE_S": "15",  # rows that a kill left of images deleted since: else after a day

@@ -13,7 +13,7 @@ import pytest
 from fakes.answers import PIXELS, RLE, SELECTION, THING, hit, read, results
 from PIL import Image
 
-from searchanything.answers.questions import pixels_digest, prompt_document
+from searchanything.answers.questions import pixels_digest, receipt_prompt
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults
 from searchanything.core.errors import UsageError
@@ -62,7 +62,7 @@ def test_a_mask_comes_back_pixel_by_pixel() -> None:
     found = read(results(prompt=Mask(mask))).prompt
     assert isinstance(found, Mask)
     np.testing.assert_array_equal(found.mask, mask)
-    assert prompt_document(Mask(mask))["area_px"] == mask.sum()
+    assert receipt_prompt(Mask(mask))["area_px"] == mask.sum()
 
 
 def test_a_receipt_from_before_filters_named_images_is_read() -> None:

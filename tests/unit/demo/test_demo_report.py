@@ -19,7 +19,7 @@ from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import Kind, Question
 from searchanything.demo.report import Answers, examples_of
-from searchanything.demo.reuse import inputs_digest, standing_report
+from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
 from searchanything.demo.trials import Trial
 from searchanything.prompts.prompt import WholeImage
 
@@ -127,18 +127,18 @@ class TestStandingReport:
 
     def test_it_stands_for_the_same_inputs(self, tmp_path: Path) -> None:
         self.write(tmp_path)
-        assert standing_report(tmp_path, "x") is not None
-        assert standing_report(tmp_path, "y") is None
+        assert report_of_same_inputs(tmp_path, "x") is not None
+        assert report_of_same_inputs(tmp_path, "y") is None
 
     @pytest.mark.parametrize("file", ["one.png", "index.html", "report.json"])
     def test_it_falls_with_any_of_its_files(self, tmp_path: Path, file: str) -> None:
         self.write(tmp_path)
         (tmp_path / file).unlink()
-        assert standing_report(tmp_path, "x") is None
+        assert report_of_same_inputs(tmp_path, "x") is None
 
     def test_half_a_report_does_not_stand(self, tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text('{"inputs": ')
-        assert standing_report(tmp_path, "x") is None
+        assert report_of_same_inputs(tmp_path, "x") is None
 
     def test_every_input_counts(self) -> None:
         assert len({inputs_digest("a", "b"), inputs_digest("ab"), inputs_digest("a", "c")}) == 3
