@@ -260,6 +260,7 @@ def load_encoder(
     """
     with importing():
         from searchanything.models import presets
+        from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
@@ -282,6 +283,8 @@ def load_encoder(
         policy=policy or policy_of(settings, None),
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
+        arithmetic=arithmetic(settings.models),
+        lanes=lanes(settings.models),
     )
 
 

@@ -31,6 +31,8 @@ def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
     if encoder.crops is not CropPolicy.PAPER:  # left out there, so that fingerprints from before policies stay
         details["crops"] = encoder.crops.value
     features = _digest(details)
+    if encoder.arithmetic:
+        details["arithmetic"] = encoder.arithmetic  # a note: codes of all devices are to agree within a few bits
     hasher = encoder.hasher
     whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}
     return IndexManifest(

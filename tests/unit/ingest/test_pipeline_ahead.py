@@ -15,7 +15,7 @@ from fakes.stores import InMemoryStore
 from searchanything.core.types import ImageRow, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest import pipeline
-from searchanything.ingest.pipeline import map_ahead
+from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.stores.memory import MemoryRegionIndex
 
