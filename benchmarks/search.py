@@ -45,25 +45,29 @@ def filled(codes: NDArray[np.uint8]) -> MemoryRegionIndex:
     index = MemoryRegionIndex(MANIFEST)
     mask = MaskRLE((120, 160), "Rg^1:f30P1")
     colours = ({"colour": "red"}, {"colour": "blue"})
+    regions: list[RegionRow] = []
+    images: list[ImageRow] = []
     for first in range(0, len(codes), PER_IMAGE):
         number = first // PER_IMAGE
         image = ImageRef("bucket", f"photos/{number:08d}.jpg")
         shared = {"image": image, "etag": "etag", "generation": 1, "image_width": 640, "image_height": 480}
         shared["metadata"] = colours[number % 2]
         part = codes[first : first + PER_IMAGE]
-        index.insert_regions([
+        regions += [
             RegionRow(
                 id=row_id(image, 1, at), code=code.tobytes(), region=at, box_xyxy=(1.0, 2.0, 41.0, 60.0),
                 area_px=900 + at, mask=mask, score=0.75, indexed_at_ms=1, **shared,
             )
             for at, code in enumerate(part)
-        ])  # fmt: skip
-        index.insert_images([
+        ]  # fmt: skip
+        images += [
             ImageRow(
                 id=row_id(image, 1), code=bytes(BITS // 8), outcome=Outcome.INDEXED, error="", message="", attempts=1,
                 first_at_ms=1, last_at_ms=1, regions=len(part), **shared,
             )
-        ])  # fmt: skip
+        ]  # fmt: skip
+    index.insert_regions(regions)
+    index.insert_images(images)
     return index
 
 
