@@ -25,6 +25,8 @@ WHEN_THERE = (
     ("Running it", "Deployment", "deployment.md"),
     ("Running it", "Backups and versions", "backups.md"),
     ("Running it", "Security", "security.md"),
+    ("Running it", "Performance", "performance.md"),
+    ("Running it", "A thousand million regions", "scale.md"),
 )
 
 
