@@ -127,7 +127,7 @@ class FastSAMSegmenter:
             letterbox=letterbox,
             boxes_xyxy=letterbox.boxes_to_image(boxes[filled].cpu().numpy()),
             scores=scores[filled].cpu().numpy(),
-            masks=masks[filled].cpu().numpy(),
+            masks=to_host(masks[filled]),
             features=P3Map(output.features[row], letterbox.coverage),
         )
 
@@ -143,6 +143,21 @@ class FastSAMSegmenter:
         # Not ultralytics' suppression: that one stops after a time limit, and results would depend on the load.
         chosen = self._ops.nms(boxes, best, options.iou)[: options.max_detections]
         return boxes[chosen], best[chosen], coefficients[chosen]
+
+
+def packed(masks: Tensor) -> Tensor:
+    """(N, h, w) bool -> (N, h, ⌈w / 8⌉) uint8 on the same device, the first cell highest: as `numpy.packbits`."""
+    cells = nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    weights = 2 ** torch.arange(7, -1, -1, device=masks.device, dtype=torch.uint8)
+    return (cells * weights).sum(dim=-1, dtype=torch.uint8)
+
+
+def to_host(masks: Tensor) -> BoolMasks:
+    """Masks (N, h, w) bool in the host's memory: from a GPU they travel as bits, an eighth of the bytes."""
+    if masks.device.type == "cpu":
+        found: BoolMasks = masks.numpy()
+        return found
+    return np.unpackbits(packed(masks).cpu().numpy(), axis=-1, count=masks.shape[-1]).view(np.bool_)
 
 
 def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:

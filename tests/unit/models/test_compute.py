@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from searchanything.core.settings import ModelSettings
 from searchanything.models.compute import arithmetic, lanes, prepare_compute
+from searchanything.models.fastsam import packed, to_host
 from searchanything.models.yolo import ExactConv2d, ExactUpsampling, exact_product
 
 
@@ -106,3 +108,12 @@ def test_a_product_on_cuda_is_exact_where_the_process_allows_tf32(monkeypatch: p
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
     exact_product(on_cuda(left), on_cuda(right))
     assert len(doubles) == 2, "fp32 is exact there"
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 16), (3, 5, 1), (2, 7, 8), (4, 3, 21)])
+def test_masks_are_packed_as_numpy_packs_them(shape: tuple[int, int, int]) -> None:
+    masks = torch.rand(*shape) > 0.5
+    expected = np.packbits(masks.numpy(), axis=-1)
+    assert np.array_equal(packed(masks).numpy(), expected)
+    assert np.array_equal(np.unpackbits(expected, axis=-1, count=shape[-1]).view(np.bool_), masks.numpy())
+    assert np.array_equal(to_host(masks), masks.numpy())
