@@ -71,6 +71,7 @@ def test_an_unknown_name_is_refused() -> None:
         "from searchanything import *",
         "import searchanything.wiring, searchanything.ingest.pipeline, searchanything.search.search",
         "import searchanything.answers.results",
+        "import searchanything.client.opening",
     ],
 )
 def test_importing_loads_no_heavy_library(statement: str) -> None:
