@@ -11,7 +11,7 @@ import searchanything
 
 MODELS = ("torch", "torchvision", "ultralytics", "open_clip", "timm")
 ALWAYS_THERE = {"__main__", "_distutils_hack", "sitecustomize", "zope"}  # of the environment, by its .pth files
-HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas")
+HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas", "scipy", "faiss")
 
 
 def test_the_public_names_are_these() -> None:
