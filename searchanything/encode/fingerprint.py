@@ -17,6 +17,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.images.crop_policy import CropPolicy
 
 SCHEMA_VERSION: Final = 2  # of the rows in the index
+NOTES: Final = frozenset({"arithmetic"})  # details that no fingerprint is made of
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
 
 
