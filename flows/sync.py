@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed
 
-from searchanything.core.errors import IndexNotFoundError
+from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
 from searchanything.core.settings import load_settings
 from searchanything.ingest.reports import IndexReport, SyncReport, images_are
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
@@ -23,6 +24,8 @@ from .engine import Workers, workers
 from .index import finished, is_io
 from .many import index_in_waves
 from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
+
+logger = logging.getLogger(__name__)
 
 HELD_BACK: Final = "Held back"
 _tidied: set[str] = set()  # sources that this process has tidied: a new process may follow a crash
@@ -89,6 +92,20 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
         _tidied.add(source)
     await asyncio.to_thread(worker_client().operations.sweep_tiles, source)
     return found, wave
+
+
+def is_in_step(source: str) -> bool:
+    """Whether a run of `sync` would find nothing to do or to tell: a look at the listing, without a run or an artifact.
+
+    What cannot be looked at is left to the run, which reports it.
+    """
+    try:
+        found = worker_client().operations.plan_sync(source)
+        tried = _not_exhausted(source, found.failed)
+    except SearchAnythingError as error:
+        logger.debug("a sync shall tell: %s", error)
+        return False
+    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, tried))
 
 
 def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:

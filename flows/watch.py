@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +21,7 @@ from searchanything.service.watcher import Watcher, Work
 from .engine import workers
 from .index import index, report_of
 from .publish import stop_if_cancelled
-from .sync import sync
+from .sync import is_in_step, sync
 
 _open: list[Watcher] = []
 
@@ -46,7 +47,8 @@ async def watch(source: str, period_s: float | None = None) -> State[None]:
         except CancelledRun as stopped:
             return Cancelled(message=str(stopped))
         engine.stopping = watcher.stopping
-        done = [counted(period.waves, "wave"), counted(period.syncs, "sync"), counted(watcher.queue.hints, "hint")]
+        did = {"wave": period.waves, "sync": period.syncs, "look": period.looks, "hint": watcher.queue.hints}
+        done = [counted(number, what) for what, number in did.items()]
         return Completed(message=f"{', '.join(done)} so far")
 
 
@@ -70,7 +72,7 @@ class _Period:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self.waves = self.syncs = 0
+        self.waves = self.syncs = self.looks = 0
 
     async def index_wave(self, keys: Sequence[str]) -> Sequence[str]:
         """Keys to look at again. Raises: what the flow raised."""
@@ -79,7 +81,13 @@ class _Period:
         return report.total.left
 
     async def sync(self) -> None:
-        """Raises: what the flow raised."""
+        """A run of the flow `sync`: the first of a period in any case, later ones only where there is something to do.
+
+        Raises: what the flow raised.
+        """
+        if self.syncs and await asyncio.to_thread(is_in_step, self._source):
+            self.looks += 1
+            return
         self.syncs += 1
         await self._done(await sync(self._source, return_state=True))
 

@@ -261,6 +261,7 @@ def load_encoder(
     """
     with importing():
         from searchanything.models import presets
+        from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
@@ -284,6 +285,8 @@ def load_encoder(
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
         resizing=presets.find_preset(name).resizing,
+        arithmetic=arithmetic(settings.models),
+        lanes=lanes(settings.models),
     )
 
 

@@ -15,7 +15,7 @@ from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
 from searchanything.core.types import IndexCounts, IndexManifest
 from searchanything.encode.encoder import Encoder
-from searchanything.encode.fingerprint import manifest_of
+from searchanything.encode.fingerprint import NOTES, manifest_of
 from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.wiring import HashChoice
 
@@ -242,7 +242,7 @@ class LiveIndex:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""
         if index.fingerprint == local.fingerprint:
             return
-        names = sorted({*index.details, *local.details})
+        names = sorted({*index.details, *local.details} - NOTES)
         differing = [name for name in names if index.details.get(name) != local.details.get(name)]
         raise IndexMismatchError(
             f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "

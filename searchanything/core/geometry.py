@@ -202,15 +202,24 @@ class Letterbox:
         return self.mask_in_box(masks, (0, 0, self.width, self.height), (self.height, self.width))
 
     def stored_mask(self, mask: BoolMask) -> MaskRLE:
-        """A grid mask as RLE over a grid that spans the image, longest side ≤ 256, counts ≤ 4096 bytes."""
-        side = min(STORED_MASK_SIDE, max(self.grid_size))
-        while True:
+        """One grid mask (gh, gw) as `stored_masks` has it."""
+        return self.stored_masks(mask[None])[0]
+
+    def stored_masks(self, masks: BoolMasks) -> tuple[MaskRLE, ...]:
+        """Grid masks (N, gh, gw) as RLE over a grid that spans the image, longest side ≤ 256, counts ≤ 4096 bytes.
+
+        All are sampled and encoded in one pass; those whose counts are too long once more, on a coarser grid.
+        """
+        found: dict[int, MaskRLE] = {}
+        waiting, side = list(range(len(masks))), min(STORED_MASK_SIDE, max(self.grid_size))
+        while waiting:
             ratio = min(1.0, side / max(self.height, self.width))
             size = max(1, round(self.height * ratio)), max(1, round(self.width * ratio))
-            rle = encode_rle(self.mask_in_box(mask, (0, 0, self.width, self.height), size))
-            if len(rle.counts) <= STORED_MASK_BYTES or side <= 1:
-                return rle
+            sampled = self.mask_in_box(masks[waiting], (0, 0, self.width, self.height), size)
+            found.update(zip(waiting, encode_rles(sampled), strict=True))
+            waiting = [one for one in waiting if side > 1 and len(found[one].counts) > STORED_MASK_BYTES]
             side //= 2
+        return tuple(found[number] for number in range(len(masks)))
 
 
 def _covered(cells: int, start: float, length: float) -> FloatArray:
@@ -249,8 +258,14 @@ def boxes_of(masks: BoolMasks, letterbox: Letterbox) -> FloatArray:
 
 def encode_rle(mask: BoolMask) -> MaskRLE:
     """A (H, W) mask in COCO's compressed run-length encoding."""
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return MaskRLE(size=(mask.shape[0], mask.shape[1]), counts=encoded["counts"].decode("ascii"))
+    return encode_rles(mask[None])[0]
+
+
+def encode_rles(masks: BoolMasks) -> list[MaskRLE]:
+    """(N, H, W) masks in COCO's compressed run-length encoding, in one call."""
+    by_column = np.ascontiguousarray(masks.transpose(0, 2, 1), dtype=np.uint8)
+    size = masks.shape[1], masks.shape[2]
+    return [MaskRLE(size, one["counts"].decode("ascii")) for one in coco_mask.encode(by_column.transpose(2, 1, 0))]
 
 
 def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.int64]:

@@ -144,7 +144,12 @@ class ModelSettings(BaseModel):
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of the models; `auto` is bf16 on CUDA and fp32 elsewhere."
+        "auto", description="Arithmetic of the encoder; `auto` is fp16 on CUDA and fp32 elsewhere."
+    )
+    segmenter_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Arithmetic of the segmenter; with less than fp32 a GPU finds other regions than a CPU, and their "
+        "codes differ.",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
     weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")

@@ -133,11 +133,35 @@ class RegionJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _KeptRegions:
+    """An image's kept regions as they will be stored, and its (height, width)."""
+
+    boxes_xyxy: FloatArray
+    areas_px: FloatArray
+    scores: FloatArray
+    masks: tuple[MaskRLE, ...]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutBatch:
+    """A batch that waits for the encoder: kept regions per image, their f_M (R, C) and crops (R, S, S, 3) together.
+
+    Rows are those of each image's regions and then its own, image by image.
+    """
+
+    regions: list[_KeptRegions]
+    pooled: FloatArray
+    crops: RGBImage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
     """Turns images into codes with one set of models.
 
     `crops` and `resizing` are how regions are shown to the embedder, for the index, queries and texts alike: the preset
-    says it.
+    says it. `arithmetic` names device and precisions. `lanes` is how many models may work at once: 1 where they share a
+    CPU.
     """
 
     segmenter: Segmenter
@@ -148,30 +172,66 @@ class Encoder:
     crops: CropPolicy = CropPolicy.PAPER
     words: WordsHasher | None = None
     resizing: Resizing = PLAIN
+    arithmetic: str = ""
+    lanes: int = 1
     _judge: TextConfidence = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_judge", TextConfidence(self.embedder))
 
     def encode_images(self, images: Sequence[RGBImage], watch: Stopwatch | None = None) -> list[EncodedImage]:
-        """Segment, select and encode a batch; one pass of each model for all images of the batch."""
+        """Segment, select and encode a batch; one pass of each model for all images of the batch.
+
+        It is `embed_batch` of `cut_batch` of `segment_batch`, on three batches at once in `ingest.overlap`.
+        """
         if not images:
             return []
         watch = watch or Stopwatch()
+        return self.embed_batch(self.cut_batch(images, self.segment_batch(images, watch), watch), watch)
+
+    def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Segmentation]:
+        """The first stage, of the segmenter."""
         with watch.stage("segment"):
-            segmentations = self.segmenter.segment(images)
+            return self.segmenter.segment(images)
+
+    def cut_batch(
+        self, images: Sequence[RGBImage], segmentations: Sequence[Segmentation], watch: Stopwatch
+    ) -> CutBatch:
+        """The second stage, of the host: which regions are kept, their pooled features, crops and stored masks."""
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
         jobs = [
             RegionJob.of_rows(image, one, rows, whole_image=True)
             for image, one, rows in zip(images, segmentations, kept, strict=True)
         ]
-        features = self._features(jobs, watch)
-        codes = self._codes(features, watch)
+        with watch.stage("pool"):
+            pooled = self.pool_masks(jobs)
+        with watch.stage("crop"):
+            crops = self._cut(jobs, self.crops)
         with watch.stage("masks"):
-            return [
-                self._encoded(job, job.segmentation.scores[rows], of_image, seen)
-                for job, rows, of_image, seen in zip(jobs, kept, codes, features, strict=True)
+            regions = [
+                _KeptRegions(
+                    boxes_xyxy=job.boxes_xyxy,
+                    areas_px=job.segmentation.letterbox.areas_px(job.masks),
+                    scores=job.segmentation.scores[rows],
+                    masks=job.segmentation.letterbox.stored_masks(job.masks),
+                    size=(job.segmentation.letterbox.height, job.segmentation.letterbox.width),
+                )
+                for job, rows in zip(jobs, kept, strict=True)
             ]
+        return CutBatch(regions, pooled, crops)
+
+    def embed_batch(self, cut: CutBatch, watch: Stopwatch) -> list[EncodedImage]:
+        """The third stage, of the encoder: crops to features to codes."""
+        with watch.stage("embed"):
+            embedded = self.embedder.embed_crops(cut.crops)
+        ends = np.cumsum([len(one.masks) + 1 for one in cut.regions])[:-1]
+        features = [
+            FeatureBatch(*pair) for pair in zip(np.split(cut.pooled, ends), np.split(embedded, ends), strict=True)
+        ]
+        codes = self._codes(features, watch)
+        return [
+            self._encoded(one, of_image, seen) for one, of_image, seen in zip(cut.regions, codes, features, strict=True)
+        ]
 
     def encode_query(self, image: RGBImage, prompt: Prompt, watch: Stopwatch | None = None) -> EncodedQuery:
         """Segment an image, apply a prompt and encode what it chose. Raises: PromptError."""
@@ -220,11 +280,16 @@ class Encoder:
 
         The crops are the encoder's own, unless others are to be compared with them.
         """
-        watch, policy = watch or Stopwatch(), crops or self.crops
-        with watch.stage("crop"), ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
-            cut = list(pool.map(lambda job: self._crops(job, policy), jobs))
+        watch = watch or Stopwatch()
+        with watch.stage("crop"):
+            cut = self._cut(jobs, crops or self.crops)
         with watch.stage("embed"):
-            return self.embedder.embed_crops(np.concatenate(cut))
+            return self.embedder.embed_crops(cut)
+
+    def _cut(self, jobs: Sequence[RegionJob], policy: CropPolicy) -> RGBImage:
+        """The crops of the jobs' regions, one after the other."""
+        with ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
+            return np.concatenate(list(pool.map(lambda job: self._crops(job, policy), jobs)))
 
     def _choose(self, image: RGBImage, segmentation: Segmentation, prompt: Prompt) -> Choice:
         match prompt:
@@ -275,16 +340,15 @@ class Encoder:
             return np.zeros((len(image_features), 0), dtype=np.uint8)
         return self.words.encode(image_features)
 
-    def _encoded(self, job: RegionJob, scores: FloatArray, codes: Codes, features: FeatureBatch) -> EncodedImage:
-        letterbox = job.segmentation.letterbox
-        regions = len(job.masks)
+    def _encoded(self, kept: _KeptRegions, codes: Codes, features: FeatureBatch) -> EncodedImage:
+        regions, (height, width) = len(kept.masks), kept.size
         return EncodedImage(
-            height=letterbox.height,
-            width=letterbox.width,
-            boxes_xyxy=job.boxes_xyxy,
-            areas_px=letterbox.areas_px(job.masks),
-            scores=scores,
-            masks=tuple(letterbox.stored_mask(mask) for mask in job.masks),
+            height=height,
+            width=width,
+            boxes_xyxy=kept.boxes_xyxy,
+            areas_px=kept.areas_px,
+            scores=kept.scores,
+            masks=kept.masks,
             codes=codes[:regions],
             image_code=codes[regions],
             features=features,

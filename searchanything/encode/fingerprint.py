@@ -18,6 +18,7 @@ from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN
 
 SCHEMA_VERSION: Final = 2  # of the rows in the index
+NOTES: Final = frozenset({"arithmetic"})  # details that no fingerprint is made of
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
 
 
@@ -34,6 +35,8 @@ def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
     if encoder.resizing != PLAIN:  # likewise
         details["resizing"] = str(encoder.resizing)
     features = _digest(details)
+    if encoder.arithmetic:
+        details["arithmetic"] = encoder.arithmetic  # a note: codes of all devices are to agree within a few bits
     hasher = encoder.hasher
     whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}
     return IndexManifest(

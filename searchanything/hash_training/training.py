@@ -193,7 +193,7 @@ def _fit(
     from searchanything.hash_training.deep import DeepOptions, fit_deep  # loads torch
     from searchanything.models.compute import prepare_compute
 
-    compute = prepare_compute(options.compute or ModelSettings())
+    compute = prepare_compute(options.compute or ModelSettings(), "encoder")
     deep = DeepOptions(
         steps=options.steps,
         strength=options.strength,

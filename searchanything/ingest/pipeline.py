@@ -1,8 +1,8 @@
 """Bucket → index: read this first.
 
     listing ─► plan ─► read ─► decode ─► batch ─► encode ─► commit ─► report
-              (what    └ transfer threads ┘      (models,   └ one writer thread
-               is new)                            this thread)
+              (what    └ transfer threads ┘      (`overlap`) └ one writer thread
+               is new)
 
 Every arrow is a generator that works a bounded number of items ahead, so transfer, decoding and writing overlap with
 the models and memory stays bounded. The commit is the design's decision 2: insert regions, ask the store whether the
@@ -12,13 +12,12 @@ object is still the one that was read, insert the image row. Whatever stops a ru
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
@@ -29,8 +28,10 @@ from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.canary import check_models, encoding_errors
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
+from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
 from searchanything.ingest.counters import Tally
+from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.ingest.reports import IndexReport, OnProgress
 
@@ -45,8 +46,7 @@ DECODED_BYTES: Final = 2**30  # of images being decoded or waiting for the model
 DECODING_BYTES_PER_PIXEL: Final = 8  # decoders' peak: JPEG and PNG 7, AVIF 9, WebP 16
 ROUNDS: Final = 3  # tries at an object that keeps changing while it is indexed
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+_Decoded: TypeAlias = tuple[Attempt, RGBImage | None]
 
 
 def index_images(
@@ -120,15 +120,22 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
     options, timed = job.options, tally.watch.timed
     reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", _commit)
     changed: list[ImageRef] = []
+    overlap = Overlap(
+        job.encoder,
+        image_of=lambda one: one[1],
+        alone=lambda batch: _encode_parts(job.encoder, batch, tally.watch),
+        watch=tally.watch,
+    )
     with ExitStack() as stack:
         transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
         writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="commit"))
         ahead = 2 * max(options.batch_images, options.transfer_threads)
         read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
         decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
-        encoded = (_encode_and_draw(job, batch, tally.watch) for batch in _batches(decoded, options.batch_images))
-        committed = map_ahead(writer, lambda batch: committing(job, batch, transfer), encoded, most=2)
-        for stage in (read, decoded, encoded, committed):
+        encoded = overlap.run(_batches(decoded, options.batch_images))
+        drawn = (_drawn(job, batch, tally.watch) for batch in encoded)
+        committed = map_ahead(writer, lambda batch: committing(job, batch, transfer), drawn, most=2)
+        for stage in (read, decoded, encoded, drawn, committed):
             stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
         for batch in committed:
             tally.add(batch)
@@ -157,7 +164,7 @@ def _read(store: ImageStore, attempt: Attempt, options: IndexingOptions) -> Atte
     return replace(attempt, data=data, height=height, width=width)
 
 
-def _decode(attempt: Attempt) -> tuple[Attempt, RGBImage | None]:
+def _decode(attempt: Attempt) -> _Decoded:
     """The decoded image of an attempt that has bytes."""
     if attempt.data is None:
         return attempt, None
@@ -173,11 +180,9 @@ def _decoded_bytes(attempt: Attempt) -> int:
     return attempt.height * attempt.width * DECODING_BYTES_PER_PIXEL if attempt.data is not None else 0
 
 
-def _batches(
-    decoded: Iterable[tuple[Attempt, RGBImage | None]], size: int
-) -> Iterator[list[tuple[Attempt, RGBImage | None]]]:
+def _batches(decoded: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
     """Batches of up to `size` attempts and DECODED_BYTES of pixels."""
-    batch: list[tuple[Attempt, RGBImage | None]] = []
+    batch: list[_Decoded] = []
     held = 0
     for attempt, image in decoded:
         held += 0 if image is None else image.nbytes
@@ -189,16 +194,15 @@ def _batches(
         yield batch
 
 
-def _encode_and_draw(
-    job: IndexingJob, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
+def _drawn(
+    job: IndexingJob, batch: Sequence[tuple[_Decoded, EncodedImage | None]], watch: Stopwatch
 ) -> list[tuple[Attempt, EncodedImage | None]]:
-    """Encode a batch, and draw what the contact sheet wants of it: later, the pixels are gone."""
-    encoded = _encode(job.encoder, batch, watch)
+    """An encoded batch with what the contact sheet wants of it: later, the pixels are gone."""
     if job.sheet is None:
-        return encoded
-    drawn = []
+        return [(attempt, found) for (attempt, _), found in batch]
+    drawn: list[tuple[Attempt, EncodedImage | None]] = []
     with watch.stage("draw"):
-        for (attempt, found), (_, image) in zip(encoded, batch, strict=True):
+        for (attempt, image), found in batch:
             tile = job.sheet.draw(attempt.stored.ref.key, image, found.masks) if found and image is not None else None
             drawn.append((replace(attempt, tile=tile), found))
     return drawn
@@ -223,53 +227,31 @@ def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None
     return committed
 
 
-def _encode(
-    encoder: Encoder, batch: Sequence[tuple[Attempt, RGBImage | None]], watch: Stopwatch
-) -> list[tuple[Attempt, EncodedImage | None]]:
-    """Encode the images of a batch. If that fails, the batch is halved until the image that fails it stands alone.
+def _encode_parts(
+    encoder: Encoder, batch: Sequence[_Decoded], watch: Stopwatch
+) -> list[tuple[_Decoded, EncodedImage | None]]:
+    """Encode a batch that failed as a whole. It is halved until the image that fails it stands alone.
 
     So a batch that is too large for the device's memory is halved as well. Raises: DeviceError where a known image
     fails like the one that stands alone: then it is no image's fault, and none is recorded as failed.
     """
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return _encode_alone(encoder, batch[:middle], watch) + _encode_alone(encoder, batch[middle:], watch)
+    return _encode_alone(encoder, batch, watch)
+
+
+def _encode_alone(
+    encoder: Encoder, batch: Sequence[_Decoded], watch: Stopwatch
+) -> list[tuple[_Decoded, EncodedImage | None]]:
     images = [image for _, image in batch if image is not None]
     try:
         encoded = iter(encoder.encode_images(images, watch) if images else [])
     except encoding_errors() as error:
         if len(batch) == 1:
             check_models(encoder)
-            logger.exception("%s cannot be encoded", batch[0][0].stored.ref)
-            return [(replace(batch[0][0], failed=Failed.of(error)), None)]
-        middle = len(batch) // 2
-        return _encode(encoder, batch[:middle], watch) + _encode(encoder, batch[middle:], watch)
-    return [(attempt, None if image is None else next(encoded)) for attempt, image in batch]
-
-
-def map_ahead(
-    pool: ThreadPoolExecutor,
-    function: Callable[[_In], _Out],
-    items: Iterable[_In],
-    *,
-    most: int,
-    cost: Callable[[_In], int] = lambda _: 0,
-    budget: int = 0,
-) -> Generator[_Out, None, None]:
-    """Results of `function` in order, up to `most` items of at most `budget` total cost being worked on ahead.
-
-    An item that costs more than the budget waits until it is alone. Closing the generator cancels what has not begun.
-    """
-    waiting: deque[tuple[Future[_Out], int]] = deque()
-    held = 0
-    try:
-        for item in items:
-            price = cost(item)
-            while waiting and (len(waiting) >= most or held + price > budget > 0):
-                future, paid = waiting.popleft()
-                held -= paid
-                yield future.result()
-            waiting.append((pool.submit(function, item), price))
-            held += price
-        while waiting:
-            yield waiting.popleft()[0].result()
-    finally:
-        for future, _ in waiting:
-            future.cancel()
+            (attempt, _), *_ = batch
+            logger.exception("%s cannot be encoded", attempt.stored.ref)
+            return [((replace(attempt, failed=Failed.of(error)), None), None)]
+        return _encode_parts(encoder, batch, watch)
+    return [(one, None if one[1] is None else next(encoded)) for one in batch]

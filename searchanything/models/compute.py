@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ModelSettings
 
+Part: TypeAlias = Literal["segmenter", "encoder"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -23,21 +25,41 @@ class Compute:
 CPU = Compute(torch.device("cpu"), torch.float32)
 
 
-def prepare_compute(settings: ModelSettings) -> Compute:
-    """The device and precision that the settings ask for; sets torch's CPU threads.
+def prepare_compute(settings: ModelSettings, part: Part) -> Compute:
+    """The device and precision that the settings ask for, for one of the two models; sets torch's CPU threads.
 
-    `auto` is CUDA in bf16 where there is a CUDA device (fp32 if it has no bf16), else the CPU in fp32: bf16 on CPUs
-    without AVX512-BF16 or AMX is 70 times slower. `mps` is taken only when asked for.
+    The segmenter is fp32 unless another precision is asked for: in fp16 a twentieth of the codes has 17 bits of 256
+    that differ from a CPU's, and images get other regions. `auto` for the encoder is fp16 on CUDA (codes differ in at
+    most 2 bits), fp32 elsewhere: bf16 on CPUs without AVX512-BF16 or AMX is 70 times slower. `mps` is taken only when
+    asked for.
 
     Raises: SettingsError if the device is unknown or not there.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    return _compute(settings, part)
+
+
+def arithmetic(settings: ModelSettings) -> str:
+    """Device and precisions in words, as an index notes them. Raises: as `prepare_compute`."""
+    segmenter, encoder = (_compute(settings, part) for part in ("segmenter", "encoder"))
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    exact = " without TF32" if segmenter.device.type == "cuda" and segmenter.dtype is torch.float32 else ""
+    return f"{segmenter.device.type}: segmenter {names[segmenter.dtype]}{exact}, encoder {names[encoder.dtype]}"
+
+
+def lanes(settings: ModelSettings) -> int:
+    """How many models may work at once: on a CPU one has all cores. Raises: as `prepare_compute`."""
+    return 1 if _device(settings.device).type == "cpu" else 2
+
+
+def _compute(settings: ModelSettings, part: Part) -> Compute:
     device = _device(settings.device)
+    if part == "segmenter":
+        return Compute(device, _DTYPES[settings.segmenter_precision])
     if settings.precision != "auto":
         return Compute(device, _DTYPES[settings.precision])
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return Compute(device, torch.bfloat16 if bf16 else torch.float32)
+    return Compute(device, torch.float16 if device.type == "cuda" else torch.float32)
 
 
 def _device(name: str) -> torch.device:

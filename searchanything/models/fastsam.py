@@ -24,7 +24,7 @@ from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import digest_of
-from searchanything.models.yolo import Output, YoloSegmenter
+from searchanything.models.yolo import Output, YoloSegmenter, exact_product
 from searchanything.models.yolo_file import read_tensors
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
@@ -70,12 +70,15 @@ class P3Map:
             share = torch.from_numpy(masks).to(device) * torch.from_numpy(self._coverage).to(device)
             weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
             sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
-            pooled = (weights / sums) @ self._features.float().flatten(1).T
+            pooled = exact_product(weights / sums, self._features.float().flatten(1).T)
         return pooled.cpu().numpy()
 
 
 class FastSAMSegmenter:
-    """A `Segmenter` from a FastSAM `.pt` file. The trunk runs in the precision of `compute`, the head in fp32."""
+    """A `Segmenter` from a FastSAM `.pt` file. The trunk runs in the precision of `compute`, the head in fp32.
+
+    On CUDA fp32 is without TF32: see `ExactConv2d`.
+    """
 
     def __init__(self, weights: Path, *, options: SegmenterOptions | None = None, compute: Compute = CPU) -> None:
         """Raises: WeightsMissingError if there is no such file, ModelError if it is damaged or no FastSAM."""
@@ -124,7 +127,7 @@ class FastSAMSegmenter:
             letterbox=letterbox,
             boxes_xyxy=letterbox.boxes_to_image(boxes[filled].cpu().numpy()),
             scores=scores[filled].cpu().numpy(),
-            masks=masks[filled].cpu().numpy(),
+            masks=to_host(masks[filled]),
             features=P3Map(output.features[row], letterbox.coverage),
         )
 
@@ -142,13 +145,30 @@ class FastSAMSegmenter:
         return boxes[chosen], best[chosen], coefficients[chosen]
 
 
+def packed(masks: Tensor) -> Tensor:
+    """(N, h, w) bool -> (N, h, ⌈w / 8⌉) uint8 on the same device, the first cell highest: as `numpy.packbits`."""
+    padded = nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[-1] % 8))
+    cells = padded.reshape(*padded.shape[:-1], padded.shape[-1] // 8, 8)
+    weights = 2 ** torch.arange(7, -1, -1, device=masks.device, dtype=torch.uint8)
+    bits: Tensor = (cells * weights).sum(dim=-1, dtype=torch.uint8)
+    return bits
+
+
+def to_host(masks: Tensor) -> BoolMasks:
+    """Masks (N, h, w) bool in the host's memory: from a GPU they travel as bits, an eighth of the bytes."""
+    if masks.device.type == "cpu":
+        found: BoolMasks = masks.numpy()
+        return found
+    return np.unpackbits(packed(masks).cpu().numpy(), axis=-1, count=masks.shape[-1]).view(np.bool_)
+
+
 def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
     """Masks (N, gh, gw) bool: where the weighted prototypes are positive, inside the box.
 
     A cell is inside if its centre is; a box smaller than a cell keeps one cell each way.
     """
     _, height, width = prototypes.shape
-    logits = (coefficients @ prototypes.flatten(1)).view(-1, height, width)
+    logits = exact_product(coefficients, prototypes.flatten(1)).view(-1, height, width)
     low = torch.floor(boxes[:, :2] / GRID_STRIDE + 0.5)
     high = torch.maximum(torch.floor(boxes[:, 2:] / GRID_STRIDE + 0.5), low + 1)
     columns = torch.arange(width, device=boxes.device)[None, :]

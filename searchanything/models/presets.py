@@ -244,7 +244,7 @@ def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
 
     preset = find_preset(name)
     path = locate(preset.segmenter, settings.weights_dir)
-    segmenter = FastSAMSegmenter(path, options=preset.options, compute=prepare_compute(settings))
+    segmenter = FastSAMSegmenter(path, options=preset.options, compute=prepare_compute(settings, "segmenter"))
     _check_dimension(preset.segmenter, preset.feature_dimension, segmenter.feature_dimension)
     return segmenter
 
@@ -257,7 +257,7 @@ def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
 
     preset = find_preset(name)
     path = locate(preset.encoder, settings.weights_dir)
-    compute, batch = prepare_compute(settings), settings.encoder_batch
+    compute, batch = prepare_compute(settings, "encoder"), settings.encoder_batch
     if preset.architecture is None:
         encoder = OpenClipEncoder.from_directory(path, compute=compute, batch=batch)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -218,13 +218,64 @@ def _conv(tensors: Tensors, name: str, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(layer, nn.SiLU(inplace=True))
 
 
+class ExactConv2d(nn.Conv2d):
+    """A convolution whose fp32 on CUDA is fp32: cuDNN's TF32 is refused by the call, not by a switch of the process.
+
+    With TF32, which PyTorch allows convolutions by default, codes of a GPU differ from a CPU's in up to 59 of 256 bits.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not _by_cudnn(input):
+            return super().forward(input)
+        flags = torch.backends.cudnn
+        padding = [int(one) for one in self.padding]
+        strided, dilation = list(self.stride), list(self.dilation)
+        exact: dict[str, Any] = {
+            "benchmark": flags.benchmark,
+            "deterministic": flags.deterministic,
+            "allow_tf32": False,
+        }
+        made: Tensor = torch.cudnn_convolution(input, self.weight, padding, strided, dilation, self.groups, **exact)
+        return made if self.bias is None else made + self.bias[:, None, None]
+
+
+class ExactUpsampling(nn.ConvTranspose2d):
+    """The same for a transposed convolution."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not _by_cudnn(input):
+            return super().forward(input, output_size)
+        flags = torch.backends.cudnn
+        sizes = ([0, 0], [0, 0], list(self.stride), [1, 1])  # padding, output padding, stride, dilation
+        exact: dict[str, Any] = {
+            "benchmark": flags.benchmark,
+            "deterministic": flags.deterministic,
+            "allow_tf32": False,
+        }
+        made: Tensor = torch.cudnn_convolution_transpose(input, self.weight, *sizes, self.groups, **exact)
+        return made if self.bias is None else made + self.bias[:, None, None]
+
+
+def _by_cudnn(values: Tensor) -> bool:
+    return bool(
+        values.is_cuda and values.dtype == torch.float32 and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
+    )
+
+
+def exact_product(left: Tensor, right: Tensor) -> Tensor:
+    """A product of fp32 matrices in at least fp32, also where the process allows TF32 for its own."""
+    if left.is_cuda and torch.get_float32_matmul_precision() != "highest":
+        return (left.double() @ right.double()).float()
+    return left @ right
+
+
 def _plain(tensors: Tensors, name: str) -> nn.Conv2d:
     return _convolution(tensors[f"{name}.weight"].float(), tensors[f"{name}.bias"].float())
 
 
 def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1) -> nn.Conv2d:
     outputs, inputs, height, width = weight.shape
-    layer = nn.Conv2d(inputs, outputs, (height, width), stride=stride, padding=(height // 2, width // 2))
+    layer = ExactConv2d(inputs, outputs, (height, width), stride=stride, padding=(height // 2, width // 2))
     _fill(layer, weight, bias)
     return layer
 
@@ -232,7 +283,7 @@ def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1) -> nn.Conv2d:
 def _upsampling(tensors: Tensors, name: str) -> nn.ConvTranspose2d:
     weight, bias = tensors[f"{name}.weight"].float(), tensors[f"{name}.bias"].float()
     inputs, outputs, height, width = weight.shape
-    layer = nn.ConvTranspose2d(inputs, outputs, (height, width), stride=2)
+    layer = ExactUpsampling(inputs, outputs, (height, width), stride=2)
     _fill(layer, weight, bias)
     return layer
 

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from searchanything.core.codes import hamming
 from searchanything.core.errors import FilterError, UsageError
+from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
 from searchanything.search.calibration import LEAST_CODES, Rates
@@ -196,6 +196,9 @@ def _hit(rows: list[RegionRow], asked: Combination) -> CombinedHit:
     costs = np.stack([part.costs[row] for part, row in zip(asked.wanted, distances, strict=True)])
     needed = len(asked.all_of)
     # An image with fewer regions than parts gives the others nothing: they cost what no match costs.
+    with importing():
+        from scipy.optimize import linear_sum_assignment  # half of what `status` would load otherwise
+
     parts, chosen = linear_sum_assignment(costs[:needed])
     pairs = list(zip(parts.tolist(), chosen.tolist(), strict=True))
     if asked.any_of:

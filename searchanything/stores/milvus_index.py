@@ -123,7 +123,7 @@ class MilvusRegionIndex:
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         newest: dict[ImageRef, int] = {}
-        for ids in _portions([image.image_id for image in images], _IDS_PER_READ):
+        for ids in _portions(sorted({image.image_id for image in images}), _IDS_PER_READ):
             for row in self._image_entities(ids, GENERATION_OUTPUT):
                 image = ImageRef(row["bucket"], row["key"])
                 newest[image] = max(row["generation"], newest.get(image, 0))

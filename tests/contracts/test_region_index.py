@@ -213,6 +213,9 @@ def test_the_newest_generation_counts_whatever_the_order(bench: Bench) -> None:
     bench.index.insert_images([*rows, image_row(other, generation=old)])
     found = bench.index.newest([image, other, missing, image])
     assert {ref: row.generation for ref, row in found.items()} == {image: newest, other: old}
+    by_image = {one: row.generation for one, row in found.items()}
+    assert bench.index.generations([image, other, missing, image]) == by_image
+    assert bench.index.generations([]) == {}
     assert bench.index.newest([]) == {}
     assert len(list(bench.index.iterate_images(bucket=bench.bucket))) == 4
 

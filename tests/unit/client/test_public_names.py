@@ -11,7 +11,7 @@ import searchanything
 
 MODELS = ("torch", "torchvision", "ultralytics", "open_clip", "timm")
 ALWAYS_THERE = {"__main__", "_distutils_hack", "sitecustomize", "zope"}  # of the environment, by its .pth files
-HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas")
+HEAVY = (*MODELS, "pymilvus", "milvus_lite", "grpc", "minio", "prefect", "pandas", "scipy", "faiss")
 
 
 def test_the_public_names_are_these() -> None:
@@ -71,6 +71,7 @@ def test_an_unknown_name_is_refused() -> None:
         "from searchanything import *",
         "import searchanything.wiring, searchanything.ingest.pipeline, searchanything.search.search",
         "import searchanything.answers.results",
+        "import searchanything.client.opening",
     ],
 )
 def test_importing_loads_no_heavy_library(statement: str) -> None:

@@ -79,3 +79,11 @@ def test_a_manifest_says_what_it_stands_for() -> None:
     assert (manifest.preset, manifest.bits, manifest.hash_trained) == ("fake", 64, False)
     assert json.loads(json.dumps(manifest.details))["regions"] == {"policy": "largest", "count": 25}
     assert manifest.created_at_ms > 1_700_000_000_000
+
+
+def test_device_and_precision_are_noted_and_change_no_fingerprint() -> None:
+    plain = manifest_of(fake_encoder(), "fake")
+    noted = manifest_of(replace(fake_encoder(), arithmetic="cuda: segmenter fp32 without TF32, encoder fp16"), "fake")
+    assert noted.details["arithmetic"] == "cuda: segmenter fp32 without TF32, encoder fp16"
+    assert "arithmetic" not in plain.details
+    assert (noted.fingerprint, noted.feature_fingerprint) == (plain.fingerprint, plain.feature_fingerprint)

@@ -15,7 +15,7 @@ from fakes.stores import InMemoryStore
 from searchanything.core.types import ImageRow, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest import pipeline
-from searchanything.ingest.pipeline import map_ahead
+from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -66,7 +66,7 @@ def test_reading_runs_ahead_by_a_bounded_number_of_images(batch_images: int, thr
     assert report.empty == 90
     assert store.most_under_way <= threads
     ahead = 2 * max(batch_images, threads)  # of reading, and again of decoding
-    in_batches = 4 * batch_images  # being filled, waiting for the writer (2), being written
+    in_batches = 10 * batch_images  # being filled, two in each stage, waiting for the writer (2), being written
     assert store.most_ahead <= 2 * ahead + in_batches + 2 < 90
     assert store.most_ahead > batch_images  # it does run ahead
 

@@ -123,9 +123,9 @@ def test_fetched_weights_load_like_packaged_ones(folder: Path, tmp_path: Path, m
 @pytest.mark.parametrize("name", ["cuda:99", "toaster", "xpu"])
 def test_devices_that_are_not_there(name: str) -> None:
     with pytest.raises(SettingsError, match=name):
-        prepare_compute(ModelSettings(device=name))
+        prepare_compute(ModelSettings(device=name), "encoder")
 
 
 def test_the_cpu_computes_in_fp32_unless_told_otherwise() -> None:
-    assert str(prepare_compute(ModelSettings(device="cpu")).dtype) == "torch.float32"
-    assert str(prepare_compute(ModelSettings(device="cpu", precision="bf16")).dtype) == "torch.bfloat16"
+    assert str(prepare_compute(ModelSettings(device="cpu"), "encoder").dtype) == "torch.float32"
+    assert str(prepare_compute(ModelSettings(device="cpu", precision="bf16"), "encoder").dtype) == "torch.bfloat16"

@@ -1,0 +1,133 @@
+"""How ingest, search, sync and status grow with the index: rows are made up, so no model is needed.
+
+python benchmarks/growth.py [--index memory|lite] [--regions 10000 30000 100000] [--rounds 5] [--json F] [--plot F]
+
+commit: 16 images of 25 regions, inserted, committed and their older rows looked for. search: `search_regions`, top 10.
+sync: all image states read and found. status: `holdings`. The exponent is that of a power of the number of regions,
+fitted to the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with its square.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measuring
+import numpy as np
+from search import MANIFEST, PER_IMAGE, filled, made_codes
+
+from searchanything.core.digests import KnownImages
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import ImageRef, ImageRow, RegionRow
+from searchanything.ingest.garbage import holdings
+from searchanything.search.search import PageRequest, search_regions
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.milvus import open_milvus
+
+COMMIT_IMAGES = 16
+
+
+def grown(source: MemoryRegionIndex, target: RegionIndex, first: int, last: int) -> None:
+    """Insert the rows of images from one number up to another."""
+    images = [ImageRef("bucket", f"photos/{number:08d}.jpg") for number in range(first, last)]
+    for start in range(0, len(images), 200):
+        part = images[start : start + 200]
+        target.insert_regions(list(source.regions_of(part)))
+        target.insert_images(list(source.newest(part).values()))
+
+
+def calls_of(
+    index: RegionIndex, spare: list[tuple[list[RegionRow], list[ImageRow]]]
+) -> dict[str, Callable[[], object]]:
+    query = made_codes("clustered", 1, seed=7)[0]
+
+    def commit() -> None:
+        regions, images = spare.pop()
+        index.insert_regions(regions)
+        index.insert_images(images)
+        index.delete_before({row.image: row.generation for row in images})
+
+    def sync() -> int:
+        known = KnownImages(index.iterate_states())
+        return len(known)
+
+    return {
+        "commit": commit,
+        "search": lambda: search_regions(index, query, PageRequest(10), filter=None, max_limit=16384),
+        "sync": sync,
+        "status": lambda: holdings(index),
+    }
+
+
+def measure(index: RegionIndex, source: MemoryRegionIndex, options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows, done = [], 0
+    free = max(options.regions) // PER_IMAGE
+    for count in sorted(options.regions):
+        images = count // PER_IMAGE
+        start = time.perf_counter()
+        grown(source, index, done, images)
+        print(f"{count} regions after {time.perf_counter() - start:.1f} s", flush=True)
+        done = images
+        spare = []
+        for _ in range(options.rounds + 1):
+            refs = [ImageRef("bucket", f"photos/{number:08d}.jpg") for number in range(free, free + COMMIT_IMAGES)]
+            free += COMMIT_IMAGES
+            spare.append((list(source.regions_of(refs)), list(source.newest(refs).values())))
+        calls = calls_of(index, spare)
+        for call in calls.values():
+            call()
+        best = measuring.best_ms(calls, rounds=options.rounds)
+        rows += [{"what": name, "regions": count, "ms": ms} for name, ms in best.items()]
+    return rows
+
+
+def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The slope of a line through log milliseconds over log regions, for each call."""
+    found = {}
+    for name in dict.fromkeys(row["what"] for row in rows):
+        points = [(row["regions"], row["ms"]) for row in rows if row["what"] == name]
+        found[name] = float(np.polyfit(*np.log(np.array(points)).T, 1)[0]) if len(points) > 1 else float("nan")
+    return found
+
+
+def plot(rows: list[dict[str, Any]], powers: dict[str, float], file: Path) -> None:
+    pyplot = measuring.plotting()
+    figure, axes = pyplot.subplots()
+    for name, power in powers.items():
+        points = [(row["regions"], row["ms"]) for row in rows if row["what"] == name]
+        axes.loglog(*zip(*points, strict=True), marker="o", label=f"{name}: power {power:.2f}")
+    axes.set_xlabel("regions in the index")
+    axes.set_ylabel("milliseconds")
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def main() -> None:
+    made = measuring.parser(__doc__)
+    made.add_argument("--index", choices=("memory", "lite"), default="memory")
+    made.add_argument("--regions", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    made.add_argument("--rounds", type=int, default=5)
+    options = made.parse_args()
+    more = len(options.regions) * (options.rounds + 1) * COMMIT_IMAGES * PER_IMAGE
+    source = filled(made_codes("clustered", max(options.regions) + more))
+    if options.index == "memory":
+        rows = measure(MemoryRegionIndex(MANIFEST), source, options)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = MilvusSettings(uri=str(Path(folder) / "growth.db"), lite_idle_s=1.0, timeout_s=300)
+            with open_milvus(settings) as store:
+                rows = measure(store.create(MANIFEST, b"none"), source, options)
+    powers = exponents(rows)
+    measuring.report("growth", [{**row, "power": powers[row["what"]]} for row in rows], options)
+    if options.plot:
+        plot(rows, powers, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""`index` end to end beside the bare models, the naive way, and the stages one by one; or the overlap of fake stages.
+
+python benchmarks/ingest.py [--preset pico] [--scenes 48] [--rounds 3] [--json F] [--plot F]
+python benchmarks/ingest.py --fake [--stage-ms 96 128 160]
+
+Bare: images decoded and crops cut beforehand, through segmenter and encoder in the same batches. Ours: `Client.index`
+of a folder into a new embedded index: listing, reading, decoding, models, commit. Naive: the segmenter per image, the
+encoder per crop, one insertion per region, as the published demo does it. They take turns; the best round counts.
+
+--fake: stages that sleep so many milliseconds per batch, in the pipeline of `ingest.overlap`. The throughput is to be
+at least 0.92 of what the slowest stage alone would allow. It needs no device, and says nothing about one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import measuring
+import numpy as np
+from PIL import Image
+
+from searchanything import wiring
+from searchanything.client.opening import connect
+from searchanything.core.settings import Settings, load_settings
+from searchanything.core.types import ImageRef, RegionRow, RGBImage, row_id
+from searchanything.demo.scenes import generate_demo_scenes
+from searchanything.encode.encoder import CutBatch, Encoder, RegionJob, Stopwatch, box_tuple
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.images.decoding import decode_image
+from searchanything.ingest.overlap import Overlap
+
+
+class FakeStages:
+    """As much of an encoder as the pipeline asks for; its stages sleep."""
+
+    lanes = 2
+
+    def __init__(self, stage_s: Sequence[float]) -> None:
+        self._segment_s, self._cut_s, self._embed_s = stage_s
+
+    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch) -> list[Any]:
+        time.sleep(self._segment_s)
+        return list(images)
+
+    def cut_batch(self, _images: object, _found: object, _watch: Stopwatch) -> CutBatch:
+        time.sleep(self._cut_s)
+        return CutBatch([], np.zeros((0, 1), np.float32), np.zeros((0, 1, 1, 3), np.uint8))
+
+    def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+        time.sleep(self._embed_s)
+        return [None]
+
+
+def fake(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Batches per second of sleeping stages: one after the other, the slowest alone, and overlapped."""
+    stage_s = [one / 1000 for one in options.stage_ms]
+    pixel, count = np.zeros((1, 1, 3), np.uint8), options.batches
+    best = float("inf")
+    for _ in range(options.rounds):
+        overlap: Overlap[RGBImage] = Overlap(
+            FakeStages(stage_s),  # type: ignore[arg-type]
+            image_of=lambda one: one,
+            alone=lambda batch: [(one, None) for one in batch],
+            watch=Stopwatch(),
+        )
+        start = time.perf_counter()
+        for _ in overlap.run([[pixel]] * count):
+            pass
+        best = min(best, time.perf_counter() - start)
+    bound = 1 / max(stage_s)
+    rates = {"one after the other": 1 / sum(stage_s), "the slowest stage alone": bound, "overlapped": count / best}
+    return [{"what": name, "batches per s": rate, "of the bound": rate / bound} for name, rate in rates.items()]
+
+
+def scenes_in(folder: Path, count: int) -> list[RGBImage]:
+    """Scenes as JPEG files, and their pixels as they will be read."""
+    pixels = []
+    for number, (_, scene) in enumerate(generate_demo_scenes(count, seed=1)):
+        file = folder / f"{number:05d}.jpg"
+        Image.fromarray(scene.image).save(file, quality=92)
+        pixels.append(decode_image(file.read_bytes(), name=file.name, max_pixels=10**8))
+    return pixels
+
+
+def bare(encoder: Encoder, images: list[RGBImage], size: int) -> Callable[[], object]:
+    """The two models alone, on prepared batches."""
+    batches = [images[first : first + size] for first in range(0, len(images), size)]
+    cut = [encoder.cut_batch(one, encoder.segment_batch(one, Stopwatch()), Stopwatch()).crops for one in batches]
+
+    def call() -> None:
+        for batch, crops in zip(batches, cut, strict=True):
+            encoder.segmenter.segment(batch)
+            encoder.embedder.embed_crops(crops)
+
+    return call
+
+
+def naive(encoder: Encoder, images: list[RGBImage], settings: Settings, uri: str) -> None:
+    """One image, one crop and one row at a time."""
+    manifest = manifest_of(encoder, "pico")
+    settings.milvus.uri = uri
+    with wiring.open_index_store(settings.milvus) as store:
+        index = store.create(manifest, b"none")
+        for number, image in enumerate(images):
+            (found,) = encoder.segmenter.segment([image])
+            for place in encoder.policy.keep(found).tolist():
+                job = RegionJob.of_rows(image, found, np.array([place]))
+                code = encoder.hasher.encode(encoder.pool_masks([job]), encoder.embed_regions([job]))[0]
+                ref = ImageRef("naive", f"{number}.jpg")
+                row = RegionRow(
+                    id=row_id(ref, 1, place), code=code.tobytes(), image=ref, etag="", generation=1, region=place,
+                    box_xyxy=box_tuple(job.boxes_xyxy[0]), area_px=int(found.letterbox.areas_px(job.masks)[0]),
+                    mask=found.letterbox.stored_mask(job.masks[0]), score=float(found.scores[place]),
+                    image_width=image.shape[1], image_height=image.shape[0], indexed_at_ms=1, metadata={},
+                )  # fmt: skip
+                index.insert_regions([row])
+
+
+def ours(settings: Settings, folder: Path, uri: str) -> dict[str, float]:
+    """Index a folder; milliseconds per stage."""
+    settings.milvus.uri = uri
+    with connect(settings=settings) as client:
+        return dict(client.index(folder).timings_ms)
+
+
+def real(options: argparse.Namespace) -> list[dict[str, Any]]:
+    settings = load_settings()
+    settings.models.preset = options.preset
+    settings.ingest.digests_dir = None
+    encoder = wiring.load_encoder(None, wiring.hash_layer_of(None, None, settings), settings)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        images = scenes_in(folder / "images", options.scenes)
+        few = images[: max(1, len(images) // 4)]
+        stages: dict[str, float] = {}
+        number = iter(range(10**6))
+        fresh = lambda: str(folder / f"index{next(number)}" / "i.db")  # noqa: E731
+
+        def index() -> None:
+            stages.update(ours(settings, folder / "images", fresh()))
+
+        calls = {
+            "bare models": bare(encoder, images, settings.ingest.batch_images),
+            "index": index,
+            "naive, a quarter": lambda: naive(encoder, few, settings, fresh()),
+        }
+        calls["bare models"]()
+        best = measuring.best_ms(calls, rounds=options.rounds)
+    rates = {name: 1000 * len(images) / ms for name, ms in best.items()}
+    rates["naive, a quarter"] = 1000 * len(few) / best["naive, a quarter"]
+    rows = [
+        {"what": name, "images per s": rate, "of bare": rate / rates["bare models"]} for name, rate in rates.items()
+    ]
+    return rows + [
+        {"what": f"stage {name}", "ms per image": spent / len(images)} for name, spent in sorted(stages.items())
+    ]
+
+
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
+    pyplot = measuring.plotting()
+    unit = "batches per s" if "batches per s" in rows[0] else "images per s"
+    shown = [row for row in rows if unit in row][::-1]
+    figure, axes = pyplot.subplots(figsize=(7.5, 2.6))
+    bars = axes.barh([row["what"] for row in shown], [row[unit] for row in shown], color="#2f6f8f")
+    axes.bar_label(bars, fmt=" %.1f")
+    axes.set_xlabel(unit)
+    axes.margins(x=0.15)
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def main() -> None:
+    made = measuring.parser(__doc__)
+    made.add_argument("--preset", default="pico")
+    made.add_argument("--scenes", type=int, default=48)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--fake", action="store_true", help="sleeping stages instead of models")
+    made.add_argument("--stage-ms", type=float, nargs=3, default=[96, 128, 160])
+    made.add_argument("--batches", type=int, default=60)
+    options = made.parse_args()
+    rows = fake(options) if options.fake else real(options)
+    measuring.report("ingest", rows, options)
+    if options.plot:
+        plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()

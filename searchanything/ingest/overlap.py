@@ -1,0 +1,101 @@
+"""Images → codes in three stages that work on three batches at once.
+
+    segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
+    (a model)      (the host)                    (a model)
+
+Each stage has a thread of its own, except that the models share one where they share a CPU (`Encoder.lanes`). Between
+the stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by itself, and is
+halved until the image that fails it stands alone: a batch too large for the device's memory is halved as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import RGBImage
+from searchanything.encode.canary import encoding_errors
+from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
+from searchanything.ingest.ahead import map_ahead
+
+AHEAD: Final = 2  # batches that a stage works on or has waiting
+WAITING_BYTES: Final = 2**29  # of pixels in one stage; a larger batch still passes alone
+
+Item = TypeVar("Item")
+_Done: TypeAlias = list[EncodedImage]
+Alone: TypeAlias = Callable[[Sequence[Item]], list[tuple[Item, EncodedImage | None]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch(Generic[Item]):
+    """A batch on its way: its items, their images, and what the stages so far made of them; None where one failed."""
+
+    items: Sequence[Item]
+    images: list[RGBImage]
+    made: list[Segmentation] | CutBatch | _Done | None = None
+
+
+class Overlap(Generic[Item]):
+    """The three stages for items that have an image or none. `alone` encodes a batch that failed, in parts."""
+
+    def __init__(
+        self, encoder: Encoder, *, image_of: Callable[[Item], RGBImage | None], alone: Alone[Item], watch: Stopwatch
+    ) -> None:
+        self._encoder, self._image_of, self._alone, self._watch = encoder, image_of, alone, watch
+
+    def run(self, batches: Iterable[Sequence[Item]]) -> Generator[list[tuple[Item, EncodedImage | None]], None, None]:
+        """Each batch's items with their codes, in order. Raises: what `alone` raises."""
+        with ExitStack() as stack:
+            first = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="segment"))
+            host = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="crops"))
+            last = first
+            if self._encoder.lanes > 1:
+                last = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="embed"))
+            bounds = {"most": AHEAD, "budget": WAITING_BYTES}
+            segmented = map_ahead(first, self._segment, batches, cost=self._bytes_of, **bounds)
+            cut = map_ahead(host, self._cut, segmented, cost=_bytes_of, **bounds)
+            embedded = map_ahead(last, self._embed, cut, cost=_bytes_of, **bounds)
+            for stage in (segmented, cut, embedded):
+                stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
+            for batch in embedded:
+                yield self._with_items(batch)
+
+    def _bytes_of(self, items: Sequence[Item]) -> int:
+        return sum(image.nbytes for image in map(self._image_of, items) if image is not None)
+
+    def _segment(self, items: Sequence[Item]) -> _Batch[Item]:
+        images = [image for image in map(self._image_of, items) if image is not None]
+        batch = _Batch(items, images)
+        return self._tried(batch, lambda: self._encoder.segment_batch(images, self._watch) if images else [])
+
+    def _cut(self, batch: _Batch[Item]) -> _Batch[Item]:
+        found = batch.made
+        if not isinstance(found, list) or not found:
+            return batch
+        return self._tried(batch, lambda: self._encoder.cut_batch(batch.images, found, self._watch))  # type: ignore[arg-type]  # segmentations, after that stage
+
+    def _embed(self, batch: _Batch[Item]) -> _Batch[Item]:
+        found = batch.made
+        if not isinstance(found, CutBatch):
+            return batch
+        return self._tried(batch, lambda: self._encoder.embed_batch(found, self._watch))
+
+    def _tried(self, batch: _Batch[Item], stage: Callable[[], list[Segmentation] | CutBatch | _Done]) -> _Batch[Item]:
+        try:
+            return _Batch(batch.items, batch.images, stage())
+        except encoding_errors():
+            return _Batch(batch.items, batch.images)
+
+    def _with_items(self, batch: _Batch[Item]) -> list[tuple[Item, EncodedImage | None]]:
+        if batch.made is None:
+            return self._alone(batch.items)
+        done = iter(batch.made)  # type: ignore[arg-type]  # encoded images, after the last stage
+        return [(item, None if self._image_of(item) is None else next(done)) for item in batch.items]  # type: ignore[misc]
+
+
+def _bytes_of(batch: _Batch[Item]) -> int:
+    return sum(image.nbytes for image in batch.images)

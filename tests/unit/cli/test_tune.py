@@ -1,0 +1,70 @@
+"""`searchanything tune` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from searchanything.cli.app import run
+from searchanything.client.client import Client, connect
+from searchanything.stores import tuning
+
+DOCUMENT = {
+    "regions": 5000,
+    "codes": 5000,
+    "top": 10,
+    "recall": 0.9,
+    "trials": [
+        {"kind": "BIN_IVF_FLAT", "settings": {"nlist": 64, "nprobe": 4}, "recall": 0.93, "ms": 0.04, "reached": True},
+        {"kind": "BIN_FLAT", "settings": {}, "recall": 1.0, "ms": 0.2, "reached": True},
+        {"kind": "HNSW", "settings": {"hnsw_m": 16, "ef": 4096}, "recall": 0.8, "ms": 2.0, "reached": False},
+    ],
+    "use": "SEARCHANYTHING_MILVUS__INDEX_TYPE=BIN_IVF_FLAT SEARCHANYTHING_MILVUS__NLIST=64",
+}
+
+
+class Tuned(Client):
+    """A client whose index was tuned before."""
+
+    def __init__(self, asked: list[dict[str, float]]) -> None:
+        self.__dict__ = connect("memory://", preset="pico").__dict__
+        self._asked = asked
+
+    def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
+        self._asked.append({"recall": recall, "top": top, "codes": codes})
+        return DOCUMENT
+
+
+def test_it_says_recall_milliseconds_and_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[dict[str, float]] = []
+    code = run(["tune", "--recall", "0.9", "--top", "10"], connect=lambda _uri, _preset: Tuned(asked))
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert asked == [{"recall": 0.9, "top": 10, "codes": 1_000_000}]
+    assert "nlist 64, nprobe 4" in shown
+    assert "0.800, below the goal" in shown
+    assert "SEARCHANYTHING_MILVUS__INDEX_TYPE=BIN_IVF_FLAT" in shown
+
+
+def test_without_faiss_it_says_how_to_install_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tuning, "faiss", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    class Bare(Client):
+        def __init__(self) -> None:
+            self.__dict__ = connect("memory://", preset="pico").__dict__
+
+        def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
+            from contracts.index_rows import manifest_of
+
+            from searchanything.stores.memory import MemoryRegionIndex
+
+            return tuning.tune_index(MemoryRegionIndex(manifest_of("f" * 64)), recall=recall, top=top, codes=codes)
+
+    code = run(["tune", "--format", "json"], connect=lambda _uri, _preset: Bare())
+    assert code in (1, 2)
+    assert "pip install 'searchanything[faiss]'" in json.loads(capsys.readouterr().out)["error"]["message"]

@@ -1,0 +1,162 @@
+"""Three batches at once on their way to codes: the same codes, what fails is tried in halves, and they do overlap."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
+
+from searchanything.core.protocols import Segmentation
+from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
+from searchanything.ingest.overlap import Overlap
+from searchanything.ingest.pipeline import _encode_parts
+
+WAIT_S = 20.0  # of a failing test; a passing one waits for nothing but the other threads
+
+
+def images(count: int) -> list[RGBImage]:
+    return [drawn(40, 60, red=(2, 2, 12 + n % 9, 20), blue=(30, 5, 50, 20 + n % 7)) for n in range(count)]
+
+
+def run(encoder: Encoder, items: Sequence[RGBImage | None], size: int = 4) -> list[EncodedImage | None]:
+    """All items through the stages; what fails is encoded as the pipeline does it."""
+
+    def alone(batch: Sequence[tuple[Any, RGBImage | None]]) -> Any:
+        return _encode_parts(encoder, list(batch), Stopwatch())
+
+    pairs = [(None, image) for image in items]
+    batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    overlap: Overlap[Any] = Overlap(encoder, image_of=lambda one: one[1], alone=alone, watch=Stopwatch())
+    return [found for batch in overlap.run(batches) for _, found in batch]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_codes_are_those_of_the_stages_one_after_the_other(lanes: int) -> None:
+    every: list[RGBImage | None] = [*images(11), None, *images(3), None]
+    encoder = replace(fake_encoder(), lanes=lanes)
+    found = run(encoder, every)
+    assert [one is None for one in found] == [image is None for image in every]
+    expected = fake_encoder().encode_images([image for image in every if image is not None])
+    for one, other in zip([one for one in found if one is not None], expected, strict=True):
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.image_code, other.image_code)
+        assert one.masks == other.masks
+
+
+class SmallSegmenter(FakeSegmenter):
+    """Its device has memory for two images."""
+
+    def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+        if len(images) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().segment(images)
+
+
+class SmallEmbedder(FakeEmbedder):
+    """Its device has memory for six crops: those of two of these images."""
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        if len(crops) > 6:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().embed_crops(crops)
+
+
+@pytest.mark.parametrize("changes", [{"segmenter": SmallSegmenter()}, {"embedder": SmallEmbedder()}], ids=str)
+def test_a_batch_too_large_for_the_device_is_halved_and_the_run_goes_on(changes: dict[str, Any]) -> None:
+    encoder = replace(fake_encoder(), **changes)
+    found = run(encoder, images(10), size=5)
+    expected = fake_encoder().encode_images(images(10))
+    assert [one.codes.tolist() for one in found if one is not None] == [one.codes.tolist() for one in expected]
+
+
+class Meeting:
+    """Stages of which the last waits, at its first batch, until the other two have begun on later ones."""
+
+    lanes = 2
+
+    def __init__(self) -> None:
+        self.embedding, self.segmented, self.cut = (threading.Event() for _ in range(3))
+        self.met = False
+
+    def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch) -> list[Any]:
+        if self.embedding.is_set():
+            self.segmented.set()
+        return list(images)
+
+    def cut_batch(self, _images: Any, _segmentations: Any, _watch: Stopwatch) -> CutBatch:
+        if self.embedding.is_set():
+            self.cut.set()
+        return CutBatch([], np.zeros((0, 1), np.float32), np.zeros((0, 1, 1, 3), np.uint8))
+
+    def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+        if not self.embedding.is_set():
+            self.embedding.set()
+            self.met = self.segmented.wait(WAIT_S) and self.cut.wait(WAIT_S)
+        return [None]
+
+
+def test_all_three_stages_work_at_once() -> None:
+    stages = Meeting()
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    overlap: Overlap[RGBImage] = Overlap(
+        stages,  # type: ignore[arg-type]  # as much of an encoder as the stages need
+        image_of=lambda one: one,
+        alone=lambda batch: [(one, None) for one in batch],
+        watch=Stopwatch(),
+    )
+    assert len(list(overlap.run([[pixel]] * 16))) == 16
+    assert stages.met, "nothing was segmented or cut while the first batch was embedded"
+
+
+def test_on_a_cpu_the_models_take_turns() -> None:
+    """Two models at once would fight for the same cores."""
+    working, most = [0], [0]
+    lock = threading.Lock()
+
+    class Counting(Meeting):
+        lanes = 1
+
+        def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Any]:
+            return self._counted(lambda: super(Counting, self).segment_batch(images, watch))
+
+        def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+            return self._counted(lambda: [None])
+
+        def _counted(self, work: Any) -> Any:
+            with lock:
+                working[0] += 1
+                most[0] = max(most[0], working[0])
+            try:
+                return work()
+            finally:
+                with lock:
+                    working[0] -= 1
+
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    overlap: Overlap[RGBImage] = Overlap(
+        Counting(),  # type: ignore[arg-type]
+        image_of=lambda one: one,
+        alone=lambda batch: [(one, None) for one in batch],
+        watch=Stopwatch(),
+    )
+    assert len(list(overlap.run([[pixel]] * 16))) == 16
+    assert most == [1]
+
+
+def test_what_is_no_fault_of_the_models_ends_the_run() -> None:
+    def broken() -> Any:
+        yield [None]
+        raise KeyError("the listing broke")
+
+    overlap: Overlap[None] = Overlap(fake_encoder(), image_of=lambda _: None, alone=lambda _: [], watch=Stopwatch())
+    with pytest.raises(KeyError, match="listing"):
+        list(overlap.run(broken()))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(int, "7").result() == 7

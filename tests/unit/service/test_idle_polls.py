@@ -1,0 +1,73 @@
+"""A poll of a source that nobody changed costs no run in Prefect and no artifact."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from searchanything.core.errors import StoreUnavailableError
+from searchanything.core.types import ImageRef
+from searchanything.ingest.reports import Failure, SyncReport
+
+watch_flow = import_module("searchanything_flows.watch")
+sync_flow = import_module("searchanything_flows.sync")
+
+
+def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> SimpleNamespace:
+    def plan_sync(_source: str) -> SyncReport:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return SimpleNamespace(plan_sync=plan_sync, failures=lambda _source: list(failures))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (SyncReport(checked=5), True),
+        (SyncReport(missing=("a",)), False),
+        (SyncReport(stale=("a",)), False),
+        (SyncReport(orphaned=("a",)), False),
+        (SyncReport(held=("a",)), False),
+        (SyncReport(unlisted=(Failure("a/", "StoreError", "gone"),)), False),
+        (SyncReport(failed=("given up",)), True),
+        (SyncReport(failed=("given up", "worth a try")), False),
+        (StoreUnavailableError("the disk is away"), False),
+    ],
+)
+def test_what_is_worth_a_run(found: SyncReport | Exception, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up = SimpleNamespace(image=ImageRef("b", "given up"), given_up=True)
+    monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (given_up,)))
+    assert sync_flow.is_in_step("folder") is expected
+
+
+def test_only_the_first_poll_of_a_period_and_those_with_changes_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    in_step = iter([True, True, False, True])
+
+    async def run(source: str, *, return_state: bool) -> str:
+        assert return_state
+        runs.append(source)
+        return "state"
+
+    async def done(_period: object, _state: object) -> None:
+        return None
+
+    monkeypatch.setattr(watch_flow, "sync", run)
+    monkeypatch.setattr(watch_flow, "is_in_step", lambda _source: next(in_step))
+    monkeypatch.setattr(watch_flow._Period, "_done", done)
+
+    async def polls() -> Any:
+        period = watch_flow._Period("folder")
+        for _ in range(5):
+            await period.sync()
+        return period
+
+    period = asyncio.run(polls())
+    assert runs == ["folder", "folder"], "the first, and the one with changes"
+    assert (period.syncs, period.looks) == (2, 3)
