@@ -217,4 +217,7 @@ def _tokenizer(open_clip: Any, source: _Source) -> Any:  # noqa: ANN401 - untype
         return open_clip.get_tokenizer(source.model, **source.tokenizer_options)
     text = open_clip.get_model_config(source.model)["text_cfg"]
     clean = text.get("tokenizer_kwargs", {}).get("clean", "whitespace")
-    return FileTokenizer(source.tokenizer, context=text["context_length"], clean=clean)
+    # Handed over, as the hub is locked while models are loaded, and importing open_clip would wait for it.
+    return FileTokenizer(
+        source.tokenizer, context=text["context_length"], clean=open_clip.tokenizer.get_clean_fn(clean)
+    )

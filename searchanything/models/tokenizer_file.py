@@ -12,7 +12,6 @@ from torch import Tensor
 
 from searchanything.core.errors import ModelError
 from searchanything.core.libraries import importing
-from searchanything.models.quiet import import_open_clip
 
 _PADDING: Final = "<pad>"
 
@@ -20,15 +19,15 @@ _PADDING: Final = "<pad>"
 class FileTokenizer:
     """Texts -> (N, context) int64, as open_clip's `HFTokenizer` gives them: cleaned, cut off, padded on the right."""
 
-    def __init__(self, path: Path, *, context: int, clean: str) -> None:
-        """`clean` is open_clip's name for what happens to a text first. Raises: LibraryError, ModelError."""
+    def __init__(self, path: Path, *, context: int, clean: Callable[[str], str]) -> None:
+        """`clean` is what happens to a text first. Raises: LibraryError, ModelError."""
         self._tokenizer = _read(path)
         padding = self._tokenizer.token_to_id(_PADDING)
         if padding is None:
             raise ModelError(f"{path} has no token {_PADDING} to fill texts up with; fetch it again")
         self._tokenizer.enable_truncation(max_length=context)
         self._tokenizer.enable_padding(length=context, pad_id=padding, pad_token=_PADDING)
-        self._clean: Callable[[str], str] = import_open_clip().tokenizer.get_clean_fn(clean)
+        self._clean = clean
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         encoded = self._tokenizer.encode_batch([self._clean(text) for text in texts])

@@ -23,7 +23,9 @@ def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    own = [one for one in caplog.records if one.name == limits.logger.name]
+    assert all(one.levelno == logging.WARNING for one in own)
+    return [one.getMessage() for one in own]
 
 
 def test_a_query_on_pico_warns_once(

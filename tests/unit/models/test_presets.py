@@ -78,7 +78,7 @@ def test_statuses_tell_what_is_there(tmp_path: Path) -> None:
     assert statuses["FastSAM-s"].path == tmp_path / "FastSAM-s.pt"
     assert statuses["FastSAM-s"].sha256 is None
     assert statuses["FastSAM-x"].path is None
-    assert len(statuses) == len(RECORDS)
+    assert len(statuses) == len({record.name for record in RECORDS})  # presets share files
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ class Ranged:
 
 def tried(server: Ranged, folder: Path, *, times: int, sha256: str | None = SHA256) -> Path | None:
     with web_server(server.answer) as web:
-        one = record(f"{web.endpoint}/tiny.pt", sha256=sha256)
+        one = record(f"http://{web.endpoint}/tiny.pt", sha256=sha256)
         for _ in range(times):
             with suppress(ModelError):
                 return fetch_weights(one, folder)
@@ -278,7 +278,7 @@ def test_a_fetch_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 def test_other_content_is_never_joined_to_what_had_arrived(change: str, tmp_path: Path) -> None:
     server = Ranged(cut=(1_000_000,), tag='W/"one"' if change == "weak tag" else '"one"', ranges=change != "no ranges")
     with web_server(server.answer) as web:
-        one = record(f"{web.endpoint}/tiny.pt")
+        one = record(f"http://{web.endpoint}/tiny.pt")
         with pytest.raises(ModelError, match="1000000 of 5120000"):
             fetch_weights(one, tmp_path)
         if change == "content":
@@ -298,7 +298,7 @@ def test_a_part_that_is_whole_already_is_fetched_again(tmp_path: Path) -> None:
     """The process died between the last byte and the renaming: the server has no byte after it."""
     server = Ranged(cut=(1_000_000,))
     with web_server(server.answer) as web:
-        one = record(f"{web.endpoint}/tiny.pt")
+        one = record(f"http://{web.endpoint}/tiny.pt")
         with pytest.raises(ModelError):
             fetch_weights(one, tmp_path)
         (tmp_path / ".tiny.pt.part").write_bytes(BODY)
@@ -312,7 +312,7 @@ def test_two_processes_do_not_write_into_one_part(tmp_path: Path) -> None:
         web_server(Ranged().answer) as web,
         pytest.raises(ModelError, match="another process is fetching"),
     ):
-        fetch_weights(record(f"{web.endpoint}/tiny.pt"), tmp_path)
+        fetch_weights(record(f"http://{web.endpoint}/tiny.pt"), tmp_path)
 
 
 def test_a_folder_or_a_mirror_stands_in_for_the_publisher(tmp_path: Path) -> None:
@@ -322,9 +322,9 @@ def test_a_folder_or_a_mirror_stands_in_for_the_publisher(tmp_path: Path) -> Non
     assert fetch_weights(one, tmp_path / "a", source=str(tmp_path / "stick")).read_bytes() == BODY
     server = Ranged()
     with web_server(lambda asked: server.answer(asked) if asked.target == "/m/tiny.pt" else (404, {}, b"")) as web:
-        assert fetch_weights(one, tmp_path / "b", source=f"{web.endpoint}/m/").read_bytes() == BODY
-        with pytest.raises(ModelError, match=f"{web.endpoint}/n/tiny.pt"):
-            fetch_weights(one, tmp_path / "c", source=f"{web.endpoint}/n")
+        assert fetch_weights(one, tmp_path / "b", source=f"http://{web.endpoint}/m/").read_bytes() == BODY
+        with pytest.raises(ModelError, match=f"http://{web.endpoint}/n/tiny.pt"):
+            fetch_weights(one, tmp_path / "c", source=f"http://{web.endpoint}/n")
     with pytest.raises(ModelError, match="nowhere"):
         fetch_weights(one, tmp_path / "d", source=str(tmp_path / "nowhere"))
     (tmp_path / "stick" / "tiny.pt").write_bytes(b"not it")

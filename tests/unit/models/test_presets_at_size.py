@@ -2,7 +2,7 @@
 
 Run by hand; each takes minutes, up to 8 GB of memory and 3 GB of disk:
 
-    pytest -m slow tests/slow/test_presets_of_today.py -k base
+    pytest -m slow tests/unit/models/test_presets_at_size.py -k base
 """
 
 from __future__ import annotations
