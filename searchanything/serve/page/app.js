@@ -241,9 +241,9 @@ function drawMarks() {
 
 /** The regions of a question by several, each outlined in its image. */
 async function drawLike() {
-  const list = byId("like"), shown = question.like.slice(0, 12);
-  list.hidden = !shown.length || Boolean(question.image);
-  if (list.hidden) return;
+  const box = byId("like"), shown = question.like.slice(0, 12);
+  box.hidden = !shown.length || Boolean(question.image);
+  if (box.hidden) return;
   const tiles = await Promise.all(
     shown.map(async (one) => {
       const found = await api.get(`/v1/images/${encodeURIComponent(one.id)}/regions`).catch(() => null);
@@ -252,7 +252,7 @@ async function drawLike() {
       return make("li", { title: `${one.key}, region ${one.region}` }, pictured({ id: one.id, ...found.image }, { mask: region.mask, box: region.box_xyxy, alt: `${baseName(one.key)}, region ${one.region}` }));
     }),
   );
-  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) list.replaceChildren(...tiles.filter(Boolean));
+  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) box.querySelector("ul").replaceChildren(...tiles.filter(Boolean));
 }
 
 async function failed(problem) {
