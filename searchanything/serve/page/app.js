@@ -216,6 +216,7 @@ async function ask() {
 }
 
 function mark(hit, kind) {
+  if (hit.region === null) return toast("Marks are of regions: search with a thing, not with the whole image");
   const one = { id: hit.id, bucket: hit.bucket, key: hit.key, region: hit.region };
   const other = kind === "right" ? "wrong" : "right";
   const is = (kept) => kept.bucket === one.bucket && kept.key === one.key && kept.region === one.region;
