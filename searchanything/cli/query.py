@@ -160,6 +160,8 @@ def query(
         raise UsageError(
             "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
         )
+    if image is None and not like and prompt.text is None:
+        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
     alone = _words_alone(image, meant, like)
     with client_of(context, common) as client:
         results = client.query(
