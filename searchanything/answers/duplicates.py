@@ -109,7 +109,7 @@ def find_duplicates(
     found = list(index.iterate_codes(whole_images=whole_images, bucket=bucket, key_prefix=key_prefix))
     newest = _generations(index, {one.image for one in found})
     rows = sorted((one for one in found if newest.get(one.image) == one.generation), key=_order)
-    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(len(rows), index.manifest.bits // 8)
+    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(-1, index.manifest.bits // 8)
     groups = []
     for group in duplicate_groups(codes, max_bits=bits):
         members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]

@@ -160,9 +160,7 @@ def query(
         raise UsageError(
             "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
         )
-    if image is None and not like and prompt.text is None:
-        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
-    alone = _words_alone(image, meant, like)
+    alone = _words_alone(context, image, meant, like)
     with client_of(context, common) as client:
         results = client.query(
             _asked(client, image, like),
@@ -197,8 +195,8 @@ def _asked(client: Client, image: str | None, like: list[str] | None) -> str | R
     return image if image is None else region_of(client, image) or image
 
 
-def _words_alone(image: str | None, meant: object, like: list[str] | None) -> str | None:
-    """The text where there is no image; else the image is looked for. Raises: UsageError."""
+def _words_alone(context: typer.Context, image: str | None, meant: object, like: list[str] | None) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
     from searchanything.prompts.prompt import Text
 
     if image is not None and split_region(image) is None:
@@ -206,7 +204,7 @@ def _words_alone(image: str | None, meant: object, like: list[str] | None) -> st
     if image is not None or like:
         return None
     if not isinstance(meant, Text):
-        raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
+        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
     return meant.text
 
 
