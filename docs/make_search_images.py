@@ -1,7 +1,6 @@
-"""Makes the pictures of `docs/search.md` and `docs/refining.md`: `python docs/make_search_images.py`.
+"""Makes the pictures of `docs/refining.md`: `python docs/make_search_images.py`.
 
-Questions about 120 generated scenes, with the bundled models: the order by bits and by real values, words alone,
-several regions, nothing found, marks, two things at once, duplicates.
+Questions about 120 generated scenes, with the bundled models: nothing found, marks, two things at once, duplicates.
 `docs/images/calibration.png` is made by `benchmarks/calibrating.py`.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -70,18 +68,6 @@ def ask(client: Client, clicks: Clicks) -> None:
     save("combined.webp", client.combine(all_of=[(file, point), (other, there)], limit=4).save)
     save("duplicates.webp", client.duplicates(whole_images=True).save)
     save("nothing.webp", not_there(client, clicks).save)
-    save("words.webp", client.query(text=common[0].replace("_", " "), limit=9).save)
-    save("order.webp", partial(save_orders, client, file, point))
-    save("like.webp", client.query(right[:3] or [answer[0]], limit=9).save)
-
-
-def save_orders(client: Client, file: Path, point: tuple[float, float], sheet: Path) -> None:
-    """The same question by bits alone, and below it with the nearest rescored."""
-    plots = [client.query(file, point, limit=4, rescore=depth).plot(columns=5) for depth in (0, 100)]
-    both = Image.new("RGB", (plots[0].width, plots[0].height + plots[1].height), "white")
-    both.paste(plots[0], (0, 0))
-    both.paste(plots[1], (0, plots[0].height))
-    both.save(sheet)
 
 
 def not_there(client: Client, clicks: Clicks) -> SearchResults:
@@ -102,7 +88,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, searchanything.connect("memory://", preset="pico") as client:
         clicks = drawn_scenes(Path(name))
-        client.index(name, add_words=True)
+        client.index(name)
         ask(client, clicks)
 
 

@@ -109,9 +109,9 @@ def find_duplicates(
     found = list(index.iterate_codes(whole_images=whole_images, bucket=bucket, key_prefix=key_prefix))
     newest = _generations(index, {one.image for one in found})
     rows = sorted((one for one in found if newest.get(one.image) == one.generation), key=_order)
-    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(len(rows), -1)
+    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(-1, index.manifest.bits // 8)
     groups = []
-    for group in duplicate_groups(codes, max_bits=bits) if rows else ():
+    for group in duplicate_groups(codes, max_bits=bits):
         members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
         if len({row.image for row, _ in members}) > 1:
             groups.append(tuple(Member(RegionRef(row.image, row.region), bits) for row, bits in _one_an_image(members)))

@@ -14,7 +14,7 @@ WEAK_FALSE_MATCH: Final = 0.01  # of unrelated regions as near: about as many pa
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """How hits were judged: by `sample` codes of the index, and what was asked for at most.
+    """How hits were judged: by `sample` of the index's `rows` codes, and what was asked for at most.
 
     `nearest` is the nearest hit of the page, whether it was good enough or not. `sample` is 0 where the index holds too
     few codes to say anything; hits then have no rate.
@@ -24,6 +24,7 @@ class Matching:
     max_false_match: float | None = None
     nearest: Hit | None = None
     hits: tuple[Hit, ...] = ()
+    rows: int = 0
 
     @classmethod
     def of(cls, hits: tuple[Hit, ...], rates: Rates | None, background: Background, most: float | None) -> Self:
@@ -34,11 +35,28 @@ class Matching:
                     f"max_false_match needs an index of at least {LEAST_CODES} committed codes to compare with, this "
                     f"one has {len(background.codes)}: leave it out"
                 )
-            return cls(0, None, hits[0] if hits else None, hits)
+            return cls(0, None, hits[0] if hits else None, hits, background.rows)
         judged = tuple(replace(hit, false_match=float(rates[hit.distance_bits])) for hit in hits)
         good = tuple(hit for hit in judged if most is None or float(hit.false_match or 0) <= most)
         nearest = min(judged, key=lambda hit: hit.distance_bits, default=None)  # rescoring orders hits otherwise
-        return cls(len(background.codes), most, nearest, good)
+        return cls(len(background.codes), most, nearest, good, background.rows)
+
+    def chance_shares(self, *, before: int = 0) -> list[float | None]:
+        """Of each hit and those at least as near, the share that chance alone would give; None where it is not known.
+
+        Of `rows` regions, rate · rows unrelated ones are as near as a hit; `before` hits came on earlier pages. Such
+        a share is a false discovery rate, made monotone as q-values are (Benjamini and Hochberg 1995; Storey 2002). It
+        is over the whole index: within a filter it is an upper bound.
+        """
+        if any(hit.false_match is None for hit in self.hits):
+            return [None] * len(self.hits)
+        order = sorted(range(len(self.hits)), key=lambda place: -self.hits[place].distance_bits)
+        least, shares = 1.0, [1.0] * len(self.hits)
+        for done, place in enumerate(order):
+            as_near = before + len(order) - done
+            least = min(least, float(self.hits[place].false_match or 0.0) * self.rows / as_near)
+            shares[place] = least
+        return [round(share, 9) for share in shares]
 
     @property
     def verdict(self) -> str:

@@ -158,7 +158,7 @@ def query(
     check_receipt(receipt)
     if marks.given and (receipt is not None or max_false_match is not None):
         raise UsageError(NOT_WITH_MARKS)
-    alone = words_alone(image, meant, like)
+    alone = words_alone(image, meant, like, context=context)
     with client_of(context, common) as client:
         results = client.query(
             _asked(client, image, like),
@@ -200,8 +200,10 @@ def _asked(client: Client, image: str | None, like: list[str] | None) -> str | R
     return image if image is None else region_of(client, image) or image
 
 
-def words_alone(image: str | None, meant: object, like: list[str] | None = None) -> str | None:
-    """The text where there is no image; else the image is looked for. Raises: UsageError."""
+def words_alone(
+    image: str | None, meant: object, like: list[str] | None = None, *, context: typer.Context | None = None
+) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
     from searchanything.prompts.prompt import Text
 
     if image is not None and split_region(image) is None:
@@ -209,7 +211,7 @@ def words_alone(image: str | None, meant: object, like: list[str] | None = None)
     if image is not None or like:
         return None
     if not isinstance(meant, Text):
-        raise UsageError("expected an IMAGE, or --text T alone, which asks the whole index")
+        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
     return meant.text
 
 

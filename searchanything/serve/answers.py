@@ -16,8 +16,9 @@ from searchanything.serve.wire import image_id
 # Of the agreement beyond chance, 1 − 2 d / bits: 1 for equal codes, 0 for unrelated ones. Of pairs of regions of
 # different pictogram scenes, 0.1 % reach 0.67, 1 % (about as many as show the same concept) 0.34, and 5 % 0.19.
 STRENGTHS: Final = ((0.8, "very strong"), (0.6, "strong"), (0.34, "fair"), (0.2, "weak"))
-# Of the share of unrelated regions of this index that are as near to this very question, where that is known.
-RATES: Final = ((1e-4, "very strong"), (1e-3, "strong"), (1e-2, "fair"), (0.1, "weak"))
+# Of the hits at least as near, the share that chance alone would give in an index of this size, where that is known.
+SHARES: Final = ((1e-3, "very strong"), (0.01, "strong"), (0.1, "fair"), (0.5, "weak"))
+SAME: Final = 0.9  # so nearly equal codes are strong in any crowd: rates are cautious there (docs/adr/0059)
 GOOD: Final = ("very strong", "strong", "fair")  # one of these, or there is no good match
 
 
@@ -56,8 +57,8 @@ class RegionsDocument(BaseModel):
 class Confidence(BaseModel):
     """How good a hit is. `value` is the agreement, from 0 (as any two regions agree) to 1 (the same code).
 
-    Where `calibrated`, the word says how rarely an unrelated region of this index is as near (`false_match`); else it
-    goes by the agreement alone.
+    Where `calibrated`, the word says how many of the hits up to this one chance alone would give: `false_match` times
+    the regions of the index. Else it goes by the agreement alone.
     """
 
     word: str
@@ -200,21 +201,26 @@ class StatusDocument(BaseModel):
     caller: dict[str, Any]
 
 
-def confidence_of(distance_bits: int, bits: int, false_match: float | None = None) -> Confidence:
+def confidence_of(distance_bits: int, bits: int, chance_share: float | None = None) -> Confidence:
     """A word and a number for a hit."""
     value = max(0.0, 1 - 2 * distance_bits / bits)
-    if false_match is None:
+    if chance_share is None:
         word = next((word for least, word in STRENGTHS if value >= least), "none")
     else:
-        word = next((word for most, word in RATES if false_match <= most), "none")
-    return Confidence(word=word, value=round(value, 3), calibrated=false_match is not None)
+        share = min(chance_share, SHARES[1][0]) if value >= SAME else chance_share
+        word = next((word for most, word in SHARES if share <= most), "none")
+    return Confidence(word=word, value=round(value, 3), calibrated=chance_share is not None)
 
 
-def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
-    """A query's answer."""
+def answer_document(results: SearchResults, bits: int, *, before: int) -> AnswerDocument:
+    """A query's answer; `before` hits are on the pages before it."""
     said = results.to_dict()
-    judged = results.matching is not None  # words alone are not compared with codes of regions
-    hits = [hit_of(hit, bits if judged else None) for hit in results]
+    if results.matching is None:  # words alone are not compared with codes of regions
+        hits = [hit_of(hit, None) for hit in results]
+    else:
+        shares = results.matching.chance_shares(before=before)
+        pairs = zip(results, shares, strict=True)
+        hits = [hit_of(hit, confidence_of(hit.distance_bits, bits, share)) for hit, share in pairs]
     probe = None
     if results.probe is not None:
         probe = ProbeDocument(**said["probe"], saved=results.probe.to_dict())
@@ -239,9 +245,8 @@ def _is_good(results: SearchResults, hits: list[HitDocument]) -> bool:
     return match is not None and match.confidence != "weak"
 
 
-def hit_of(hit: Hit, bits: int | None) -> HitDocument:
-    """One hit. Without `bits`, its distance is to a text and says nothing by itself."""
-    confidence = None if bits is None else confidence_of(hit.distance_bits, bits, hit.false_match)
+def hit_of(hit: Hit, confidence: Confidence | None) -> HitDocument:
+    """One hit."""
     return HitDocument(**hit_document(hit), id=image_id(hit.image), confidence=confidence)
 
 

@@ -21,6 +21,7 @@ from searchanything.serve.wire import image_id
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "ui"
+expect.set_options(timeout=30_000)  # a busy machine takes its time
 WIDTH, HEIGHT = 384, 256
 IMAGES: dict[str, RGBImage] = {
     "a/two.png": drawn(HEIGHT, WIDTH, red=(16, 16, 160, 240), yellow=(60, 80, 110, 160), blue=(200, 32, 360, 160)),

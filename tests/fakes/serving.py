@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
 from fakes.machine import Machine
@@ -22,7 +23,7 @@ from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import RGBImage
+from searchanything.core.types import RGBImage, row_id
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
@@ -123,6 +124,15 @@ class Served:
         response = self.http.post("/v1/uploads", content=png_of(image), headers=self.headers)
         assert response.status_code == 201, response.text
         return str(response.json()["upload"])
+
+
+def crowd(served: Served, *, regions: int) -> None:
+    """Give one image so many further regions, whose codes are alike to nothing."""
+    index = served.client._connection.read_index()
+    template = next(row for row in index.iterate_regions() if row.image.key == "b/green.png")
+    codes = np.random.default_rng(5).integers(0, 256, (regions, len(template.code)), dtype=np.uint8)
+    rows = [(row_id(template.image, template.generation, n), n, codes[n - 1].tobytes()) for n in range(1, regions + 1)]
+    index.insert_regions([replace(template, id=name, region=n, code=code) for name, n, code in rows])
 
 
 @contextmanager

@@ -216,6 +216,7 @@ async function ask() {
 }
 
 function mark(hit, kind) {
+  if (hit.region === null) return toast("Marks are of regions: search with a thing, not with the whole image");
   const one = { id: hit.id, bucket: hit.bucket, key: hit.key, region: hit.region };
   const other = kind === "right" ? "wrong" : "right";
   const is = (kept) => kept.bucket === one.bucket && kept.key === one.key && kept.region === one.region;
@@ -241,9 +242,9 @@ function drawMarks() {
 
 /** The regions of a question by several, each outlined in its image. */
 async function drawLike() {
-  const list = byId("like"), shown = question.like.slice(0, 12);
-  list.hidden = !shown.length || Boolean(question.image);
-  if (list.hidden) return;
+  const box = byId("like"), shown = question.like.slice(0, 12);
+  box.hidden = !shown.length || Boolean(question.image);
+  if (box.hidden) return;
   const tiles = await Promise.all(
     shown.map(async (one) => {
       const found = await api.get(`/v1/images/${encodeURIComponent(one.id)}/regions`).catch(() => null);
@@ -252,7 +253,7 @@ async function drawLike() {
       return make("li", { title: `${one.key}, region ${one.region}` }, pictured({ id: one.id, ...found.image }, { mask: region.mask, box: region.box_xyxy, alt: `${baseName(one.key)}, region ${one.region}` }));
     }),
   );
-  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) list.replaceChildren(...tiles.filter(Boolean));
+  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) box.querySelector("ul").replaceChildren(...tiles.filter(Boolean));
 }
 
 async function failed(problem) {

@@ -47,7 +47,7 @@ function weakness(answer) {
   const first = answer.hits[0], match = answer.selection.text_match;
   if (!first.confidence) return match ? `${match.better} of ${match.words} everyday words name even the best of them better than yours` : "none fits the words well";
   const bits = `${first.distance_bits} of ${answer.bits} bits differ`;
-  if (first.confidence.calibrated) return `of unrelated regions, ${chance(first.false_match)} is as near as the first: ${bits}`;
+  if (first.confidence.calibrated) return `in an index of this size others are as near by chance: ${chance(first.false_match)} unrelated regions, ${bits}`;
   return `even the first agrees little more than chance would: ${bits}`;
 }
 

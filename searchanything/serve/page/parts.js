@@ -79,7 +79,7 @@ export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${
 /** A false-match rate for people: 1 in 2,000. */
 export function chance(rate) {
   if (rate > 0.5) return "most";
-  if (rate < 1e-6) return "under 1 in a million";
+  if (rate < 1e-6) return "< 1 in 1 M";
   const times = 1 / rate, step = 10 ** Math.max(0, Math.floor(Math.log10(times)) - 1);
   return `1 in ${(Math.round(times / step) * step).toLocaleString("en")}`;
 }

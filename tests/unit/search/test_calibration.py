@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
@@ -58,7 +58,7 @@ def test_stated_rates_are_those_of_unrelated_codes() -> None:
             assert 0.5 < rates[at] / truth[at] < 2, (wanted, at)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 256), min_size=LEAST_CODES, max_size=400))
 def test_rates_rise_and_are_shares(distances: list[int]) -> None:
     rates = false_match_rates(np.bincount(distances, minlength=257))

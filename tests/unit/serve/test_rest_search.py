@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.models import drawn
-from fakes.serving import IMAGES, Served
+from fakes.serving import IMAGES, Served, crowd
 
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
@@ -146,8 +146,6 @@ def test_a_hit_says_how_rare_it_is(many: Served) -> None:
     answer = many.ask(image=many.name("0.png", region=0), limit=200)
     rates = [hit["false_match"] for hit in answer["hits"]]
     assert rates == sorted(rates)
-    assert all(hit["confidence"] == confidence_of(hit["distance_bits"], 256, hit["false_match"]).model_dump()
-               for hit in answer["hits"])  # fmt: skip
     assert all(hit["confidence"]["calibrated"] for hit in answer["hits"])
     assert answer["matching"]["sample"] == 240
     most = rates[0] / 2
@@ -159,12 +157,28 @@ def test_a_hit_says_how_rare_it_is(many: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "word"),
-    [(1e-5, "very strong"), (1e-4, "very strong"), (2e-4, "strong"), (5e-3, "fair"), (0.05, "weak"), (0.2, "none")],
+    ("share", "word"),
+    [(0.0, "very strong"), (1e-3, "very strong"), (5e-3, "strong"), (0.1, "fair"), (0.5, "weak"), (0.8, "none")],
 )
-def test_words_go_by_the_rate_where_it_is_known(rate: float, word: str) -> None:
-    assert confidence_of(40, 256, rate).word == word
+def test_words_go_by_the_share_of_chance_where_it_is_known(share: float, word: str) -> None:
+    assert confidence_of(40, 256, share).word == word
     assert confidence_of(40, 256).word == "strong"
+    assert confidence_of(4, 256, 1.0).word == "strong", "nearly the same code is strong in any crowd"
+
+
+def test_the_nearest_of_many_unrelated_ones_is_no_good_match(served: Served) -> None:
+    crowd(served, regions=400)
+    blue = served.region("a/two.png", 60)
+    found = served.ask(image=served.name("a/two.png", region=blue), limit=50)
+    assert [hit["key"] for hit in found["hits"][:2]] == ["a/two.png", "b/blue.png"]
+    assert found["good_match"] is True
+    assert {hit["confidence"]["word"] for hit in found["hits"][10:]} <= {"weak", "none"}
+    among = {"filter": {"images": [served.name("b/green.png")]}, "limit": 50}
+    nothing = served.ask(image=served.name("a/two.png", region=blue), **among)
+    assert nothing["hits"][0]["false_match"] < 0.05, "by its rate alone the nearest of 400 looks rare"
+    assert nothing["good_match"] is False
+    second = served.ask(image=served.name("a/two.png", region=blue), limit=20, offset=2)
+    assert second["good_match"] is False
 
 
 def test_typed_conditions_on_metadata(served: Served) -> None:
