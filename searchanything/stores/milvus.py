@@ -59,6 +59,8 @@ def _replaced_note(name: str) -> str:
 class MilvusIndexStore:
     """An `IndexStore` in Milvus. Thread-safe; on Milvus Lite safe between processes of one machine."""
 
+    # Over 200 lines: all of the protocol, each method a few lines over one connection and one meta collection.
+
     def __init__(self, connection: MilvusConnection, prefix: str) -> None:
         self._connection = connection
         self._prefix = prefix
