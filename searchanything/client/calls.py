@@ -216,7 +216,7 @@ def _of_fields(fields: dict[str, Any]) -> dict[str, Any]:
         from searchanything.prompts.prompt import as_prompt
 
         return _of_prompt(as_prompt(fields))
-    places = {name: _pairs(fields[name]) for name in ("foreground", "background") if name in fields}
+    places: dict[str, Any] = {name: _pairs(fields[name]) for name in ("foreground", "background") if name in fields}
     if {"boxes", "text"} & set(fields):
         boxes = [list(one) for one in fields.pop("boxes", ())]
         return {"kind": "mixed", "boxes_xyxy": boxes, **fields, **places}
