@@ -66,10 +66,11 @@ def test_a_bucket(
     folder: Path,
 ) -> None:
     storage = s3_server.settings()
-    given = {"ENDPOINT": storage.endpoint, "SECURE": "false", "ACCESS_KEY": storage.access_key}
-    secret = storage.secret_key.get_secret_value() if storage.secret_key else ""
-    for name, value in {**given, "SECRET_KEY": secret}.items():
-        monkeypatch.setenv(f"SEARCHANYTHING_STORAGE__{name}", str(value))
+    monkeypatch.setenv("SEARCHANYTHING_STORAGE__ENDPOINT", str(storage.endpoint))
+    monkeypatch.setenv("SEARCHANYTHING_STORAGE__SECURE", "false")
+    for name, secret in (("ACCESS_KEY", storage.access_key), ("SECRET_KEY", storage.secret_key)):
+        assert secret is not None
+        monkeypatch.setenv(f"SEARCHANYTHING_STORAGE__{name}", secret.get_secret_value())
     for image in sorted((folder / "images").iterdir())[:2]:
         s3_store.upload(f"holiday/{image.name}", image.read_bytes())
     run("bucket.py", f"s3://{s3_store.bucket}/holiday", "holiday/scene-0000.jpg")

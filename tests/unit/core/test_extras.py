@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from searchanything.core import extras
 from searchanything.core.extras import extra_of, install_command
-from searchanything.core.libraries import PACKAGES, cure_of
+from searchanything.core.libraries import PACKAGES, library_cure
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
 OPTIONAL: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -51,16 +51,16 @@ def test_each_package_is_found_in_its_extra(extra: str) -> None:
      ("uvicorn", "serve"), ("pandas", "pandas"), ("onnx", "onnx")],
 )  # fmt: skip
 def test_the_cure_of_a_missing_module_is_its_extra(module: str, extra: str) -> None:
-    assert cure_of(module, f"No module named '{module}'") == f"pip install 'searchanything[{extra}]'"
+    assert library_cure(module, f"No module named '{module}'") == f"pip install 'searchanything[{extra}]'"
 
 
 def test_a_library_that_is_there_and_broken_is_installed_again() -> None:
-    assert cure_of("torch", "undefined symbol: _ZN3c10") == 'pip install --force-reinstall "torch"'
+    assert library_cure("torch", "undefined symbol: _ZN3c10") == 'pip install --force-reinstall "torch"'
 
 
 def test_a_package_of_a_package_comes_with_local_unless_that_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert extra_of("grpcio") is None
-    assert cure_of("grpc", "No module named 'grpc'") == 'pip install --force-reinstall "grpcio"'
+    assert library_cure("grpc", "No module named 'grpc'") == 'pip install --force-reinstall "grpcio"'
     missing(monkeypatch, "pymilvus")
     assert extra_of("grpcio") == "local"
 
