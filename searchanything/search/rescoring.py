@@ -44,7 +44,10 @@ class Ranked(Generic[Match]):
 
 def scored(hit: Hit, similarity: float | None) -> Hit:
     """A hit with the similarity that it was ranked by. Hundreds are made per search: `replace` takes thrice as long."""
-    return hit if similarity is None else Hit(*_UNSCORED(hit), similarity, hit.false_match)
+    if similarity is None:
+        return hit
+    judged: tuple[float | None, ...] = similarity, hit.false_match
+    return Hit(*_UNSCORED(hit), *judged)
 
 
 def similarities(projection: FloatArray, codes: Codes) -> NDArray[np.float64]:

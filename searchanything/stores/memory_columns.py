@@ -40,7 +40,11 @@ _FIRST_CAPACITY: Final = 1024
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-_NUMBERS: Final = {Kind.INT32: np.int64, Kind.INT64: np.int64, Kind.FLOAT32: np.float32}
+_NUMBERS: Final[dict[Kind, type[np.int64] | type[np.float32]]] = {
+    Kind.INT32: np.int64,
+    Kind.INT64: np.int64,
+    Kind.FLOAT32: np.float32,
+}
 
 
 class GrowingArray:
