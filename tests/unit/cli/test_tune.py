@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from searchanything.cli.app import run
-from searchanything.client.client import Client, connect
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
 from searchanything.stores import tuning
 
 DOCUMENT = {
