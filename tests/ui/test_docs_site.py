@@ -97,8 +97,7 @@ def test_no_word_of_an_error_s_name_is_broken(site, browser) -> None:
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.goto(f"file://{site}/errors.html")
         heights = page.evaluate(
-            "() => [...document.querySelectorAll('td:first-child code')]"
-            ".map((one) => one.getClientRects().length)"
+            "() => [...document.querySelectorAll('td:first-child code')].map((one) => one.getClientRects().length)"
         )
         assert len(heights) > 20
         assert set(heights) == {1}

@@ -66,7 +66,9 @@ def test_the_navigation_has_its_four_parts() -> None:
 
 def test_every_statement_about_other_tools_has_a_source_or_says_that_it_has_none() -> None:
     page = (DOCS / "comparison.md").read_text("utf-8")
-    tools = re.split(r"^## ", page.partition("\n## FiftyOne\n")[2].partition("\n## What we found")[0], flags=re.MULTILINE)
+    tools = re.split(
+        r"^## ", page.partition("\n## FiftyOne\n")[2].partition("\n## What we found")[0], flags=re.MULTILINE
+    )
     assert len(tools) == 5
     for tool in tools:
         for part in ("**Do", "**Better than us.**", "**Not there.**"):
