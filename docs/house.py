@@ -93,9 +93,8 @@ def _floor(floor: Layer, top: int, guarded: dict[str, list[str]]) -> list[str]:
             f'<text class="name" text-anchor="middle" x="{middle:.0f}" y="{first:.0f}">{room}</text>'
         )
         parts += [
-            f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{first + 3 + 13 * line:.0f}">'
-            f"{names}</text>"
-            for line, names in enumerate(small, start=1)
+            f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{first + 3 + 13 * line:.0f}">{one}</text>'
+            for line, one in enumerate(small, start=1)
         ]
     return parts
 

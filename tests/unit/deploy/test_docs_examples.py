@@ -103,9 +103,7 @@ def test_every_block_of_the_front_pages_is_run_or_says_why_not() -> None:
         blocks = list(examples.BLOCK.finditer(text))
         assert len(blocks) == len(re.findall(r"^```(?:sh|console|python|bash|shell)$", text, re.M)), page.name
         left = {match["code"]: match["left"] for match in blocks if match["left"]}
-        reasons = re.compile(
-            "fetch|bucket|install|takes minutes|until it is stopped|needs (Airflow|Dagster|fiftyone)\b"
-        )
+        reasons = re.compile("fetch|bucket|install|takes minutes|until it is stopped|needs (Airflow|Dagster|fiftyone) ")
         assert all(reasons.search(reason) for reason in left.values())
         assert len(blocks) - len(left) >= 1 + (page in examples.FRONT), page.name
         for code in (match["code"] for match in blocks if not match["left"] and match["kind"] == "sh"):
