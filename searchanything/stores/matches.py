@@ -20,7 +20,8 @@ _STATE_FIELDS: Final = tuple(one.name for one in fields(ImageState))
 
 def region_hit(row: RegionRow, distance_bits: int) -> Hit:
     """The row as an answer, with its distance to a query."""
-    return Hit(*_BEFORE_DISTANCE(row), distance_bits, *_AFTER_DISTANCE(row))
+    values: tuple[Any, ...] = (*_BEFORE_DISTANCE(row), distance_bits, *_AFTER_DISTANCE(row))
+    return Hit(*values)
 
 
 def image_hit(row: ImageRow, distance_bits: int) -> Hit:
