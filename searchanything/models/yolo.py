@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -218,6 +218,10 @@ def _conv(tensors: Tensors, name: str, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(layer, nn.SiLU(inplace=True))
 
 
+def _has_cudnn() -> bool:
+    return bool(torch.backends.cudnn.is_available())  # type: ignore[no-untyped-call]
+
+
 class ExactConv2d(nn.Conv2d):
     """A convolution whose fp32 on CUDA is fp32: cuDNN's TF32 is refused by the call, not by a switch of the process.
 
@@ -225,17 +229,22 @@ class ExactConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not _by_cudnn(input):
+        if not input.is_cuda or input.dtype != torch.float32 or not _has_cudnn():
             return super().forward(input)
         flags = torch.backends.cudnn
         padding = [int(one) for one in self.padding]
         strided, dilation = list(self.stride), list(self.dilation)
-        exact: dict[str, Any] = {
-            "benchmark": flags.benchmark,
-            "deterministic": flags.deterministic,
-            "allow_tf32": False,
-        }
-        made: Tensor = torch.cudnn_convolution(input, self.weight, padding, strided, dilation, self.groups, **exact)
+        made: Tensor = torch.cudnn_convolution(
+            input,
+            self.weight,
+            padding,
+            strided,
+            dilation,
+            self.groups,
+            benchmark=flags.benchmark,
+            deterministic=flags.deterministic,
+            allow_tf32=False,
+        )
         return made if self.bias is None else made + self.bias[:, None, None]
 
 
@@ -243,23 +252,22 @@ class ExactUpsampling(nn.ConvTranspose2d):
     """The same for a transposed convolution."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not _by_cudnn(input):
+        if not input.is_cuda or input.dtype != torch.float32 or not _has_cudnn():
             return super().forward(input, output_size)
         flags = torch.backends.cudnn
-        sizes = ([0, 0], [0, 0], list(self.stride), [1, 1])  # padding, output padding, stride, dilation
-        exact: dict[str, Any] = {
-            "benchmark": flags.benchmark,
-            "deterministic": flags.deterministic,
-            "allow_tf32": False,
-        }
-        made: Tensor = torch.cudnn_convolution_transpose(input, self.weight, *sizes, self.groups, **exact)
+        made: Tensor = torch.cudnn_convolution_transpose(
+            input,
+            self.weight,
+            [0, 0],
+            [0, 0],
+            list(self.stride),
+            [1, 1],
+            self.groups,
+            benchmark=flags.benchmark,
+            deterministic=flags.deterministic,
+            allow_tf32=False,
+        )
         return made if self.bias is None else made + self.bias[:, None, None]
-
-
-def _by_cudnn(values: Tensor) -> bool:
-    return bool(
-        values.is_cuda and values.dtype == torch.float32 and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
-    )
 
 
 def exact_product(left: Tensor, right: Tensor) -> Tensor:
