@@ -38,7 +38,7 @@ def nearest(queries: Codes, codes: Codes, limit: int) -> list[Found]:
 @cache
 def faiss() -> ModuleType | None:
     """The library, None where it is not installed: it is an extra, because two OpenMP libraries in one process can fail
-    to agree on a Mac (docs/adr/0070).
+    to agree on a Mac (docs/adr/0073).
     """
     try:
         return importlib.import_module("faiss")  # by name: it has no types
