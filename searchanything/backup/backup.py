@@ -16,7 +16,7 @@ import json
 import logging
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, Final
@@ -227,7 +227,7 @@ def _image_document(row: ImageRow) -> dict[str, Any]:
 
 
 def _document(row: RegionRow | ImageRow) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in type(row).__dataclass_fields__}
+    values = {one.name: getattr(row, one.name) for one in fields(row)}
     return values | {
         "code": base64.b64encode(row.code).decode(),
         **_words_of(row),

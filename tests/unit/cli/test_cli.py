@@ -487,7 +487,7 @@ def test_bare_command_names_what_to_type_next(client, capsys, monkeypatch, tmp_p
     assert call(client) == 2
     said = capsys.readouterr().out
     lines = [line.split() for line in said.splitlines() if line.startswith("  searchanything")]
-    assert [line[1] for line in lines] == ["demo", "index", "query", "models", "index"]
+    assert [line[1] for line in lines] == ["demo", "index", "query", "models", "index", "serve"]
     index.touch()
     assert call(client) == 2
     assert "searchanything query IMAGE" in capsys.readouterr().out
