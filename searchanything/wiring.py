@@ -69,7 +69,7 @@ def scratch_index(manifest: IndexManifest) -> RegionIndex:
     return MemoryIndexStore().create(manifest, b"")
 
 
-def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
+def tune_on_codes(index: RegionIndex, *, recall: float, top: int, codes: int) -> dict[str, Any]:
     """Which kind of approximate index, with which settings, reaches a recall soonest on an index's codes.
 
     Raises: UsageError, RegionIndexError.
@@ -254,7 +254,7 @@ def load_encoder(
 ) -> Encoder:
     """Models, hash layer and region policy as one encoder. Thread-safe.
 
-    `crops`: another policy than the preset's, to compare them. `tile_px`: see `tiles_of`.
+    `crops`: another policy than the preset's, to compare them. `tile_px`: see `tile_side_of`.
     Models are loaded once per process, at the first need (`load_models`); their weights must be there.
 
     Raises: PresetError, WeightsMissingError, ModelError.
@@ -337,7 +337,7 @@ def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolic
     return kept
 
 
-def tiles_of(settings: Settings, manifest: IndexManifest | None) -> int | None:
+def tile_side_of(settings: Settings, manifest: IndexManifest | None) -> int | None:
     """The side of an index's tiles, or of a new one's; None for none.
 
     Raises: SettingsError if the settings contradict the index.

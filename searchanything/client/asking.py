@@ -49,7 +49,14 @@ from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.refine import no_codes
 from searchanything.search.rescoring import QueryValues
-from searchanything.search.search import Page, PageRequest, code_of, refuse_as_a_search, search_images, search_regions
+from searchanything.search.search import (
+    Page,
+    PageRequest,
+    query_code_of,
+    refuse_as_a_search,
+    search_images,
+    search_regions,
+)
 
 NO_REGION_TO_FOLLOW: Final = (
     "explain follows a region from its pixels to its rank, and words have no region: ask with a hit, and explain that"
@@ -153,7 +160,7 @@ class Asking:
             index = self.connection.read_index()
         with watch.stage("look_up"):
             question = StoredQuestion.look_up(index, refs)
-            code = code_of(question.asked)
+            code = query_code_of(question.asked)
         with watch.stage("search"):
             page = question.search(index, request, filter=filter, max_limit=self.connection.indexes.max_limit)
         whole = question.whole_images

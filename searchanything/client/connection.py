@@ -117,7 +117,7 @@ class Connection:
         sheet = None
         if self.settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
-        if wiring.tiles_of(self.settings, index.manifest):
+        if wiring.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
         keeper, gone = self.keeper(store, index), partial(self._check_gone, store, scope)
         return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, gone)

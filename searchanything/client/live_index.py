@@ -74,7 +74,7 @@ class LiveIndex:
         else:
             self.preset_of(manifest)
             wiring.policy_of(self._settings, manifest)
-            wiring.tiles_of(self._settings, manifest)
+            wiring.tile_side_of(self._settings, manifest)
             self._indexes.open(manifest.fingerprint)
 
     def open(self) -> tuple[RegionIndex, Encoder]:
@@ -235,7 +235,7 @@ class LiveIndex:
 
     def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
         policy = wiring.policy_of(self._settings, manifest)
-        tile_px = wiring.tiles_of(self._settings, manifest)
+        tile_px = wiring.tile_side_of(self._settings, manifest)
         return wiring.load_encoder(preset, layer, self._settings, policy=policy, tile_px=tile_px)
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:

@@ -113,4 +113,4 @@ class Operations:
 
         Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
         """
-        return wiring.tune_index(self._asking.connection.read_index(), recall=recall, top=top, codes=codes)
+        return wiring.tune_on_codes(self._asking.connection.read_index(), recall=recall, top=top, codes=codes)

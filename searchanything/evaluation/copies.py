@@ -21,7 +21,7 @@ SURROUNDINGS: Final = 2.0  # the cut is so many times as wide and high as the re
 _LEAST_SIDE_PX: Final = 32
 
 
-def box_of(mask: BoolMask) -> BoxXYXY | None:
+def box_of_mask(mask: BoolMask) -> BoxXYXY | None:
     """The tight box around a mask, in pixels; None where the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

@@ -83,14 +83,14 @@ class RowsKept:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranked:
+class RankedImages:
     """For Q queries the nearest images, (Q, K), nearest first, and the row of each that was nearest; -1 where none."""
 
     images: Numbers
     rows: Numbers
 
 
-def rank_images(queries: ImageRows, rows: ImageRows, *, images: int, seed: int) -> Iterator[tuple[str, Ranked]]:
+def rank_images(queries: ImageRows, rows: ImageRows, *, images: int, seed: int) -> Iterator[tuple[str, RankedImages]]:
     """The images by their nearest row, by float cosine, by codes, and by the query's real values against codes.
 
     A query's own image is left out; of equally near images the order is drawn by the seed.
@@ -111,9 +111,9 @@ def _floats(rows: ImageRows) -> RowsOf:
     return lambda numbers: rows.joined[numbers].astype(np.float32)
 
 
-def _ranked(own: Numbers, asked: RowsOf, rows: ImageRows, rows_of: RowsOf, *, order: Numbers) -> Ranked:
+def _ranked(own: Numbers, asked: RowsOf, rows: ImageRows, rows_of: RowsOf, *, order: Numbers) -> RankedImages:
     depth = min(DEPTH, len(order))
-    found = Ranked(*(np.full((len(own), depth), NOBODY, dtype=np.int64) for _ in range(2)))
+    found = RankedImages(*(np.full((len(own), depth), NOBODY, dtype=np.int64) for _ in range(2)))
     starts = np.searchsorted(rows.image, np.arange(len(order) + 1))
     for first in range(0, len(own), _QUERIES_AT_ONCE):
         places = np.arange(first, min(first + _QUERIES_AT_ONCE, len(own)))

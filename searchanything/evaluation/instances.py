@@ -23,7 +23,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, RGBImage, SizeClass
 from searchanything.encode.encoder import Encoder, RegionJob
 from searchanything.evaluation.figures import nested
-from searchanything.evaluation.image_ranking import ImageRows, Ranked, RowsKept, rank_images
+from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means, retrieval_values
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.patch_grid import patch_job
@@ -179,7 +179,7 @@ def _figures(seen: _Seen, seed: int) -> dict[tuple[str, ...], Values]:
     return figures | _by_size(figures, queries.area_px)
 
 
-def _located(ranked: Ranked, rows: ImageRows, queries: ImageRows) -> NDArray[np.bool_]:
+def _located(ranked: RankedImages, rows: ImageRows, queries: ImageRows) -> NDArray[np.bool_]:
     """(Q, K) whether the row that an image was ranked by lies on the query's instance."""
     keys = rows.pairs[:, 0] * (int(queries.shown.max(initial=0)) + 1) + rows.pairs[:, 1]
     wanted = ranked.rows * (int(queries.shown.max(initial=0)) + 1) + queries.shown[:, None]

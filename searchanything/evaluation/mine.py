@@ -31,7 +31,7 @@ from searchanything.core.types import (
     size_class_of,
 )
 from searchanything.encode.encoder import RegionJob
-from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of
+from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of_mask
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.explain.reencode import SearchContext
@@ -160,7 +160,7 @@ def _probes(context: SearchContext, copies: Sequence[Copy]) -> Iterator[tuple[in
     segmentations = dict(zip(images, encoder.segmenter.segment(list(images.values())), strict=True))
     places, choices, jobs = [], [], []
     for place, (image, mask) in enumerate(copies):
-        box = box_of(mask)
+        box = box_of_mask(mask)
         if box is not None:
             segmentation = segmentations[id(image)]
             choice = choose(Box(*box), segmentation, box_min_iou=encoder.box_min_iou)

@@ -145,7 +145,7 @@ class FastSAMSegmenter:
         return boxes[chosen], best[chosen], coefficients[chosen]
 
 
-def packed(masks: Tensor) -> Tensor:
+def packed_bits(masks: Tensor) -> Tensor:
     """(N, h, w) bool -> (N, h, ⌈w / 8⌉) uint8 on the same device, the first cell highest: as `numpy.packbits`."""
     padded = nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[-1] % 8))
     cells = padded.reshape(*padded.shape[:-1], padded.shape[-1] // 8, 8)
@@ -159,7 +159,7 @@ def to_host(masks: Tensor) -> BoolMasks:
     if masks.device.type == "cpu":
         found: BoolMasks = masks.numpy()
         return found
-    return np.unpackbits(packed(masks).cpu().numpy(), axis=-1, count=masks.shape[-1]).view(np.bool_)
+    return np.unpackbits(packed_bits(masks).cpu().numpy(), axis=-1, count=masks.shape[-1]).view(np.bool_)
 
 
 def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:

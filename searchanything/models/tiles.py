@@ -32,7 +32,7 @@ EDGE_PX: Final = 8  # input pixels: a box that ends so near an inner edge was cu
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class ImageTile:
     """A part of the scaled image, (y1, x1, y2, x2) in its pixels, and the part of that which is this tile's alone."""
 
     place: tuple[int, int, int, int]
@@ -54,7 +54,7 @@ class TiledMap:
 
     __slots__ = ("_channels", "_parts")
 
-    def __init__(self, parts: Sequence[tuple[Tile, FeatureMap]], channels: int) -> None:
+    def __init__(self, parts: Sequence[tuple[ImageTile, FeatureMap]], channels: int) -> None:
         self._parts = parts
         self._channels = channels
 
@@ -128,7 +128,7 @@ class TiledSegmenter:
         return Letterbox(height, width, size) if size > self._side else None
 
     def _merged(
-        self, letterbox: Letterbox, whole: Segmentation, parts: Sequence[tuple[Tile, Segmentation]]
+        self, letterbox: Letterbox, whole: Segmentation, parts: Sequence[tuple[ImageTile, Segmentation]]
     ) -> Segmentation:
         """One segmentation on the finer grid: tiles' regions before those of the whole where both found one."""
         boxes, scores, owners, rows = [whole.boxes_xyxy], [whole.scores], [np.full(len(whole.scores), -1)], []
@@ -169,10 +169,10 @@ class TiledSegmenter:
         return np.asarray(by_score[: MOST_REGIONS * int(description["max_detections"])], dtype=np.intp)
 
 
-def tiles_of(shape: tuple[int, int], side: int) -> list[Tile]:
+def tiles_of(shape: tuple[int, int], side: int) -> list[ImageTile]:
     """The tiles of a scaled image of (height, width), both multiples of 32: all of one size, evenly spread."""
     rows, columns = (_spans(length, side) for length in shape)
-    return [Tile(place=(y[0], x[0], y[1], x[1]), own=(y[2], x[2], y[3], x[3])) for y in rows for x in columns]
+    return [ImageTile(place=(y[0], x[0], y[1], x[1]), own=(y[2], x[2], y[3], x[3])) for y in rows for x in columns]
 
 
 def _spans(length: int, side: int) -> list[tuple[int, int, int, int]]:

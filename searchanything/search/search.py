@@ -113,7 +113,7 @@ def search_regions(
     Raises: FilterError, UsageError (a page beyond `max_limit` rows), RegionIndexError.
     """
 
-    code = code_of(asked)
+    code = query_code_of(asked)
 
     def fetch(limit: int) -> list[Hit]:
         return index.search(code[None], limit=limit, filter=filter)[0]
@@ -141,7 +141,7 @@ def search_images(
 ) -> Page:
     """The images nearest to a whole-image code, by (distance, bucket, key). Raises as `search_regions` does."""
 
-    code = code_of(asked)
+    code = query_code_of(asked)
 
     def fetch(limit: int) -> list[Hit]:
         return index.search_images(code[None], limit=limit, filter=filter)[0]
@@ -156,7 +156,7 @@ def _rank(hit: Hit) -> Order:
     return hit.distance_bits, hit.image.bucket, hit.image.key, hit.region or 0
 
 
-def code_of(asked: Asked) -> Codes:
+def query_code_of(asked: Asked) -> Codes:
     """What is compared first: the code (B,)."""
     return asked.code if isinstance(asked, QueryValues) else asked
 

@@ -11,7 +11,7 @@ from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
 from searchanything.stores.columns import Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
 from searchanything.stores.predicates import All, Column, Compare, Predicate, Prefix
-from searchanything.stores.scans import Found, nearest
+from searchanything.stores.scans import Found, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)
 
@@ -77,7 +77,7 @@ class Table(Generic[Row]):
         if predicate is not None:
             chosen = np.flatnonzero(self._columns.chosen(predicate))
             codes = _taken(codes, chosen)
-        found = nearest(queries, codes, limit)
+        found = nearest_codes(queries, codes, limit)
         return [self._first((one[0] if chosen is None else chosen[one[0]], one[1]), limit) for one in found]
 
     def _first(self, found: Found, limit: int) -> list[tuple[Row, int]]:

@@ -21,7 +21,7 @@ Found: TypeAlias = tuple[
 _SPARE = 64  # rows beyond the limit in the first scan: most often they hold all that are as far as the last one
 
 
-def nearest(queries: Codes, codes: Codes, limit: int) -> list[Found]:
+def nearest_codes(queries: Codes, codes: Codes, limit: int) -> list[Found]:
     """For each of (Q, B) queries `limit` nearest of (N, B) contiguous codes and the last one's ties, unordered.
 
     The ties are for the caller to settle, so that none is chosen by chance.

@@ -25,7 +25,7 @@ _ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class IndexTrial:
     """One setting that reaches the goal, or comes nearest to it: its recall, and what a query takes."""
 
     kind: str
@@ -35,7 +35,7 @@ class Trial:
     reached: bool
 
 
-def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200, seed: int = 0) -> list[Trial]:
+def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200, seed: int = 0) -> list[IndexTrial]:
     """The cheapest setting of each kind that reaches a recall, on (N, B) codes, quickest first; the exact scan beside.
 
     The queries are codes of the index with an eighth of their bits drawn anew: near to it, but not in it.
@@ -55,11 +55,11 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
     return sorted(tried, key=lambda one: (not one.reached, one.ms))
 
 
-def _trials(library: ModuleType, codes: Codes, asked: Codes, *, top: int, goal: float) -> list[Trial]:
+def _trials(library: ModuleType, codes: Codes, asked: Codes, *, top: int, goal: float) -> list[IndexTrial]:
     flat = library.IndexBinaryFlat(codes.shape[1] * 8)
     flat.add(codes)
     farthest = flat.search(asked, top)[0][:, -1:]
-    tried = [Trial("BIN_FLAT", {}, 1.0, _ms(flat, asked, top), reached=True)]
+    tried = [IndexTrial("BIN_FLAT", {}, 1.0, _ms(flat, asked, top), reached=True)]
     built = [_inverted(library, codes, nlist) for nlist in _lists(len(codes))]
     tried += [_least(one, "nprobe", asked, farthest, top=top, goal=goal) for one in built]
     tried.append(_least(_graph(library, codes), "ef", asked, farthest, top=top, goal=goal))
@@ -116,7 +116,7 @@ def _graph(library: ModuleType, codes: Codes) -> _Built:
     return _Built("HNSW", settings, index, list(_doubling(16, 4096)))
 
 
-def _least(built: _Built, name: str, asked: Codes, farthest: np.ndarray, *, top: int, goal: float) -> Trial:
+def _least(built: _Built, name: str, asked: Codes, farthest: np.ndarray, *, top: int, goal: float) -> IndexTrial:
     """The least value that reaches the goal, by halving: recall rises with it."""
     low, high = 0, len(built.values) - 1
     recalls: dict[int, float] = {}
@@ -127,7 +127,7 @@ def _least(built: _Built, name: str, asked: Codes, farthest: np.ndarray, *, top:
     recall = recalls.get(low) or _recall(built, built.values[low], asked, farthest, top)
     built.set(built.values[low])
     settings = {**built.settings, name: built.values[low]}
-    return Trial(built.kind, settings, recall, _ms(built.index, asked, top), reached=recall >= goal)
+    return IndexTrial(built.kind, settings, recall, _ms(built.index, asked, top), reached=recall >= goal)
 
 
 def _recall(built: _Built, value: int, asked: Codes, farthest: np.ndarray, top: int) -> float:

@@ -33,6 +33,10 @@ class Tuned(Client):
         self.__dict__ = connect("memory://", preset="pico").__dict__
         self._asked = asked
 
+    @property
+    def operations(self) -> Tuned:  # type: ignore[override]
+        return self
+
     def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
         self._asked.append({"recall": recall, "top": top, "codes": codes})
         return DOCUMENT
@@ -58,6 +62,10 @@ def test_without_faiss_it_says_how_to_install_it(
     class Bare(Client):
         def __init__(self) -> None:
             self.__dict__ = connect("memory://", preset="pico").__dict__
+
+        @property
+        def operations(self) -> Bare:  # type: ignore[override]
+            return self
 
         def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, object]:
             from contracts.index_rows import manifest_of

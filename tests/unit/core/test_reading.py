@@ -68,7 +68,7 @@ def test_only_regular_files_are_opened(pipe: Path, place: str, read: Callable[[P
 
 
 def test_a_folder_and_a_long_file_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="this is a folder"):
         load(tmp_path)
     (tmp_path / "long").write_bytes(bytes(11))
     assert read_file(tmp_path / "long", most_bytes=11) == bytes(11)

@@ -17,7 +17,7 @@ from searchanything.client.client import Client
 from searchanything.client.consistency import Consistency
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
-from searchanything.evaluation.copies import ALTERATIONS, box_of
+from searchanything.evaluation.copies import ALTERATIONS, box_of_mask
 from searchanything.evaluation.mine import MineOptions, evaluate_mine
 from searchanything.models.hashing import HashLayer
 
@@ -61,8 +61,8 @@ def test_a_cut_stays_inside_its_image_and_an_empty_mask_has_no_box() -> None:
     ((copy, moved),) = ALTERATIONS["cut"](np.zeros((40, 50, 3), dtype=np.uint8), [mask])
     assert copy.shape[:2] == moved.shape
     assert moved.sum() == 9
-    assert box_of(mask) == (47.0, 0.0, 50.0, 3.0)
-    assert box_of(np.zeros((4, 5), dtype=np.bool_)) is None
+    assert box_of_mask(mask) == (47.0, 0.0, 50.0, 3.0)
+    assert box_of_mask(np.zeros((4, 5), dtype=np.bool_)) is None
 
 
 def test_regions_find_themselves_where_a_copy_changes_nothing_that_the_models_see(client: Client) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from searchanything.core.settings import ModelSettings
 from searchanything.models.compute import arithmetic, lanes, prepare_compute
-from searchanything.models.fastsam import packed, to_host
+from searchanything.models.fastsam import packed_bits, to_host
 from searchanything.models.yolo import ExactConv2d, ExactUpsampling, exact_product
 
 
@@ -114,6 +114,6 @@ def test_a_product_on_cuda_is_exact_where_the_process_allows_tf32(monkeypatch: p
 def test_masks_are_packed_as_numpy_packs_them(shape: tuple[int, int, int]) -> None:
     masks = torch.rand(*shape) > 0.5
     expected = np.packbits(masks.numpy(), axis=-1)
-    assert np.array_equal(packed(masks).numpy(), expected)
+    assert np.array_equal(packed_bits(masks).numpy(), expected)
     assert np.array_equal(np.unpackbits(expected, axis=-1, count=shape[-1]).view(np.bool_), masks.numpy())
     assert np.array_equal(to_host(masks), masks.numpy())

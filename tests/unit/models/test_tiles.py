@@ -20,8 +20,7 @@ from searchanything.core.settings import Settings
 from searchanything.core.types import BoolMask
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.models.tiles import MOST_CELLS, OVERLAP, TiledSegmenter, tiles_of
-from searchanything.wiring import policy_of
-from searchanything.wiring import tiles_of as tiles_setting
+from searchanything.wiring import policy_of, tile_side_of
 from tests.fakes.models import PALETTE, FakeSegmenter, drawn
 
 SIDE = 64
@@ -172,9 +171,9 @@ def test_an_index_with_tiles_finds_what_a_wide_image_shows(wall: tuple[Path, np.
             x1, y1, x2, y2 = boxes[0]
             [hit] = client.query(folder / "wall.png", (float(x1 + x2) / 2, float(y1 + y2) / 2), limit=1)
             assert hit.distance_bits == 0 or tiles is None  # what asks is seen in tiles as well
-            assert tiles_setting(Settings(_env_file=None), client.manifest) == tiles  # the index says it itself
+            assert tile_side_of(Settings(_env_file=None), client.manifest) == tiles  # the index says it itself
             asked.ingest.tiles = 300
             with pytest.raises(SettingsError, match=r"leave ingest\.tiles out"):
-                tiles_setting(asked, client.manifest)
+                tile_side_of(asked, client.manifest)
     assert found[512] > 0.7
     assert found[512] > found[None] + 0.2

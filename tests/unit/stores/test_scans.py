@@ -35,7 +35,7 @@ def test_all_ties_of_the_last_row_are_found(code_bytes: int, values: int, limit:
     random = np.random.default_rng(code_bytes * values + limit)
     codes = random.integers(0, values, (3000, code_bytes), dtype=np.uint8)
     queries = random.integers(0, values, (3, code_bytes), dtype=np.uint8)
-    for query, (numbers, distances) in zip(queries, scans.nearest(queries, codes, limit), strict=True):
+    for query, (numbers, distances) in zip(queries, scans.nearest_codes(queries, codes, limit), strict=True):
         found = list(zip(numbers.tolist(), distances.tolist(), strict=True))
         assert len(set(found)) == len(found)
         assert set(found) == by_hand(query, codes, limit)
@@ -44,7 +44,7 @@ def test_all_ties_of_the_last_row_are_found(code_bytes: int, values: int, limit:
 @pytest.mark.usefixtures("scan")
 def test_equal_codes_are_all_found() -> None:
     codes = np.full((5000, 32), 7, dtype=np.uint8)
-    [(numbers, distances)] = scans.nearest(codes[:1], codes, 10)
+    [(numbers, distances)] = scans.nearest_codes(codes[:1], codes, 10)
     assert sorted(numbers.tolist()) == list(range(5000))
     assert not distances.any()
 
@@ -53,7 +53,7 @@ def test_equal_codes_are_all_found() -> None:
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 70])
 def test_few_codes(count: int) -> None:
     codes = np.arange(count, dtype=np.uint8)[:, None]
-    [(numbers, _)] = scans.nearest(np.zeros((1, 1), dtype=np.uint8), codes, 10)
+    [(numbers, _)] = scans.nearest_codes(np.zeros((1, 1), dtype=np.uint8), codes, 10)
     assert {(int(n)) for n in numbers} == (
         {n for n, _ in by_hand(np.zeros(1, np.uint8), codes, 10)} if count else set()
     )
