@@ -163,8 +163,8 @@ def test_every_kind_of_prompt(workplace, query, tmp_path):
         assert selection["kind"] in ("region", "none"), kind
         hits = document["hits"]
         assert len(hits) == (4 if selection["kind"] == "region" else 0)
-        distances = [hit["distance_bits"] for hit in hits]
-        assert distances == sorted(distances)
+        similarities = [hit["similarity"] for hit in hits]
+        assert similarities == sorted(similarities, reverse=True)
         assert all(hit["bucket"] == str(workplace.images) and hit["mask"]["counts"] for hit in hits)
         assert all(value >= 0 for value in document["timings_ms"].values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
@@ -67,11 +68,11 @@ class RecordingServer:
 
     def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
         self.requests.append(("strong" if strong else "read", name))
-        kind = expression.split('"')[1] if expression.startswith("kind") else None
+        wanted = dict(re.findall(r'(kind|fingerprint) == "([^"]*)"', expression))
         return [
             {field: row[field] for field in fields}
             for row in self.collections[name]
-            if kind is None or row["kind"] == kind
+            if all(row[field] == value for field, value in wanted.items())
         ]
 
     def writing(self) -> Any:
