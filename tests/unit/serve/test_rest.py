@@ -223,7 +223,7 @@ def test_the_server_says_how_it_is(served: Served) -> None:
 
 def test_nothing_indexed_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = Served.make(tmp_path, monkeypatch)
-    monkeypatch.setattr(served.client._indexes, "live", lambda: None)
+    monkeypatch.setattr(served.client._indexes, "live", lambda **_: None)
     assert served.get("/readyz").status_code == 503
     problem = served.post("/v1/query", {"image": served.name("a/two.png")})
     assert (problem.status_code, problem.headers["retry-after"]) == (503, "5")

@@ -23,7 +23,8 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
             raise found
         return found
 
-    return SimpleNamespace(plan_sync=plan_sync, failures=lambda _source: list(failures))
+    operations = SimpleNamespace(plan_sync=plan_sync)
+    return SimpleNamespace(operations=operations, failures=lambda _source: list(failures))
 
 
 @pytest.mark.parametrize(
