@@ -41,8 +41,7 @@ def as_an_older_version_wrote_it(row: ImageRow) -> ImageRow:
 def older(setting: Setting) -> Setting:
     """The same index, its empty images as an older version kept them: codes of zeros, and no message."""
     rows = [as_an_older_version_wrote_it(row) for row in setting.index.iterate_images()]
-    setting.index._images.rows = rows
-    setting.index._images._codes[: len(rows)] = [np.frombuffer(row.code, dtype=np.uint8) for row in rows]
+    setting.index._images.insert(rows)  # in place of those with the same ids
     return setting
 
 

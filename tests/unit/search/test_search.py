@@ -307,7 +307,7 @@ def test_a_search_asks_for_more_rows_step_by_step() -> None:
     index = Noting(MANIFEST)
     fill(index)
     search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=1), filter=None, max_limit=MANY)
-    assert limits == [2 + SLACK]
+    assert limits == [1 + SLACK]
     limits.clear()
     search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
-    assert limits == [10 + SLACK, GROWTH * (10 + SLACK)]
+    assert limits == [6 + SLACK, GROWTH * (6 + SLACK)]
