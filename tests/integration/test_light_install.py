@@ -112,12 +112,14 @@ MASK = {"size": [4, 4], "counts": "04L"}
 HIT = {
     "bucket": "b", "key": "a.jpg", "region": 0, "box_xyxy": [0, 0, 2, 2], "mask": MASK, "distance_bits": 3,
     "area_px": 4, "score": 0.5, "image": {"width": 4, "height": 4}, "etag": "e", "metadata": {},
+    "similarity": 0.9, "false_match": None,
 }  # fmt: skip
 SELECTION = {
     "kind": "region", "box_xyxy": [0, 0, 2, 2], "area_px": 4, "mask": MASK, "score": 0.5, "rule": "r",
     "reason": "why", "runners_up": [], "text_match": None,
 }  # fmt: skip
 ANSWER = {"hits": [HIT], "selection": SELECTION, "good_match": True, "exact": True, "fingerprint": "f"}
+ANSWER |= {"matching": None, "probe": None, "stages": []}
 
 
 def test_it_asks_a_server(light: Environment) -> None:
