@@ -1,6 +1,6 @@
-"""Makes the pictures of `docs/refining.md`: `python docs/make_search_images.py`.
+"""Makes pictures of `docs/search.md` and `docs/refining.md`: `python docs/make_search_images.py`.
 
-Questions about 120 generated scenes, with the bundled models: nothing found, marks, two things at once, duplicates.
+Questions about 120 generated scenes, with the bundled models: two orders, nothing found, marks, two things, duplicates.
 `docs/images/calibration.png` is made by `benchmarks/calibrating.py`.
 """
 
@@ -15,6 +15,7 @@ from PIL import Image
 import searchanything
 from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
+from searchanything.core.types import Hit
 from searchanything.demo.questions import innermost_point
 from searchanything.demo.scenes import generate_demo_scenes
 
@@ -52,22 +53,39 @@ def ask(client: Client, clicks: Clicks) -> None:
     common = sorted(clicks, key=lambda concept: -len(clicks[concept]))
     _, file, point = clicks[common[0]][0]
     answer = client.query(file, point, limit=8)  # with the query three full rows
-    concepts = {(path.name, spot): concept for concept, found in clicks.items() for _, path, spot in found}
-    right, wrong = [], []
-    for hit in answer:
-        x1, y1, x2, y2 = hit.box_xyxy
-        seen = {
-            concept
-            for (name, (x, y)), concept in concepts.items()
-            if name == hit.image.key.removeprefix("copy-of-") and x1 <= x < x2 and y1 <= y < y2
-        }
-        (right if common[0] in seen else wrong).append(hit)
+    right = [hit for hit in answer if common[0] in shown_by(hit, clicks)]
+    wrong = [hit for hit in answer if hit not in right]
     save("marks-before.webp", answer.save)
     save("marks-after.webp", answer.refine(right[:5], wrong[:5]).save)
     _, other, there = clicks[common[1]][0]
     save("combined.webp", client.combine(all_of=[(file, point), (other, there)], limit=4).save)
     save("duplicates.webp", client.duplicates(whole_images=True).save)
     save("nothing.webp", not_there(client, clicks).save)
+
+
+def shown_by(hit: Hit, clicks: Clicks) -> set[str]:
+    """The concepts whose innermost point lies in a hit's box."""
+    x1, y1, x2, y2 = hit.box_xyxy
+    name = hit.image.key.removeprefix("copy-of-")
+    return {
+        concept
+        for concept, found in clicks.items()
+        for _, path, (x, y) in found
+        if path.name == name and x1 <= x < x2 and y1 <= y < y2
+    }
+
+
+def two_orders(client: Client, clicks: Clicks) -> None:
+    """The question that gains most from real values in either order."""
+    gains = []
+    for concept in sorted(clicks, key=lambda one: -len(clicks[one])):
+        _, file, point = clicks[concept][0]
+        orders = [client.query(file, point, limit=8, rescore=depth) for depth in (0, 100)]
+        by_bits, by_values = (sum(concept in shown_by(hit, clicks) for hit in order) for order in orders)
+        gains.append((by_values - by_bits, orders))
+    _, orders = max(gains, key=lambda one: one[0])
+    for name, order in zip(("order-bits.webp", "order-values.webp"), orders, strict=True):
+        save(name, order.save)
 
 
 def not_there(client: Client, clicks: Clicks) -> SearchResults:
@@ -89,6 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, searchanything.connect("memory://", preset="pico") as client:
         clicks = drawn_scenes(Path(name))
         client.index(name)
+        two_orders(client, clicks)
         ask(client, clicks)
 
 
