@@ -2,10 +2,10 @@
 
 python -m benchmarks.soak [--preset pico] [--burst 1000] [--seconds 600] [--rate 2] [--json FILE]
 
-First `burst` images are uploaded as fast as they go, and waited for. Then, for `seconds`, `rate` images a second are
-uploaded, overwriting the same hundred keys. Every five seconds the resident memory of watcher (this process,
-the benchmark in it), coordinator, Prefect's server and the workers is read.
-The slope is the least-squares line through the second half of the soak, in MB an hour, with its standard error.
+First `burst` images are uploaded as fast as they go, and waited for; a full listing then says whether one is missing.
+After that, for `seconds`, `rate` images a second are uploaded, overwriting the same hundred keys. Every five seconds
+the resident memory of watcher (this process, with the benchmark), coordinator, Prefect's server and workers is read.
+The slope is the least-squares line through the second half of each part, in MB an hour, with its standard error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from searchanything.stores.s3 import S3Store
 KEYS = 100
 SAMPLE_S = 5.0
 UPLOADERS = 8
-SETTLE_S = 120.0
+SETTLE_S = 300.0
+LOOK_S = 2.0
+SAY_S = 60.0
 
 
 class MemoryLog(threading.Thread):
@@ -96,16 +98,26 @@ def known(client: searchanything.Client) -> int:
     return status.images + status.empty + status.failed
 
 
-def burst(client: searchanything.Client, store: S3Store, images: Sequence[bytes], count: int) -> dict[str, float]:
-    """Upload so many images at once, wait for their rows; the seconds of both."""
+def burst(client: searchanything.Client, store: S3Store, images: Sequence[bytes], count: int) -> dict[str, Any]:
+    """Upload so many images at once, wait for their rows; the seconds of both, and whether one failed or is missing."""
     before, start = known(client), time.monotonic()
     with ThreadPoolExecutor(UPLOADERS) as pool:
         list(pool.map(lambda n: store.upload(f"burst/{n:06}.jpg", images[n % len(images)]), range(count)))
-    uploaded = time.monotonic()
-    while known(client) < before + count:
-        time.sleep(0.5)
+    uploaded = said = time.monotonic()
+    while (now := known(client)) < before + count:
+        if time.monotonic() - said > SAY_S:
+            said = time.monotonic()
+            print(f"{said - start:.0f} s: {now - before} of {count}", flush=True)
+        time.sleep(LOOK_S)
     ended = time.monotonic()
-    return {"images": count, "upload_s": uploaded - start, "until_indexed_s": ended - start}
+    settled_s = until_settled(client)
+    return {
+        "images": count,
+        "upload_s": uploaded - start,
+        "until_indexed_s": ended - start,
+        "failed": client.status().failed,
+        "settled_s": settled_s,
+    }
 
 
 def until_settled(client: searchanything.Client) -> float | None:
@@ -141,28 +153,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_:
         settings, store, tree = started(Path(name), options.preset, open_)
         client = open_.enter_context(searchanything.connect(settings=settings))
-        fast = burst(client, store, images, options.burst)
         memory = MemoryLog(tree)
         memory.start()
-        uploads = soak(store, images, seconds=options.seconds, rate=options.rate)
-        samples = memory.stop()
-        settled_s = until_settled(client)
-    result: dict[str, Any] = {
-        "burst": fast,
-        "uploads": uploads,
-        "settled_s": settled_s,
-        "slopes": slopes(samples),
-        "samples": samples,
-    }
-    uploaded_s, indexed_s = fast["upload_s"], fast["until_indexed_s"]
-    print(f"burst of {options.burst}: uploaded in {uploaded_s:.1f} s, indexed after {indexed_s:.1f} s")
-    end = f"still differ after {SETTLE_S:.0f} s" if settled_s is None else f"agree {settled_s:.0f} s later"
-    print(f"soak: {uploads} uploads in {options.seconds:.0f} s; listing and index {end}")
-    for part, one in sorted(result["slopes"].items()):
-        growth = f"{one['mb_per_hour']:+.0f} ± {one['error']:.0f} MB/h"
-        print(f"{part:12} {one['first']:7.0f} → {one['last']:7.0f} MB   {growth}")
+        fast = burst(client, store, images, options.burst)
+        fast |= memory_of(memory.stop())
+        print(
+            f"burst of {options.burst}: uploaded in {fast['upload_s']:.1f} s, indexed after"
+            f" {fast['until_indexed_s']:.1f} s, {fast['failed']} failed; {agreement(fast['settled_s'])}",
+            flush=True,
+        )
+        print_slopes(fast)
+        result: dict[str, Any] = {"burst": fast}
+        if options.seconds > 0:
+            memory = MemoryLog(tree)
+            memory.start()
+            uploads = soak(store, images, seconds=options.seconds, rate=options.rate)
+            result |= {"uploads": uploads} | memory_of(memory.stop()) | {"settled_s": until_settled(client)}
+            print(f"soak: {uploads} uploads in {options.seconds:.0f} s; {agreement(result['settled_s'])}")
+            print_slopes(result)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def memory_of(samples: list[dict[str, float]]) -> dict[str, Any]:
+    """The samples with their slopes."""
+    return {"slopes": slopes(samples), "samples": samples}
+
+
+def agreement(settled_s: float | None) -> str:
+    """Whether listing and index agree in the end."""
+    if settled_s is None:
+        return f"listing and index still differ after {SETTLE_S:.0f} s"
+    return f"listing and index agree {settled_s:.0f} s later"
+
+
+def print_slopes(result: Mapping[str, Any]) -> None:
+    """A line for each part's memory."""
+    for part, one in sorted(result["slopes"].items()):
+        growth = f"{one['mb_per_hour']:+.0f} ± {one['error']:.0f} MB/h"
+        print(f"{part:12} {one['first']:7.0f} → {one['last']:7.0f} MB   {growth}", flush=True)
 
 
 def _mb(processes: Sequence[psutil.Process]) -> float:

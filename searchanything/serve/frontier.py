@@ -3,7 +3,7 @@
 - The Host must be an address or a name that is ours: a page that had its own name pointed here (DNS rebinding) speaks
   with another one.
 - A browser that sends a request for another site's page is refused, so such a page cannot even make us work.
-- JSON bodies are read up to a limit. Uploads are streamed, and count for themselves.
+- JSON bodies are read up to a limit. Uploads and forms are streamed, and count for themselves.
 - Each answer carries an id, which the log has too, and the headers that keep a browser strict.
 """
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_JSON_BYTES: Final = 2**20
 UPLOADS: Final = "/v1/uploads"
+FORM: Final = "multipart/form-data"
 PROBES: Final = frozenset({"/healthz", "/readyz"})  # asked by whatever name; they say nothing that others may not know
 REQUEST: Final = "searchanything.request"  # in the scope: the request's id
 CALLER: Final = "searchanything.caller"  # in the scope: the name of the key that was shown
@@ -118,8 +119,8 @@ class Frontier:
 
 
 async def _within_limit(scope: Scope, headers: Headers, receive: Receive) -> Receive:
-    """`receive` with a body that is known to be small; uploads pass. Raises: TooLargeError."""
-    if scope["path"] == UPLOADS:
+    """`receive` with a body that is known to be small; uploads and forms pass. Raises: TooLargeError."""
+    if scope["path"] == UPLOADS or is_form(headers):
         return receive
     announced = headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > MAX_JSON_BYTES:
@@ -144,6 +145,11 @@ async def _within_limit(scope: Scope, headers: Headers, receive: Receive) -> Rec
         return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     return again
+
+
+def is_form(headers: Headers) -> bool:
+    """Whether a request's body is `multipart/form-data`."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
 
 
 def _host_of(header: str) -> str:

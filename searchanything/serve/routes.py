@@ -27,6 +27,7 @@ from searchanything.serve.answers import (
     upload_of,
 )
 from searchanything.serve.desk import AtDesk, Reader, Refiner
+from searchanything.serve.forms import BODY, FormRoute
 from searchanything.serve.listing import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
 from searchanything.serve.problems import TYPE_PREFIX
@@ -77,12 +78,12 @@ BoxText = Annotated[
 ]
 
 
-questions = APIRouter(prefix="/v1", responses=PROBLEMS)
+questions = APIRouter(prefix="/v1", responses=PROBLEMS, route_class=FormRoute)
 pictures = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["images"])
 server = APIRouter(responses=PROBLEMS, tags=["server"])
 
 
-@questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant")
+@questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant", openapi_extra=BODY)
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)
@@ -92,14 +93,21 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
 
 
 @questions.post(
-    "/sheet", tags=["ask"], summary="The answer as a contact sheet", responses=SHEET, response_class=Response
+    "/sheet",
+    tags=["ask"],
+    summary="The answer as a contact sheet",
+    responses=SHEET,
+    response_class=Response,
+    openapi_extra=BODY,
 )
 async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
     data = await desk.models.run(lambda: png_bytes(desk.ask(caller, asked).plot()))
     return Response(data, media_type="image/png")
 
 
-@questions.post("/refine", tags=["ask"], summary="The same question, with hits that were right and wrong")
+@questions.post(
+    "/refine", tags=["ask"], summary="The same question, with hits that were right and wrong", openapi_extra=BODY
+)
 async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.refine(caller, asked)
@@ -108,7 +116,7 @@ async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerD
     return await desk.gate(asked).run(work)
 
 
-@questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models")
+@questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models", openapi_extra=BODY)
 async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> RegionsDocument:
     def work() -> RegionsDocument:
         segments = desk.client.segment(desk.pixels(caller, asked.image))
@@ -119,7 +127,9 @@ async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> Region
     return await desk.models.run(work)
 
 
-@questions.post("/explain", tags=["ask"], summary="Why an image is not among the hits, or where it is")
+@questions.post(
+    "/explain", tags=["ask"], summary="Why an image is not among the hits, or where it is", openapi_extra=BODY
+)
 async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         expected = desk.known(caller, asked.expect).image
@@ -128,7 +138,9 @@ async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[s
     return await desk.models.run(work)
 
 
-@questions.post("/compare", tags=["ask"], summary="The nearest candidates, ranked by several methods")
+@questions.post(
+    "/compare", tags=["ask"], summary="The nearest candidates, ranked by several methods", openapi_extra=BODY
+)
 async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         return desk.compare(caller, asked).to_dict()
@@ -141,7 +153,12 @@ async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[s
     tags=["ask"],
     summary="Keep an image for a while, to ask with it",
     status_code=201,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}, "image/*": {}}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {}, "image/*": {}, **BODY["requestBody"]["content"]},
+        }
+    },
 )
 async def upload(request: Request, _: Reader, desk: AtDesk) -> UploadDocument:
     data = await _body(request, desk.settings.upload_bytes)

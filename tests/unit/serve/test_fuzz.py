@@ -42,6 +42,17 @@ def documented(document: dict[str, Any], path: str, method: str) -> set[int]:
     return {int(status) for status in document["paths"][path][method.lower()]["responses"]}
 
 
+def pairs(parts: Any) -> list[tuple[str, Any]]:
+    return list(parts.items()) if isinstance(parts, dict) else list(parts)
+
+
+def sendable(value: Any) -> Any:
+    """A part of a form as it can be sent, whatever was drawn for it."""
+    if isinstance(value, tuple):
+        return tuple(sendable(one) for one in value)
+    return value if value is None or isinstance(value, str | bytes) else repr(value).encode()
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fitting", "unfitting"])
 def test_every_operation_answers_as_documented(served: Served, document: dict[str, Any], mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_dict(document)
@@ -54,8 +65,10 @@ def test_every_operation_answers_as_documented(served: Served, document: dict[st
         def ask(case: Any) -> None:
             options = case.as_transport_kwargs(base_url=ORIGIN)
             headers = {name: value for name, value in (options.get("headers") or {}).items() if name.lower() != "host"}
-            body = {name: options[name] for name in ("json", "data") if name in options}
-            if "data" in body:
+            body = {name: options[name] for name in ("json", "data", "files") if options.get(name) is not None}
+            if "files" in body:
+                body["files"] = [(name, sendable(value)) for name, value in pairs(body["files"])]
+            elif "data" in body:
                 body = {"content": body["data"] if isinstance(body["data"], bytes | str) else repr(body["data"])}
             response = served.http.request(
                 case.method, options["url"], params=options.get("params"), headers=headers, **body
