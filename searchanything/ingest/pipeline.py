@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from searchanything.core.libraries import LazyModule
+from searchanything.core.memory import release_freed_memory
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, RGBImage, StoredObject
@@ -140,6 +141,7 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         for batch in committed:
             tally.add(batch)
             changed.extend(batch.changed)
+            release_freed_memory()
     return changed
 
 
