@@ -78,6 +78,7 @@ _FIGURES = (
     ("recall at IoU 0.75", "segmentation.recall_iou75"),
     ("box prompt", "prompts.box"),
     ("point prompt", "prompts.point"),
+    ("… or its runner-up", "clicks.second"),
     ("text prompt", "prompts.text"),
     ("one of {words} words", "prompts.naming"),
     ("mAP@10 float", "retrieval.float.map_10"),

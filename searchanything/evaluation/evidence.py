@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.asking import Vocabulary
+from searchanything.evaluation.clicking import CLICKS
 from searchanything.evaluation.observing import Observation
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.truth import TrueImage
@@ -72,7 +73,7 @@ class Instances:
     """M instances of all images, (M,) each: crowds too.
 
     `paired_iou` is that of the region paired with it; `row` what its box prompt selected; `box` … `naming` are 1, 0 or
-    NaN as in `observing.Prompted`; `attributes` holds numbers into `attribute_values`.
+    NaN as in `observing.Prompted`, `clicks` by `clicking.CLICKS`; `attributes` holds numbers into `attribute_values`.
     """
 
     image: Numbers
@@ -83,6 +84,7 @@ class Instances:
     paired_iou: NDArray[np.float64]
     row: Numbers
     prompts: Mapping[str, NDArray[np.float64]]
+    clicks: Mapping[str, NDArray[np.float64]]
     attributes: Mapping[str, Numbers]
     attribute_values: Mapping[str, tuple[str, ...]]
 
@@ -151,6 +153,7 @@ class Collector:
             paired_iou=seen.paired_ious,
             row=seen.prompted.rows + start,
             **{name: getattr(seen.prompted, name) for name in PROMPTS},
+            **{f"click {name}": seen.prompted.clicks[name] for name in CLICKS},
             **{f"codes {name}": codes for name, codes in seen.features.codes.items()},
         )
         for name, values in self._attributes.items():
@@ -179,6 +182,7 @@ class Collector:
             **{name: arrays[name] for name in ("image", "category", "crowd", "area_px", "longest_side_px", "row")},
             paired_iou=arrays["paired_iou"],
             prompts={name: arrays[name] for name in PROMPTS},
+            clicks={name: arrays[f"click {name}"] for name in CLICKS},
             attributes={name: np.searchsorted(levels[name], values) for name, values in self._attributes.items()},
             attribute_values=levels,
         )

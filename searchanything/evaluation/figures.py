@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
+from searchanything.evaluation.clicking import CLICKS
 from searchanything.evaluation.evidence import PROMPTS, Evidence, Numbers
 from searchanything.evaluation.measures import DEPTH, Values, average_precision, mean, retrieval_values
 from searchanything.evaluation.ranking import NOBODY, nearest
@@ -46,6 +47,7 @@ class Judge:
             for bound in RECALL_IOUS
         }
         figures |= {("prompts", name): instances.prompts[name][self.queries] for name in PROMPTS}
+        figures |= {("clicks", name): instances.clicks[name][self.queries] for name in CLICKS}
         spaces = main_spaces(self.evidence.rows, self.encoder, seed=self.seed)
         relevance = Relevance.of(self.evidence, self.queries)
         figures |= self.retrieval(("retrieval",), spaces, relevance)

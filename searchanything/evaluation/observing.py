@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import joined_features
-from searchanything.core.geometry import decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import Codes, FloatArray, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import Encoder, RegionJob
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import Vocabulary
+from searchanything.evaluation.clicking import Clicks, click
 from searchanything.evaluation.overlaps import MIN_IOU, Ious, paired, region_ious
 from searchanything.evaluation.truth import TrueImage
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice, choose
-from searchanything.prompts.prompt import Box, Points
+from searchanything.prompts.prompt import Box
 
 AS_SHIPPED: Final = "as_shipped"  # the variant of the codes that an index holds
 
@@ -58,6 +58,7 @@ class Prompted:
     """What prompts for an image's M instances came to, float64: 1 right, 0 wrong, NaN not asked.
 
     `rows` (M,) is the row that the box prompt selected. `text` is asked once a category, with its first instance.
+    `clicks`: by rule and more, see `clicking`; the default rule's are `point`.
     """
 
     rows: NDArray[np.intp]
@@ -65,6 +66,7 @@ class Prompted:
     point: NDArray[np.float64]
     text: NDArray[np.float64]
     naming: NDArray[np.float64]
+    clicks: Clicks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,13 +88,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One image after segmentation and prompts: the rows to encode, and those that the prompts chose, -1 for none."""
+    """One image after segmentation and prompts: the rows to encode, those that boxes chose, -1 for none, and clicks."""
 
     truth: TrueImage
     segmentation: Segmentation
     job: RegionJob
     box_rows: NDArray[np.intp]
-    point_rows: NDArray[np.intp]
+    clicks: Clicks
 
 
 def observe(setup: Setup, images: Sequence[RGBImage], truths: Sequence[TrueImage]) -> list[Observation]:
@@ -113,7 +115,7 @@ def observe(setup: Setup, images: Sequence[RGBImage], truths: Sequence[TrueImage
 def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: TrueImage) -> _Seen:
     """Apply the prompts; boxes that no region fits become rows of their own."""
     masks, boxes = [segmentation.masks], [segmentation.boxes_xyxy]
-    box_rows, point_rows = [], []
+    box_rows = []
     count = len(segmentation.scores)
     for one in truth.instances:
         choice = choose(Box(*one.box_xyxy), segmentation, box_min_iou=encoder.box_min_iou)
@@ -123,16 +125,12 @@ def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: 
             masks.append(choice.mask[None])
             boxes.append(np.array([choice.box_xyxy], dtype=np.float32))
         box_rows.append(row)
-        clicked = choose(
-            Points((innermost_point(decode_rle(one.mask)),)), segmentation, box_min_iou=encoder.box_min_iou
-        )
-        point_rows.append(_row_of(clicked))
     job = RegionJob(image, segmentation, np.concatenate(masks), np.concatenate(boxes))
-    return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), np.array(point_rows, dtype=np.intp))
+    return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), click(segmentation, truth))
 
 
 def _row_of(choice: Choice) -> int:
-    """The row of the segmentation that a single box or point chose, -1 if it is none of them."""
+    """The row of the segmentation that a box chose, -1 if it is none of them."""
     return choice.rows[0] if choice.rows else -1
 
 
@@ -195,9 +193,7 @@ def _prompted(vocabulary: Vocabulary, seen: _Seen, ious: Ious, named: FloatArray
     right = np.vstack([ious >= MIN_IOU, np.zeros((1, count), dtype=np.bool_)])  # the last row is nobody's: row -1
     places = np.arange(count)
     solid = np.array([not one.crowd for one in instances], dtype=np.bool_)
-    box, point = (
-        np.where(solid, right[rows, places].astype(np.float64), np.nan) for rows in (seen.box_rows, seen.point_rows)
-    )
+    box = np.where(solid, right[seen.box_rows, places].astype(np.float64), np.nan)
     similar = named @ vocabulary.embeddings.T
     text, naming = np.full(count, np.nan), np.full(count, np.nan)
     categories = np.array([vocabulary.number(one.category) for one in instances], dtype=np.intp)
@@ -210,7 +206,7 @@ def _prompted(vocabulary: Vocabulary, seen: _Seen, ious: Ious, named: FloatArray
         alike = categories == category
         if place == np.flatnonzero(alike & solid)[0]:
             text[place] = float(regions > 0 and right[similar[:regions, category].argmax(), alike].any())
-    return Prompted(seen.box_rows, box, point, text, naming)
+    return Prompted(seen.box_rows, box, seen.clicks["default"], text, naming, seen.clicks)
 
 
 def _size_classes(boxes_xyxy: FloatArray) -> NDArray[np.str_]:

@@ -1,0 +1,59 @@
+"""Clicks on annotated instances, by rule: a person whose mask is the surest, made of a shirt and jeans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes.segmentations import rectangle, segmented
+
+from searchanything.core.geometry import encode_rle
+from searchanything.evaluation.clicking import CLICKS, click
+from searchanything.evaluation.truth import Instance, TrueImage
+
+SIDE = 64
+PERSON, SHIRT, JEANS, BAG = (8, 0, 56, 64), (8, 0, 56, 28), (8, 36, 56, 64), (0, 0, 4, 4)
+SCENE = segmented(SIDE, [rectangle(SIDE, box) for box in (PERSON, SHIRT, JEANS)])  # surest first
+
+
+def instance(name: str, box: tuple[int, int, int, int], *, crowd: bool = False) -> Instance:
+    mask = rectangle(SIDE, box)
+    return Instance(name, tuple(map(float, box)), float(mask.sum()), encode_rle(mask), crowd=crowd)
+
+
+def test_each_rule_says_what_it_selects() -> None:
+    things = (
+        instance("jeans", JEANS),
+        instance("person", PERSON),
+        instance("bag", BAG),
+        instance("all", JEANS, crowd=True),
+    )
+    found = click(SCENE, TrueImage("a.png", SIDE, SIDE, things))
+    assert set(found) == set(CLICKS)
+    wanted = {  # jeans, the person (whose innermost pixel lies on the shirt), a bag that no mask shows
+        "default": [1, 0, 0],
+        "surest": [0, 1, 0],
+        "smallest": [1, 0, 0],
+        "largest": [0, 1, 0],
+        "fastsam": [0, 1, 0],
+        "second": [1, 1, 0],
+    }
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], [*values, np.nan], name)
+    assert found["steady"][0] == 1.0
+    assert np.isnan(found["steady"][3])
+
+
+@pytest.mark.parametrize("gap", [0, 4])
+def test_a_click_beside_an_edge_is_less_steady(gap: int) -> None:
+    left, right = rectangle(SIDE, (0, 0, 32, 64)), rectangle(SIDE, (32 + gap, 0, 64, 64))
+    scene = segmented(SIDE, [left, right])
+    thin = (32 - 4, 24, 32 + 4, 40)  # its innermost pixel lies on the border of both, 4 px to each side
+    found = click(scene, TrueImage("a.png", SIDE, SIDE, (instance("seam", thin),)))
+    assert 0 < found["steady"][0] < 1
+
+
+def test_without_regions_or_instances() -> None:
+    empty = segmented(SIDE, [])
+    found = click(empty, TrueImage("a.png", SIDE, SIDE, (instance("jeans", JEANS),)))
+    assert [found[name].tolist() for name in CLICKS if name != "steady"] == [[0.0]] * (len(CLICKS) - 1)
+    assert all(len(values) == 0 for values in click(SCENE, TrueImage("a.png", SIDE, SIDE, ())).values())
