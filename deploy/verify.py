@@ -25,9 +25,13 @@ from pymilvus.exceptions import MilvusException
 
 from deploy.agreement import compare, read_bucket, read_index
 from deploy.environment import complete
+from searchanything.client.remote import RemoteClient
+from searchanything.core.errors import AccessError
+from searchanything.core.types import ImageRef
 
 _PROJECT = "searchanything-verify"
 _S3, _MILVUS = "127.0.0.1:8333", "http://127.0.0.1:19530"
+_SERVE = "http://127.0.0.1:8600"
 _SEEN_S = 120.0
 
 
@@ -66,12 +70,13 @@ class Trial:
 
 
 def try_it(trial: Trial) -> None:
-    """Upload, overwrite, delete, kill a worker; no default password. Raises: AssertionError, by what did not happen."""
+    """Upload, overwrite, ask, kill a worker, delete; no password. Raises: AssertionError, by what did not happen."""
     client = trial.client()
     for width in (300, 200):
         data = _image(width)
         client.put_object(trial.bucket, "a.png", io.BytesIO(data), len(data), content_type="image/png")
         _until(partial(trial.holds, {width}), f"the image {width} px wide")
+    try_serve(trial)
     trial.compose("kill", "--signal", "SIGKILL", "worker")
     trial.compose("up", "--detach", "--wait", "worker")
     data = _image(250)
@@ -87,6 +92,21 @@ def try_it(trial: Trial) -> None:
             _say(f"Milvus refuses {token or 'who has no password'}")
         else:
             raise AssertionError(f"Milvus lets {token or 'everyone'} in")
+
+
+def try_serve(trial: Trial) -> None:
+    """Ask the server for an indexed image: nobody may without the key of `.env`. Raises: AssertionError."""
+    image = ImageRef(trial.bucket, "a.png")
+    try:
+        RemoteClient(_SERVE).query(image, limit=1)
+    except AccessError:
+        _say("serve refuses who has no key")
+    else:
+        raise AssertionError("serve lets everyone in")
+    hits = RemoteClient(_SERVE, key=trial.values["SERVE_KEY"]).query(image, limit=1)
+    if [hit.image for hit in hits] != [image]:
+        raise AssertionError(f"expected {image} as the answer of serve to itself, got {hits!r}")
+    _say("serve answers with its key")
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:

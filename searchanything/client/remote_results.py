@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from searchanything.answers.showing import open_viewer, sheet_html
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of
 from searchanything.core.errors import UsageError
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
     from PIL import Image
+
+WEAK_WORDS = ("weak", "none")  # of `confidence`: chance alone may bring a hit as near
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,19 @@ class RemoteResults(Sequence[Hit]):
         if Path(path).suffix.lower() != ".png":
             raise UsageError(f"{path}: expected a name that ends in .png")
         Path(path).write_bytes(self._repr_png_())
+
+    def show(self) -> None:
+        """Show the answer in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        open_viewer(self, self.plot)
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for said in self.document["hits"]:
+            name = "" if said["region"] is None else f" #{said['region']}"
+            weak = (said["confidence"] or {}).get("word") in WEAK_WORDS
+            lines.append((f"{said['key']}{name}, {said['distance_bits']} bits", "weak match" if weak else ""))
+        verdict = self.verdict or ("" if self.good_match else "no good match")
+        return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)
 
     def _repr_png_(self) -> bytes:
         return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, self.asked)))

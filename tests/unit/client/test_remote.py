@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import json
 import socket
@@ -105,6 +106,19 @@ def same(there: RemoteResults, here: SearchResults) -> bool:
     assert [stage["candidates"] for stage in there.stages] == [stage.candidates for stage in here.stages]
     assert (there.fingerprint, there.exact) == (here.fingerprint, here.exact)
     return there.selection.reason == here.selection.reason
+
+
+def test_an_answer_in_a_notebook_is_the_sheet_with_its_doubts(remote: RemoteClient, served: tuple[Served, str]) -> None:
+    found = remote.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0), limit=2)
+    said = json.loads(json.dumps(found.to_dict()))
+    said["hits"][1]["confidence"]["word"], said["hits"][1]["key"] = "weak", "<script>.png"
+    page = dataclasses.replace(found, document={**said, "good_match": False})._repr_html_()
+    sheet = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+    assert sheet == found._repr_png_()
+    assert (page.count("weak match"), page.count("<li>"), page.count("no good match</span>")) == (1, 2, 1)
+    assert "<script>" not in page
+    assert "a/two.png" in page
+    assert "no good match" not in found._repr_html_()
 
 
 def test_words_alone_have_the_answer_of_the_index(served: tuple[Served, str], remote: RemoteClient) -> None:
