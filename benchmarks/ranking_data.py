@@ -71,12 +71,10 @@ def scene_regions(encoder: Encoder, count: int, *, seed: int) -> Regions:
     return replace(_regions(encoder, jobs, tuple(name.replace("-", " ") for name in names)), unseen=unseen)
 
 
-def street_regions(encoder: Encoder, folder: Path, count: int) -> Regions:
-    """The annotated regions of the first photographs of a folder; training saw none of their names."""
+def street_regions(encoder: Encoder, folder: Path, files: Sequence[Path]) -> Regions:
+    """The annotated regions of some photographs of a folder, by their label files; training saw their names."""
     words = tuple(json.loads((folder / "labels.json").read_text("utf-8")))
-    files = sorted(folder.glob("*.png"))[:count]
-    regions = _regions(encoder, (_street_job(encoder, file) for file in files), words)
-    return replace(regions, unseen=np.ones(len(words), dtype=bool))
+    return _regions(encoder, (_street_job(encoder, file) for file in files), words)
 
 
 def _regions(encoder: Encoder, jobs: Iterator[tuple[RegionJob, NDArray[np.int64]]], names: tuple[str, ...]) -> Regions:

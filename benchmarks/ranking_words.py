@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ranking_data import Regions
+from benchmarks.ranking_table import Line, Values, compared
 from searchanything.core.codes import hamming, pack_signs, unit_rows
 from searchanything.core.types import Codes, FloatArray
 from searchanything.encode.encoder import Encoder
@@ -26,20 +27,28 @@ WINDOW = 400  # `search.rescore_words`
 Scores = Callable[[FloatArray], FloatArray]
 
 
-def words_table(encoder: Encoder, regions: Regions) -> dict[str, Any]:
-    """Each method's hit@5 and precision@10, by whether training saw the thing; printed, and as plain JSON."""
+SHIPPED = "fitted, rescored"  # what an index does
+
+
+def words_table(encoder: Encoder, regions: Regions, data: str) -> tuple[dict[str, Any], list[Line]]:
+    """Each method's hit@5 and precision@10, by whether training saw the thing, printed; float against what ships."""
     asked = [number for number in range(len(regions.names)) if (regions.labels == number).any()]
     names = [regions.names[number] for number in asked]
     plain = encoder.embedder.embed_texts(names)
     many = unit_rows(
         np.sum([encoder.embedder.embed_texts([form.format(name) for name in names]) for form in TEMPLATES], axis=0)
     )
-    table = {}
+    values = {}
     for method, texts, score in _methods(encoder, regions, plain, many):
-        orders = [np.argsort(-score(text), kind="stable") for text in texts]
-        table[method] = _figures(regions, asked, orders)
+        values[method] = _values(regions, asked, [np.argsort(-score(text), kind="stable") for text in texts])
+    table = {method: _figures(regions, asked, one) for method, one in values.items()}
     _show(table, len(asked), len(regions.labels))
-    return table
+    ways = [(name, values[name]) for name in ("float", SHIPPED)]
+    lines = [
+        compared("words alone", data, figure, *((name, found[figure]) for name, found in ways))
+        for figure in ("hit@5", "precision@10")
+    ]
+    return table, lines
 
 
 def _methods(
@@ -78,20 +87,20 @@ def _rescored(codes: Codes) -> Scores:
     return score
 
 
-def _figures(regions: Regions, asked: Sequence[int], orders: Sequence[NDArray[np.intp]]) -> dict[str, Any]:
+def _values(regions: Regions, asked: Sequence[int], orders: Sequence[NDArray[np.intp]]) -> dict[str, Values]:
     hits, precisions = [], []
     for number, order in zip(asked, orders, strict=True):
         right = regions.labels[order[:10]] == number
         hits.append(float(right[:5].any()))
         precisions.append(float(right.sum() / min(10, (regions.labels == number).sum())))
+    return {"hit@5": np.array(hits), "precision@10": np.array(precisions)}
+
+
+def _figures(regions: Regions, asked: Sequence[int], values: Mapping[str, Values]) -> dict[str, Any]:
     unseen = regions.unseen[list(asked)]
     groups = {"all": np.ones(len(asked), dtype=bool), "seen": ~unseen, "unseen": unseen}
     return {
-        name: {
-            "names": int(group.sum()),
-            "hit@5": round(float(np.mean(np.array(hits)[group])), 4),
-            "precision@10": round(float(np.mean(np.array(precisions)[group])), 4),
-        }
+        name: {"names": int(group.sum())} | {what: round(float(one[group].mean()), 4) for what, one in values.items()}
         for name, group in groups.items()
         if group.any()
     }

@@ -30,6 +30,7 @@ LOOK_S: Final = 10.0  # the index is counted no more often than that
 LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
 GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
+_SHAPE: Final = 0.08  # of the tail; 0 would be exponential. Measured on labelled regions: docs/adr/0059
 Rates = NDArray[np.float64]  # (bits + 1,), by distance
 _Name: TypeAlias = tuple[str, tuple[Place, ...], bool]
 
@@ -126,12 +127,13 @@ def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
 
 
 def _with_tail(share: Rates) -> Rates:
-    """The shares, below the quantile at 20 % replaced by the line in log share through both quantiles."""
+    """The shares, below the quantile at 20 % replaced by the Pareto tail through both quantiles."""
     low, high = _quantile(share, _LOW), _quantile(share, _HIGH)
     if high - low < 1e-9:
         return share
     distances = np.arange(len(share))
-    modelled = _HIGH * np.exp(np.log(_HIGH / _LOW) / (high - low) * np.minimum(distances - high, 0.0))
+    excess = np.maximum(high - distances, 0.0) / (high - low)
+    modelled = _HIGH * (1 + ((_HIGH / _LOW) ** _SHAPE - 1) * excess) ** (-1 / _SHAPE)
     return np.asarray(np.where(distances < high, modelled, share))
 
 

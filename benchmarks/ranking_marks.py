@@ -1,26 +1,21 @@
-"""What five right and five wrong marks are worth: mAP@50 before and after, paired 95 % intervals.
+"""What five right and five wrong marks are worth: mAP@50 before and after, for `benchmarks/ranking.py`.
 
-python -m benchmarks.refining --regions REGIONS.npz [--json FILE] [--queries 6]
-
-REGIONS.npz is of `benchmarks.scene_regions`. For each concept that is on many scenes, some regions ask; a person marks
-the first five right and the first five wrong hits of the single query's answer, looking at 100 (right ones that are not
-there are added from beyond). The probe searches the index as `SearchResults.refine` does. `all`: every region of other
-images counts, as a person sees the answer; `unmarked`: what was marked is left out of both rankings, so that only what
-marks teach counts.
+For each concept that is on many scenes, some regions ask; a person marks the first five right and the first five wrong
+hits of the single query's answer, looking at 100 (right ones that are not there are added from beyond). The probe
+searches the index as `SearchResults.refine` does. `all`: every region of other images counts, as a person sees the
+answer; `unmarked`: what was marked is left out of both rankings, so that only what marks teach counts.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.ranking_table import Line, compared
 from searchanything.core.codes import hamming
 from searchanything.evaluation.measures import average_precision
 from searchanything.search.probe import Probe
@@ -71,38 +66,16 @@ def judged(regions: Regions, queries: int) -> tuple[dict[str, NDArray[np.float64
     return values, float(np.mean(precisions)), 1000 * spent / len(precisions)
 
 
-def gain(after: NDArray[np.float64], before: NDArray[np.float64]) -> list[float]:
-    """Mean paired difference and its bootstrap interval, over queries."""
-    difference = after - before
-    rng = np.random.default_rng(95)
-    means = difference[rng.integers(0, len(difference), (2000, len(difference)))].mean(axis=1)
-    low, high = np.nanquantile(means, (0.025, 0.975))
-    return [round(float(value), 4) for value in (np.nanmean(difference), low, high)]
-
-
-def main() -> None:
-    """Print the table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--regions", type=Path, required=True)
-    parser.add_argument("--queries", type=int, default=6, help="of each concept")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    with np.load(arguments.regions, allow_pickle=False) as stored:
-        regions = dict(stored)
-    values, precision, milliseconds = judged(regions, arguments.queries)
-    result: dict[str, Any] = {"queries": len(values["single all"]), "precision": round(precision, 3)}
-    print(f"{result['queries']} queries, cross-validated precision {precision:.3f}, {milliseconds:.1f} ms a probe")
-    for kind in ("all", "unmarked"):
-        before, after = values[f"single {kind}"], values[f"refined {kind}"]
-        found = {"single": round(float(np.nanmean(before)), 4), "refined": round(float(np.nanmean(after)), 4)}
-        result[kind] = found | {"gain": gain(after, before)}
-        mean, low, high = result[kind]["gain"]
-        print(
-            f"  mAP@50 {kind:9} {found['single']:.4f} -> {found['refined']:.4f}  {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+def marks_lines(regions: Regions, queries: int) -> list[Line]:
+    """The single query against the refined one; precision and milliseconds of the probes are printed."""
+    values, precision, milliseconds = judged(regions, queries)
+    print(f"\nmarks: cross-validated precision {precision:.3f}, {milliseconds:.1f} ms a probe")
+    return [
+        compared(
+            "5 + 5 marks",
+            f"scenes, {kind}",
+            "mAP@50",
+            *((way, values[f"{way} {kind}"]) for way in ("single", "refined")),
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        for kind in ("all", "unmarked")
+    ]

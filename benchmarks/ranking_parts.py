@@ -1,24 +1,20 @@
-"""Images that hold two things: recall of `all_of` over codes, against an exhaustive search over float features.
+"""Images that show two things: recall of `all_of` over codes and over float features, for `benchmarks/ranking.py`.
 
-python -m benchmarks.combining --regions REGIONS.npz [--json FILE] [--queries 150]
-
-REGIONS.npz is of `benchmarks.scene_regions`. Two concepts that share at least five scenes are asked for by a region
-each, of two scenes that are left out. recall@k: of the images that hold both, the share among the first k, k being how
-many there are; recall@3k likewise. Float: every image, by the best assignment of its regions to both parts by cosine.
+Two concepts that share at least five scenes are asked for by a region each, of two scenes that are left out. recall@k:
+of the images that show both, the share among the first k, k being how many there are; recall@3k likewise. Float: every
+image, by the best assignment of its regions to both parts by cosine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks.ranking_table import Line, compared
 from searchanything.core.codes import unit_rows
 from searchanything.core.types import Filter, ImageRef, ImageRow, IndexManifest, MaskRLE, Outcome, RegionRow, row_id
 from searchanything.search.calibration import draw_background
@@ -107,45 +103,22 @@ def recalls(order: list[int], both: set[int]) -> tuple[float, float]:
     return tuple(len(both & set(order[: times * len(both)])) / len(both) for times in (1, 3))  # type: ignore[return-value]
 
 
-def main() -> None:
-    """Print the table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--regions", type=Path, required=True)
-    parser.add_argument("--queries", type=int, default=150)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    with np.load(arguments.regions, allow_pickle=False) as stored:
-        regions = dict(stored)
+def parts_lines(regions: Regions, count: int) -> list[Line]:
+    """An exhaustive float search against `all_of`."""
     index = index_of(regions)
     background = draw_background(index)
     units = unit_rows(regions["features"].astype(np.float32))
     ours, exhaustive, exact = [], [], []
-    for rows, both, left_out in questions(regions, arguments.queries):
+    for rows, both, left_out in questions(regions, count):
         parts = tuple(Part(str(row), regions["codes"][row], background.rates(regions["codes"][row])) for row in rows)
         excluded = Filter(exclude=tuple(ImageRef("scenes", str(image)) for image in left_out))
         page = search_combined(index, Combination(parts), limit=3 * len(both), filter=excluded, max_limit=MAX_LIMIT)
         ours.append(recalls([int(hit.image.key) for hit in page.hits], both))
         exhaustive.append(recalls(float_order(units, regions, rows, left_out), both))
         exact.append(page.exact)
-    codes, floats = np.mean(ours, axis=0), np.mean(exhaustive, axis=0)
-    result = {
-        "questions": len(ours),
-        "exact": round(float(np.mean(exact)), 3),
-        "recall_k": {
-            "codes": round(codes[0], 4),
-            "float": round(floats[0], 4),
-            "share": round(codes[0] / floats[0], 4),
-        },
-        "recall_3k": {
-            "codes": round(codes[1], 4),
-            "float": round(floats[1], 4),
-            "share": round(codes[1] / floats[1], 4),
-        },
-    }
-    print(json.dumps(result, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"\ntwo things: {np.mean(exact):.2f} of the answers say that they are exact")
+    values = np.array(exhaustive), np.array(ours)
+    return [
+        compared("two things at once", "scenes", figure, ("float", values[0][:, place]), ("codes", values[1][:, place]))
+        for place, figure in enumerate(("recall@k", "recall@3k"))
+    ]
