@@ -5,7 +5,8 @@ python -m benchmarks.calibrating --regions REGIONS.npz [--json FILE] [--plot FIL
 REGIONS.npz is of `benchmarks.scene_regions`. Each query is a region of an object; the sample is the other images'
 codes, as the index draws it, with whatever is related among them (nobody tells the calibration). Observed: the share of
 unrelated regions (another concept, or background; another image) whose stated rate is at most so much. The intervals
-are of 1,000 bootstrap rounds over the queries' images.
+are of 1,000 bootstrap rounds over the queries' images. Confidence: of the 24 nearest hits, how many of each word that
+`searchanything serve` says show the query's concept.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.answers.matching import Matching
 from searchanything.core.codes import hamming
-from searchanything.search.calibration import SAMPLE_CODES, false_match_rates
+from searchanything.core.types import Hit, ImageRef
+from searchanything.search.calibration import SAMPLE_CODES, Background, false_match_rates
+from searchanything.serve.answers import SHARES, confidence_of
 
+HITS: Final = 24  # of a page
 STATED: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _UNCLEAR: Final = -2
 
@@ -42,6 +47,48 @@ def judged(regions: dict[str, NDArray[Any]], queries: int) -> tuple[NDArray[np.f
         below.append([int((stated <= rate).sum()) for rate in STATED])
         totals.append(int(unrelated.sum()))
     return np.array(below, dtype=np.float64), np.array(totals)
+
+
+def said(regions: dict[str, NDArray[Any]], queries: int) -> dict[str, dict[str, float]]:
+    """By word of confidence, how many hits have it and which share of them is right."""
+    codes, concepts, images = regions["codes"], regions["concepts"], regions["images"]
+    bits, rng = 8 * codes.shape[1], np.random.default_rng(17)
+    words: dict[str, list[bool]] = {}
+    for query in rng.permutation(np.flatnonzero(concepts >= 0))[:queries]:
+        distances = hamming(codes[query][None], codes)[0]
+        other = np.flatnonzero(images != images[query])
+        sample = rng.permutation(other)[:SAMPLE_CODES]
+        background = Background(codes[sample], len(codes))
+        nearest = other[np.argsort(distances[other], kind="stable")[:HITS]]
+        hits = tuple(hit_at(int(distances[place])) for place in nearest)
+        judged_hits = Matching.of(hits, background.rates(codes[query]), background, None)
+        for place, hit, share in zip(nearest, hits, judged_hits.chance_shares(), strict=True):
+            if concepts[place] != _UNCLEAR:
+                word = confidence_of(hit.distance_bits, bits, share).word
+                words.setdefault(word, []).append(bool(concepts[place] == concepts[query]))
+    order = [*(word for _, word in SHARES), "none"]
+    return {
+        word: {"hits": len(words[word]), "right": round(float(np.mean(words[word])), 3)}
+        for word in order
+        if word in words
+    }
+
+
+def hit_at(distance_bits: int) -> Hit:
+    """A hit of which the distance alone matters."""
+    return Hit(
+        image=ImageRef("scenes", "one"),
+        etag="",
+        region=0,
+        box_xyxy=(0.0, 0.0, 1.0, 1.0),
+        mask=None,
+        area_px=1,
+        score=1.0,
+        distance_bits=distance_bits,
+        image_width=1,
+        image_height=1,
+        metadata={},
+    )
 
 
 def table(below: NDArray[np.float64], totals: NDArray[np.int64]) -> list[dict[str, float]]:
@@ -102,8 +149,11 @@ def main() -> None:
         print(
             f"  {row['stated']:.0e}   {row['observed']:.2e}  {row['low']:.2e} to {row['high']:.2e}  {row['ratio']:.2f}"
         )
+    confidence = said(regions, arguments.queries)
+    for word, one in confidence.items():
+        print(f"  {word:12} {one['hits']:6} hits, {one['right']:.3f} right")
     if arguments.json:
-        found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows}
+        found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows, "confidence": confidence}
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     if arguments.plot:
         draw(rows, arguments.plot)
