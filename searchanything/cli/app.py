@@ -1,6 +1,6 @@
 """`searchanything VERB …`: the application, and the way from an error to an exit code.
 
-Libraries that take long to load are imported by the verbs when they run, so that `--help` is quick.
+A verb is imported when it is asked for (`verbs`), and imports what takes long to load when it runs.
 """
 
 from __future__ import annotations
@@ -17,36 +17,10 @@ from pathlib import Path
 
 import typer
 
-from searchanything.cli import (
-    backup,
-    combine,
-    compare,
-    delete,
-    demo,
-    deploy,
-    doctor,
-    duplicates,
-    evaluate,
-    explain,
-    export,
-    failed,
-    features,
-    find,
-    index,
-    keys,
-    models,
-    query,
-    replay,
-    segment,
-    serve,
-    status,
-    sync,
-    tune,
-    watch,
-)
-from searchanything.cli import hash as hash_verbs
 from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
+from searchanything.cli.helping import prepare_help
 from searchanything.cli.session import Connect, Session, open_client, say
+from searchanything.cli.verbs import MARKUP, Verbs
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.escaping import OneLineFormatter
 
@@ -55,40 +29,12 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="searchanything",
+    cls=Verbs,
     help="Point at a thing in an image and find every image in a bucket that shows one like it.",
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 finished but some images failed, 130 interrupted.",
-    rich_markup_mode="rich",
+    rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-app.command("index")(index.index)
-app.command("watch")(watch.watch)
-app.command("worker")(watch.worker)
-app.command("cluster-key")(watch.cluster_key)
-app.command("deploy")(deploy.deploy)
-app.add_typer(sync.app, name="sync")
-app.add_typer(failed.app, name="failed")
-app.add_typer(features.app, name="features")
-app.command("query")(query.query)
-app.command("find")(find.find)
-app.command("combine")(combine.combine)
-app.command("explain")(explain.explain)
-app.command("compare")(compare.compare)
-app.command("replay")(replay.replay)
-app.command("segment")(segment.segment)
-app.command("serve")(serve.serve)
-app.add_typer(keys.app, name="keys")
-app.command("status")(status.status)
-app.command("tune")(tune.tune)
-app.command("duplicates")(duplicates.duplicates)
-app.command("export")(export.export)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.command("delete")(delete.delete)
-app.add_typer(evaluate.app, name="eval")
-app.add_typer(models.app, name="models")
-app.add_typer(hash_verbs.app, name="hash")
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
 
 
 def next_steps() -> str:
@@ -141,6 +87,7 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
     debug = os.environ.get("SEARCHANYTHING_DEBUG") == "1" or "--verbose" in arguments
     with _logs_on_stderr(debug=debug), _interrupts_kept():
         try:
+            prepare_help(arguments)
             code = app(list(arguments), prog_name="searchanything", standalone_mode=False, obj=Session(connect))
         except typer.Abort:
             code = INTERRUPTED

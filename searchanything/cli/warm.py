@@ -24,12 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from searchanything.cli.entry import may_be_warm
 from searchanything.core.settings_files import ENV_FILE, own_file
 
-VERBS: Final = frozenset({"query", "segment", "explain", "compare"})
-IDLE_VARIABLE: Final = "SEARCHANYTHING_SERVE__WARM_IDLE_S"  # 0 for no warm process at all
 DEBUG_VARIABLE: Final = "SEARCHANYTHING_DEBUG"  # goes with each question
-_COLD: Final = frozenset({"--no-warm", "--help", "-h"})
 _PREFIX: Final = "SEARCHANYTHING_"
 _START_S: Final = 60.0  # until the socket is there; on a machine that is idle it takes a tenth of a second
 _ALSO: Final = (
@@ -47,7 +45,7 @@ _PACKAGE: Final = Path(__file__).parents[1]
 
 def ask_warm(arguments: Sequence[str]) -> int | None:
     """The exit code of a command line that a warm process ran; None where it has to be run here."""
-    if not _may_be_warm(arguments):
+    if not may_be_warm(arguments) or not hasattr(socket, "AF_UNIX"):
         return None
     try:
         place = socket_path()
@@ -71,12 +69,6 @@ def socket_path() -> Path | None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         return None
     return folder / f"warm-{_environment_digest()}"
-
-
-def _may_be_warm(arguments: Sequence[str]) -> bool:
-    if not arguments or arguments[0] not in VERBS or not _COLD.isdisjoint(arguments):
-        return False
-    return hasattr(socket, "AF_UNIX") and os.environ.get(IDLE_VARIABLE, "").strip() not in ("0", "0.0")
 
 
 def _environment_digest() -> str:

@@ -1,7 +1,8 @@
 """Importing the model libraries without their side effects: no network, no root logger, no compiler.
 
-open_clip logs through the root logger, which configures it, and would ask a hub. torchvision and timm load torch's
-compiler, 2.5 s of a first query, for what nobody here uses.
+open_clip logs through the root logger, which configures it, and would ask a hub. Loading them brings torch's compiler,
+Hugging Face's transformers (where they are installed) and torchvision's models and data sets, half of a first query's
+time, for what nobody here uses: all of that is put off until somebody does.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from searchanything.core.libraries import importing
+from searchanything.core.put_off import put_off
 
+_OF_TORCHVISION: Final = ("torchvision.datasets", "torchvision.models", "torchvision.models.feature_extraction")
+_OF_OPEN_CLIP: Final = ("transformers", "transformers.generation", "transformers.modeling_outputs")
 _lock = threading.Lock()
 
 
 def import_torchvision() -> Any:  # noqa: ANN401 - an untyped module
-    """The module `torchvision`, imported without torch's compiler."""
-    with _lock, importing(), _without_compiler():
+    """The module `torchvision`, imported without torch's compiler, models and data sets."""
+    with _lock, importing(), _without_compiler(), put_off(*_OF_TORCHVISION):
         return importlib.import_module("torchvision")
 
 
 def import_open_clip() -> Any:  # noqa: ANN401 - an untyped module
-    """The module `open_clip`, imported without warnings and without torch's compiler."""
-    with _lock, importing(), _without_compiler(), warnings.catch_warnings():
+    """The module `open_clip`, imported without warnings, torch's compiler and transformers."""
+    with _lock, importing(), _without_compiler(), put_off(*_OF_TORCHVISION, *_OF_OPEN_CLIP), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("open_clip")
 

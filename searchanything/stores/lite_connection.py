@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from pymilvus import MilvusClient, MilvusException
-
 from searchanything.core.counting import counted
 from searchanything.core.errors import (
     IndexNotFoundError,
@@ -32,6 +30,7 @@ from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_errors import TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
+from searchanything.stores.milvus_library import MilvusClient, MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s

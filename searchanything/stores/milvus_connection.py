@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import grpc
-from pymilvus import DataType, MilvusClient, MilvusException
-from pymilvus.client.types import LoadState
 
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
@@ -31,6 +29,7 @@ from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import tls_arguments
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error, shown_address
+from searchanything.stores.milvus_library import DataType, LoadState, MilvusClient, MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-from pymilvus import MilvusException
 
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.stores.milvus_library import MilvusException
 
 _CODE_UNAVAILABLE: Final = 2
 _CODE_COLLECTION_MISSING: Final = 100

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from searchanything.cli import warm
-from searchanything.cli.warm import IDLE_VARIABLE, ask_warm, socket_path, take_guard
+from searchanything.cli.entry import IDLE_VARIABLE
+from searchanything.cli.warm import ask_warm, socket_path, take_guard
 from searchanything.cli.warm_process import serve_questions
 
 QUESTION = ["query", "q.png", "--point", "1,2"]
