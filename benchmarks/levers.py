@@ -1,4 +1,4 @@
-"""What pico (or another preset) gains by the segmenter's thresholds, by crop policies, and by crops seen in a mirror too.
+"""What pico (or another preset) gains by the segmenter's thresholds, by crop policies, and by mirrored crops beside.
 
 python -m benchmarks.levers --images DIR --annotations FILE [--category KEY] [--limit-images N] [--json FILE]
                             [--confidences 0.1 0.2 …] [--ious 0.6 …] [--evidence FILE] [--only WORD …]
@@ -136,7 +136,9 @@ class Mirrored:
         return {}
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
-        return unit_rows(self.plain.embed_crops(crops) + self.plain.embed_crops(np.ascontiguousarray(crops[:, :, ::-1])))
+        return unit_rows(
+            self.plain.embed_crops(crops) + self.plain.embed_crops(np.ascontiguousarray(crops[:, :, ::-1]))
+        )
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         return self.plain.embed_texts(texts)

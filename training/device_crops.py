@@ -1,4 +1,4 @@
-"""Region crops for the pico encoder, made on the device that trains: a thousand of them a step, of drawings and photographs.
+"""Region crops for the pico encoder, made on the device that trains: a thousand a step, of drawings and photographs.
 
 What a crop shows is as in `training.crops_dataset`: a region as the product cuts it out, masked, as its box, or with
 its surroundings, at its native size in pixels, by a segmenter whose masks are coarse and whose boxes are a little off.
@@ -190,7 +190,7 @@ def cut(scenes: Tensor, visible: Tensor, views: Views) -> Tensor:
 
 def _cut_part(scenes: Tensor, visible: Tensor, views: Views) -> Tensor:
     count = len(scenes)
-    shares = torch.tensor([views.masked, views.box, views.wide], device=scenes.device)
+    shares = torch.tensor([views.masked, views.box, views.wide], dtype=torch.float32, device=scenes.device)
     kind = torch.multinomial(shares, count, replacement=True)
     low, high = _jittered(_boxes(visible), margin=(kind == 2).float(), jitter=views.jitter)
     masked = (kind == 0)[:, None, None, None]

@@ -175,7 +175,7 @@ def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
         "commands": [
             "python -m training.text_tower --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE"
             " --run TEXT_RUN",
-            "python -m training.encoder --teacher TABLE --run IMAGE_RUN",
+            "python -m training.encoder --street STREET --grocery GROCERY --teacher TABLE --run IMAGE_RUN",
             "python -m training.encoder_export --image-run IMAGE_RUN --text-run TEXT_RUN"
             " --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE --out OUT",
         ],
