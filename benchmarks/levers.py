@@ -1,10 +1,11 @@
-"""What pico (or another preset) gains by the segmenter's confidence, by crop policies, and by weighing f_M.
+"""What pico (or another preset) gains by the segmenter's thresholds, by crop policies, and by mirrored crops beside.
 
 python -m benchmarks.levers --images DIR --annotations FILE [--category KEY] [--limit-images N] [--json FILE]
-                            [--confidences 0.1 0.2 …] [--evidence FILE]
+                            [--confidences 0.1 0.2 …] [--ious 0.6 …] [--evidence FILE] [--only WORD …]
 
 Every image is segmented once, at the lowest confidence (suppression goes by falling score, so what a higher one leaves
-is a part of it), and every distinct crop embedded once. Figures are those of `eval coco`, with 95 % intervals over the
+is a part of it), and once more for each IoU of suppression; every distinct crop is embedded once. `--only` leaves out
+the ways whose names hold none of the words. Figures are those of `eval coco`, with 95 % intervals over the
 queries. `--evidence` keeps what the preset's own way saw, for benchmarks/hash_layers.py.
 """
 
@@ -52,8 +53,16 @@ FIGURES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Values of the segmenter's confidence and of the IoU of suppression, each to be tried by itself."""
+
+    confidences: Sequence[float]
+    ious: Sequence[float]
+
+
 def _key(pixels: RGBImage) -> bytes:
-    return blake2b(np.ascontiguousarray(pixels), digest_size=16).digest()
+    return blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
 
 
 @dataclass
@@ -108,6 +117,33 @@ def _surer(found: Segmentation, confidence: float) -> Segmentation:
     return replace(found, boxes_xyxy=found.boxes_xyxy[kept], scores=found.scores[kept], masks=found.masks[kept])
 
 
+@dataclass
+class Mirrored:
+    """An embedder that takes the mean of a crop and its mirror image."""
+
+    plain: RegionEncoder
+
+    @property
+    def dimension(self) -> int:
+        return self.plain.dimension
+
+    @property
+    def crop_size_px(self) -> int:
+        return self.plain.crop_size_px
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        return {}
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        return unit_rows(
+            self.plain.embed_crops(crops) + self.plain.embed_crops(np.ascontiguousarray(crops[:, :, ::-1]))
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        return self.plain.embed_texts(texts)
+
+
 class MeanOfTwo(Encoder):
     """Embeds each region as the mean of its box and its masked crop."""
 
@@ -123,19 +159,21 @@ class MeanOfTwo(Encoder):
         )
 
 
-def encoders(preset: str, settings: Settings, confidences: Sequence[float]) -> dict[str, Encoder]:
-    """One encoder for each way, all with the same memory; the preset's own way first."""
+def encoders(preset: str, settings: Settings, thresholds: Thresholds) -> dict[str, Encoder]:
+    """One encoder for each way, all with the same memory of crops; the preset's own way first."""
     found = find_preset(preset)
     own = found.options.confidence
-    least = replace(found.options, confidence=min([own, *confidences]))
+    least = replace(found.options, confidence=min([own, *thresholds.confidences]))
     base = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, settings), settings)
-    path = locate(found.segmenter, settings.models.weights_dir)
-    segmenter = FastSAMSegmenter(path, options=least, compute=prepare_compute(settings.models))
-    memory = SeenOnce(segmenter, base.embedder, own)
+    path, compute = locate(found.segmenter, settings.models.weights_dir), prepare_compute(settings.models, "segmenter")
+    memory = SeenOnce(FastSAMSegmenter(path, options=least, compute=compute), base.embedder, own)
     base = replace(base, segmenter=memory, embedder=memory)
-    ways = {"as shipped": base}
-    for confidence in confidences:
+    ways = {"as shipped": base, "mirrored": replace(base, embedder=Mirrored(memory))}
+    for confidence in thresholds.confidences:
         ways[f"confidence {confidence:g}"] = replace(base, segmenter=replace(memory, confidence=confidence))
+    for iou in thresholds.ious:
+        other = FastSAMSegmenter(path, options=replace(least, iou=iou), compute=compute)
+        ways[f"suppression {iou:g}"] = replace(base, segmenter=replace(memory, segmenter=other, images={}))
     ways |= {f"crops {policy.value}": replace(base, crops=policy) for policy in CropPolicy if policy is not base.crops}
     mean = MeanOfTwo(memory, memory, base.hasher, base.policy, base.box_min_iou)
     return {**ways, "mean of box and masked": mean}
@@ -175,18 +213,23 @@ def main() -> None:
     parser.add_argument("--attributes", nargs="*", default=[], help="kept in the evidence")
     parser.add_argument("--limit-images", type=int)
     parser.add_argument("--confidences", type=float, nargs="*", default=[0.05, 0.1, 0.15, 0.25, 0.3])
+    parser.add_argument("--ious", type=float, nargs="*", default=[0.5, 0.6, 0.8])
+    parser.add_argument("--only", nargs="*", default=[""], help="words of the ways to try")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evidence", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     truth = read_coco(options.annotations, category=options.category, attributes=options.attributes)
     truth = truth.sample(options.limit_images, seed=0)
-    ways = encoders(options.preset, Settings(models=ModelSettings(threads=options.threads)), options.confidences)
+    thresholds = Thresholds(options.confidences, options.ious)
+    ways = encoders(options.preset, Settings(models=ModelSettings(threads=options.threads)), thresholds)
     if options.evidence:
         evidence = evidence_of(truth, options.images, ways["as shipped"], tuple(options.attributes))
         options.evidence.write_bytes(pickle.dumps(evidence))
     found: dict[str, dict[str, Any]] = {}
     for name, encoder in ways.items():
+        if not any(word in name for word in options.only):
+            continue
         found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)))
         print(f"{name:24}", *(f"{figure} {value[0]:.3f}  " for figure, value in found[name].items()), flush=True)
         if options.json:

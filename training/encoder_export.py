@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.crops_dataset import Backgrounds, CropRecipe
-from training.encoder import averaged_tower_state, centred_names, drawings_at, plain_name
+from training.encoder_material import drawings_at
 from training.encoder_metrics import Embedded, embed, judge
 from training.encoder_model import (
     BPE_FILE,
@@ -39,10 +39,11 @@ from training.encoder_model import (
     normalise,
     save_folder,
 )
+from training.encoder_trainer import averaged_tower_state
 from training.photograph_classes import PhotographFolders
-from training.pictograms import Pictograms, load_pictograms
+from training.pictograms import Pictograms, load_pictograms, plain_name
 from training.retrieval_metrics import right_of_choices
-from training.text_teacher import TEACHER_DIM, TeacherTable
+from training.text_teacher import TEACHER_DIM, TeacherTable, centred_names
 from training.text_tower import VOCAB_SIZE, Lessons, add_word_options, distil, fit_projection, make_lessons, words_of
 
 logger = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
         "commands": [
             "python -m training.text_tower --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE"
             " --run TEXT_RUN",
-            "python -m training.encoder --teacher TABLE --run IMAGE_RUN",
+            "python -m training.encoder --street STREET --grocery GROCERY --teacher TABLE --run IMAGE_RUN",
             "python -m training.encoder_export --image-run IMAGE_RUN --text-run TEXT_RUN"
             " --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE --out OUT",
         ],

@@ -22,9 +22,9 @@ from torch import nn
 from torch.nn import functional
 
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings
-from training.encoder import drawings_at, plain_name
+from training.encoder_material import drawings_at
 from training.encoder_model import load_folder, load_tokenizer, normalise
-from training.pictograms import Pictograms, load_pictograms
+from training.pictograms import Pictograms, load_pictograms, plain_name
 from training.retrieval_metrics import mean_average_precision, right_of_choices
 
 logger = logging.getLogger(__name__)

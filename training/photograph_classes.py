@@ -48,8 +48,11 @@ class PhotographFolders:
     def files(self) -> tuple[list[Path], ...]:
         """The photographs of each folder, without the judged fifth."""
         street = [path.with_suffix(".jpg") for path in taught(self.street)] if self.street else []
-        grocery = [self.grocery / file for file, _ in _rows(self.grocery)] if self.grocery else []
-        return street, grocery
+        return street, [path for path, _ in self.grocery_rows()]
+
+    def grocery_rows(self) -> list[tuple[Path, int]]:
+        """The grocery photographs and their fine classes, without the judged fifth."""
+        return [(self.grocery / file, fine) for file, fine in _rows(self.grocery)] if self.grocery else []
 
     def crops(self, *, size_px: int) -> dict[str, list[RGBImage]]:
         """Up to 8 crops (S, S, 3) of each word, none of the judged fifth."""
@@ -76,8 +79,8 @@ class PhotographFolders:
         if self.grocery is None:
             return
         index = json.loads((self.grocery / "index.json").read_text("utf-8"))
-        for file, fine in _rows(self.grocery):
-            part = partial(pixels_of, self.grocery / file)
+        for path, fine in self.grocery_rows():
+            part = partial(pixels_of, path)
             for name in dict.fromkeys(plain_class(index[kind][fine]) for kind in ("fine", "coarse")):
                 yield name, part
 

@@ -123,6 +123,11 @@ def family_of(name: str) -> str:
     return "-".join(words) or "person"
 
 
+def plain_name(name: str) -> str:
+    """A concept's name as people write it: "sports-car" is "sports car"."""
+    return name.replace("-", " ")
+
+
 def is_zero_shot_family(family: str) -> bool:
     """Whether a family is held out of all training: a fifth of them, by the SHA-256 of the name (UTF-8)."""
     return int(hashlib.sha256(family.encode()).hexdigest(), 16) % ZERO_SHOT_MODULUS == 0

@@ -164,6 +164,7 @@ def write_coco(source: SceneSource, folder: Path, seeds: Sequence[int]) -> None:
                 "segmentation": {"size": list(rle.size), "counts": rle.counts},
                 "concept": item.concept,
                 "style": item.style,
+                "drawing": f"{item.concept} by {item.style}",
                 "zero_shot": zero_shot[item.concept],
             }
             annotations.append(annotation)

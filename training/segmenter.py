@@ -9,7 +9,7 @@
 A YOLOv8-seg of one class and random initial weights, in two phases: small canvases first, for speed, then the size and
 the look of the images that it will see. On a CPU one thread; run it at a low priority beside other work. What ships was
 trained on a GPU, on scenes with street photographs among them (`training.scenes_dataset --street`), in two runs by the
-clock, the second from the weights of the first:
+clock, the second from the weights of the first. The same command goes on after an interruption.
 
     python -m training.segmenter --device 0 --varied --width 0.25 --sides 640 640 --batches 64 64 --minutes 0 15.5
     python -m training.segmenter --device 0 --varied --width 0.25 --sides 640 640 --batches 64 64 --minutes 0 6
@@ -26,6 +26,10 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.segmenter_trainer import Outlet
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +51,10 @@ def train(options: argparse.Namespace) -> None:
     silence_ultralytics()
     import torch
 
-    from training.segmenter_trainer import Outlet, Phase, network_of, train_phase
+    from training.segmenter_trainer import Phase, network_of, train_phase
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    outlet = Outlet(options.out, options.every_minutes, options.scenes / "run", options.bfloat16, options.device)
     network = network_of(options.width, DEPTH)
     (first, second), sides = options.minutes, options.sides
     phases = [
@@ -59,12 +62,13 @@ def train(options: argparse.Namespace) -> None:
         Phase(options.scenes / "tune.yaml", sides[1], second, options.rates[1], options.batches[1], options.varied),
     ]
     weights = torch.load(options.start) if options.start else None
-    record = []
+    record: list[dict[str, object]] = []
+    outlets = {number: outlet_of(options, number) for number in (1, 2)}
     for number, phase in enumerate(phases, start=1):
         if phase.minutes <= 0:
             continue
         before = time.process_time()
-        weights, steps = train_phase(phase, outlet, network=network, start=weights, seed=options.seed + number)
+        weights, steps = train_phase(phase, outlets[number], network=network, start=weights, seed=options.seed + number)
         torch.save(weights, options.out.with_suffix(f".phase{number}.pth"))
         cpu_minutes = round((time.process_time() - before) / 60, 1)
         logger.info("phase %d: %d steps in %.1f CPU minutes", number, steps, cpu_minutes)
@@ -72,6 +76,17 @@ def train(options: argparse.Namespace) -> None:
     facts = {"width": options.width, "depth": DEPTH, "seed": options.seed, "started_from_weights": bool(options.start)}
     training = {"architecture": "YOLOv8-seg, one class", **facts, "phases": record}
     options.out.with_suffix(".training.json").write_text(json.dumps(training, indent=1) + "\n", "utf-8")
+    for outlet in outlets.values():  # a command that is repeated after the end starts anew
+        outlet.state.unlink(missing_ok=True)
+
+
+def outlet_of(options: argparse.Namespace, number: int) -> Outlet:
+    """Where a phase writes."""
+    from training.segmenter_trainer import Outlet
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    state = options.out.with_suffix(f".phase{number}.state.pth")
+    return Outlet(options.out, state, options.every_minutes, options.scenes / "run", options.bfloat16, options.device)
 
 
 def main() -> None:
@@ -87,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs=2, default=(2.5e-3, 8e-4), help="peak learning rate of each phase")
     parser.add_argument("--width", type=float, default=WIDTH, help="channels, as a part of YOLOv8's widest")
     parser.add_argument("--start", type=Path, help="go on from weights that a phase left (OUT.phaseN.pth)")
-    parser.add_argument("--every-minutes", type=float, default=5.0, help="how often interim weights are written")
+    parser.add_argument("--every-minutes", type=float, default=5.0, help="how often weights and state are written")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-bfloat16", dest="bfloat16", action="store_false", help="for CPUs without AVX512-BF16")

@@ -7,6 +7,8 @@ What differs from its defaults, and why:
 - The network runs in bfloat16 where asked (1.5 times the speed on cores with AVX512-BF16), the loss always in float32.
 - No validation inside the run: `training.segmenter_figures` measures the exported weights once, by recall.
 - The written checkpoint holds float16 weights and no trace of the machine: no paths, dates, optimizer or git state.
+- Beside it a phase keeps its state: network, average, optimizer, steps and time. An interrupted phase goes on from
+  there for the rest of its minutes, its images in another order.
 
 Import this only after `training.segmenter.silence_ultralytics()`.
 """
@@ -18,7 +20,7 @@ import math
 import time
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +60,13 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Where and how often the weights are written, and where it all runs: `device` as ultralytics names it."""
+    """Where and how often weights and a phase's state are written, and where it all runs.
+
+    `device` is as ultralytics names it.
+    """
 
     weights: Path
+    state: Path
     every_minutes: float
     run_folder: Path
     bfloat16: bool
@@ -91,13 +97,18 @@ def _float32(value: Any) -> Any:  # noqa: ANN401 - nested containers of tensors
 
 
 class _TimedTrainer(SegmentationTrainer):  # type: ignore[misc]  # ultralytics is untyped
-    """Trains by the clock, writes its own checkpoints; set `phase`, `outlet`, `network`, `start` before `train()`."""
+    """Trains by the clock, writes its own checkpoints; set `phase`, `outlet`, `network`, `start` before `train()`.
+
+    `kept` is the state of an interrupted phase to go on from.
+    """
 
     phase: Phase
     outlet: Outlet
     network: Mapping[str, Any]
     start: Mapping[str, torch.Tensor] | None = None
-    steps = 0
+    kept: Mapping[str, Any] | None = None
+    steps, elapsed_s = 0, 0.0
+    _looked: float | None = None
 
     def get_model(self, *_: object, **__: object) -> nn.Module:
         """The network from `network`, its weights from `start` or random."""
@@ -107,12 +118,23 @@ class _TimedTrainer(SegmentationTrainer):  # type: ignore[misc]  # ultralytics i
             model.load_state_dict(self.start)
         return nn.Module.to(model, memory_format=torch.channels_last)
 
+    def resume_training(self, ckpt: Any) -> None:  # noqa: ANN401 - the base's signature
+        """Take up the state of an interrupted phase: the base calls this when all is built."""
+        super().resume_training(ckpt)
+        if self.kept is not None:
+            self.model.load_state_dict(self.kept["model"])
+            self.ema.ema.load_state_dict(self.kept["average"])
+            self.ema.updates = self.kept["updates"]
+            self.optimizer.load_state_dict(self.kept["optimizer"])
+            self.steps, self.elapsed_s = self.kept["steps"], self.kept["elapsed_s"]
+
     def optimizer_step(self) -> None:
-        """One step at the learning rate that the clock asks for; writes the weights now and then."""
+        """One step at the learning rate that the clock asks for; writes weights and state now and then."""
         now = time.monotonic()
-        if self.steps == 0:
-            self._started = self._written = now
-        progress = min(1.0, (now - self._started) / (60 * self.phase.minutes))
+        if self._looked is None:
+            self._looked = self._written = now
+        self.elapsed_s, self._looked = self.elapsed_s + now - self._looked, now
+        progress = min(1.0, self.elapsed_s / (60 * self.phase.minutes))
         factor = 0.5 * (1 + math.cos(math.pi * progress)) * min(1.0, (self.steps + 1) / _WARMUP_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = self.phase.learning_rate * max(factor, 0.005)
@@ -121,7 +143,23 @@ class _TimedTrainer(SegmentationTrainer):  # type: ignore[misc]  # ultralytics i
         if now - self._written > 60 * self.outlet.every_minutes:
             self._written = now
             write_checkpoint(self.ema.ema, self.network, self.outlet.weights)
+            self.keep_state()
             logger.info("step %d, %.0f %% of the budget, loss %s", self.steps, 100 * progress, self.tloss)
+
+    def keep_state(self) -> None:
+        """Write what an interrupted phase goes on from; an interruption of the writing leaves the state before it."""
+        state = {
+            "run": _identity(self.phase, self.network),
+            "model": self.model.state_dict(),
+            "average": self.ema.ema.state_dict(),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "elapsed_s": self.elapsed_s,
+        }
+        partial = self.outlet.state.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(self.outlet.state)
 
     def validate(self) -> tuple[dict[str, float], float]:
         """Nothing: the exported weights are measured instead."""
@@ -146,7 +184,7 @@ def network_of(width: float, depth: float) -> dict[str, Any]:
 def train_phase(
     phase: Phase, outlet: Outlet, *, network: Mapping[str, Any], start: Mapping[str, torch.Tensor] | None, seed: int
 ) -> tuple[dict[str, torch.Tensor], int]:
-    """Train for the phase's minutes.
+    """Train for the phase's minutes, or for what an interrupted training left of them.
 
     Args:
         phase: What to train on, and how long.
@@ -157,14 +195,39 @@ def train_phase(
 
     Returns:
         The averaged weights and the number of steps taken.
+
+    Raises: ValueError where the kept state is of another phase.
     """
-    trainer = _TimedTrainer(overrides=_overrides(phase, outlet, seed))
+    kept = _kept(outlet.state, phase, network)
+    steps, elapsed_s = (0, 0.0) if kept is None else (kept["steps"], kept["elapsed_s"])
+    left = phase.minutes - elapsed_s / 60
+    if kept is not None and left <= 0:
+        return kept["average"], steps
+    trainer = _TimedTrainer(overrides=_overrides(phase, outlet, minutes=left, seed=seed + steps))
     trainer.phase, trainer.outlet, trainer.network, trainer.start = phase, outlet, network, start
+    trainer.kept = kept
     trainer.train()
+    trainer.elapsed_s = max(trainer.elapsed_s, 60 * phase.minutes)
+    trainer.keep_state()
     return trainer.ema.ema.state_dict(), trainer.steps
 
 
-def _overrides(phase: Phase, outlet: Outlet, seed: int) -> dict[str, Any]:
+def _kept(path: Path, phase: Phase, network: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["run"] != _identity(phase, network):
+        raise ValueError(f"{path} is the state of another phase: delete it, or train as it was begun")
+    logger.info("goes on from step %d", state["steps"])
+    return state
+
+
+def _identity(phase: Phase, network: Mapping[str, Any]) -> str:
+    """What must be the same for a state to be gone on from."""
+    return repr(({**asdict(phase), "data": phase.data.name}, network["scales"]))
+
+
+def _overrides(phase: Phase, outlet: Outlet, *, minutes: float, seed: int) -> dict[str, Any]:
     return {
         "model": "yolov8n-seg.yaml",  # overridden by get_model: named here because the trainer wants a name
         "data": str(phase.data.resolve()),
@@ -172,7 +235,7 @@ def _overrides(phase: Phase, outlet: Outlet, seed: int) -> dict[str, Any]:
         "batch": phase.batch,
         "nbs": phase.batch,
         "epochs": 1000,
-        "time": phase.minutes / 60,
+        "time": minutes / 60,
         "optimizer": "AdamW",
         "lr0": phase.learning_rate,
         "warmup_epochs": 0,

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +132,14 @@ def extend(table: TeacherTable, texts: Sequence[str], teacher: Callable[[], Sent
         return table
     vectors = np.asarray(teacher().encode(missing, batch_size=128, normalize_embeddings=True), np.float32)
     return TeacherTable(table.texts + tuple(missing), np.concatenate([table.vectors, vectors]))
+
+
+def centred_names(table: TeacherTable, names: Sequence[str]) -> torch.Tensor:
+    """The teacher's vectors of names less their mean over the whole table, unit rows: (n, 384)."""
+    import torch
+
+    vectors = torch.from_numpy(table.rows(names) - table.vectors.mean(0))
+    return torch.nn.functional.normalize(vectors, dim=1)
 
 
 def main() -> None:

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from training.encoder import plain_name
 from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, TEXT_WIDTH, WEIGHTS_FILE, ClipModel, Tokenizer, build_model
 from training.photograph_classes import PhotographFolders
-from training.pictograms import load_pictograms
+from training.pictograms import load_pictograms, plain_name
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, load_teacher, qualified, wordnet_nouns
 
 logger = logging.getLogger(__name__)

@@ -75,7 +75,7 @@ def test_a_preset_loads_its_files_and_says_what_open_clip_says(name: str, tmp_pa
     scale = {128: "s", 320: "x"}[preset.feature_dimension]
     tiny_models.save_segmenter(preset.segmenter.path_in(tmp_path), scale=scale)
     settings = ModelSettings(weights_dir=tmp_path, device="cpu", precision="fp32")
-    encoder = presets.load_encoder(name, settings)
+    encoder = presets.load_region_encoder(name, settings)
     assert encoder.dimension == preset.embedding_dimension
     crop = image_crop(image, size_px=encoder.crop_size_px, resizing=preset.resizing)
     np.testing.assert_allclose(encoder.embed_crops(crop[None]), expected, atol=1e-4)

@@ -14,9 +14,10 @@ open_clip = pytest.importorskip("open_clip")
 
 from searchanything.models.openclip import OpenClipEncoder  # noqa: E402
 from training.crops_dataset import Backgrounds, CropMaker, CropRecipe, Drawings, fit_icon  # noqa: E402
-from training.encoder import PairSampler, plain_name, supervised_contrastive  # noqa: E402
 from training.encoder_export import ridge_map  # noqa: E402
 from training.encoder_model import BPE_FILE, CONTEXT_LENGTH, build_model, save_folder  # noqa: E402
+from training.encoder_trainer import supervised_contrastive  # noqa: E402
+from training.pictograms import plain_name  # noqa: E402
 from training.retrieval_metrics import mean_average_precision, right_of_choices  # noqa: E402
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, qualified, wordnet_nouns  # noqa: E402
 from training.text_tower import VOCAB_SIZE, Lessons, encode_tokens, fit_projection, write_merges  # noqa: E402
@@ -84,17 +85,6 @@ def test_drawings_of_unequal_length_are_refused():
 
 
 # --- image tower ---
-
-
-def test_batches_hold_two_drawings_of_each_concept_and_no_lone_ones():
-    concepts = np.array([3, 3, 3, 5, 7, 7, 9, 9])
-    sampler = iter(PairSampler(concepts, concepts_per_batch=2, rng=np.random.default_rng(0)))
-    for _ in range(10):
-        rows = next(sampler)
-        labels, counts = np.unique(concepts[rows], return_counts=True)
-        assert counts.tolist() == [2, 2]
-        assert 5 not in labels
-        assert len(set(rows.tolist())) == 4
 
 
 def test_supervised_contrastive_equals_the_formula_written_out():
