@@ -53,7 +53,7 @@ CURES: Final[Mapping[str, str]] = {
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",
-    "ServeError": "Read the message; the request may be right, and is taken later or elsewhere.",
+    "ServeError": "Read the message: it says whether to ask again later, or another server.",
     "AccessError": "Give a valid key (`searchanything keys add NAME` on the server makes one), with the right and the "
     "places that the request needs: [the server](serve.md#keys).",
     "TooLargeError": "Send a smaller image, or raise `serve.upload_bytes` or `serve.upload_pixels` on the server.",

@@ -6,6 +6,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!heads.some(Boolean)) table.classList.add("plain");
     for (const row of table.querySelectorAll("tbody tr")) {
       [...row.cells].forEach((cell, number) => cell.setAttribute("data-column", heads[number] ?? ""));
+      if (/^[\d.]+[⁰¹²³⁴-⁹]*$/.test(row.cells[0]?.textContent.trim() ?? "")) row.cells[0].classList.add("figure"); // says its column, too
       const name = row.cells[0]?.querySelector("code");
       if (name && row.cells[0].textContent.replace(/[·\s]/g, "") === name.textContent.replace(/\s/g, "")) {
         row.cells[0].classList.add("name");

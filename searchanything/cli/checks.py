@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
 from searchanything.core.counting import counted
-from searchanything.core.errors import LibraryError, SearchAnythingError
+from searchanything.core.errors import LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL
 from searchanything.core.libraries import importing, library_cure
 
@@ -177,6 +177,9 @@ def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
         if not begun:
             yield "python", f"no other process could be started: {' '.join(said.split())[-200:]}"
             return
+        if code is None and begun[-1] != names[0]:
+            names = names[names.index(begun[-1]) :]  # those before it took the time: once more, with all of it
+            continue
         yield begun[-1], _end_of(code)
         names = names[names.index(begun[-1]) + 1 :]
 
@@ -260,8 +263,12 @@ def store(patient: Patient) -> Finding:
                 from searchanything.wiring import open_source
             images, prefix = open_source(patient.source, patient.settings)
             found = next(iter(images.list(prefix)), None)
+        except LibraryError as error:
+            return Finding("store", "broken", str(error), error.cure)
+        except ObjectNotFoundError as error:
+            return Finding("store", "broken", str(error), "correct the name in SOURCE")
         except SearchAnythingError as error:
-            return Finding("store", "broken", str(error), error.cure if isinstance(error, LibraryError) else cure)
+            return Finding("store", "broken", str(error), cure)
         if found is None:
             return Finding("store", "warning", f"{patient.source} is empty", "check bucket and prefix")
         return Finding("store", "ok", f"{patient.source} can be listed")

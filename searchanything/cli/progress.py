@@ -46,6 +46,8 @@ def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
 def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from searchanything.ingest.progress import rate_text
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,7 +67,7 @@ def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
             total = progress.total if progress.total_is_final else None
             bar.tasks[0].total = total  # `reset` and `update` take None for "as it is"
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} images/s" if speed and not progress.stage else ""
+            rate = rate_text(speed) if speed and not progress.stage else ""
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             bar.update(task, completed=progress.done, rate=rate, failed=failed, counted=_counted(progress))
 
@@ -73,6 +75,10 @@ def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
 
 
 def _counted(progress: IndexProgress) -> str:
+    from searchanything.ingest.progress import is_uncounted
+
+    if is_uncounted(progress):
+        return ""
     if progress.total is None:
         return f"{progress.done:,}"
     return f"{progress.done:,}/{progress.total:,}{'' if progress.total_is_final else '+'}"

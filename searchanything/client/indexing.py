@@ -31,13 +31,14 @@ from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
-from searchanything.ingest.reports import Estimate, IndexReport, OnProgress, SyncReport, sum_reports
+from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
 from searchanything.ingest.words import lacking_words, words_from_features
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
 UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
+OPENING: Final = "opening the index and loading the models"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,12 +69,14 @@ class Ingestion:
         if not first and connection.indexes.live() is None:
             return nothing_listed(omissions)
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
-        index, encoder = self._open_or_make((store, scope), progress, choice, add_words=add_words)
-        job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
-        known = Covered(index, store.bucket, scope).known()
         with in_notebooks(progress, "indexing") as tell:
-            listed = marking(chain(first, objects), known)
-            report = index_images(job, listed, progress=listing.progress(tell), omissions=omissions)
+            index, encoder = self._open_or_make((store, scope), tell, choice, add_words=add_words)
+            job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
+            known = Covered(index, store.bucket, scope).known()
+            listed, told = marking(chain(first, objects), known), listing.progress(tell)
+            if told is not None:
+                told(IndexProgress(0, None, 0, 0, ""))  # the first batch may take long: what there is is known before
+            report = index_images(job, listed, progress=told, omissions=omissions)
         if add_words:
             report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
@@ -129,6 +132,8 @@ class Ingestion:
     ) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
         connection, (store, scope) = self.connection, source
+        if progress is not None:
+            progress(IndexProgress(0, None, 0, 0, "", stage=OPENING))
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))

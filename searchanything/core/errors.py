@@ -30,7 +30,7 @@
     ├── BackupError                a backup that is damaged, cut short, or of another version
     ├── LibraryError               a library that this package needs cannot be loaded
     ├── ServiceError               a part of the ingestion service did not come up, or ended
-    └── ServeError                 the server of `searchanything serve` does not take a request
+    └── ServeError                 the server of `searchanything serve` refused a request
         ├── AccessError            no key, one that is not valid, or one without this right
         ├── TooLargeError          more bytes or pixels than the server takes
         ├── BusyError              more requests at once than the server takes, or one that took too long
@@ -224,7 +224,7 @@ class ServiceError(SearchAnythingError):
 
 
 class ServeError(SearchAnythingError):
-    """A server does not take a request, though the request may be right."""
+    """The server refused a request that may be valid."""
 
 
 class AccessError(ServeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -80,7 +81,8 @@ def named_image(name: str | Path) -> ImageRef | Path:
 
 def folder_message(name: str) -> str:
     """What to say where a folder is named for an image."""
-    return f"{name}: this is a folder; name one of its images, or index all of them: searchanything index FOLDER"
+    command = f"searchanything index {shlex.quote(name)}"
+    return f"{name}: this is a folder; name one of its images, or index all of them: {command}"
 
 
 def _how_to_convert(array: NDArray[Any]) -> str:

@@ -27,29 +27,39 @@ class ProgressLine:
     def __init__(self, doing: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._doing = doing
         self._clock = clock
-        self._stage = ""
-        self._start = clock()
+        self._start = self._told_at = clock()
+        self._done_before = 0  # of the present stage: what was done when it was first heard of
         self._now: IndexProgress | None = None
 
     def __call__(self, now: IndexProgress) -> None:
-        if now.stage != self._stage:
-            self._stage, self._start = now.stage, self._clock()
+        self._told_at = self._clock()
+        if self._now is None or now.stage != self._now.stage:
+            self._start, self._done_before = self._told_at, now.done
         self._now = now
 
     def __str__(self) -> str:
         now = self._now
-        elapsed = self._clock() - self._start
+        so_far = f"{_time(self._clock() - self._start)} so far"
         if now is None:
-            return f"{self._doing}: nothing done yet, {_time(elapsed)} so far"
+            return f"{self._doing}: nothing done yet, {so_far}"
+        if is_uncounted(now):
+            return f"{now.stage}: {so_far}"
         parts = [f"{now.stage or self._doing}: {self._counted(now)}"]
-        rate = now.done / elapsed if elapsed >= _SETTLED_S else 0.0
+        rate = self._rate(now)
         if rate and not now.stage:
-            parts.append(f"{rate:.1f} images/s")
-        if rate and now.total is not None and now.total_is_final and now.total > now.done:
-            parts.append(f"about {_time((now.total - now.done) / rate)} left")
+            parts.append(rate_text(rate))
+        if rate and now.total is not None and now.total_is_final:
+            left_s = (now.total - now.done) / rate - (self._clock() - self._told_at)
+            if left_s > 0:
+                parts.append(f"about {_time(left_s)} left")
         if now.failed:
             parts.append(f"{now.failed:,} failed")
         return ", ".join(parts)
+
+    def _rate(self, now: IndexProgress) -> float:
+        """Images a second when something was last heard: between batches the time left must not grow."""
+        elapsed = self._told_at - self._start
+        return (now.done - self._done_before) / elapsed if elapsed >= _SETTLED_S else 0.0
 
     def _counted(self, now: IndexProgress) -> str:
         if now.total is None:
@@ -58,6 +68,19 @@ class ProgressLine:
             return f"{now.done:,} of {now.total:,} or more"
         share = f" ({now.done / now.total:.0%})" if now.total else ""
         return f"{now.done:,} of {now.total:,}{share}"
+
+
+def is_uncounted(now: IndexProgress) -> bool:
+    """Whether this names a stage that has nothing to count."""
+    return bool(now.stage) and now.total is None and not now.done
+
+
+def rate_text(per_second: float) -> str:
+    """A rate in the unit in which it is not a fraction."""
+    for per_unit, unit in ((per_second, "s"), (per_second * 60, "min")):
+        if per_unit >= 1:
+            return f"{per_unit:.1f} images/{unit}"
+    return f"{per_second * 3600:.1f} images/h"
 
 
 def within(tell: OnProgress, before: IndexProgress) -> OnProgress:

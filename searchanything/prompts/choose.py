@@ -292,10 +292,11 @@ def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_bac
 def _nearest(segmentation: Segmentation, prompt: Points, *, excluded: np.ndarray) -> Choice:
     """No usable mask holds a foreground point: select nothing, offer the nearest masks."""
     x, y = prompt.foreground[0]
+    where = f"points, the first at ({x:g}, {y:g})" if len(prompt.foreground) > 1 else f"point at ({x:g}, {y:g})"
     return nothing(
         segmentation,
         rule="points",
-        reason=f"no usable mask lies under the foreground points, the first at ({x:g}, {y:g}); the nearest are offered",
+        reason=f"no usable mask lies under the foreground {where}; the nearest are offered",
         others=nearest_rows(segmentation, (x, y), ~excluded),
     )
 

@@ -102,3 +102,26 @@ def test_no_word_of_an_error_s_name_is_broken(site, browser) -> None:
         assert len(heights) > 20
         assert set(heights) == {1}
         page.close()
+
+
+def test_a_figure_in_a_card_says_of_what(site, browser) -> None:
+    """Rows are cards on narrow screens, without the table's head: a bare number needs its column's name."""
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    page.goto(f"file://{site}/cluster.html")
+    shown = page.evaluate(
+        "() => [...document.querySelectorAll('td:first-child')].filter((one) => one.textContent.trim() === '10⁶')"
+        ".map((one) => getComputedStyle(one, '::before').content)"
+    )
+    assert shown == ['"regions"']
+    page.close()
+
+
+def test_meanings_have_room(site, browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"file://{site}/settings.html")
+    widths = page.evaluate(
+        "() => [...document.querySelectorAll('td[data-column=meaning]')].map((one) => one.getBoundingClientRect().width)"
+    )
+    assert len(widths) > 50
+    assert min(widths) >= 250
+    page.close()

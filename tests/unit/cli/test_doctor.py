@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import socket
+import subprocess
 
 import pytest
 
@@ -165,3 +166,38 @@ def test_text_for_people(capsys):
     text = capsys.readouterr().out
     assert "broken  models" in text
     assert "cure: --preset pico" in text
+
+
+class SlowProbe:
+    """A machine on which a process may load so many libraries within the limit, and `stuck` never ends."""
+
+    def __init__(self, most: int, stuck: str = "") -> None:
+        self.most, self.stuck = most, stuck
+
+    def __call__(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        names = command[3:]
+        begun = names[: min(self.most, names.index(self.stuck) if self.stuck in names else self.most) + 1]
+        printed = "".join(json.dumps({"begun": name}) + "\n" for name in begun)
+        if len(begun) > self.most or begun[-1] == self.stuck:
+            raise subprocess.TimeoutExpired(command, 1, output=printed.encode())
+        return subprocess.CompletedProcess(command, 0, printed, "")
+
+
+def test_a_slow_machine_breaks_no_library(monkeypatch):
+    """The limit is each library's: one that is begun late is not to blame for those before it."""
+    monkeypatch.setattr(checks, "LIBRARIES", ("a", "b", "c", "d", "e"))
+    monkeypatch.setattr(checks.subprocess, "run", SlowProbe(most=2))
+    assert [(one.state, one.message) for one in checks.libraries_load()] == [("ok", "a, b, c, d, e load")]
+
+
+def test_a_library_that_never_ends_is_named_alone(monkeypatch):
+    monkeypatch.setattr(checks, "LIBRARIES", ("a", "b", "c", "d", "e"))
+    monkeypatch.setattr(checks.subprocess, "run", SlowProbe(most=2, stuck="d"))
+    broken, sound = checks.libraries_load()
+    assert broken.message.startswith("d cannot be loaded: it does not finish within")
+    assert sound.message == "a, b, c, e load"
+
+
+def test_a_source_that_is_not_there_is_a_wrong_name_and_no_wrong_key(capsys, tmp_path):
+    found = examine(capsys, "--preset", "pico", str(tmp_path / "fotos"), code=1)
+    assert found["store"]["cure"] == "correct the name in SOURCE"

@@ -84,3 +84,31 @@ def test_photographs_come_with_their_author_and_licence() -> None:
         assert needed in readme
     assert "Apache License" in (ROOT / licence).read_text("utf-8")
     assert (DOCS / "images" / "photographs.webp").stat().st_size < 300_000
+
+
+def pages() -> dict[str, str]:
+    found = [ROOT / "README.md", ROOT / "milvus" / "README.md", *sorted(DOCS.rglob("*.md"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in found}
+
+
+def blocks_of(text: str) -> list[str]:
+    """The code blocks of a page, fenced or indented."""
+    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.M | re.S)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return fenced + re.findall(r"(?:^ {4}[^\n]*\n(?:\n(?= {4}))*)+", rest, re.M)
+
+
+def test_no_block_mixes_python_and_commands() -> None:
+    """So that each can be pasted as a whole."""
+    python, command = re.compile(r"^ *(import |from |client\.|\w+ = \w+\.)", re.M), re.compile(r"^ *searchanything ", re.M)
+    mixed = {
+        name: block
+        for name, text in pages().items()
+        for block in blocks_of(text)
+        if python.search(block) and command.search(block)
+    }
+    assert mixed == {}
+
+
+def test_powers_are_written_as_people_write_them() -> None:
+    assert [name for name, text in pages().items() if re.search(r"\b10\^\d", text)] == []

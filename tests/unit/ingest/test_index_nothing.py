@@ -43,6 +43,7 @@ def test_the_total_is_told_with_the_first_images(tmp_path: Path) -> None:
     with made("memory://totals") as one:
         one.index(tmp_path, progress=told.append)
     assert (told[-1].done, told[-1].total, told[-1].total_is_final) == (3, 3, True)
+    assert [(one.done, bool(one.stage)) for one in told[:2]] == [(0, True), (0, False)]  # loading, then before a batch
 
 
 def test_what_a_listing_left_out_is_told_although_it_gave_nothing(tmp_path: Path, capsys) -> None:

@@ -21,7 +21,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.progress import ProgressLine, in_notebooks, lines, so_far, within
+from searchanything.ingest.progress import ProgressLine, in_notebooks, lines, rate_text, so_far, within
 from searchanything.ingest.reports import IndexProgress, IndexReport
 from searchanything.ingest.sync import SyncJob, sync_images
 from searchanything.stores.memory import MemoryIndexStore
@@ -86,6 +86,39 @@ def test_the_line_says_total_rate_time_left_and_failures() -> None:
     assert str(line) == "indexing: 160 of 300 or more, 16.0 images/s"
     line(IndexProgress(3, None, 0, 0, "", stage="training the hash"))
     assert str(line) == "training the hash: 3 done"
+
+
+def test_a_stage_without_anything_to_count_says_what_it_is_and_how_long_it_takes() -> None:
+    now = 0.0
+    line = ProgressLine("indexing", clock=lambda: now)
+    line(IndexProgress(0, None, 0, 0, "", stage="loading the models"))
+    now = 20.0
+    assert str(line) == "loading the models: 0:00:20 so far"
+    line(IndexProgress(0, 120, 0, 0, ""))
+    assert str(line) == "indexing: 0 of 120 (0%)"
+
+
+def test_loading_is_not_in_the_rate_and_the_time_left_does_not_grow_between_batches() -> None:
+    now = 0.0
+    line = ProgressLine("indexing", clock=lambda: now)
+    line(IndexProgress(0, None, 0, 0, "", stage="loading the models"))
+    now = 500.0
+    line(IndexProgress(40, 120, 0, 0, ""))  # 40 are unchanged
+    now = 510.0
+    line(IndexProgress(60, 120, 20, 0, "k"))
+    assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s, about 0:00:30 left"
+    now = 520.0
+    assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s, about 0:00:20 left"
+    now = 600.0
+    assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s"
+
+
+@pytest.mark.parametrize(
+    ("per_second", "said"),
+    [(16, "16.0 images/s"), (1, "1.0 images/s"), (0.5, "30.0 images/min"), (0.03, "1.8 images/min"), (0.01, "36.0 images/h")],
+)
+def test_no_rate_is_rounded_to_nothing(per_second: float, said: str) -> None:
+    assert rate_text(per_second) == said
 
 
 def test_lines_come_by_themselves() -> None:
