@@ -10,14 +10,13 @@ are of 1,000 bootstrap rounds over the queries' images.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from searchanything.core.codes import hamming
 from searchanything.search.calibration import SAMPLE_CODES, false_match_rates
 
@@ -86,11 +85,9 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     """Print the table; write JSON and plot where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__, plots=True)
     parser.add_argument("--regions", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=600)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     with np.load(arguments.regions, allow_pickle=False) as stored:
         regions = dict(stored)
@@ -102,9 +99,7 @@ def main() -> None:
         print(
             f"  {row['stated']:.0e}   {row['observed']:.2e}  {row['low']:.2e} to {row['high']:.2e}  {row['ratio']:.2f}"
         )
-    if arguments.json:
-        found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    measuring.write({"queries": len(totals), "pairs": int(totals.sum()), "rows": rows}, arguments.json)
     if arguments.plot:
         draw(rows, arguments.plot)
 
