@@ -250,6 +250,15 @@ def centred_names(table: TeacherTable, names: list[str]) -> torch.Tensor:
     return functional.normalize(vectors, dim=1)
 
 
+def begin(threads: int) -> None:
+    """Messages without ornament, and no more threads than asked for."""
+    import cv2
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
@@ -265,12 +274,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Train the image tower of the pico encoder."""
-    import cv2
-
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
+    begin(arguments.threads)
     arguments.run.mkdir(parents=True, exist_ok=True)
     pictograms = load_pictograms(arguments.pictograms)
     rows = pictograms.rows(zero_shot=False)
