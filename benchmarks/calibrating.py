@@ -11,14 +11,13 @@ are of 1,000 bootstrap rounds over the queries' images. Confidence: of the 24 ne
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from searchanything.answers.matching import Matching
 from searchanything.core.codes import hamming
 from searchanything.core.types import Hit, ImageRef
@@ -133,11 +132,9 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     """Print the table; write JSON and plot where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__, plots=True)
     parser.add_argument("--regions", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=600)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     with np.load(arguments.regions, allow_pickle=False) as stored:
         regions = dict(stored)
@@ -152,9 +149,8 @@ def main() -> None:
     confidence = said(regions, arguments.queries)
     for word, one in confidence.items():
         print(f"  {word:12} {one['hits']:6} hits, {one['right']:.3f} right")
-    if arguments.json:
-        found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows, "confidence": confidence}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows, "confidence": confidence}
+    measuring.write(found, arguments.json)
     if arguments.plot:
         draw(rows, arguments.plot)
 

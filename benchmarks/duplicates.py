@@ -9,14 +9,13 @@ are known, and must be found.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measuring
 from searchanything.core.types import Codes
 from searchanything.search.duplicates import duplicate_groups, near_pairs
 
@@ -42,11 +41,10 @@ def crowded(centres: Codes, count: int, *, max_bits: int) -> tuple[Codes, list[t
 
 def main() -> None:
     """Print a line per size; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--regions", type=Path)
     parser.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--bits", type=int, default=8)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.regions:
         with np.load(arguments.regions, allow_pickle=False) as stored:
@@ -73,8 +71,7 @@ def main() -> None:
             }
         )
         print(f"{count:,} codes: {seconds:.1f} s, {len(groups):,} groups, planted found {found:.4f}, {memory:.1f} GiB")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"bits": arguments.bits, "rows": rows}, indent=1) + "\n")
+    measuring.write({"bits": arguments.bits, "rows": rows}, arguments.json)
 
 
 if __name__ == "__main__":

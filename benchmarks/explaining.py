@@ -8,8 +8,6 @@ comes first, so that the models are loaded.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 import searchanything
+from benchmarks import measuring
 from searchanything.answers.results import SearchResults
 from searchanything.demo.scenes import generate_demo_scenes
 
@@ -58,16 +57,14 @@ def _seconds(results: SearchResults, name: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--scenes", type=int, default=40)
     parser.add_argument("--questions", type=int, default=12)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = measure(options.scenes, options.questions)
     for name, value in found.items():
         print(f"{name:24} {value}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    measuring.write(found, options.json)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import measuring
 import numpy as np
 from search import MANIFEST, PER_IMAGE, filled, made_codes
 
+from benchmarks import measuring
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import MilvusSettings
@@ -109,7 +109,7 @@ def plot(rows: list[dict[str, Any]], powers: dict[str, float], file: Path) -> No
 
 
 def main() -> None:
-    made = measuring.parser(__doc__)
+    made = measuring.parser(__doc__, plots=True)
     made.add_argument("--index", choices=("memory", "lite"), default="memory")
     made.add_argument("--regions", type=int, nargs="+", default=[10_000, 30_000, 100_000])
     made.add_argument("--rounds", type=int, default=5)

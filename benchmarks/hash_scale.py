@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from searchanything.core.batching import batches
 from searchanything.core.codes import joined_features
 from searchanything.core.settings import Settings
@@ -206,14 +207,13 @@ def memory(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Print the figures; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("what", choices=("speed", "memory"))
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--mask", type=int)
     parser.add_argument("--image", type=int)
     parser.add_argument("--bits", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     defaults = ([100_000], 320, 1024) if arguments.what == "speed" else ([1_000_000, 5_000_000], 64, 64)
     for name, default in zip(("rows", "mask", "image"), defaults, strict=True):
@@ -224,8 +224,7 @@ def main() -> None:
     asked = {name: getattr(arguments, name) for name in ("what", "rows", "mask", "image", "bits")}
     result = {**asked, "batch_rows": BATCH_ROWS, "load_1_min": round(os.getloadavg()[0], 2), **found}
     print(json.dumps(result, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    measuring.write(result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ seed; the interval is Student's over the seeds.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.codes import joined_features, unit_rows
 from searchanything.core.settings import Settings
@@ -129,14 +128,13 @@ def summary(runs: Sequence[dict[str, dict[str, float]]], names: Sequence[str]) -
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--bits", type=int, choices=BITS, default=256)
     parser.add_argument("--mask-share", type=float, default=MASK_SHARE)
     parser.add_argument("--strength", type=float, default=STRENGTH, help="of the neighbour whitening of deep")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--scenes-only", action="store_true", help="leave the synthetic features out")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     started = time.perf_counter()
     bits, share = arguments.bits, arguments.mask_share
@@ -163,8 +161,7 @@ def main() -> None:
         for method, figures in found["deep_less"].items():
             shown = "".join(f" {name} {mean:+.4f} ± {half:.4f}" for name, (mean, half) in figures.items())
             print(f"  deep less {method:12}{shown}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    measuring.write(result, arguments.json)
 
 
 if __name__ == "__main__":

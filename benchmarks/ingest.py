@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import measuring
 import numpy as np
 from PIL import Image
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.client.opening import connect
 from searchanything.core.settings import Settings, load_settings
@@ -176,7 +176,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
-    made = measuring.parser(__doc__)
+    made = measuring.parser(__doc__, plots=True)
     made.add_argument("--preset", default="pico")
     made.add_argument("--scenes", type=int, default=48)
     made.add_argument("--rounds", type=int, default=3)

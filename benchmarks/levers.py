@@ -11,8 +11,6 @@ queries. `--evidence` keeps what the preset's own way saw, for benchmarks/hash_l
 
 from __future__ import annotations
 
-import argparse
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.codes import unit_rows
 from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
@@ -205,7 +204,7 @@ def evidence_of(truth: Truth, folder: Path, encoder: Encoder, attributes: tuple[
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
@@ -217,7 +216,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[""], help="words of the ways to try")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evidence", type=Path)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     truth = read_coco(options.annotations, category=options.category, attributes=options.attributes)
     truth = truth.sample(options.limit_images, seed=0)
@@ -232,8 +230,7 @@ def main() -> None:
             continue
         found[name] = figures_of(evaluate(truth, options.images, encoder, EvaluationOptions(ablations=False)))
         print(f"{name:24}", *(f"{figure} {value[0]:.3f}  " for figure, value in found[name].items()), flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        measuring.write(found, options.json)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,21 @@ from typing import Any
 LIBRARIES = ("numpy", "torch", "open_clip_torch", "pymilvus", "milvus-lite", "faiss-cpu", "prefect", "searchanything")
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Options that every program has."""
+def parser(doc: str | None, *, plots: bool = False) -> argparse.ArgumentParser:
+    """Options that every program has, and that of those that can draw their figures."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--json", type=Path, help="write figures, machine, versions and commit there")
-    made.add_argument("--plot", type=Path, help="draw the figures there (.svg or .png)")
+    made.add_argument("--json", type=Path, help="write the figures there")
+    if plots:
+        made.add_argument("--plot", type=Path, help="draw the figures there (.svg or .png)")
+    return made
+
+
+def parser_for_scenes(doc: str | None) -> argparse.ArgumentParser:
+    """The options of a program that asks a preset's models about generated scenes."""
+    made = parser(doc)
+    made.add_argument("--preset", default="pico")
+    made.add_argument("--scenes", type=int, default=60)
+    made.add_argument("--seed", type=int, default=77)
     return made
 
 
@@ -85,9 +95,13 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Names
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     about = machine()
     print(f"{about['processor']}, {about['cores']} cores, load {about['load'][0]}, commit {about['commit']}")
-    if options.json:
-        body = {"benchmark": name, "machine": about, "rows": list(rows)}
-        options.json.write_text(json.dumps(body, indent=1) + "\n")
+    write({"benchmark": name, "machine": about, "rows": list(rows)}, options.json)
+
+
+def write(document: object, file: Path | None) -> None:
+    """Write figures as JSON, where a file is asked for."""
+    if file is not None:
+        file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
 def plotting() -> Any:  # noqa: ANN401 - a module

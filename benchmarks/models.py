@@ -5,7 +5,6 @@ python benchmarks/models.py [--preset pico] [--repeat 10] [--json FILE]
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import statistics
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks import measuring
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import Codes, RGBImage
@@ -109,10 +109,9 @@ def measure(preset: str, repeat: int) -> dict[str, object]:
 
 def main() -> None:
     """Print the table; write the JSON document where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--repeat", type=int, default=10)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     report = measure(arguments.preset, arguments.repeat)
     medians = report["median_ms"]
@@ -123,8 +122,7 @@ def main() -> None:
         f"{report['regions_per_image']} regions per image; {report['images_per_second']} images/s in batches of {BATCH}"
     )
     print(json.dumps(report))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    measuring.write(report, arguments.json)
 
 
 if __name__ == "__main__":

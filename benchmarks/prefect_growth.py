@@ -8,9 +8,7 @@ database depends on its batches of 32, not on what is done in them.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import sqlite3
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import searchanything
+from benchmarks import measuring
 from benchmarks.service import BATCH, SOURCE, jpeg, shared_environment, started
 from searchanything.demo.scenes import generate_demo_scenes
 
@@ -67,9 +66,8 @@ async def growth(database: Path, keys: list[str], waves: int) -> list[dict[str, 
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--waves", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     images = [jpeg(scene.image) for _, scene in generate_demo_scenes(BATCH, seed=1)]
     keys = [f"{number:03}.jpg" for number in range(max(SIZES))]
@@ -88,8 +86,7 @@ def main() -> None:
     for wave in found:
         print(f"wave of {wave['images']} images, {wave['batches']} batches: {wave['bytes'] / 1024:.0f} KiB; rows:")
         print("  " + ", ".join(f"{name} {count:g}" for name, count in wave["rows"].items()))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    measuring.write(found, options.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ which remembers the last images. Import: the best of several fresh interpreters,
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -21,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.settings import load_settings
 from searchanything.core.types import RGBImage
@@ -75,10 +74,9 @@ def differential_cases() -> dict[str, int]:
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--repeat", type=int, default=15)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     settings = load_settings()
     layer = wiring.hash_layer_of(options.preset, None, settings)
@@ -97,9 +95,7 @@ def main() -> None:
     seconds, cases = import_seconds(5), differential_cases()
     print(f"import searchanything: {seconds:.3f} s")
     print(f"differential and property cases of the prompt rules: {sum(cases.values()):,} {cases}")
-    if options.json:
-        report = {"first": found, "again": again, "import_s": seconds, "cases": cases}
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    measuring.write({"first": found, "again": again, "import_s": seconds, "cases": cases}, options.json)
 
 
 if __name__ == "__main__":

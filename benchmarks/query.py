@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import measuring
 from PIL import Image
 
+from benchmarks import measuring
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.settings import load_settings
@@ -124,7 +124,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
-    made = measuring.parser(__doc__)
+    made = measuring.parser(__doc__, plots=True)
     made.add_argument("--uri", help="a Milvus server, or a file; a temporary file by default")
     made.add_argument("--images", type=int, default=40)
     made.add_argument("--queries", type=int, default=40)

@@ -12,13 +12,13 @@ Each line compares two ways to answer the same questions.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import measuring
 from benchmarks.ranking_clicks import clicks_lines, scene_clicks, street_clicks
 from benchmarks.ranking_data import Regions, load_preset, scene_regions, street_regions
 from benchmarks.ranking_marks import marks_lines
@@ -64,7 +64,7 @@ def _kept(path: Path | None, make: Callable[[], Regions]) -> Regions:
 
 def main() -> None:
     """Print tables; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--scenes", type=int, default=120)
     parser.add_argument("--seed", type=int, default=4242)
@@ -73,7 +73,6 @@ def main() -> None:
     parser.add_argument("--regions", type=Path, help="of benchmarks.scene_regions; without it no marks, no two things")
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000], help="synthetic rows; none: leave out")
     parser.add_argument("--features", type=Path, help="folder in which the regions' features are kept")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     encoder = load_preset(options.preset)
     lines, words = rescoring_and_words(encoder, options)
@@ -86,9 +85,8 @@ def main() -> None:
         files = fifth_of(options.street, JUDGED_FIFTH)[: options.photographs]
         lines += clicks_lines(encoder, "street", street_clicks(files))
     print("\n" + markdown(lines))
-    if options.json:
-        document = {"preset": options.preset, "lines": [one.to_dict() for one in lines], "words": words}
-        options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    document = {"preset": options.preset, "lines": [one.to_dict() for one in lines], "words": words}
+    measuring.write(document, options.json)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import measuring
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measuring
 from searchanything.core.codes import hamming
 from searchanything.core.types import Filter, ImageRef, ImageRow, IndexManifest, MaskRLE, Outcome, RegionRow, row_id
 from searchanything.encode.fingerprint import SCHEMA_VERSION
@@ -152,7 +152,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def main() -> None:
-    made = measuring.parser(__doc__)
+    made = measuring.parser(__doc__, plots=True)
     made.add_argument("--regions", type=int, nargs="+", default=[100_000, 1_000_000])
     made.add_argument("--codes", nargs="+", default=["clustered", "uniform"])
     made.add_argument("--rounds", type=int, default=15)

@@ -9,7 +9,6 @@ nobody: tests/ui/test_page.py counts the requests.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import json
@@ -31,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 import searchanything
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.codes import next_generation
 from searchanything.core.settings import MilvusSettings
@@ -221,13 +221,12 @@ def resident_mb(process: int) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--regions", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--uploads", type=int, default=20)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -241,8 +240,7 @@ def main() -> None:
             found["load_test"] = load(port, process, image, clients=options.clients, seconds=options.seconds)
             found["uploads"] = uploads(port, [files[n % len(files)].read_bytes() for n in range(options.uploads)])
     print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    measuring.write(found, options.json)
 
 
 if __name__ == "__main__":

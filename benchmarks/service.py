@@ -9,9 +9,7 @@ index. Overhead: the flow `index` over one batch of 32 images (forced), less the
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import statistics
 import tempfile
@@ -25,6 +23,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 import searchanything
+from benchmarks import measuring
 from searchanything.core.settings import Settings
 from searchanything.core.types import RGBImage
 from searchanything.demo.local_s3 import LocalS3
@@ -104,11 +103,10 @@ async def wave_times(keys: list[str], waves: int) -> list[tuple[float, float]]:
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--uploads", type=int, default=10)
     parser.add_argument("--waves", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     images = [jpeg(scene.image) for _, scene in generate_demo_scenes(max(BATCH, options.uploads), seed=1)]
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_:
@@ -130,8 +128,7 @@ def main() -> None:
     }
     print(f"upload to row in the index: median {statistics.median(latency):.2f} s, longest {max(latency):.2f} s")
     print(f"batch of 32: {run_s:.2f} s, of it orchestration {run_s - work_s:.2f} s ({(run_s - work_s) / run_s:.1%})")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    measuring.write(result, options.json)
 
 
 def jpeg(image: RGBImage) -> bytes:

@@ -10,8 +10,6 @@ The slope is the least-squares line through the second half of each part, in MB 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 import threading
@@ -26,6 +24,7 @@ import numpy as np
 import psutil
 
 import searchanything
+from benchmarks import measuring
 from benchmarks.service import jpeg, started
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.service.tree import ServiceTree
@@ -142,12 +141,11 @@ def soak(store: S3Store, images: Sequence[bytes], *, seconds: float, rate: float
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--preset", default="pico")
     parser.add_argument("--burst", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--rate", type=float, default=2.0, help="uploads a second")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     images = [jpeg(scene.image) for _, scene in generate_demo_scenes(40, seed=1)]
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_:
@@ -171,8 +169,7 @@ def main() -> None:
             result |= {"uploads": uploads} | memory_of(memory.stop()) | {"settled_s": until_settled(client)}
             print(f"soak: {uploads} uploads in {options.seconds:.0f} s; {agreement(result['settled_s'])}")
             print_slopes(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    measuring.write(result, options.json)
 
 
 def memory_of(samples: list[dict[str, float]]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ beforehand. Time and memory are those of `sync_images` alone: what lies in this 
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from dataclasses import replace
 from hashlib import md5
 from pathlib import Path
 
+from benchmarks import measuring
 from searchanything.core.codes import next_generation
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import IndexStore, RegionIndex
@@ -105,11 +104,10 @@ def forget_peak() -> None:
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--index", choices=["memory", "lite"], default="lite")
     parser.add_argument("--differing", type=float, default=0.001, help="share of objects that changed")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     every = round(1 / options.differing) if options.differing else 0
     bucket = MadeUpStore(options.objects, every)
@@ -140,8 +138,7 @@ def main() -> None:
     }
     for key, value in result.items():
         print(f"{key:24} {value}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    measuring.write(result, options.json)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ covers an object of that name with mask IoU of at least 0.5; only objects that s
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measuring
 from searchanything.core.protocols import RegionEncoder, Segmentation
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray
@@ -61,12 +59,7 @@ def embeddings(encoder: RegionEncoder, scene: Scene, segmentation: Segmentation)
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="pico")
-    parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=77)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = measuring.parser_for_scenes(__doc__).parse_args()
     settings = ModelSettings()
     segmenter, encoder = load_segmenter(options.preset, settings), load_region_encoder(options.preset, settings)
     right: dict[str, list[bool]] = {}
@@ -85,8 +78,7 @@ def main() -> None:
     print(f"{'crops':20} right of {count} texts")
     for policy, share in shares.items():
         print(f"{policy:20} {share:.3f}")
-    if options.json:
-        options.json.write_text(json.dumps({"n": count, "right": shares}, indent=1) + "\n")
+    measuring.write({"n": count, "right": shares}, options.json)
 
 
 if __name__ == "__main__":

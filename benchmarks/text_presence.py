@@ -10,14 +10,13 @@ margin over the image's other regions; and how often each confidence is given.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import load_settings
@@ -108,12 +107,7 @@ def figures_of(asked: Sequence[Asked]) -> dict[str, object]:
 
 def main() -> None:
     """Print a table; write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="pico")
-    parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=77)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = measuring.parser_for_scenes(__doc__).parse_args()
     settings = load_settings()
     encoder = wiring.load_encoder(options.preset, wiring.hash_layer_of(options.preset, None, settings), settings)
     asked = list(questions(encoder, [scene for _, scene in generate_demo_scenes(options.scenes, seed=options.seed)]))
@@ -124,8 +118,7 @@ def main() -> None:
     }
     report = {name: figures_of(part) for name, part in parts.items()}
     print(json.dumps(report, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    measuring.write(report, options.json)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ overlaps its box by half (IoU); `kept` looks at the regions that an index would 
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.geometry import box_iou
 from searchanything.core.settings import load_settings
@@ -27,11 +25,10 @@ OBJECT_PX: Final = (30.0, 60.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--objects", type=int, default=60)
     parser.add_argument("--tiles", type=int, nargs="+", default=[1280, 640])
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     for name, (longest, aspect) in SIZES.items():
@@ -40,8 +37,7 @@ def main() -> None:
         for tile_px in (None, *options.tiles):
             rows.append({"image": name, "tiles": tile_px, **measured(scenes, tile_px)})
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    measuring.write(rows, options.json)
 
 
 def made_scenes(images: int, objects: int, recipe: SceneRecipe) -> list[Scene]:

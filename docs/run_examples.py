@@ -5,7 +5,7 @@ are run by the command line itself, in this process; ```python blocks are run. W
 what it prints, and so is a ```text block right below one of the others. Pictures that an example saves in `pictures/`
 go to `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
 With `--check` nothing is written: the examples run, and a failure of any of them is the failure of the check. Names
-of pages (`explain.md`) restrict it to those.
+of pages (`explain.md`) restrict it to those; a `+` between them starts anew in another folder.
 
 The front pages (README.md, index.md, tutorial.md) write their own example images, as their readers do; the others find
 them there.
@@ -21,10 +21,13 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -43,21 +46,64 @@ WIDEST_PX = 1000
 
 
 def main() -> int:
-    """Run the pages in one temporary folder."""
-    check = "--check" in sys.argv[1:]
-    pages = [page for page in PAGES if page.name in sys.argv[1:]] or PAGES
+    """Run the pages, each group of them in a temporary folder."""
+    groups = [names.split() for names in " ".join(name for name in sys.argv[1:] if name != "--check").split("+")]
+    with each_image_once():
+        for names in groups:
+            pages = [page for page in PAGES if page.name in names] or PAGES
+            run_pages(pages, check="--check" in sys.argv[1:])
+    return 0
+
+
+def run_pages(pages: Sequence[Path], *, check: bool) -> None:
+    """Run pages in one temporary folder. Raises: RuntimeError, which names the page and the line that failed."""
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         if not set(pages) & set(FRONT):
             make_scenes(Path("images"))
         Path("pictures").mkdir()
         os.environ |= {"COLUMNS": str(WIDTH_COLUMNS), "SEARCHANYTHING_MILVUS__URI": str(Path(name) / "trial.db")}
         for page in pages:
-            done = run_page(page.read_text("utf-8"))
+            try:
+                done = run_page(page.read_text("utf-8"))
+            except Exception as error:
+                raise RuntimeError(f"{page.name}: {error}") from error
             if not check:
                 page.write_text(done, "utf-8")
         if not check:
             keep_pictures(Path("pictures"))
-    return 0
+
+
+@contextlib.contextmanager
+def each_image_once() -> Iterator[None]:
+    """The models see each image once in this process: nearly all of the pages' time is that they index the same ones.
+
+    All else runs as ever; what a model says of an image or a crop does not depend on the others of its batch.
+    """
+    from searchanything.models.lazy import LazyEncoder, LazySegmenter
+
+    with (
+        mock.patch.object(LazySegmenter, "segment", _remembered(LazySegmenter.segment)),
+        mock.patch.object(LazyEncoder, "embed_crops", _remembered(LazyEncoder.embed_crops)),
+    ):
+        yield
+
+
+def _remembered(ask: Callable[[Any, Any], Sequence[Any]]) -> Callable[[Any, Any], Any]:
+    """A model's method for batches, asked for those alone that are new to it."""
+    known: dict[bytes, Any] = {}
+
+    def remembered(model: Any, batch: Any) -> Any:  # noqa: ANN401 - images, or one array of crops
+        seen_by = repr(sorted(model.description.items())).encode()
+        keys = [blake2b(b"%b %a %b" % (seen_by, one.shape, one.tobytes())).digest() for one in batch]
+        if not keys:
+            return ask(model, batch)
+        new = [row for row, key in enumerate(keys) if key not in known]
+        asked = batch[new] if isinstance(batch, np.ndarray) else [batch[row] for row in new]
+        known.update(zip((keys[row] for row in new), ask(model, asked) if new else (), strict=True))
+        answers = [known[key] for key in keys]
+        return np.stack(answers) if isinstance(batch, np.ndarray) else answers
+
+    return remembered
 
 
 def make_scenes(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,12 @@ from searchanything.demo.local_s3 import LocalS3
 from searchanything.stores.s3 import S3Store
 
 os.environ["SEARCHANYTHING_SERVE__WARM_IDLE_S"] = "0"  # tests leave no process behind
+
+# uv does not compile what it installs, and many machines forbid imports to: then each process that a test starts
+# compiles torch and the others anew, which is half of its start. Here it is kept once, beside the checkout's caches.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".cache" / "bytecode")
+sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,15 @@ def provenance(arguments: argparse.Namespace, material: Material, trainer: Image
     }
 
 
+def begin(threads: int) -> None:
+    """Messages without ornament, and no more threads than asked for."""
+    import cv2
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pictograms", type=Path, default=Path("data/pictograms"), help="cache of training.pictograms")
@@ -104,12 +113,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Train the image tower of the pico encoder."""
-    import cv2
-
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
+    begin(arguments.threads)
     arguments.run.mkdir(parents=True, exist_ok=True)
     others = PhotographFolders(arguments.street, arguments.grocery)
     leave_out = tuple(arguments.leave_out)

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from training.crops_dataset import Backgrounds, CropRecipe
+from training.encoder import begin
 from training.encoder_material import drawings_at
 from training.encoder_metrics import Embedded, embed, judge
 from training.encoder_model import (
@@ -197,12 +198,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Join the towers, write the encoder and judge it."""
-    import cv2
-
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
+    begin(arguments.threads)
     torch.manual_seed(0)
     sources = Sources(arguments.image_run, arguments.text_run)
     pictograms = load_pictograms(arguments.pictograms)

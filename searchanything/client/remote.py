@@ -31,6 +31,7 @@ from searchanything.client.calls import (
     region_documents,
 )
 from searchanything.client.remote_results import Marks, RemoteResults, RemoteSegments
+from searchanything.core.closing import Closing
 from searchanything.core.errors import ServerUnreachableError, UsageError
 from searchanything.core.types import Filter
 
@@ -43,7 +44,7 @@ _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
 
 
-class RemoteClient:
+class RemoteClient(Closing):
     """A client of `searchanything serve`. Thread-safe; it writes nothing. `retries` are of answers 429 and 503."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
@@ -130,14 +131,6 @@ class RemoteClient:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _image(self, image: object) -> dict[str, Any]:
         """The image as the server names it; what is not indexed is uploaded, once while the upload lasts."""

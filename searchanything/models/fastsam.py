@@ -5,7 +5,6 @@ Any YOLOv8-seg `.pt` file of ultralytics' format will do: FastSAM-s, FastSAM-x a
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,25 +22,13 @@ from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.quiet import import_torchvision
-from searchanything.models.weights import digest_of
+from searchanything.models.weights import LOADING_ERRORS, digest_of
 from searchanything.models.yolo import Output, YoloSegmenter, exact_product
 from searchanything.models.yolo_file import read_tensors
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
 _SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
-# Whatever a damaged or foreign pickle can provoke in torch.load and in building the network.
-_LOADING_ERRORS = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-)
+_LOADING_ERRORS = (*LOADING_ERRORS, AssertionError)
 
 
 class P3Map:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,25 +20,13 @@ from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
-from searchanything.models.weights import digest_of
+from searchanything.models.weights import LOADING_ERRORS, digest_of
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 BPE_FILE = "bpe_merges.txt.gz"  # the merges of a tokenizer with its own, smaller vocabulary
 _PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-_LOADING_ERRORS = (
-    AttributeError,
-    EOFError,
-    ImportError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    safetensors.SafetensorError,
-    zlib.error,
-)
+_LOADING_ERRORS = (*LOADING_ERRORS, safetensors.SafetensorError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)

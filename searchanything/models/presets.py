@@ -109,6 +109,34 @@ def _published(
     )
 
 
+def _fastsam(name: str, *, preset: str, approximate_bytes: int) -> WeightsRecord:
+    """A segmenter as its publisher offers it, who states no checksum."""
+    return WeightsRecord(
+        name=name,
+        preset=preset,
+        address=f"{_ULTRALYTICS}/{name}.pt",
+        sha256=None,
+        licence="AGPL-3.0",
+        approximate_bytes=approximate_bytes,
+        file_name=f"{name}.pt",
+    )
+
+
+def _laion(
+    repository: str, *, name: str, preset: str, approximate_bytes: int, sha256: str | None = None
+) -> WeightsRecord:
+    """A checkpoint of OpenCLIP's own training runs."""
+    return WeightsRecord(
+        name=f"OpenCLIP {name}",
+        preset=preset,
+        address=f"{_LAION}/{repository}/resolve/main/open_clip_pytorch_model.bin",
+        sha256=sha256,
+        licence="MIT",
+        approximate_bytes=approximate_bytes,
+        file_name=f"{repository}.bin",
+    )
+
+
 SQUASHED = Resizing(ResizeMode.SQUASH, Interpolation.BILINEAR)
 PICO = Preset(
     name="pico",
@@ -127,25 +155,14 @@ PICO = Preset(
 SMALL = Preset(
     name="small",
     summary="FastSAM-s and OpenCLIP ViT-B-32-256; for CPUs and trials on photographs",
-    segmenter=WeightsRecord(
-        name="FastSAM-s",
-        preset="small",
-        address=f"{_ULTRALYTICS}/FastSAM-s.pt",
-        sha256=None,  # none stated by the publisher
-        licence="AGPL-3.0",
-        approximate_bytes=24_000_000,
-        file_name="FastSAM-s.pt",
-    ),
+    segmenter=_fastsam("FastSAM-s", preset="small", approximate_bytes=24_000_000),
     options=SegmenterOptions(),
     feature_dimension=128,
-    encoder=WeightsRecord(
-        name="OpenCLIP ViT-B-32-256 datacomp_s34b_b86k",
+    encoder=_laion(
+        "CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+        name="ViT-B-32-256 datacomp_s34b_b86k",
         preset="small",
-        address=f"{_LAION}/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K/resolve/main/open_clip_pytorch_model.bin",
-        sha256=None,  # not known here
-        licence="MIT",
         approximate_bytes=605_000_000,
-        file_name="CLIP-ViT-B-32-256x256-DataComp-s34B-b86K.bin",
     ),
     architecture="ViT-B-32-256",
     embedding_dimension=512,
@@ -153,26 +170,16 @@ SMALL = Preset(
 PAPER = Preset(
     name="paper",
     summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; wants a GPU",
-    segmenter=WeightsRecord(
-        name="FastSAM-x",
-        preset="paper",
-        address=f"{_ULTRALYTICS}/FastSAM-x.pt",
-        sha256=None,  # none stated by the publisher
-        licence="AGPL-3.0",
-        approximate_bytes=145_000_000,
-        file_name="FastSAM-x.pt",
-    ),
+    segmenter=_fastsam("FastSAM-x", preset="paper", approximate_bytes=145_000_000),
     options=SegmenterOptions(),
     feature_dimension=320,
-    encoder=WeightsRecord(
-        name="OpenCLIP ViT-H-14 laion2b_s32b_b79k",
+    encoder=_laion(
+        "CLIP-ViT-H-14-laion2B-s32B-b79K",
+        name="ViT-H-14 laion2b_s32b_b79k",
         preset="paper",
-        address=f"{_LAION}/CLIP-ViT-H-14-laion2B-s32B-b79K/resolve/main/open_clip_pytorch_model.bin",
+        approximate_bytes=3_945_000_000,
         # The file's Git LFS object id in the publisher's repository.
         sha256="9a78ef8e8c73fd0df621682e7a8e8eb36c6916cb3c16b291a082ecd52ab79cc4",
-        licence="MIT",
-        approximate_bytes=3_945_000_000,
-        file_name="CLIP-ViT-H-14-laion2B-s32B-b79K.bin",
     ),
     architecture="ViT-H-14",
     embedding_dimension=1024,

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import logging
 import os
+import pickle
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,18 @@ from searchanything.models.downloads import OnBytes, copy, discard, download, fi
 logger = logging.getLogger(__name__)
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "weights"
+# Whatever a damaged or foreign file can provoke where it is read and a network is built of it.
+LOADING_ERRORS = (
+    AttributeError,
+    EOFError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True, slots=True)

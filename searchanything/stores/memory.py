@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
+from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.types import (
     CodeKind,
@@ -212,7 +211,7 @@ class _Entry:
     hash_layer: bytes
 
 
-class MemoryIndexStore:
+class MemoryIndexStore(Closing):
     """An `IndexStore` that lives as long as the object. Thread-safe."""
 
     def __init__(self, uri: str = "memory://") -> None:
@@ -292,14 +291,6 @@ class MemoryIndexStore:
 
     def close(self) -> None:
         """Nothing to free: the indexes stay until the store is gone."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _entry(self, fingerprint: str) -> _Entry:
         with self._lock:

@@ -11,9 +11,8 @@ import hashlib
 import logging
 import re
 import time
-from types import TracebackType
-from typing import Self
 
+from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import IndexManifest, WordsPart
@@ -56,7 +55,7 @@ def _replaced_note(name: str) -> str:
     return f"replaced-{name[:_NAME_LETTERS]}"
 
 
-class MilvusIndexStore:
+class MilvusIndexStore(Closing):
     """An `IndexStore` in Milvus. Thread-safe; on Milvus Lite safe between processes of one machine."""
 
     # Over 200 lines: a method for each operation of `IndexStore`, and the collections behind them.
@@ -226,14 +225,6 @@ class MilvusIndexStore:
 
     def close(self) -> None:
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _manifest(self, fingerprint: str) -> IndexManifest:
         """Raises: IndexNotFoundError."""

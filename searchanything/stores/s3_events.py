@@ -11,7 +11,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 from minio.error import S3Error
@@ -19,6 +18,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
+from searchanything.core.closing import Closing
 from searchanything.core.errors import EventsNotOfferedError, StoreUnavailableError
 from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3 import FOREIGN_ERRORS, store_error
@@ -30,7 +30,7 @@ _EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
 _NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"})
 
 
-class BucketEvents:
+class BucketEvents(Closing):
     """The notifications of one bucket, from now on; iterate once. `close`, from any thread, ends the iteration.
 
     Raises, while iterating: EventsNotOfferedError; StoreUnavailableError as soon as the stream breaks; StoreError.
@@ -67,14 +67,6 @@ class BucketEvents:
         """End the iteration."""
         self._closed.set()
         self._pool.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _explained(self, error: Exception) -> Exception:
         subject = f"bucket {self._bucket}"

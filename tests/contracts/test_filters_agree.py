@@ -91,11 +91,30 @@ def conditions(rows: list[RegionRow]) -> st.SearchStrategy[Where]:
     )
 
 
-def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
+Described = tuple[Bench, MemoryRegionIndex, list[RegionRow]]
+
+
+@pytest.fixture
+def described(bench: Bench) -> Described:
+    """The same rows in the index under test and in the exact one."""
     rows = dataset(bench)
     truth = MemoryRegionIndex(manifest_of("f" * 64))
     for index in (truth, bench.index):
         index.insert_regions(rows)
+    return bench, truth, rows
+
+
+def regions_found(described: Described, wanted: Filter) -> set[int]:
+    """The regions that both indexes find, which must be the same."""
+    bench, truth, _ = described
+    expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
+    assert {hit.region for hit in actual} == {hit.region for hit in expected}, wanted
+    return {hit.region for hit in expected}
+
+
+def test_milvus_and_python_agree_on_every_filter(described: Described) -> None:
+    bench, truth, rows = described
+    for index in (truth, bench.index):
         images = {row.image: image_row(row.image, generation=row.generation, metadata=row.metadata) for row in rows}
         index.insert_images(list(images.values()))
     found: list[int] = []
@@ -103,8 +122,7 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
     @settings(max_examples=100, deadline=None, derandomize=True, database=None)
     @given(wanted=filters(rows))
     def agree(wanted: Filter) -> None:
-        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
-        assert {hit.region for hit in actual} == {hit.region for hit in expected}
+        expected = regions_found(described, wanted)
         whole = replace(wanted, area_px=(None, None), size_class=None, indexed_at_ms=(None, None))
         images, actual_images = (
             index.search_images(ZERO, limit=200, filter=whole)[0] for index in (truth, bench.index)
@@ -116,11 +134,8 @@ def test_milvus_and_python_agree_on_every_filter(bench: Bench) -> None:
     assert sum(1 for count in found if count) > 25, "the filters hit too seldom to prove anything"
 
 
-def test_places_mean_the_same(bench: Bench) -> None:
-    rows = dataset(bench)
-    truth = MemoryRegionIndex(manifest_of("f" * 64))
-    for index in (truth, bench.index):
-        index.insert_regions(rows)
+def test_places_mean_the_same(described: Described) -> None:
+    rows = described[2]
     texts = st.text(st.sampled_from(LETTERS), max_size=2)
     own = st.sampled_from([(row.image.bucket, row.image.key[:1]) for row in rows])
     places = st.lists(own | st.tuples(st.sampled_from(BUCKETS) | texts, texts), min_size=1, max_size=4).map(tuple)
@@ -130,48 +145,36 @@ def test_places_mean_the_same(bench: Bench) -> None:
     @given(within=places, bucket=st.none() | st.sampled_from(BUCKETS))
     def agree(within: tuple[tuple[str, str], ...], bucket: str | None) -> None:
         wanted = Filter(within=within, bucket=bucket)
-        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
-        assert {hit.region for hit in actual} == {hit.region for hit in expected}
+        expected = regions_found(described, wanted)
         by_hand = {
             row.region
             for row in rows
             if bucket in (None, row.image.bucket)
             and any(row.image.bucket == one and row.image.key.startswith(prefix) for one, prefix in within)
         }
-        assert {hit.region for hit in expected} == by_hand
+        assert expected == by_hand
         found.append(len(expected))
 
     agree()
     assert sum(1 for count in found if count) > 20, "the places hit too seldom to prove anything"
 
 
-def test_every_condition_means_the_same(bench: Bench) -> None:
-    rows = dataset(bench)
-    truth = MemoryRegionIndex(manifest_of("f" * 64))
-    for index in (truth, bench.index):
-        index.insert_regions(rows)
+def test_every_condition_means_the_same(described: Described) -> None:
+    rows = described[2]
     found: list[int] = []
 
     @settings(max_examples=150, deadline=None, derandomize=True, database=None)
     @given(wanted=st.lists(conditions(rows), min_size=1, max_size=2))
     def agree(wanted: list[Where]) -> None:
-        asked = Filter(where=tuple(wanted))
-        expected, actual = (index.search(ZERO, limit=200, filter=asked)[0] for index in (truth, bench.index))
-        assert {hit.region for hit in actual} == {hit.region for hit in expected}, wanted
-        found.append(len(expected))
+        found.append(len(regions_found(described, Filter(where=tuple(wanted)))))
 
     agree()
     assert sum(1 for count in found if count) > 50, "the conditions hit too seldom to prove anything"
 
 
-def test_numbers_of_metadata_mean_the_same(bench: Bench) -> None:
-    rows = dataset(bench)
-    truth = MemoryRegionIndex(manifest_of("f" * 64))
-    for index in (truth, bench.index):
-        index.insert_regions(rows)
+def test_numbers_of_metadata_mean_the_same(described: Described) -> None:
     for wanted in (Filter(metadata={name: value}) for name in ("a", "b", "a/b") for value in NUMBERS):
-        expected, actual = (index.search(ZERO, limit=200, filter=wanted)[0] for index in (truth, bench.index))
-        assert {hit.region for hit in actual} == {hit.region for hit in expected}, wanted
+        regions_found(described, wanted)
 
 
 @pytest.mark.parametrize("text", ['") or (region >= 0', "\\", '"', "%", "_", "') or true or ('", 'a\\" or 1'])
@@ -187,23 +190,13 @@ def test_texts_stay_texts(bench: Bench, text: str) -> None:
         assert bench.index.search(ZERO, limit=9, filter=wanted) == [[]]
 
 
-@pytest.fixture
-def described(bench: Bench) -> tuple[Bench, MemoryRegionIndex, list[RegionRow]]:
-    """The same rows in the index under test and in the exact one."""
-    rows = dataset(bench)
-    truth = MemoryRegionIndex(manifest_of("f" * 64))
-    for index in (truth, bench.index):
-        index.insert_regions(rows)
-    return bench, truth, rows
-
-
 def texts_of(rows: list[RegionRow]) -> list[str]:
     values = [value for row in rows for value in row.metadata.values() if isinstance(value, str)]
     return sorted({"medium", "b", "a", "", *values, *(row.image.key for row in rows)})
 
 
 def test_an_expression_means_the_same_everywhere(
-    described: tuple[Bench, MemoryRegionIndex, list[RegionRow]],
+    described: Described,
 ) -> None:
     bench, truth, rows = described
     found: list[int] = []
@@ -224,9 +217,7 @@ def test_an_expression_means_the_same_everywhere(
     assert sum(1 for count in found if 0 < count < len(rows)) > 25, "the expressions prove too little"
 
 
-def test_nothing_that_is_let_through_does_harm(
-    described: tuple[Bench, MemoryRegionIndex, list[RegionRow]], store: IndexStore
-) -> None:
+def test_nothing_that_is_let_through_does_harm(described: Described, store: IndexStore) -> None:
     """The rows are there after every expression, of which most are refused; a server judges for itself."""
     bench, truth, rows = described
     if not store.uri.endswith(".db"):

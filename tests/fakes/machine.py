@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, drawn
+from PIL import Image
 
 from searchanything import wiring
 from searchanything.core.errors import ModelError
@@ -49,3 +52,14 @@ class Machine:
         monkeypatch.setattr(presets, "lazy_models", self.lazy_models)
         monkeypatch.setattr(presets, "load_hash", lambda _: layer)
         monkeypatch.setattr(presets, "untrained_hash", lambda _: layer)
+
+
+def machine_with_images(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Machine:
+    """A machine, and three images of two things each for it in `folder`/images."""
+    one = Machine()
+    one.install(monkeypatch)
+    (folder / "images").mkdir()
+    for number in range(3):
+        image = drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+    return one

@@ -16,6 +16,7 @@ from typing import Any
 
 from distributed.security import Security
 from fakes.models import DEADLY, drawn
+from fakes.storage import storage_variables
 from juicefs_gateway import free_port
 from PIL import Image
 from pydantic import SecretStr
@@ -149,19 +150,13 @@ def service_bench(folder: Path, monkeypatch: Any) -> Iterator[Bench]:
 
 
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:
-    storage = settings.storage
-    assert storage.access_key is not None
-    assert storage.secret_key is not None
     paths = [str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "PYTHONPATH": os.pathsep.join(paths),
         "FAKE_LOADS": str(folder / "loads"),
         "FAKE_SICK": str(folder / "sick"),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": "['fakes.worker_preload']",
-        "SEARCHANYTHING_STORAGE__ENDPOINT": str(storage.endpoint),
-        "SEARCHANYTHING_STORAGE__ACCESS_KEY": storage.access_key.get_secret_value(),
-        "SEARCHANYTHING_STORAGE__SECRET_KEY": storage.secret_key.get_secret_value(),
-        "SEARCHANYTHING_STORAGE__SECURE": "false",
+        **storage_variables(settings.storage),
         "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
         "SEARCHANYTHING_SERVICE__WEBHOOK_PORT": str(settings.service.webhook_port),
         "SEARCHANYTHING_SERVICE__WEBHOOK_TOKEN": TOKEN,

@@ -85,13 +85,25 @@ def indexed(workplace: Workplace) -> Answer:
 
 
 @pytest.fixture
-def query(workplace: Workplace, indexed: Answer, capsys, monkeypatch):  # noqa: ARG001 (must have run)
-    """Run `query` in this process, which loads the models once for all tests."""
+def call(capsys, monkeypatch):
+    """Run the command line in this process, which loads the models once for all tests. As `shell` in all else."""
     monkeypatch.setenv("SEARCHANYTHING_MILVUS__LITE_IDLE_S", "1")
 
+    def run_here(place: Workplace, *arguments: str) -> Answer:
+        code = run([*arguments, "--uri", place.uri, "--format", "json"])
+        out, err = capsys.readouterr()
+        return Answer(code, json.loads(out), err)
+
+    return run_here
+
+
+@pytest.fixture
+def query(workplace: Workplace, indexed: Answer, call):  # noqa: ARG001 (must have run)
+    """Run `query` in this process."""
+
     def run_query(*arguments: str) -> tuple[int, dict[str, Any]]:
-        code = run(["query", *arguments, "--uri", workplace.uri, "--format", "json"])
-        return code, json.loads(capsys.readouterr().out)
+        answer = call(workplace, "query", *arguments)
+        return answer.code, answer.document
 
     return run_query
 
@@ -108,8 +120,8 @@ def test_index_counts_every_file_and_says_which_failed(indexed):
 
 
 @pytest.mark.usefixtures("indexed")
-def test_second_run_does_nothing_twice(workplace):
-    again = workplace.shell("index", str(workplace.images))  # the index remembers its preset
+def test_second_run_does_nothing_twice(workplace, call):
+    again = call(workplace, "index", str(workplace.images))  # the index remembers its preset
     assert again.code == 3
     assert again.document["images"] | {"skipped": 1} == {
         "indexed": 0,
@@ -134,8 +146,8 @@ def test_status_agrees_with_the_report(workplace, indexed):
 
 
 @pytest.mark.usefixtures("indexed")
-def test_preset_that_contradicts_the_index_is_wrong_usage(workplace):
-    answer = workplace.shell("index", str(workplace.images), "--preset", "small")
+def test_preset_that_contradicts_the_index_is_wrong_usage(workplace, call):
+    answer = call(workplace, "index", str(workplace.images), "--preset", "small")
     assert answer.code == 2
     assert answer.document["error"]["type"] == "PresetError"
     assert "pico" in answer.document["error"]["message"]
@@ -223,9 +235,9 @@ def test_query_in_a_process_of_its_own_draws_its_answer(workplace, tmp_path):
 
 
 @pytest.mark.usefixtures("indexed")
-def test_segment(workplace, tmp_path):
+def test_segment(workplace, call, tmp_path):
     path, _ = workplace.thing()
-    answer = workplace.shell("segment", str(path), "--save", str(tmp_path / "regions.png"))
+    answer = call(workplace, "segment", str(path), "--save", str(tmp_path / "regions.png"))
     assert answer.code == 0
     with Image.open(path) as image:
         assert answer.document["image"] == {"width": image.width, "height": image.height}
@@ -235,18 +247,18 @@ def test_segment(workplace, tmp_path):
     assert (tmp_path / "regions.png").exists()
 
 
-def test_query_without_an_index_says_what_to_do(workplace, tmp_path):
+def test_query_without_an_index_says_what_to_do(workplace, call, tmp_path):
     path, _ = workplace.thing()
     empty = Workplace(workplace.images, workplace.scenes, str(tmp_path / "none.db"), workplace.environment)
-    answer = empty.shell("query", str(path))
+    answer = call(empty, "query", str(path))
     assert answer.code == 1
     assert answer.document["error"]["type"] == "IndexNotFoundError"
     assert "searchanything index" in answer.document["error"]["message"]
 
 
-def test_folder_without_a_preset_says_both_ways(workplace, tmp_path):
+def test_folder_without_a_preset_says_both_ways(workplace, call, tmp_path):
     empty = Workplace(workplace.images, workplace.scenes, str(tmp_path / "none.db"), workplace.environment)
-    answer = empty.shell("index", str(workplace.images))
+    answer = call(empty, "index", str(workplace.images))
     assert answer.code == 2
     assert answer.document["error"]["type"] == "PresetError"
     assert "models fetch small" in answer.document["error"]["message"]
@@ -282,15 +294,15 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_delete_forgets_its_source_alone(workplace, indexed, tmp_path):
+def test_delete_forgets_its_source_alone(workplace, indexed, call, tmp_path):
     path, _ = workplace.thing()
     (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    assert workplace.shell("index", str(tmp_path)).code == 3
-    deleted = workplace.shell("delete", str(tmp_path))
+    assert call(workplace, "index", str(tmp_path)).code == 3
+    deleted = call(workplace, "delete", str(tmp_path))
     assert deleted.code == 0
     assert deleted.document["deleted"] == 2  # the failed one was known as well
-    status = workplace.shell("status").document
+    status = call(workplace, "status").document
     assert status["images"] == indexed.document["images"]["indexed"]
     assert status["regions"] == indexed.document["regions"]
     assert status["failed"] == 1
@@ -304,14 +316,14 @@ def _elsewhere(mask: np.ndarray) -> str:
     return f"{columns[away]},{rows[away]}"
 
 
-def test_a_source_that_is_not_there_makes_no_index(workplace, tmp_path):
+def test_a_source_that_is_not_there_makes_no_index(workplace, call, tmp_path):
     elsewhere = Workplace(tmp_path, workplace.scenes, str(tmp_path / "none.db"), workplace.environment)
-    assert elsewhere.shell("index", str(tmp_path / "missing"), "--preset", "pico").code == 1
-    status = elsewhere.shell("status")
+    assert call(elsewhere, "index", str(tmp_path / "missing"), "--preset", "pico").code == 1
+    status = call(elsewhere, "status")
     assert (status.code, status.document["exists"], status.document["fingerprint"]) == (0, False, None)
 
 
-def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_path):
+def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, call, tmp_path):
     layer = HashLayer.random_rotation(64, 256, bits=64, seed=1)
     (tmp_path / "hash.safetensors").write_bytes(layer.to_bytes())
     path, _ = workplace.thing()
@@ -319,13 +331,13 @@ def test_an_index_that_holds_nothing_takes_another_hash_layer(workplace, tmp_pat
     images.mkdir()
     (images / path.name).write_bytes(path.read_bytes())
     emptied = Workplace(images, workplace.scenes, str(tmp_path / "h.db"), workplace.environment)
-    assert emptied.shell("index", str(images), "--preset", "pico").code == 0
+    assert call(emptied, "index", str(images), "--preset", "pico").code == 0
     with_hash = ("index", str(images), "--hash", str(tmp_path / "hash.safetensors"))
-    assert emptied.shell(*with_hash).code == 2
-    assert emptied.shell("delete", str(images)).code == 0
-    again = emptied.shell(*with_hash)
+    assert call(emptied, *with_hash).code == 2
+    assert call(emptied, "delete", str(images)).code == 0
+    again = call(emptied, *with_hash)
     assert (again.code, again.document["images"]["indexed"]) == (0, 1)
-    assert emptied.shell("status").document["hash"] == "untrained"
+    assert call(emptied, "status").document["hash"] == "untrained"
 
 
 @pytest.mark.parametrize("bits", [128, 512])

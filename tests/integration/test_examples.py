@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.storage import storage_variables
 
 import searchanything
 from searchanything.core.settings import load_settings
@@ -65,12 +66,8 @@ def test_a_bucket(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,
 ) -> None:
-    storage = s3_server.settings()
-    monkeypatch.setenv("SEARCHANYTHING_STORAGE__ENDPOINT", str(storage.endpoint))
-    monkeypatch.setenv("SEARCHANYTHING_STORAGE__SECURE", "false")
-    for name, secret in (("ACCESS_KEY", storage.access_key), ("SECRET_KEY", storage.secret_key)):
-        assert secret is not None
-        monkeypatch.setenv(f"SEARCHANYTHING_STORAGE__{name}", secret.get_secret_value())
+    for name, value in storage_variables(s3_server.settings()).items():
+        monkeypatch.setenv(name, value)
     for image in sorted((folder / "images").iterdir())[:2]:
         s3_store.upload(f"holiday/{image.name}", image.read_bytes())
     run("bucket.py", f"s3://{s3_store.bucket}/holiday", "holiday/scene-0000.jpg")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.indexing import GREEN_BLUE, RED, new_index, png
 from fakes.models import PALETTE, drawn, fake_encoder
+from fakes.storage import storage_variables
 
 from searchanything.cli.app import run
 from searchanything.core.codes import hamming
@@ -85,16 +86,8 @@ def test_layers_are_trained_and_applied_from_the_bucket(
     assert len(kept) == 1
     assert done.bytes_after == s3_store.stat(kept[0]).size_bytes  # type: ignore[union-attr]
 
-    storage = s3_server.settings()
-    assert storage.access_key is not None
-    assert storage.secret_key is not None
-    for name, value in {
-        "ENDPOINT": storage.endpoint,
-        "ACCESS_KEY": storage.access_key.get_secret_value(),
-        "SECRET_KEY": storage.secret_key.get_secret_value(),
-        "SECURE": "false",
-    }.items():
-        monkeypatch.setenv(f"SEARCHANYTHING_STORAGE__{name}", str(value))
+    for name, value in storage_variables(s3_server.settings()).items():
+        monkeypatch.setenv(name, value)
     layer = tmp_path / "layer.safetensors"
     layer.write_bytes(encoder.hasher.to_bytes())
     trained = ("hash", "train", "--features", place, "--method", "itq", "--bits", "64", "--format", "json")

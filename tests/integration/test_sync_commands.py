@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.storage import storage_variables
 from PIL import Image
 
 from searchanything.cli.app import run
@@ -32,21 +33,15 @@ def command(
     capsys: pytest.CaptureFixture[str],
 ) -> Command:
     """Run a verb on this test's bucket and index; returns the exit code and the one document on stdout."""
-    storage = s3_server.settings()
-    assert storage.access_key is not None
-    assert storage.secret_key is not None
     for name, value in {
-        "STORAGE__ENDPOINT": storage.endpoint,
-        "STORAGE__ACCESS_KEY": storage.access_key.get_secret_value(),
-        "STORAGE__SECRET_KEY": storage.secret_key.get_secret_value(),
-        "STORAGE__SECURE": "false",
-        "MILVUS__URI": str(tmp_path / "index.db"),
-        "MILVUS__LITE_IDLE_S": "1",
-        "MODELS__PRESET": "pico",
-        "INGEST__EXCLUDE": "in/draft*",
-        "INGEST__SIDECAR_SUFFIX": ".json",
+        **storage_variables(s3_server.settings()),
+        "SEARCHANYTHING_MILVUS__URI": str(tmp_path / "index.db"),
+        "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
+        "SEARCHANYTHING_MODELS__PRESET": "pico",
+        "SEARCHANYTHING_INGEST__EXCLUDE": "in/draft*",
+        "SEARCHANYTHING_INGEST__SIDECAR_SUFFIX": ".json",
     }.items():
-        monkeypatch.setenv(f"SEARCHANYTHING_{name}", str(value))
+        monkeypatch.setenv(name, value)
     source = f"s3://{s3_store.bucket}/in/"
 
     def call(*verb: str) -> tuple[int, dict[str, Any]]:

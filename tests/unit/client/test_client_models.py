@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contracts.index_rows import manifest_of
-from fakes.machine import Machine
+from fakes.machine import Machine, machine_with_images
 from fakes.models import drawn
 from PIL import Image
 
@@ -24,13 +24,7 @@ from searchanything.prompts.prompt import Box, Prompts, WholeImage
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    one = Machine()
-    one.install(monkeypatch)
-    (tmp_path / "images").mkdir()
-    for number in range(3):
-        image = drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))
-        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
-    return one
+    return machine_with_images(monkeypatch, tmp_path)
 
 
 def connected(uri: str = "memory://") -> searchanything.Client:

@@ -10,7 +10,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import typer
 
@@ -108,6 +110,27 @@ def test_every_block_of_the_front_pages_is_run_or_says_why_not() -> None:
         assert len(blocks) - len(left) >= 1 + (page in examples.FRONT), page.name
         for code in (match["code"] for match in blocks if not match["left"] and match["kind"] == "sh"):
             assert all(line.startswith("searchanything ") for line in code.splitlines()), code
+
+
+def test_the_models_are_asked_for_what_is_new_alone() -> None:
+    asked: list[int] = []
+
+    def ask(_model: object, batch):
+        asked.append(len(batch))
+        return np.array([int(one.sum()) for one in batch])
+
+    images = [np.full((2, 3, 3), number, dtype=np.uint8) for number in range(3)]
+    seen = load("run_examples")._remembered(ask)
+    one, other = (SimpleNamespace(description={"weights": name}) for name in "ab")
+    assert seen(one, images[:2]) == [0, 18]
+    assert seen(one, [images[2], images[0]]) == [36, 0]
+    assert asked == [2, 1]
+    crops = seen(one, np.stack(images))
+    assert (crops.tolist(), asked) == ([0, 18, 36], [2, 1])
+    assert seen(one, [images[1].reshape(3, 2, 3)]) == [18]  # another image
+    assert seen(other, images[1:2]) == [18]  # another model
+    assert asked == [2, 1, 1, 1]
+    assert len(seen(one, images[:0])) == 0
 
 
 def test_a_block_that_says_why_is_left_alone() -> None:

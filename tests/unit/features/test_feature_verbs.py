@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes.machine import Machine
+from fakes.machine import Machine, machine_with_images
 from fakes.models import drawn
 from PIL import Image
 
@@ -20,13 +20,7 @@ from searchanything.wiring import open_feature_cache
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    one = Machine()
-    one.install(monkeypatch)
-    (tmp_path / "images").mkdir()
-    for number in range(3):
-        image = drawn(48, 64, red=(4, 4, 30 + number, 40), blue=(40, 8, 60, 40))
-        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
-    return one
+    return machine_with_images(monkeypatch, tmp_path)
 
 
 def settings_for(tmp_path: Path, *, keep: bool = True) -> Settings:
