@@ -78,7 +78,10 @@ def test_a_hit_offers_nothing(client: Client, capsys: pytest.CaptureFixture[str]
 def test_a_folder_is_no_image(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (["query", "images", "--point", "1,2"], ["segment", "images"]):
         assert call(client, *verb) == 2
-        assert "this is a folder; name one of its images, or index all of them: searchanything index images\n" in capsys.readouterr().err
+        assert (
+            "this is a folder; name one of its images, or index all of them: searchanything index images\n"
+            in capsys.readouterr().err
+        )
     with pytest.raises(UsageError, match="this is a folder"):
         client.query("images", (1, 2))
     with pytest.raises(UsageError, match="this is a folder"):

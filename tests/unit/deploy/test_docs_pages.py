@@ -100,7 +100,10 @@ def blocks_of(text: str) -> list[str]:
 
 def test_no_block_mixes_python_and_commands() -> None:
     """So that each can be pasted as a whole."""
-    python, command = re.compile(r"^ *(import |from |client\.|\w+ = \w+\.)", re.M), re.compile(r"^ *searchanything ", re.M)
+    python, command = (
+        re.compile(r"^ *(import |from |client\.|\w+ = \w+\.)", re.M),
+        re.compile(r"^ *searchanything ", re.M),
+    )
     mixed = {
         name: block
         for name, text in pages().items()

@@ -115,7 +115,13 @@ def test_loading_is_not_in_the_rate_and_the_time_left_does_not_grow_between_batc
 
 @pytest.mark.parametrize(
     ("per_second", "said"),
-    [(16, "16.0 images/s"), (1, "1.0 images/s"), (0.5, "30.0 images/min"), (0.03, "1.8 images/min"), (0.01, "36.0 images/h")],
+    [
+        (16, "16.0 images/s"),
+        (1, "1.0 images/s"),
+        (0.5, "30.0 images/min"),
+        (0.03, "1.8 images/min"),
+        (0.01, "36.0 images/h"),
+    ],
 )
 def test_no_rate_is_rounded_to_nothing(per_second: float, said: str) -> None:
     assert rate_text(per_second) == said
