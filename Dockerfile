@@ -45,7 +45,9 @@ VOLUME /weights
 
 FROM runtime AS serve
 COPY --from=serve-packages /opt/searchanything /opt/searchanything
-ENV SEARCHANYTHING_SERVE__FOLDER=/serve
+# Published ports do not reach a container's loopback. Beyond it keys are demanded: searchanything keys add NAME
+ENV SEARCHANYTHING_SERVE__FOLDER=/serve \
+    SEARCHANYTHING_SERVE__HOST=0.0.0.0
 EXPOSE 8600
 CMD ["searchanything", "serve"]
 

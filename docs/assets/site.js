@@ -1,5 +1,6 @@
 /* Tables. Names stay in one piece where the first column holds a name alone; long code elsewhere may go on in a new line
-   after a slash, a dot or an underscore. On narrow screens rows are shown as cards (site.css): each cell says its column. */
+   after a slash, a dot or an underscore. Options are never broken. On narrow screens rows are shown as cards (site.css): each
+   cell says its column. */
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".md-typeset table:not([class])")) {
     const heads = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
@@ -14,10 +15,23 @@ document.addEventListener("DOMContentLoaded", () => {
         if (rest.length) name.replaceChildren(group, document.createElement("wbr"), ...rest);
       }
     }
-    for (const code of table.querySelectorAll("td:not(.name) code")) {
-      const parts = code.textContent.split(/(?<=[/_.:=,-])(?=[^/_.:=,-])/);
-      if (code.childElementCount || parts.length < 2) continue;
-      code.replaceChildren(...parts.flatMap((part, number) => (number ? [document.createElement("wbr"), part] : [part])));
-    }
+  }
+  for (const code of document.querySelectorAll(".md-typeset :not(pre) > code")) {
+    if (code.childElementCount) continue;
+    const inCell = code.closest("td:not(.name)") !== null;
+    const parts = code.textContent.split(/(?<=^|[\s[|(])(--?[A-Za-z][\w-]*)/); // every second one is an option
+    code.replaceChildren(...parts.flatMap((part, number) => (number % 2 ? [inOnePiece(part)] : inCell ? breakable(part) : [part])));
   }
 });
+
+function inOnePiece(text) {
+  const span = document.createElement("span");
+  span.className = "option";
+  span.textContent = text;
+  return span;
+}
+
+function breakable(text) {
+  const parts = text.split(/(?<=[/_.:=,-])(?=[^/_.:=,-])/);
+  return parts.flatMap((part, number) => (number ? [document.createElement("wbr"), part] : [part]));
+}

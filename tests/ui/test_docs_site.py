@@ -104,6 +104,34 @@ def test_no_word_of_an_error_s_name_is_broken(site, browser) -> None:
         page.close()
 
 
+BROKEN_OPTIONS = """() => {
+  const broken = [];
+  for (const code of document.querySelectorAll(".md-typeset :not(pre) > code")) {
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    for (let node; (node = texts.nextNode()); )
+      for (const found of node.textContent.matchAll(/(?<![\\w-])--?[A-Za-z][\\w-]*/g)) {
+        const range = document.createRange();
+        range.setStart(node, found.index);
+        range.setEnd(node, found.index + found[0].length);
+        if (new Set([...range.getClientRects()].map((one) => Math.round(one.top))).size > 1) broken.push(found[0]);
+      }
+  }
+  return broken;
+}"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_option_is_broken_at_its_dashes(width, site, browser) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    broken = {}
+    for file in sorted(site.glob("*.html")):
+        page.goto(f"file://{file}")
+        if found := page.evaluate(BROKEN_OPTIONS):
+            broken[file.name] = found
+    page.close()
+    assert broken == {}
+
+
 def test_a_figure_in_a_card_says_of_what(site, browser) -> None:
     """Rows are cards on narrow screens, without the table's head: a bare number needs its column's name."""
     page = browser.new_page(viewport={"width": 400, "height": 900})
@@ -120,7 +148,7 @@ def test_meanings_have_room(site, browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"file://{site}/settings.html")
     widths = page.evaluate(
-        "() => [...document.querySelectorAll('td[data-column=meaning]')].map((one) => one.getBoundingClientRect().width)"
+        "() => [...document.querySelectorAll('td[data-column=meaning]')].map((one) => one.offsetWidth)"
     )
     assert len(widths) > 50
     assert min(widths) >= 250

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import stat
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from deploy.environment import complete
 from deploy.validate import ROOT, problems, resolved, secrets_of
+from searchanything.core.addresses import is_loopback
 from searchanything.serve import keys
 
 Config = dict[str, Any]
@@ -112,6 +114,45 @@ def test_the_images_have_their_locks_and_every_folder_that_is_mounted(config: Co
     made = set(re.findall(r"install -d -o searchanything -g searchanything ([^\n]+)", dockerfile)[0].split())
     ours = [one for one in config["services"].values() if one["image"].startswith("searchanything")]
     assert {volume["target"] for one in ours for volume in one.get("volumes", ())} <= made
+
+
+def stages_of_the_image() -> dict[str, str]:
+    parts = re.split(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_everything_that_the_image_copies_is_there_and_reaches_the_engine() -> None:
+    stages = stages_of_the_image()
+    lets_in = {
+        line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] == "!"
+    }
+    copies = [line.split()[1:] for text in stages.values() for line in text.splitlines() if line.startswith("COPY ")]
+    assert len(copies) >= 6
+    for first, *rest in copies:
+        if first.startswith("--from="):
+            assert first.removeprefix("--from=") in stages
+            continue
+        for source in (first, *rest[:-1]):
+            assert (ROOT / source).exists(), source
+            assert source in lets_in, source
+
+
+def test_what_the_image_copies_is_all_that_the_wheel_is_made_of() -> None:
+    """hatchling fails, or leaves something out, where a file that pyproject.toml names is not copied."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    named = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    lines = [line.split()[1:] for line in stages_of_the_image()["wheel"].splitlines() if line.startswith("COPY ")]
+    assert named <= {source for *sources, _ in lines for source in sources}
+    assert packages <= {target for *_, target in lines}
+
+
+def test_the_page_of_its_image_is_reached_from_outside_and_demands_keys() -> None:
+    """A published port does not lead to a container's loopback."""
+    serve = stages_of_the_image()["serve"]
+    (host,) = re.findall(r"SEARCHANYTHING_SERVE__HOST=(\S+)", serve)
+    assert not is_loopback(host)
+    assert 'CMD ["searchanything", "serve"]' in serve
 
 
 def test_the_unauthenticated_networks_lead_nowhere(config: Config, env_file: Path) -> None:
