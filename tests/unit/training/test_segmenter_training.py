@@ -35,7 +35,7 @@ def write_scenes(folder: Path) -> None:
 
 
 def started(folder: Path, *further: str) -> subprocess.Popen:
-    words = ["--scenes", folder, "--out", folder / "segmenter.pt", "--minutes", 0, 0.4, "--sides", 64, 64]
+    words = ["--scenes", folder, "--out", folder / "segmenter.pt", "--minutes", 0, 1, "--sides", 64, 64]
     words += ["--batches", 4, 4, "--every-minutes", 0, "--no-bfloat16", *further]
     return subprocess.Popen([sys.executable, "-m", "training.segmenter", *map(str, words)], cwd=ROOT)
 
@@ -51,7 +51,7 @@ def test_a_killed_training_goes_on_for_the_rest_of_its_minutes(tmp_path: Path):
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     kept = torch.load(state, weights_only=True)
-    assert 0 < kept["elapsed_s"] + 1 < 24
+    assert 0 < kept["elapsed_s"] < 60
     assert started(tmp_path, "--rates", "1e-3", "1e-3").wait() != 0  # a state of another phase is refused
     assert started(tmp_path).wait() == 0
     (phase,) = json.loads((tmp_path / "segmenter.training.json").read_text())["phases"]
