@@ -1,7 +1,8 @@
 """Conditions on metadata as people write them: `year >= 2020`, `city in Marburg, Kassel`, `stars = 3..5`.
 
 A condition is one name, one comparison, and a value or several. It says the same of every index. Several conditions
-must all hold. What needs `or`, parentheses or the fields of regions is an expression (docs/filters.md).
+must all hold. `area_px` and `size_class` without quotes are the region's own; any other name is one of metadata. What
+needs `or` or the other fields of regions is an expression (docs/filters.md).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", 
 
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
 MAX_VALUES: Final = 256  # of a list
+SIZE_CLASS, AREA_PX = "size_class", "area_px"  # what a condition can say of a region itself
+_ELSEWHERE: Final = {"bucket": "--bucket", "key": "--key-prefix", "score": "--filter", "region": "--filter"}
 _LISTS: Final = ("in", "not in", "between")
 _NAME: Final = r"""(?P<name>"(?:[^"\\]|\\.)*"|[^\s"'<>=!][^<>=!"']*?)"""
 _FORM: Final = re.compile(
@@ -60,23 +63,18 @@ class Where:
     def parse(cls, text: str) -> Self:
         """`year>=2020` and the like. An unquoted number, true or false is one; `"2020"` in quotes is a text.
 
-        Raises: FilterError.
+        Raises: FilterError, also for what a region has and metadata has not: a `Filter` takes both.
         """
         found = _FORM.match(text) if isinstance(text, str) else None
         if found is None:
             raise FilterError(f"--where {text}: expected one of {_FORMS}")
-        name = _unquoted(found["name"], text)
-        if found["word"]:
-            word = " ".join(found["word"].split())
-            value: Value | tuple[Value, ...] = (
-                _unquoted(found["value"], text) if word == "begins with" else _items(found["value"], text)
+        if found["name"] in (AREA_PX, SIZE_CLASS, *_ELSEWHERE):
+            how = _ELSEWHERE.get(found["name"], f"Filter(where=[{text!r}])")
+            raise FilterError(
+                f"--where {text}: {found['name']} is the region's or the image's own: {how} says it; metadata of that "
+                "name is written in quotes"
             )
-            return cls(name, cast("Operator", word), value)
-        sign = "==" if found["sign"] == "=" else found["sign"]
-        ends = _RANGE.match(found["value"])
-        if ends is not None and sign == "==":
-            return cls(name, "between", (_value(ends[1], text), _value(ends[2], text)))
-        return cls(name, cast("Operator", sign), _value(found["value"], text))
+        return cls(_unquoted(found["name"], text), *_comparison(found, text))
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -112,13 +110,103 @@ class Where:
             raise FilterError(f"where {self.name}: expected low <= high, got {self.value!r}")
 
 
-def conditions_of(given: object) -> tuple[Where, ...]:
-    """Conditions, or texts of them, as a tuple. Raises: FilterError."""
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What conditions say: of metadata `where`, of a region its area in pixels, (low, high), and its size class."""
+
+    where: tuple[Where, ...] = ()
+    area_px: tuple[int | None, int | None] = (None, None)
+    size_class: str | None = None
+
+
+def conditions_of(given: object) -> Conditions:
+    """Conditions, or texts of them. Raises: FilterError."""
     if isinstance(given, str | Where):
         given = (given,)
     if not isinstance(given, Sequence):
         raise FilterError(f"where: expected conditions such as 'year >= 2020', got {given!r}")
-    return tuple(one if isinstance(one, Where) else Where.parse(one) for one in given)
+    where: list[Where] = []
+    area: tuple[int | None, int | None] = (None, None)
+    sizes: set[str] = set()
+    for one in given:
+        found = None if isinstance(one, Where) or not isinstance(one, str) else _FORM.match(one)
+        if found is not None and found["name"] == AREA_PX:
+            area = within(area, _area(found, one))
+        elif found is not None and found["name"] == SIZE_CLASS:
+            sizes.add(_size(found, one))
+        else:
+            where.append(one if isinstance(one, Where) else Where.parse(one))
+    if len(sizes) > 1:
+        raise FilterError(f"where: expected one size_class, got {' and '.join(sorted(sizes))}")
+    return Conditions(tuple(where), area, next(iter(sizes), None))
+
+
+def within(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
+    """What two ranges, (low, high) both inclusive, have in common; None is no bound."""
+    lows, highs = ([end for end in ends if end is not None] for ends in zip(one, other, strict=True))
+    return max(lows, default=None), min(highs, default=None)
+
+
+def _comparison(found: re.Match[str], text: str) -> tuple[Operator, Value | tuple[Value, ...]]:
+    """The comparison of a condition, and its value. Raises: FilterError for what reads as something else."""
+    if found["word"]:
+        word = " ".join(found["word"].split())
+        value = _unquoted(found["value"], text) if word == "begins with" else _items(_bare(found["value"]), text)
+        return cast("Operator", word), value
+    sign = "==" if found["sign"] == "=" else found["sign"]
+    ends = _RANGE.match(found["value"])
+    if ends is not None and sign == "==":
+        return "between", (_value(ends[1], text), _value(ends[2], text))
+    _check_reads_as_meant(found["value"], text)
+    return cast("Operator", sign), _value(found["value"], text)
+
+
+def _check_reads_as_meant(value: str, text: str) -> None:
+    """Raises: FilterError for values that look like a part of a condition: a text of that kind is written in quotes."""
+    if value.startswith('"'):
+        return
+    if value[:1] in tuple("<>=!"):
+        raise FilterError(
+            f"--where {text}: comparisons are = != < <= > >=; a text that begins with {value[0]} needs quotes"
+        )
+    if value.startswith("..") or value.endswith(".."):
+        raise FilterError(f"--where {text}: a range has both ends, LOW..HIGH; >= and <= have one")
+    if re.search(r"\s(?:and|or|&&|\|\|)\s.*[<>=]", value):
+        raise FilterError(
+            f"--where {text}: one condition each: --where A --where B must both hold; `or` is for --filter; a text "
+            "that says so needs quotes"
+        )
+
+
+def _bare(values: str) -> str:
+    """A list without the brackets around it."""
+    pairs = {"(": ")", "[": "]"}
+    return values[1:-1] if len(values) > 1 and pairs.get(values[0]) == values[-1] else values
+
+
+def _area(found: re.Match[str], text: str) -> tuple[int | None, int | None]:
+    """The range of a region's area that a condition allows. Raises: FilterError."""
+    comparison, value = _comparison(found, text)
+    values = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(one, bool | str) for one in values):
+        raise FilterError(f"--where {text}: area_px is a number of pixels")
+    low, high = float(values[0]), float(values[-1])
+    match comparison:
+        case "==" | "between":
+            return math.ceil(low), math.floor(high)
+        case ">" | ">=":
+            return (math.floor(low) + 1 if comparison == ">" else math.ceil(low)), None
+        case "<" | "<=":
+            return None, (math.ceil(high) - 1 if comparison == "<" else math.floor(high))
+    raise FilterError(f"--where {text}: area_px takes = < <= > >= and LOW..HIGH")
+
+
+def _size(found: re.Match[str], text: str) -> str:
+    """The size class that a condition names. Raises: FilterError."""
+    comparison, value = _comparison(found, text)
+    if comparison != "==" or not isinstance(value, str):
+        raise FilterError(f"--where {text}: size_class takes = and one of small, medium, large")
+    return value
 
 
 def _items(text: str, whole: str) -> tuple[Value, ...]:

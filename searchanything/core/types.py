@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from searchanything.core.conditions import Where, conditions_of
+from searchanything.core.conditions import Where, conditions_of, within
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.short_reprs import ShortRepr
@@ -273,7 +273,8 @@ class Filter:
     `within` are places, (bucket, key prefix) each: an image must lie in one of them.
     `area_px` and `indexed_at_ms` are inclusive (low, high) ranges; either end may be None.
     `size_class` goes by the area of the region's box, its name will do. `metadata` is equality per name; `where` are
-    further conditions on metadata, such as `"year >= 2020"` (`Where.parse`), the same on every index.
+    further conditions on metadata, such as `"year >= 2020"` (`Where.parse`), the same on every index; `"area_px > 900"`
+    and `"size_class = large"` among them narrow the parts of these names.
     `expression` is a text such as `area_px >= 900 and key like "cats/%"`; a Milvus server gets it as it stands.
 
     Raises: FilterError for another size class or a condition that cannot be read; the other parts are checked when
@@ -293,7 +294,14 @@ class Filter:
     where: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "where", conditions_of(self.where))
+        said = conditions_of(self.where)
+        object.__setattr__(self, "where", said.where)
+        if said.area_px != (None, None):
+            object.__setattr__(self, "area_px", within(self.area_px, said.area_px))
+        if said.size_class is not None:
+            if self.size_class not in (None, said.size_class):
+                raise FilterError(f"expected one size_class, got {self.size_class} and {said.size_class}")
+            object.__setattr__(self, "size_class", said.size_class)
         if self.size_class is None:
             return
         if self.size_class not in tuple(SizeClass):

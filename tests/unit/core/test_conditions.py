@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchanything.core.conditions import COMPARISONS, Where, conditions_of
+from searchanything.core.conditions import COMPARISONS, Conditions, Where, conditions_of
 from searchanything.core.errors import FilterError
-from searchanything.core.types import Filter
+from searchanything.core.types import Filter, SizeClass
 
 LETTERS = st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=6)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -102,6 +105,64 @@ def test_a_condition_shown_can_be_read_again(name: str, comparison: str, values:
 def test_a_filter_takes_texts() -> None:
     assert Filter(where="year>=2020") == Filter(where=(Where("year", ">=", 2020),))
     assert Filter(where=["a=1", Where("b", "<", 2)]).where == (Where("a", "==", 1), Where("b", "<", 2))
-    assert conditions_of(()) == ()
+    assert conditions_of(()) == Conditions()
     with pytest.raises(FilterError, match="expected conditions"):
         Filter(where=3)
+
+
+@pytest.mark.parametrize(
+    ("where", "area_px", "size_class"),
+    [
+        ("area_px > 900", (901, None), None),
+        ("area_px>=899.5", (900, None), None),
+        ("area_px < 900", (None, 899), None),
+        ("area_px <= 900", (None, 900), None),
+        ("area_px = 900", (900, 900), None),
+        ("area_px = 100..400", (100, 400), None),
+        ("size_class = large", (None, None), "large"),
+        (["area_px > 10", "area_px < 20", "size_class=small"], (11, 19), "small"),
+    ],
+)
+def test_what_a_region_has_itself(
+    where: object, area_px: tuple[int | None, int | None], size_class: str | None
+) -> None:
+    made = Filter(where=where)  # type: ignore[arg-type]
+    assert (made.area_px, made.size_class, made.where) == (area_px, size_class, ())
+
+
+def test_conditions_narrow_the_other_parts() -> None:
+    made = Filter(area_px=(100, 1000), where=["area_px < 500", "year = 3"])  # type: ignore[arg-type]
+    assert made == Filter(area_px=(100, 499), where=(Where("year", "==", 3),))
+    assert Filter(where='"area_px" > 900').where == (Where("area_px", ">", 900),)  # type: ignore[arg-type]
+    assert replace(made, bucket="b").area_px == (100, 499)
+    for where in (["size_class=small", "size_class=large"], "size_class > small", "size_class = 3", "area_px = big"):
+        with pytest.raises(FilterError):
+            Filter(where=where)  # type: ignore[arg-type]
+    with pytest.raises(FilterError, match="one size_class"):
+        Filter(size_class=SizeClass.SMALL, where="size_class = large")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("year <> 2020", "needs quotes"),
+        ("year =! 3", "needs quotes"),
+        ("year >= 2020 and city = A", "--where A --where B"),
+        ("year = 3 or year = 4", "`or` is for --filter"),
+        ("year = 1..", "LOW..HIGH"),
+        ("year = ..3", "LOW..HIGH"),
+        ("key = a.jpg", "--key-prefix"),
+        ("bucket = b", "--bucket"),
+    ],
+)
+def test_what_reads_as_something_else_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(FilterError, match=re.escape(hint)):
+        Filter(where=text)  # type: ignore[arg-type]
+
+
+def test_what_is_meant_so_is_written_in_quotes() -> None:
+    assert Where.parse('title = "rock and roll = fun"') == Where("title", "==", "rock and roll = fun")
+    assert Where.parse("title = rock and roll") == Where("title", "==", "rock and roll")
+    assert Where.parse('sign = "> 3"') == Where("sign", "==", "> 3")
+    for text in ("city in (A, B)", "city in [A, B]", "city in A, B"):
+        assert Where.parse(text) == Where("city", "in", ("A", "B"))
