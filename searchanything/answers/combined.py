@@ -10,7 +10,7 @@ from typing import Any, Final, overload
 import numpy as np
 from PIL import Image
 
-from searchanything.answers.matching import rounded_rate
+from searchanything.answers.matching import WEAK_FALSE_MATCH, rounded_rate
 from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
@@ -55,12 +55,15 @@ class CombinedResults(Sequence[CombinedHit]):
         page = self.page
         noun = "image" if len(self) == 1 else "images"
         excluded = f", {page.excluded:,} of them left out by none_of" if page.excluded else ""
+        excluded += f", {page.unsure:,} of them without a part that is near enough" if page.unsure else ""
+        weak = sum(any(map(is_weak_part, hit.parts)) for hit in self)
+        doubt = f" ({weak:,} of them with a part that chance may explain)" if weak else ""
         missing = (
             "no other image scores higher"
             if page.exact
             else "images in which every part lies beyond its nearest regions were not looked at and may be missed"
         )
-        return f"{len(self):,} {noun}; {page.looked_at:,} compared whole{excluded}; {missing}"
+        return f"{len(self):,} {noun}{doubt}; {page.looked_at:,} compared whole{excluded}; {missing}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything combine --format json`."""
@@ -78,6 +81,7 @@ class CombinedResults(Sequence[CombinedHit]):
             "exact": self.page.exact,
             "looked_at": self.page.looked_at,
             "excluded": self.page.excluded,
+            "unsure": self.page.unsure,
             "sentence": self.sentence,
             "fingerprint": self.fingerprint,
         }
@@ -88,7 +92,7 @@ class CombinedResults(Sequence[CombinedHit]):
         tiles = []
         for number, hit in enumerate(self.page.hits[:MAX_TILES], start=1):
             marks = [RegionMark(one.row.mask, colors[one.part], one.part) for one in hit.parts]
-            subtitle = " · ".join(f"{one.part} {one.distance_bits} bits" for one in hit.parts)
+            subtitle = " · ".join(_said(one) for one in hit.parts)
             try:
                 shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
             except SearchAnythingError:
@@ -102,6 +106,15 @@ class CombinedResults(Sequence[CombinedHit]):
         save_image(self.plot, path)
 
 
+def is_weak_part(match: PartMatch) -> bool:
+    """Whether chance alone brings unrelated regions as near to the part. False where the rate is not known."""
+    return match.false_match is not None and match.false_match > WEAK_FALSE_MATCH
+
+
+def _said(match: PartMatch) -> str:
+    return f"{match.part} {match.distance_bits} bits" + (" (weak)" if is_weak_part(match) else "")
+
+
 def _part_document(match: PartMatch) -> dict[str, Any]:
     row = match.row
     return {
@@ -111,6 +124,7 @@ def _part_document(match: PartMatch) -> dict[str, Any]:
         "mask": mask_document(row.mask),
         "distance_bits": match.distance_bits,
         "false_match": rounded_rate(match.false_match),
+        "weak": is_weak_part(match),
     }
 
 

@@ -35,6 +35,15 @@ NoneRate = Annotated[
         "--none-rate", metavar="RATE", help="How near counts as being there: the false-match rate of a region, at most."
     ),
 ]
+MaxFalseMatch = Annotated[
+    float | None,
+    typer.Option(
+        "--max-false-match",
+        metavar="RATE",
+        help="Only images that show every part: as near as so few unrelated regions are, such as 1e-3.",
+        show_default=False,
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most images.")]
 
 
@@ -45,6 +54,7 @@ def combine(
     any_of: AnyOf = None,
     none_of: NoneOf = None,
     none_rate: NoneRate = 1e-3,
+    max_false_match: MaxFalseMatch = None,
     limit: Limit = 10,
     *,
     filter: FilterOptions,
@@ -59,8 +69,9 @@ def combine(
     check_save(save)
     with client_of(context, common) as client:
         parts = [[_part(client, text) for text in texts or ()] for texts in (all_of, any_of, none_of)]
+        rates = {"none_rate": none_rate, "max_false_match": max_false_match}
         results = client.combine(
-            all_of=parts[0], any_of=parts[1], none_of=parts[2], none_rate=none_rate, limit=limit, filter=wanted
+            all_of=parts[0], any_of=parts[1], none_of=parts[2], **rates, limit=limit, filter=wanted
         )
         if save is not None:
             results.save(save)
@@ -88,5 +99,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
         lines.append(f"{number}: {printable(hit['bucket'] + '/' + hit['key'])}")
         for one in hit["parts"]:
             chance = "" if one["false_match"] is None else f", chance {one['false_match']:.0e}"
-            lines.append(f"   {printable(one['part'])}: region {one['region']} at {one['distance_bits']} bits{chance}")
+            weak = ", weak" if one["weak"] else ""
+            where = f"region {one['region']} at {one['distance_bits']} bits"
+            lines.append(f"   {printable(one['part'])}: {where}{chance}{weak}")
     return Text("\n".join([*lines, document["sentence"]]))

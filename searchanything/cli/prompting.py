@@ -126,8 +126,8 @@ class FilterOptions:
         typer.Option(
             "--where",
             metavar="CONDITION",
-            help="A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel', or on the region: "
-            "'area_px>900', 'size_class=large'; repeatable.",
+            help="A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel', or on the "
+            "region: 'area_px>900', 'size_class=large'; repeatable.",
             rich_help_panel=FILTER,
         ),
     ] = None

@@ -130,17 +130,20 @@ class Client:
         any_of: Sequence[PartInput] = (),
         none_of: Sequence[PartInput] = (),
         none_rate: float = NONE_RATE,
+        max_false_match: float | None = None,
         limit: int = 10,
         filter: Filter | None = None,
     ) -> CombinedResults:
         """Images that hold all of some things, one of others, and none of further ones, each with its regions.
 
         A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out
-        by `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are.
+        by `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are; with
+        `max_false_match` also where a part is not that near to any region.
 
         Raises: what `query` raises; UsageError for parts that select no region, or too many.
         """
-        return combine(self._asking, PartsAsked(all_of, any_of, none_of, none_rate), limit=limit, filter=filter)
+        asked = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
+        return combine(self._asking, asked, limit=limit, filter=filter)
 
     def duplicates(
         self,

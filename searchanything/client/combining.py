@@ -25,15 +25,17 @@ PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object]
 
 @dataclass(frozen=True, slots=True)
 class PartsAsked:
-    """The parts of a combined question, and how near a region is that counts as one of `none_of`."""
+    """The parts of a combined question, and how near a region is that counts as one of `none_of`, or as a part."""
 
     all_of: Sequence[PartInput]
     any_of: Sequence[PartInput]
     none_of: Sequence[PartInput]
     none_rate: float
+    max_false_match: float | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.none_rate)
+        check_rate(self.max_false_match)
 
     @property
     def named(self) -> list[tuple[str, PartInput]]:
@@ -48,7 +50,8 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     named = [(name, _code_of(asking, index, encoder, part)) for name, part in asked.named]
     parts = tuple(Part(name, code, asking.judging.rates(index, code)) for name, code in named)
     needed, wanted = len(asked.all_of), len(asked.all_of) + len(asked.any_of)
-    combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], asked.none_rate)
+    cuts = asked.none_rate, asked.max_false_match
+    combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
     max_limit = asking.connection.indexes.max_limit
     page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
     names = tuple(name for name, _ in named[:wanted])
@@ -59,6 +62,11 @@ def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     """The code (B,) of a part. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
         return np.asarray(codes_of(index, [part.ref if isinstance(part, Hit) else part])[0])
+    if not isinstance(part, tuple) or len(part) != 2:
+        raise UsageError(
+            f"a part is a hit, a RegionRef, or (image, prompt), got {part!r}; of words alone, give a hit that "
+            "query(text=…) found"
+        )
     image, prompt = part
     pixels, wanted = asking.load(image), as_prompt(prompt)
     check_units(wanted, *pixels.shape[:2])

@@ -3,7 +3,9 @@
 No part is a range search: each part brings its nearest regions, and what an image lacks among them is bounded by the
 farthest of them. Images are looked at whole in the order of that bound, until no image that was not looked at could be
 better (Fagin, Lotem and Naor: Optimal aggregation algorithms for middleware, 2003). Costs are logarithms of false-match
-rates, so that a part whose code lies in a crowd counts less; different parts of `all_of` take different regions.
+rates, so that a part whose code lies in a crowd counts less; where a part is there for sure they hardly fall further, so
+that one part that is very near does not stand for another that is missing. Different parts of `all_of` take different
+regions.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from searchanything.search.calibration import LEAST_CODES, Rates
 DEPTH: Final = 4096  # regions that each part brings
 MAX_PARTS: Final = 16
 NONE_RATE: Final = 1e-3  # a region that is as near to a part of `none_of` as fewer unrelated ones are
+SURE_RATE: Final = 1e-4  # a part is there for sure; what is still nearer counts a tenth (docs/adr/0061)
+_BEYOND_SURE: Final = 0.1
 _IMAGES_AT_ONCE: Final = 128
 
 
@@ -41,17 +45,22 @@ class Part:
         """(bits + 1,) what a region at each distance costs, at most 0."""
         if self.rates is None:
             return np.arange(8 * len(self.code) + 1) / (8 * len(self.code)) - 1
-        return np.log(self.rates)
+        logs, sure = np.log(self.rates), np.log(SURE_RATE)
+        return np.asarray(np.maximum(logs, sure) + _BEYOND_SURE * np.minimum(logs - sure, 0.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Combination:
-    """What is asked. Raises: UsageError without a part that must be there, or with too many."""
+    """What is asked. `max_false_match`: each part must be as near as so few unrelated regions are; None: no cut.
+
+    Raises: UsageError without a part that must be there, or with too many.
+    """
 
     all_of: tuple[Part, ...] = ()
     any_of: tuple[Part, ...] = ()
     none_of: tuple[Part, ...] = ()
     none_rate: float = NONE_RATE
+    max_false_match: float | None = None
 
     def __post_init__(self) -> None:
         if not self.wanted:
@@ -60,11 +69,21 @@ class Combination:
             raise UsageError(f"expected at most {MAX_PARTS} parts, got {len(self.wanted) + len(self.none_of)}")
         if any(part.rates is None for part in self.none_of):
             raise UsageError(f"none_of needs an index of at least {LEAST_CODES} committed codes to say what is near")
+        if self.max_false_match is not None and any(part.rates is None for part in self.wanted):
+            raise UsageError(
+                f"max_false_match needs an index of at least {LEAST_CODES} committed codes to compare with"
+            )
 
     @property
     def wanted(self) -> tuple[Part, ...]:
         """The parts that count for an image."""
         return self.all_of + self.any_of
+
+    def suffices(self, hit: CombinedHit) -> bool:
+        """Whether an image shows every part as surely as was asked for."""
+        most = self.max_false_match
+        needed = len(self.all_of) + bool(self.any_of)
+        return most is None or (len(hit.parts) == needed and all((one.false_match or 0.0) <= most for one in hit.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +109,15 @@ class CombinedHit:
 class CombinedPage:
     """The best images. `exact`: no image of the index scores higher than the last; else some may be missed.
 
-    `looked_at` images were compared whole; `excluded` of them hold a part of `none_of`.
+    `looked_at` images were compared whole; `excluded` of them hold a part of `none_of`, `unsure` of them lack a part at
+    the rate that was asked for.
     """
 
     hits: tuple[CombinedHit, ...]
     exact: bool
     looked_at: int
     excluded: int
+    unsure: int = 0
 
 
 def search_combined(
@@ -109,21 +130,25 @@ def search_combined(
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
     bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))
     hits: list[CombinedHit] = []
-    excluded = 0
+    excluded = unsure = 0
     order = bounds.order()
     for start in range(0, len(order), _IMAGES_AT_ONCE):
         portion = order[start : start + _IMAGES_AT_ONCE]
         if len(hits) >= limit and -hits[limit - 1].score <= bounds.of_image(portion[0]):
-            return CombinedPage(tuple(hits[:limit]), index.exact, start, excluded)
+            return CombinedPage(tuple(hits[:limit]), index.exact, start, excluded, unsure)
         for rows in _rows_of(index, portion).values():
             if _holds_any(rows, asked):
                 excluded += 1
+                continue
+            hit = _hit(rows, asked)
+            if asked.suffices(hit):
+                hits.append(hit)
             else:
-                hits.append(_hit(rows, asked))
+                unsure += 1
         hits.sort(key=lambda hit: (-hit.score, hit.image))
     last = -hits[limit - 1].score if len(hits) >= limit else np.inf
     exact = index.exact and (bounds.complete or last <= bounds.of_others)
-    return CombinedPage(tuple(hits[:limit]), exact, len(order), excluded)
+    return CombinedPage(tuple(hits[:limit]), exact, len(order), excluded, unsure)
 
 
 @dataclass(slots=True)

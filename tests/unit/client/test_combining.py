@@ -57,6 +57,11 @@ def test_what_is_no_part(client: Client, tmp_path: Path) -> None:
         client.combine(all_of=[(tmp_path / "red.png", None)])
     with pytest.raises(UsageError, match="at least one part"):
         client.combine()
+    for odd in ("a car", ["x", 1, 2], ("x",), 3):
+        with pytest.raises(UsageError, match="a hit that query"):
+            client.combine(all_of=[odd])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="false-match rate"):
+        client.combine(all_of=[(tmp_path / "red.png", (20, 30))], max_false_match=2.0)
     with pytest.raises(ObjectNotFoundError):
         client.combine(all_of=[RegionRef(ImageRef("nowhere", "a.png"), 0)])
     with pytest.raises(UsageError, match="committed codes"):

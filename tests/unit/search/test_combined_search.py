@@ -93,12 +93,44 @@ def test_none_of_leaves_images_out() -> None:
     assert [hit.image.key for hit in under.hits] == ["008"]
 
 
+def test_one_part_that_is_very_near_does_not_stand_for_another() -> None:
+    """An image with one part itself and nothing like the other comes after one with something like both."""
+    rng = np.random.default_rng(9)
+    images = images_of(rng, 400)
+    one, other = rng.integers(0, 256, (2, 32), dtype=np.uint8)
+    images[3] = np.stack([one, one ^ 0xFF, other ^ 0xFF])
+    near = np.packbits(rng.random(256) < 60 / 256)
+    images[5] = np.stack([one ^ near, other ^ near])
+    index = index_of(images)
+    background = draw_background(index)
+    parts = tuple(Part(name, code, background.rates(code)) for name, code in (("a", one), ("b", other)))
+    page = search_combined(index, Combination(parts), limit=2, max_limit=4096)
+    assert page.hits[0].image.key == "005"
+    sure = search_combined(index, Combination(parts, max_false_match=1e-3), limit=20, max_limit=4096)
+    assert [hit.image.key for hit in sure.hits] == ["005"]
+    assert sure.unsure > 0
+    assert all(one.false_match is not None and one.false_match <= 1e-3 for one in sure.hits[0].parts)
+
+
+def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
+    rng = np.random.default_rng(4)
+    images = images_of(rng, 100)
+    code = rng.integers(0, 256, 32, dtype=np.uint8)
+    images[2] = code[None]
+    index = index_of(images)
+    part = Part("a", code, draw_background(index).rates(code))
+    page = search_combined(index, Combination((part, part), max_false_match=0.01), limit=5, max_limit=4096)
+    assert "002" not in [hit.image.key for hit in page.hits]
+
+
 def test_what_cannot_be_asked() -> None:
     code = np.zeros(32, dtype=np.uint8)
     with pytest.raises(UsageError, match="at least one part"):
         Combination(none_of=(Part("a", code, np.ones(257)),))
     with pytest.raises(UsageError, match="committed codes"):
         Combination((Part("a", code, None),), none_of=(Part("b", code, None),))
+    with pytest.raises(UsageError, match="committed codes"):
+        Combination((Part("a", code, None),), max_false_match=0.01)
     asked = Combination((Part("a", code, None),))
     with pytest.raises(FilterError, match="whole"):
         search_combined(index_of([]), asked, limit=1, filter=Filter(size_class="small"), max_limit=9)
