@@ -3,9 +3,8 @@
 No part is a range search: each part brings its nearest regions, and what an image lacks among them is bounded by the
 farthest of them. Images are looked at whole in the order of that bound, until no image that was not looked at could be
 better (Fagin, Lotem and Naor: Optimal aggregation algorithms for middleware, 2003). Costs are logarithms of false-match
-rates, so that a part whose code lies in a crowd counts less; where a part is there for sure they hardly fall further, so
-that one part that is very near does not stand for another that is missing. Different parts of `all_of` take different
-regions.
+rates, so that a part whose code lies in a crowd counts less; where a part is there for sure they hardly fall further:
+one that is very near does not stand for another that is missing. Different parts of `all_of` take different regions.
 """
 
 from __future__ import annotations
