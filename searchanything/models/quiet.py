@@ -23,9 +23,9 @@ from searchanything.core.put_off import put_off, questions_only
 
 _OF_TORCHVISION: Final = ("torchvision.datasets", "torchvision.models", "torchvision.models.feature_extraction")
 _OF_OPEN_CLIP: Final = ("transformers", "transformers.generation", "transformers.modeling_outputs")
-# A quarter of `import torch`, for its compiler and exporter alone. The second registers kernels of tensors without data
-# when it is imported, and nothing asks for it by name: where others may run as well, it must not be missing.
-_OF_TORCH: Final = ("torch.export", "torch._meta_registrations", "torch.distributions")
+# A quarter of `import torch`. The first registers kernels of tensors without data, for torch's compiler, when it is
+# imported, and nothing asks for it by name: where others may run as well, it must not be missing.
+_OF_TORCH: Final = ("torch._meta_registrations", "torch.distributions")
 _lock = threading.Lock()
 
 

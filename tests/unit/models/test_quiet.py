@@ -49,7 +49,7 @@ image[40:200, 60:180] = (200, 30, 30)
 encoded = encoder.encode_images([image])[0]
 words = encoder.embedder.embed_texts(["a red square"])
 codes = [code.tobytes().hex() for code in (*encoded.codes, encoded.image_code)]
-unwanted = ("torch._dynamo", "torch.export", "torch._meta_registrations", "transformers", "torchvision.models", "sympy")
+unwanted = ("torch._dynamo", "torch._meta_registrations", "torch.distributions", "transformers", "sympy", "pandas")
 print(json.dumps({"codes": codes, "words": words.tobytes().hex()}))
 print(*(name for name in unwanted if name in sys.modules))
 """
