@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from searchanything.cli.entry import warm_answer
+from searchanything.cli.entry import QUESTIONS, warm_answer
 from searchanything.core.errors import LibraryError
 from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
 from searchanything.core.libraries import importing
+from searchanything.core.put_off import answer_questions_only
 
 # What a verb needs beside the command line: one command installs both.
 _EXTRAS: Final = {
@@ -33,6 +34,8 @@ def main() -> None:
     code = warm_answer(arguments)
     if code is not None:
         sys.exit(code)
+    if arguments and arguments[0] in QUESTIONS:
+        answer_questions_only()
     try:
         with importing():
             from searchanything.cli.app import run

@@ -260,7 +260,9 @@ def load_encoder(
     Raises: PresetError, WeightsMissingError, ModelError.
     """
     with importing():
-        from searchanything.models import presets
+        from searchanything.models import presets, quiet
+
+        quiet.import_torch()
         from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
 

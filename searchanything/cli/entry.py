@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 INTERRUPTED = 130  # as `failures` has it, which is not light
-VERBS: Final = frozenset({"query", "segment", "explain", "compare"})
+QUESTIONS: Final = frozenset({"query", "segment", "explain", "compare"})
 IDLE_VARIABLE: Final = "SEARCHANYTHING_SERVE__WARM_IDLE_S"  # 0 for no warm process at all
 _COLD: Final = frozenset({"--no-warm", "--help", "-h"})
 
@@ -32,6 +32,6 @@ def warm_answer(arguments: Sequence[str]) -> int | None:
 
 def may_be_warm(arguments: Sequence[str]) -> bool:
     """Whether a command line is a question that a warm process may answer."""
-    if not arguments or arguments[0] not in VERBS or not _COLD.isdisjoint(arguments):
+    if not arguments or arguments[0] not in QUESTIONS or not _COLD.isdisjoint(arguments):
         return False
     return os.environ.get(IDLE_VARIABLE, "").strip() not in ("0", "0.0")

@@ -140,13 +140,13 @@ class ListedVerb(TyperCommand):
         command: Any = typer.main.get_command(around)
         return command.commands[self.name] if isinstance(found, typer.Typer) else command  # type: ignore[no-any-return]
 
-    def make_context(
+    def make_context(  # typer's own classes of contexts are private
         self,
         info_name: str | None,
         args: list[str],
-        parent: typer.Context | None = None,
-        **extra: Any,  # noqa: ANN401 - typer's
-    ) -> typer.Context:
+        parent: Any = None,  # noqa: ANN401
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         """Of the verb itself, which is then what runs."""
         return self.load().make_context(info_name, args, parent, **extra)
 

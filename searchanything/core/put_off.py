@@ -15,6 +15,19 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+_questions_only = False
+
+
+def answer_questions_only() -> None:
+    """Say that this process answers questions of the command line and ends: nobody else imports libraries in it."""
+    global _questions_only
+    _questions_only = True
+
+
+def questions_only() -> bool:
+    """Whether `answer_questions_only` was said: parts of libraries may then be left out for good."""
+    return _questions_only
+
 
 @contextmanager
 def put_off(*names: str) -> Iterator[None]:

@@ -19,11 +19,20 @@ from types import ModuleType
 from typing import Any, Final
 
 from searchanything.core.libraries import importing
-from searchanything.core.put_off import put_off
+from searchanything.core.put_off import put_off, questions_only
 
 _OF_TORCHVISION: Final = ("torchvision.datasets", "torchvision.models", "torchvision.models.feature_extraction")
 _OF_OPEN_CLIP: Final = ("transformers", "transformers.generation", "transformers.modeling_outputs")
+# A quarter of `import torch`. The first registers kernels of tensors without data, for torch's compiler, when it is
+# imported, and nothing asks for it by name: where others may run as well, it must not be missing.
+_OF_TORCH: Final = ("torch._meta_registrations", "torch.distributions")
 _lock = threading.Lock()
+
+
+def import_torch() -> None:
+    """Import torch; without what only its compiler needs, in a process that answers questions and ends."""
+    with _lock, importing(), put_off(*(_OF_TORCH if questions_only() else ())):
+        importlib.import_module("torch")
 
 
 def import_torchvision() -> Any:  # noqa: ANN401 - an untyped module

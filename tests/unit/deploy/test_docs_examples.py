@@ -18,6 +18,7 @@ import typer
 
 import searchanything
 from searchanything.cli.app import app
+from searchanything.cli.verbs import ListedVerb
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -59,6 +60,7 @@ def test_every_command_line_of_the_pages_is_understood(words, tmp_path, monkeypa
     command, rest = typer.main.get_command(app), words[1:]
     while hasattr(command, "commands"):
         command, rest = command.commands[rest[0]], rest[1:]
+        command = command.load() if isinstance(command, ListedVerb) else command
     assert command.make_context(words[1], list(rest)) is not None
 
 

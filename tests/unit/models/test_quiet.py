@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -17,13 +18,40 @@ with quiet._without_compiler():
 quiet.import_torchvision(), quiet.import_open_clip()
 import timm
 early = [name for name in sys.modules if name.startswith("torch._dynamo")]
-print(early, torch.compiler.disable is before)
+others = ("transformers", "torchvision.models", "torchvision.datasets")
+print(early, [name for name in others if name in sys.modules], torch.compiler.disable is before)
 print(plain(1), given(1, y=2), "torch._dynamo" in sys.modules, plain.__name__)
 from torchvision.ops import roi_align
 import torch._dynamo.utils
 real = torch._dynamo.utils.__file__ is not None
 answers = quiet._is_compile_supported("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
 print(real, answers, "ultralytics" in sys.modules, "cv2" in sys.modules)
+import torchvision
+from torchvision.datasets import VisionDataset
+print(torchvision.models.resnet18(weights=None).fc.out_features, VisionDataset is torchvision.datasets.VisionDataset)
+import transformers, open_clip
+print(open_clip.hf_model.AutoConfig.for_model("bert").model_type, hasattr(transformers, "AutoModel"))
+"""
+QUESTION = """
+import json, sys
+import numpy as np
+from searchanything import wiring
+from searchanything.core.put_off import answer_questions_only
+from searchanything.core.settings import Settings
+from searchanything.encode.encoder import Stopwatch
+if sys.argv[1] == "question":
+    answer_questions_only()
+settings = Settings(_env_file=None)
+encoder = wiring.load_encoder("pico", wiring.hash_layer_of("pico", None, settings), settings)
+wiring.load_models(encoder, Stopwatch())
+image = np.random.default_rng(7).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+image[40:200, 60:180] = (200, 30, 30)
+encoded = encoder.encode_images([image])[0]
+words = encoder.embedder.embed_texts(["a red square"])
+codes = [code.tobytes().hex() for code in (*encoded.codes, encoded.image_code)]
+unwanted = ("torch._dynamo", "torch._meta_registrations", "torch.distributions", "transformers", "sympy", "pandas")
+print(json.dumps({"codes": codes, "words": words.tobytes().hex()}))
+print(*(name for name in unwanted if name in sys.modules))
 """
 
 
@@ -31,4 +59,21 @@ def test_the_model_libraries_come_without_torch_s_compiler_which_others_get_whol
     """What libraries ask of the compiler is put off until they use it."""
     answer = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert answer.stderr == ""
-    assert answer.stdout.splitlines() == ["[] True", "2 3 True plain", "True True False False"]
+    assert answer.stdout.splitlines() == [
+        "[] [] True",
+        "2 3 True plain",
+        "True True False False",
+        "1000 True",
+        "bert True",
+    ]
+
+
+def test_a_process_for_questions_leaves_out_more_and_gives_the_same_codes() -> None:
+    answers = []
+    for kind in ("question", "any"):
+        command = [sys.executable, "-c", QUESTION, kind]
+        answers.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
+    (question, loaded), (other, _) = answers
+    assert question == other
+    assert len(json.loads(question)["codes"]) > 0
+    assert loaded == ""

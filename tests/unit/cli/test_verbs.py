@@ -1,0 +1,66 @@
+"""The list of verbs, which is written down, is what the verbs say themselves; and they are imported one at a time."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from searchanything.cli import app, helping, verbs
+
+ROOT: Any = typer.main.get_command(app.app)
+
+
+@pytest.mark.parametrize("name", verbs.VERBS)
+def test_the_list_says_what_the_verb_says(name: str) -> None:
+    listed = ROOT.commands[name]
+    verb: Any = listed.load()
+    assert verb.name == listed.name == name
+    assert listed.help == inspect.cleandoc(verb.help).split("\n\n")[0]
+    same = ("short_help", "hidden", "deprecated", "epilog")
+    assert [getattr(listed, one) for one in same] == [getattr(verb, one) for one in same]
+    assert not verb.rich_help_panel
+    assert listed.get_short_help_str(60) == verb.get_short_help_str(60)  # of shell completion
+
+
+def test_no_verb_is_left_out() -> None:
+    """Each module of the package that declares a verb, as a function or an application, is in the list."""
+    folder = Path(verbs.__file__).parent
+    declaring = {
+        file.stem
+        for file in folder.glob("*.py")
+        for node in ast.parse(file.read_text("utf-8")).body
+        if _is_verb(node) or _is_application(node)
+    } - {"app"}
+    parts = {"evaluate_instances", "evaluate_mine"}  # verbs of another module's application
+    assert declaring - parts == {module for module, _, _ in verbs.VERBS.values()}
+
+
+def _is_verb(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(one, ast.Name) and one.id == "expanded" for one in node.decorator_list
+    )
+
+
+def _is_application(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("typer.Typer(")
+
+
+def test_help_is_printed_as_if_all_were_imported(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    shown = []
+    for prepared in (True, False):
+        for name in [one for one in sys.modules if one in (helping.PRINTER, "rich.markdown", "rich.traceback")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(typer, "rich_utils", raising=False)
+        if not prepared:
+            monkeypatch.setattr(app, "prepare_help", lambda _: None)
+        assert app.run(["query", "--help"]) == 0
+        assert ("rich.markdown" in sys.modules) is not prepared
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "--point" in shown[0]
