@@ -100,4 +100,4 @@ lock:
 		--no-emit-index-url --no-header - -o requirements/build.lock
 
 clean:
-	rm -rf .venv .venv-milvus demo site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-milvus .cache demo site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

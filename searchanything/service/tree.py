@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import certifi
@@ -31,6 +30,7 @@ from urllib3.exceptions import HTTPError
 
 from searchanything import wiring
 from searchanything.client.opening import connect
+from searchanything.core.closing import Closing
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import privately
@@ -62,7 +62,7 @@ _PREFECT_GRACE_S: Final = 10.0
 _POLL_S: Final = 0.2
 
 
-class ServiceTree:
+class ServiceTree(Closing):
     """The whole topology for one source; use it as a context manager, then `run`.
 
     `environment` is added to this process's own, for all children. Raises, on entering: UsageError if another `watch`
@@ -138,11 +138,6 @@ class ServiceTree:
                 self._start_prefect()
             undo.pop_all()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def start_watching(self) -> None:
         """Start the coordinator and wait until it watches. Raises: ServiceError."""

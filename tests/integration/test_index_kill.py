@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, region_row
-from integration.lite_processes import wait_until_ended
 
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexNotFoundError
@@ -63,13 +62,6 @@ class Victims:
 
     def close(self) -> None:
         self._process.communicate(timeout=20)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "index.db"
-    yield path
-    wait_until_ended(path)
 
 
 @pytest.fixture

@@ -38,13 +38,6 @@ NAME = "0" * 64
 REGIONS = 3
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "index.db"
-    yield path
-    wait_until_ended(path)
-
-
 def opened(file: Path, *, idle_s: float = 0.3) -> IndexStore:
     return open_milvus(MilvusSettings(uri=str(file), lite_idle_s=idle_s))
 

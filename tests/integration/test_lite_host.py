@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
 
@@ -23,14 +22,6 @@ from searchanything.stores.lite_host import LiteHost
 from searchanything.stores.milvus import open_milvus
 
 IDLE_S = 0.6
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
-    """A file whose server must be gone at the end of the test."""
-    path = tmp_path / "index.db"
-    yield path
-    wait_until_ended(path)
 
 
 def host_of(file: Path, *, idle_s: float = IDLE_S, timeout_s: float = 30.0) -> LiteHost:

@@ -13,6 +13,7 @@ from searchanything.core.errors import ModelError, PresetError, SettingsError, W
 from searchanything.core.settings import ModelSettings
 from searchanything.models import presets, weights
 from searchanything.models.compute import prepare_compute
+from searchanything.models.hashing import HashLayer
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.presets import PRESETS, SMALL
 
@@ -67,9 +68,15 @@ def test_missing_weights_say_how_to_fetch_them(load: object, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["small", "paper", "base", "large", "multilingual"])
 def test_presets_without_a_trained_hash_take_a_random_rotation(name: str) -> None:
     hasher = presets.load_hash(name)
-    assert hasher.bits == 256
-    assert not hasher.trained
-    assert hasher.digest == presets.load_hash(name).digest
+    assert isinstance(hasher, HashLayer)
+    assert (hasher.bits, hasher.trained) == (256, False)
+    preset = presets.find_preset(name)
+    assert (hasher.mask_dimension, hasher.image_dimension) == (preset.feature_dimension, preset.embedding_dimension)
+    assert hasher.provenance["seed"] == "256"  # the same each time: test_hashing.py
+
+
+def test_an_untrained_hash_is_the_same_each_time() -> None:
+    assert presets.load_hash("small").digest == presets.untrained_hash("small").digest
 
 
 def test_statuses_tell_what_is_there(tmp_path: Path) -> None:
