@@ -152,7 +152,7 @@ SMALL = Preset(
 )
 PAPER = Preset(
     name="paper",
-    summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; wants a GPU",
+    summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; needs a GPU",
     segmenter=WeightsRecord(
         name="FastSAM-x",
         preset="paper",
@@ -196,7 +196,7 @@ BASE = Preset(
 )
 LARGE = Preset(
     name="large",
-    summary="FastSAM-x and PE-Core-L-14-336; wants a GPU",
+    summary="FastSAM-x and PE-Core-L-14-336; needs a GPU",
     segmenter=replace(PAPER.segmenter, preset="large"),
     options=SegmenterOptions(),
     feature_dimension=320,
