@@ -132,6 +132,8 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     if len(failures) > SHOWN_FAILURES:
         lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
+    if document["deleted"]:
+        lines.append(f"forgotten: {counted(document['deleted'], 'image')} that SOURCE no longer holds")
     if document["gone"] and not document["held"]:
         lines.append(
             f"gone: {images_are(document['gone'], 'indexed')} no longer there, but can still be hits; to forget them: "

@@ -169,7 +169,7 @@ SMALL = Preset(
 )
 PAPER = Preset(
     name="paper",
-    summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; wants a GPU",
+    summary="FastSAM-x and OpenCLIP ViT-H-14, the paper's models; needs a GPU",
     segmenter=_fastsam("FastSAM-x", preset="paper", approximate_bytes=145_000_000),
     options=SegmenterOptions(),
     feature_dimension=320,
@@ -203,7 +203,7 @@ BASE = Preset(
 )
 LARGE = Preset(
     name="large",
-    summary="FastSAM-x and PE-Core-L-14-336; wants a GPU",
+    summary="FastSAM-x and PE-Core-L-14-336; needs a GPU",
     segmenter=replace(PAPER.segmenter, preset="large"),
     options=SegmenterOptions(),
     feature_dimension=320,

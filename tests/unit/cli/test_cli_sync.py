@@ -138,6 +138,7 @@ def test_index_tells_what_is_gone(options, report, code, told, capsys):
     text = capsys.readouterr().out
     assert told in text if told else "gone" not in text
     assert ("searchanything sync repair" in text) == (told is not None)
+    assert ("forgotten: 2 images that SOURCE no longer holds" in text) == bool(report.deleted)
     assert client.calls == [("index", "src", bool(options))]
     assert call(client, "index", "src", *options, "--format", "json") == code
     document = json.loads(capsys.readouterr().out)
