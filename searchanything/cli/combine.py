@@ -69,9 +69,14 @@ def combine(
     check_save(save)
     with client_of(context, common) as client:
         parts = [[_part(client, text) for text in texts or ()] for texts in (all_of, any_of, none_of)]
-        rates = {"none_rate": none_rate, "max_false_match": max_false_match}
         results = client.combine(
-            all_of=parts[0], any_of=parts[1], none_of=parts[2], **rates, limit=limit, filter=wanted
+            all_of=parts[0],
+            any_of=parts[1],
+            none_of=parts[2],
+            none_rate=none_rate,
+            max_false_match=max_false_match,
+            limit=limit,
+            filter=wanted,
         )
         if save is not None:
             results.save(save)
