@@ -23,6 +23,7 @@ import searchanything
 from searchanything.cli.app import run
 from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
+from searchanything.client.indexing import OPENING
 from searchanything.core.errors import PresetError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
@@ -111,7 +112,7 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
         hits = client.query(images / "3.png", (10, 10)).hits
         assert ("3.png", 0) in [(hit.image.key, hit.distance_bits) for hit in hits]  # regions of one colour may tie
     stages = list(dict.fromkeys(step.stage for step in steps))
-    assert stages == ["sampling", "training the hash", ""]
+    assert stages == [OPENING, "sampling", "training the hash", ""]
     assert [step.done for step in steps if step.stage == "sampling"][-1] == IMAGES
     trained = [(step.done, step.total) for step in steps if step.stage == "training the hash"]
     assert trained == sorted(trained)
