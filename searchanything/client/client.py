@@ -136,11 +136,8 @@ class Client:
     ) -> CombinedResults:
         """Images that hold all of some things, one of others, and none of further ones, each with its regions.
 
-        A part is (image, prompt), as `query` takes them, or a `Hit` or `RegionRef` of the index. An image is left out
-        by `none_of` where a region is as near to a part as fewer than `none_rate` of unrelated regions are; with
-        `max_false_match` also where a part is not that near to any region.
-
-        Raises: what `query` raises; UsageError for parts that select no region, or too many.
+        A part is (image, prompt), `Hit` or `RegionRef`. A region of `none_of` is nearer than `none_rate` of unrelated
+        ones; `max_false_match` does so of each part. Raises: as `query`; UsageError for no region, or too many parts.
         """
         asked = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
         return combine(self._asking, asked, limit=limit, filter=filter)

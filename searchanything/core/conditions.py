@@ -17,6 +17,7 @@ from typing import Final, Literal, Self, TypeAlias, cast
 from searchanything.core.errors import FilterError
 
 Value: TypeAlias = str | int | float | bool
+Range: TypeAlias = tuple[int | None, int | None]  # both ends included; None: no bound
 Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between"]
 
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
@@ -115,23 +116,22 @@ class Conditions:
     """What conditions say: of metadata `where`, of a region its area in pixels, (low, high), and its size class."""
 
     where: tuple[Where, ...] = ()
-    area_px: tuple[int | None, int | None] = (None, None)
+    area_px: Range = (None, None)
     size_class: str | None = None
 
 
-def conditions_of(given: object) -> Conditions:
-    """Conditions, or texts of them. Raises: FilterError."""
+def conditions_of(given: object, area_px: Range = (None, None), size_class: str | None = None) -> Conditions:
+    """Conditions, or texts of them, with what is said of a region beside them. Raises: FilterError."""
     if isinstance(given, str | Where):
         given = (given,)
     if not isinstance(given, Sequence):
         raise FilterError(f"where: expected conditions such as 'year >= 2020', got {given!r}")
     where: list[Where] = []
-    area: tuple[int | None, int | None] = (None, None)
-    sizes: set[str] = set()
+    area, sizes = area_px, set() if size_class is None else {str(size_class)}
     for one in given:
         found = None if isinstance(one, Where) or not isinstance(one, str) else _FORM.match(one)
         if found is not None and found["name"] == AREA_PX:
-            area = within(area, _area(found, one))
+            area = _common(area, _area(found, one))
         elif found is not None and found["name"] == SIZE_CLASS:
             sizes.add(_size(found, one))
         else:
@@ -141,7 +141,7 @@ def conditions_of(given: object) -> Conditions:
     return Conditions(tuple(where), area, next(iter(sizes), None))
 
 
-def within(one: tuple[int | None, int | None], other: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
+def _common(one: Range, other: Range) -> Range:
     """What two ranges, (low, high) both inclusive, have in common; None is no bound."""
     lows, highs = ([end for end in ends if end is not None] for ends in zip(one, other, strict=True))
     return max(lows, default=None), min(highs, default=None)
@@ -184,7 +184,7 @@ def _bare(values: str) -> str:
     return values[1:-1] if len(values) > 1 and pairs.get(values[0]) == values[-1] else values
 
 
-def _area(found: re.Match[str], text: str) -> tuple[int | None, int | None]:
+def _area(found: re.Match[str], text: str) -> Range:
     """The range of a region's area that a condition allows. Raises: FilterError."""
     comparison, value = _comparison(found, text)
     values = value if isinstance(value, tuple) else (value,)

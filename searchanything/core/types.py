@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from searchanything.core.conditions import Where, conditions_of, within
+from searchanything.core.conditions import Where, conditions_of
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.short_reprs import ShortRepr
@@ -294,19 +294,12 @@ class Filter:
     where: tuple[Where, ...] = ()
 
     def __post_init__(self) -> None:
-        said = conditions_of(self.where)
+        said = conditions_of(self.where, self.area_px, self.size_class)
         object.__setattr__(self, "where", said.where)
-        if said.area_px != (None, None):
-            object.__setattr__(self, "area_px", within(self.area_px, said.area_px))
-        if said.size_class is not None:
-            if self.size_class not in (None, said.size_class):
-                raise FilterError(f"expected one size_class, got {self.size_class} and {said.size_class}")
-            object.__setattr__(self, "size_class", said.size_class)
-        if self.size_class is None:
-            return
-        if self.size_class not in tuple(SizeClass):
-            raise FilterError(f"expected size_class {', '.join(SizeClass)}, got {self.size_class!r}")
-        object.__setattr__(self, "size_class", SizeClass(self.size_class))
+        object.__setattr__(self, "area_px", said.area_px)
+        if said.size_class is not None and said.size_class not in tuple(SizeClass):
+            raise FilterError(f"expected size_class {', '.join(SizeClass)}, got {said.size_class!r}")
+        object.__setattr__(self, "size_class", None if said.size_class is None else SizeClass(said.size_class))
 
 
 @dataclass(frozen=True, slots=True)
