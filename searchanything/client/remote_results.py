@@ -33,7 +33,8 @@ class Marks:
     def joined(self, right: Iterable[Hit | RegionRef], wrong: Iterable[Hit | RegionRef], probe: object) -> Marks:
         """These with more. Raises: UsageError for what is no probe."""
         more, less = ([one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong))
-        return Marks((*self.right, *more), (*self.wrong, *less), _both(self.probe, _probe_document(probe)))
+        right, wrong = (tuple(dict.fromkeys(refs)) for refs in ((*self.right, *more), (*self.wrong, *less)))
+        return Marks(right, wrong, _both(self.probe, _probe_document(probe)))
 
     def to_dict(self) -> dict[str, Any]:
         """The part of a request."""
@@ -54,7 +55,7 @@ def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Map
     """The marks of two saved probes."""
     if one is None or other is None:
         return one or other
-    return {**one, **{name: [*one[name], *other[name]] for name in ("right", "wrong")}}
+    return {**one, **{name: list(dict.fromkeys([*one[name], *other[name]])) for name in ("right", "wrong")}}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

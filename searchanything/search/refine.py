@@ -15,13 +15,13 @@ from searchanything.core.types import Codes, Filter, Hit, ImageRef, RegionRef, r
 from searchanything.search.probe import Probe
 from searchanything.search.search import Page, PageRequest
 
-DEPTH: Final = 400  # regions that each of the probe's codes brings, or twice the page
+DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
 
 
 def search_by_probe(
     index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
-    """The regions that a probe scores highest, of those near its ideal code or a right mark.
+    """The regions that a probe scores highest, of those near one of its questions.
 
     Distances are those to the ideal code.
 
@@ -69,11 +69,11 @@ def no_codes(index: RegionIndex) -> Codes:
 
 
 def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]:
-    rows = index.regions(list(live))
-    names = [name for name in live if name in rows]
+    found = index.codes_of(list(live))
+    names = [name for name in live if name in found]
     if not names:
         return []
-    codes = np.frombuffer(b"".join(rows[name].code for name in names), dtype=np.uint8).reshape(len(names), -1)
+    codes = np.frombuffer(b"".join(found[name] for name in names), dtype=np.uint8).reshape(len(names), -1)
     scores = probe.scores(codes)
     order = sorted(
         range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region or 0)
