@@ -163,8 +163,7 @@ class RemoteResults(Sequence[Hit]):
         marks = self.marks.joined(right, wrong, probe)
         if marks == Marks():
             raise UsageError("expected hits that are right or wrong, or a probe")
-        asked = {**self.asked, "max_false_match": None}
-        found = self._sender()(Call("POST", "/v1/refine", document, {**asked, **marks.to_dict()}))
+        found = self._sender()(Call("POST", "/v1/refine", document, {**self.asked, **marks.to_dict()}))
         return type(self).of(found, self.asked, self._sender(), marks)
 
     def save_probe(self, path: str | Path) -> None:

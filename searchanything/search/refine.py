@@ -23,7 +23,7 @@ def search_by_probe(
 ) -> Page:
     """The regions that a probe scores highest, of those near one of its questions.
 
-    Distances are those to the ideal code.
+    Distances are those to the ideal code, and so is the bound `most_bits`.
 
     `exact` is True only where these were all regions there are: others may score higher and be missed.
 
@@ -32,13 +32,13 @@ def search_by_probe(
     depth = min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
     found = index.search(probe.questions, limit=depth, filter=filter)
     matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
-    newest = index.newest({one.image for one in matches.values()})
-    live = {
-        name: one
-        for name, one in matches.items()
-        if one.image in newest and newest[one.image].generation == one.generation
-    }
+    images = {one.image for one in matches.values()}
+    newest = index.generations(images) if images else {}
+    live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
     ranked = _ranked(index, probe, live)
+    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    if request.most_bits is not None:
+        ranked = [hit for hit in ranked if hit.distance_bits <= request.most_bits]
     if request.group_by_image:
         best: dict[ImageRef, Hit] = {}
         for match in ranked:
@@ -46,7 +46,7 @@ def search_by_probe(
         ranked = list(best.values())
     page = ranked[request.offset : request.offset + request.limit]
     everything = all(len(several) < depth for several in found)
-    return Page(tuple(page), exact=everything and index.exact)
+    return Page(tuple(page), exact=everything and index.exact, nearest=nearest)
 
 
 def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
