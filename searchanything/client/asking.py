@@ -28,7 +28,6 @@ from searchanything.core.types import (
     BoxXYXY,
     Filter,
     ImageRef,
-    ImageRow,
     RegionRef,
     RegionRow,
     RGBImage,
@@ -185,7 +184,7 @@ class Asking:
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(stored_question_document, refs, question.rows, request, filter),
-            explainer=partial(self._explain_stored, question.rows, bounded, filter),
+            explainer=partial(self._explain_stored, question, bounded, filter),
             refiner=None if whole else self.judging.refiner(index, question.codes, request, filter=filter, most=most),
         )
 
@@ -276,20 +275,21 @@ class Asking:
 
     def _explain_stored(
         self,
-        rows: tuple[RegionRow | ImageRow, ...],
+        stored: StoredQuestion,
         request: PageRequest,
         filter: Filter | None,
         image: IndexedImage,
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
-        """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
-        if len(rows) > 1:
+        """The ranking is by the stored code; for features, which the index does not hold, its mask is the prompt."""
+        if len(stored.rows) > 1:
             raise UsageError(NOT_ONE_WAY)
-        row = rows[0]
+        row = stored.rows[0]
         pixels = self.load(row.image)
         height, width = pixels.shape[:2]
         prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
-        return self._explain(SearchQuestion(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
+        question = SearchQuestion(pixels, prompt, request, filter, stored.asked)
+        return self._explain(question, Recollection(), image, box_xyxy)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
         stored, data = self._read(image)

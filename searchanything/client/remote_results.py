@@ -19,6 +19,10 @@ from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionR
 if TYPE_CHECKING:
     from PIL import Image
 
+NOT_BY_MARKS = (
+    "explain follows the query's own region to its rank, and a refined answer is ranked by marks: explain the answer "
+    "before they were given"
+)
 WEAK_WORDS = ("weak", "none")  # of `confidence`: chance alone may bring a hit as near
 
 
@@ -175,7 +179,12 @@ class RemoteResults(Sequence[Hit]):
         Path(path).write_text(json.dumps(self.probe["saved"], indent=1) + "\n", "utf-8")
 
     def explain(self, image: ImageRef, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
-        """Why this image is not among the hits, or where it is: the document of `searchanything explain`."""
+        """Why this image is not among the hits, or where it is: the document of `searchanything explain`.
+
+        Raises: UsageError for a refined answer.
+        """
+        if self.marks != Marks():
+            raise UsageError(NOT_BY_MARKS)
         expected = {"expect": {"bucket": image.bucket, "key": image.key}}
         body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
         found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))
