@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import measuring
-from searchanything.answers.matching import Matching
+from searchanything.answers.matching import Scale
 from searchanything.core.codes import hamming
 from searchanything.core.types import Hit, ImageRef
 from searchanything.search.calibration import SAMPLE_CODES, Background, false_match_rates
+from searchanything.search.search import Page
 from searchanything.serve.answers import SHARES, confidence_of
 
 HITS: Final = 24  # of a page
@@ -60,7 +61,7 @@ def said(regions: dict[str, NDArray[Any]], queries: int) -> dict[str, dict[str, 
         background = Background(codes[sample], len(codes))
         nearest = other[np.argsort(distances[other], kind="stable")[:HITS]]
         hits = tuple(hit_at(int(distances[place])) for place in nearest)
-        judged_hits = Matching.of(hits, background.rates(codes[query]), background, None)
+        judged_hits = Scale(background, background.rates(codes[query])).matching(Page(hits, exact=True))
         for place, hit, share in zip(nearest, hits, judged_hits.chance_shares(), strict=True):
             if concepts[place] != _UNCLEAR:
                 word = confidence_of(hit.distance_bits, bits, share).word

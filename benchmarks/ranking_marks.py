@@ -55,7 +55,9 @@ def judged(regions: Regions, queries: int) -> tuple[dict[str, NDArray[np.float64
     for query, right, wrong in marked_queries(regions, queries):
         single = -hamming(codes[query][None], codes)[0].astype(np.float32)
         start = time.perf_counter()
-        probe = Probe(np.concatenate([codes[[query]], codes[right]]), codes[wrong], "benchmark")
+        said_right = np.concatenate([codes[[query]], codes[right]])
+        told_apart = hamming(said_right, codes[wrong]).min(axis=0, initial=len(codes[0]) * 8) > 0
+        probe = Probe(said_right, codes[wrong[told_apart]], "benchmark")
         refined = probe.scores(codes)
         spent += time.perf_counter() - start
         precisions.append(probe.precision() or 0.0)

@@ -51,6 +51,7 @@ class Verdict(StrEnum):
     DISSIMILAR = "dissimilar"
     HASHING = "hashing"
     FILTER = "filter"
+    CHANCE = "chance"
     GROUPING = "grouping"
     PAGING = "paging"
     HIT = "hit"

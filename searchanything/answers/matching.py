@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Final
+
+import numpy as np
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.search.calibration import LEAST_CODES, Background, Rates
+from searchanything.search.search import Page
 
 WEAK_FALSE_MATCH: Final = 0.01  # of unrelated regions as near: about as many pairs show the same thing at all
 
@@ -16,8 +19,8 @@ WEAK_FALSE_MATCH: Final = 0.01  # of unrelated regions as near: about as many pa
 class Matching:
     """How hits were judged: by `sample` of the index's `rows` codes, and what was asked for at most.
 
-    `nearest` is the nearest hit of the page, whether it was good enough or not. `sample` is 0 where the index holds too
-    few codes to say anything; hits then have no rate.
+    `nearest` is the nearest of the whole ranking, on this page or not, whether it was good enough or not. `sample` is 0
+    where the index holds too few codes to say anything; hits then have no rate.
     """
 
     sample: int
@@ -25,21 +28,6 @@ class Matching:
     nearest: Hit | None = None
     hits: tuple[Hit, ...] = ()
     rows: int = 0
-
-    @classmethod
-    def of(cls, hits: tuple[Hit, ...], rates: Rates | None, background: Background, most: float | None) -> Self:
-        """Judge hits. Raises: UsageError where hits are to be cut and the index is too small for it."""
-        if rates is None:
-            if most is not None:
-                raise UsageError(
-                    f"max_false_match needs an index of at least {LEAST_CODES} committed codes to compare with, this "
-                    f"one has {len(background.codes)}: leave it out"
-                )
-            return cls(0, None, hits[0] if hits else None, hits, background.rows)
-        judged = tuple(replace(hit, false_match=float(rates[hit.distance_bits])) for hit in hits)
-        good = tuple(hit for hit in judged if most is None or float(hit.false_match or 0) <= most)
-        nearest = min(judged, key=lambda hit: hit.distance_bits, default=None)  # rescoring orders hits otherwise
-        return cls(len(background.codes), most, nearest, good, background.rows)
 
     def chance_shares(self, *, before: int = 0) -> list[float | None]:
         """Of each hit and those at least as near, the share that chance alone would give; None where it is not known.
@@ -60,11 +48,13 @@ class Matching:
 
     @property
     def verdict(self) -> str:
-        """A sentence where hits were asked to be good and none is; else empty."""
+        """A sentence where hits were asked to be good and none of the whole ranking is; else empty."""
         if self.max_false_match is None or self.hits:
             return ""
         if self.nearest is None or self.nearest.false_match is None:
             return "no good match: there is nothing to compare with"
+        if self.nearest.false_match <= self.max_false_match:  # it is on an earlier page
+            return ""
         return (
             f"no good match: {one_in(self.nearest.false_match)} unrelated regions is as near as the nearest hit, at "
             f"{self.nearest.distance_bits} bits ({one_in(self.max_false_match)} was asked for)"
@@ -80,6 +70,37 @@ class Matching:
             "nearest_false_match": None if nearest is None else rounded_rate(nearest.false_match),
             "verdict": self.verdict,
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """What chance explains at each distance from one code, by a sample of the index's codes; None: they are too few."""
+
+    background: Background
+    rates: Rates | None
+
+    def most_bits(self, most: float | None) -> int | None:
+        """The largest distance whose rate is at most `most`, -1 where none is: rates rise with the distance.
+
+        Raises: UsageError where the index is too small to tell.
+        """
+        if most is None:
+            return None
+        if self.rates is None:
+            raise UsageError(
+                f"max_false_match needs an index of at least {LEAST_CODES} committed codes to compare with, this "
+                f"one has {len(self.background.codes)}: leave it out"
+            )
+        return int(np.count_nonzero(self.rates <= most)) - 1
+
+    def matching(self, page: Page, most: float | None = None) -> Matching:
+        """The page's hits with their rates. They lie within `most_bits(most)` already."""
+        sample = 0 if self.rates is None else len(self.background.codes)
+        nearest = None if page.nearest is None else self._judged(page.nearest)
+        return Matching(sample, most, nearest, tuple(map(self._judged, page.hits)), self.background.rows)
+
+    def _judged(self, hit: Hit) -> Hit:
+        return hit if self.rates is None else replace(hit, false_match=float(self.rates[hit.distance_bits]))
 
 
 def is_weak(hit: Hit) -> bool:

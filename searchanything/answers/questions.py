@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +37,7 @@ def question_document(
         "version": package_version(),
         "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
         "prompt": receipt_prompt(prompt),
-        "page": asdict(request),
+        "page": page_document(request),
         "filter": None if filter is None else receipt_filter(filter),
     }
 
@@ -58,7 +57,7 @@ def stored_question_document(
         "version": package_version(),
         "image": {**named, **size, "pixels_sha256": digest},
         "prompt": {"kind": kind if len(refs) == 1 else f"{kind}s"},
-        "page": asdict(request),
+        "page": page_document(request),
         "filter": None if filter is None else receipt_filter(filter),
     }
 
@@ -70,9 +69,15 @@ def words_document(text: str, request: PageRequest, filter: Filter | None) -> di
         "version": package_version(),
         "image": {"source": WORDS, "width": 0, "height": 0, "pixels_sha256": digest},
         "prompt": {"kind": WORDS, "text": text},
-        "page": asdict(request),
+        "page": page_document(request),
         "filter": None if filter is None else receipt_filter(filter),
     }
+
+
+def page_document(request: PageRequest) -> dict[str, Any]:
+    """The page that was asked for; its bound follows from `max_false_match` and the index."""
+    names = ("limit", "offset", "group_by_image", "rescore")
+    return {name: getattr(request, name) for name in names}
 
 
 def receipt_prompt(prompt: Prompt) -> dict[str, Any]:

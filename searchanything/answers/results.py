@@ -188,11 +188,12 @@ class SearchResults(Sequence[Hit]):
     ) -> SearchResults:
         """The same page by what marks teach: hits that are right ones, hits that are wrong, and a saved probe's marks.
 
-        Marks add up: refining a refined answer keeps those before. `to_dict()["probe"]` has the cross-validated
-        precision.
+        Marks add up: refining a refined answer keeps those before; the same one twice counts once.
+        `to_dict()["probe"]` has the cross-validated precision.
 
-        Raises: UsageError without a mark, or where nothing but whole images was searched; ObjectNotFoundError for marks
-        that are not in the index; IndexMismatchError for a probe of other models.
+        Raises: UsageError without a mark, with more than 100 right or wrong ones, for a region that is marked both, or
+        where nothing but whole images was searched; ObjectNotFoundError for marks that are not in the index;
+        IndexMismatchError for a probe of other models.
         """
         marks = [[one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong)]
         if self.refiner is None:

@@ -156,7 +156,7 @@ def query(
     meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_receipt(receipt)
-    if marks.given and (receipt is not None or max_false_match is not None):
+    if marks.given and receipt is not None:
         raise UsageError(NOT_WITH_MARKS)
     alone = words_alone(image, meant, like, context=context)
     with client_of(context, common) as client:
@@ -181,7 +181,7 @@ def query(
     answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
 
 
-NOT_WITH_MARKS = "--receipt and --max-false-match go with a query without marks: ask once without --right, --wrong"
+NOT_WITH_MARKS = "--receipt goes with a query without marks: ask once without --right, --wrong"
 
 
 def _save(results: SearchResults, save: Path | None, receipt: Path | None) -> None:

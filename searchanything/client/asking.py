@@ -13,7 +13,7 @@ from typing import Any, Final
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.matching import Matching
+from searchanything.answers.matching import Matching, Scale
 from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import SearchResults, Segments
@@ -28,7 +28,6 @@ from searchanything.core.types import (
     BoxXYXY,
     Filter,
     ImageRef,
-    ImageRow,
     RegionRef,
     RegionRow,
     RGBImage,
@@ -108,11 +107,13 @@ class Asking:
         encoded = encoder.encode_query(pixels, wanted, watch)
         recollection = Recollection()
         recollection.keep_query(index.manifest.fingerprint, encoded)
-        question = SearchQuestion(pixels, wanted, request, filter)
-        with watch.stage("search"):
-            page = self._search(index, encoded, request, filter)
         with watch.stage("judge"):
-            matching = self._judged(index, encoded, page, max_false_match)
+            scale = self._scale(index, encoded)
+            bounded = request if scale is None else replace(request, most_bits=scale.most_bits(max_false_match))
+        question = SearchQuestion(pixels, wanted, bounded, filter)
+        with watch.stage("search"):
+            page = self._search(index, encoded, bounded, filter)
+        matching = Matching(0) if scale is None else scale.matching(page, max_false_match)
         of_region = encoded.choice.kind == "region"
         return SearchResults(
             query_image=pixels,
@@ -128,7 +129,9 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
-            refiner=self.judging.refiner(index, encoded.code[None], request, filter=filter) if of_region else None,
+            refiner=self.judging.refiner(index, encoded.code[None], request, filter=filter, most=max_false_match)
+            if of_region
+            else None,
         )
 
     def query_words(
@@ -149,7 +152,7 @@ class Asking:
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
-        refiner = self.judging.refiner(index, no_codes(index), request, filter=filter)
+        refiner = self.judging.refiner(index, no_codes(index), request, filter=filter, most=None)
         return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
 
     def _query_stored(
@@ -161,11 +164,13 @@ class Asking:
         with watch.stage("look_up"):
             question = StoredQuestion.look_up(index, refs)
             code = query_code_of(question.asked)
-        with watch.stage("search"):
-            page = question.search(index, request, filter=filter, max_limit=self.connection.indexes.max_limit)
         whole = question.whole_images
         with watch.stage("judge"):
-            matching = self.judging.judged(index, code, page.hits, whole_images=whole, most=most)
+            scale = self.judging.scale(index, code, whole_images=whole)
+            bounded = replace(request, most_bits=scale.most_bits(most))
+        with watch.stage("search"):
+            page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
+        matching = scale.matching(page, most)
         return SearchResults(
             query_image=partial(self.load, refs[0].image),
             prompt_description={"kind": question.kind},
@@ -179,8 +184,8 @@ class Asking:
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(stored_question_document, refs, question.rows, request, filter),
-            explainer=partial(self._explain_stored, question.rows, request, filter),
-            refiner=None if whole else self.judging.refiner(index, question.codes, request, filter=filter),
+            explainer=partial(self._explain_stored, question, bounded, filter),
+            refiner=None if whole else self.judging.refiner(index, question.codes, request, filter=filter, most=most),
         )
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
@@ -233,11 +238,11 @@ class Asking:
         values = QueryValues(query.code, query.projection)
         return search(index, values, request, filter=filter, max_limit=max_limit)
 
-    def _judged(self, index: RegionIndex, query: EncodedQuery, page: Page, most: float | None) -> Matching:
-        """How far chance explains the hits, by the index's own codes."""
+    def _scale(self, index: RegionIndex, query: EncodedQuery) -> Scale | None:
+        """How far chance explains what lies near the query's code; None where it selected nothing."""
         if query.choice.kind == "none":
-            return Matching(0)
-        return self.judging.judged(index, query.code, page.hits, whole_images=query.choice.kind == "image", most=most)
+            return None
+        return self.judging.scale(index, query.code, whole_images=query.choice.kind == "image")
 
     def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
         """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""
@@ -270,20 +275,21 @@ class Asking:
 
     def _explain_stored(
         self,
-        rows: tuple[RegionRow | ImageRow, ...],
+        stored: StoredQuestion,
         request: PageRequest,
         filter: Filter | None,
         image: IndexedImage,
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
-        """The stored region's mask as a prompt: the funnel compares features, which the index does not hold."""
-        if len(rows) > 1:
+        """The ranking is by the stored code; for features, which the index does not hold, its mask is the prompt."""
+        if len(stored.rows) > 1:
             raise UsageError(NOT_ONE_WAY)
-        row = rows[0]
+        row = stored.rows[0]
         pixels = self.load(row.image)
         height, width = pixels.shape[:2]
         prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
-        return self._explain(SearchQuestion(pixels, prompt, request, filter), Recollection(), image, box_xyxy)
+        question = SearchQuestion(pixels, prompt, request, filter, stored.asked)
+        return self._explain(question, Recollection(), image, box_xyxy)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
         stored, data = self._read(image)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from searchanything.answers.matching import Matching
+from searchanything.answers.explanation import Explanation
+from searchanything.answers.matching import Scale
 from searchanything.answers.results import Refiner, SearchResults
+from searchanything.client.remote_results import NOT_BY_MARKS
+from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, RegionRef
+from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
 from searchanything.search.probe import Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import PageRequest
+
+
+def _refined_are_not_explained(_: str | Path | ImageRef, __: BoxXYXY | None) -> Explanation:
+    raise UsageError(NOT_BY_MARKS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,15 +34,18 @@ class Judging:
         """By distance, the share of unrelated regions that are as near to a code (B,); None: too few are indexed."""
         return self.backgrounds.of(index).rates(code)
 
-    def judged(
-        self, index: RegionIndex, code: Codes, hits: tuple[Hit, ...], *, whole_images: bool, most: float | None
-    ) -> Matching:
-        """The hits with the share of unrelated rows that are as near; those above `most` are left out."""
+    def scale(self, index: RegionIndex, code: Codes, *, whole_images: bool = False) -> Scale:
+        """What chance explains at each distance from a code (B,) of regions, or of whole images."""
         background = self.backgrounds.of(index, whole_images=whole_images)
-        return Matching.of(hits, background.rates(code), background, most)
+        return Scale(background, background.rates(code))
 
-    def refiner(self, index: RegionIndex, codes: Codes, request: PageRequest, *, filter: Filter | None) -> Refiner:
-        """What answers `SearchResults.refine` for a question by regions' codes (R, B); none for words."""
+    def refiner(
+        self, index: RegionIndex, codes: Codes, request: PageRequest, *, filter: Filter | None, most: float | None
+    ) -> Refiner:
+        """What answers `SearchResults.refine` for a question by regions' codes (R, B); none for words.
+
+        `most` is the false-match rate of the question: it bounds the distances to the probe's ideal code.
+        """
         fingerprint = index.manifest.fingerprint
         own = Probe(codes, codes[:0], fingerprint) if len(codes) else None
 
@@ -43,8 +54,10 @@ class Judging:
         ) -> SearchResults:
             known = results.probe or own
             probe = taught(known, codes_of(index, right), codes_of(index, wrong), saved, fingerprint=fingerprint)
-            page = search_by_probe(index, probe, request, filter=filter, max_limit=self.max_limit)
-            matching = self.judged(index, probe.questions[0], page.hits, whole_images=False, most=None)
+            scale = self.scale(index, probe.questions[0])
+            bounded = replace(request, most_bits=scale.most_bits(most))
+            page = search_by_probe(index, probe, bounded, filter=filter, max_limit=self.max_limit)
+            matching = scale.matching(page, most)
             return replace(
                 results,
                 hits=matching.hits,
@@ -54,6 +67,7 @@ class Judging:
                 collection=index.collections[0],
                 probe=probe,
                 positions=None,
+                explainer=_refined_are_not_explained,
             )
 
         return refine

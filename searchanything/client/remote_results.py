@@ -19,6 +19,10 @@ from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionR
 if TYPE_CHECKING:
     from PIL import Image
 
+NOT_BY_MARKS = (
+    "explain follows the query's own region to its rank, and a refined answer is ranked by marks: explain the answer "
+    "before they were given"
+)
 WEAK_WORDS = ("weak", "none")  # of `confidence`: chance alone may bring a hit as near
 
 
@@ -33,7 +37,8 @@ class Marks:
     def joined(self, right: Iterable[Hit | RegionRef], wrong: Iterable[Hit | RegionRef], probe: object) -> Marks:
         """These with more. Raises: UsageError for what is no probe."""
         more, less = ([one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong))
-        return Marks((*self.right, *more), (*self.wrong, *less), _both(self.probe, _probe_document(probe)))
+        right, wrong = (tuple(dict.fromkeys(refs)) for refs in ((*self.right, *more), (*self.wrong, *less)))
+        return Marks(right, wrong, _both(self.probe, _probe_document(probe)))
 
     def to_dict(self) -> dict[str, Any]:
         """The part of a request."""
@@ -54,7 +59,7 @@ def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Map
     """The marks of two saved probes."""
     if one is None or other is None:
         return one or other
-    return {**one, **{name: [*one[name], *other[name]] for name in ("right", "wrong")}}
+    return {**one, **{name: list(dict.fromkeys([*one[name], *other[name]])) for name in ("right", "wrong")}}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -162,8 +167,7 @@ class RemoteResults(Sequence[Hit]):
         marks = self.marks.joined(right, wrong, probe)
         if marks == Marks():
             raise UsageError("expected hits that are right or wrong, or a probe")
-        asked = {**self.asked, "max_false_match": None}
-        found = self._sender()(Call("POST", "/v1/refine", document, {**asked, **marks.to_dict()}))
+        found = self._sender()(Call("POST", "/v1/refine", document, {**self.asked, **marks.to_dict()}))
         return type(self).of(found, self.asked, self._sender(), marks)
 
     def save_probe(self, path: str | Path) -> None:
@@ -175,7 +179,12 @@ class RemoteResults(Sequence[Hit]):
         Path(path).write_text(json.dumps(self.probe["saved"], indent=1) + "\n", "utf-8")
 
     def explain(self, image: ImageRef, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
-        """Why this image is not among the hits, or where it is: the document of `searchanything explain`."""
+        """Why this image is not among the hits, or where it is: the document of `searchanything explain`.
+
+        Raises: UsageError for a refined answer.
+        """
+        if self.marks != Marks():
+            raise UsageError(NOT_BY_MARKS)
         expected = {"expect": {"bucket": image.bucket, "key": image.key}}
         body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
         found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))

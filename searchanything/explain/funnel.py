@@ -1,6 +1,6 @@
 """Why is this image not among the hits? The funnel, step by step, up to the first step that explains.
 
-    prompt ─► indexed ─► unchanged ─► mask ─► kept ─► features ─► codes ─► filter ─► grouping ─► page ─► hit
+    prompt ─► indexed ─► unchanged ─► mask ─► kept ─► features ─► codes ─► filter ─► chance ─► grouping ─► page ─► hit
     (query)   (row of    (object)     (seg-   (policy) (float,    (Hamming,
                the index)              menter)          no hash)   all rows)
 
@@ -50,7 +50,8 @@ def explain(
     whole_images = query.choice.kind == "image"
     if whole_images and expected.box_xyxy is not None:
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
-    ranking = Ranking(context, QueryValues(query.code, query.projection), whole_images, question.request.rescore)
+    asked = QueryValues(query.code, query.projection) if question.asked is None else question.asked
+    ranking = Ranking(context, asked, whole_images, question.request.rescore, question.request.most_bits)
     least = max(first, question.request.offset + question.request.limit)
     inquiry = Inquiry(context, question, expected, query, ranking, min(least, context.max_limit), others)
     walked: list[_Seen] = []
@@ -88,6 +89,8 @@ def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     yield steps.codes(inquiry, found, place), view, target
     if inquiry.question.filter is not None:
         yield steps.passes_filter(place), view, target
+    if inquiry.question.request.most_bits is not None:
+        yield steps.chance(inquiry, found, place), view, target
     if inquiry.question.request.group_by_image and target is not None and place.rank.hit is not None:
         yield steps.grouping(inquiry, found, place, place.rank.hit), view, target
     yield steps.page(inquiry, place), view, target

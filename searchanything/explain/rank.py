@@ -12,31 +12,44 @@ from typing import Final
 from searchanything.core.types import Filter, Hit, ImageRow
 from searchanything.explain.reencode import SearchContext
 from searchanything.search.rescoring import QueryValues
-from searchanything.search.search import Page, PageRequest, search_images, search_regions
+from searchanything.search.search import Asked, Page, PageRequest, query_code_of, search_images, search_regions
 
 GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """A query against everything of its kind that is in the index; the first `rescore` rows are ordered by score."""
+    """A query against everything of its kind that is in the index, at most `most_bits` away.
+
+    The first `rescore` rows are ordered by score, where more than a code is known of the query.
+    """
 
     context: SearchContext
-    values: QueryValues
+    asked: Asked
     whole_images: bool
     rescore: int = 0
+    most_bits: int | None = None
+
+    @property
+    def rescored(self) -> int:
+        """How many rows are ordered by score."""
+        return self.rescore if isinstance(self.asked, QueryValues) else 0
+
+    def without_bound(self) -> Ranking:
+        """The same, whatever the distance."""
+        return replace(self, most_bits=None)
 
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
         """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
         limit = self.context.max_limit
-        return search(self.context.index, self.values, request, filter=filter, max_limit=limit)
+        return search(self.context.index, self.asked, request, filter=filter, max_limit=limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
         index, limit = self.context.index, self.context.max_limit
         search = index.search_images if self.whole_images else index.search
-        found = search(self.values.code[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        found = search(query_code_of(self.asked)[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
         return [match for match in found if match.generation == image.generation]
 
 
@@ -62,7 +75,9 @@ def find_rank(
     most = ranking.context.max_limit
     depth = first
     while True:
-        request = PageRequest(limit=depth, group_by_image=group_by_image, rescore=ranking.rescore)
+        request = PageRequest(
+            limit=depth, group_by_image=group_by_image, rescore=ranking.rescore, most_bits=ranking.most_bits
+        )
         page = ranking.page(request, filter)
         number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
         if number is not None or len(page.hits) < depth or depth >= most:

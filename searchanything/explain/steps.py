@@ -22,17 +22,21 @@ from searchanything.explain.expected_region import TargetRegion, region_in_box, 
 from searchanything.explain.rank import Rank, Ranking, excluding_parts, find_rank
 from searchanything.explain.reencode import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines
 from searchanything.prompts.prompt import Prompt, as_box
-from searchanything.search.search import PageRequest
+from searchanything.search.search import Asked, PageRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchQuestion:
-    """A query as it was asked: `image` (H, W, 3) uint8 RGB."""
+    """A query as it was asked: `image` (H, W, 3) uint8 RGB.
+
+    `asked` is what was compared with the index where that is not the code of the image and its prompt: a stored one.
+    """
 
     image: RGBImage
     prompt: Prompt
     request: PageRequest
     filter: Filter | None = None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class RankPlace:
     features_rank: int
     first: int
     excluded_by: Sequence[str]
+    too_far: bool = False
 
     @property
     def among_first(self) -> bool:
@@ -229,14 +234,16 @@ def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, fou
     excluded_by = excluding_parts(inquiry.ranking, inquiry.question.filter, image, found.region)
     is_it = _recogniser(inquiry, found)
     applied = None if excluded_by else inquiry.question.filter  # an excluding filter would hide where it ranks
+    too_far = (most_bits := inquiry.question.request.most_bits) is not None and found.distance_bits > most_bits
+    ranking = inquiry.ranking.without_bound() if too_far else inquiry.ranking  # and so would the bound
     grouped = inquiry.question.request.group_by_image
-    rank = find_rank(inquiry.ranking, applied, is_it=is_it, first=inquiry.first, group_by_image=grouped)
+    rank = find_rank(ranking, applied, is_it=is_it, first=inquiry.first, group_by_image=grouped)
     rivals = [hit for hit in rank.nearest if not is_it(hit)]
     encoded, missing = inquiry.context.recollection.features(inquiry.context, rivals)
     query, own = inquiry.query_features(), _own_features(inquiry, view, row)
     cosine, others = float(own.cosines(query)[0]), encoded.cosines(query).tolist()
     number = 1 + sum(one > cosine for one in others)
-    place = RankPlace(rank, number, inquiry.first, excluded_by)
+    place = RankPlace(rank, number, inquiry.first, excluded_by, too_far)
     figures = {
         "candidates": len(rivals),
         "encoded_again": len(others),
@@ -271,7 +278,7 @@ def codes(inquiry: Inquiry, found: Indexed, place: RankPlace) -> Note:
     }
     number = f"beyond the first {rank.looked_at:,}" if rank.rank is None else f"number {rank.rank:,}"
     sure = "" if rank.exact else " (the search was not exact)"
-    by = f"by code, the first {rescore} rescored," if (rescore := inquiry.ranking.rescore) else "by code"
+    by = f"by code, the first {rescore} rescored," if (rescore := inquiry.ranking.rescored) else "by code"
     what = f"{by} it is {number}{sure}, {found.distance_bits} of {bits} bits from the query"
     if place.among_first:
         return _note("codes", None, what, figures)
@@ -288,6 +295,20 @@ def passes_filter(place: RankPlace) -> Note:
     if not place.excluded_by:
         return _note("filter", None, "the filter lets it pass", figures)
     return _note("filter", Verdict.FILTER, f"the filter excludes it by {', '.join(place.excluded_by)}", figures)
+
+
+def chance(inquiry: Inquiry, found: Indexed, place: RankPlace) -> Note:
+    """Whether the region is as near as `max_false_match` demands."""
+    most_bits = inquiry.question.request.most_bits
+    figures = {"distance_bits": found.distance_bits, "most_bits": most_bits, "rank": place.rank.rank}
+    if not place.too_far:
+        return _note("chance", None, f"max_false_match lets {counted(most_bits or 0, 'bit')} pass", figures)
+    allowed = "nothing" if most_bits == -1 else f"at most {counted(most_bits or 0, 'bit')}"
+    sentence = (
+        f"it is {counted(found.distance_bits, 'bit')} from the query, and max_false_match lets {allowed} pass: "
+        "chance explains it as well"
+    )
+    return _note("chance", Verdict.CHANCE, sentence, figures)
 
 
 def grouping(inquiry: Inquiry, found: Indexed, place: RankPlace, shown: Hit) -> Note:

@@ -17,18 +17,27 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.codes import hamming
 from searchanything.core.errors import IndexMismatchError, UsageError
 from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray
 
 WRONG_SHARE: Final = 0.4
+MAX_MARKS: Final = 100  # right ones, the question's own regions among them; and as many wrong ones
+SEARCHED_MARKS: Final = 8  # right ones whose neighbours are looked at, so that an answer's cost is bounded
 MAX_PROBE_BYTES: Final = 1 << 20
+_CODES_AT_ONCE: Final = 4096
 PROBE_FORMAT: Final = "searchanything-probe/1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Probe:
-    """What marks say: `right` (R, B) and `wrong` (W, B) uint8 codes of one `fingerprint`; the query's own is right."""
+    """What marks say: `right` (R, B) and `wrong` (W, B) uint8 codes of one `fingerprint`; the query's own is right.
+
+    Each code counts once, however often it is marked: twice would be no more evidence, and would judge itself.
+
+    Raises: UsageError without a right mark, with more than 100 right or wrong ones, or with a code that is both.
+    """
 
     right: Codes
     wrong: Codes
@@ -39,6 +48,18 @@ class Probe:
             raise UsageError(
                 f"expected at least one right mark and wrong marks of the same length, got {self.right.shape} and "
                 f"{self.wrong.shape}"
+            )
+        object.__setattr__(self, "right", _once(self.right))
+        object.__setattr__(self, "wrong", _once(self.wrong))
+        if max(len(self.right), len(self.wrong)) > MAX_MARKS:
+            raise UsageError(
+                f"expected at most {MAX_MARKS} right and {MAX_MARKS} wrong marks in all (the question's own regions "
+                f"are right ones), got {len(self.right)} right and {len(self.wrong)} wrong: mark fewer"
+            )
+        if {*map(bytes, self.right)} & {*map(bytes, self.wrong)}:
+            raise UsageError(
+                "a region is marked right and wrong, or two are that have the same code (the question's own region is "
+                "right): leave one of the marks out, as nothing tells them apart"
             )
 
     def __repr__(self) -> str:
@@ -51,12 +72,26 @@ class Probe:
 
     @property
     def questions(self) -> Codes:
-        """The codes to search with: the probe's ideal one, then every right mark's."""
-        return np.concatenate([np.packbits(self.weights > 0)[None], self.right])
+        """The codes to search with: the probe's ideal one, then those of at most 8 right marks.
+
+        Of more, each is the one farthest from those before it (Gonzalez 1985), so that every corner is looked at.
+        """
+        questions = np.packbits(self.weights > 0)[None]
+        if len(self.right) <= SEARCHED_MARKS:
+            return np.concatenate([questions, self.right])
+        for _ in range(SEARCHED_MARKS):
+            farthest = int(hamming(questions, self.right).min(axis=0).argmax())
+            questions = np.concatenate([questions, self.right[[farthest]]])
+        return questions
 
     def scores(self, codes: Codes) -> FloatArray:
         """(N, B) codes -> (N,) float32: the higher, the better; at most 1."""
-        return _signs(codes) @ self.weights / np.float32(8 * self.right.shape[1])
+        weights = self.weights / np.float32(8 * self.right.shape[1])
+        found = np.empty(len(codes), dtype=np.float32)
+        for start in range(0, len(codes), _CODES_AT_ONCE):  # as signs, a code takes 32 times its room
+            part = slice(start, start + _CODES_AT_ONCE)
+            found[part] = _signs(codes[part]) @ weights
+        return found
 
     def precision(self) -> float | None:
         """Of the marks that a probe of the other marks calls right, the share that is; None with too few marks.
@@ -99,6 +134,8 @@ class Probe:
             length = int(document["bits"]) // 8
             right, wrong = (_codes_of(document[name], length) for name in ("right", "wrong"))
             return cls(right, wrong, str(document["fingerprint"]))
+        except UsageError:  # it can be read, and is no probe for other reasons
+            raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"the probe is damaged: {type(error).__name__}: {error}") from error
 
@@ -122,7 +159,7 @@ class Probe:
 def taught(known: Probe | None, right: Codes, wrong: Codes, saved: Probe | None, *, fingerprint: str) -> Probe:
     """What was known with new marks (R, B), (W, B) and a saved probe's. A question in words knows nothing before.
 
-    Raises: UsageError where nothing is right; IndexMismatchError for a saved probe of other models.
+    Raises: UsageError where nothing is right, and as `Probe`; IndexMismatchError for a saved probe of other models.
     """
     if saved is not None:
         saved.check_fits(fingerprint, right.shape[1])
@@ -143,6 +180,12 @@ def _calls_right(right: FloatArray, wrong: FloatArray, one: NDArray[np.float32])
     weights = _weights(right, wrong)
     middle = ((right @ weights).mean() + (wrong @ weights).mean()) / 2
     return bool(one @ weights > middle)
+
+
+def _once(codes: Codes) -> Codes:
+    """Each code once, in the order in which they came."""
+    places = {bytes(code): place for place, code in reversed(list(enumerate(codes)))}
+    return codes[sorted(places.values())]
 
 
 def _signs(codes: Codes) -> FloatArray:

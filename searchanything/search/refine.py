@@ -15,15 +15,15 @@ from searchanything.core.types import Codes, Filter, Hit, ImageRef, RegionRef, r
 from searchanything.search.probe import Probe
 from searchanything.search.search import Page, PageRequest
 
-DEPTH: Final = 400  # regions that each of the probe's codes brings, or twice the page
+DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
 
 
 def search_by_probe(
     index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
-    """The regions that a probe scores highest, of those near its ideal code or a right mark.
+    """The regions that a probe scores highest, of those near one of its questions.
 
-    Distances are those to the ideal code.
+    Distances are those to the ideal code, and so is the bound `most_bits`.
 
     `exact` is True only where these were all regions there are: others may score higher and be missed.
 
@@ -32,13 +32,13 @@ def search_by_probe(
     depth = min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
     found = index.search(probe.questions, limit=depth, filter=filter)
     matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
-    newest = index.newest({one.image for one in matches.values()})
-    live = {
-        name: one
-        for name, one in matches.items()
-        if one.image in newest and newest[one.image].generation == one.generation
-    }
+    images = {one.image for one in matches.values()}
+    newest = index.generations(images) if images else {}
+    live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
     ranked = _ranked(index, probe, live)
+    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    if request.most_bits is not None:
+        ranked = [hit for hit in ranked if hit.distance_bits <= request.most_bits]
     if request.group_by_image:
         best: dict[ImageRef, Hit] = {}
         for match in ranked:
@@ -46,7 +46,7 @@ def search_by_probe(
         ranked = list(best.values())
     page = ranked[request.offset : request.offset + request.limit]
     everything = all(len(several) < depth for several in found)
-    return Page(tuple(page), exact=everything and index.exact)
+    return Page(tuple(page), exact=everything and index.exact, nearest=nearest)
 
 
 def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
@@ -69,11 +69,11 @@ def no_codes(index: RegionIndex) -> Codes:
 
 
 def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]:
-    rows = index.regions(list(live))
-    names = [name for name in live if name in rows]
+    found = index.codes_of(list(live))
+    names = [name for name in live if name in found]
     if not names:
         return []
-    codes = np.frombuffer(b"".join(rows[name].code for name in names), dtype=np.uint8).reshape(len(names), -1)
+    codes = np.frombuffer(b"".join(found[name] for name in names), dtype=np.uint8).reshape(len(names), -1)
     scores = probe.scores(codes)
     order = sorted(
         range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region or 0)

@@ -2,8 +2,9 @@
 
 An index answers with rows as they lie there; this module drops what is not the newest committed generation of its
 image (design decision 2), settles ties, rescores the nearest where asked, groups (decision 8), and says whether the
-answer is exact. A ranking is: all committed rows by distance, bucket, key and region; of these the first `rescore` ones
-by score (`rescoring`); then the first row of each image, if grouped. Pages are stretches of it.
+answer is exact. A ranking is: all committed rows (at most `most_bits` away, where there is such a bound) by distance,
+bucket, key and region; of these the first `rescore` ones by score (`rescoring`); then the first row of each image, if
+grouped. Pages are stretches of it.
 """
 
 from __future__ import annotations
@@ -40,17 +41,21 @@ class Stage:
 class Page:
     """A stretch of a ranking. `exact` is False where the index is approximate or its limit cut the search short.
 
-    `stages` says what it took: the search, and the rescoring where there was one.
+    `stages` says what it took: the search, and the rescoring where there was one. `nearest` is the nearest row of the
+    whole ranking and beyond its bound, on whatever page.
     """
 
     hits: tuple[Hit, ...]
     exact: bool
     stages: tuple[Stage, ...] = ()
+    nearest: Hit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """Which stretch of the ranking is wanted, of which the first `rescore` rows by distance are ordered by score.
+
+    What is farther than `most_bits` is left out before anything is counted; -1 leaves nothing, None all.
 
     Raises: UsageError for what is no whole number, a negative offset or window, or a limit below 1.
     """
@@ -59,6 +64,7 @@ class PageRequest:
     offset: int = 0
     group_by_image: bool = False
     rescore: int = 0
+    most_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("limit", "offset", "rescore"):
@@ -70,6 +76,16 @@ class PageRequest:
             raise UsageError(f"expected limit ≥ 1 and offset ≥ 0, got limit {self.limit}, offset {self.offset}")
         if self.rescore < 0:
             raise UsageError(f"expected rescore ≥ 0 (0: the order by bits stays), got {self.rescore}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch(Generic[Match]):
+    """A stretch of a ranking as it was read: as `Page`, before rows become hits."""
+
+    rows: list[Ranked[Match]]
+    exact: bool
+    stages: tuple[Stage, ...]
+    nearest: Match | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,9 +135,7 @@ def search_regions(
         return index.search(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit)
-    matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
-    hits = tuple(scored(one.match, one.score) for one in matches)
-    return Page(hits, exact=exact and index.exact, stages=stages)
+    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
 
 
 def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
@@ -147,9 +161,12 @@ def search_images(
         return index.search_images(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
-    matches, exact, stages = collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit)
-    hits = tuple(scored(one.match, one.score) for one in matches)
-    return Page(hits, exact=exact and index.exact, stages=stages)
+    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
+
+
+def _page(index: RegionIndex, found: Stretch[Hit]) -> Page:
+    hits = tuple(scored(one.match, one.score) for one in found.rows)
+    return Page(hits, exact=found.exact and index.exact, stages=found.stages, nearest=found.nearest)
 
 
 def _rank(hit: Hit) -> Order:
@@ -180,8 +197,8 @@ def _check_page(request: PageRequest, max_limit: int) -> int:
 
 def collect_ranked(
     index: RegionIndex, ranking: RowRanking[Match], request: PageRequest, *, max_limit: int
-) -> tuple[list[Ranked[Match]], bool, tuple[Stage, ...]]:
-    """Fetch ever more rows until window and page are settled, the index exhausted, or its limit reached."""
+) -> Stretch[Match]:
+    """Fetch ever more rows until window and page are settled, index or bound exhausted, or the limit reached."""
     start = time.perf_counter()
     end = _check_page(request, max_limit)
     limit = min(max_limit, _first_round(max(end, ranking.depth), request))
@@ -190,17 +207,24 @@ def collect_ranked(
     while True:
         matches = ranking.fetch(limit)
         live, outdated = _committed(index, matches, generations)
-        exhausted = len(matches) < limit
-        page, settled = _settled(ranking, matches, live, request, exhausted=exhausted)
+        allowed = _within(live, request.most_bits)
+        exhausted = len(matches) < limit or len(allowed) < len(live)
+        page, settled = _settled(ranking, matches, allowed, request, exhausted=exhausted)
         if not settled and limit >= max_limit:
-            page = ranking.page(live, group_by_image=request.group_by_image)
+            page = ranking.page(allowed, group_by_image=request.group_by_image)
         if (outdated or ranking.lost_rows) and not repeated:  # an image was replaced meanwhile: look again, once
             generations.clear()
             repeated = True
             continue
         if settled or limit >= max_limit:
-            return page[request.offset : end], settled, ranking.stages(start, len(matches))
+            nearest = min(live, key=ranking.order, default=None)
+            return Stretch(page[request.offset : end], settled, ranking.stages(start, len(matches)), nearest)
         limit = min(max_limit, limit * GROWTH)
+
+
+def _within(matches: list[Match], most_bits: int | None) -> list[Match]:
+    """The matches that are near enough."""
+    return matches if most_bits is None else [one for one in matches if one.distance_bits <= most_bits]
 
 
 def _first_round(depth: int, request: PageRequest) -> int:

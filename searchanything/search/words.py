@@ -24,11 +24,11 @@ def search_words(
 
     depth = min(request.rescore, max_limit)
     window: Window[WordsMatch] | None = Window(index, values.projection, depth, "words") if depth else None
-    ranked, exact, stages = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
-    rows = index.regions([one.match.id for one in ranked])
+    found = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
+    rows = index.regions([one.match.id for one in found.rows])
     hits = tuple(
         Hit.of(rows[one.match.id], one.match.distance_bits, similarity=one.score)
-        for one in ranked
+        for one in found.rows
         if one.match.id in rows
     )
-    return Page(hits, exact=exact and index.exact and len(hits) == len(ranked), stages=stages)
+    return Page(hits, exact=found.exact and index.exact and len(hits) == len(found.rows), stages=found.stages)

@@ -155,8 +155,6 @@ class Desk:
 
     def refine(self, caller: Caller, asked: RefineRequest) -> SearchResults:
         """The answer by marks and a saved probe. Raises: what `Client.query` and `SearchResults.refine` raise."""
-        if asked.max_false_match is not None:
-            raise UsageError("max_false_match goes with a question without marks")
         right, wrong = ([one.region_ref() for one in marks] for marks in (asked.right, asked.wrong))
         saved = None if asked.probe is None else Probe.from_dict(asked.probe)
         return self.ask(caller, asked).refine(right, wrong, probe=saved)

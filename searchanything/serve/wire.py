@@ -14,9 +14,9 @@ from searchanything.core.errors import ObjectNotFoundError, PromptError
 from searchanything.core.geometry import decode_rle, mask_of_size
 from searchanything.core.types import Filter, ImageRef, MaskRLE, RegionRef, SizeClass
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
+from searchanything.search.probe import MAX_MARKS
 
 MAX_POINTS = 100
-MAX_MARKS = 1000
 MAX_REFS = 1000
 MAX_TEXT = 500
 MAX_MASK_SIDE = 4096

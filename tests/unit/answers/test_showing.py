@@ -84,7 +84,7 @@ CODES = np.zeros((40, 32), dtype=np.uint8)
         ROW,
         IMAGE_ROW,
         Mask(SPOTS),
-        Probe(CODES, CODES, "f" * 16),
+        Probe(CODES, ~CODES, "f" * 16),
         results(*[HIT] * 300),
         Segments(IMAGE, (CANDIDATE,) * 300),
     ],

@@ -48,11 +48,11 @@ QUERY = ("query", "b.png", "--point", "20,30")
 def test_marks_by_number_and_by_name(shell, tmp_path: Path) -> None:
     code, out, _ = shell(*QUERY, "--right", "1", "--wrong", "a.png#1", "--save-probe", "p.json", "--format", "json")
     assert code == 0
-    assert json.loads(out)["probe"] == {"right": 2, "wrong": 1, "precision": None}
+    assert json.loads(out)["probe"] == {"right": 1, "wrong": 1, "precision": None}, "hit 1 is the query's own region"
     assert json.loads((tmp_path / "p.json").read_text())["bits"] == 256
     code, out, _ = shell(*QUERY, "--probe", "p.json")
     assert code == 0
-    assert "refined by 3 right (the query's own region is one) and 1 wrong" in out
+    assert "refined by 1 right (the query's own region is one) and 1 wrong" in out
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,13 @@ def test_marks_by_number_and_by_name(shell, tmp_path: Path) -> None:
     [
         (["--right", "9"], "expected a number from 1 to 4"),
         (["--right", "0"], "expected a number from 1 to 4"),
+        (["--right", "2", "--wrong", "2"], "right and wrong"),
         (["--wrong", "a.png"], "IMAGE#REGION"),
         (["--wrong", "a.png#77"], "not in the index"),
         (["--save-probe", "p.json"], "give --right, --wrong or --probe"),
         (["--right", "1", "--save-probe", "p.txt"], ".json"),
-        (["--right", "1", "--max-false-match", "1e-3"], "without marks"),
+        (["--right", "1", "--receipt", "r.json"], "without marks"),
+        (["--right", "1", "--max-false-match", "1e-3"], "at least 200 committed codes"),
         (["--max-false-match", "0"], "false-match rate above 0"),
         (["--max-false-match", "1e-3"], "at least 200 committed codes"),
         (["--where", "year"], "expected one of NAME=VALUE"),

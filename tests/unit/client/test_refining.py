@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.search import probe as probing
 from searchanything.search.probe import Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import PageRequest
@@ -85,14 +88,14 @@ def test_precision_is_cross_validated() -> None:
 
 
 def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
-    probe = Probe(np.stack([BASE, ~BASE]), BASE[None], "f" * 64)
+    probe = Probe(np.stack([BASE, ~BASE]), CODES["wrong"][None], "f" * 64)
     file = tmp_path / "probe.json"
     file.write_text(json.dumps(probe.to_dict()))
     read = Probe.read(file)
     assert (read.right == probe.right).all()
     assert (read.wrong == probe.wrong).all()
     with pytest.raises(IndexMismatchError, match="other models"):
-        taught(Probe(BASE[None], BASE[None], "e" * 64), BASE[None], BASE[None], read, fingerprint="e" * 64)
+        taught(Probe(BASE[None], ~BASE[None], "e" * 64), BASE[None], ~BASE[None], read, fingerprint="e" * 64)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +113,11 @@ def test_what_is_no_probe(text: str, tmp_path: Path) -> None:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
     Machine().install(monkeypatch)
-    for number in range(4):
+    rng = np.random.default_rng(4)
+    for number in range(4):  # with noise, or their codes would be equal
         pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        noise = rng.integers(0, 60 + 30 * number, pixels.shape).astype(np.uint8)
+        Image.fromarray(np.maximum(pixels, noise)).save(tmp_path / f"{number}.png")
     client = connect("memory://", preset="pico")
     client.index(tmp_path)
     return client
@@ -131,6 +136,98 @@ def test_results_are_refined_and_saved(client: Client, tmp_path: Path) -> None:
     assert [hit.ref for hit in again] == [hit.ref for hit in more]
     with pytest.raises(UsageError, match="no receipt"):
         more.receipt()
+
+
+def test_a_mark_counts_once(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "0.png", (20, 30), limit=8)
+    assert found[0].distance_bits == 0, "the query's own region"
+    once = found.refine(right=[found[1]], wrong=[found[7]])
+    again = once.refine(right=[found[1], found[0]]).refine(right=[found[1]], wrong=[found[7], found[7].ref])
+    assert again.to_dict()["probe"] == {"right": 2, "wrong": 1, "precision": None}
+    assert again.hits == once.hits
+    thrice = found.refine(right=[found[1]] * 3, wrong=[found[7]] * 2)
+    assert thrice.to_dict()["probe"] == once.to_dict()["probe"], "copies would judge each other"
+
+
+def test_saved_marks_are_the_same_marks_again(client: Client, tmp_path: Path) -> None:
+    for question in ((tmp_path / "0.png", (20, 30)), (found_in(client, tmp_path),)):
+        found = client.query(*question, limit=8)
+        refined = found.refine(right=[found[2]], wrong=[found[6], found[7]])
+        refined.save_probe(tmp_path / "probe.json")
+        again = found.refine(probe=Probe.read(tmp_path / "probe.json"))
+        assert again.hits == refined.hits
+        assert again.to_dict()["probe"] == refined.to_dict()["probe"]
+
+
+def found_in(client: Client, tmp_path: Path) -> RegionRef:
+    return client.query(tmp_path / "1.png", (20, 30))[0].ref
+
+
+def test_no_region_is_right_and_wrong(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "0.png", (20, 30), limit=8)
+    for right, wrong in (([found[1]], [found[1].ref]), ([], [found[0]])):
+        with pytest.raises(UsageError, match="right and wrong"):
+            found.refine(right=right, wrong=wrong)
+    with pytest.raises(UsageError, match="right and wrong"):
+        found.refine(right=[found[1]]).refine(wrong=[found[1]])
+
+
+def random_codes(count: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, 32), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(101, 0), (1, 101), (17_000, 3)])
+def test_a_probe_has_at_most_a_hundred_marks_of_each_kind(right: int, wrong: int) -> None:
+    codes = random_codes(right + wrong)
+    document = Probe(codes[:1], codes[1:1], "f").to_dict()
+    encoded = [base64.b64encode(code.tobytes()).decode() for code in codes]
+    for make in (
+        lambda: Probe(codes[:right], codes[right:], "f"),
+        lambda: Probe.from_dict(document | {"right": encoded[:right], "wrong": encoded[right:]}),
+    ):
+        with pytest.raises(UsageError, match=f"at most 100 right and 100 wrong marks .* got {right} right"):
+            make()
+
+
+def test_copies_are_not_counted() -> None:
+    codes = random_codes(4)
+    assert len(Probe(np.tile(codes, (50, 1)), codes[:0], "f").right) == 4
+    assert Probe(codes[[0, 0, 0]], codes[[1, 1]], "f").precision() is None
+
+
+class Counted(MemoryRegionIndex):
+    """Remembers with how many codes it was searched."""
+
+    asked: ClassVar[list[int]] = []
+
+    def search(self, codes, **more):  # type: ignore[no-untyped-def]
+        self.asked.append(len(codes))
+        return super().search(codes, **more)
+
+
+@pytest.mark.parametrize("marks", [1, 8, 9, 100])
+def test_the_search_does_not_grow_with_the_marks(marks: int) -> None:
+    index = Counted(manifest_of("f" * 64))
+    index.asked.clear()
+    probe = Probe(random_codes(marks), random_codes(0), "f")
+    search_by_probe(index, probe, PageRequest(limit=5), filter=None, max_limit=16384)
+    assert index.asked == [1 + min(marks, 8)]
+    assert {bytes(code) for code in probe.questions[1:]} <= {bytes(code) for code in probe.right}
+
+
+def test_of_many_marks_the_most_different_are_searched_with() -> None:
+    near = np.stack([flipped(BASE, range(bit, bit + 1)) for bit in range(60)])
+    far = np.stack([flipped(BASE, range(32 * part, 32 * part + 32)) for part in range(4)])
+    searched = {bytes(code) for code in Probe(np.concatenate([near, far]), near[:0], "f").questions}
+    assert {bytes(code) for code in far} <= searched
+
+
+def test_scores_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe, codes = Probe(random_codes(3), ~random_codes(2), "f"), random_codes(10)
+    signs = np.unpackbits(codes, axis=1) * 2.0 - 1
+    expected = signs @ probe.weights / 256
+    monkeypatch.setattr(probing, "_CODES_AT_ONCE", 3)
+    np.testing.assert_allclose(probe.scores(codes), expected, rtol=1e-5)
 
 
 def test_what_cannot_be_refined(client: Client, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ class ValuedWorld(World):
         signs = np.where(np.unpackbits(self.code) == 1, 1, -1)
         self.asked = QueryValues(self.code, (values * signs).astype(np.float32))
 
-    def rescored(self, depth: int, *, group_by_image: bool) -> list[tuple[int, ImageRef, int, float | None]]:
+    def rescored(
+        self, depth: int, *, group_by_image: bool, most_bits: int = 8
+    ) -> list[tuple[int, ImageRef, int, float | None]]:
         rows = [row for row in self.regions if self.committed(row)]
         rows.sort(key=lambda row: (self.distance(row), row.image, row.region))
         values = self.asked.projection.tolist()
@@ -48,6 +50,8 @@ class ValuedWorld(World):
         seen: set[ImageRef] = set()
         found = []
         for row, value in ranked:
+            if self.distance(row) > most_bits:
+                continue
             if not (group_by_image and row.image in seen):
                 found.append((self.distance(row), row.image, row.region, value))
             seen.add(row.image)
@@ -72,6 +76,21 @@ def test_a_page_is_that_stretch_of_the_rescored_ranking(
     assert shown(page.hits) == world.rescored(depth, group_by_image=group_by_image)[offset : offset + limit]
     assert page.exact
     assert [stage.name for stage in page.stages] == (["search", "rescore"] if depth else ["search"])
+
+
+@given(seed, st.integers(1, 12), st.integers(0, 12), st.booleans(), depths, st.integers(-1, 8))
+@settings(max_examples=300, deadline=None)
+def test_a_bound_cuts_the_ranking_and_not_the_page(
+    seed: int, limit: int, offset: int, group_by_image: bool, depth: int, most_bits: int
+) -> None:
+    world = ValuedWorld(seed)
+    request = PageRequest(limit, offset, group_by_image, depth, most_bits)
+    page = search_regions(world.index, world.asked, request, filter=None, max_limit=MANY)
+    allowed = world.rescored(depth, group_by_image=group_by_image, most_bits=most_bits)
+    assert shown(page.hits) == allowed[offset : offset + limit]
+    everything = world.rescored(0, group_by_image=False)
+    nearest = None if page.nearest is None else (page.nearest.distance_bits, page.nearest.image, page.nearest.region)
+    assert nearest == (everything[0][:3] if everything else None), "of the whole ranking"
 
 
 @given(seed, st.integers(1, 5), st.booleans(), depths)
