@@ -40,7 +40,7 @@ def make_app(desk: Desk) -> ASGIApp:
         if desk.settings.preload:
             threading.Thread(target=_preload, args=[desk], name="preload", daemon=True).start()
         yield
-        for gate in (desk.models, desk.index, desk.pictures):
+        for gate in desk.gates:
             gate.close()
 
     app = FastAPI(

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from searchanything.core.errors import (
     AccessError,
     AnnotationsError,
+    AnswerTimeoutError,
     BackupError,
     BusyError,
     DeviceError,
@@ -75,6 +76,7 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     AccessError: 401,
     TooLargeError: 413,
     BusyError: 429,
+    AnswerTimeoutError: 504,
     NotOfferedError: 501,
     WordsMissingError: 501,
     ServerUnreachableError: 502,

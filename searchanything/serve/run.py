@@ -84,12 +84,13 @@ class Server(uvicorn.Server):
             self._told(f"http://{host}:{port}")
 
 
-def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C. `started` is told the address.
+def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> bool:
+    """Serve until SIGTERM or Ctrl-C. `started` is told the address. False where work is left that has not ended.
 
     Raises: SettingsError, ServeError where the address cannot be had.
     """
-    server = Server(make_desk(client, settings), settings.serve, started)
+    desk = make_desk(client, settings)
+    server = Server(desk, settings.serve, started)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     try:
         server.run()
@@ -99,3 +100,4 @@ def serve(client: Client, settings: Settings, *, started: Callable[[str], None])
         ) from None
     if not server.started:
         raise ServeError(f"the server cannot listen on {settings.serve.host}:{settings.serve.port}")
+    return desk.is_idle
