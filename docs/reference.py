@@ -13,6 +13,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from searchanything.cli.app import app
 from searchanything.cli.failures import exit_code_of
+from searchanything.cli.verbs import ListedVerb
 from searchanything.core import errors
 from searchanything.core.settings_table import settings_table
 from searchanything.models.presets import PRESETS, Preset
@@ -170,7 +171,8 @@ def options_page() -> str:
 
 
 def _verbs(group: TyperGroup, path: str) -> Iterator[tuple[str, TyperCommand]]:
-    for name, command in group.commands.items():
+    for name, listed in group.commands.items():
+        command = listed.load() if isinstance(listed, ListedVerb) else listed
         if isinstance(command, TyperGroup):
             yield from _verbs(command, f"{path} {name}")
         elif isinstance(command, TyperCommand):
