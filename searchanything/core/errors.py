@@ -33,6 +33,7 @@
     └── ServeError                 the server of `searchanything serve` refused a request
         ├── AccessError            no key, one that is not valid, or one without this right
         ├── TooLargeError          more bytes or pixels than the server takes
+        ├── BodyTimeoutError       a request whose body does not come in time
         ├── BusyError              more requests at once than the server takes: this one was not begun
         ├── AnswerTimeoutError     an answer that takes longer than the server's limit
         ├── NotOfferedError        something that this server, or its index, cannot do
@@ -241,6 +242,10 @@ class AccessError(ServeError):
 
 class TooLargeError(ServeError):
     """More bytes or pixels than the server takes."""
+
+
+class BodyTimeoutError(ServeError):
+    """The body of a request does not come in time."""
 
 
 class BusyError(ServeError):

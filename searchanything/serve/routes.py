@@ -58,6 +58,7 @@ _MEANT: dict[int, str] = {
     401: "No valid key",
     403: "Not with this key, or from this place",
     404: "Not there, or not to be seen",
+    408: "The body did not come in time",
     409: "Changed meanwhile",
     413: "Too large",
     422: "Not of the documented form, or impossible",
