@@ -57,8 +57,11 @@ CURES: Final[Mapping[str, str]] = {
     "AccessError": "Give a valid key (`searchanything keys add NAME` on the server makes one), with the right and the "
     "places that the request needs: [the server](serve.md#keys).",
     "TooLargeError": "Send a smaller image, or raise `serve.upload_bytes` or `serve.upload_pixels` on the server.",
+    "BodyTimeoutError": "Send the body without pauses, or raise `serve.body_timeout_s` on the server.",
     "BusyError": "Ask again after the seconds that `Retry-After` names; see `serve.model_requests` and "
     "`serve.waiting_requests`.",
+    "AnswerTimeoutError": "Ask for less (a smaller image, `limit`, a filter), or raise `serve.timeout_s` on the "
+    "server. The work may go on, so the light client does not repeat the question.",
     "NotOfferedError": "`GET /v1/status` says what this server and its index offer.",
     "ServerUnreachableError": "Check the address, and that `searchanything serve` runs there (`GET /healthz`).",
 }

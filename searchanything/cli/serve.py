@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import webbrowser
 from typing import Annotated, Final
 
 import typer
 
+from searchanything.cli.failures import DONE
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.session import client_of, say
 from searchanything.core.errors import UsageError
 from searchanything.core.extras import install_command
 
+_CLOSING_S: Final = 5.0  # for the index, where work is left
 _SERVER: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 HostOption = Annotated[
     str | None,
@@ -63,4 +67,22 @@ def serve(
             threading.Thread(target=_open, args=(url,), daemon=True).start()
 
     with client_of(context, common) as client:
-        run_server(client, settings, started=started)
+        finished = run_server(client, settings, started=started)
+        if not finished:
+            _end_after(_CLOSING_S)
+    if not finished:
+        _end()
+
+
+def _end_after(seconds: float) -> None:
+    """End the process then at the latest: to close the index may take as long as the work that is left."""
+    last = threading.Timer(seconds, _end)
+    last.daemon = True
+    last.start()
+
+
+def _end() -> None:
+    """End the process now: the interpreter would wait for threads of work that may never end."""
+    say("ended before all work was done")
+    sys.stdout.flush()
+    os._exit(DONE)

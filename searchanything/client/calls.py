@@ -191,7 +191,7 @@ def error_of(status: int, data: bytes, retry_after: str | None) -> SearchAnythin
     if kind is AccessError:
         return AccessError(detail, known=status == 403)
     if kind is BusyError:
-        return BusyError(detail, retry_after_s=int(retry_after or 1))
+        return BusyError(detail, retry_after_s=seconds_of(retry_after))
     if kind is ImageError:
         head, _, tail = detail.partition(": ")
         return ImageError(head, tail or detail)
@@ -199,6 +199,12 @@ def error_of(status: int, data: bytes, retry_after: str | None) -> SearchAnythin
         return kind(detail)
     except TypeError:  # it takes more than a message
         return SearchAnythingError(detail)
+
+
+def seconds_of(retry_after: str | None) -> int:
+    """The seconds of a Retry-After; 1 without one, and for a date, which a proxy may send."""
+    text = (retry_after or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's class needs numpy, which may not be there

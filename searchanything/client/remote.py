@@ -29,6 +29,7 @@ from searchanything.client.calls import (
     image_document,
     prompt_document,
     region_documents,
+    seconds_of,
 )
 from searchanything.client.remote_results import Marks, RemoteResults, RemoteSegments
 from searchanything.core.closing import Closing
@@ -40,12 +41,13 @@ __all__ = ["AsyncRemoteClient", "RemoteClient", "RemoteResults", "RemoteSegments
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _PROBE_S: Final = 2.0
+_NOT_BEGUN: Final = 429  # all other errors are answers to work that was done, or still goes on
 _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
 
 
 class RemoteClient(Closing):
-    """A client of `searchanything serve`. Thread-safe; it writes nothing. `retries` are of answers 429 and 503."""
+    """A client of `searchanything serve`. Thread-safe; it writes nothing. `retries` are of answers 429: not begun."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
         parts = urlsplit(url)
@@ -120,9 +122,9 @@ class RemoteClient(Closing):
             status, data, retry_after = self._exchange(call, headers, body)
             if status < 400:
                 return call.read(data)
-            if status not in (429, 503) or attempt == self._retries:
+            if status != _NOT_BEGUN or attempt == self._retries:
                 break
-            time.sleep(min(float(retry_after or 1), self._timeout_s))
+            time.sleep(min(seconds_of(retry_after), self._timeout_s))
         raise error_of(status, data, retry_after)
 
     def close(self) -> None:

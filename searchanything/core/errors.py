@@ -33,7 +33,9 @@
     └── ServeError                 the server of `searchanything serve` refused a request
         ├── AccessError            no key, one that is not valid, or one without this right
         ├── TooLargeError          more bytes or pixels than the server takes
-        ├── BusyError              more requests at once than the server takes, or one that took too long
+        ├── BodyTimeoutError       a request whose body does not come in time
+        ├── BusyError              more requests at once than the server takes: this one was not begun
+        ├── AnswerTimeoutError     an answer that takes longer than the server's limit
         ├── NotOfferedError        something that this server, or its index, cannot do
         └── ServerUnreachableError nobody answers at the address, or something else does
 
@@ -242,12 +244,20 @@ class TooLargeError(ServeError):
     """More bytes or pixels than the server takes."""
 
 
+class BodyTimeoutError(ServeError):
+    """The body of a request does not come in time."""
+
+
 class BusyError(ServeError):
-    """More requests at once than the server takes, or one that took too long; ask again after `retry_after_s`."""
+    """More requests at once than the server takes: this one was not begun; ask again after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class AnswerTimeoutError(ServeError):
+    """The answer takes longer than the server's limit. The work may go on: to ask again at once makes more of it."""
 
 
 class NotOfferedError(ServeError):

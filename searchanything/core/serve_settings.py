@@ -29,6 +29,13 @@ class ServeSettings(BaseModel):
         16, ge=0, le=10_000, description="Requests that wait for the models; one more is answered 429."
     )
     timeout_s: float = Field(60.0, gt=0, description="Longest time for one answer, waiting included, in seconds.")
+    header_timeout_s: float = Field(15.0, gt=0, description="Longest time for the head of a request, in seconds.")
+    body_timeout_s: float = Field(
+        15.0, gt=0, description="Longest time without progress (16 KiB, or the end) of a request's body, in seconds."
+    )
+    connections: int = Field(
+        512, ge=1, le=100_000, description="Connections at once; one more closes the oldest that waits for a request."
+    )
     max_hits: int = Field(200, ge=1, le=10_000, description="Most hits of one answer.")
     upload_bytes: int = Field(32 * 2**20, ge=1, description="Larger uploads are refused.")
     upload_pixels: int = Field(40_000_000, ge=1, description="Uploads with more pixels are refused.")

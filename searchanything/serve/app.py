@@ -40,7 +40,7 @@ def make_app(desk: Desk) -> ASGIApp:
         if desk.settings.preload:
             threading.Thread(target=_preload, args=[desk], name="preload", daemon=True).start()
         yield
-        for gate in (desk.models, desk.index, desk.pictures):
+        for gate in desk.gates:
             gate.close()
 
     app = FastAPI(
@@ -58,7 +58,9 @@ def make_app(desk: Desk) -> ASGIApp:
         app.include_router(router)
     _add_page(app)
     names = (*desk.settings.allowed_hosts, desk.settings.host)
-    return Frontier(_packed(app), names=names, metrics=desk.metrics)
+    return Frontier(
+        _packed(app), names=names, metrics=desk.metrics, admit=desk.caller, body_s=desk.settings.body_timeout_s
+    )
 
 
 def _packed(app: FastAPI) -> ASGIApp:

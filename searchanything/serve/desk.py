@@ -79,10 +79,11 @@ class Desk:
         self.index = Gate("index", width=settings.index_requests, waiting=_WAITING_AT_INDEX, timeout_s=timeout)
         self.pictures = Gate("pictures", width=_PICTURE_THREADS, waiting=_WAITING_FOR_PICTURES, timeout_s=timeout)
         self.models_loaded = False
+        self._loading = False
         self._status: dict[tuple[Place, ...], tuple[float, IndexStatus]] = {}
         self._lock = threading.Lock()
-        gates = (self.models, self.index, self.pictures)
-        self.metrics.watch(gates, self.thumbnails.cache, models_loaded=lambda: self.models_loaded)
+        self.gates = (self.models, self.index, self.pictures)
+        self.metrics.watch(self.gates, self.thumbnails.cache, models_loaded=lambda: self.models_loaded)
 
     def caller(self, scope: Scope, authorization: str, right: Right = "read") -> Caller:
         """Who shows this header. Raises: AccessError."""
@@ -99,8 +100,17 @@ class Desk:
 
     def load_models(self) -> None:
         """Load them now. Raises: as `Client.load_models`."""
-        self.client.operations.load_models()
+        self._loading = True
+        try:
+            self.client.operations.load_models()
+        finally:
+            self._loading = False
         self.models_loaded = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing works now."""
+        return not self._loading and not any(gate.inside for gate in self.gates)
 
     def status(self, caller: Caller) -> IndexStatus:
         """The index as this caller sees it, a few seconds old at most. Raises: RegionIndexError."""

@@ -3,7 +3,8 @@
 - The Host must be an address or a name that is ours: a page that had its own name pointed here (DNS rebinding) speaks
   with another one.
 - A browser that sends a request for another site's page is refused, so such a page cannot even make us work.
-- JSON bodies are read up to a limit. Uploads and forms are streamed, and count for themselves.
+- Where a key is demanded, it is checked before anything of the body is read.
+- Bodies come in time. JSON is read up to a limit; uploads and forms are streamed, and count for themselves.
 - Each answer carries an id, which the log has too, and the headers that keep a browser strict.
 """
 
@@ -14,14 +15,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from searchanything.core.errors import AccessError, SearchAnythingError, TooLargeError
+from searchanything.core.errors import AccessError, SearchAnythingError
+from searchanything.serve.bodies import in_time, whole
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.problems import defect_response, problem_response
 
@@ -32,6 +34,9 @@ UPLOADS: Final = "/v1/uploads"
 FORM: Final = "multipart/form-data"
 PROBES: Final = frozenset({"/healthz", "/readyz"})  # asked by whatever name; they say nothing that others may not know
 REQUEST: Final = "searchanything.request"  # in the scope: the request's id
+# Whatever is not named here demands a key, where keys are demanded; what is takes no body.
+OPEN: Final = PROBES | {"/", "/docs", "/openapi.json", "/v1/server"}
+PAGE: Final = "/page/"
 CALLER: Final = "searchanything.caller"  # in the scope: the name of the key that was shown
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_NAME: Final = frozenset({"localhost", "localhost.localdomain"})
@@ -51,10 +56,21 @@ _HEADERS: Final = {
 
 
 class Frontier:
-    """ASGI middleware around the application. `names` are the host names that are ours besides addresses."""
+    """ASGI middleware around the application. `names` are the host names that are ours besides addresses.
 
-    def __init__(self, app: ASGIApp, *, names: Collection[str], metrics: Metrics) -> None:
-        self._app = app
+    `admit` raises AccessError for an `Authorization` that may not even read.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        names: Collection[str],
+        metrics: Metrics,
+        admit: Callable[[Scope, str], object],
+        body_s: float,
+    ) -> None:
+        self._app, self._admit, self._body_s = app, admit, body_s
         self._names = frozenset(name.lower().rstrip(".") for name in names) | _NO_NAME
         self._metrics = metrics
 
@@ -82,8 +98,7 @@ class Frontier:
         try:
             if scope["path"] not in PROBES:
                 self._check(headers)
-            passed = await _within_limit(scope, headers, receive)
-            await self._app(scope, passed, answer)
+            await self._app(scope, await self._body(scope, headers, receive), answer)
         except SearchAnythingError as error:
             await problem_response(error, request)(scope, receive, answer)
         except Exception:
@@ -103,6 +118,16 @@ class Frontier:
                 scope.get(CALLER, "-"),
             )
 
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        """`receive` with a body that may be read. Raises: AccessError, TooLargeError, BodyTimeoutError."""
+        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
+            return receive
+        self._admit(scope, headers.get("authorization", ""))
+        limited = in_time(receive, self._body_s)
+        if scope["path"] == UPLOADS or is_form(headers):
+            return limited
+        return await whole(limited, MAX_JSON_BYTES, headers.get("content-length", ""))
+
     def _check(self, headers: Headers) -> None:
         """Raises: AccessError."""
         host = _host_of(headers.get("host", ""))
@@ -116,35 +141,6 @@ class Frontier:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             raise AccessError("a page of another origin asks: pages of this server alone may", known=True)
-
-
-async def _within_limit(scope: Scope, headers: Headers, receive: Receive) -> Receive:
-    """`receive` with a body that is known to be small; uploads and forms pass. Raises: TooLargeError."""
-    if scope["path"] == UPLOADS or is_form(headers):
-        return receive
-    announced = headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > MAX_JSON_BYTES:
-        raise TooLargeError(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {announced}")
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            break
-        body += message.get("body", b"")
-        if len(body) > MAX_JSON_BYTES:
-            raise TooLargeError(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON")
-        if not message.get("more_body", False):
-            break
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-    return again
 
 
 def is_form(headers: Headers) -> bool:

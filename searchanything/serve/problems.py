@@ -17,7 +17,9 @@ from starlette.exceptions import HTTPException
 from searchanything.core.errors import (
     AccessError,
     AnnotationsError,
+    AnswerTimeoutError,
     BackupError,
+    BodyTimeoutError,
     BusyError,
     DeviceError,
     ImageError,
@@ -74,7 +76,9 @@ STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
     ServeError: 503,
     AccessError: 401,
     TooLargeError: 413,
+    BodyTimeoutError: 408,
     BusyError: 429,
+    AnswerTimeoutError: 504,
     NotOfferedError: 501,
     WordsMissingError: 501,
     ServerUnreachableError: 502,
@@ -109,6 +113,8 @@ def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if status == 408:
+        headers["Connection"] = "close"
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == 503:

@@ -58,13 +58,15 @@ _MEANT: dict[int, str] = {
     401: "No valid key",
     403: "Not with this key, or from this place",
     404: "Not there, or not to be seen",
+    408: "The body did not come in time",
     409: "Changed meanwhile",
     413: "Too large",
     422: "Not of the documented form, or impossible",
-    429: "Too many requests at once; Retry-After says when",
+    429: "Too many requests at once, this one was not begun; Retry-After says when",
     501: "Not offered by this server or its index",
     502: "The index or the bucket refused",
     503: "The index or the bucket cannot be reached; Retry-After says when",
+    504: "No answer within the server's limit; the work may go on, so do not repeat it at once",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, meaning in _MEANT.items()

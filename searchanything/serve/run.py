@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from searchanything.bounded_http import head_bounded_options
 from searchanything.client.client import Client
 from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import ServeError, SettingsError
@@ -43,24 +45,27 @@ def make_desk(client: Client, settings: Settings) -> Desk:
     return Desk(client, settings.serve, folder=serve_folder(settings), ring=key_ring(settings))
 
 
+def configured(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
+    """uvicorn's configuration: connections are bounded, and its own log has no paths and no queries."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_GRACE_S,
+        **head_bounded_options(head_s=settings.header_timeout_s, connections=settings.connections),
+    )
+
+
 class Server(uvicorn.Server):
     """uvicorn's, which says when and where it listens."""
 
     def __init__(self, desk: Desk, settings: ServeSettings, started: Callable[[str], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                make_app(desk),
-                host=settings.host,
-                port=settings.port,
-                log_level="warning",
-                access_log=False,  # ours has no paths and no queries
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                backlog=_BACKLOG,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
-        )
+        super().__init__(configured(make_app(desk), settings))
         self._host, self._told = settings.host, started
 
     @contextmanager
@@ -84,12 +89,13 @@ class Server(uvicorn.Server):
             self._told(f"http://{host}:{port}")
 
 
-def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C. `started` is told the address.
+def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> bool:
+    """Serve until SIGTERM or Ctrl-C. `started` is told the address. False where work is left that has not ended.
 
     Raises: SettingsError, ServeError where the address cannot be had.
     """
-    server = Server(make_desk(client, settings), settings.serve, started)
+    desk = make_desk(client, settings)
+    server = Server(desk, settings.serve, started)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     try:
         server.run()
@@ -99,3 +105,4 @@ def serve(client: Client, settings: Settings, *, started: Callable[[str], None])
         ) from None
     if not server.started:
         raise ServeError(f"the server cannot listen on {settings.serve.host}:{settings.serve.port}")
+    return desk.is_idle

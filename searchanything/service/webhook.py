@@ -71,7 +71,7 @@ class Webhook:
     def __init__(self, settings: ServiceSettings, hint: Callable[[Mapping[str, Any]], int]) -> None:
         import uvicorn
 
-        from searchanything.service.bounded_http import bounded_options
+        from searchanything.bounded_http import bounded_options
 
         if settings.webhook_token is None or not settings.webhook_token.get_secret_value():
             raise SettingsError(f"a webhook needs a token; set {ENV_PREFIX}SERVICE__WEBHOOK_TOKEN")

@@ -27,6 +27,7 @@ from searchanything.core.types import RGBImage, row_id
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
+from searchanything.serve.run import configured
 from searchanything.serve.wire import image_id
 
 IMAGES: dict[str, RGBImage] = {
@@ -138,9 +139,8 @@ def crowd(served: Served, *, regions: int) -> None:
 @contextmanager
 def listening(served: Served) -> Iterator[str]:
     """The same application on a port of this machine; its address."""
-    server = uvicorn.Server(
-        uvicorn.Config(served.http.app, port=0, log_level="warning", server_header=False, ws="none")
-    )
+    settings = served.desk.settings.model_copy(update={"port": 0})
+    server = uvicorn.Server(configured(served.http.app, settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + _START_S

@@ -21,7 +21,7 @@ from PIL import Image
 
 import searchanything
 from searchanything.answers.results import SearchResults
-from searchanything.client.calls import filter_document
+from searchanything.client.calls import error_of, filter_document, seconds_of
 from searchanything.client.remote import AsyncRemoteClient, RemoteClient
 from searchanything.client.remote_results import RemoteResults
 from searchanything.core import errors
@@ -269,6 +269,30 @@ def test_a_busy_server_is_asked_again(remote: RemoteClient, monkeypatch: pytest.
     with pytest.raises(BusyError):
         remote.status()
     assert answers == [], "asked three times"
+
+
+@pytest.mark.parametrize("kind", [errors.AnswerTimeoutError, errors.IndexUnavailableError, errors.StoreError])
+def test_work_that_was_begun_is_not_asked_for_again(
+    remote: RemoteClient, monkeypatch: pytest.MonkeyPatch, kind: type[SearchAnythingError]
+) -> None:
+    asked: list[int] = []
+    sent = problem_response(kind("no"), "r")
+
+    def exchange(*_: object) -> tuple[int, bytes, str]:
+        asked.append(1)
+        return sent.status_code, sent.body, "0"
+
+    monkeypatch.setattr(remote, "_exchange", exchange)
+    with pytest.raises(kind):
+        remote.status()
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("sent", ["Wed, 21 Oct 2026 07:28:00 GMT", "", "-1", "²", None])
+def test_a_retry_after_that_is_no_number_is_a_second(sent: str | None) -> None:
+    assert seconds_of(sent) == 1
+    caught = error_of(429, problem_response(BusyError("wait"), "r").body, sent)
+    assert isinstance(caught, BusyError)
 
 
 def test_connect_knows_a_server_by_its_answer(served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from searchanything.core.errors import BusyError
+from searchanything.core.errors import AnswerTimeoutError, BusyError
 from searchanything.serve.cache import ByteCache
 from searchanything.serve.gates import Gate
 
@@ -43,7 +43,7 @@ def test_what_takes_too_long_is_answered_for_and_still_counts() -> None:
     gate = Gate("models", width=1, waiting=0, timeout_s=0.05)
 
     async def ask() -> None:
-        with pytest.raises(BusyError, match=r"0\.05 s"):
+        with pytest.raises(AnswerTimeoutError, match=r"0\.05 s"):
             await gate.run(lambda: release.wait(30))
         assert gate.inside == 1
         with pytest.raises(BusyError, match="worked on"):
@@ -55,6 +55,54 @@ def test_what_takes_too_long_is_answered_for_and_still_counts() -> None:
 
     asyncio.run(ask())
     gate.close()
+
+
+def test_what_waited_too_long_was_not_begun() -> None:
+    release, begun, running = threading.Event(), threading.Event(), threading.Event()
+    gate = Gate("models", width=1, waiting=1, timeout_s=0.05)
+
+    def work() -> None:
+        running.set()
+        release.wait(30)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(gate.run(work))
+        await asyncio.to_thread(running.wait)
+        with pytest.raises(BusyError, match="not begun") as caught:
+            await gate.run(begun.set)
+        assert caught.value.retry_after_s >= 1
+        with pytest.raises(AnswerTimeoutError):
+            await first
+        release.set()
+        while gate.inside:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(ask())
+    assert not begun.is_set()
+    gate.close()
+
+
+def test_a_closed_gate_begins_nothing_more() -> None:
+    release, begun, running = threading.Event(), threading.Event(), threading.Event()
+    gate = Gate("models", width=1, waiting=5, timeout_s=30)
+
+    def work() -> None:
+        running.set()
+        release.wait(30)
+
+    async def ask() -> None:
+        first, second = (asyncio.ensure_future(gate.run(one)) for one in (work, begun.set))
+        await asyncio.to_thread(running.wait)
+        gate.close()
+        with pytest.raises(BusyError, match="ending"):
+            await gate.run(begun.set)
+        release.set()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+
+    asyncio.run(ask())
+    assert (gate.inside, begun.is_set()) == (0, False)
 
 
 def test_errors_of_the_work_are_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
 from PIL import Image
 
+from searchanything.client.operations import Operations
 from searchanything.core.geometry import encode_rle
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.stores.folder import FolderStore
@@ -227,3 +229,20 @@ def test_nothing_indexed_is_not_ready(tmp_path: Path, monkeypatch: pytest.Monkey
     assert served.get("/readyz").status_code == 503
     problem = served.post("/v1/query", {"image": served.name("a/two.png")})
     assert (problem.status_code, problem.headers["retry-after"]) == (503, "5")
+
+
+def test_models_that_are_loaded_are_work(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(Operations, "load_models", lambda _: seen.append(served.desk.is_idle))
+    served.desk.load_models()
+    assert (seen, served.desk.is_idle, served.desk.models_loaded) == ([False], True, True)
+
+
+def test_an_answer_that_takes_too_long_invites_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, settings=ServeSettings(preload=False, timeout_s=0.05))
+    release = threading.Event()
+    monkeypatch.setattr(served.desk, "status", lambda _: release.wait(30))
+    late = served.get("/v1/status")
+    release.set()
+    assert (late.status_code, late.json()["type"]) == (504, "urn:searchanything:problem:AnswerTimeoutError")
+    assert "retry-after" not in late.headers

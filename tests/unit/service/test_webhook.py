@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 from urllib3 import PoolManager
 
+from searchanything import bounded_http
 from searchanything.core.settings import ServiceSettings
-from searchanything.service import bounded_http
 from searchanything.service.webhook import MAX_BODY_BYTES, Webhook
 
 TOKEN = "the token"

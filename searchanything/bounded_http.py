@@ -3,6 +3,8 @@
 A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next. There
 are `CONNECTIONS` at most: one more, and the oldest that is not being answered is closed. So who opens thousands and
 sends nothing closes his own, and a whole request, which takes milliseconds, passes.
+
+A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self.opened = self.loop.time()
         self._expect_request()
-        while len(self.connections) > CONNECTIONS:
+        while len(self.connections) > self.most_connections():
             waiting = (one for one in self.connections if isinstance(one, BoundedProtocol) and not one.is_answered)
             oldest = min(waiting, key=lambda one: one.opened, default=self)
             self.connections.discard(oldest)
@@ -53,9 +55,17 @@ class BoundedProtocol(H11Protocol):
         """Whether a request, or its begin, is with the application."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    def longest_s(self) -> float:
+        """How long a request may take to arrive."""
+        return REQUEST_S
+
+    def most_connections(self) -> int:
+        """How many connections there may be."""
+        return CONNECTIONS
+
     def _expect_request(self) -> None:
         self._forget_deadline()
-        self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
+        self._deadline = self.loop.call_later(self.longest_s(), self.transport.abort)
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
@@ -66,3 +76,27 @@ class BoundedProtocol(H11Protocol):
 def bounded_options() -> dict[str, Any]:
     """What `uvicorn.Config` is to be given."""
     return {"http": BoundedProtocol, "ws": "none", "h11_max_incomplete_event_size": HEADER_BYTES, "backlog": 128}
+
+
+def head_bounded_options(*, head_s: float, connections: int) -> dict[str, Any]:
+    """What `uvicorn.Config` is to be given by a server that limits bodies itself: a head gets `head_s` seconds."""
+
+    class HeadBoundedProtocol(BoundedProtocol):
+        """The deadline ends with the head, and begins again with the answer."""
+
+        def longest_s(self) -> float:
+            return head_s
+
+        def most_connections(self) -> int:
+            return connections
+
+        def handle_events(self) -> None:
+            super().handle_events()
+            if self.is_answered:
+                self._forget_deadline()
+
+        def on_response_complete(self) -> None:
+            self._expect_request()  # also for the rest of a body that nobody reads any more
+            super().on_response_complete()
+
+    return {"http": HeadBoundedProtocol, "ws": "none", "h11_max_incomplete_event_size": HEADER_BYTES}

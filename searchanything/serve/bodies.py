@@ -1,0 +1,62 @@
+"""How a request's body is taken: in parts that come in time, and never more of it than is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.types import Message, Receive
+
+from searchanything.core.errors import BodyTimeoutError, TooLargeError
+
+PROGRESS_BYTES: Final = 16 * 2**10  # a body that trickles makes none
+
+
+def in_time(receive: Receive, seconds: float) -> Receive:
+    """`receive`, which raises BodyTimeoutError where `PROGRESS_BYTES` more, or the body's end, take too long."""
+    deadline, taken, ended = asyncio.get_running_loop().time() + seconds, 0, False
+
+    async def part() -> Message:
+        nonlocal deadline, taken, ended
+        if ended:
+            return await receive()  # who waits now waits for a disconnect
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTimeoutError(
+                f"expected the rest of the body, or {PROGRESS_BYTES:,} bytes of it, within {seconds:g} s"
+            ) from None
+        taken += len(message.get("body", b""))
+        ended = not message.get("more_body", False)
+        if taken >= PROGRESS_BYTES:
+            deadline, taken = asyncio.get_running_loop().time() + seconds, 0
+        return message
+
+    return part
+
+
+async def whole(receive: Receive, max_bytes: int, announced: str) -> Receive:
+    """`receive` with a body that has come as a whole. Raises: TooLargeError, BodyTimeoutError."""
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise TooLargeError(f"expected at most {max_bytes:,} bytes of JSON, got {announced}")
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            raise TooLargeError(f"expected at most {max_bytes:,} bytes of JSON")
+        if not message.get("more_body", False):
+            break
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    return again

@@ -1,0 +1,121 @@
+"""Requests that never end: heads and bodies come in time, and who shows no key has nothing read."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.serving import Served, listening
+
+from searchanything.core.errors import BodyTimeoutError
+from searchanything.core.serve_settings import ServeSettings
+from searchanything.serve.bodies import PROGRESS_BYTES, in_time
+
+SHORT = ServeSettings(preload=False, header_timeout_s=0.3, body_timeout_s=0.3)
+PATIENT = SHORT.model_copy(update={"body_timeout_s": 600.0})
+JSON = b"Content-Type: application/json\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
+
+
+def head(path: str, *lines: bytes, length: int = 5000) -> bytes:
+    return b"".join(
+        (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n".encode(), *lines, b"\r\n")
+    )
+
+
+@contextmanager
+def asked(served: Served) -> Iterator[Any]:
+    """A function that sends bytes, and returns all that comes until the other side has ended the connection."""
+    with listening(served) as url:
+        port = int(url.rpartition(":")[2])
+
+        def send(data: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+                one.sendall(data)
+                parts = []
+                try:
+                    while part := one.recv(4096):
+                        parts.append(part)
+                except ConnectionResetError:
+                    pass
+                return b"".join(parts)
+
+        yield send
+
+
+def test_a_body_that_does_not_come_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, settings=SHORT)
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
+    with asked(served) as send:
+        for data in (
+            head("/v1/query", JSON) + b'{"image"',
+            head("/v1/query", FORM) + part,
+            head("/v1/uploads", FORM) + part,
+            head("/v1/uploads") + b"\x89PNG",
+            head("/v1/uploads"),
+        ):
+            answer = send(data)
+            assert answer.startswith(b"HTTP/1.1 408 "), data
+            assert b"problem:BodyTimeoutError" in answer
+            assert b"connection: close" in answer.lower()
+    assert served.desk.index.inside == served.desk.models.inside == served.desk.pictures.inside == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Mo"])
+def test_a_head_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    served = Served.make(tmp_path, monkeypatch, settings=SHORT)
+    with asked(served) as send:
+        assert send(data) == b""
+        whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert send(whole + data).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_may_take_longer_than_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SHORT.model_copy(update={"header_timeout_s": 0.05, "body_timeout_s": 0.05, "timeout_s": 0.5})
+    served = Served.make(tmp_path, monkeypatch, settings=settings)
+    release = threading.Event()
+    monkeypatch.setattr(served.desk, "status", lambda _: release.wait(30))
+    with asked(served) as send:
+        assert send(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 504 ")
+    release.set()
+
+
+def test_nothing_is_read_of_who_shows_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=PATIENT)
+    token, _ = served.desk.ring.add("one")
+    with asked(served) as send:
+        for key in (b"", b"Authorization: Bearer sa_no_no\r\n"):
+            for path, kind in (("/v1/query", JSON), ("/v1/query", FORM), ("/v1/uploads", b""), ("/v1/no", JSON)):
+                assert send(head(path, kind, key) + b"{").startswith(b"HTTP/1.1 401 "), path
+        body = b'{"like": []}'
+        valid = f"Authorization: Bearer {token}\r\nConnection: close\r\n".encode()
+        assert send(head("/v1/query", JSON, valid, length=len(body)) + body).startswith(b"HTTP/1.1 422 ")
+
+
+@pytest.mark.parametrize(("part", "limit_s"), [(PROGRESS_BYTES, 1.0), (1, 0.1)])
+def test_a_body_has_time_as_long_as_it_goes_on(part: int, limit_s: float) -> None:
+    async def read() -> int:
+        loop, taken = asyncio.get_running_loop(), 0
+        end = loop.time() + 1.5 * limit_s
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": bytes(part), "more_body": loop.time() < end}
+
+        limited, message = in_time(receive, limit_s), {"more_body": True}
+        while message["more_body"]:
+            message = dict(await limited())
+            taken += part
+        return taken
+
+    if part == 1:
+        with pytest.raises(BodyTimeoutError, match=r"0\.1 s"):
+            asyncio.run(read())
+    else:
+        assert asyncio.run(read()) > part
