@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import measuring
+from searchanything.answers.confidence import SHARES, confidence_of
 from searchanything.answers.matching import Scale
 from searchanything.core.codes import hamming
 from searchanything.core.types import Hit, ImageRef
 from searchanything.search.calibration import SAMPLE_CODES, Background, false_match_rates
 from searchanything.search.search import Page
-from searchanything.serve.answers import SHARES, confidence_of
 
 HITS: Final = 24  # of a page
 STATED: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)

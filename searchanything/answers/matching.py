@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from searchanything.answers.confidence import Confidence, confidence_of
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.search.calibration import LEAST_CODES, Background, Rates
 from searchanything.search.search import Page
-
-WEAK_FALSE_MATCH: Final = 0.01  # of unrelated regions as near: about as many pairs show the same thing at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,8 @@ class Matching:
     """How hits were judged: by `sample` of the index's `rows` codes, and what was asked for at most.
 
     `nearest` is the nearest of the whole ranking, on this page or not, whether it was good enough or not. `sample` is 0
-    where the index holds too few codes to say anything; hits then have no rate.
+    where the index holds too few codes to say anything; hits then have no rate. Codes have `bits`, and `before` hits
+    are on the pages before.
     """
 
     sample: int
@@ -28,6 +28,8 @@ class Matching:
     nearest: Hit | None = None
     hits: tuple[Hit, ...] = ()
     rows: int = 0
+    bits: int = 0
+    before: int = 0
 
     def chance_shares(self, *, before: int = 0) -> list[float | None]:
         """Of each hit and those at least as near, the share that chance alone would give; None where it is not known.
@@ -45,6 +47,13 @@ class Matching:
             least = min(least, float(self.hits[place].false_match or 0.0) * self.rows / as_near)
             shares[place] = least
         return [round(share, 9) for share in shares]
+
+    @property
+    def confidences(self) -> tuple[Confidence, ...]:
+        """How good each hit of the page is, in a word."""
+        shares = self.chance_shares(before=self.before)
+        pairs = zip(self.hits, shares, strict=True)
+        return tuple(confidence_of(hit.distance_bits, self.bits, share) for hit, share in pairs)
 
     @property
     def verdict(self) -> str:
@@ -93,19 +102,20 @@ class Scale:
             )
         return int(np.count_nonzero(self.rates <= most)) - 1
 
-    def matching(self, page: Page, most: float | None = None) -> Matching:
-        """The page's hits with their rates. They lie within `most_bits(most)` already."""
-        sample = 0 if self.rates is None else len(self.background.codes)
-        nearest = None if page.nearest is None else self._judged(page.nearest)
-        return Matching(sample, most, nearest, tuple(map(self._judged, page.hits)), self.background.rows)
+    def matching(self, page: Page, most: float | None = None, *, before: int = 0) -> Matching:
+        """The page's hits with their rates, `before` of them on earlier pages. They lie within `most_bits` already."""
+        return Matching(
+            sample=0 if self.rates is None else len(self.background.codes),
+            max_false_match=most,
+            nearest=None if page.nearest is None else self._judged(page.nearest),
+            hits=tuple(map(self._judged, page.hits)),
+            rows=self.background.rows,
+            bits=8 * self.background.codes.shape[1],
+            before=before,
+        )
 
     def _judged(self, hit: Hit) -> Hit:
         return hit if self.rates is None else replace(hit, false_match=float(self.rates[hit.distance_bits]))
-
-
-def is_weak(hit: Hit) -> bool:
-    """Whether chance alone brings unrelated regions as near as this hit. False where the rate is not known."""
-    return hit.false_match is not None and hit.false_match > WEAK_FALSE_MATCH
 
 
 def rounded_rate(rate: float | None) -> float | None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from PIL import Image
 
+from searchanything.answers.confidence import WEAK, Confidence
 from searchanything.answers.explanation import Explanation
-from searchanything.answers.matching import Matching, is_weak, one_in
+from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.core.counting import counted
 from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
@@ -125,7 +126,10 @@ class SearchResults(Sequence[Hit]):
         return {
             "prompt": dict(self.prompt_description),
             "selection": selection_document(self.selection),
-            "hits": [hit_document(hit) for hit in self.hits],
+            "hits": [
+                hit_document(hit) | {"confidence": None if good is None else asdict(good)}
+                for hit, good in zip(self.hits, self.confidences, strict=True)
+            ],
             "fingerprint": self.fingerprint,
             "collection": self.collection,
             "exact": self.exact,
@@ -134,6 +138,14 @@ class SearchResults(Sequence[Hit]):
             "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in self.stages],
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
         }
+
+    @property
+    def confidences(self) -> tuple[Confidence | None, ...]:
+        """How good each hit is, in a word: very strong, strong, fair, weak or none; None for words alone."""
+        if self.matching is None:
+            return (None,) * len(self.hits)
+        of_page = self.matching.confidences
+        return tuple(of_page[place] for place in self.positions or range(len(self.hits)))
 
     @property
     def verdict(self) -> str:
@@ -245,7 +257,7 @@ class SearchResults(Sequence[Hit]):
     def _repr_html_(self) -> str:
         match = self.selection.text_match
         doubts = ["weak text match" if match is not None and match.confidence == "weak" else ""]
-        doubts += ["weak match" if is_weak(hit) else "" for hit in self.hits]
+        doubts += ["" if good is None or good.word not in WEAK else "weak match" for good in self.confidences]
         cells = list(zip([self._query_tile(), *self._hit_tiles()], doubts, strict=False))
         return figure_html(cells, caption=repr(self), verdict=self.verdict)
 

@@ -113,7 +113,7 @@ class Asking:
         question = SearchQuestion(pixels, wanted, bounded, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, bounded, filter)
-        matching = Matching(0) if scale is None else scale.matching(page, max_false_match)
+        matching = Matching(0) if scale is None else scale.matching(page, max_false_match, before=request.offset)
         of_region = encoded.choice.kind == "region"
         return SearchResults(
             query_image=pixels,
@@ -170,7 +170,7 @@ class Asking:
             bounded = replace(request, most_bits=scale.most_bits(most))
         with watch.stage("search"):
             page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
-        matching = scale.matching(page, most)
+        matching = scale.matching(page, most, before=request.offset)
         return SearchResults(
             query_image=partial(self.load, refs[0].image),
             prompt_description={"kind": question.kind},

@@ -57,7 +57,7 @@ class Judging:
             scale = self.scale(index, probe.questions[0])
             bounded = replace(request, most_bits=scale.most_bits(most))
             page = search_by_probe(index, probe, bounded, filter=filter, max_limit=self.max_limit)
-            matching = scale.matching(page, most)
+            matching = scale.matching(page, most, before=request.offset)
             return replace(
                 results,
                 hits=matching.hits,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from searchanything.answers.confidence import WEAK
 from searchanything.answers.showing import open_viewer, sheet_html
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of
 from searchanything.core.errors import UsageError
@@ -23,7 +24,6 @@ NOT_BY_MARKS = (
     "explain follows the query's own region to its rank, and a refined answer is ranked by marks: explain the answer "
     "before they were given"
 )
-WEAK_WORDS = ("weak", "none")  # of `confidence`: chance alone may bring a hit as near
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class RemoteResults(Sequence[Hit]):
         lines = []
         for said in self.document["hits"]:
             name = "" if said["region"] is None else f" #{said['region']}"
-            weak = (said["confidence"] or {}).get("word") in WEAK_WORDS
+            weak = (said["confidence"] or {}).get("word") in WEAK
             lines.append((f"{said['key']}{name}, {said['distance_bits']} bits", "weak match" if weak else ""))
         verdict = self.verdict or ("" if self.good_match else "no good match")
         return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)

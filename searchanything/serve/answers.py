@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from searchanything.answers.confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
-from searchanything.core.documents import hit_document, region_document
-from searchanything.core.types import Candidate, Hit, ImageRow, RegionRow
+from searchanything.core.documents import region_document
+from searchanything.core.types import Candidate, ImageRow, RegionRow
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
 from searchanything.serve.wire import image_id
-
-# Of the agreement beyond chance, 1 − 2 d / bits: 1 for equal codes, 0 for unrelated ones. Of pairs of regions of
-# different pictogram scenes, 0.1 % reach 0.67, 1 % (about as many as show the same concept) 0.34, and 5 % 0.19.
-STRENGTHS: Final = ((0.8, "very strong"), (0.6, "strong"), (0.34, "fair"), (0.2, "weak"))
-# Of the hits at least as near, the share that chance alone would give in an index of this size, where known. Right
-# were, of the 24 nearest hits of 600 regions among 700 scenes: 1.000, 0.995, 0.851, 0.483, and 0.158 of "none"
-# (benchmarks/calibrating.py).
-SHARES: Final = ((1e-3, "very strong"), (0.01, "strong"), (0.1, "fair"), (0.5, "weak"))
-SAME: Final = 0.9  # so nearly equal codes are strong in any crowd: rates are cautious there (docs/adr/0059)
-GOOD: Final = ("very strong", "strong", "fair")  # one of these, or there is no good match
 
 
 class Size(BaseModel):
@@ -54,18 +45,6 @@ class RegionsDocument(BaseModel):
     image: Size
     source: Literal["index", "segmenter"]
     regions: list[RegionDocument]
-
-
-class Confidence(BaseModel):
-    """How good a hit is. `value` is the agreement, from 0 (as any two regions agree) to 1 (the same code).
-
-    Where `calibrated`, the word says how many of the hits up to this one chance alone would give: `false_match` times
-    the regions of the index. Else it goes by the agreement alone.
-    """
-
-    word: str
-    value: float
-    calibrated: bool
 
 
 class HitDocument(BaseModel):
@@ -203,26 +182,11 @@ class StatusDocument(BaseModel):
     caller: dict[str, Any]
 
 
-def confidence_of(distance_bits: int, bits: int, chance_share: float | None = None) -> Confidence:
-    """A word and a number for a hit."""
-    value = max(0.0, 1 - 2 * distance_bits / bits)
-    if chance_share is None:
-        word = next((word for least, word in STRENGTHS if value >= least), "none")
-    else:
-        share = min(chance_share, SHARES[1][0]) if value >= SAME else chance_share
-        word = next((word for most, word in SHARES if share <= most), "none")
-    return Confidence(word=word, value=round(value, 3), calibrated=chance_share is not None)
-
-
-def answer_document(results: SearchResults, bits: int, *, before: int) -> AnswerDocument:
-    """A query's answer; `before` hits are on the pages before it."""
+def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
+    """A query's answer."""
     said = results.to_dict()
-    if results.matching is None:  # words alone are not compared with codes of regions
-        hits = [hit_of(hit, None) for hit in results]
-    else:
-        shares = results.matching.chance_shares(before=before)
-        pairs = zip(results, shares, strict=True)
-        hits = [hit_of(hit, confidence_of(hit.distance_bits, bits, share)) for hit, share in pairs]
+    pairs = zip(results, said["hits"], strict=True)
+    hits = [HitDocument(**document, id=image_id(hit.image)) for hit, document in pairs]
     probe = None
     if results.probe is not None:
         probe = ProbeDocument(**said["probe"], saved=results.probe.to_dict())
@@ -245,11 +209,6 @@ def _is_good(results: SearchResults, hits: list[HitDocument]) -> bool:
         return any(hit.confidence is not None and hit.confidence.word in GOOD for hit in hits)
     match = results.selection.text_match
     return match is not None and match.confidence != "weak"
-
-
-def hit_of(hit: Hit, confidence: Confidence | None) -> HitDocument:
-    """One hit."""
-    return HitDocument(**hit_document(hit), id=image_id(hit.image), confidence=confidence)
 
 
 def region_of(row: RegionRow) -> RegionDocument:

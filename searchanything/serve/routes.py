@@ -89,7 +89,7 @@ server = APIRouter(responses=PROBLEMS, tags=["server"])
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)
-        return answer_document(results, desk.bits(caller, results), before=asked.offset)
+        return answer_document(results, desk.bits(caller, results))
 
     return await desk.gate(asked).run(work)
 
@@ -113,7 +113,7 @@ async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
 async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.refine(caller, asked)
-        return answer_document(results, desk.bits(caller, results), before=asked.offset)
+        return answer_document(results, desk.bits(caller, results))
 
     return await desk.gate(asked).run(work)
 

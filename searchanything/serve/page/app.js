@@ -15,6 +15,7 @@ let question = empty();
 let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
 let map = null;
 let answer = null;
+const NOT_BY_MARKS = "A refined answer is ranked by marks: clear them, and ask why then";
 let offers = { words: true, refine: true }; // until the server has said
 let asking = null;
 let click = null; // the last single click, and its levels: a click within them is the next level
@@ -25,7 +26,7 @@ const stage = new Stage(byId("canvas"), byId("tip"), {
   box: (box) => go({ box, region: null, whole: false, level: null }),
   hover: (region) => region && document.activeElement === byId("canvas") && say(map.describe(region)),
 });
-const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(asked(), hit) });
+const hits = new Hits(byId("hits"), { mark, why: (hit) => (question.refined ? toast(NOT_BY_MARKS) : explain(asked(), hit)) });
 const filters = new Filters(byId("filters"), (parts) => go({ ...parts, limit: PAGE }));
 
 const asked = () => request(question, opened?.bucket === undefined ? null : { bucket: opened.bucket, key: opened.key });
@@ -337,7 +338,7 @@ function wire() {
     await copy(JSON.stringify(answer.receipt, null, 1));
     toast("Receipt copied: searchanything replay takes it");
   });
-  byId("missing").addEventListener("click", () => (answer ? chooseExpected((image) => explain(asked(), image)) : toast("Ask something first")));
+  byId("missing").addEventListener("click", () => (!answer ? toast("Ask something first") : question.refined ? toast(NOT_BY_MARKS) : chooseExpected((image) => explain(asked(), image))));
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());

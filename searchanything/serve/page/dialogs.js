@@ -59,7 +59,8 @@ export async function explain(ask, image) {
   dialog("Why?", make("p", { class: "faint-text", role: "status" }, `Looking at ${baseName(image.key)} step by step…`));
   let why;
   try {
-    why = await post("/v1/explain", { ...ask, expect: { bucket: image.bucket, key: image.key } });
+    const box = image.region == null ? null : image.box_xyxy; // of a hit: that very region is meant
+    why = await post("/v1/explain", { ...ask, expect: { bucket: image.bucket, key: image.key }, expect_box_xyxy: box });
   } catch (problem) {
     dialog("Why?", make("p", {}, problem.message));
     return;

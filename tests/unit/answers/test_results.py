@@ -107,6 +107,7 @@ def test_document_has_the_promised_fields_in_plain_json():
             "image": {"width": 160, "height": 120},
             "etag": "e7",
             "metadata": {"album": "sea", "year": 2024},
+            "confidence": None,
         }
     ]
     assert document["fingerprint"] == "f" * 16

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageShow
 
-from searchanything.answers.matching import WEAK_FALSE_MATCH, Matching, is_weak
+from searchanything.answers.matching import Matching
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle
@@ -140,12 +140,26 @@ def test_the_region_of_a_hit_is_outlined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "weak"), [(None, False), (0.0, False), (WEAK_FALSE_MATCH, False), (0.011, True), (1.0, True)]
+    ("rate", "distance_bits", "weak"),
+    # Of 1,000 rows a rate of 1e-4 brings 0.1 by chance; where no rate is known, the agreement decides.
+    [(1e-4, 90, False), (1.1e-4, 90, True), (1.0, 90, True), (1.0, 5, False), (None, 84, False), (None, 85, True)],
 )
-def test_a_weak_match_has_its_badge(rate: float | None, weak: bool) -> None:
-    hit = replace(HIT, false_match=rate)
-    assert is_weak(hit) is weak
-    assert ("weak match" in Tags(results(hit, HIT)._repr_html_()).texts) is weak
+def test_a_weak_match_has_its_badge(rate: float | None, distance_bits: int, weak: bool) -> None:
+    hit = replace(HIT, false_match=rate, distance_bits=distance_bits)
+    found = results(hit, matching=Matching(500, None, hit, (hit,), rows=1000, bits=256))
+    assert ("weak match" in Tags(found._repr_html_()).texts) is weak
+    assert (found.to_dict()["hits"][0]["confidence"]["word"] in ("weak", "none")) is weak
+    assert results(hit).to_dict()["hits"][0]["confidence"] is None
+
+
+def test_a_part_of_a_page_keeps_its_words() -> None:
+    hits = tuple(
+        replace(HIT, false_match=rate, distance_bits=bits) for bits, rate in ((40, 1e-6), (90, 4e-4), (110, 0.5))
+    )
+    found = results(*hits, matching=Matching(500, None, hits[0], hits, rows=1000, bits=256))
+    words = [one.word for one in found.confidences if one is not None]
+    assert words == ["very strong", "weak", "none"]
+    assert [one.word for one in found[1:].confidences if one is not None] == words[1:]
 
 
 def test_no_good_match_and_a_weak_text_are_said() -> None:

@@ -136,3 +136,17 @@ def test_a_refined_answer_is_cut_as_well(served: Served, typed: Asked, remote: A
     nothing = ask(served, 1e-300, right)
     assert nothing["hits"] == []
     assert nothing["matching"]["verdict"].startswith("no good match")
+
+
+def test_every_way_to_ask_has_the_same_words(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    page = {"limit": 20, "offset": 2}
+    found = served.client.query(image_of(served), POINT, **page)
+    words = [hit["confidence"]["word"] for hit in found.to_dict()["hits"]]
+    assert {"weak", "none"} & set(words)
+    prompt = {"kind": "points", "foreground": [list(POINT)]}
+    answer = served.ask(image=served.name("a/two.png"), prompt=prompt, **page)
+    assert [hit["confidence"] for hit in answer["hits"]] == [hit["confidence"] for hit in found.to_dict()["hits"]]
+    line = ["query", str(served.folder / "a/two.png"), "--point", "60,20", "--limit", "20", "--offset", "2"]
+    assert run([*line, "--format", "json"], connect=lambda _uri, _preset: Kept(served.client)) == 0
+    assert [hit["confidence"]["word"] for hit in json.loads(capsys.readouterr().out)["hits"]] == words
+    assert found._repr_html_().count("weak match") == sum(word in ("weak", "none") for word in words)

@@ -152,7 +152,7 @@ def test_marks_refine_as_in_the_index(served: tuple[Served, str], remote: Remote
     assert same(once, by_hand)
     twice = once.refine(wrong=[there[2]])
     assert same(twice, by_hand.refine(wrong=[here[2]])), "marks add up"
-    assert {name: twice.probe[name] for name in ("right", "wrong")} == {"right": 2, "wrong": 2}
+    assert {name: twice.probe[name] for name in ("right", "wrong")} == {"right": 1, "wrong": 2}, "of one code"
     twice.save_probe(tmp_path / "probe.json")
     saved = Probe.read(tmp_path / "probe.json")
     assert same(there.refine(probe=saved), here.refine(probe=saved))

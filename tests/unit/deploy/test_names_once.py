@@ -11,7 +11,6 @@ ENTRANCES = ("flow", "task", "get", "post", "overload")  # flows and routes are 
 SAME_THING = {
     "main": "the entry point of a process",
     "connect": "the light client's, which hands on to the whole one",
-    "hit_of": "a hit on the wire, written and read",
     "candidate_of": "a region on the wire, written and read",
 }
 

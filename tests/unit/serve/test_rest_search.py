@@ -10,9 +10,9 @@ import pytest
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, crowd
 
+from searchanything.answers.confidence import confidence_of
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
-from searchanything.serve.answers import confidence_of
 
 
 @pytest.fixture
