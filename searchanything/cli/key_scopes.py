@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchanything.cli.options import CommonOptions
-from searchanything.cli.session import Connect, say
+from searchanything.cli.session import Session, say
 from searchanything.core.errors import SearchAnythingError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from searchanything.core.types import Place
 
 
-def resolved(texts: list[str], connect: Connect, common: CommonOptions) -> list[Place]:
+def resolved(texts: list[str], session: Session, common: CommonOptions) -> list[Place]:
     """The places that scopes name, with a warning for each that no indexed image is in. Raises: UsageError."""
     from searchanything.wiring import place_of
 
@@ -24,7 +24,7 @@ def resolved(texts: list[str], connect: Connect, common: CommonOptions) -> list[
     if not places:
         return []
     try:
-        with connect(common.uri, common.preset) as client:
+        with session.client(common.uri, common.preset) as client:
             found = [_in_index(client, place) for place in places]
             _warn(client, found)
     except SearchAnythingError as error:
@@ -33,12 +33,12 @@ def resolved(texts: list[str], connect: Connect, common: CommonOptions) -> list[
     return found
 
 
-def warn(places: Iterable[Place], connect: Connect, common: CommonOptions) -> None:
+def warn(places: Iterable[Place], session: Session, common: CommonOptions) -> None:
     """Say which of these places no indexed image is in, as far as the index can be read."""
     wanted = list(dict.fromkeys(places))
     if wanted:
         try:
-            with connect(common.uri, common.preset) as client:
+            with session.client(common.uri, common.preset) as client:
                 _warn(client, wanted)
         except SearchAnythingError as error:
             say(f"whether the scopes match anything is not known, for the index cannot be read: {error}")

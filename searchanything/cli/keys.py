@@ -66,7 +66,7 @@ def add(
     from searchanything.cli.key_scopes import resolved
     from searchanything.serve.keys import RIGHTS
 
-    places = resolved(scope or [], session_of(context).connect, common)
+    places = resolved(scope or [], session_of(context), common)
     rights = cast("list[Right]", right or RIGHTS)  # it checks them
     if value_of is not None:
         taken = _ring(common).take(name, _secret(value_of), places=places, rights=rights)
@@ -84,7 +84,7 @@ def list_keys(context: typer.Context, *, common: CommonOptions) -> None:
 
     keys = _ring(common).all()
     valid = (key for key in keys if key.revoked_at_ms is None)
-    warn((place for key in valid for place in key.places), session_of(context).connect, common)
+    warn((place for key in valid for place in key.places), session_of(context), common)
     answer({"keys": [_document(key) for key in keys]}, common.format, lambda: plain("\n".join(map(_line, keys))))
 
 

@@ -11,7 +11,6 @@ import pytest
 from fakes.serving import Served
 
 from searchanything.cli.app import run
-from searchanything.cli.session import Session
 from searchanything.core.errors import AccessError
 from searchanything.serve.keys import KeyRing
 
@@ -108,10 +107,12 @@ def test_a_missing_extra_is_answered_with_the_command(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Any]:
     """A folder whose images are indexed, and how the command line reaches that index."""
     served = Served.make(tmp_path, monkeypatch)
-    session = Session(lambda *_: served.client)
 
     def call_it(*arguments: str) -> int:
-        return run(["keys", *arguments, "--uri", str(tmp_path / "index.db"), "--format", "json"], session.connect)
+        return run(
+            ["keys", *arguments, "--uri", str(tmp_path / "index.db"), "--format", "json"],
+            connect=lambda *_: served.client,
+        )
 
     return served.folder, call_it
 
