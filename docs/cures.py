@@ -50,6 +50,7 @@ CURES: Final[Mapping[str, str]] = {
     "(`chmod u+w`), or make room on the disk; else copy the index elsewhere and name the copy: `--uri`.",
     "IndexMismatchError": "Do what the message says: another version of searchanything made the index (see "
     "[Backups and versions](backups.md)), or other weights did: fetch those; a new index elsewhere is always possible.",
+    "ProbeMismatchError": "Mark hits of this index instead; a saved probe is good for indexes of the same models.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",

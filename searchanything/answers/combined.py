@@ -10,7 +10,7 @@ from typing import Any, Final, overload
 import numpy as np
 from PIL import Image
 
-from searchanything.answers.matching import WEAK_FALSE_MATCH, rounded_rate
+from searchanything.answers.matching import rounded_rate
 from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
@@ -20,6 +20,7 @@ from searchanything.search.combine import CombinedHit, CombinedPage, PartMatch
 
 TILE_PX: Final = 320
 MAX_TILES: Final = 50
+WEAK_RATE: Final = 0.01  # of unrelated regions as near to a part: about as many pairs show the same thing at all
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -108,7 +109,7 @@ class CombinedResults(Sequence[CombinedHit]):
 
 def is_weak_part(match: PartMatch) -> bool:
     """Whether chance alone brings unrelated regions as near to the part. False where the rate is not known."""
-    return match.false_match is not None and match.false_match > WEAK_FALSE_MATCH
+    return match.false_match is not None and match.false_match > WEAK_RATE
 
 
 def _said(match: PartMatch) -> str:

@@ -203,15 +203,18 @@ class SearchResults(Sequence[Hit]):
         Marks add up: refining a refined answer keeps those before; the same one twice counts once.
         `to_dict()["probe"]` has the cross-validated precision.
 
-        Raises: UsageError without a mark, with more than 100 right or wrong ones, for a region that is marked both, or
-        where nothing but whole images was searched; ObjectNotFoundError for marks that are not in the index;
-        IndexMismatchError for a probe of other models.
+        Raises: UsageError without a mark, with more than 100 right or wrong ones, for a region that is marked both, for a
+        mark without a region, or where only whole images were searched; ObjectNotFoundError for marks that are not in the
+        index; ProbeMismatchError for a probe of other models.
         """
         marks = [[one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong)]
         if self.refiner is None:
             raise UsageError("only an answer of regions can be refined: query with a prompt that selects one")
         if not marks[0] and not marks[1] and probe is None:
             raise UsageError("expected hits that are right or wrong, or a probe")
+        whole = next((ref.image for ref in (*marks[0], *marks[1]) if ref.region is None), None)
+        if whole is not None:
+            raise UsageError(f"expected a region as a mark, got the whole image {whole}: say which of its regions")
         return self.refiner(self, marks[0], marks[1], probe)
 
     def save_probe(self, path: str | Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
-from searchanything.cli.session import answer, plain
+from searchanything.cli.session import answer, plain, session_of
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ ValueOfOption = Annotated[
 @app.command("add")
 @expanded
 def add(
+    context: typer.Context,
     name: NameArgument,
     scope: ScopeOption = None,
     right: RightOption = None,
@@ -62,10 +63,11 @@ def add(
 
     [bold]searchanything keys add platform --value-of SERVE_KEY[/bold]
     """
+    from searchanything.cli.key_scopes import resolved
     from searchanything.serve.keys import RIGHTS
-    from searchanything.wiring import place_of
 
-    places, rights = [place_of(text) for text in scope or ()], cast("list[Right]", right or RIGHTS)  # it checks them
+    places = resolved(scope or [], session_of(context), common)
+    rights = cast("list[Right]", right or RIGHTS)  # it checks them
     if value_of is not None:
         taken = _ring(common).take(name, _secret(value_of), places=places, rights=rights)
         answer(_document(taken), common.format, lambda: plain(f"kept {taken.name} ({taken.id})"))
@@ -76,9 +78,13 @@ def add(
 
 @app.command("list")
 @expanded
-def list_keys(*, common: CommonOptions) -> None:
+def list_keys(context: typer.Context, *, common: CommonOptions) -> None:
     """List the keys: names, scopes and rights, not the keys themselves."""
+    from searchanything.cli.key_scopes import warn
+
     keys = _ring(common).all()
+    valid = (key for key in keys if key.revoked_at_ms is None)
+    warn((place for key in valid for place in key.places), session_of(context), common)
     answer({"keys": [_document(key) for key in keys]}, common.format, lambda: plain("\n".join(map(_line, keys))))
 
 

@@ -24,6 +24,7 @@
     ├── RegionIndexError           the index refused
     │   ├── IndexNotFoundError     nothing has been indexed under this URI
     │   ├── IndexMismatchError     schema, bits or fingerprint do not fit
+    │   │   └── ProbeMismatchError     a saved probe of other models
     │   ├── IndexDamagedError      what comes back is not what was written
     │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
@@ -203,6 +204,10 @@ class IndexNotFoundError(RegionIndexError):
 
 class IndexMismatchError(RegionIndexError):
     """Schema, code length or fingerprint do not fit this index."""
+
+
+class ProbeMismatchError(IndexMismatchError):
+    """A saved probe of other models: the probe has to change, not the index."""
 
 
 class IndexDamagedError(RegionIndexError):

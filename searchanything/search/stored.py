@@ -10,7 +10,6 @@ from searchanything.core.types import (
     ImageRef,
     ImageRow,
     MaskRLE,
-    Outcome,
     RegionRef,
     RegionRow,
     Selection,
@@ -25,6 +24,8 @@ def list_images(
 ) -> tuple[list[ImageRow], bool]:
     """The newest rows of indexed images, by bucket and key, and whether these are all: at most `most` are looked at.
 
+    Images without regions are among them, for they are found by their whole image.
+
     An index that holds more answers with the first that come, in its own order.
     """
     newest: dict[ImageRef, ImageRow] = {}
@@ -37,7 +38,7 @@ def list_images(
         if known is None or known.generation < row.generation:
             newest[row.image] = row
     rows = sorted(newest.values(), key=lambda row: row.image)
-    return [row for row in rows if row.outcome is Outcome.INDEXED], complete
+    return [row for row in rows if row.is_findable], complete
 
 
 def stored_image(index: RegionIndex, image: ImageRef) -> ImageRow:

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.datastructures import MutableHeaders, UploadFile
+from starlette.datastructures import FormData, MutableHeaders, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from searchanything.core.errors import TooLargeError, UsageError
-from searchanything.serve.desk import Desk, desk_of
+from searchanything.core.escaping import printable
+from searchanything.serve.desk import Desk, desk_of, refiner_of
 from searchanything.serve.frontier import FORM, MAX_JSON_BYTES, UPLOADS, is_form
+from searchanything.serve.keys import Right
 
 _SCHEMA: Final = {
     "type": "object",
@@ -27,6 +30,7 @@ _SCHEMA: Final = {
         "question": {"type": "string", "contentMediaType": "application/json", "description": "The JSON document."},
     },
 }
+_EXPECTED: Final = "expected the parts image, a file, and question, a JSON document"
 BODY: Final[dict[str, Any]] = {"requestBody": {"content": {FORM: {"schema": _SCHEMA}}}}
 
 
@@ -35,9 +39,12 @@ class FormRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, is_upload = super().get_route_handler(), self.path == UPLOADS
+        refines = any(one.call is refiner_of for one in self.dependant.dependencies)
+        right: Right = "refine" if refines else "read"
 
         async def either(request: Request) -> Response:
             if request.method == "POST" and is_form(request.headers):
+                desk_of(request).caller(request.scope, request.headers.get("authorization", ""), right)
                 request = await _plain(request, is_upload=is_upload)
             return await handle(request)
 
@@ -45,9 +52,8 @@ class FormRoute(APIRoute):
 
 
 async def _plain(request: Request, *, is_upload: bool) -> Request:
-    """The request without its form. Raises: AccessError before anything is read; as `Uploads.keep`; UsageError."""
+    """The request without its form. Raises: as `Uploads.keep`; UsageError."""
     desk = desk_of(request)
-    desk.caller(request.scope, request.headers.get("authorization", ""))
     data, question = await _parts(_limited(request, desk.settings.upload_bytes + MAX_JSON_BYTES), desk)
     if is_upload:
         return _with_body(request, data, "application/octet-stream")
@@ -59,17 +65,42 @@ async def _plain(request: Request, *, is_upload: bool) -> Request:
 
 async def _parts(request: Request, desk: Desk) -> tuple[bytes, object]:
     """The image's bytes and the question. Raises: UsageError, TooLargeError; HTTPException for a broken form."""
-    async with request.form(max_files=1, max_fields=1, max_part_size=MAX_JSON_BYTES) as form:
-        image, question = form.get("image"), form.get("question", "{}")
-        if not isinstance(image, UploadFile) or not isinstance(question, str) or set(form) - {"image", "question"}:
-            raise UsageError("expected the parts image, a file, and question, a JSON document")
-        data = await image.read()
+    try:
+        async with request.form(max_files=2, max_fields=2, max_part_size=MAX_JSON_BYTES) as form:
+            named = _named(form)
+            data, question = await named["image"].read(), await _text(named["question"])
+    except HTTPException as error:
+        raise UsageError(_EXPECTED) if str(error.detail).startswith("Too many") else error from None
     if len(data) > desk.settings.upload_bytes:
         raise TooLargeError(f"expected an image of at most {desk.settings.upload_bytes:,} bytes")
     try:
         return data, json.loads(question)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"expected the part question to be JSON: {error}") from None
+
+
+def _named(form: FormData) -> dict[str, Any]:
+    """The two parts: image, which is a file, and question, which may be one. Raises: UsageError for anything else."""
+    items = form.multi_items()
+    named: dict[str, Any] = {"question": "{}", **dict(items)}
+    if set(named) != {"image", "question"} or len(items) > len(dict(items)):
+        raise UsageError(f"{_EXPECTED}, got {', '.join(printable(name) for name, _ in items) or 'none'}")
+    if not isinstance(named["image"], UploadFile):
+        raise UsageError(f"{_EXPECTED}; image came as text: send it as a file, as `-F image=@photo.jpg` does")
+    return named
+
+
+async def _text(part: str | UploadFile) -> str:
+    """A part's text, which browsers send as a file where it is a Blob. Raises: TooLargeError, UsageError."""
+    if isinstance(part, str):
+        return part
+    data = await part.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise TooLargeError(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"expected the part question to be JSON in UTF-8: {error.reason}") from None
 
 
 def _limited(request: Request, max_bytes: int) -> Request:

@@ -59,7 +59,7 @@ _MEANT: dict[int, str] = {
     403: "Not with this key, or from this place",
     404: "Not there, or not to be seen",
     408: "The body did not come in time",
-    409: "Changed meanwhile",
+    409: "Changed meanwhile, or a probe of another index",
     413: "Too large",
     422: "Not of the documented form, or impossible",
     429: "Too many requests at once, this one was not begun; Retry-After says when",

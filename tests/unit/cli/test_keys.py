@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.serving import Served
 
 from searchanything.cli.app import run
 from searchanything.core.errors import AccessError
@@ -100,3 +101,59 @@ def test_a_missing_extra_is_answered_with_the_command(
     monkeypatch.setattr(builtins, "__import__", without_uvicorn)
     assert run(["serve", "--uri", str(tmp_path / "index.db")]) == 2
     assert "pip install 'searchanything[serve]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Any]:
+    """A folder whose images are indexed, and how the command line reaches that index."""
+    served = Served.make(tmp_path, monkeypatch)
+
+    def call_it(*arguments: str) -> int:
+        return run(
+            ["keys", *arguments, "--uri", str(tmp_path / "index.db"), "--format", "json"],
+            connect=lambda *_: served.client,
+        )
+
+    return served.folder, call_it
+
+
+@pytest.mark.parametrize("written", ["a", "a/", "a/.", "../images/a"])
+def test_a_part_of_an_indexed_folder_is_its_prefix(
+    folder: tuple[Path, Any], capsys: pytest.CaptureFixture[str], written: str
+) -> None:
+    bucket, call_it = folder
+    assert call_it("add", "part", "--scope", f"{bucket}/{written}", "--scope", str(bucket)) == 0
+    said = capsys.readouterr()
+    places = [{"bucket": str(bucket), "key_prefix": "a/"}, {"bucket": str(bucket), "key_prefix": ""}]
+    assert json.loads(said.out)["scope"] == places
+    assert "warning" not in said.err
+    assert call_it("list") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_scope_that_matches_nothing_is_warned_of(
+    folder: tuple[Path, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket, call_it = folder
+    scopes = (f"{bucket}/none", "s3://catalogue/shoes/", str(bucket.parent))
+    assert call_it("add", "ka", *(part for one in scopes for part in ("--scope", one))) == 0
+    said = capsys.readouterr()
+    kept = [(one["bucket"], one["key_prefix"]) for one in json.loads(said.out)["scope"]]
+    assert kept == [(str(bucket), "none/"), ("catalogue", "shoes/"), (str(bucket.parent), "")]
+    assert said.err.count("no indexed image is in the scope") == 3
+    assert call_it("list") == 0
+    assert capsys.readouterr().err.count("no indexed image is in the scope") == 3
+    call_it("revoke", "ka")
+    capsys.readouterr()
+    call_it("list")
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_without_an_index_a_scope_is_kept_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri, part = tmp_path / "index.db", tmp_path / "folder" / "a"
+    part.mkdir(parents=True)
+    assert run(["keys", "add", "ka", "--scope", str(part), "--uri", str(uri), "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["scope"] == [{"bucket": str(part), "key_prefix": ""}]
+    assert "cannot be read" in said.err
+    assert not uri.exists()

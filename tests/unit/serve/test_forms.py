@@ -84,7 +84,10 @@ def test_forms_that_cannot_be_read(served: Served) -> None:
     missing = served.post("/v1/query", files={"picture": ("a.png", GREEN)})
     assert (missing.status_code, missing.json()["type"]) == (422, "urn:searchanything:problem:UsageError")
     assert served.post("/v1/query", data={"image": "words"}, files={"other": ("a", b"")}).status_code == 422
-    assert send(served, "/v1/query", {}, second=("b.png", GREEN, "image/png")).status_code == 400
+    for parts in (["second"], ["second", "third"], ["image"], ["question", "question"]):
+        files = [("image", ("a.png", GREEN)), *((name, ("b", b"{}")) for name in parts)]
+        refused = served.post("/v1/query", files=files)
+        assert (refused.status_code, "expected the parts image" in refused.json()["detail"]) == (422, True), parts
     for body in (
         b"",
         b"nothing like a form",
@@ -96,6 +99,47 @@ def test_forms_that_cannot_be_read(served: Served) -> None:
     assert served.post("/v1/query", content=b"x", headers=without).status_code in (400, 422)
     assert send(served, "/v1/query", {"prompt": POINT}, image=b"no image").status_code == 422
     assert kept(served) == 0
+
+
+def test_an_image_as_text_is_told_what_is_expected(served: Served) -> None:
+    for fields in (
+        {"image": "abc"},
+        {"image": "abc", "question": "{}"},
+        {"image": "abc", "question": "{}", "more": "1"},
+    ):
+        body = b"".join(
+            f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in fields.items()
+        )
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        refused = served.post("/v1/query", content=body + b"--x--\r\n", headers=headers)
+        assert (refused.status_code, "expected the parts image, a file" in refused.json()["detail"]) == (422, True)
+
+
+@pytest.mark.parametrize("name", ["q.json", "blob"])
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream", "text/plain"])
+def test_a_question_may_be_a_file(served: Served, name: str, kind: str) -> None:
+    question = json.dumps({"prompt": POINT, "limit": 2}).encode()
+    files = {"image": ("a.png", GREEN), "question": (name, question, kind)}
+    found = served.post("/v1/query", files=files)
+    assert found.status_code == 200, found.text
+    assert found.json()["hits"] == send(served, "/v1/query", {"prompt": POINT, "limit": 2}).json()["hits"]
+
+
+def test_a_question_in_a_file_is_limited_too(served: Served) -> None:
+    for data, status in ((b"x" * (MAX_JSON_BYTES + 1), 413), (b"\xff\xfe", 422), (b"{", 422), (b"\xef\xbb\xbf{}", 200)):
+        files = {"image": ("a.png", GREEN), "question": ("q.json", data, "application/json")}
+        assert served.post("/v1/query", files=files).status_code == status, data[:3]
+
+
+def test_the_routes_own_right_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, keys=True)
+    token, _ = served.desk.ring.add("reader", rights=["read"])
+    served.headers = {"Authorization": f"Bearer {token}"}
+    assert send(served, "/v1/refine", {"prompt": POINT}).status_code == 403
+    assert kept(served) == 0
+    assert send(served, "/v1/query", {"prompt": POINT}).status_code == 200
+    assert kept(served) == 1
 
 
 def test_a_form_is_limited_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

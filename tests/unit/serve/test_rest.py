@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, png_of
@@ -246,3 +247,16 @@ def test_an_answer_that_takes_too_long_invites_no_repetition(tmp_path: Path, mon
     release.set()
     assert (late.status_code, late.json()["type"]) == (504, "urn:searchanything:problem:AnswerTimeoutError")
     assert "retry-after" not in late.headers
+
+
+def test_an_image_without_regions_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = {**IMAGES, "b/plain.png": np.full((20, 30, 3), 120, dtype=np.uint8)}
+    served = Served.make(tmp_path, monkeypatch, images=images)
+    found = served.get("/v1/images", params={"prefix": "b/"}).json()
+    assert ([one["key"] for one in found["images"]], found["total"]) == (
+        ["b/blue.png", "b/green.png", "b/plain.png"],
+        3,
+    )
+    assert (found["images"][2]["regions"], found["complete"]) == (0, True)
+    assert served.get(f"/v1/images/{found['images'][2]['id']}/regions").json()["regions"] == []
+    assert "b/plain.png" in [hit["key"] for hit in served.ask(image=served.name("b/plain.png"))["hits"]]

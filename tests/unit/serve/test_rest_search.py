@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -141,8 +142,35 @@ def test_marks_refine_an_answer_and_are_given_again(served: Served) -> None:
     assert again["probe"]["right"] == 4
     for odd in ({"right": [marks[0]] * 101}, {"wrong": marks[1:2], "right": marks[1:2]}):
         assert served.post("/v1/refine", {**question, **odd}).status_code == 422
-    for wrong in ({"format": "x"}, {**saved, "bits": 8}, {**saved, "fingerprint": "f"}):
-        assert served.post("/v1/refine", {**question, "probe": wrong}).status_code in (422, 503)
+    for wrong in ({"format": "x"}, {**saved, "bits": 8}):
+        assert served.post("/v1/refine", {**question, "probe": wrong}).status_code == 422
+
+
+def test_a_probe_of_another_index_is_the_askers_mistake(many: Served) -> None:
+    question = {"image": many.name("0.png", region=0)}
+    saved = many.refine(**question, right=[many.name("1.png", region=0)])["probe"]["saved"]
+    mine = many.client.manifest
+    short = [base64.b64encode(base64.b64decode(one)[:16]).decode() for one in saved["right"]]
+    wrong = {
+        f"fingerprint f, expected {mine.fingerprint}": {**saved, "fingerprint": "f"},
+        f"fingerprint {mine.fingerprint[:20]}, expected {mine.fingerprint}": {
+            **saved,
+            "fingerprint": mine.fingerprint[:20],
+        },
+        "codes of 128 bits, expected 256": {**saved, "bits": 128, "right": short, "wrong": []},
+    }
+    for said, probe in wrong.items():
+        refused = many.post("/v1/refine", {**question, "probe": probe})
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (409, "ProbeMismatchError")
+        assert said in refused.json()["detail"]
+        assert "retry-after" not in refused.headers
+
+
+def test_a_mark_without_a_region_is_called_so(many: Served) -> None:
+    question = {"image": many.name("0.png", region=0)}
+    for marks in ({"right": [many.name("1.png")]}, {"wrong": [many.name("1.png", region=0), many.name("2.png")]}):
+        refused = many.post("/v1/refine", question | marks)
+        assert (refused.status_code, "expected a region" in refused.json()["detail"]) == (422, True)
 
 
 def test_a_hit_says_how_rare_it_is(many: Served) -> None:
