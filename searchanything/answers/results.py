@@ -203,9 +203,9 @@ class SearchResults(Sequence[Hit]):
         Marks add up: refining a refined answer keeps those before; the same one twice counts once.
         `to_dict()["probe"]` has the cross-validated precision.
 
-        Raises: UsageError without a mark, with more than 100 right or wrong ones, for a region that is marked both, for a
-        mark without a region, or where only whole images were searched; ObjectNotFoundError for marks that are not in the
-        index; ProbeMismatchError for a probe of other models.
+        Raises: UsageError without a mark, with more than 100 right or wrong ones, for a region that is marked both, for
+        a mark without a region, or where only whole images were searched; ObjectNotFoundError for marks that are not in
+        the index; ProbeMismatchError for a probe of other models.
         """
         marks = [[one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong)]
         if self.refiner is None:
