@@ -7,11 +7,11 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from searchanything.answers.results import SearchResults
+from searchanything.client.remote_names import image_id
 from searchanything.core.documents import hit_document, region_document
 from searchanything.core.types import Candidate, Hit, ImageRow, RegionRow
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
-from searchanything.serve.wire import image_id
 
 # Of the agreement beyond chance, 1 − 2 d / bits: 1 for equal codes, 0 for unrelated ones. Of pairs of regions of
 # different pictogram scenes, 0.1 % reach 0.67, 1 % (about as many as show the same concept) 0.34, and 5 % 0.19.
