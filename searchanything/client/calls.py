@@ -93,10 +93,10 @@ def image_document(image: object) -> dict[str, Any] | None:
         return named if image.region is None else named | {"region": image.region}
     if isinstance(image, ImageRef):
         return {"bucket": image.bucket, "key": image.key}
-    if isinstance(image, str) and (named := split_s3(image)) is not None:
-        if not all(named):
+    if isinstance(image, str) and (parts := split_s3(image)) is not None:
+        if not all(parts):
             raise UsageError(f"expected s3://bucket/key, got {image!r}")
-        return {"bucket": named[0], "key": named[1]}
+        return {"bucket": parts[0], "key": parts[1]}
     return None
 
 
