@@ -18,11 +18,11 @@ from searchanything.answers.confidence import WEAK, Confidence
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
+from searchanything.answers.tables import hits_table
 from searchanything.core.counting import counted
 from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
-from searchanything.core.extras import install_command
 from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
@@ -225,16 +225,7 @@ class SearchResults(Sequence[Hit]):
 
     def to_pandas(self) -> DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise UsageError(f"to_pandas needs pandas: {install_command('pandas')}") from error
-        columns = (
-            *("bucket", "key", "region", "distance_bits", "score", "similarity", "area_px", "x1", "y1", "x2", "y2"),
-            *("image_width", "image_height", "etag", "metadata"),
-        )
-        table = pd.DataFrame([_table_row(hit) for hit in self.hits], columns=list(columns))
-        return table.astype({"region": "Int64"})
+        return hits_table(self.hits)
 
     def plot(self, columns: int | None = None) -> Image.Image:
         """A contact sheet: the query image with prompt and selection, then up to 100 hits, regions outlined.
@@ -360,11 +351,3 @@ class Segments(Sequence[Candidate]):
     def show(self) -> None:
         """Show the regions in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
         open_viewer(self, self.plot)
-
-
-def _table_row(hit: Hit) -> tuple[Any, ...]:
-    return (
-        *(hit.image.bucket, hit.image.key, hit.region, hit.distance_bits, hit.score),
-        *(hit.similarity, hit.area_px, *hit.box_xyxy),
-        *(hit.image_width, hit.image_height, hit.etag, dict(hit.metadata)),
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -278,9 +279,10 @@ def store(patient: Patient) -> Finding:
 
 
 def _reaches(endpoint: str, default_port: int, cure: str) -> Finding:
-    host, _, port = endpoint.rpartition(":") if endpoint.rpartition(":")[2].isdigit() else (endpoint, "", "")
+    host, _, port = endpoint.rpartition(":") if re.search(r":[0-9]{1,5}$", endpoint) else (endpoint, "", "")
     try:
         with socket.create_connection((host.strip("[]"), int(port or default_port)), timeout=CONNECT_TIMEOUT_S):
             return Finding("store", "ok", f"{endpoint} takes connections; name a SOURCE to check a bucket too")
-    except OSError as error:
-        return Finding("store", "broken", f"{endpoint} cannot be reached: {error.strerror or error}", cure)
+    except (OSError, OverflowError) as error:  # the latter for a port beyond 65535
+        reason = getattr(error, "strerror", None) or error
+        return Finding("store", "broken", f"{endpoint} cannot be reached: {reason}", cure)

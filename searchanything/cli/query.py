@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
-from searchanything.cli.regions import FORM, region_of, regions_of, split_region
+from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
 from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
@@ -108,8 +108,9 @@ class MarkOptions:
         return results.refine(right, wrong, probe=saved)
 
     def _mark(self, client: Client, results: SearchResults, text: str, first: int) -> RegionRef:
-        if text.isdigit():
-            place = int(text) - first
+        number = whole_number(text)
+        if number is not None:
+            place = number - first
             if not 0 <= place < len(results):
                 raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
             return results[place].ref

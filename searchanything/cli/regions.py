@@ -11,17 +11,24 @@ if TYPE_CHECKING:
     from searchanything.client.client import Client
     from searchanything.core.types import RegionRef
 
+MOST_DIGITS = 18
 FORM = "IMAGE#REGION such as s3://bucket/key#3"
+
+
+def whole_number(text: str) -> int | None:
+    """A number of ASCII digits that an index may have; None for anything else, such as ² or a thousand digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 def split_region(text: str) -> tuple[str, int] | None:
     """An image's name and a region's number; None for anything else, such as a file whose own name ends so."""
     image, separator, region = text.rpartition("#")
-    if not separator or not image or not (region.isascii() and region.isdigit()):
+    number = whole_number(region)
+    if not separator or not image or number is None:
         return None
     if not text.startswith("s3://") and Path(text).exists():
         return None
-    return image, int(region)
+    return image, number
 
 
 def region_of(client: Client, text: str) -> RegionRef | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from searchanything.core import errors
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import (
     AccessError,
     BusyError,
@@ -41,8 +42,25 @@ class Call(Generic[Result]):
     def encoded(self) -> tuple[dict[str, str], bytes | None]:
         """Headers and body as they are sent."""
         if self.body is not None:
-            return {"Content-Type": "application/json"}, json.dumps(self.body, allow_nan=False).encode()
+            return {"Content-Type": "application/json"}, _json(self.body)
         return ({"Content-Type": "application/octet-stream"}, self.data) if self.data is not None else ({}, None)
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """Raises: UsageError for values that JSON does not have."""
+    try:
+        return json.dumps(body, allow_nan=False, default=_plain).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"the question cannot be sent: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """A number or an array of a library as JSON has it. Raises: TypeError."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "__index__"):
+        return int(value)
+    raise TypeError(f"expected numbers, texts and lists, got {type(value).__name__}")
 
 
 def document(data: bytes) -> dict[str, Any]:
@@ -75,11 +93,10 @@ def image_document(image: object) -> dict[str, Any] | None:
         return named if image.region is None else named | {"region": image.region}
     if isinstance(image, ImageRef):
         return {"bucket": image.bucket, "key": image.key}
-    if isinstance(image, str) and image.startswith("s3://"):
-        bucket, _, key = image.removeprefix("s3://").partition("/")
-        if not bucket or not key:
+    if isinstance(image, str) and (parts := split_s3(image)) is not None:
+        if not all(parts):
             raise UsageError(f"expected s3://bucket/key, got {image!r}")
-        return {"bucket": bucket, "key": key}
+        return {"bucket": parts[0], "key": parts[1]}
     return None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from searchanything.client.calls import (
     Call,
@@ -46,13 +46,19 @@ _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
 
 
+class NotOfferedHereError(UsageError, AttributeError):
+    """A method of `Client` that needs the index itself. It is an AttributeError, so that `hasattr` says False."""
+
+
 class RemoteClient(Closing):
     """A client of `searchanything serve`. Thread-safe; it writes nothing. `retries` are of answers 429: not begun."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _parts_of(url)
+        if parts is None:
             raise UsageError(f"expected a server's address, http(s)://host:port, got {url!r}")
+        if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+            raise UsageError("expected a key of ASCII letters without spaces or line breaks at its ends")
         self.url = url.rstrip("/")
         self._parts, self._prefix = parts, parts.path.rstrip("/")
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -67,7 +73,7 @@ class RemoteClient(Closing):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a `Client` has
         if name.startswith("_"):
             raise AttributeError(name)
-        raise UsageError(
+        raise NotOfferedHereError(
             f"{name} is not offered by a server: run it where the index is, with searchanything.connect(URI)"
         )
 
@@ -176,6 +182,16 @@ class RemoteClient(Closing):
         return kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
 
 
+def _parts_of(url: str) -> SplitResult | None:
+    """A server's address in its parts; None for anything else."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        return None
+    return parts if valid else None
+
+
 def _in_thread(
     method: Callable[Concatenate[RemoteClient, Given], Result],
 ) -> Callable[Concatenate[AsyncRemoteClient, Given], Coroutine[Any, Any, Result]]:
@@ -189,7 +205,11 @@ def _in_thread(
 
 
 class AsyncRemoteClient:
-    """The same for programs that await: each question is asked in a thread. Answers are those of `RemoteClient`."""
+    """The same for programs that await: each question is asked in a thread.
+
+    Answers are those of `RemoteClient`: their methods that ask the server again (`refine`, `explain`, `plot`, `save`,
+    `show`) do not await, so call them by `asyncio.to_thread`.
+    """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
         self.client = RemoteClient(url, key=key, timeout_s=timeout_s, retries=retries)

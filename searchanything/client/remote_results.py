@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from searchanything.answers.confidence import WEAK
 from searchanything.answers.showing import open_viewer, sheet_html
+from searchanything.answers.tables import hits_table
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of
+from searchanything.client.remote_names import located
 from searchanything.core.errors import UsageError
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from PIL import Image
 
 NOT_BY_MARKS = (
@@ -66,7 +69,8 @@ def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Map
 class RemoteResults(Sequence[Hit]):
     """The hits of a query, nearest first, with what was selected. `document` is the server's whole answer.
 
-    `good_match` is False where even the nearest hit is hardly nearer than by chance.
+    `good_match` is False where even the nearest hit is hardly nearer than by chance. `positions` are the hits' places
+    in the page, None where they are the whole page.
     """
 
     hits: tuple[Hit, ...]
@@ -75,6 +79,7 @@ class RemoteResults(Sequence[Hit]):
     asked: Mapping[str, Any] = field(default_factory=dict)
     send: Callable[[Call[Any]], Any] | None = None
     marks: Marks = field(default_factory=Marks)
+    positions: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -137,10 +142,20 @@ class RemoteResults(Sequence[Hit]):
     def __getitem__(self, index: int) -> Hit: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: slice) -> Self: ...
 
-    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
-        return self.hits[index]
+    def __getitem__(self, index: int | slice) -> Hit | Self:
+        """One hit, or for a slice the results with those hits alone."""
+        if not isinstance(index, slice):
+            return self.hits[index]
+        places = tuple(range(len(self.hits))) if self.positions is None else self.positions
+        kept, hits = places[index], self.document["hits"][index]
+        return replace(
+            self,
+            hits=self.hits[index],
+            positions=self.positions if kept == places else kept,
+            document={**self.document, "hits": hits, "receipt": _sliced(self.document["receipt"], index, kept, places)},
+        )
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -160,6 +175,14 @@ class RemoteResults(Sequence[Hit]):
             raise UsageError("a refined answer has no receipt: save its probe, and the receipt of the query before")
         return dict(self.document["receipt"])
 
+    def save_receipt(self, path: str | Path) -> None:
+        """Write the receipt. Raises: UsageError if refined, or for another suffix than .json."""
+        _save_json(self.receipt(), path)
+
+    def to_pandas(self) -> DataFrame:
+        """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
+        return hits_table(self.hits)
+
     def refine(
         self, right: Iterable[Hit | RegionRef] = (), wrong: Iterable[Hit | RegionRef] = (), *, probe: object = None
     ) -> Self:
@@ -174,18 +197,16 @@ class RemoteResults(Sequence[Hit]):
         """Write what the marks taught as JSON. Raises: UsageError without marks, or for another suffix than .json."""
         if self.probe is None:
             raise UsageError("there is nothing to save: refine the answer first")
-        if Path(path).suffix.lower() != ".json":
-            raise UsageError(f"{path}: expected a name that ends in .json")
-        Path(path).write_text(json.dumps(self.probe["saved"], indent=1) + "\n", "utf-8")
+        _save_json(self.probe["saved"], path)
 
-    def explain(self, image: ImageRef, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
+    def explain(self, image: str | Path | ImageRef | Hit, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
         """Why this image is not among the hits, or where it is: the document of `searchanything explain`.
 
-        Raises: UsageError for a refined answer.
+        `image`: as `SearchResults.explain` takes it, or a hit. Raises: UsageError for a refined answer.
         """
         if self.marks != Marks():
             raise UsageError(NOT_BY_MARKS)
-        expected = {"expect": {"bucket": image.bucket, "key": image.key}}
+        expected = {"expect": located(image, self._sender())}
         body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
         found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))
         return found
@@ -220,12 +241,29 @@ class RemoteResults(Sequence[Hit]):
         return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)
 
     def _repr_png_(self) -> bytes:
-        return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, self.asked)))
+        marks = {} if self.marks == Marks() else {**self.marks.to_dict(), "max_false_match": None}
+        places = {} if self.positions is None else {"positions": list(self.positions)}
+        return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, {**self.asked, **marks, **places})))
 
     def _sender(self) -> Callable[[Call[Any]], Any]:
         if self.send is None:
             raise UsageError("these results are not from a server, so nothing can be asked about them")
         return self.send
+
+
+def _save_json(document: Mapping[str, Any], path: str | Path) -> None:
+    if Path(path).suffix.lower() != ".json":
+        raise UsageError(f"{path}: expected a name that ends in .json")
+    Path(path).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def _sliced(
+    receipt: Mapping[str, Any] | None, index: slice, kept: tuple[int, ...], places: tuple[int, ...]
+) -> Mapping[str, Any] | None:
+    """The receipt of the hits of a slice."""
+    if receipt is None or kept == places:
+        return receipt
+    return {**receipt, "hits": receipt["hits"][index], "positions": list(kept)}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from searchanything.answers.confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
+from searchanything.client.remote_names import image_id
 from searchanything.core.documents import region_document
 from searchanything.core.types import Candidate, ImageRow, RegionRow
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
-from searchanything.serve.wire import image_id
 
 
 class Size(BaseModel):

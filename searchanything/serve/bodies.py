@@ -38,7 +38,7 @@ def in_time(receive: Receive, seconds: float) -> Receive:
 
 async def whole(receive: Receive, max_bytes: int, announced: str) -> Receive:
     """`receive` with a body that has come as a whole. Raises: TooLargeError, BodyTimeoutError."""
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
         raise TooLargeError(f"expected at most {max_bytes:,} bytes of JSON, got {announced}")
     body = bytearray()
     while True:

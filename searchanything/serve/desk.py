@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -34,6 +34,7 @@ from searchanything.serve.wire import (
     QueryRequest,
     RefineRequest,
     SharedQuestion,
+    SheetRequest,
     StoredImage,
     UploadedImage,
     prompt_of,
@@ -170,6 +171,18 @@ class Desk:
         if saved is not None:
             self._check_fits(saved)
         return self.ask(caller, asked).refine(right, wrong, probe=saved)
+
+    def drawn(self, caller: Caller, asked: SheetRequest) -> SearchResults:
+        """What a sheet shows. Raises: as `ask` and `refine`; AccessError for marks of who may not refine."""
+        if asked.is_marked and "refine" not in caller.rights:
+            raise AccessError("this key does not give the right to refine", known=True)
+        results = self.refine(caller, asked) if asked.is_marked else self.ask(caller, asked)
+        if asked.positions is None:
+            return results
+        odd = [place for place in asked.positions if place >= len(results)]
+        if odd:
+            raise UsageError(f"expected positions of {len(results)} hits, got {odd[0]}")
+        return replace(results, hits=tuple(results.hits[place] for place in asked.positions))
 
     def _check_fits(self, probe: Probe) -> None:
         """Raises: ProbeMismatchError, which is the asker's to cure, unlike an index that differs."""

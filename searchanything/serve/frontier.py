@@ -82,6 +82,8 @@ class Frontier:
         given = headers.get("x-request-id", "")
         request = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope[REQUEST] = request
+        # What may be asked for with GET may be with HEAD, as balancers do; uvicorn sends no body of such an answer.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         start, status = time.perf_counter(), 0
 
         async def answer(message: Message) -> None:
@@ -93,12 +95,14 @@ class Frontier:
                     found.setdefault(name, value)
                 found["X-Request-ID"] = request
                 found.setdefault("Cache-Control", "no-store")
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
             if scope["path"] not in PROBES:
                 self._check(headers)
-            await self._app(scope, await self._body(scope, headers, receive), answer)
+            await self._app(asked, await self._body(asked, headers, receive), answer)
         except SearchAnythingError as error:
             await problem_response(error, request)(scope, receive, answer)
         except Exception:
@@ -107,15 +111,15 @@ class Frontier:
                 await defect_response(request)(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - start
-            self._metrics.answered(route=_route(scope), method=_method(scope), status=status, seconds=seconds)
+            self._metrics.answered(route=_route(asked), method=_method(scope), status=status, seconds=seconds)
             logger.info(
                 "%s %s %d %.1f ms request=%s caller=%s",
                 _method(scope),
-                _route(scope),
+                _route(asked),
                 status,
                 seconds * 1000,
                 request,
-                scope.get(CALLER, "-"),
+                asked.get(CALLER, "-"),
             )
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:

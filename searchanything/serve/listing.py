@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from searchanything.client.client import Client
+from searchanything.client.remote_names import image_id
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import ImageRef, ImageRow, Place
-from searchanything.serve.wire import image_id, image_of_id
+from searchanything.serve.wire import image_of_id
 
 KEPT: Final = 8  # listings of different prefixes
 FRESH_S: Final = 30.0

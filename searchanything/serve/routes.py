@@ -39,6 +39,7 @@ from searchanything.serve.wire import (
     QueryRequest,
     RefineRequest,
     SegmentRequest,
+    SheetRequest,
     image_of_id,
 )
 
@@ -97,13 +98,13 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
 @questions.post(
     "/sheet",
     tags=["ask"],
-    summary="The answer as a contact sheet",
+    summary="The answer, refined where there are marks, as a contact sheet",
     responses=SHEET,
     response_class=Response,
     openapi_extra=BODY,
 )
-async def sheet(asked: QueryRequest, caller: Reader, desk: AtDesk) -> Response:
-    data = await desk.models.run(lambda: png_bytes(desk.ask(caller, asked).plot()))
+async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
+    data = await desk.models.run(lambda: png_bytes(desk.drawn(caller, asked).plot()))
     return Response(data, media_type="image/png")
 
 
@@ -297,7 +298,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     """The raw body, as long as it is not too large. Raises: TooLargeError."""
     message = f"expected an image of at most {max_bytes:,} bytes"
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
         raise TooLargeError(message)
     body = bytearray()
     async for chunk in request.stream():

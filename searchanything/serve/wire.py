@@ -205,6 +205,17 @@ class RefineRequest(QueryRequest):
     wrong: Annotated[list[StoredImage], Field(max_length=MAX_MARKS)] = []
     probe: dict[str, Any] | None = None
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether there is anything to refine by."""
+        return bool(self.right or self.wrong) or self.probe is not None
+
+
+class SheetRequest(RefineRequest):
+    """A question, refined where it has marks; of its hits those at `positions` alone are drawn, counted from 0."""
+
+    positions: Annotated[list[Annotated[int, Field(ge=0, lt=10_000)]], Field(max_length=10_000)] | None = None
+
 
 class ExplainRequest(QueryRequest):
     """A question, and the image that was expected among its hits."""
@@ -241,13 +252,6 @@ def prompt_of(model: PromptModel | None, width: int, height: int) -> Prompt:
             return Prompts(boxes, tuple(model.foreground), tuple(model.background), model.text).simplest()
         case MaskPrompt():
             return Mask(mask_of_size(_decodable(model.mask), height, width))
-
-
-def image_id(image: ImageRef) -> str:
-    """An image's name in addresses: bucket and key, in letters that an address may hold."""
-    return (
-        base64.urlsafe_b64encode(f"{image.bucket}\0{image.key}".encode("utf-8", "surrogatepass")).decode().rstrip("=")
-    )
 
 
 def image_of_id(identity: str) -> ImageRef:

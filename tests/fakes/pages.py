@@ -15,9 +15,9 @@ from fakes.models import FakeSegmenter, drawn
 from fakes.serving import Served, listening
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from searchanything.client.remote_names import image_id
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import RGBImage
-from searchanything.serve.wire import image_id
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / "build" / "ui"

@@ -22,13 +22,13 @@ from starlette.testclient import TestClient
 from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
+from searchanything.client.remote_names import image_id
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import RGBImage, row_id
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
 from searchanything.serve.run import configured
-from searchanything.serve.wire import image_id
 
 IMAGES: dict[str, RGBImage] = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from fakes.serving import ORIGIN, Served
+from fakes.serving import ORIGIN, Served, crowd
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
@@ -90,6 +90,7 @@ def test_every_operation_answers_as_documented(served: Served, document: dict[st
 
 
 NAMES = {"bucket": "BUCKET", "key": "a/two.png"}
+REGION = {**NAMES, "region": 0}
 
 
 def values() -> st.SearchStrategy[Any]:
@@ -115,6 +116,13 @@ def values() -> st.SearchStrategy[Any]:
             "boxes_xyxy": points,
         },
     )
+    condition = st.fixed_dictionaries(
+        {"name": st.sampled_from(["year", "region", "", "a b"]) | st.text(max_size=3)},
+        optional={
+            "comparison": st.sampled_from(["==", "<", ">=", "in", "not in", "begins with", "between", "~"]),
+            "value": numbers | st.text(max_size=3) | st.lists(numbers | st.text(max_size=3), max_size=3),
+        },
+    )
     restricted = st.fixed_dictionaries(
         {},
         optional={
@@ -124,8 +132,11 @@ def values() -> st.SearchStrategy[Any]:
             "metadata": st.dictionaries(st.text(), numbers | st.text() | st.booleans(), max_size=2),
             "size_class": st.sampled_from(["small", "huge"]),
             "images": st.lists(st.just(NAMES), max_size=2),
+            "where": st.lists(condition, max_size=2),
         },
     )
+    mark = st.sampled_from([REGION, NAMES, {**NAMES, "region": -1}, {**NAMES, "region": 2**31}, {"key": "x"}])
+    probe = st.sampled_from(["PROBE", None, {}, {"format": "searchanything-probe/1"}, [], "text"])
     image = st.just(NAMES) | st.fixed_dictionaries({**{k: st.just(v) for k, v in NAMES.items()}, "region": numbers})
     return st.fixed_dictionaries(
         {"image": image},
@@ -138,14 +149,72 @@ def values() -> st.SearchStrategy[Any]:
             "group_by_image": st.booleans(),
             "expect": st.just(NAMES),
             "candidates": numbers,
+            "right": st.lists(mark, max_size=2),
+            "wrong": st.lists(mark, max_size=2),
+            "probe": probe,
+            "like": st.lists(mark, max_size=2),
+            "max_false_match": numbers,
+            "rescore": numbers,
+            "positions": st.lists(numbers, max_size=2),
         },
     )
 
 
-@settings(_SETTINGS, max_examples=60)
-@given(body=values(), path=st.sampled_from(["query", "query", "query", "explain", "compare", "segment", "refine"]))
-def test_nearly_right_questions(served: Served, body: dict[str, Any], path: str) -> None:
-    text = json.dumps(body).replace("BUCKET", served.bucket)
-    headers = {"Content-Type": "application/json"}
-    response = served.http.post(f"/v1/{path}", content=text, headers=headers)
+def fitting() -> st.SearchStrategy[Any]:
+    """Questions that can be answered, with some of the parts that `values` rarely gets through: one in the other."""
+    where = st.sampled_from(
+        [
+            {"name": "year", "comparison": "!=", "value": 2020},
+            {"name": "year", "comparison": "not in", "value": ["a", 1]},
+        ]
+    )
+    filtered = st.fixed_dictionaries({"where": st.lists(where, min_size=1, max_size=2)})
+    both = {"filter": filtered, "rescore": st.integers(0, 16_384), "group_by_image": st.booleans()}
+    marks = st.lists(st.just(REGION), min_size=1, max_size=2)
+    asked = st.just({"image": REGION}) | st.lists(st.just(REGION), min_size=1, max_size=3).map(
+        lambda one: {"like": one}
+    )
+    plain = st.fixed_dictionaries({}, optional={**both, "max_false_match": st.floats(1e-6, 1)})
+    marked = st.fixed_dictionaries(
+        {"right": marks}, optional={**both, "wrong": marks, "probe": st.just("PROBE")}
+    )  # fmt: skip
+    return st.tuples(asked, plain | marked).map(lambda parts: {**parts[0], **parts[1]})
+
+
+PARTS = {"right", "wrong", "probe", "like", "where", "max_false_match", "rescore"}
+ASKED = ("query", "query", "query", "explain", "compare", "segment", "refine", "sheet")
+
+
+def sent(served: Served, path: str, body: dict[str, Any], probe: str) -> Any:
+    text = json.dumps(body).replace("BUCKET", served.bucket).replace('"PROBE"', probe)
+    response = served.http.post(f"/v1/{path}", content=text, headers={"Content-Type": "application/json"})
     assert response.status_code in (200, 404, 413, 422, 501), (response.status_code, response.text, text)
+    return response
+
+
+@pytest.fixture(scope="module")
+def probe(served: Served) -> str:
+    """A saved probe of this index, as JSON."""
+    crowd(served, regions=300)  # as many as a false-match rate needs
+    region = served.name("a/two.png", region=0)
+    return json.dumps(served.refine(image=region, right=[region])["probe"]["saved"])
+
+
+@settings(_SETTINGS, max_examples=80)
+@given(body=values(), path=st.sampled_from(ASKED))
+def test_nearly_right_questions(served: Served, probe: str, body: dict[str, Any], path: str) -> None:
+    sent(served, path, body, probe)
+
+
+def test_every_part_of_a_question_gets_through(served: Served, probe: str) -> None:
+    through: set[str] = set()
+
+    @settings(_SETTINGS, max_examples=60)
+    @given(body=fitting())
+    def ask(body: dict[str, Any]) -> None:
+        path = "refine" if "right" in body else "query"
+        if sent(served, path, body, probe).status_code == 200:
+            through.update(body, body.get("filter", {}))
+
+    ask()
+    assert through >= PARTS, PARTS - through

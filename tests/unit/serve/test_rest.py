@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import threading
@@ -15,8 +16,12 @@ from fakes.serving import IMAGES, Served, png_of
 from PIL import Image
 
 from searchanything.client.operations import Operations
+from searchanything.core.errors import AccessError
+from searchanything.core.files import png_bytes
 from searchanything.core.geometry import encode_rle
 from searchanything.core.serve_settings import ServeSettings
+from searchanything.core.types import ImageRef, RegionRef
+from searchanything.serve.wire import SheetRequest
 from searchanything.stores.folder import FolderStore
 
 
@@ -260,3 +265,31 @@ def test_an_image_without_regions_is_listed(tmp_path: Path, monkeypatch: pytest.
     assert (found["images"][2]["regions"], found["complete"]) == (0, True)
     assert served.get(f"/v1/images/{found['images'][2]['id']}/regions").json()["regions"] == []
     assert "b/plain.png" in [hit["key"] for hit in served.ask(image=served.name("b/plain.png"))["hits"]]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/docs", "/v1/status", "/v1/images", "/nowhere", "/v1/query"]
+)
+def test_head_is_get_without_its_body(served: Served, path: str) -> None:
+    head, got = served.http.head(path), served.get(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.status_code == {"/nowhere": 404, "/v1/query": 405}.get(path, 200)
+
+
+def test_a_sheet_takes_marks_and_positions(served: Served) -> None:
+    image = served.name("a/two.png", region=0)
+    plain = served.post("/v1/sheet", {"image": image}).content
+    marks = {"right": [served.name("b/green.png", region=0)], "wrong": [image]}
+    refined = served.post("/v1/sheet", {"image": image, **marks}).content
+    by_hand = served.client.query(RegionRef(ImageRef(served.bucket, "a/two.png"), 0), limit=24)
+    better = by_hand.refine([RegionRef(ImageRef(served.bucket, "b/green.png"), 0)], [by_hand[0]])
+    assert [hit.ref for hit in better] != [hit.ref for hit in by_hand]
+    assert refined == png_bytes(better.plot()) != plain
+    saved = served.refine(image=image, **marks)["probe"]["saved"]
+    assert served.post("/v1/sheet", {"image": image, "probe": saved}).status_code == 200
+    assert served.post("/v1/sheet", {"image": image, "positions": [1, 0]}).content == png_bytes(by_hand[1::-1].plot())
+    assert served.post("/v1/sheet", {"image": image, "positions": [24]}).status_code == 422
+    reader = dataclasses.replace(served.desk.caller({}, ""), rights=("read",))
+    with pytest.raises(AccessError):
+        served.desk.drawn(reader, SheetRequest(image=image, **marks))

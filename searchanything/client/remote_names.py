@@ -1,0 +1,69 @@
+"""From what people name an indexed image by to the image, asked of a server: as `search.locate` does in an index.
+
+Only the standard library is imported here, as in `calls`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from searchanything.client.calls import Call, document, image_document
+from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.types import ImageRef
+
+Send = Callable[[Call[Any]], Any]
+
+
+def image_id(image: ImageRef) -> str:
+    """An image's name in addresses: bucket and key, in letters that an address may hold."""
+    return (
+        base64.urlsafe_b64encode(f"{image.bucket}\0{image.key}".encode("utf-8", "surrogatepass")).decode().rstrip("=")
+    )
+
+
+def located(image: object, send: Send) -> dict[str, Any]:
+    """Bucket and key of an `ImageRef`, a hit, `s3://bucket/key`, the path of a file that was indexed, or a key.
+
+    An image that the server does not know gets the name that it would have. Raises: UsageError, and what `send` raises.
+    """
+    named = image_document(image)
+    if named is not None:
+        return {name: named[name] for name in ("bucket", "key")}
+    if not isinstance(image, str | Path) or not str(image).strip():
+        raise UsageError(
+            f"expected the name of an image: an ImageRef, s3://bucket/key, a path that was indexed, or a key, "
+            f"got {image!r}"
+        )
+    refs = _names_of(Path(image))
+    known = next((ref for ref in refs if _is_known(ref, send)), None) or _of_key(str(image), send) or refs[0]
+    return {"bucket": known.bucket, "key": known.key}
+
+
+def _names_of(path: Path) -> list[ImageRef]:
+    """The names that a file has by the folder it was indexed with, nearest folder first."""
+    folder = path.expanduser().parent.resolve()
+    return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]
+
+
+def _is_known(ref: ImageRef, send: Send) -> bool:
+    try:
+        send(Call("GET", f"/v1/images/{image_id(ref)}", document))
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def _of_key(key: str, send: Send) -> ImageRef | None:
+    """The image with exactly this key. Raises: UsageError for a key of several buckets."""
+    page = send(Call("GET", f"/v1/images?{urlencode({'prefix': key, 'limit': 500})}", document))
+    found = [ImageRef(one["bucket"], one["key"]) for one in page["images"] if one["key"] == key]
+    if len(found) > 1:
+        names = ", ".join(ref.bucket for ref in found)
+        raise UsageError(
+            f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
+        )
+    return found[0] if found else None
