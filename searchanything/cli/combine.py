@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from searchanything.client.client import Client
     from searchanything.client.combining import PartInput
 
-_FORM = "IMAGE@X,Y (a click), IMAGE@X1,Y1,X2,Y2 (a box) or IMAGE#REGION (an indexed region)"
+_FORM = "IMAGE@X,Y (a click), IMAGE@X1,Y1,X2,Y2 (a box), IMAGE#REGION (an indexed region) or text=WORDS"
+_WORDS = "text="
 AllOf = Annotated[
     list[str] | None, typer.Option("--all", metavar="PART", help=f"A thing that must be there: {_FORM}; repeatable.")
 ]
@@ -86,6 +87,8 @@ def combine(
 
 
 def _part(client: Client, text: str) -> PartInput:
+    if text.startswith(_WORDS):
+        return text.removeprefix(_WORDS)
     region = region_of(client, text)
     if region is not None:
         return region

@@ -136,8 +136,8 @@ class Client:
     ) -> CombinedResults:
         """Images that hold all of some things, one of others, and none of further ones, each with its regions.
 
-        A part is (image, prompt), `Hit` or `RegionRef`. A region of `none_of` is nearer than `none_rate` of unrelated
-        ones; `max_false_match` does so of each part. Raises: as `query`; UsageError for no region, or too many parts.
+        A part is (image, prompt), `Hit`, `RegionRef` or words. A region of `none_of` is nearer than `none_rate` of
+        unrelated ones; `max_false_match` asks so of each part. Raises: as `query`; UsageError for no or too many parts.
         """
         asked = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
         return combine(self._asking, asked, limit=limit, filter=filter)

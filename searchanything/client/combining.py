@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from searchanything.answers.combined import CombinedResults
 from searchanything.client.asking import Asking
+from searchanything.client.stored_questions import StoredQuestion
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, RegionRef
 from searchanything.encode.encoder import Encoder
 from searchanything.images.inputs import ImageInput
-from searchanything.prompts.prompt import as_prompt, check_units
+from searchanything.prompts.prompt import Text, as_prompt, check_units
 from searchanything.search.calibration import check_rate
 from searchanything.search.combine import Combination, Part, search_combined
 from searchanything.search.refine import codes_of
+from searchanything.search.search import PageRequest, query_code_of
 
-PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object]
+WORDS_EXAMPLES: Final = 3  # regions of the index that words mean: what most of them have in common
+PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object] | str | Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,10 @@ def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     """The code (B,) of a part. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
         return np.asarray(codes_of(index, [part.ref if isinstance(part, Hit) else part])[0])
+    if isinstance(part, str | Text):
+        return _code_of_words(asking, index, part if isinstance(part, str) else part.text)
     if not isinstance(part, tuple) or len(part) != 2:
-        raise UsageError(
-            f"a part is a hit, a RegionRef, or (image, prompt), got {part!r}; of words alone, give a hit that "
-            "query(text=…) found"
-        )
+        raise UsageError(f"a part is a hit, a RegionRef, (image, prompt) or words, got {part!r}")
     image, prompt = part
     pixels, wanted = asking.load(image), as_prompt(prompt)
     check_units(wanted, *pixels.shape[:2])
@@ -74,3 +76,12 @@ def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     if encoded.choice.kind != "region":
         raise UsageError(f"a part is a region: {encoded.choice.reason}")
     return encoded.code
+
+
+def _code_of_words(asking: Asking, index: RegionIndex, words: str) -> Codes:
+    """The code (B,) of what the regions nearest to words have in common. Raises: as `query_words`, UsageError."""
+    request = PageRequest(limit=WORDS_EXAMPLES, rescore=asking.connection.settings.search.rescore_words)
+    found = asking.query_words(words, None, None, request, filter=None)
+    if not found.hits:
+        raise UsageError(f"no region of the index is near the words {words!r}")
+    return query_code_of(StoredQuestion.look_up(index, tuple(hit.ref for hit in found.hits)).asked)

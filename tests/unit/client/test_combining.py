@@ -12,8 +12,9 @@ from PIL import Image
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
-from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError, WordsMissingError
 from searchanything.core.types import ImageRef, RegionRef
+from searchanything.prompts.prompt import Text
 
 RED, BLUE, GREEN = (4, 4, 40, 60), (50, 8, 90, 40), (50, 44, 90, 60)
 IMAGES = {
@@ -52,13 +53,25 @@ def test_hits_are_parts(client: Client, tmp_path: Path) -> None:
     assert {hit.image.key for hit in found} == {"blue.png", "both.png", "all.png"}
 
 
+def test_words_are_parts(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(WordsMissingError):
+        client.combine(all_of=["blue"])
+    client.index(tmp_path, add_words=True)
+    for words in ("blue", Text("blue")):
+        found = client.combine(all_of=[words, (tmp_path / "red.png", (20, 30))], limit=2)
+        assert {hit.image.key for hit in found} == {"both.png", "all.png"}
+        assert [one.distance_bits for one in found[0].parts] == [0, 0]
+    with pytest.raises(PromptError):
+        client.combine(any_of=[" "])
+
+
 def test_what_is_no_part(client: Client, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a part is a region"):
         client.combine(all_of=[(tmp_path / "red.png", None)])
     with pytest.raises(UsageError, match="at least one part"):
         client.combine()
-    for odd in ("a car", ["x", 1, 2], ("x",), 3):
-        with pytest.raises(UsageError, match="a hit that query"):
+    for odd in (["x", 1, 2], ("x",), 3):
+        with pytest.raises(UsageError, match="or words, got"):
             client.combine(all_of=[odd])  # type: ignore[list-item]
     with pytest.raises(UsageError, match="false-match rate"):
         client.combine(all_of=[(tmp_path / "red.png", (20, 30))], max_false_match=2.0)
