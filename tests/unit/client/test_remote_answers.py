@@ -87,9 +87,10 @@ def test_explain_takes_an_image_by_any_name(served: tuple[Served, str], remote: 
 
 
 def test_pictures_are_those_of_the_refined_answer(served: tuple[Served, str], remote: RemoteClient) -> None:
-    region, green = (RegionRef(ImageRef(served[0].bucket, key), 0) for key in ("a/two.png", "b/green.png"))
+    region = RegionRef(ImageRef(served[0].bucket, "b/blue.png"), 0)
     there, here = remote.query(region), served[0].client.query(region)
-    once, by_hand = there.refine(right=[green], wrong=[region]), here.refine(right=[green], wrong=[region])
+    marks = {"right": [there[-1].ref], "wrong": [there[2].ref]}  # other codes than the query's, which the nearest have
+    once, by_hand = there.refine(**marks), here.refine(**marks)
     assert [hit.ref for hit in once] != [hit.ref for hit in there]
     assert once._repr_png_() == by_hand._repr_png_() != there._repr_png_()
     saved = there.refine(probe=once.probe["saved"])
