@@ -90,7 +90,8 @@ def test_a_bound_cuts_the_ranking_and_not_the_page(
     assert shown(page.hits) == allowed[offset : offset + limit]
     everything = world.rescored(0, group_by_image=False)
     nearest = None if page.nearest is None else (page.nearest.distance_bits, page.nearest.image, page.nearest.region)
-    assert nearest == (everything[0][:3] if everything else None), "of the whole ranking"
+    equally_near = [one[:3] for one in everything if one[0] == everything[0][0]]
+    assert nearest in (equally_near or [None]), "of the whole ranking"
 
 
 @given(seed, st.integers(1, 5), st.booleans(), depths)

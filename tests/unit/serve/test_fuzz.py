@@ -160,6 +160,9 @@ def values() -> st.SearchStrategy[Any]:
     )
 
 
+OTHER = {"bucket": "BUCKET", "key": "b/green.png", "region": 0}  # has another code than REGION
+
+
 def fitting() -> st.SearchStrategy[Any]:
     """Questions that can be answered, with some of the parts that `values` rarely gets through: one in the other."""
     where = st.sampled_from(
@@ -176,7 +179,7 @@ def fitting() -> st.SearchStrategy[Any]:
     )
     plain = st.fixed_dictionaries({}, optional={**both, "max_false_match": st.floats(1e-6, 1)})
     marked = st.fixed_dictionaries(
-        {"right": marks}, optional={**both, "wrong": marks, "probe": st.just("PROBE")}
+        {"right": marks}, optional={**both, "wrong": st.just([OTHER]), "probe": st.just("PROBE")}
     )  # fmt: skip
     return st.tuples(asked, plain | marked).map(lambda parts: {**parts[0], **parts[1]})
 

@@ -280,10 +280,12 @@ def test_head_is_get_without_its_body(served: Served, path: str) -> None:
 def test_a_sheet_takes_marks_and_positions(served: Served) -> None:
     image = served.name("a/two.png", region=0)
     plain = served.post("/v1/sheet", {"image": image}).content
-    marks = {"right": [served.name("b/green.png", region=0)], "wrong": [image]}
-    refined = served.post("/v1/sheet", {"image": image, **marks}).content
     by_hand = served.client.query(RegionRef(ImageRef(served.bucket, "a/two.png"), 0), limit=24)
-    better = by_hand.refine([RegionRef(ImageRef(served.bucket, "b/green.png"), 0)], [by_hand[0]])
+    right, wrong = by_hand[-1], by_hand[2]  # other codes than the query's, which the nearest have
+    better = by_hand.refine([right], [wrong])
+    names = [served.name(one.image.key, region=one.region) for one in (right, wrong)]
+    marks = {"right": names[:1], "wrong": names[1:]}
+    refined = served.post("/v1/sheet", {"image": image, **marks}).content
     assert [hit.ref for hit in better] != [hit.ref for hit in by_hand]
     assert refined == png_bytes(better.plot()) != plain
     saved = served.refine(image=image, **marks)["probe"]["saved"]
