@@ -98,12 +98,15 @@ def known(client: searchanything.Client) -> int:
 
 
 def burst(client: searchanything.Client, store: S3Store, images: Sequence[bytes], count: int) -> dict[str, Any]:
-    """Upload so many images at once, wait for their rows; the seconds of both, and whether one failed or is missing."""
+    """Upload so many images at once, wait for their rows while more come; the seconds, what failed, what is missing."""
     before, start = known(client), time.monotonic()
     with ThreadPoolExecutor(UPLOADERS) as pool:
         list(pool.map(lambda n: store.upload(f"burst/{n:06}.jpg", images[n % len(images)]), range(count)))
-    uploaded = said = time.monotonic()
-    while (now := known(client)) < before + count:
+    uploaded = said = moved = time.monotonic()
+    last = before
+    while (now := known(client)) < before + count and time.monotonic() - moved < SETTLE_S:
+        if now != last:
+            last, moved = now, time.monotonic()
         if time.monotonic() - said > SAY_S:
             said = time.monotonic()
             print(f"{said - start:.0f} s: {now - before} of {count}", flush=True)
@@ -114,6 +117,7 @@ def burst(client: searchanything.Client, store: S3Store, images: Sequence[bytes]
         "images": count,
         "upload_s": uploaded - start,
         "until_indexed_s": ended - start,
+        "missing": before + count - now,
         "failed": client.status().failed,
         "settled_s": settled_s,
     }
@@ -157,7 +161,8 @@ def main() -> None:
         fast |= memory_of(memory.stop())
         print(
             f"burst of {options.burst}: uploaded in {fast['upload_s']:.1f} s, indexed after"
-            f" {fast['until_indexed_s']:.1f} s, {fast['failed']} failed; {agreement(fast['settled_s'])}",
+            f" {fast['until_indexed_s']:.1f} s, {fast['missing']} missing, {fast['failed']} failed;"
+            f" {agreement(fast['settled_s'])}",
             flush=True,
         )
         print_slopes(fast)

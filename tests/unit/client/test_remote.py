@@ -9,7 +9,6 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +41,6 @@ from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, Whol
 from searchanything.search.probe import Probe
 from searchanything.serve.problems import problem_response, status_of
 from searchanything.serve.wire import FilterModel
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        served = Served.make(tmp_path_factory.mktemp("remote"), monkeypatch, words=True)
-        with listening(served) as url:
-            yield served, url
-
-
-@pytest.fixture
-def remote(served: tuple[Served, str]) -> Iterator[RemoteClient]:
-    with RemoteClient(served[1]) as client:
-        yield client
-
 
 PROMPTS: list[Any] = [
     (60, 20), [60, 20], [(60, 20), (10, 10)], (48, 6, 92, 42), "blue", None,

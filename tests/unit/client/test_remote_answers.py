@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.serving import Served, listening
+from fakes.serving import Served
 
 from searchanything.client.calls import Call, document
 from searchanything.client.remote import RemoteClient
@@ -18,20 +17,6 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.types import Filter, ImageRef, RegionRef
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, str]]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        served = Served.make(tmp_path_factory.mktemp("remote"), monkeypatch, words=True)
-        with listening(served) as url:
-            yield served, url
-
-
-@pytest.fixture
-def remote(served: tuple[Served, str]) -> Iterator[RemoteClient]:
-    with RemoteClient(served[1]) as client:
-        yield client
 
 
 def test_numbers_of_libraries_are_sent(served: tuple[Served, str], remote: RemoteClient) -> None:

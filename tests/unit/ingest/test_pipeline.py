@@ -26,6 +26,7 @@ from fakes.stores import InMemoryStore
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import Outcome, RGBImage, StoredObject
+from searchanything.ingest import pipeline
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
@@ -87,6 +88,16 @@ def test_an_image_that_fails_the_models_spoils_no_companion(batch_images: int) -
     assert (report.indexed, report.failed) == (5, 2)
     assert {failure.key for failure in report.failures} == {"2.png", "3.png"}
     whole(setting.index)
+
+
+def test_freed_memory_is_given_back_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[None] = []
+    monkeypatch.setattr(pipeline, "release_freed_memory", lambda: given_back.append(None))
+    setting = Setting()
+    for number in range(6):
+        setting.store.put(f"{number}.png", RED)
+    setting.run(options=replace(SMALL_BATCHES, batch_images=2))
+    assert len(given_back) == 3
 
 
 class Unfit(FakeSegmenter):
