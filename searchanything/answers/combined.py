@@ -56,7 +56,7 @@ class CombinedResults(Sequence[CombinedHit]):
         page = self.page
         noun = "image" if len(self) == 1 else "images"
         excluded = f", {page.excluded:,} of them left out by none_of" if page.excluded else ""
-        excluded += f", {page.unsure:,} of them without a part that is near enough" if page.unsure else ""
+        excluded += f", {page.unsure:,} without a part that is near enough" if page.unsure else ""
         weak = sum(any(map(is_weak_part, hit.parts)) for hit in self)
         doubt = f" ({weak:,} of them with a part that chance may explain)" if weak else ""
         missing = (

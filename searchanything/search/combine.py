@@ -78,6 +78,16 @@ class Combination:
         """The parts that count for an image."""
         return self.all_of + self.any_of
 
+    @property
+    def most_costs(self) -> list[float]:
+        """What each wanted part may cost; costs rise with the distance, as rates do."""
+        if self.max_false_match is None:
+            return [np.inf] * len(self.wanted)
+        near = [0 if part.rates is None else int((part.rates <= self.max_false_match).sum()) for part in self.wanted]
+        return [
+            float(part.costs[count - 1]) if count else -np.inf for part, count in zip(self.wanted, near, strict=True)
+        ]
+
     def suffices(self, hit: CombinedHit) -> bool:
         """Whether an image shows every part as surely as was asked for."""
         most = self.max_false_match
@@ -108,7 +118,7 @@ class CombinedHit:
 class CombinedPage:
     """The best images. `exact`: no image of the index scores higher than the last; else some may be missed.
 
-    `looked_at` images were compared whole; `excluded` of them hold a part of `none_of`, `unsure` of them lack a part at
+    `looked_at` images were compared whole; `excluded` of them hold a part of `none_of`. `unsure` images lack a part at
     the rate that was asked for.
     """
 
@@ -129,8 +139,9 @@ def search_combined(
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
     bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))
     hits: list[CombinedHit] = []
-    excluded = unsure = 0
+    excluded = 0
     order = bounds.order()
+    unsure = len(bounds.found) - len(order)
     for start in range(0, len(order), _IMAGES_AT_ONCE):
         portion = order[start : start + _IMAGES_AT_ONCE]
         if len(hits) >= limit and -hits[limit - 1].score <= bounds.of_image(portion[0]):
@@ -146,7 +157,7 @@ def search_combined(
                 unsure += 1
         hits.sort(key=lambda hit: (-hit.score, hit.image))
     last = -hits[limit - 1].score if len(hits) >= limit else np.inf
-    exact = index.exact and (bounds.complete or last <= bounds.of_others)
+    exact = index.exact and (bounds.complete or not bounds.may_suffice({}) or last <= bounds.of_others)
     return CombinedPage(tuple(hits[:limit]), exact, len(order), excluded, unsure)
 
 
@@ -182,8 +193,15 @@ class _Bounds:
         return self._sum(self.found[image])
 
     def order(self) -> list[ImageRef]:
-        """The images that any part brought, the least bound first."""
-        return sorted(self.found, key=lambda image: (self.of_image(image), image))
+        """The images that any part brought and that may suffice, the least bound first."""
+        some = [image for image, costs in self.found.items() if self.may_suffice(costs)]
+        return sorted(some, key=lambda image: (self.of_image(image), image))
+
+    def may_suffice(self, costs: Mapping[int, float]) -> bool:
+        """Whether an image with these costs at least can show every part as surely as was asked for."""
+        enough = [costs.get(number, self.farthest[number]) <= most for number, most in enumerate(self.asked.most_costs)]
+        needed = len(self.asked.all_of)
+        return all(enough[:needed]) and (not self.asked.any_of or any(enough[needed:]))
 
     def _sum(self, costs: Mapping[int, float]) -> float:
         every = [costs.get(number, farthest) for number, farthest in enumerate(self.farthest)]

@@ -112,6 +112,27 @@ def test_one_part_that_is_very_near_does_not_stand_for_another() -> None:
     assert all(one.false_match is not None and one.false_match <= 0.01 for one in sure.hits[0].parts)
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), any_of=st.integers(0, 2), most=st.sampled_from([0.002, 0.02, 0.2, 1.0]))
+def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: float) -> None:
+    rng = np.random.default_rng(seed)
+    images = images_of(rng, 120)
+    index = index_of(images)
+    background = draw_background(index)
+    codes = rng.integers(0, 256, (3, 32), dtype=np.uint8)
+    parts = tuple(Part(str(n), code, background.rates(code)) for n, code in enumerate(codes))
+    free = Combination(parts[:1], parts[1 : 1 + any_of])
+    cut = Combination(parts[:1], parts[1 : 1 + any_of], max_false_match=most)
+    all_hits = search_combined(index, free, limit=120, max_limit=4096).hits
+    wanted = [hit.image for hit in all_hits if all((one.false_match or 0) <= most for one in hit.parts)]
+    for depth in (10, 4096):
+        page = search_combined(index, cut, limit=120, max_limit=depth)
+        found = [hit.image for hit in page.hits]
+        assert found == wanted if page.exact else set(found) <= set(wanted)
+    assert page.exact
+    assert page.looked_at <= 120
+
+
 def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
     rng = np.random.default_rng(4)
     images = images_of(rng, 100)
