@@ -2,9 +2,10 @@
 
 python benchmarks/growth.py [--index memory|lite] [--regions 10000 30000 100000] [--rounds 5] [--json F] [--plot F]
 
-commit: 16 images of 25 regions, inserted, committed and their older rows looked for. search: `search_regions`, top 10.
-sync: all image states read and found. status: `holdings`. The exponent is that of a power of the number of regions,
-fitted to the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with its square.
+commit: 16 images of 25 regions, inserted, committed and their older rows looked for. search: `search_regions`; Milvus
+alone: its own call, beside it. sync: all image states read and found. status: `holdings`. The exponent is that of a
+power of the number of regions, fitted to the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with
+its square.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +58,24 @@ def calls_of(
         known = KnownImages(index.iterate_states())
         return len(known)
 
+    def search(limit: int) -> Callable[[], object]:
+        return lambda: search_regions(index, query, PageRequest(limit), filter=None, max_limit=16384)
+
     return {
         "commit": commit,
-        "search": lambda: search_regions(index, query, PageRequest(10), filter=None, max_limit=16384),
+        "search, top 10": search(10),
+        "search, top 100": search(100),
+        **({} if isinstance(index, MemoryRegionIndex) else bare_searches(index, query.tobytes())),
         "sync": sync,
         "status": lambda: holdings(index),
     }
+
+
+def bare_searches(index: RegionIndex, code: bytes) -> dict[str, Callable[[], object]]:
+    """Milvus' own answer: ids and distances alone, over the connection that the index uses."""
+    client = index._connection._connected()  # type: ignore[attr-defined]  # noqa: SLF001 - nobody else needs it
+    bare = partial(client.search, index.collections[0], data=[code], anns_field="code", output_fields=[])
+    return {f"Milvus alone, top {limit}": partial(bare, limit=limit) for limit in (10, 100)}
 
 
 def measure(index: RegionIndex, source: MemoryRegionIndex, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from benchmarks import measuring
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.settings import load_settings
-from searchanything.core.types import ImageRef, RegionRef
+from searchanything.core.types import RegionRef
 from searchanything.demo.scenes import generate_demo_scenes
 
 CLIENTS = 16
@@ -73,9 +73,10 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     milvus.collection_prefix, milvus.lite_idle_s = f"bench{uuid4().hex[:6]}_", 5.0
     with connect(settings=settings) as client:
         client.index(images)
-        rows = of_prompts(client, files, options.queries)
+        point = thing_in(client, files[0])
+        rows = of_prompts(client, files, point, options.queries)
     if options.uri is None:
-        asked = ["query", str(files[0]), "--point", "150,150", "--uri", milvus.uri, "--format", "json"]
+        asked = ["query", str(files[0]), "--point", f"{point[0]},{point[1]}", "--uri", milvus.uri, "--format", "json"]
         named = {"SEARCHANYTHING_MILVUS__COLLECTION_PREFIX": milvus.collection_prefix}
         rows += [row_of("click, cold process", 1, timed(2, lambda: run_cold(asked, named)))]
     return rows
@@ -86,13 +87,22 @@ def run_cold(arguments: list[str], variables: dict[str, str]) -> None:
     subprocess.run(command, check=True, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
 
 
-def of_prompts(client: Client, files: list[Path], count: int) -> list[dict[str, Any]]:
+def thing_in(client: Client, image: Path) -> tuple[int, int]:
+    """A point on which a click finds something: the middle of the surest region that is met there."""
+    middles = [
+        (round((left + right) / 2), round((top + bottom) / 2))
+        for left, top, right, bottom in (region.box_xyxy for region in client.segment(image))
+    ]
+    return next(one for one in middles if client.query(image, one, limit=1).hits)
+
+
+def of_prompts(client: Client, files: list[Path], point: tuple[int, int], count: int) -> list[dict[str, Any]]:
     """Warm queries of each kind, and clicks by many clients."""
     image, others = files[0], iter(files[1:] * count)
-    first = client.query(image, (150, 150), limit=10)
-    stored = RegionRef(first.hits[0].image, first.hits[0].region) if first.hits else RegionRef(ImageRef("", ""), 0)
+    first = client.query(image, point, limit=1).hits[0]
+    stored = RegionRef(first.image, first.region)
     kinds: dict[str, Callable[[], object]] = {
-        "click, warm": lambda: client.query(image, (150, 150), limit=10),
+        "click, warm": lambda: client.query(image, point, limit=10),
         "box, warm": lambda: client.query(image, (100, 100, 220, 220), limit=10),
         "text, warm": lambda: client.query(image, "a red apple", limit=10),
         "whole image, warm": lambda: client.query(image, limit=10),

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from searchanything.core.batching import batches
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
-from searchanything.models.compute import CPU, Compute
+from searchanything.models.compute import CPU, CPU_IMAGES, Compute
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import LOADING_ERRORS, digest_of
@@ -93,10 +94,11 @@ class FastSAMSegmenter:
             by_shape[letterbox.input_shape].append(number)
         found: dict[int, Segmentation] = {}
         with torch.inference_mode():
-            for numbers in by_shape.values():
-                output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
-                for row, number in enumerate(numbers):
-                    found[number] = self._segmentation(letterboxes[number], output, row)
+            for alike in by_shape.values():
+                for numbers in batches(alike, self._compute.at_once(len(alike), CPU_IMAGES)):
+                    output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
+                    for row, number in enumerate(numbers):
+                        found[number] = self._segmentation(letterboxes[number], output, row)
         return [found[number] for number in range(len(images))]
 
     def _forward(self, batch: NDArray[np.uint8]) -> Output:

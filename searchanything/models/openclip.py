@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.models.compute import CPU, Compute
+from searchanything.models.compute import CPU, CPU_CROPS, Compute
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
@@ -51,7 +51,7 @@ class OpenClipEncoder:
 
     def __init__(self, source: _Source, *, compute: Compute = CPU, batch: int = 128) -> None:
         self._compute = compute
-        self._batch = batch
+        self._batch = compute.at_once(batch, CPU_CROPS)
         self._dimension = source.dimension
         vocabulary = None if source.tokenizer is None else digest_of(source.tokenizer)
         self._description = source.options.description(source.name, source.weights_sha256, vocabulary)
