@@ -7,6 +7,8 @@ codes, as the index draws it, with whatever is related among them (nobody tells 
 unrelated regions (another concept, or background; another image) whose stated rate is at most so much. The intervals
 are of 1,000 bootstrap rounds over the queries' images. Confidence: of the 24 nearest hits, how many of each word that
 `searchanything serve` says show the query's concept.
+
+Words: each concept's name asks all scenes by words codes; unrelated is every region of another concept, or of none.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import measuring
+from benchmarks.ranking_data import load_preset
 from searchanything.answers.confidence import SHARES, confidence_of
 from searchanything.answers.matching import Scale
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, pack_signs
 from searchanything.core.types import Hit, ImageRef
-from searchanything.search.calibration import SAMPLE_CODES, Background, false_match_rates
+from searchanything.encode.encoder import Encoder
+from searchanything.hash_training.words import train_words
+from searchanything.search.calibration import SAMPLE_CODES, SHAPES, Background, false_match_rates
 from searchanything.search.search import Page
 
 HITS: Final = 24  # of a page
@@ -46,6 +51,25 @@ def judged(regions: dict[str, NDArray[Any]], queries: int) -> tuple[NDArray[np.f
         stated = rates[distances[unrelated]]
         below.append([int((stated <= rate).sum()) for rate in STATED])
         totals.append(int(unrelated.sum()))
+    return np.array(below, dtype=np.float64), np.array(totals)
+
+
+def judged_words(regions: dict[str, NDArray[Any]], encoder: Encoder) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """As `judged`, each name that some region has being a query by words codes."""
+    concepts, dimension = regions["concepts"], encoder.embedder.dimension
+    image_features = np.ascontiguousarray(regions["features"][:, -dimension:])
+    layer = train_words(image_features, encoder.everyday_words())
+    codes, asked = layer.encode(image_features), np.unique(concepts[concepts >= 0])
+    texts = layer.project_texts(encoder.embedder.embed_texts(regions["names"][asked].tolist()))
+    sample = np.random.default_rng(17).permutation(len(codes))[:SAMPLE_CODES]
+    below, totals = [], []
+    for number, code in zip(asked, pack_signs(texts), strict=True):
+        distances = hamming(code[None], codes)[0]
+        counts = np.bincount(distances[sample], minlength=8 * codes.shape[1] + 1)
+        rates = false_match_rates(counts, shape=SHAPES["words"])
+        stated = rates[distances[(concepts != number) & (concepts != _UNCLEAR)]]
+        below.append([int((stated <= rate).sum()) for rate in STATED])
+        totals.append(len(stated))
     return np.array(below, dtype=np.float64), np.array(totals)
 
 
@@ -112,6 +136,16 @@ def table(below: NDArray[np.float64], totals: NDArray[np.int64]) -> list[dict[st
     return rows
 
 
+def show(what: str, rows: list[dict[str, float]], totals: NDArray[np.int64]) -> None:
+    """Print a table."""
+    print(f"{len(totals)} {what}, {int(totals.sum()):,} unrelated pairs")
+    print("  stated   observed  95 %                  ratio")
+    for row in rows:
+        print(
+            f"  {row['stated']:.0e}   {row['observed']:.2e}  {row['low']:.2e} to {row['high']:.2e}  {row['ratio']:.2f}"
+        )
+
+
 def draw(rows: list[dict[str, float]], path: Path) -> None:
     """The reliability plot: observed over stated, both logarithmic, with the band of a factor of two."""
     import matplotlib as mpl
@@ -141,16 +175,15 @@ def main() -> None:
         regions = dict(stored)
     below, totals = judged(regions, arguments.queries)
     rows = table(below, totals)
-    print(f"{len(totals)} queries, {int(totals.sum()):,} unrelated pairs")
-    print("  stated   observed  95 %                  ratio")
-    for row in rows:
-        print(
-            f"  {row['stated']:.0e}   {row['observed']:.2e}  {row['low']:.2e} to {row['high']:.2e}  {row['ratio']:.2f}"
-        )
+    show("queries", rows, totals)
+    by_words, pairs = judged_words(regions, load_preset("pico"))
+    words = table(by_words, pairs)
+    show("names", words, pairs)
     confidence = said(regions, arguments.queries)
     for word, one in confidence.items():
         print(f"  {word:12} {one['hits']:6} hits, {one['right']:.3f} right")
-    found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows, "confidence": confidence}
+    found = {"queries": len(totals), "pairs": int(totals.sum()), "rows": rows, "words": words}
+    found["confidence"] = confidence
     measuring.write(found, arguments.json)
     if arguments.plot:
         draw(rows, arguments.plot)

@@ -94,6 +94,7 @@ def main() -> None:
         ),
         "boxes": np.concatenate([one.boxes_xyxy for _, one in found]),
         "concepts": concepts,
+        "names": np.array([name.replace("-", " ") for name in everything.pictograms.names]),
         "images": np.repeat(np.arange(len(found)), counts),
         "zero_shot": everything.pictograms.is_zero_shot[np.maximum(concepts, 0)] & (concepts >= 0),
     }

@@ -106,7 +106,7 @@ def find_duplicates(
     """
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
-    found = list(index.iterate_codes(whole_images=whole_images, bucket=bucket, key_prefix=key_prefix))
+    found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))
     newest = _generations(index, {one.image for one in found})
     rows = sorted((one for one in found if newest.get(one.image) == one.generation), key=_order)
     codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(-1, index.manifest.bits // 8)

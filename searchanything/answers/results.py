@@ -140,9 +140,17 @@ class SearchResults(Sequence[Hit]):
         }
 
     @property
+    def is_by_words(self) -> bool:
+        """Whether words alone ranked the hits: their distances are those of words codes."""
+        return self.selection.kind == "words" and self.probe is None
+
+    @property
     def confidences(self) -> tuple[Confidence | None, ...]:
-        """How good each hit is, in a word: very strong, strong, fair, weak or none; None for words alone."""
-        if self.matching is None:
+        """How good each hit is, in a word: very strong, strong, fair, weak or none; None for words alone.
+
+        Of a text's right hits most are no nearer than chance allows (docs/adr/0059); `selection.text_match` says more.
+        """
+        if self.matching is None or self.is_by_words:
             return (None,) * len(self.hits)
         of_page = self.matching.confidences
         return tuple(of_page[place] for place in self.positions or range(len(self.hits)))

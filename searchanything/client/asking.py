@@ -20,7 +20,7 @@ from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
-from searchanything.client.words import ask_words, check_alone
+from searchanything.client.words import WordsQuestion, ask_words, check_alone
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
@@ -145,13 +145,11 @@ class Asking:
         max_false_match: float | None = None,
     ) -> SearchResults:
         """As `Client.query` with a text alone."""
-        text = check_alone(text, image, prompt)
-        if max_false_match is not None:
-            raise UsageError("max_false_match compares with codes of regions: it goes with an image, not a text alone")
+        question = WordsQuestion(check_alone(text, image, prompt), request, filter, max_false_match)
         index, encoder = self.connection.open_for_words()
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
-        found = ask_words(index, encoder, text, request, filter=filter, max_limit=max_limit)
+        found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
         refiner = self.judging.refiner(index, no_codes(index), request, filter=filter, most=None)
         return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
 
@@ -166,7 +164,7 @@ class Asking:
             code = query_code_of(question.asked)
         whole = question.whole_images
         with watch.stage("judge"):
-            scale = self.judging.scale(index, code, whole_images=whole)
+            scale = self.judging.scale(index, code, "images" if whole else "regions")
             bounded = replace(request, most_bits=scale.most_bits(most))
         with watch.stage("search"):
             page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
@@ -198,7 +196,14 @@ class Asking:
         """As `Client.replay`."""
         receipt = Receipt.parse(document, max_pixels=self.connection.settings.ingest.max_pixels)
         if receipt.words is not None:
-            found = self.query_words(receipt.words, None, None, receipt.request, filter=receipt.filter)
+            found = self.query_words(
+                receipt.words,
+                None,
+                None,
+                receipt.request,
+                filter=receipt.filter,
+                max_false_match=receipt.max_false_match,
+            )
             return compare_runs(receipt, found)
         if image is None:
             self._check_named(receipt, folder)
@@ -242,7 +247,7 @@ class Asking:
         """How far chance explains what lies near the query's code; None where it selected nothing."""
         if query.choice.kind == "none":
             return None
-        return self.judging.scale(index, query.code, whole_images=query.choice.kind == "image")
+        return self.judging.scale(index, query.code, "images" if query.choice.kind == "image" else "regions")
 
     def _check_named(self, receipt: Receipt, folder: str | Path | None) -> None:
         """Refuse to open a file that a receipt names and its user did not. Raises: UsageError."""

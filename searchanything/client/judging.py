@@ -12,7 +12,7 @@ from searchanything.answers.results import Refiner, SearchResults
 from searchanything.client.remote_results import NOT_BY_MARKS
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef
+from searchanything.core.types import BoxXYXY, CodeKind, Codes, Filter, ImageRef, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
 from searchanything.search.probe import Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
@@ -34,9 +34,9 @@ class Judging:
         """By distance, the share of unrelated regions that are as near to a code (B,); None: too few are indexed."""
         return self.backgrounds.of(index).rates(code)
 
-    def scale(self, index: RegionIndex, code: Codes, *, whole_images: bool = False) -> Scale:
-        """What chance explains at each distance from a code (B,) of regions, or of whole images."""
-        background = self.backgrounds.of(index, whole_images=whole_images)
+    def scale(self, index: RegionIndex, code: Codes, kind: CodeKind = "regions") -> Scale:
+        """What chance explains at each distance of one kind of codes from a code (B,)."""
+        background = self.backgrounds.of(index, kind)
         return Scale(background, background.rates(code))
 
     def refiner(

@@ -114,7 +114,7 @@ class RemoteResults(Sequence[Hit]):
 
     @property
     def matching(self) -> Mapping[str, Any] | None:
-        """How far chance explains the hits; None for words alone."""
+        """How far chance explains the hits."""
         found: Mapping[str, Any] | None = self.document["matching"]
         return found
 

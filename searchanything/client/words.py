@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from searchanything.answers.questions import words_document
 from searchanything.answers.results import SearchResults
+from searchanything.client.judging import Judging
 from searchanything.core.errors import UsageError, WordsMissingError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
+from searchanything.search.calibration import check_rate
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
@@ -36,35 +38,53 @@ def check_alone(text: str | None, image: object, prompt: object) -> str:
     return Text(text).text
 
 
+@dataclass(frozen=True, slots=True)
+class WordsQuestion:
+    """What is asked in words alone. Raises: UsageError for a rate that is none."""
+
+    text: str
+    request: PageRequest
+    filter: Filter | None
+    max_false_match: float | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.max_false_match)
+
+
 def ask_words(
-    index: RegionIndex, encoder: Encoder, text: str, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, encoder: Encoder, question: WordsQuestion, judging: Judging, *, max_limit: int
 ) -> SearchResults:
     """The regions that a text names. Raises: WordsMissingError without words codes; FilterError, RegionIndexError."""
     if index.words is None:
         raise WordsMissingError(HOW_TO_ADD_WORDS)
-    watch = Stopwatch()
+    watch, text, most = Stopwatch(), question.text, question.max_false_match
     with watch.stage("embed"):
         values = encoder.encode_text(text)
+    with watch.stage("judge"):
+        scale = judging.scale(index, values.code, "words")
+        request = replace(question.request, most_bits=scale.most_bits(most))
     with watch.stage("search"):
-        page = search_words(index, values, request, filter=filter, max_limit=max_limit)
+        page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown
             best = replace(request, limit=1, offset=0)
-            first = search_words(index, values, best, filter=filter, max_limit=max_limit).hits
+            first = search_words(index, values, best, filter=question.filter, max_limit=max_limit).hits
         match = _judged(index, encoder, values, first[0]) if first else None
+        matching = scale.matching(page, most, before=request.offset)
     return SearchResults(
         query_image=np.full((*CANVAS_PX, 3), 255, dtype=np.uint8),
         prompt_description={"kind": "words", "text": text},
         selection=_selection(text, match),
-        hits=page.hits,
+        hits=matching.hits,
+        matching=matching,
         exact=page.exact,
         stages=page.stages,
         fingerprint=index.manifest.fingerprint,
         collection=index.words.collection,
         timings_ms=watch.timings_ms,
         open_image=_no_images,
-        asked=partial(words_document, text, request, filter),
+        asked=partial(words_document, text, request, question.filter),
     )
 
 

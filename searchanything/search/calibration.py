@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import hamming
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, ImageRef, Place, StoredCode
+from searchanything.core.types import CodeKind, Codes, ImageRef, Place, StoredCode
 from searchanything.search.scoped import ScopedIndex
 
 SAMPLE_CODES: Final = 4096
@@ -30,37 +30,40 @@ LOOK_S: Final = 10.0  # the index is counted no more often than that
 LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
 GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
-_SHAPE: Final = 0.08  # of the tail; 0 would be exponential. Measured on labelled regions: docs/adr/0059
+# Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
+SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}
 Rates = NDArray[np.float64]  # (bits + 1,), by distance
-_Name: TypeAlias = tuple[str, tuple[Place, ...], bool]
+_Name: TypeAlias = tuple[str, tuple[Place, ...], CodeKind]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """A sample of an index's codes, (S, B) uint8, and how many rows there were when it was drawn."""
+    """A sample of one kind of an index's codes, (S, B) uint8, and how many rows there were when it was drawn."""
 
     codes: Codes
     rows: int
+    kind: CodeKind = "regions"
 
     def rates(self, code: Codes) -> Rates | None:
         """By distance, the share of unrelated codes that are as near to a code (B,), or nearer; None: too few codes."""
         if len(self.codes) < LEAST_CODES:
             return None
         bits = 8 * self.codes.shape[1]
-        return false_match_rates(np.bincount(hamming(code[None], self.codes)[0], minlength=bits + 1))
+        counts = np.bincount(hamming(code[None], self.codes)[0], minlength=bits + 1)
+        return false_match_rates(counts, shape=SHAPES[self.kind])
 
 
-def false_match_rates(counts: NDArray[np.int64]) -> Rates:
+def false_match_rates(counts: NDArray[np.int64], *, shape: float = SHAPES["regions"]) -> Rates:
     """From how many codes lie at each distance, (bits + 1,), the false-match rate of each distance: rising, in (0, 1].
 
     Where nearly all codes are equally far, the counted share is the answer.
     """
     share = np.cumsum(counts) / counts.sum()
-    tail = _with_tail(share)
+    tail = _with_tail(share, shape)
     below = np.arange(len(share)) <= _quantile(share, _LOW)
     related = min(_LOW / 2, float(np.max((share - tail)[below], initial=0.0)))
     unrelated = np.clip((share - related) / (1 - related), 0.0, 1.0)
-    return np.asarray(np.clip(_with_tail(unrelated), np.finfo(np.float64).tiny, 1.0))
+    return np.asarray(np.clip(_with_tail(unrelated, shape), np.finfo(np.float64).tiny, 1.0))
 
 
 def check_rate(rate: float | None) -> None:
@@ -69,13 +72,14 @@ def check_rate(rate: float | None) -> None:
         raise UsageError(f"expected a false-match rate above 0 and at most 1, such as 1e-4, got {rate!r}")
 
 
-def draw_background(index: RegionIndex, *, whole_images: bool = False) -> Background:
+def draw_background(index: RegionIndex, *, of: CodeKind = "regions") -> Background:
     """A sample of about 4,096 committed codes: always the same ones while the index stays as it is."""
-    rows = _rows(index, whole_images=whole_images)
+    rows = _rows(index, of)
     share = 1.0 if rows <= SAMPLE_CODES else SAMPLE_CODES / rows
-    found = _committed(index, list(index.iterate_codes(whole_images=whole_images, share=share)))
+    found = _committed(index, list(index.iterate_codes(of=of, share=share)))
+    bits = index.words.bits if of == "words" and index.words is not None else index.manifest.bits
     joined = b"".join(one.code for one in found)
-    return Background(np.frombuffer(joined, dtype=np.uint8).reshape(len(found), index.manifest.bits // 8), rows)
+    return Background(np.frombuffer(joined, dtype=np.uint8).reshape(len(found), bits // 8), rows, of)
 
 
 @dataclass(slots=True)
@@ -87,10 +91,10 @@ class Backgrounds:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _drawing: threading.Lock = field(default_factory=threading.Lock)
 
-    def of(self, index: RegionIndex, *, whole_images: bool = False) -> Background:
-        """The sample of an index's regions, or of its whole images; of a view of some places, of theirs alone."""
+    def of(self, index: RegionIndex, kind: CodeKind = "regions") -> Background:
+        """The sample of one kind of an index's codes; of a view of some places, of theirs alone."""
         places = index.places if isinstance(index, ScopedIndex) else ()
-        name, now = (index.manifest.fingerprint, places, whole_images), self.clock()
+        name, now = (index.manifest.fingerprint, places, kind), self.clock()
         look_s = LOOK_PLACES_S if places else LOOK_S
         with self._lock:
             held = self._drawn.get(name)
@@ -106,18 +110,20 @@ class Backgrounds:
             return held[1] if held is not None else self._drawn_anew(name, index, now, None)
 
     def _drawn_anew(self, name: _Name, index: RegionIndex, now: float, known: Background | None) -> Background:
-        whole_images, background = name[2], known
-        rows = _rows(index, whole_images=whole_images)
+        kind, background = name[2], known
+        rows = _rows(index, kind)
         if background is None or abs(rows - background.rows) > GROWTH * background.rows:
-            background = draw_background(index, whole_images=whole_images)
+            background = draw_background(index, of=kind)
         with self._lock:
             self._drawn[name] = now, background
         return background
 
 
-def _rows(index: RegionIndex, *, whole_images: bool) -> int:
+def _rows(index: RegionIndex, kind: CodeKind) -> int:
+    if kind == "words":
+        return index.count_words()
     counts = index.counts()
-    return counts.images + counts.empty if whole_images else counts.regions
+    return counts.images + counts.empty if kind == "images" else counts.regions
 
 
 def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
@@ -126,14 +132,15 @@ def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
     return [one for one in found if newest.get(one.image) == one.generation]
 
 
-def _with_tail(share: Rates) -> Rates:
+def _with_tail(share: Rates, shape: float) -> Rates:
     """The shares, below the quantile at 20 % replaced by the Pareto tail through both quantiles."""
     low, high = _quantile(share, _LOW), _quantile(share, _HIGH)
     if high - low < 1e-9:
         return share
     distances = np.arange(len(share))
     excess = np.maximum(high - distances, 0.0) / (high - low)
-    modelled = _HIGH * (1 + ((_HIGH / _LOW) ** _SHAPE - 1) * excess) ** (-1 / _SHAPE)
+    ratio = _HIGH / _LOW
+    modelled = _HIGH * ((1 + (ratio**shape - 1) * excess) ** (-1 / shape) if shape else ratio**-excess)
     return np.asarray(np.where(distances < high, modelled, share))
 
 

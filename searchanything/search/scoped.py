@@ -98,12 +98,10 @@ class ScopedIndex:
         return {name: row for name, row in self.index.regions(ids).items() if lies_in(row.image, self.places)}
 
     def iterate_codes(
-        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+        self, *, of: CodeKind = "regions", bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:
         for place in self._places_under(bucket, key_prefix):
-            yield from self.index.iterate_codes(
-                whole_images=whole_images, bucket=place[0], key_prefix=place[1], share=share
-            )
+            yield from self.index.iterate_codes(of=of, bucket=place[0], key_prefix=place[1], share=share)
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
         return self.index.regions_of([image for image in images if lies_in(image, self.places)])

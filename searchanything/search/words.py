@@ -31,4 +31,10 @@ def search_words(
         for one in found.rows
         if one.match.id in rows
     )
-    return Page(hits, exact=found.exact and index.exact and len(hits) == len(found.rows), stages=found.stages)
+    exact = found.exact and index.exact and len(hits) == len(found.rows)
+    return Page(hits, exact=exact, stages=found.stages, nearest=_hit_of(index, found.nearest))
+
+
+def _hit_of(index: RegionIndex, match: WordsMatch | None) -> Hit | None:
+    row = None if match is None else index.regions([match.id]).get(match.id)
+    return None if match is None or row is None else Hit.of(row, match.distance_bits)

@@ -121,7 +121,7 @@ class ProbeDocument(BaseModel):
 class AnswerDocument(BaseModel):
     """The answer to a question. `good_match` is False where even the best hit is hardly better than by chance.
 
-    `matching` is None for words alone, `probe` where nothing was marked; a refined answer has no `receipt`.
+    `probe` is None where nothing was marked; a refined answer has no `receipt`.
     """
 
     prompt: dict[str, Any]
@@ -205,10 +205,10 @@ def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
 
 def _is_good(results: SearchResults, hits: list[HitDocument]) -> bool:
     """Whether any hit is better than chance explains; of words alone, whether they fit the best hit."""
-    if results.matching is not None:
+    if not results.is_by_words:
         return any(hit.confidence is not None and hit.confidence.word in GOOD for hit in hits)
     match = results.selection.text_match
-    return match is not None and match.confidence != "weak"
+    return bool(hits) and match is not None and match.confidence != "weak"
 
 
 def region_of(row: RegionRow) -> RegionDocument:

@@ -133,7 +133,7 @@ class Desk:
 
     def bits(self, caller: Caller, results: SearchResults) -> int:
         """How long the codes are that these results were compared by."""
-        words = self.status(caller).words if results.selection.kind == "words" and results.probe is None else None
+        words = self.status(caller).words if results.is_by_words else None
         return self.client.manifest.bits if words is None else words.bits
 
     def gate(self, asked: SharedQuestion) -> Gate:

@@ -105,15 +105,15 @@ class MemoryRegionIndex:
             return {row.id: row for row in self._regions.get(ids)}
 
     def iterate_codes(
-        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+        self, *, of: CodeKind = "regions", bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:
         bound = least_ids(share)
-        rows: Iterator[RegionRow | ImageRow]
-        if whole_images:
-            images = self.iterate_images(bucket=bucket, key_prefix=key_prefix)
-            rows = (row for row in images if row.is_findable)
-        else:
-            rows = self.iterate_regions(bucket=bucket, key_prefix=key_prefix)
+        rows: Iterable[RegionRow | ImageRow]
+        with self._lock:
+            if of == "images":
+                rows = (row for row in self._images.under(bucket, key_prefix) if row.is_findable)
+            else:
+                rows = (self._words if of == "words" else self._regions).under(bucket, key_prefix)
         for row in rows:
             if bound is None or row.id < bound:
                 region = row.region if isinstance(row, RegionRow) else None

@@ -154,15 +154,17 @@ class MilvusRegionIndex:
         return found
 
     def iterate_codes(
-        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+        self, *, of: CodeKind = "regions", bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:
+        if of == "words" and self._words is None:
+            return iter(())
         bound = least_ids(share)
         parts = [objects_expression(bucket, key_prefix), "" if bound is None else f"id < {quote(bound)}"]
-        if whole_images:
+        if of == "images":
             parts.append(compile_filter(None, whole_images=True))
-        collection = self._images if whole_images else self._regions
-        fields = ["bucket", "key", "generation", "code", *([] if whole_images else ["region"])]
-        rows = self._connection.iterate(collection, " and ".join(f"({part})" for part in parts if part), fields)
+        fields = ["bucket", "key", "generation", "code", *([] if of == "images" else ["region"])]
+        expression = " and ".join(f"({part})" for part in parts if part)
+        rows = self._connection.iterate(self._collection_of(of), expression, fields)
         return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
@@ -229,7 +231,7 @@ class MilvusRegionIndex:
     def codes_of(
         self, ids: Sequence[str], *, of: CodeKind = "regions", within: Sequence[Place] = ()
     ) -> dict[str, bytes]:
-        collection = {"regions": self._regions, "images": self._images}.get(of) or self._words_name
+        collection = self._collection_of(of)
         if within:  # ids do not say where an image lies
             return self._codes_within(collection, ids, within)
         found = self._known_codes.find(collection, ids)
@@ -239,6 +241,9 @@ class MilvusRegionIndex:
             self._known_codes.keep(collection, read)
             found |= read
         return found
+
+    def _collection_of(self, kind: CodeKind) -> str:
+        return {"regions": self._regions, "images": self._images}.get(kind) or self._words_name
 
     def _codes_within(self, collection: str, ids: Sequence[str], within: Sequence[Place]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

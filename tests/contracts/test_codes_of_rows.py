@@ -23,7 +23,7 @@ def test_every_row_s_code(bench: Bench) -> None:
     under = {one for one in wanted if one.image.key.startswith("b/")}
     assert set(bench.index.iterate_codes(bucket=bench.bucket, key_prefix="b/")) == under
     of_images = {StoredCode(row.image, row.generation, None, row.code) for row in (rows[0], empty)}
-    assert set(bench.index.iterate_codes(whole_images=True, bucket=bench.bucket)) == of_images
+    assert set(bench.index.iterate_codes(of="images", bucket=bench.bucket)) == of_images
 
     few = set(bench.index.iterate_codes(bucket=bench.bucket, share=0.25))
     bound = least_ids(0.25)

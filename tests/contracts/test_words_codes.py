@@ -14,7 +14,7 @@ from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manife
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.protocols import IndexStore
-from searchanything.core.types import Filter, ImageRef, RegionRow, row_id
+from searchanything.core.types import Filter, ImageRef, RegionRow, StoredCode, row_id
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
@@ -54,6 +54,7 @@ def test_an_index_has_no_words_until_they_are_added(bench: Bench) -> None:
     assert bench.index.count_words() == 0
     bench.index.insert_regions([row])
     assert list(bench.index.words_of([row.image])) == []
+    assert list(bench.index.iterate_codes(of="words")) == []
     for call in (
         lambda: bench.index.insert_words([row]),
         lambda: bench.index.search_words(random_codes(1, bits=BITS), limit=1),
@@ -83,6 +84,9 @@ def test_rows_are_committed_with_their_words(words_bench: Bench) -> None:
     assert index.codes_of([rows[2].id]) == {rows[2].id: rows[2].code}
     plain = {row.id: replace(row, words_code=b"") for row in rows}
     assert index.regions([*plain, row_id(image, generation, 9)]) == plain
+    stored = {StoredCode(row.image, generation, row.region, row.words_code) for row in rows}
+    assert set(index.iterate_codes(of="words", bucket=words_bench.bucket)) == stored
+    assert set(index.iterate_codes(of="words", bucket=words_bench.bucket, key_prefix="b")) == set()
     assert list(index.regions_of([image])) != []
     assert all(row.words_code == b"" for row in index.regions_of([image]))
     late = replace(without, words_code=bytes(BITS // 8))

@@ -84,9 +84,10 @@ class RegionIndex(Protocol):
         ...
 
     def iterate_codes(
-        self, *, whole_images: bool = False, bucket: str | None = None, key_prefix: str = "", share: float = 1.0
+        self, *, of: CodeKind = "regions", bucket: str | None = None, key_prefix: str = "", share: float = 1.0
     ) -> Iterator[StoredCode]:
-        """Stream the codes of all region rows, or of findable image rows, garbage included, in no particular order.
+        """Stream the codes of all region rows, of findable image rows, or the words codes of regions, garbage
+        included, in no particular order. Words codes may be of another length; none where there are no words.
 
         `share` < 1: of about so many rows, always the same ones: those whose ids, which are hashes, are the least.
         """

@@ -61,6 +61,27 @@ def test_nothing_is_an_answer(client: Client, tmp_path: Path) -> None:
     assert found.plot().size[0] > 0
 
 
+def test_words_have_rates_and_a_cut_of_their_own(client: Client, tmp_path: Path) -> None:
+    client.index(tmp_path, add_words=True)
+    found = client.query(text="red", limit=300, rescore=0)
+    rates = [hit.false_match for hit in found]
+    assert rates == sorted(rates)
+    assert 0 < rates[0] < rates[-1] <= 1
+    assert found.to_dict()["matching"]["sample"] == client.status().words_regions
+    assert found.confidences == (None,) * len(found), "text_match says how good words are"
+    most = rates[0]
+    cut = client.query(text="red", limit=300, max_false_match=most)
+    assert 0 < len(cut) < len(found)
+    assert {hit.ref for hit in cut} == {hit.ref for hit in found if hit.false_match <= most}
+    assert client.replay(cut.receipt()).same
+    nothing = client.query(text="red", max_false_match=rates[0] / 2)
+    assert len(nothing) == 0
+    assert nothing.verdict.startswith("no good match: ")
+    assert nothing.to_dict()["matching"]["nearest_bits"] == found[0].distance_bits
+    with pytest.raises(UsageError, match="false-match rate"):
+        client.query(text="red", max_false_match=-1)
+
+
 def test_a_small_index_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Machine().install(monkeypatch)
     Image.fromarray(drawn(64, 96, red=(4, 4, 40, 60))).save(tmp_path / "a.png")

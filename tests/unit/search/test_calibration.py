@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from scipy.stats import genpareto
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import ImageRef, IndexCounts
+from searchanything.core.types import CodeKind, ImageRef, IndexCounts
 from searchanything.search.calibration import (
     LEAST_CODES,
     LOOK_PLACES_S,
     LOOK_S,
     SAMPLE_CODES,
+    SHAPES,
     Backgrounds,
     check_rate,
     draw_background,
@@ -47,18 +48,24 @@ def distances(rng: np.random.Generator, count: int, *, shape: float) -> np.ndarr
 
 
 @pytest.mark.parametrize(
-    ("shape", "least", "most"),
-    [(0.08, 0.5, 2), (0.0, 0.85, 6), (0.12, 0.25, 1.5)],
-    ids=["as measured", "exponential: stated rates are cautious", "heavier: they are bold"],
+    ("kind", "shape", "least", "most"),
+    [
+        ("regions", 0.08, 0.5, 2),
+        ("regions", 0.0, 0.85, 6),
+        ("regions", 0.12, 0.25, 1.5),
+        ("words", 0.0, 0.5, 2),
+        ("words", 0.08, 0.05, 1.5),
+    ],
+    ids=["as measured", "exponential: stated rates are cautious", "heavier: they are bold", "words", "heavier words"],
 )
-def test_stated_rates_are_those_of_unrelated_codes(shape: float, least: float, most: float) -> None:
+def test_stated_rates_are_those_of_unrelated_codes(kind: CodeKind, shape: float, least: float, most: float) -> None:
     """A sample of 4,096, one in a hundred of them related and near, states rates that a million others have."""
     rng = np.random.default_rng(5)
     truth = np.cumsum(np.bincount(distances(rng, 1_000_000, shape=shape), minlength=257)) / 1_000_000
     for _ in range(5):
         related = rng.integers(20, 90, 41)
         sample = np.concatenate([distances(rng, 4055, shape=shape), related])
-        rates = false_match_rates(np.bincount(sample, minlength=257))
+        rates = false_match_rates(np.bincount(sample, minlength=257), shape=SHAPES[kind])
         for wanted in (1e-4, 1e-3, 1e-2, 1e-1):
             at = int(np.searchsorted(truth, wanted))
             assert least < rates[at] / truth[at] < most, (wanted, at)
@@ -82,7 +89,7 @@ def test_a_sample_holds_committed_codes_alone() -> None:
     assert {code.tobytes() for code in background.codes} == {
         row.code for row in index.iterate_regions() if int(row.image.key.split(".")[0]) < 30
     }
-    assert len(draw_background(index, whole_images=True).codes) == 30
+    assert len(draw_background(index, of="images").codes) == 30
 
 
 def test_a_large_index_is_sampled() -> None:

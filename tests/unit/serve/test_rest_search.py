@@ -69,7 +69,7 @@ def test_words_alone_search_everything(worded: Served) -> None:
     assert [stage["name"] for stage in answer["stages"]] == ["search", "rescore"]
     assert answer["stages"][1]["candidates"] == 2
     assert answer["good_match"] is (answer["selection"]["text_match"]["confidence"] != "weak")
-    assert (answer["bits"], answer["matching"], answer["probe"]) == (256, None, None)
+    assert (answer["bits"], answer["matching"]["sample"], answer["probe"]) == (256, 0, None)
     assert worded.client.replay(answer["receipt"]).same
     sheet = worded.post("/v1/sheet", {"text": "blue"})
     assert sheet.headers["content-type"] == "image/png"
