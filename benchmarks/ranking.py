@@ -79,7 +79,7 @@ def main() -> None:
     if options.regions:
         with np.load(options.regions, allow_pickle=False) as stored:
             regions = dict(stored)
-        lines += marks_lines(regions, queries=6) + parts_lines(regions, count=150)
+        lines += marks_lines(regions, encoder, queries=6) + parts_lines(regions, encoder, count=150)
     lines += clicks_lines(encoder, "scenes", scene_clicks(options.scenes, seed=options.seed))
     if options.street:
         files = fifth_of(options.street, JUDGED_FIFTH)[: options.photographs]

@@ -46,7 +46,7 @@ from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
-from searchanything.search.refine import no_codes
+from searchanything.search.refine import asked_region
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import (
     Page,
@@ -129,7 +129,13 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
-            refiner=self.judging.refiner(index, encoded.code[None], request, filter=filter, most=max_false_match)
+            refiner=self.judging.refiner(
+                index,
+                lambda: asked_region(index, encoded.code, encoded.words_code),
+                request,
+                filter=filter,
+                most=max_false_match,
+            )
             if of_region
             else None,
         )
@@ -150,7 +156,7 @@ class Asking:
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
-        refiner = self.judging.refiner(index, no_codes(index), request, filter=filter, most=None)
+        refiner = self.judging.refiner(index, lambda: None, request, filter=filter, most=None)
         return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
 
     def _query_stored(
@@ -183,7 +189,9 @@ class Asking:
             open_image=self.load,
             asked=partial(stored_question_document, refs, question.rows, request, filter),
             explainer=partial(self._explain_stored, question, bounded, filter),
-            refiner=None if whole else self.judging.refiner(index, question.codes, request, filter=filter, most=most),
+            refiner=None
+            if whole
+            else self.judging.refiner(index, lambda: question.marked(index), request, filter=filter, most=most),
         )
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoxXYXY, CodeKind, Codes, Filter, ImageRef, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
-from searchanything.search.probe import Probe, taught
-from searchanything.search.refine import codes_of, search_by_probe
+from searchanything.search.probe import Marked, Probe, layer_name, taught
+from searchanything.search.refine import marked_regions, search_by_probe
 from searchanything.search.search import PageRequest
 
 
@@ -40,20 +40,26 @@ class Judging:
         return Scale(background, background.rates(code))
 
     def refiner(
-        self, index: RegionIndex, codes: Codes, request: PageRequest, *, filter: Filter | None, most: float | None
+        self,
+        index: RegionIndex,
+        own: Callable[[], Marked | None],
+        request: PageRequest,
+        *,
+        filter: Filter | None,
+        most: float | None,
     ) -> Refiner:
-        """What answers `SearchResults.refine` for a question by regions' codes (R, B); none for words.
+        """What answers `SearchResults.refine`; `own` are the codes of a question's own regions, None for words.
 
         `most` is the false-match rate of the question: it bounds the distances to the probe's ideal code.
         """
-        fingerprint = index.manifest.fingerprint
-        own = Probe(codes, codes[:0], fingerprint) if len(codes) else None
+        fingerprint, layer = index.manifest.fingerprint, layer_name(index.words)
 
         def refine(
             results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
         ) -> SearchResults:
-            known = results.probe or own
-            probe = taught(known, codes_of(index, right), codes_of(index, wrong), saved, fingerprint=fingerprint)
+            known = results.probe or own()
+            marked = marked_regions(index, right, wrong)
+            probe = taught(known, marked, saved, fingerprint=fingerprint, layer=layer)
             scale = self.scale(index, probe.questions[0])
             bounded = replace(request, most_bits=scale.most_bits(most))
             page = search_by_probe(index, probe, bounded, filter=filter, max_limit=self.max_limit)

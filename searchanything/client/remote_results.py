@@ -59,10 +59,18 @@ def _probe_document(probe: object) -> Mapping[str, Any] | None:
 
 
 def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The marks of two saved probes."""
+    """The marks of two saved probes; the server counts those once that are in both."""
     if one is None or other is None:
         return one or other
-    return {**one, **{name: list(dict.fromkeys([*one[name], *other[name]])) for name in ("right", "wrong")}}
+    words, more = one.get("words"), other.get("words")
+    joined = None
+    if words is not None and more is not None and words["layer"] == more["layer"]:
+        joined = {**words, **_joined(words, more)}
+    return {**one, **_joined(one, other), "words": joined}
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [*one[name], *other[name]] for name in ("right", "wrong")}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

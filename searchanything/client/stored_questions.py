@@ -13,6 +13,8 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, ImageRow, RegionRef, RegionRow, Selection
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, WholeImage
+from searchanything.search.probe import Marked
+from searchanything.search.refine import marked_codes
 from searchanything.search.rescoring import mean_of
 from searchanything.search.search import Asked, Page, PageRequest, search_images, search_regions
 from searchanything.search.stored import stored_rows, stored_selection
@@ -70,6 +72,10 @@ class StoredQuestion:
     def asked(self) -> Asked:
         """One code is asked by itself; several by their mean, with which the nearest are rescored."""
         return self.codes[0] if len(self.rows) == 1 else mean_of(self.codes)
+
+    def marked(self, index: RegionIndex) -> Marked:
+        """Its regions as right marks."""
+        return marked_codes(index, self.codes, [row.id for row in self.rows], right=len(self.rows))
 
     @property
     def kind(self) -> str:

@@ -65,13 +65,14 @@ class EncodedImage:
 class EncodedQuery:
     """What a prompt chose in an image, its code (B,) uint8, and the (bits,) float32 that the code holds the signs of.
 
-    Both are all zero if nothing was chosen.
+    Both are all zero if nothing was chosen. `words_code` (V,) uint8 is that of f_I alone, V = 0 without words.
     """
 
     segmentation: Segmentation
     choice: Choice
     code: Codes
     projection: FloatArray
+    words_code: Codes
 
 
 class Stopwatch:
@@ -242,11 +243,12 @@ class Encoder:
             choice = self._choose(image, segmentation, prompt)
         if choice.kind == "none":
             nothing = np.zeros(self.hasher.bits, dtype=np.float32)
-            return EncodedQuery(segmentation, choice, pack_signs(nothing[None])[0], nothing)
+            return EncodedQuery(segmentation, choice, pack_signs(nothing[None])[0], nothing, np.zeros(0, np.uint8))
         (features,) = self._features([RegionJob.of_choice(image, segmentation, choice)], watch)
         with watch.stage("hash"):
             projection = self.hasher.project(features.mask, features.image)
-        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0])
+            words_code = self._words_codes(features.image)[0]
+        return EncodedQuery(segmentation, choice, pack_signs(projection)[0], projection[0], words_code)
 
     def encode_text(self, text: str) -> QueryValues:
         """A text as regions' words codes are searched by it. Raises: ModelError without a words layer."""

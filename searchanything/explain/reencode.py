@@ -138,14 +138,14 @@ class Recollection:
     def __init__(self, *, most: int = REMEMBERED_HITS) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._choices: dict[str, tuple[Choice, Codes, FloatArray]] = {}
+        self._choices: dict[str, tuple[Choice, Codes, FloatArray, Codes]] = {}
         self._own: dict[str, RegionFeatures] = {}
         self._features: OrderedDict[_HitKey, RegionFeatures] = OrderedDict()  # the last used one last
 
     def keep_query(self, fingerprint: str, query: EncodedQuery) -> None:
-        """Keep what the query chose, its code and its projection."""
+        """Keep what the query chose, its codes and its projection."""
         with self._lock:
-            self._choices[fingerprint] = query.choice, query.code, query.projection
+            self._choices[fingerprint] = query.choice, query.code, query.projection, query.words_code
 
     def query(self, context: SearchContext, image: RGBImage, prompt: Prompt) -> EncodedQuery:
         """The query encoded, for the second time at most segmented. Raises: PromptError."""

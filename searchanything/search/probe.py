@@ -1,5 +1,6 @@
 """A probe learnt from hits that a person marked: right ones and wrong ones, over bits of codes.
 
+Where the index has words codes, which are bits of f_I alone, the marks' bits are those of both codes (docs/adr/0060).
 The score of a code is its agreement with the right marks' mean less a part of that with the wrong marks' mean, as in
 relevance feedback (Rocchio, in: The SMART Retrieval System, 1971). With few marks this beats a logistic regression over
 the bits (docs/adr/0060).
@@ -8,8 +9,9 @@ the bits (docs/adr/0060).
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import hamming
 from searchanything.core.errors import IndexMismatchError, UsageError
 from searchanything.core.reading import read_file
-from searchanything.core.types import Codes, FloatArray
+from searchanything.core.types import Codes, FloatArray, WordsPart
 
 WRONG_SHARE: Final = 0.4
 MAX_MARKS: Final = 100  # right ones, the question's own regions among them; and as many wrong ones
@@ -28,6 +30,34 @@ SEARCHED_MARKS: Final = 8  # right ones whose neighbours are looked at, so that 
 MAX_PROBE_BYTES: Final = 1 << 20
 _CODES_AT_ONCE: Final = 4096
 PROBE_FORMAT: Final = "searchanything-probe/1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkedWords:
+    """The words codes of marks, in their order: right (R, V) and wrong (W, V) uint8, of the layer of this name."""
+
+    right: Codes
+    wrong: Codes
+    layer: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """The codes of marks, right (R, B) and wrong (W, B) uint8; their words codes where each has one."""
+
+    right: Codes
+    wrong: Codes
+    words: MarkedWords | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Marked | Probe], layer: str | None) -> Self:
+        """All of them; with words codes where all have such of one layer, the given one."""
+        right, wrong = (np.concatenate([getattr(one, side) for one in parts]) for side in ("right", "wrong"))
+        words = [one.words for one in parts if one.words is not None and one.words.layer == layer]
+        if layer is None or len(words) < len(parts):
+            return cls(right, wrong)
+        seen = [np.concatenate([getattr(one, side) for one in words]) for side in ("right", "wrong")]
+        return cls(right, wrong, MarkedWords(seen[0], seen[1], layer))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +72,7 @@ class Probe:
     right: Codes
     wrong: Codes
     fingerprint: str
+    words: MarkedWords | None = None
 
     def __post_init__(self) -> None:
         if not len(self.right) or self.right.shape[1:] != self.wrong.shape[1:]:
@@ -49,8 +80,12 @@ class Probe:
                 f"expected at least one right mark and wrong marks of the same length, got {self.right.shape} and "
                 f"{self.wrong.shape}"
             )
-        object.__setattr__(self, "right", _once(self.right))
-        object.__setattr__(self, "wrong", _once(self.wrong))
+        right, wrong = _once(self.right), _once(self.wrong)
+        if self.words is not None:
+            words = MarkedWords(self.words.right[right], self.words.wrong[wrong], self.words.layer)
+            object.__setattr__(self, "words", words)
+        object.__setattr__(self, "right", self.right[right])
+        object.__setattr__(self, "wrong", self.wrong[wrong])
         if max(len(self.right), len(self.wrong)) > MAX_MARKS:
             raise UsageError(
                 f"expected at most {MAX_MARKS} right and {MAX_MARKS} wrong marks in all (the question's own regions "
@@ -67,7 +102,7 @@ class Probe:
 
     @property
     def weights(self) -> FloatArray:
-        """(L,) float32, what each bit counts."""
+        """(L,) float32, what each bit of a region's code counts."""
         return _weights(_signs(self.right), _signs(self.wrong))
 
     @property
@@ -84,21 +119,34 @@ class Probe:
             questions = np.concatenate([questions, self.right[[farthest]]])
         return questions
 
-    def scores(self, codes: Codes) -> FloatArray:
-        """(N, B) codes -> (N,) float32: the higher, the better; at most 1."""
-        weights = self.weights / np.float32(8 * self.right.shape[1])
+    def scores(self, codes: Codes, words: Codes | None = None) -> FloatArray:
+        """Codes (N, B), and words codes (N, V) if there are any, -> (N,) float32: the higher, the better; at most 1."""
+        both = words is not None and self.words is not None
+        seen = codes if words is None or not both else np.concatenate([codes, words], axis=1)
+        weights = _weights(*self._judged) if both else self.weights
+        weights /= np.float32(len(weights))
         found = np.empty(len(codes), dtype=np.float32)
         for start in range(0, len(codes), _CODES_AT_ONCE):  # as signs, a code takes 32 times its room
             part = slice(start, start + _CODES_AT_ONCE)
-            found[part] = _signs(codes[part]) @ weights
+            found[part] = _signs(seen[part]) @ weights
         return found
+
+    @property
+    def _judged(self) -> tuple[FloatArray, FloatArray]:
+        """The bits of right and wrong marks that count: of their words codes too, if they have such."""
+        if self.words is None:
+            return _signs(self.right), _signs(self.wrong)
+        return (
+            _signs(np.concatenate([self.right, self.words.right], axis=1)),
+            _signs(np.concatenate([self.wrong, self.words.wrong], axis=1)),
+        )
 
     def precision(self) -> float | None:
         """Of the marks that a probe of the other marks calls right, the share that is; None with too few marks.
 
         Leave-one-out. A probe calls right what scores above the middle between its marks' mean scores.
         """
-        right, wrong = _signs(self.right), _signs(self.wrong)
+        right, wrong = self._judged
         if len(right) < 2 or len(wrong) < 2:
             return None
         called = [_calls_right(np.delete(right, place, 0), wrong, right[place]) for place in range(len(right))]
@@ -120,8 +168,9 @@ class Probe:
             "format": PROBE_FORMAT,
             "fingerprint": self.fingerprint,
             "bits": 8 * self.right.shape[1],
-            "right": [base64.b64encode(code.tobytes()).decode() for code in self.right],
-            "wrong": [base64.b64encode(code.tobytes()).decode() for code in self.wrong],
+            "right": _texts_of(self.right),
+            "wrong": _texts_of(self.wrong),
+            "words": None if self.words is None else _words_document(self.words),
             "precision": self.precision(),
         }
 
@@ -133,7 +182,8 @@ class Probe:
         try:
             length = int(document["bits"]) // 8
             right, wrong = (_codes_of(document[name], length) for name in ("right", "wrong"))
-            return cls(right, wrong, str(document["fingerprint"]))
+            words = None if document.get("words") is None else _words_of(document["words"], len(right), len(wrong))
+            return cls(right, wrong, str(document["fingerprint"]), words)
         except UsageError:  # it can be read, and is no probe for other reasons
             raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -156,19 +206,22 @@ class Probe:
             )
 
 
-def taught(known: Probe | None, right: Codes, wrong: Codes, saved: Probe | None, *, fingerprint: str) -> Probe:
-    """What was known with new marks (R, B), (W, B) and a saved probe's. A question in words knows nothing before.
+def taught(
+    known: Probe | Marked | None, marked: Marked, saved: Probe | None, *, fingerprint: str, layer: str | None = None
+) -> Probe:
+    """What was known with new marks and a saved probe's. A question in words knows nothing before.
 
-    Raises: UsageError where nothing is right, and as `Probe`; IndexMismatchError for a saved probe of other models.
+    `layer` is the name of the index's words layer. Raises: UsageError where nothing is right, and as `Probe`;
+    IndexMismatchError for a saved probe of other models.
     """
     if saved is not None:
-        saved.check_fits(fingerprint, right.shape[1])
-    parts = [one for one in (known, saved) if one is not None]
-    right = np.concatenate([*(one.right for one in parts), right])
-    wrong = np.concatenate([*(one.wrong for one in parts), wrong])
-    if not len(right):
+        saved.check_fits(fingerprint, marked.right.shape[1])
+    before = [one for one in (known, saved) if one is not None]
+    given = [marked] if len(marked.right) + len(marked.wrong) else []
+    if not any(len(one.right) for one in (*before, *given)):
         raise UsageError("words have no region of their own: mark at least one hit as right")
-    return Probe(right, wrong, fingerprint)
+    parts = Marked.joined([*before, *given], layer)
+    return Probe(parts.right, parts.wrong, fingerprint, parts.words)
 
 
 def _weights(right: FloatArray, wrong: FloatArray) -> FloatArray:
@@ -182,14 +235,40 @@ def _calls_right(right: FloatArray, wrong: FloatArray, one: NDArray[np.float32])
     return bool(one @ weights > middle)
 
 
-def _once(codes: Codes) -> Codes:
-    """Each code once, in the order in which they came."""
+def _once(codes: Codes) -> list[int]:
+    """Where each code comes first, in the order in which they came."""
     places = {bytes(code): place for place, code in reversed(list(enumerate(codes)))}
-    return codes[sorted(places.values())]
+    return sorted(places.values())
 
 
 def _signs(codes: Codes) -> FloatArray:
     return np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+
+
+def layer_name(words: WordsPart | None) -> str | None:
+    """What tells a words layer from others, with the length of its codes; None where an index has none."""
+    return None if words is None else f"{hashlib.sha256(words.layer).hexdigest()[:16]}/{words.bits}"
+
+
+def _texts_of(codes: Codes) -> list[str]:
+    return [base64.b64encode(code.tobytes()).decode() for code in codes]
+
+
+def _words_document(words: MarkedWords) -> dict[str, Any]:
+    bits = 8 * words.right.shape[1]
+    return {"layer": words.layer, "bits": bits, "right": _texts_of(words.right), "wrong": _texts_of(words.wrong)}
+
+
+def _words_of(document: Mapping[str, Any], right: int, wrong: int) -> MarkedWords:
+    """Of so many marks. Raises: what unreadable documents raise."""
+    length = int(document["bits"]) // 8
+    codes = [_codes_of(document[name], length) for name in ("right", "wrong")]
+    if (len(codes[0]), len(codes[1])) != (right, wrong):
+        raise ValueError(f"expected {right} and {wrong} words codes, got {len(codes[0])} and {len(codes[1])}")
+    layer = str(document["layer"])
+    if not layer.endswith(f"/{8 * length}"):
+        raise ValueError(f"expected words codes as long as layer {layer} makes them, got {8 * length} bits")
+    return MarkedWords(codes[0], codes[1], layer)
 
 
 def _codes_of(texts: object, length: int) -> Codes:

@@ -11,8 +11,8 @@ import numpy as np
 from searchanything.core.codes import hamming
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageRef, RegionRef, row_id
-from searchanything.search.probe import Probe
+from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef, row_id
+from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name
 from searchanything.search.search import Page, PageRequest
 
 DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
@@ -63,9 +63,32 @@ def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
     return np.frombuffer(joined, dtype=np.uint8).reshape(len(refs), index.manifest.bits // 8)
 
 
-def no_codes(index: RegionIndex) -> Codes:
-    """(0, B), of a question that has no region of its own."""
-    return np.zeros((0, index.manifest.bits // 8), dtype=np.uint8)
+def marked_regions(index: RegionIndex, right: Sequence[RegionRef], wrong: Sequence[RegionRef]) -> Marked:
+    """The codes of marked regions; their words codes, if each has one. Raises: as `codes_of`."""
+    newest = index.generations({ref.image for ref in (*right, *wrong)}) if right or wrong else {}
+    ids = [row_id(ref.image, newest.get(ref.image, 0), ref.region) for ref in (*right, *wrong)]
+    codes = codes_of(index, [*right, *wrong])
+    return marked_codes(index, codes, ids, right=len(right))
+
+
+def marked_codes(index: RegionIndex, codes: Codes, ids: Sequence[str], *, right: int) -> Marked:
+    """The marks of regions by their codes (N, B) and ids, the first so many right ones; with words codes if all have
+    one.
+    """
+    found = {} if index.words is None else index.codes_of(ids, of="words")
+    words = None
+    if index.words is not None and all(name in found for name in ids):
+        joined = np.frombuffer(b"".join(found[name] for name in ids), dtype=np.uint8)
+        both = joined.reshape(len(ids), index.words.bits // 8)
+        words = MarkedWords(both[:right], both[right:], str(layer_name(index.words)))
+    return Marked(codes[:right], codes[right:], words)
+
+
+def asked_region(index: RegionIndex, code: Codes, words_code: Codes) -> Marked:
+    """The mark of a question's own region, which need not be indexed, by its codes (B,) and (V,); V may be 0."""
+    layer, none = layer_name(index.words), words_code[None][:0]
+    words = None if layer is None or not len(words_code) else MarkedWords(words_code[None], none, layer)
+    return Marked(code[None], code[None][:0], words)
 
 
 def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]:
@@ -74,9 +97,21 @@ def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]
     if not names:
         return []
     codes = np.frombuffer(b"".join(found[name] for name in names), dtype=np.uint8).reshape(len(names), -1)
-    scores = probe.scores(codes)
+    scores = _scores(index, probe, names, codes)
     order = sorted(
         range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region or 0)
     )
     distances = hamming(probe.questions[:1], codes)[0]
     return [replace(live[names[number]], distance_bits=int(distances[number])) for number in order]
+
+
+def _scores(index: RegionIndex, probe: Probe, names: Sequence[str], codes: Codes) -> FloatArray:
+    """By both codes where marks and rows have them; rows without a words code by their own alone."""
+    scores = probe.scores(codes)
+    if probe.words is None or index.words is None:
+        return scores
+    found = index.codes_of(names, of="words")
+    places = [place for place, name in enumerate(names) if name in found]
+    words = np.frombuffer(b"".join(found[names[place]] for place in places), dtype=np.uint8)
+    scores[places] = probe.scores(codes[places], words.reshape(len(places), index.words.bits // 8))
+    return scores

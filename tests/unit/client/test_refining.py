@@ -19,7 +19,7 @@ from searchanything.client.opening import connect
 from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
-from searchanything.search.probe import Probe, taught
+from searchanything.search.probe import Marked, Probe, taught
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
@@ -95,7 +95,7 @@ def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
     assert (read.right == probe.right).all()
     assert (read.wrong == probe.wrong).all()
     with pytest.raises(IndexMismatchError, match="other models"):
-        taught(Probe(BASE[None], ~BASE[None], "e" * 64), BASE[None], ~BASE[None], read, fingerprint="e" * 64)
+        taught(Probe(BASE[None], ~BASE[None], "e" * 64), Marked(BASE[None], ~BASE[None]), read, fingerprint="e" * 64)
 
 
 @pytest.mark.parametrize(

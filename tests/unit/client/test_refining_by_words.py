@@ -1,0 +1,155 @@
+"""Marks count by words codes as well, where the index has them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contracts.index_rows import image_row, manifest_of, region_row
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
+from searchanything.client.remote_results import Marks
+from searchanything.core.errors import UsageError
+from searchanything.core.types import ImageRef, RegionRef
+from searchanything.search.probe import Marked, Probe, layer_name, taught
+from searchanything.search.refine import marked_regions, search_by_probe
+from searchanything.search.search import PageRequest
+from searchanything.stores.memory import MemoryRegionIndex
+
+RNG = np.random.default_rng(8)
+KINDS = RNG.integers(0, 256, (2, 32), dtype=np.uint8)  # words codes of two kinds of things
+
+
+def noisy(code: np.ndarray, flips: int) -> np.ndarray:
+    bits = np.unpackbits(code)
+    bits[RNG.permutation(len(bits))[:flips]] ^= 1
+    return np.packbits(bits)
+
+
+def index_of(kinds: dict[str, int | None], layer: bytes = b"layer") -> MemoryRegionIndex:
+    """Images of one region each, whose codes say nothing; words codes say which kind it is, None: there is none."""
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    index.add_words(layer, 256)
+    base = RNG.integers(0, 256, 32, dtype=np.uint8)
+    for key, kind in kinds.items():
+        image = ImageRef("bucket", key)
+        words = b"" if kind is None else noisy(KINDS[kind], 40).tobytes()
+        row = region_row(image, 0, generation=1, code=noisy(base, 60).tobytes())
+        index.insert_regions([replace(row, words_code=words)])
+        index.insert_images([image_row(image, generation=1)])
+    return index
+
+
+def refs(*keys: str) -> list[RegionRef]:
+    return [RegionRef(ImageRef("bucket", key), 0) for key in keys]
+
+
+def probe_of(index: MemoryRegionIndex, right: list[RegionRef], wrong: list[RegionRef]) -> Probe:
+    marked = marked_regions(index, right, wrong)
+    return taught(None, marked, None, fingerprint="f" * 64, layer=layer_name(index.words))
+
+
+def ranked(index: MemoryRegionIndex, probe: Probe) -> list[str]:
+    page = search_by_probe(index, probe, PageRequest(100), filter=None, max_limit=16384)
+    return [hit.image.key for hit in page.hits]
+
+
+def test_what_the_codes_do_not_tell_the_words_codes_do() -> None:
+    index = index_of({f"{'ab'[number % 2]}{number:02d}": number % 2 for number in range(40)})
+    probe = probe_of(index, refs("a00", "a02"), refs("b01"))
+    assert {key[0] for key in ranked(index, probe)[:20]} == {"a"}
+    bits_alone = Probe(probe.right, probe.wrong, "f" * 64)
+    assert {key[0] for key in ranked(index, bits_alone)[:20]} == {"a", "b"}
+
+
+def test_scores_are_the_mean_agreement_of_all_bits() -> None:
+    index = index_of({"a": 0, "b": 1, "c": 0})
+    probe = probe_of(index, refs("a"), refs("b"))
+    [row] = index.regions_of([ImageRef("bucket", "c")])
+    code, words = np.frombuffer(row.code, np.uint8), index.codes_of([row.id], of="words")[row.id]
+    bits = np.concatenate([np.unpackbits(code), np.unpackbits(np.frombuffer(words, np.uint8))]) * 2.0 - 1
+    seen = [
+        np.concatenate([np.unpackbits(codes[0]), np.unpackbits(more[0])]) * 2.0 - 1
+        for codes, more in ((probe.right, probe.words.right), (probe.wrong, probe.words.wrong))
+    ]
+    expected = bits @ (seen[0] - 0.4 * seen[1]) / 512
+    found = probe.scores(code[None], np.frombuffer(words, np.uint8)[None])
+    assert found == pytest.approx([expected], rel=1e-5)
+
+
+def test_regions_without_a_words_code_are_judged_by_their_own() -> None:
+    index = index_of({"a": 0, "b": 1, "c": None})
+    probe = probe_of(index, refs("a"), refs("b"))
+    assert len(ranked(index, probe)) == 3
+    assert probe_of(index, refs("a", "c"), refs("b")).words is None, "not every mark has one"
+
+
+def test_words_codes_are_saved_and_belong_to_their_layer(tmp_path: Path) -> None:
+    index = index_of({"a": 0, "b": 1, "c": 0})
+    probe = probe_of(index, refs("a", "c"), refs("b"))
+    (tmp_path / "probe.json").write_text(json.dumps(probe.to_dict()))
+    read = Probe.read(tmp_path / "probe.json")
+    assert read.words is not None
+    assert (read.words.right == probe.words.right).all()
+    assert ranked(index, read) == ranked(index, probe)
+    none = Marked(probe.right[:0], probe.wrong[:0])
+    same, other = (
+        taught(None, none, read, fingerprint="f" * 64, layer=name) for name in (layer_name(index.words), "other/256")
+    )
+    assert same.words is not None
+    assert other.words is None, "of another layer"
+
+
+@pytest.mark.parametrize("change", [{"bits": 128}, {"right": []}, {"layer": "x"}, {"wrong": 3}, {"bits": None}])
+def test_damaged_words_codes_are_no_probe(change: dict[str, Any]) -> None:
+    index = index_of({"a": 0, "b": 1})
+    document = probe_of(index, refs("a"), refs("b")).to_dict()
+    with pytest.raises(UsageError, match="damaged"):
+        Probe.from_dict({**document, "words": {**document["words"], **change}})
+
+
+def test_marks_of_two_saved_probes_are_joined() -> None:
+    index = index_of({"a": 0, "b": 1, "c": 0})
+    one, other = (probe_of(index, refs(key), refs("b")).to_dict() for key in ("a", "c"))
+    joined = Marks(probe=one).joined((), (), other).probe
+    both = Probe.from_dict(joined)
+    assert (len(both.right), len(both.wrong), both.words is not None) == (2, 1, True)
+    strange = {**other, "words": None}
+    assert Probe.from_dict(Marks(probe=one).joined((), (), strange).probe).words is None
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
+    Machine().install(monkeypatch)
+    rng = np.random.default_rng(4)
+    for number in range(4):  # with noise, or their codes would be equal
+        pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
+        noise = rng.integers(0, 60 + 30 * number, pixels.shape).astype(np.uint8)
+        Image.fromarray(np.maximum(pixels, noise)).save(tmp_path / f"{number}.png")
+    made = connect("memory://", preset="pico")
+    made.index(tmp_path, add_words=True)
+    return made
+
+
+def test_every_kind_of_question_knows_its_own_words_code(client: Client, tmp_path: Path) -> None:
+    of_image = client.query(tmp_path / "0.png", (20, 30), limit=8)
+    stored = client.query(of_image[0].ref, limit=8)
+    marks = {"right": [of_image[1]], "wrong": [of_image[7]]}
+    probes = [found.refine(**marks).probe for found in (of_image, stored)]
+    for probe in probes:
+        assert probe.words is not None
+        assert len(probe.words.right) == 2
+    assert (probes[0].words.right == probes[1].words.right).all()
+    text = client.query(text="red", limit=8).refine(**marks)
+    assert len(text.probe.words.right) == 1
+    (tmp_path / "0.png").unlink()
+    client.refresh(tmp_path, ["0.png"])
+    assert len(stored.refine(wrong=[of_image[7].ref]).probe.right) == 1, "a question outlives its region"
