@@ -156,7 +156,7 @@ class Asking:
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
-        refiner = self.judging.refiner(index, lambda: None, request, filter=filter, most=None)
+        refiner = self.judging.refiner(index, lambda: None, request, filter=filter, most=max_false_match)
         return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
 
     def _query_stored(

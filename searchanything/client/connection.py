@@ -38,17 +38,10 @@ class Connection:
     models: LiveIndex
     types: ContentTypes = field(default_factory=ContentTypes)
     places: tuple[Place, ...] = ()  # all that questions see, if any: see `Client.within`
-    _opened: dict[str, RegionIndex] = field(default_factory=dict)
 
     def read_index(self) -> RegionIndex:
         """The live index, without its models. Raises: IndexNotFoundError, IndexMismatchError."""
-        return self.scoped(self._open(self.models.manifest(within_s=ASKING_S).fingerprint))
-
-    def _open(self, fingerprint: str) -> RegionIndex:
-        """An index, opened once."""
-        if fingerprint not in self._opened:
-            self._opened[fingerprint] = self.indexes.open(fingerprint)
-        return self._opened[fingerprint]
+        return self.scoped(self.models.index(within_s=ASKING_S))
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The live index and an encoder that remembers images. Raises: as `LiveIndex.open_to_ask`."""

@@ -35,6 +35,7 @@ class LiveIndex:
         self._settings = settings
         self._lock = threading.Lock()
         self._making = threading.Lock()
+        self._indexes_opened: dict[str, RegionIndex] = {}
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
@@ -77,6 +78,18 @@ class LiveIndex:
             wiring.tile_side_of(self._settings, manifest)
             self._indexes.open(manifest.fingerprint)
 
+    def index(self, *, within_s: float = 0.0) -> RegionIndex:
+        """The live index, as of `within_s` ago at most, without its models. Raises: as `open`."""
+        name = self.manifest(within_s=within_s).fingerprint
+        with self._lock:
+            return self._index(name)
+
+    def _index(self, fingerprint: str) -> RegionIndex:
+        """An index, opened once; with the lock held."""
+        if fingerprint not in self._indexes_opened:
+            self._indexes_opened[fingerprint] = self._indexes.open(fingerprint)
+        return self._indexes_opened[fingerprint]
+
     def open(self) -> tuple[RegionIndex, Encoder]:
         """The live index and its encoder, whose models are loaded at the first need.
 
@@ -88,7 +101,7 @@ class LiveIndex:
         preset = self.preset_of(manifest)
         with self._lock:
             if manifest.fingerprint not in self._opened:
-                index = self._indexes.open(manifest.fingerprint)  # first: an index of another version says so itself
+                index = self._index(manifest.fingerprint)  # first: an index of another version says so itself
                 encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
                 self._check(manifest, manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = index, replace(encoder, words=wiring.words_hasher(index.words))
@@ -121,6 +134,7 @@ class LiveIndex:
 
     def _forget(self, fingerprint: str) -> None:
         with self._lock:
+            self._indexes_opened.pop(fingerprint, None)
             self._opened.pop(fingerprint, None)
             self._asking.pop(fingerprint, None)
 

@@ -29,6 +29,9 @@ NOT_BY_MARKS = (
 )
 
 
+_SIDES = ("right", "wrong")
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What a person said of hits, as the server is told it each time: it remembers nothing."""
@@ -50,27 +53,37 @@ class Marks:
 
 
 def _probe_document(probe: object) -> Mapping[str, Any] | None:
-    if probe is None or isinstance(probe, Mapping):
-        return probe
-    if hasattr(probe, "to_dict"):
-        found: Mapping[str, Any] = probe.to_dict()
-        return found
-    raise UsageError(f"expected a probe or its document, got {type(probe).__name__}")
+    """A probe's document. Raises: UsageError for what is neither; the server reads its codes."""
+    found = probe.to_dict() if hasattr(probe, "to_dict") else probe
+    if found is None:
+        return None
+    words = found.get("words") if isinstance(found, Mapping) else None
+    if not (
+        isinstance(found, Mapping)
+        and all(isinstance(found.get(name), list) for name in _SIDES)
+        and (words is None or (isinstance(words, Mapping) and all(isinstance(words.get(n), list) for n in _SIDES)))
+    ):
+        raise UsageError("expected a probe or its document, as `save_probe` writes it")
+    return found
 
 
 def _both(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The marks of two saved probes; the server counts those once that are in both."""
+    """The marks of two saved probes; the server counts those once that are in both. Raises: UsageError."""
     if one is None or other is None:
         return one or other
+    odd = [name for name in ("format", "fingerprint", "bits") if one.get(name) != other.get(name)]
+    if odd:
+        said = " and ".join(str(probe.get(odd[0]))[:32] for probe in (one, other))
+        raise UsageError(f"the probes were taught on indexes of different models ({odd[0]} {said}): use one of them")
     words, more = one.get("words"), other.get("words")
     joined = None
-    if words is not None and more is not None and words["layer"] == more["layer"]:
+    if words is not None and more is not None and words.get("layer") == more.get("layer"):
         joined = {**words, **_joined(words, more)}
     return {**one, **_joined(one, other), "words": joined}
 
 
 def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [*one[name], *other[name]] for name in ("right", "wrong")}
+    return {name: [*one[name], *other[name]] for name in _SIDES}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -249,7 +262,7 @@ class RemoteResults(Sequence[Hit]):
         return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)
 
     def _repr_png_(self) -> bytes:
-        marks = {} if self.marks == Marks() else {**self.marks.to_dict(), "max_false_match": None}
+        marks = {} if self.marks == Marks() else self.marks.to_dict()
         places = {} if self.positions is None else {"positions": list(self.positions)}
         return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, {**self.asked, **marks, **places})))
 

@@ -153,14 +153,17 @@ class ModelSettings(BaseModel):
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
     weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")
-    encoder_batch: int = Field(128, ge=1, description="Crops per forward pass of the encoder, on a CPU at most 32.")
+    encoder_batch: int = Field(128, ge=1, description="Crops per pass of the encoder, on a CPU at most 16 a thread.")
 
 
 class IngestSettings(BaseModel):
     """How a bucket is turned into an index."""
 
     batch_images: int = Field(
-        16, ge=1, le=256, description="Images that are read and encoded together; a CPU segments 4 of them at a time."
+        16,
+        ge=1,
+        le=256,
+        description="Images encoded together; a CPU segments 2 for each thread at a time.",
     )
     transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
     max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")

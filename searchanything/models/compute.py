@@ -14,8 +14,8 @@ Part: TypeAlias = Literal["segmenter", "encoder"]
 # A pass over more is slower on a CPU: its values no longer fit the caches, and the system hands out their memory anew
 # each time (benchmarks/models.py, pico on two cores: 16 images at once take 91 ms each, 4 take 70; ten crops 40 ms in
 # passes of 160, 25 in passes of 32). Codes are the same.
-CPU_IMAGES: Final = 4
-CPU_CROPS: Final = 32
+CPU_IMAGES: Final = 2  # for each thread
+CPU_CROPS: Final = 16
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -26,9 +26,9 @@ class Compute:
     device: torch.device
     dtype: torch.dtype
 
-    def at_once(self, most: int, on_cpu: int) -> int:
-        """How many of the inputs go through a model together."""
-        return min(most, on_cpu) if self.device.type == "cpu" else most
+    def at_once(self, most: int, each_thread: int) -> int:
+        """How many of the inputs go through a model together: on a CPU so many for each of its threads."""
+        return min(most, each_thread * torch.get_num_threads()) if self.device.type == "cpu" else most
 
 
 CPU = Compute(torch.device("cpu"), torch.float32)

@@ -13,18 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from threadpoolctl import ThreadpoolController
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError, WeightsMissingError
@@ -34,7 +30,6 @@ from searchanything.core.types import Codes, FloatArray
 FORMAT = "searchanything-hash-v1"
 _ROTATION_STEPS = 2**16
 _CHUNK_ROWS = 2048  # at a time: what they need then stays in reused memory, which is half as fast again
-_blas_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,26 +193,23 @@ def _projected(rows: FloatArray, weight: FloatArray) -> FloatArray:
         return np.zeros((len(rows), len(weight)), dtype=np.float32)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     scales: FloatArray = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths != 0)
-    with _one_blas_thread():
-        products: FloatArray = rows @ weight.T
+    products = _product(rows, weight)
     products *= scales[:, None]
     return products
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """NumPy's BLAS on this thread alone, while it lasts.
+def _product(rows: FloatArray, weight: FloatArray) -> FloatArray:
+    """(N, d) times (bits, d) -> (N, bits), by torch.
 
-    The product is small, but BLAS' other threads would spin for a tenth of a second after it, on the cores that torch
-    works with: on two cores the next image's segmentation took 185 ms in place of 115 (benchmarks/models.py).
+    NumPy's BLAS has threads of its own, which spin for a tenth of a second after a product, on the cores that torch
+    works with: the next image's segmentation then took 185 ms in place of 115 (docs/adr/0077-passes-of-a-cpu.md).
     """
-    with _blas_lock, _blas().limit(limits=1, user_api="blas"):  # the limit is the process's: one at a time sets it
-        yield
+    import torch  # models, which are loaded by then, gave the features; layers are read without it
 
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+    with torch.inference_mode():
+        product = torch.from_numpy(np.ascontiguousarray(rows)) @ torch.from_numpy(np.ascontiguousarray(weight)).T
+        made: FloatArray = product.numpy()
+    return made
 
 
 def _rotation(generator: np.random.Generator, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

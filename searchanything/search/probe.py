@@ -40,6 +40,11 @@ class MarkedWords:
     wrong: Codes
     layer: str
 
+    @property
+    def question(self) -> Codes:
+        """(1, V), what is nearest to the marks: the code to search with."""
+        return np.packbits(_weights(_signs(self.right), _signs(self.wrong)) > 0)[None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marked:
@@ -80,7 +85,7 @@ class Probe:
                 f"expected at least one right mark and wrong marks of the same length, got {self.right.shape} and "
                 f"{self.wrong.shape}"
             )
-        right, wrong = _once(self.right), _once(self.wrong)
+        right, wrong = (_once(seen) for seen in self._codes)
         if self.words is not None:
             words = MarkedWords(self.words.right[right], self.words.wrong[wrong], self.words.layer)
             object.__setattr__(self, "words", words)
@@ -91,7 +96,7 @@ class Probe:
                 f"expected at most {MAX_MARKS} right and {MAX_MARKS} wrong marks in all (the question's own regions "
                 f"are right ones), got {len(self.right)} right and {len(self.wrong)} wrong: mark fewer"
             )
-        if {*map(bytes, self.right)} & {*map(bytes, self.wrong)}:
+        if {*map(bytes, self._codes[0])} & {*map(bytes, self._codes[1])}:
             raise UsageError(
                 "a region is marked right and wrong, or two are that have the same code (the question's own region is "
                 "right): leave one of the marks out, as nothing tells them apart"
@@ -132,14 +137,18 @@ class Probe:
         return found
 
     @property
-    def _judged(self) -> tuple[FloatArray, FloatArray]:
-        """The bits of right and wrong marks that count: of their words codes too, if they have such."""
+    def _codes(self) -> tuple[Codes, Codes]:
+        """The codes of right and wrong marks that count: with their words codes, if they have such."""
         if self.words is None:
-            return _signs(self.right), _signs(self.wrong)
+            return self.right, self.wrong
         return (
-            _signs(np.concatenate([self.right, self.words.right], axis=1)),
-            _signs(np.concatenate([self.wrong, self.words.wrong], axis=1)),
+            np.concatenate([self.right, self.words.right], axis=1),
+            np.concatenate([self.wrong, self.words.wrong], axis=1),
         )
+
+    @property
+    def _judged(self) -> tuple[FloatArray, FloatArray]:
+        return _signs(self._codes[0]), _signs(self._codes[1])
 
     def precision(self) -> float | None:
         """Of the marks that a probe of the other marks calls right, the share that is; None with too few marks.

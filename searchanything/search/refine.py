@@ -11,7 +11,7 @@ import numpy as np
 from searchanything.core.codes import hamming
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef, row_id
+from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef, RegionRow, row_id
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name
 from searchanything.search.search import Page, PageRequest
 
@@ -32,6 +32,7 @@ def search_by_probe(
     depth = min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
     found = index.search(probe.questions, limit=depth, filter=filter)
     matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
+    matches |= _by_words(index, probe, set(matches), limit=depth, filter=filter)
     images = {one.image for one in matches.values()}
     newest = index.generations(images) if images else {}
     live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
@@ -49,8 +50,29 @@ def search_by_probe(
     return Page(tuple(page), exact=everything and index.exact, nearest=nearest)
 
 
+def _by_words(
+    index: RegionIndex, probe: Probe, known: set[str], *, limit: int, filter: Filter | None
+) -> dict[str, Hit]:
+    """What lies near the marks' ideal words code, and was not found by codes of regions."""
+    if not _judges_words(index, probe) or probe.words is None:
+        return {}
+    [found] = index.search_words(probe.words.question, limit=limit, filter=filter)
+    rows = index.regions([one.id for one in found if one.id not in known])
+    return {name: Hit.of(row, 0) for name, row in rows.items()}  # distances are counted to the ideal code
+
+
 def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
     """The codes (N, B) of indexed regions. Raises: ObjectNotFoundError for one that is not indexed (any more)."""
+    return _codes(index, _rows_of(index, refs))
+
+
+def marked_regions(index: RegionIndex, right: Sequence[RegionRef], wrong: Sequence[RegionRef]) -> Marked:
+    """The codes of marked regions; their words codes, if each has one. Raises: as `codes_of`."""
+    rows = _rows_of(index, [*right, *wrong])
+    return marked_codes(index, _codes(index, rows), [row.id for row in rows], right=len(right))
+
+
+def _rows_of(index: RegionIndex, refs: Sequence[RegionRef]) -> list[RegionRow]:
     newest = index.newest({ref.image for ref in refs})
     names = {ref: row_id(ref.image, newest[ref.image].generation, ref.region) for ref in refs if ref.image in newest}
     rows = index.regions(list(names.values()))
@@ -59,16 +81,12 @@ def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
             raise ObjectNotFoundError(
                 f"{ref} is not in the index: mark hits of this index, by number or s3://bucket/key#N"
             )
-    joined = b"".join(rows[names[ref]].code for ref in refs)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(refs), index.manifest.bits // 8)
+    return [rows[names[ref]] for ref in refs]
 
 
-def marked_regions(index: RegionIndex, right: Sequence[RegionRef], wrong: Sequence[RegionRef]) -> Marked:
-    """The codes of marked regions; their words codes, if each has one. Raises: as `codes_of`."""
-    newest = index.generations({ref.image for ref in (*right, *wrong)}) if right or wrong else {}
-    ids = [row_id(ref.image, newest.get(ref.image, 0), ref.region) for ref in (*right, *wrong)]
-    codes = codes_of(index, [*right, *wrong])
-    return marked_codes(index, codes, ids, right=len(right))
+def _codes(index: RegionIndex, rows: Sequence[RegionRow]) -> Codes:
+    joined = b"".join(row.code for row in rows)
+    return np.frombuffer(joined, dtype=np.uint8).reshape(len(rows), index.manifest.bits // 8)
 
 
 def marked_codes(index: RegionIndex, codes: Codes, ids: Sequence[str], *, right: int) -> Marked:
@@ -105,13 +123,23 @@ def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]
     return [replace(live[names[number]], distance_bits=int(distances[number])) for number in order]
 
 
+def _judges_words(index: RegionIndex, probe: Probe) -> bool:
+    """Whether marks and index have words codes of one layer."""
+    return probe.words is not None and probe.words.layer == layer_name(index.words)
+
+
 def _scores(index: RegionIndex, probe: Probe, names: Sequence[str], codes: Codes) -> FloatArray:
-    """By both codes where marks and rows have them; rows without a words code by their own alone."""
-    scores = probe.scores(codes)
-    if probe.words is None or index.words is None:
-        return scores
+    """By both codes where marks and rows have them; a row without a words code counts as the mean of all others'."""
+    alone = probe.scores(codes)
+    if not _judges_words(index, probe) or index.words is None:
+        return alone
     found = index.codes_of(names, of="words")
     places = [place for place, name in enumerate(names) if name in found]
+    if not places:
+        return alone
     words = np.frombuffer(b"".join(found[names[place]] for place in places), dtype=np.uint8)
-    scores[places] = probe.scores(codes[places], words.reshape(len(places), index.words.bits // 8))
-    return scores
+    share = index.manifest.bits / (index.manifest.bits + index.words.bits)
+    both = probe.scores(codes[places], words.reshape(len(places), index.words.bits // 8))
+    scores = share * alone + float((both - share * alone[places]).mean())
+    scores[places] = both
+    return np.asarray(scores, dtype=np.float32)

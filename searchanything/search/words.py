@@ -25,16 +25,13 @@ def search_words(
     depth = min(request.rescore, max_limit)
     window: Window[WordsMatch] | None = Window(index, values.projection, depth, "words") if depth else None
     found = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
-    rows = index.regions([one.match.id for one in found.rows])
+    nearest = found.nearest
+    rows = index.regions([*(one.match.id for one in found.rows), *([] if nearest is None else [nearest.id])])
     hits = tuple(
         Hit.of(rows[one.match.id], one.match.distance_bits, similarity=one.score)
         for one in found.rows
         if one.match.id in rows
     )
+    first = None if nearest is None or nearest.id not in rows else Hit.of(rows[nearest.id], nearest.distance_bits)
     exact = found.exact and index.exact and len(hits) == len(found.rows)
-    return Page(hits, exact=exact, stages=found.stages, nearest=_hit_of(index, found.nearest))
-
-
-def _hit_of(index: RegionIndex, match: WordsMatch | None) -> Hit | None:
-    row = None if match is None else index.regions([match.id]).get(match.id)
-    return None if match is None or row is None else Hit.of(row, match.distance_bits)
+    return Page(hits, exact=exact, stages=found.stages, nearest=first)

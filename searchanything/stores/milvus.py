@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import time
 
@@ -27,6 +28,7 @@ from searchanything.stores.milvus_schema import CollectionSpec, images_spec, reg
 logger = logging.getLogger(__name__)
 
 _NAME_LETTERS = 16  # of a fingerprint, in the names of its collections
+WORDS_LOOK_S = 1.0  # words that another process adds are seen so soon
 WORDS_ROW_BYTES = 200  # of a row in the words collection besides code, bucket, key and metadata
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
 
@@ -65,7 +67,7 @@ class MilvusIndexStore(Closing):
         self._prefix = prefix
         self._meta = MetaCollection(connection, f"{prefix}meta")
         self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
-        self._words: dict[str, WordsPart | None] = {}
+        self._words: dict[str, tuple[float, WordsPart | None]] = {}  # when they were looked for, and found
         self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
@@ -144,10 +146,12 @@ class MilvusIndexStore(Closing):
         return self.open(fingerprint)
 
     def _words_part(self, fingerprint: str) -> WordsPart | None:
-        """Looked up once: an index that has words keeps them, and who adds them opens it anew."""
-        if fingerprint not in self._words:
-            self._words[fingerprint] = self._find_words(fingerprint)
-        return self._words[fingerprint]
+        """Kept once found; while there are none another process may add them, so they are looked for each second."""
+        looked_at, part = self._words.get(fingerprint, (-math.inf, None))
+        if part is None and time.monotonic() - looked_at >= WORDS_LOOK_S:
+            part = self._find_words(fingerprint)
+            self._words[fingerprint] = time.monotonic(), part
+        return part
 
     def _find_words(self, fingerprint: str) -> WordsPart | None:
         kept = self._meta.note(_words_note(fingerprint))

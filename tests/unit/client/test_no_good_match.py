@@ -14,6 +14,7 @@ from PIL import Image
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
+from searchanything.search.calibration import false_match_rates
 
 
 @pytest.fixture
@@ -68,6 +69,10 @@ def test_words_have_rates_and_a_cut_of_their_own(client: Client, tmp_path: Path)
     assert rates == sorted(rates)
     assert 0 < rates[0] < rates[-1] <= 1
     assert found.to_dict()["matching"]["sample"] == client.status().words_regions
+    counts = np.bincount([hit.distance_bits for hit in found], minlength=257)
+    assert len(found) == counts.sum() == client.status().words_regions, "all words codes' distances to the text"
+    stated = false_match_rates(counts, shape=0.0)
+    assert rates == pytest.approx([stated[hit.distance_bits] for hit in found])
     assert found.confidences == (None,) * len(found), "text_match says how good words are"
     most = rates[0]
     cut = client.query(text="red", limit=300, max_false_match=most)
@@ -80,6 +85,17 @@ def test_words_have_rates_and_a_cut_of_their_own(client: Client, tmp_path: Path)
     assert nothing.to_dict()["matching"]["nearest_bits"] == found[0].distance_bits
     with pytest.raises(UsageError, match="false-match rate"):
         client.query(text="red", max_false_match=-1)
+
+
+def test_a_refined_answer_to_words_is_cut_as_well(client: Client, tmp_path: Path) -> None:
+    client.index(tmp_path, add_words=True)
+    found = client.query(text="red", limit=300)
+    everything = found.refine(right=[found[0]])
+    most = min(hit.false_match for hit in everything)
+    cut = client.query(text="red", limit=300, max_false_match=most).refine(right=[found[0]])
+    assert [hit.ref for hit in cut] == [hit.ref for hit in everything if hit.false_match <= most]
+    assert 0 < len(cut) < len(everything)
+    assert cut.to_dict()["matching"]["max_false_match"] == most
 
 
 def test_a_small_index_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

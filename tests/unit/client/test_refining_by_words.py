@@ -19,7 +19,8 @@ from searchanything.client.opening import connect
 from searchanything.client.remote_results import Marks
 from searchanything.core.errors import UsageError
 from searchanything.core.types import ImageRef, RegionRef
-from searchanything.search.probe import Marked, Probe, layer_name, taught
+from searchanything.search import refine as refining
+from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name, taught
 from searchanything.search.refine import marked_regions, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
@@ -85,11 +86,42 @@ def test_scores_are_the_mean_agreement_of_all_bits() -> None:
     assert found == pytest.approx([expected], rel=1e-5)
 
 
-def test_regions_without_a_words_code_are_judged_by_their_own() -> None:
-    index = index_of({"a": 0, "b": 1, "c": None})
+def test_a_region_without_a_words_code_counts_as_the_others_do_in_the_mean() -> None:
+    index = index_of(
+        {**{f"a{number}": 0 for number in range(10)}, **{f"b{number}": 1 for number in range(10)}, "c": None}
+    )
+    order = ranked(index, probe_of(index, refs("a0"), refs("b0")))
+    assert {key[0] for key in order[:10]} == {"a"}
+    assert order[10] == "c", "between those whose words codes say so and those whose say not"
+    assert probe_of(index, refs("a0", "c"), refs("b0")).words is None, "not every mark has one"
+
+
+def test_marks_of_another_layer_are_judged_by_codes_alone() -> None:
+    index, other = index_of({"a": 0, "b": 1, "c": 0}), index_of({"a": 0}, layer=b"other")
     probe = probe_of(index, refs("a"), refs("b"))
-    assert len(ranked(index, probe)) == 3
-    assert probe_of(index, refs("a", "c"), refs("b")).words is None, "not every mark has one"
+    assert probe.words is not None
+    without = replace(probe, words=None)
+    assert ranked(other, probe) == ranked(other, without)
+
+
+def test_words_codes_tell_marks_of_one_code_apart() -> None:
+    code, words = KINDS[:1], KINDS
+    probe = Probe(code, code, "f", MarkedWords(words[:1], words[1:], "layer/256"))
+    assert (len(probe.right), len(probe.wrong)) == (1, 1)
+    with pytest.raises(UsageError, match="right and wrong"):
+        Probe(code, code, "f", MarkedWords(words[:1], words[:1], "layer/256"))
+
+
+def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refining, "DEPTH", 4)
+    index = index_of({**{f"a{number}": 0 for number in range(20)}, **{f"b{number}": 1 for number in range(60)}})
+    probe = probe_of(index, refs("a0", "a1"), refs("b0"))
+    page = search_by_probe(index, probe, PageRequest(6), filter=None, max_limit=16384)
+    assert {hit.image.key[0] for hit in page.hits} == {"a"}
+    assert not page.exact
+    [row] = index.regions_of([page.hits[-1].image])
+    ideal = probe.questions[0]
+    assert page.hits[-1].distance_bits == int(np.unpackbits(ideal ^ np.frombuffer(row.code, np.uint8)).sum())
 
 
 def test_words_codes_are_saved_and_belong_to_their_layer(tmp_path: Path) -> None:
@@ -122,6 +154,11 @@ def test_marks_of_two_saved_probes_are_joined() -> None:
     joined = Marks(probe=one).joined((), (), other).probe
     both = Probe.from_dict(joined)
     assert (len(both.right), len(both.wrong), both.words is not None) == (2, 1, True)
+    with pytest.raises(UsageError, match="different models"):
+        Marks(probe=one).joined((), (), {**other, "fingerprint": "e" * 64})
+    for odd in ({}, {**other, "right": "x"}, {**other, "words": "x"}, 7, {**other, "words": {"right": []}}):
+        with pytest.raises(UsageError, match="probe"):
+            Marks(probe=one).joined((), (), odd)
     strange = {**other, "words": None}
     assert Probe.from_dict(Marks(probe=one).joined((), (), strange).probe).words is None
 
