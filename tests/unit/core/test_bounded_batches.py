@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,5 +16,5 @@ def test_lists_are_as_long_as_the_bounds_allow(sizes: list[int], most: int, item
     assert [size for batch in cut for size in batch] == sizes
     assert all(len(batch) == 1 or sum(batch) <= most for batch in cut if batch), "alone, or within the bound"
     assert all(0 < len(batch) <= (items or len(batch)) for batch in cut)
-    for batch, following in zip(cut, cut[1:], strict=False):
+    for batch, following in pairwise(cut):
         assert len(batch) == items or sum(batch) + following[0] > most, "one more would have fitted"
