@@ -118,8 +118,7 @@ def plot(rows: list[dict[str, Any]], powers: dict[str, float], file: Path) -> No
     axes.set_xlabel("regions in the index")
     axes.set_ylabel("milliseconds")
     axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(file)
+    measuring.save_figure(figure, file)
 
 
 def main() -> None:

@@ -171,8 +171,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     axes.bar_label(bars, fmt=" %.1f")
     axes.set_xlabel(unit)
     axes.margins(x=0.15)
-    figure.tight_layout()
-    figure.savefig(file)
+    measuring.save_figure(figure, file)
 
 
 def main() -> None:

@@ -65,18 +65,10 @@ def _key(pixels: RGBImage) -> bytes:
 
 
 @dataclass
-class SeenOnce:
-    """A segmenter and an embedder that remember every image and every crop."""
+class WrappedEmbedder:
+    """What an embedder over another one passes on."""
 
-    segmenter: Segmenter
     embedder: RegionEncoder
-    confidence: float
-    images: dict[bytes, Segmentation] = field(default_factory=dict)
-    crops: dict[bytes, FloatArray] = field(default_factory=dict)
-
-    @property
-    def feature_dimension(self) -> int:
-        return self.segmenter.feature_dimension
 
     @property
     def dimension(self) -> int:
@@ -89,6 +81,23 @@ class SeenOnce:
     @property
     def description(self) -> Mapping[str, str | int | float]:
         return {}
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        return self.embedder.embed_texts(texts)
+
+
+@dataclass
+class SeenOnce(WrappedEmbedder):
+    """A segmenter and an embedder that remember every image and every crop."""
+
+    segmenter: Segmenter
+    confidence: float
+    images: dict[bytes, Segmentation] = field(default_factory=dict)
+    crops: dict[bytes, FloatArray] = field(default_factory=dict)
+
+    @property
+    def feature_dimension(self) -> int:
+        return self.segmenter.feature_dimension
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         keys = [_key(image) for image in images]
@@ -106,9 +115,6 @@ class SeenOnce:
         rows = [self.crops[key] for key in keys]
         return np.stack(rows) if rows else np.zeros((0, self.dimension), dtype=np.float32)
 
-    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        return self.embedder.embed_texts(texts)
-
 
 def _surer(found: Segmentation, confidence: float) -> Segmentation:
     """The regions above a confidence."""
@@ -117,30 +123,13 @@ def _surer(found: Segmentation, confidence: float) -> Segmentation:
 
 
 @dataclass
-class Mirrored:
+class Mirrored(WrappedEmbedder):
     """An embedder that takes the mean of a crop and its mirror image."""
-
-    plain: RegionEncoder
-
-    @property
-    def dimension(self) -> int:
-        return self.plain.dimension
-
-    @property
-    def crop_size_px(self) -> int:
-        return self.plain.crop_size_px
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return {}
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
         return unit_rows(
-            self.plain.embed_crops(crops) + self.plain.embed_crops(np.ascontiguousarray(crops[:, :, ::-1]))
+            self.embedder.embed_crops(crops) + self.embedder.embed_crops(np.ascontiguousarray(crops[:, :, ::-1]))
         )
-
-    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        return self.plain.embed_texts(texts)
 
 
 class MeanOfTwo(Encoder):
@@ -165,7 +154,7 @@ def encoders(preset: str, settings: Settings, thresholds: Thresholds) -> dict[st
     least = replace(found.options, confidence=min([own, *thresholds.confidences]))
     base = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, settings), settings)
     path, compute = locate(found.segmenter, settings.models.weights_dir), prepare_compute(settings.models, "segmenter")
-    memory = SeenOnce(FastSAMSegmenter(path, options=least, compute=compute), base.embedder, own)
+    memory = SeenOnce(base.embedder, FastSAMSegmenter(path, options=least, compute=compute), own)
     base = replace(base, segmenter=memory, embedder=memory)
     ways = {"as shipped": base, "mirrored": replace(base, embedder=Mirrored(memory))}
     for confidence in thresholds.confidences:

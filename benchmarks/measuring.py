@@ -118,6 +118,12 @@ def plotting() -> Any:  # noqa: ANN401 - a module
     return plt
 
 
+def save_figure(figure: Any, file: Path) -> None:  # noqa: ANN401 - matplotlib is optional
+    """Write a figure, its parts moved so that no words overlap."""
+    figure.tight_layout()
+    figure.savefig(file)
+
+
 def _shown(value: object) -> str:
     if not isinstance(value, float):
         return str(value)

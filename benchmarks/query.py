@@ -129,8 +129,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     axes.barh(names, [row["p50_ms"] for row in shown], color="#2f6f8f", label="median")
     axes.set_xlabel("milliseconds")
     axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(file)
+    measuring.save_figure(figure, file)
 
 
 def main() -> None:

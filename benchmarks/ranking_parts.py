@@ -17,22 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks.index_rows import image_row, region_row
 from benchmarks.ranking_table import Line, compared
 from benchmarks.ranking_words import WINDOW
 from searchanything.client.combining import WORDS_EXAMPLES
 from searchanything.core.codes import hamming, pack_signs, unit_rows
-from searchanything.core.types import (
-    Codes,
-    Filter,
-    FloatArray,
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-    row_id,
-)
+from searchanything.core.types import Codes, Filter, FloatArray, ImageRef, IndexManifest
 from searchanything.encode.encoder import Encoder
 from searchanything.hash_training.words import train_words
 from searchanything.search.calibration import draw_background
@@ -59,31 +49,9 @@ def index_of(regions: Regions) -> MemoryRegionIndex:
     index = MemoryRegionIndex(manifest)
     for number in np.unique(regions["images"]):
         image, rows = ImageRef("scenes", str(number)), np.flatnonzero(regions["images"] == number)
-        shared = {"image": image, "etag": "e", "generation": 1, "image_width": 640, "image_height": 480, "metadata": {}}
-        index.insert_regions(
-            [
-                RegionRow(
-                    id=row_id(image, 1, place),
-                    code=regions["codes"][row].tobytes(),
-                    region=place,
-                    box_xyxy=(0.0, 0.0, 1.0, 1.0),
-                    area_px=1,
-                    mask=MaskRLE((1, 1), "01"),
-                    score=1.0,
-                    indexed_at_ms=0,
-                    **shared,
-                )
-                for place, row in enumerate(rows)
-            ]
-        )
-        index.insert_images(
-            [
-                ImageRow(
-                    id=row_id(image, 1), code=bytes(manifest.bits // 8), outcome=Outcome.INDEXED, error="", message="",
-                    attempts=1, first_at_ms=0, last_at_ms=0, regions=len(rows), **shared,
-                )
-            ]
-        )  # fmt: skip
+        codes = (regions["codes"][row].tobytes() for row in rows)
+        index.insert_regions([region_row(image, 1, place, code) for place, code in enumerate(codes)])
+        index.insert_images([image_row(image, 1, bytes(manifest.bits // 8), regions=len(rows))])
     return index
 
 

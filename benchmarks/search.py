@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import measuring
+from benchmarks.index_rows import image_row, region_row
 from searchanything.core.codes import hamming
-from searchanything.core.types import Filter, ImageRef, ImageRow, IndexManifest, MaskRLE, Outcome, RegionRow, row_id
+from searchanything.core.types import Filter, ImageRef, ImageRow, IndexManifest, RegionRow
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
@@ -43,29 +44,18 @@ def made_codes(kind: str, count: int, seed: int = 0) -> NDArray[np.uint8]:
 def filled(codes: NDArray[np.uint8]) -> MemoryRegionIndex:
     """An index of images with 25 regions each; every other image has the colour red."""
     index = MemoryRegionIndex(MANIFEST)
-    mask = MaskRLE((120, 160), "Rg^1:f30P1")
     colours = ({"colour": "red"}, {"colour": "blue"})
     regions: list[RegionRow] = []
     images: list[ImageRow] = []
     for first in range(0, len(codes), PER_IMAGE):
         number = first // PER_IMAGE
         image = ImageRef("bucket", f"photos/{number:08d}.jpg")
-        shared = {"image": image, "etag": "etag", "generation": 1, "image_width": 640, "image_height": 480}
-        shared["metadata"] = colours[number % 2]
+        colour = colours[number % 2]
         part = codes[first : first + PER_IMAGE]
         regions += [
-            RegionRow(
-                id=row_id(image, 1, at), code=code.tobytes(), region=at, box_xyxy=(1.0, 2.0, 41.0, 60.0),
-                area_px=900 + at, mask=mask, score=0.75, indexed_at_ms=1, **shared,
-            )
-            for at, code in enumerate(part)
-        ]  # fmt: skip
-        images += [
-            ImageRow(
-                id=row_id(image, 1), code=bytes(BITS // 8), outcome=Outcome.INDEXED, error="", message="", attempts=1,
-                first_at_ms=1, last_at_ms=1, regions=len(part), **shared,
-            )
-        ]  # fmt: skip
+            region_row(image, 1, at, code.tobytes(), area_px=900 + at, metadata=colour) for at, code in enumerate(part)
+        ]
+        images.append(image_row(image, 1, bytes(BITS // 8), regions=len(part), metadata=colour))
     index.insert_regions(regions)
     index.insert_images(images)
     return index
@@ -147,8 +137,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     axes.bar_label(bars, fmt=" %.2f ms")
     axes.set_xlabel(f"ms of CPU per query, top {TOP} of {largest:,} {rows[0]['codes']} codes, one core")
     axes.margins(x=0.15)
-    figure.tight_layout()
-    figure.savefig(file)
+    measuring.save_figure(figure, file)
 
 
 def main() -> None:

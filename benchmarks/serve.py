@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ from PIL import Image
 
 import searchanything
 from benchmarks import measuring
+from benchmarks.index_rows import image_row, region_row
 from searchanything import wiring
 from searchanything.core.codes import next_generation
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import ImageRef, ImageRow, MaskRLE, Outcome, RegionRow, row_id
+from searchanything.core.types import ImageRef
 from searchanything.demo.scenes import generate_demo_scenes
 
 REGIONS_AN_IMAGE = 25
@@ -53,39 +55,15 @@ def make_index(folder: Path, *, scenes: int, regions: int) -> tuple[str, str]:
         fingerprint = client.manifest.fingerprint
     with wiring.open_index_store(MilvusSettings(uri=uri)) as store:
         index = store.open(fingerprint)
-        random, bits = np.random.default_rng(0), index.manifest.bits
+        random, bits, made = np.random.default_rng(0), index.manifest.bits, next_generation()
         for first in range(0, regions // REGIONS_AN_IMAGE, 100):
             some = [ImageRef("padding", f"{number:08d}.jpg") for number in range(first, first + 100)]
             codes = random.integers(0, 256, (len(some) * REGIONS_AN_IMAGE, bits // 8), dtype=np.uint8)
-            rows = [_region(image, number) for image in some for number in range(REGIONS_AN_IMAGE)]
-            index.insert_regions([_with_code(row, code.tobytes()) for row, code in zip(rows, codes, strict=True)])
-            index.insert_images([_image(image, codes[0].tobytes()) for image in some])
+            places = zip(product(some, range(REGIONS_AN_IMAGE)), codes, strict=True)
+            index.insert_regions([region_row(image, made, number, code.tobytes()) for (image, number), code in places])
+            whole = codes[0].tobytes()
+            index.insert_images([image_row(image, made, whole, regions=REGIONS_AN_IMAGE) for image in some])
     return uri, str(images)
-
-
-_GENERATION = next_generation()
-_MASK = MaskRLE((120, 160), "Rg^1:f30P1")
-
-
-def _region(image: ImageRef, number: int) -> dict[str, Any]:
-    return {
-        "id": row_id(image, _GENERATION, number), "image": image, "etag": "e", "generation": _GENERATION,
-        "region": number,
-        "box_xyxy": (1.0, 2.0, 60.0, 80.0), "area_px": 900, "mask": _MASK, "score": 0.5, "image_width": 640,
-        "image_height": 480, "indexed_at_ms": 1, "metadata": {},
-    }  # fmt: skip
-
-
-def _with_code(row: dict[str, Any], code: bytes) -> RegionRow:
-    return RegionRow(code=code, **row)
-
-
-def _image(image: ImageRef, code: bytes) -> ImageRow:
-    return ImageRow(
-        id=row_id(image, _GENERATION), code=code, image=image, etag="e", generation=_GENERATION,
-        outcome=Outcome.INDEXED, error="", message="", attempts=1, first_at_ms=1, last_at_ms=1,
-        image_width=640, image_height=480, regions=REGIONS_AN_IMAGE, metadata={},
-    )  # fmt: skip
 
 
 @contextlib.contextmanager

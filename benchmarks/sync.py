@@ -16,11 +16,12 @@ from hashlib import md5
 from pathlib import Path
 
 from benchmarks import measuring
+from benchmarks.index_rows import image_row
 from searchanything.core.codes import next_generation
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import NO_REGION, ImageRef, ImageRow, IndexManifest, Outcome, StoredObject, row_id
+from searchanything.core.types import NO_REGION, ImageRef, ImageRow, IndexManifest, Outcome, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.sync import SyncJob, sync_images
@@ -65,30 +66,13 @@ class MadeUpStore:
 def fill(index: RegionIndex, store: MadeUpStore, objects: int) -> None:
     """Image rows as `index` writes them."""
     for first in range(0, objects, INSERT_ROWS):
-        index.insert_images([image_row(store.object(n)) for n in range(first, min(objects, first + INSERT_ROWS))])
+        index.insert_images([row_of(store.object(n)) for n in range(first, min(objects, first + INSERT_ROWS))])
 
 
-def image_row(stored: StoredObject) -> ImageRow:
+def row_of(stored: StoredObject) -> ImageRow:
     """The row of an image that is up to date, without regions."""
-    generation = next_generation()
-    return ImageRow(
-        id=row_id(stored.ref, generation),
-        code=bytes(BITS // 8),
-        image=stored.ref,
-        etag=stored.etag,
-        generation=generation,
-        outcome=Outcome.EMPTY,
-        error="",
-        message=NO_REGION,
-        attempts=1,
-        first_at_ms=1,
-        last_at_ms=1,
-        image_width=1,
-        image_height=1,
-        regions=0,
-        metadata={},
-        modified_at_ms=stored.modified_at_ms,
-    )
+    rest = {"etag": stored.etag, "modified_at_ms": stored.modified_at_ms}
+    return image_row(stored.ref, next_generation(), bytes(BITS // 8), outcome=Outcome.EMPTY, message=NO_REGION, **rest)
 
 
 def memory_mb(field: str) -> float:

@@ -4,8 +4,9 @@ On each page, from top to bottom and in one folder: the lines of ```sh blocks an
 are run by the command line itself, in this process; ```python blocks are run. What follows a `$` line is replaced by
 what it prints, and so is a ```text block right below one of the others. Pictures that an example saves in `pictures/`
 go to `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
-With `--check` nothing is written: the examples run, and a failure of any of them is the failure of the check. Names
-of pages (`explain.md`) restrict it to those; a `+` between them starts anew in another folder.
+With `--check` nothing is written: the examples run, on scenes of which few are different, and a failure of any of them
+is the failure of the check. Names of pages (`explain.md`) restrict it to those; a `+` between them starts anew in
+another folder.
 
 The front pages (README.md, index.md, tutorial.md) write their own example images, as their readers do; the others find
 them there.
@@ -23,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,15 +45,17 @@ BLOCK = re.compile(
 )
 WIDTH_COLUMNS = 110
 WIDEST_PX = 1000
+DIFFERENT_SCENES = 24  # of 120, where the output is not looked at
 
 
 def main() -> int:
     """Run the pages, each group of them in a temporary folder."""
     groups = [names.split() for names in " ".join(name for name in sys.argv[1:] if name != "--check").split("+")]
-    with each_image_once():
+    check = "--check" in sys.argv[1:]
+    with each_image_once(), few_scenes() if check else contextlib.nullcontext():
         for names in groups:
             pages = [page for page in PAGES if page.name in names] or PAGES
-            run_pages(pages, check="--check" in sys.argv[1:])
+            run_pages(pages, check=check)
     return 0
 
 
@@ -85,6 +89,22 @@ def each_image_once() -> Iterator[None]:
         mock.patch.object(LazySegmenter, "segment", _remembered(LazySegmenter.segment)),
         mock.patch.object(LazyEncoder, "embed_crops", _remembered(LazyEncoder.embed_crops)),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def few_scenes() -> Iterator[None]:
+    """Of the example scenes only the first are drawn, and repeated: the examples run, whatever they find."""
+    from searchanything.demo import example_images
+
+    draw = example_images.generate_demo_scenes
+
+    def repeated(count: int, *, seed: int) -> Iterator[tuple[str, Any]]:
+        few = list(islice(draw(count, seed=seed), DIFFERENT_SCENES))
+        for number in range(count):
+            yield f"scene-{number:04d}.jpg", few[number % len(few)][1]
+
+    with mock.patch.object(example_images, "generate_demo_scenes", repeated):
         yield
 
 

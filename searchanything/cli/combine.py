@@ -9,7 +9,7 @@ import typer
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.prompting import FilterOptions, parse_numbers
 from searchanything.cli.regions import region_of
-from searchanything.cli.session import answer, check_save, client_of, say
+from searchanything.cli.session import answer, check_save, client_of, save_where_asked
 from searchanything.core.errors import PromptError
 from searchanything.core.escaping import printable
 
@@ -79,9 +79,7 @@ def combine(
             limit=limit,
             filter=wanted,
         )
-        if save is not None:
-            results.save(save)
-            say(f"saved {save}")
+        save_where_asked(save, results.save)
     document = results.to_dict()
     answer(document, common.format, lambda: _text(document))
 

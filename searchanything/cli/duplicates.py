@@ -8,7 +8,7 @@ import typer
 
 from searchanything.cli.export import BucketOption, KeyPrefixOption
 from searchanything.cli.options import CommonOptions, Save, expanded
-from searchanything.cli.session import answer, check_save, client_of, say
+from searchanything.cli.session import answer, check_save, client_of, save_where_asked
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def duplicates(
     check_save(save)
     with client_of(context, common) as client:
         found = client.duplicates(whole_images=images, max_bits=bits, bucket=bucket, key_prefix=key_prefix)
-        if save is not None:
-            found.save(save)
-            say(f"saved {save}")
+        save_where_asked(save, found.save)
     document = found.to_dict()
     answer(document, common.format, lambda: _text(document))
 

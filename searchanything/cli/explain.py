@@ -8,7 +8,7 @@ import typer
 
 from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, parse_numbers
-from searchanything.cli.session import answer, check_image, check_save, client_of, plain, say
+from searchanything.cli.session import answer, check_image, check_save, client_of, plain, save_where_asked
 
 EXPECTED = "What was expected"
 
@@ -68,7 +68,5 @@ def explain(
             rescore=page.rescore,
         )
         explanation = results.explain(expect, expected_box)
-        if save is not None:
-            explanation.save(save)
-            say(f"saved {save}")
+        save_where_asked(save, explanation.save)
     answer(explanation.to_dict(), common.format, lambda: plain(explanation.to_text()))

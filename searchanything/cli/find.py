@@ -14,7 +14,7 @@ from searchanything.cli.options import CommonOptions, OptionalImage, Save, expan
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.query import answer_text, words_alone
-from searchanything.cli.session import answer, check_save, say, session_of
+from searchanything.cli.session import answer, check_save, save_where_asked, say, session_of
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter, Place
@@ -53,9 +53,7 @@ class _Search:
             group_by_image=self.page.group_by_image,
             rescore=self.page.rescore,
         )
-        if save is not None:
-            results.save(save)
-            say(f"saved {save}")
+        save_where_asked(save, results.save)
         return results.to_dict()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
+from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
@@ -58,12 +58,11 @@ def index(
     source: Source,
     hash_file: HashFile = None,
     force: Force = False,
-    include: Include = None,
-    exclude: Exclude = None,
+    *,
+    keys: PatternOptions,
     estimate: EstimateOnly = False,
     prune: Prune = False,
     add_words: AddWords = False,
-    *,
     common: CommonOptions,
 ) -> None:
     """Index the images of a bucket or folder; unchanged ones are skipped.
@@ -77,7 +76,7 @@ def index(
 
     [bold]searchanything index s3://archive --preset small --estimate[/bold]
     """
-    patterns = patterns_of(include, exclude)
+    patterns = keys.patterns()
     layer = hash_choice(hash_file)
     if estimate:
         if hash_file is not None or force or prune or add_words:

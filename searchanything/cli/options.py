@@ -58,20 +58,6 @@ Save = Annotated[
     Path | None,
     typer.Option("--save", metavar="FILE.png", help="Draw the answer to an image file.", show_default=False),
 ]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--include",
-        metavar="PATTERN",
-        help="Only keys that match, such as '*.jpg' or '2024/*'. A pattern for the end of keys, such as '*.v2', also "
-        "makes the keys that it matches count as images. Repeatable.",
-        show_default=False,
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="PATTERN", help="Skip keys that match; repeatable.", show_default=False),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +87,34 @@ class AskOptions(CommonOptions):
     ] = False
 
 
+@dataclass(frozen=True, slots=True)
+class PatternOptions:
+    """Which keys of a source are meant."""
+
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include",
+            metavar="PATTERN",
+            help="Only keys that match, such as '*.jpg' or '2024/*'. A pattern for the end of keys, such as '*.v2', "
+            "also makes the keys that it matches count as images. Repeatable.",
+            show_default=False,
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="Skip keys that match; repeatable.", show_default=False),
+    ] = None
+
+    def patterns(self) -> Patterns | None:
+        """None leaves it to the settings."""
+        if not self.include and not self.exclude:
+            return None
+        from searchanything.images.scopes import Patterns
+
+        return Patterns(tuple(self.include or ()), tuple(self.exclude or ()))
+
+
 def expanded(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with each parameter that is a group of options replaced by the group's own options."""
     hints = get_type_hints(verb, include_extras=True)
@@ -127,12 +141,3 @@ def expanded(verb: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature(verb).replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
-
-
-def patterns_of(include: list[str] | None, exclude: list[str] | None) -> Patterns | None:
-    """What the options ask for; None leaves it to the settings."""
-    if not include and not exclude:
-        return None
-    from searchanything.images.scopes import Patterns
-
-    return Patterns(tuple(include or ()), tuple(exclude or ()))

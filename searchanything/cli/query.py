@@ -11,7 +11,7 @@ import typer
 from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
-from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, say
+from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, save_where_asked
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
@@ -174,24 +174,14 @@ def query(
         )
         if marks.given:
             results = marks.refined(client, results, first=page.offset + 1)
-            if marks.save_probe is not None:
-                results.save_probe(marks.save_probe)
-                say(f"saved {marks.save_probe}")
-        _save(results, save, receipt)
+            save_where_asked(marks.save_probe, results.save_probe)
+        save_where_asked(save, results.save)
+        save_where_asked(receipt, results.save_receipt)
     document = results.to_dict()
     answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
 
 
 NOT_WITH_MARKS = "--receipt goes with a query without marks: ask once without --right, --wrong"
-
-
-def _save(results: SearchResults, save: Path | None, receipt: Path | None) -> None:
-    if save is not None:
-        results.save(save)
-        say(f"saved {save}")
-    if receipt is not None:
-        results.save_receipt(receipt)
-        say(f"saved {receipt}")
 
 
 def _asked(client: Client, image: str | None, like: list[str] | None) -> str | RegionRef | list[RegionRef] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
-from searchanything.cli.session import answer, check_image, check_save, client_of, say
+from searchanything.cli.session import answer, check_image, check_save, client_of, save_where_asked
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def segment(
     check_image(image)
     with client_of(context, common) as client:
         segments = client.segment(image)
-        if save is not None:
-            segments.save(save)
-            say(f"saved {save}")
+        save_where_asked(save, segments.save)
     document = segments.to_dict()
     answer(document, common.format, lambda: _text(document))
 

@@ -134,6 +134,13 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
         return False
 
 
+def save_where_asked(path: Path | None, write: Callable[[Path], object]) -> None:
+    """Write an answer's file, if one was asked for, and say so."""
+    if path is not None:
+        write(path)
+        say(f"saved {path}")
+
+
 def check_save(path: Path | None) -> None:
     """Refuse a name that no image can be saved under before anything is computed. Raises: UsageError."""
     if path is not None:

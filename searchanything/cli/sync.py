@@ -8,7 +8,7 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import held_lines, skipped_lines, warning_lines
-from searchanything.cli.options import CommonOptions, Exclude, Include, Source, expanded, patterns_of
+from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
@@ -31,9 +31,8 @@ app = typer.Typer(help="Compare a bucket's listing with the index, and repair wh
 def check(
     context: typer.Context,
     source: Source,
-    include: Include = None,
-    exclude: Exclude = None,
     *,
+    keys: PatternOptions,
     common: CommonOptions,
 ) -> None:
     """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
@@ -43,9 +42,8 @@ def check(
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
-    patterns = patterns_of(include, exclude)
     with client_of(context, common) as client, indexing_progress("checking") as show:
-        report = client.sync(source, patterns=patterns, progress=show)
+        report = client.sync(source, patterns=keys.patterns(), progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
     if report.found_nothing:
@@ -59,8 +57,7 @@ def check(
 def repair(
     context: typer.Context,
     source: Source,
-    include: Include = None,
-    exclude: Exclude = None,
+    keys: PatternOptions,
     forget: Forget = False,
     *,
     common: CommonOptions,
@@ -77,9 +74,8 @@ def repair(
 
     [bold]searchanything sync repair s3://holiday/2024/ --forget[/bold]
     """
-    patterns = patterns_of(include, exclude)
     with client_of(context, common) as client, indexing_progress("repairing") as show:
-        report = client.sync(source, repair=True, forget=forget, patterns=patterns, progress=show)
+        report = client.sync(source, repair=True, forget=forget, patterns=keys.patterns(), progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
     repaired = report.repaired

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from searchanything import wiring
@@ -32,6 +31,7 @@ from searchanything.client.operations import Operations
 from searchanything.client.status import index_status_of
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
+from searchanything.core.closing import Closing
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import Settings
 from searchanything.core.types import (
@@ -56,7 +56,7 @@ from searchanything.search.search import PageRequest
 from searchanything.search.stored import list_images, stored_image, stored_regions
 
 
-class Client:
+class Client(Closing):
     """A connection to one index. Thread-safe; models are loaded once per process, at the first need."""
 
     # Over 200 lines: the whole API in one place. Each method is its promise and a line or two, the parts do the work.
@@ -390,11 +390,3 @@ class Client:
     def close(self) -> None:
         """Free the connection. Other processes that share the index are not disturbed."""
         self._indexes.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

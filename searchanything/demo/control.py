@@ -5,7 +5,7 @@ Then every effect of the codes must vanish, and the figures fall to chance. Any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,6 +20,7 @@ from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
 from searchanything.demo.trials import ASKING_THREADS
 from searchanything.encode.encoder import Encoder
+from searchanything.encode.wrapped_segmenter import WrappedSegmenter
 from searchanything.models.hashing import HashLayer
 from searchanything.search.search import PageRequest, search_images, search_regions
 
@@ -89,20 +90,12 @@ def shuffled_layers(layer: HashLayer, seed: int) -> HashLayer:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segmented:
+class _Segmented(WrappedSegmenter):
     """A segmenter that has seen the only image it is asked about."""
 
-    segmenter: Segmenter
-    segmentation: Segmentation
-
-    @property
-    def feature_dimension(self) -> int:
-        return self.segmenter.feature_dimension
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return self.segmenter.description
+    def __init__(self, segmenter: Segmenter, segmentation: Segmentation) -> None:
+        super().__init__(segmenter)
+        self._segmentation = segmentation
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
-        return [self.segmentation for _ in images]
+        return [self._segmentation for _ in images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from searchanything.core.protocols import Segmentation, Segmenter
 from searchanything.core.types import RGBImage
+from searchanything.encode.wrapped_segmenter import WrappedSegmenter
 
 REMEMBERED_BYTES: Final = 2**27  # 30 to 150 images of pico, four of paper
 
 
-class RememberingSegmenter:
+class RememberingSegmenter(WrappedSegmenter):
     """A `Segmenter` that keeps the segmentations of the last single images, up to `max_bytes` of them. Thread-safe.
 
     An image is told by its pixels' digest. Batches pass through: they are images of the index, seen once. Whoever asks
@@ -25,19 +26,11 @@ class RememberingSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter, *, max_bytes: int = REMEMBERED_BYTES) -> None:
-        self.segmenter = segmenter
+        super().__init__(segmenter)
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Future[Segmentation]] = OrderedDict()  # the last used one last
         self._sizes: dict[bytes, int] = {}
-
-    @property
-    def feature_dimension(self) -> int:
-        return self.segmenter.feature_dimension
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return self.segmenter.description
 
     @property
     def held_bytes(self) -> int:

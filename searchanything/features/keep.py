@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from searchanything.core.batching import batches
+from searchanything.core.batching import batches, bounded_batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError, StoreError
 from searchanything.core.protocols import ImageFeatures, StoredFile
@@ -29,7 +29,7 @@ class ParquetKeeper:
     cache: FeatureCache
 
     def keep(self, images: Sequence[ImageFeatures]) -> None:
-        for part in _parts(images):
+        for part in bounded_batches(images, FILE_ROWS, size_of=_regions_of):
             table, listed = batch_table(part)
             self.cache.files.write(self.cache.new_name(FEATURES), file_bytes(self.cache, [table], listed))
 
@@ -56,16 +56,5 @@ def read_tombstones(cache: FeatureCache, files: Sequence[StoredFile]) -> dict[st
     return tombstones
 
 
-def _parts(images: Sequence[ImageFeatures]) -> Iterator[list[ImageFeatures]]:
-    """The images in runs of up to FILE_ROWS regions."""
-    part: list[ImageFeatures] = []
-    rows = 0
-    for image in images:
-        regions = len(image.mask_features) - 1
-        if part and rows + regions > FILE_ROWS:
-            yield part
-            part, rows = [], 0
-        part.append(image)
-        rows += regions
-    if part:
-        yield part
+def _regions_of(image: ImageFeatures) -> int:
+    return len(image.mask_features) - 1

@@ -137,6 +137,12 @@ def _laion(
     )
 
 
+def _for_another_encoder(like: Preset, name: str) -> Preset:
+    """A preset's segmenter under another name, for encoders in half precision that squash what they see."""
+    segmenter = replace(like.segmenter, preset=name)
+    return replace(like, name=name, segmenter=segmenter, resizing=SQUASHED, encoder_options=_HALF)
+
+
 SQUASHED = Resizing(ResizeMode.SQUASH, Interpolation.BILINEAR)
 PICO = Preset(
     name="pico",
@@ -184,12 +190,9 @@ PAPER = Preset(
     architecture="ViT-H-14",
     embedding_dimension=1024,
 )
-BASE = Preset(
-    name="base",
+BASE = replace(
+    _for_another_encoder(SMALL, "base"),
     summary="FastSAM-s and PE-Core-B-16; today's encoder of about small's speed, for photographs",
-    segmenter=replace(SMALL.segmenter, preset="base"),
-    options=SegmenterOptions(),
-    feature_dimension=128,
     encoder=_published(
         "timm/PE-Core-B-16",
         revision="0038414f37721c5eafc1a5e0da802d291c909de3",
@@ -198,15 +201,10 @@ BASE = Preset(
     ),
     architecture="PE-Core-B-16",
     embedding_dimension=1024,
-    resizing=SQUASHED,
-    encoder_options=_HALF,
 )
-LARGE = Preset(
-    name="large",
+LARGE = replace(
+    _for_another_encoder(PAPER, "large"),
     summary="FastSAM-x and PE-Core-L-14-336; needs a GPU",
-    segmenter=replace(PAPER.segmenter, preset="large"),
-    options=SegmenterOptions(),
-    feature_dimension=320,
     encoder=_published(
         "timm/PE-Core-L-14-336",
         revision="8eff41b3f687e50a323662c2dda5eb3588c6dd35",
@@ -215,20 +213,14 @@ LARGE = Preset(
     ),
     architecture="PE-Core-L-14-336",
     embedding_dimension=1024,
-    resizing=SQUASHED,
-    encoder_options=_HALF,
 )
-MULTILINGUAL = Preset(
-    name="multilingual",
+MULTILINGUAL = replace(
+    _for_another_encoder(SMALL, "multilingual"),
     summary="FastSAM-s and SigLIP 2 ViT-B-16-256; words in many languages",
-    segmenter=replace(SMALL.segmenter, preset="multilingual"),
-    options=SegmenterOptions(),
-    feature_dimension=128,
     encoder=_published("timm/ViT-B-16-SigLIP2-256", preset="multilingual", approximate_bytes=1_500_000_000),
     architecture="ViT-B-16-SigLIP2-256",
     embedding_dimension=768,
     resizing=Resizing(ResizeMode.SQUASH, Interpolation.BICUBIC),
-    encoder_options=_HALF,
     tokenizer=_published(
         "timm/ViT-B-16-SigLIP2-256", file="tokenizer.json", preset="multilingual", approximate_bytes=34_400_000
     ),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import GRID_STRIDE, INPUT_MULTIPLE, Letterbox
 from searchanything.core.protocols import FeatureMap, Segmentation, Segmenter
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
+from searchanything.encode.wrapped_segmenter import WrappedSegmenter
 from searchanything.models.quiet import import_torchvision
 
 OVERLAP: Final = 4  # of a tile's side, the part that it shares with its neighbour is one in so many
@@ -76,7 +77,7 @@ class TiledMap:
         return np.asarray(total / np.maximum(cells, 1)[:, None], dtype=np.float32)
 
 
-class TiledSegmenter:
+class TiledSegmenter(WrappedSegmenter):
     """A `Segmenter` that looks at images of more than `tile_px` as a whole and in tiles; smaller ones are as before.
 
     Regions of up to a quarter of a tile are found whole in some tile; of those that tile and whole image both find, the
@@ -85,17 +86,13 @@ class TiledSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter, tile_px: int) -> None:
-        self.segmenter = segmenter
+        super().__init__(segmenter)
         self._tile_px = tile_px
-
-    @property
-    def feature_dimension(self) -> int:
-        return self.segmenter.feature_dimension
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
         """The segmenter's, and `tile_px`: codes of tiled images are others."""
-        return {**self.segmenter.description, "tile_px": self._tile_px}
+        return {**super().description, "tile_px": self._tile_px}
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
         """The whole images in one batch, then the tiles of each."""

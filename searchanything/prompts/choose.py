@@ -141,17 +141,8 @@ def choose_by_box(prompt: Box, segmentation: Segmentation, *, min_iou: float) ->
     ious = box_ious(box, segmentation)
     order = np.argsort(-ious, kind="stable")
     if len(order) and 0 < ious[order[0]] >= min_iou:
-        best = int(order[0])
-        return Choice(
-            kind="region",
-            mask=segmentation.masks[best],
-            box_xyxy=box_of(segmentation, best),
-            score=float(ious[best]),
-            rule="box/iou",
-            reason=f"IoU {ious[best]:.2f} with the box is the largest of {counted(len(ious), 'mask')}",
-            others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1] if ious[row] > 0),
-            rows=(best,),
-        )
+        reason = f"IoU {ious[order[0]]:.2f} with the box is the largest of {counted(len(ious), 'mask')}"
+        return _highest(segmentation, ious, order[ious[order] > 0], rule="box/iou", reason=reason)
     nearest = f"best IoU {ious[order[0]]:.2f} is below {min_iou}" if len(order) else "the image has no regions"
     return Choice(
         kind="region",
@@ -169,14 +160,21 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
     if not len(similarities):
         return nothing(segmentation, rule="text", reason=f"the image has no regions to match {text!r}")
     order = np.argsort(-similarities, kind="stable")
+    found = f"cosine {similarities[order[0]]:.3f} to {text!r}"
+    reason = f"{found} is the highest of {counted(len(similarities), 'region')}"
+    return _highest(segmentation, similarities, order, rule="text/cosine", reason=reason)
+
+
+def _highest(segmentation: Segmentation, values: FloatArray, order: Rows, *, rule: str, reason: str) -> Choice:
+    """The first of the rows in this order, with its value as the score; those behind it are the runners-up."""
     best = int(order[0])
     return Choice(
         kind="region",
         mask=segmentation.masks[best],
         box_xyxy=box_of(segmentation, best),
-        score=float(similarities[best]),
-        rule="text/cosine",
-        reason=f"cosine {similarities[best]:.3f} to {text!r} is the highest of {counted(len(similarities), 'region')}",
+        score=float(values[best]),
+        rule=rule,
+        reason=reason,
         others=tuple(int(row) for row in order[1 : RUNNERS_UP + 1]),
         rows=(best,),
     )

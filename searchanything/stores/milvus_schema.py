@@ -11,6 +11,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+from searchanything.core.batching import bounded_batches
 from searchanything.core.types import (
     Hit,
     ImageRef,
@@ -254,17 +255,11 @@ def code_of(entity: Entity) -> bytes:
 
 def messages(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Rows as messages bounded by rows and by bytes."""
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for entity in entities:
-        entity_bytes = _ROW_OVERHEAD_BYTES + sum(_text_bytes(value) for value in entity.values())
-        if batch and (len(batch) == _BATCH_ROWS or size + entity_bytes > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(entity)
-        size += entity_bytes
-    if batch:
-        yield batch
+    return bounded_batches(entities, _BATCH_BYTES, size_of=_entity_bytes, items_at_most=_BATCH_ROWS)
+
+
+def _entity_bytes(entity: dict[str, Any]) -> int:
+    return _ROW_OVERHEAD_BYTES + sum(_text_bytes(value) for value in entity.values())
 
 
 def _text_bytes(value: object) -> int:

@@ -39,9 +39,8 @@ class RowLimits:
 
         Raises: IndexMismatchError (code length), RegionIndexError naming the image and the limit it breaks.
         """
-        fresh = _without_repeats(rows)
+        fresh = self._fresh(rows)
         for row in fresh:
-            self._check_shared(row)
             name = str(row.image)
             _check_numbers(name, {"box_xyxy": row.box_xyxy, "score": (row.score,)})
             height, width = row.mask.size
@@ -55,9 +54,8 @@ class RowLimits:
 
         Raises: IndexMismatchError (code length), RegionIndexError naming the image and the limit it breaks.
         """
-        fresh = _without_repeats(rows)
+        fresh = self._fresh(rows)
         for row in fresh:
-            self._check_shared(row)
             name = str(row.image)
             _check_integers(name, {"attempts": row.attempts, "regions": row.regions})
             times = {"first_at_ms": row.first_at_ms, "last_at_ms": row.last_at_ms, "modified_at_ms": row.modified_at_ms}
@@ -78,6 +76,13 @@ class RowLimits:
         if not 1 <= limit <= max_limit:
             raise RegionIndexError(f"expected a limit from 1 to {max_limit}, got {limit}")
         return [code.tobytes() for code in codes]
+
+    def _fresh(self, rows: Sequence[AnyRow]) -> list[AnyRow]:
+        """The rows without repeated ones, what all rows have in common checked."""
+        fresh = _without_repeats(rows)
+        for row in fresh:
+            self._check_shared(row)
+        return fresh
 
     def _check_shared(self, row: RegionRow | ImageRow) -> None:
         name = repr(str(row.image))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,18 @@ def bench(indexes: IndexStore, s3_store: S3Store, file: Path) -> Bench:
     return Bench(s3_store, indexes.open(live.fingerprint), file)
 
 
-def test_overwritten_and_indexed_by_another_meanwhile(bench: Bench) -> None:
+@contextmanager
+def slow_worker(bench: Bench) -> Iterator[Future[IndexReport]]:
+    """A worker that has encoded an image of one region, and commits it when it is released."""
     bench.store.upload(KEY, RED)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(bench.work, bench.held_up)
         assert bench.held_up.encoded.wait(_WAIT_S)
+        yield slow
+
+
+def test_overwritten_and_indexed_by_another_meanwhile(bench: Bench) -> None:
+    with slow_worker(bench) as slow:
         bench.store.upload(KEY, GREEN_BLUE)
         assert bench.work(bench.index).indexed == 1
         assert bench.differences() == []
@@ -110,10 +118,7 @@ def test_overwritten_and_indexed_by_another_meanwhile(bench: Bench) -> None:
 
 
 def test_overwritten_and_nobody_else_looks(bench: Bench) -> None:
-    bench.store.upload(KEY, RED)
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(bench.work, bench.held_up)
-        assert bench.held_up.encoded.wait(_WAIT_S)
+    with slow_worker(bench) as slow:
         bench.store.upload(KEY, GREEN_BLUE)
         bench.held_up.released.set()
         assert slow.result(_WAIT_S).indexed == 1  # it looks again by itself
@@ -123,10 +128,7 @@ def test_overwritten_and_nobody_else_looks(bench: Bench) -> None:
 
 
 def test_deleted_meanwhile(bench: Bench) -> None:
-    bench.store.upload(KEY, RED)
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(bench.work, bench.held_up)
-        assert bench.held_up.encoded.wait(_WAIT_S)
+    with slow_worker(bench) as slow:
         bench.store.delete(KEY)
         bench.held_up.released.set()
         assert slow.result(_WAIT_S).indexed == 0
@@ -136,10 +138,7 @@ def test_deleted_meanwhile(bench: Bench) -> None:
 
 def test_the_held_up_worker_would_be_noticed(bench: Bench) -> None:
     """While it waits, the new object is lost to the index: the comparison sees that."""
-    bench.store.upload(KEY, RED)
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(bench.work, bench.held_up)
-        assert bench.held_up.encoded.wait(_WAIT_S)
+    with slow_worker(bench) as slow:
         assert [one.kind for one in bench.differences()] == ["lost"]
         bench.held_up.released.set()
         assert slow.result(_WAIT_S).indexed == 1

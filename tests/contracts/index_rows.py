@@ -41,8 +41,10 @@ def random_codes(count: int, *, seed: int = 0, bits: int = BITS) -> np.ndarray[A
 
 
 def region_row(image: ImageRef, region: int = 0, *, generation: int, **changes: Any) -> RegionRow:
+    """A region of an image; without a `code`, one that is drawn from image and number."""
+    if "code" not in changes:
+        changes["code"] = random_codes(1, seed=abs(hash((image, region))) % 2**32)[0].tobytes()
     values: dict[str, Any] = {
-        "code": random_codes(1, seed=abs(hash((image, region))) % 2**32)[0].tobytes(),
         "etag": f"etag-{generation}",
         "box_xyxy": (1.5, 2.0, 41.25 + region, 60.0),
         "area_px": 900 + region,
@@ -58,8 +60,10 @@ def region_row(image: ImageRef, region: int = 0, *, generation: int, **changes: 
 
 
 def image_row(image: ImageRef, *, generation: int, **changes: Any) -> ImageRow:
+    """The commit of an image; without a `code`, one that is drawn from the image."""
+    if "code" not in changes:
+        changes["code"] = random_codes(1, seed=abs(hash(image)) % 2**32)[0].tobytes()
     values: dict[str, Any] = {
-        "code": random_codes(1, seed=abs(hash(image)) % 2**32)[0].tobytes(),
         "etag": f"etag-{generation}",
         "outcome": Outcome.INDEXED,
         "error": "",

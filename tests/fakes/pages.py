@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -58,17 +59,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, s
             yield served, url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@contextlib.contextmanager
+def launched_chromium(*arguments: str) -> Iterator[Browser]:
+    """Debian's chromium, for the length of a block."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("chromium is missing: apt-get install chromium")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    arguments = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *arguments])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    quiet = ("--disable-quic", "--disable-background-networking", "--disable-component-update")
+    with launched_chromium(*quiet) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from fakes.models import GridMap
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from searchanything.core.geometry import Letterbox
@@ -18,6 +19,8 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks
 from searchanything.prompts.choose import Choice
 
+MIN_IOU = 0.1  # of a box and the mask that fits it
+SEEDS = st.integers(0, 2**32 - 1)
 WIDTH = 64
 HEIGHTS = (32, 40, 48, 64)  # each padded by a whole number of cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.indexing import GREEN_BLUE, RED, new_index, png
 from fakes.models import PALETTE, drawn, fake_encoder
+from fakes.side_by_side import side_by_side
 from fakes.storage import storage_variables
 
 from searchanything.cli.app import run
@@ -105,36 +106,16 @@ def test_layers_are_trained_and_applied_from_the_bucket(
 def test_workers_write_side_by_side_while_it_is_compacted(
     s3_store: S3Store, settings: Settings, index: MemoryRegionIndex, cache: FeatureCache
 ) -> None:
-    stop = threading.Event()
-    errors: list[Exception] = []
-
     def work(name: str) -> None:
         keeper = ParquetKeeper(open_feature_cache(s3_store.bucket, index.manifest, settings))
         job = IndexingJob(s3_store, fake_encoder(), index, FOUR, keeper=keeper)
-        try:
-            for number in range(5):
-                s3_store.upload(f"{name}{number}.png", GREEN_BLUE)
-                s3_store.upload("shared.png", (RED, GREEN_BLUE)[number % 2])
-                refresh_images(job, [f"{name}{number}.png", "shared.png"])
-        except Exception as error:  # noqa: BLE001  told below
-            errors.append(error)
+        for number in range(5):
+            s3_store.upload(f"{name}{number}.png", GREEN_BLUE)
+            s3_store.upload("shared.png", (RED, GREEN_BLUE)[number % 2])
+            refresh_images(job, [f"{name}{number}.png", "shared.png"])
 
-    def tidy() -> None:
-        try:
-            while not stop.is_set():
-                compact(cache, index, age_s=3600, file_rows=8)
-        except Exception as error:  # noqa: BLE001  told below
-            errors.append(error)
-
-    workers = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    tidying = threading.Thread(target=tidy)
-    for thread in (tidying, *workers):
-        thread.start()
-    for thread in workers:
-        thread.join()
-    stop.set()
-    tidying.join()
-    assert errors == []
+    workers = [partial(work, name) for name in "ab"]
+    assert side_by_side(workers, meanwhile=lambda: compact(cache, index, age_s=3600, file_rows=8)) == []
     compact(cache, index, age_s=0)
     status = cache_status(cache, index, age_s=0)
     newest = index.newest({row.image for row in index.iterate_images()})

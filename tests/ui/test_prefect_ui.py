@@ -6,17 +6,16 @@ Screenshots are kept in `build/ui/`.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos.histories import picture
 from chaos.parts import MortalLite, with_fakes
-from playwright.sync_api import Page, sync_playwright
+from fakes.pages import SCREENSHOTS, launched_chromium
+from playwright.sync_api import Page
 from urllib3 import make_headers
 
 from deploy.local import Stack
@@ -24,7 +23,6 @@ from searchanything.stores.s3 import S3Store
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(900)]
 
-_SCREENSHOTS = Path(__file__).parents[2] / "build" / "ui"
 _IMAGES = 3
 _WAIT_S = 240.0
 
@@ -42,16 +40,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("chromium is missing: apt-get install chromium")
-    _SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with launched_chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(60_000)
         yield page
-        browser.close()
 
 
 def asked(stack: Stack, path: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -84,7 +76,7 @@ def log_in(page: Page, server: str, password: str) -> None:
     page.goto(f"{server}/runs")
     field = page.locator("input[type=password]")
     field.wait_for()
-    page.screenshot(path=_SCREENSHOTS / "login.png")
+    page.screenshot(path=SCREENSHOTS / "login.png")
     field.fill("searchanything:guess")
     field.press("Enter")
     page.wait_for_timeout(1000)
@@ -103,16 +95,16 @@ def test_the_run_and_its_artifact_are_seen(stack: Stack, page: Page) -> None:
     link = page.locator(f'a[href*="{run["id"]}"]').first  # several runs may be called the same
     link.wait_for()
     page.get_by_text("Completed").first.wait_for()
-    page.screenshot(path=_SCREENSHOTS / "runs.png")
+    page.screenshot(path=SCREENSHOTS / "runs.png")
     assert link.inner_text() == run["name"]
 
     link.click()
     page.wait_for_url(f"**/{run['id']}*", wait_until="commit")
     page.get_by_text("Artifacts", exact=True).last.click()
     page.get_by_text(artifact["key"]).first.wait_for()
-    page.screenshot(path=_SCREENSHOTS / "run.png")
+    page.screenshot(path=SCREENSHOTS / "run.png")
 
     page.goto(f"{server}/artifacts/artifact/{artifact['id']}")
     page.get_by_role("cell", name="regions written").wait_for()
-    page.screenshot(path=_SCREENSHOTS / "artifact.png", full_page=True)
-    assert (_SCREENSHOTS / "artifact.png").stat().st_size > 10_000
+    page.screenshot(path=SCREENSHOTS / "artifact.png", full_page=True)
+    assert (SCREENSHOTS / "artifact.png").stat().st_size > 10_000

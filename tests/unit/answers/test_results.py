@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from searchanything.answers.matching import Matching, one_in
-from searchanything.answers.results import SearchResults, Segments
+from searchanything.answers.results import MAX_TILES, SearchResults, Segments
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.files import check_save_path
 from searchanything.core.geometry import encode_rle
@@ -171,8 +171,11 @@ def test_nothing_selected_shows_the_nearest_candidates():
     assert (offered != none).any()
 
 
-def test_sheet_is_bounded():
-    assert results(*[hit(n) for n in range(101)]).plot(columns=50).height == results(*[hit(0)] * 100).plot(50).height
+def test_sheet_is_bounded(monkeypatch):
+    assert 10 <= MAX_TILES <= 200
+    monkeypatch.setattr("searchanything.answers.results.MAX_TILES", 8)
+    assert results(*[hit(n) for n in range(9)]).plot(columns=4).height == results(*[hit(0)] * 8).plot(4).height
+    assert results(*[hit(n) for n in range(8)]).plot(columns=4).height > results(*[hit(0)] * 7).plot(4).height
 
 
 def test_unreadable_image_leaves_the_other_tiles(caplog):

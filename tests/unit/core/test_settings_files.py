@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ENV_PREFIX, MilvusSettings, check_token, load_settings
 from searchanything.stores.milvus import open_milvus
@@ -205,20 +204,3 @@ class TestTokens:
     )
     def test_what_is_safe_or_allowed_passes(self, allowed: MilvusSettings) -> None:
         check_token(allowed)
-
-
-@pytest.mark.parametrize(
-    ("address", "loopback"),
-    [
-        ("localhost:9000", True),
-        ("http://127.8.9.1/x", True),
-        ("[::1]:80", True),
-        ("a.localhost", True),
-        ("localhost.example.org", False),
-        ("127.0.0.1.example.org", False),
-        ("http://127.0.0.1@evil.example:9000", False),
-        ("10.0.0.1", False),
-    ],
-)
-def test_loopback_is_this_machine_alone(address: str, loopback: bool) -> None:
-    assert is_loopback(host_of(address)) is loopback

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, SMALL_BATCHES, all_regions, new_index, png
 from fakes.models import CHANNELS, PALETTE, drawn, fake_encoder
+from fakes.side_by_side import side_by_side
 from fakes.stores import InMemoryStore
 
 from searchanything.core.codes import hamming, next_generation
@@ -320,39 +321,20 @@ def test_a_compaction_that_runs_out_of_time_leaves_the_rest(keeping: Keeping, mo
 
 def test_compactions_and_writers_at_once(keeping: Keeping) -> None:
     """Two writers with keepers of their own index, replace and delete while a third thread compacts without pause."""
-    stop = threading.Event()
-    errors: list[BaseException] = []
 
     def write(name: str) -> None:
         cache = FeatureCache(keeping.files, "memory", keeping.index.manifest)
         job = replace(keeping.job, encoder=fake_encoder(), keeper=ParquetKeeper(cache))
-        try:
-            for number in range(8):
-                keys = [f"{name}{number}.png", f"{name}{max(0, number - 2)}.png", "shared.png"]
-                keeping.store.put(keys[0], GREEN_BLUE)
-                keeping.store.put("shared.png", (RED, BLUE)[number % 2])
-                if number % 3 == 2:
-                    keeping.store.delete(keys[1])
-                refresh_images(job, keys)
-        except BaseException as error:  # noqa: BLE001  told by the test below
-            errors.append(error)
+        for number in range(8):
+            keys = [f"{name}{number}.png", f"{name}{max(0, number - 2)}.png", "shared.png"]
+            keeping.store.put(keys[0], GREEN_BLUE)
+            keeping.store.put("shared.png", (RED, BLUE)[number % 2])
+            if number % 3 == 2:
+                keeping.store.delete(keys[1])
+            refresh_images(job, keys)
 
-    def tidy() -> None:
-        try:
-            while not stop.is_set():
-                keeping.compact(file_rows=6)
-        except BaseException as error:  # noqa: BLE001  told by the test below
-            errors.append(error)
-
-    compacting = threading.Thread(target=tidy)
-    writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
-    for thread in (compacting, *writers):
-        thread.start()
-    for thread in writers:
-        thread.join()
-    stop.set()
-    compacting.join()
-    assert errors == []
+    writers = [partial(write, name) for name in "ab"]
+    assert side_by_side(writers, meanwhile=lambda: keeping.compact(file_rows=6)) == []
     refresh_images(keeping.job, [found.ref.key for found in keeping.store.list()])
     whole(keeping)
     keeping.compact(age_s=0)

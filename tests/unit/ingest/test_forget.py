@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import image_row
 from fakes.indexing import RED, SMALL_BATCHES
 from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject, row_id
+from searchanything.core.types import NO_REGION, ImageRef, Outcome, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (
@@ -76,7 +77,10 @@ class World:
 
     def know(self, *objects: StoredObject) -> World:
         for generation, one in enumerate(objects, start=1):
-            self.index.insert_images([row_of(one, generation, bytes(self.index.manifest.bits // 8))])
+            of_object = {"etag": one.etag, "modified_at_ms": one.modified_at_ms, "message": NO_REGION, "regions": 0}
+            code = bytes(self.index.manifest.bits // 8)
+            row = image_row(one.ref, generation=generation, code=code, outcome=Outcome.EMPTY, **of_object)
+            self.index.insert_images([row])
         return self
 
     def delete(self, *keys: str) -> None:
@@ -106,27 +110,6 @@ class World:
     @property
     def keys(self) -> set[str]:
         return {row.image.key for row in self.index.iterate_images()}
-
-
-def row_of(one: StoredObject, generation: int, code: bytes) -> ImageRow:
-    return ImageRow(
-        id=row_id(one.ref, generation),
-        code=code,
-        image=one.ref,
-        etag=one.etag,
-        generation=generation,
-        outcome=Outcome.EMPTY,
-        error="",
-        message="no region",
-        attempts=1,
-        first_at_ms=0,
-        last_at_ms=0,
-        image_width=9,
-        image_height=9,
-        regions=0,
-        metadata={},
-        modified_at_ms=one.modified_at_ms,
-    )
 
 
 def names(count: int, folder: str = "") -> list[str]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import pytest
+from fakes.breaking_index import BreakingIndex, do_part
 from fakes.indexing import EMPTY, GREEN_BLUE, RED, Setting, whole
 from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import RegionIndexError, StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
-from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject
+from searchanything.core.types import Outcome, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.search.search import PageRequest, search_regions
-from searchanything.stores.memory import MemoryRegionIndex
 
 
 class Unreliable(InMemoryStore):
@@ -116,7 +116,7 @@ def test_a_listing_that_breaks_is_indexed_as_far_as_it_went() -> None:
     whole(setting.index)
 
 
-class Faulty(MemoryRegionIndex):
+class Faulty(BreakingIndex):
     """Raises at the `number`-th call: before its effect, after it, or after half of it."""
 
     def __init__(self, number: int, effect: str) -> None:
@@ -124,29 +124,12 @@ class Faulty(MemoryRegionIndex):
         self.number, self.effect = number, effect
         self.calls = 0
 
-    def _faulty(self, call: Callable[..., object], subjects: Collection[object], *rest: object) -> object:
+    def through(self, call: Callable[..., object], subjects: Collection[object]) -> object:
         self.calls += 1
         if self.calls != self.number:
-            return call(subjects, *rest)
-        parts = {"before": 0, "half": len(subjects) // 2, "after": len(subjects)}
-        part = list(subjects)[: parts[self.effect]]
-        call({one: subjects[one] for one in part} if isinstance(subjects, Mapping) else part, *rest)
+            return call(subjects)
+        do_part(call, subjects, self.effect)
         raise RegionIndexError("the index broke down")
-
-    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
-        self._faulty(super().insert_regions, rows)
-
-    def insert_images(self, rows: Sequence[ImageRow]) -> None:
-        self._faulty(super().insert_images, rows)
-
-    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        return self._faulty(super().newest, images)  # type: ignore[return-value]
-
-    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
-        self._faulty(super().delete_before, generations)
-
-    def delete_images(self, images: Collection[ImageRef]) -> None:
-        self._faulty(super().delete_images, images)
 
 
 FIRST = {f"{image}.png": RED if image % 2 else GREEN_BLUE for image in range(5)} | {"bad.png": b"nothing"}

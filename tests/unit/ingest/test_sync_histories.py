@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
+from fakes.breaking_index import BreakingIndex, do_part
 from fakes.indexing import EMPTY, GREEN_BLUE, POISONED, RED, all_regions, new_index, whole, without_garbage
 from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
@@ -16,14 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from searchanything.core import codes
 from searchanything.core.errors import IndexUnavailableError
-from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow
+from searchanything.core.types import Outcome
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import ForgetLimits, Forgetting
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.ingest.reports import SyncReport
 from searchanything.ingest.sync import SyncJob, sync_images
-from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.sidecars import SidecarStore
 
 OPTIONS = IndexingOptions(batch_images=2, transfer_threads=2, max_attempts=2, listing_is_enough=False)
@@ -39,7 +39,7 @@ KEY_LISTS = st.one_of(st.just([*IMAGES, *OTHERS]), st.lists(KEYS, min_size=1, ma
 KILLS = st.one_of(st.none(), st.tuples(st.integers(1, 8), st.sampled_from(["before", "half", "after"])))
 
 
-class Killable(MemoryRegionIndex):
+class Killable(BreakingIndex):
     """Dies at a given call, before, after or amid its effect, and stays dead until it is revived."""
 
     def __init__(self) -> None:
@@ -50,27 +50,14 @@ class Killable(MemoryRegionIndex):
     def dying(self, kill: tuple[int, str] | None) -> None:
         self.left, self.effect = kill or (None, "before")
 
-    def _call(self, call: Callable[..., object], subjects: Collection[object]) -> object:
+    def through(self, call: Callable[..., object], subjects: Collection[object]) -> object:
         if self.left is not None:
             self.left -= 1
-            if self.left == 0 and self.effect != "before":
-                part = list(subjects)[: len(subjects) if self.effect == "after" else len(subjects) // 2]
-                call({one: subjects[one] for one in part} if isinstance(subjects, Mapping) else part)
+            if self.left == 0:
+                do_part(call, subjects, self.effect)
             if self.left <= 0:
                 raise IndexUnavailableError("killed")
         return call(subjects)
-
-    def insert_regions(self, rows: Sequence[RegionRow]) -> None:
-        self._call(super().insert_regions, rows)
-
-    def insert_images(self, rows: Sequence[ImageRow]) -> None:
-        self._call(super().insert_images, rows)
-
-    def newest(self, images: Collection[ImageRef]) -> dict[ImageRef, ImageRow]:
-        return self._call(super().newest, images)  # type: ignore[return-value]
-
-    def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
-        self._call(super().delete_before, generations)
 
 
 class Histories(RuleBasedStateMachine):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fakes.segmentations import (
+    MIN_IOU,
+    SEEDS,
     WIDTH,
     held,
     in_pixels,
@@ -15,7 +17,6 @@ from fakes.segmentations import (
     things_in_order,
 )
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
@@ -25,8 +26,6 @@ from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, selection_
 from searchanything.prompts.combine import choose_together
 from searchanything.prompts.prompt import Box, Points, Prompts
 
-MIN_IOU = 0.1
-seed = st.integers(0, 2**32 - 1)
 Pixels = NDArray[np.bool_]
 Corners = tuple[int, int, int, int]
 
@@ -71,7 +70,7 @@ def of_box(
     return itself if itself.any() and all(held(itself, point) for point in points) else None
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=500)
 def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     height, masks = random_masks(seed)
@@ -101,7 +100,7 @@ def test_boxes_and_points_are_places_that_are_merged(seed: int) -> None:
     assert set(choice.others) <= set(usable)
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=400)
 def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
     height, masks = random_masks(seed)
@@ -135,7 +134,7 @@ def test_a_text_chooses_among_what_the_places_leave(seed: int) -> None:
         assert choice.others == tuple(sorted(usable, key=lambda row: -figures[row])[:RUNNERS_UP])
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=200)
 def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
     height, masks = random_masks(seed)
@@ -153,7 +152,7 @@ def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
         assert (one.kind, one.rows) == (other.kind, other.rows)
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=200)
 def test_nothing_that_is_selected_holds_a_background_point_and_order_means_nothing(seed: int) -> None:
     height, masks = random_masks(seed)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from fakes.segmentations import WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
+from fakes.segmentations import SEEDS, WIDTH, held, in_pixels, random_masks, random_points, rectangle, segmented
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from searchanything.prompts.choose import choose_by_points
 from searchanything.prompts.prompt import Points
-
-seed = st.integers(0, 2**32 - 1)
 
 
 def published_fastsam(
@@ -28,7 +25,7 @@ def published_fastsam(
     return canvas == 1
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=700)
 def test_fastsam_mode_is_the_published_rule(seed: int) -> None:
     for part in range(3):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from fakes.models import GridMap
 from fakes.segmentations import (
+    MIN_IOU,
+    SEEDS,
     WIDTH,
     held,
     in_pixels,
@@ -39,10 +41,6 @@ from searchanything.prompts.choose import (
 )
 from searchanything.prompts.prompt import Box, Mask, Points, WholeImage
 
-MIN_IOU = 0.1
-seed = st.integers(0, 2**32 - 1)
-
-
 # --- points -----------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +61,7 @@ def ranked(rows: list[int], masks: list[NDArray[np.bool_]], way: str) -> list[in
     return sorted(by_area, key=lambda row: abs(by_area.index(row) - middle))
 
 
-@given(seed, st.sampled_from(["thing", "surest", "part", "object", "whole"]))
+@given(SEEDS, st.sampled_from(["thing", "surest", "part", "object", "whole"]))
 @settings(max_examples=700)
 def test_each_point_chooses_one_of_the_masks_that_hold_it(
     seed: int, way: Literal["thing", "surest", "part", "object", "whole"]
@@ -170,7 +168,7 @@ def test_a_point_in_a_corner_is_inside(corner: tuple[float, float]) -> None:
 # --- boxes ------------------------------------------------------------------------------------------------------
 
 
-@given(seed)
+@given(SEEDS)
 @settings(max_examples=300)
 def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
     height, masks = random_masks(seed)
@@ -298,7 +296,7 @@ def prompts_for(seed: int, height: int, width: int) -> list[Points | Box | Mask 
     return [*ours, Points(points[:2], points[2:], rule="fastsam"), box, Mask(mask), WholeImage()]
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64, 96]), seed)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([32, 64, 96]), SEEDS)
 @settings(max_examples=150)
 def test_selections_keep_their_promises_at_every_size(height: int, width: int, size: int, seed: int) -> None:
     generator = np.random.default_rng(seed)

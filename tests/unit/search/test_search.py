@@ -7,77 +7,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from contracts import index_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import (
-    Codes,
-    Filter,
-    Hit,
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-    row_id,
-)
+from searchanything.core.types import Codes, Filter, Hit, ImageRef, ImageRow, Outcome, RegionRow
 from searchanything.search.search import GROWTH, SLACK, PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
 BITS = 8  # few, so that ties are everywhere
 MANY = 10_000
-MANIFEST = IndexManifest(
-    fingerprint="f" * 32,
-    feature_fingerprint="e" * 32,
-    preset="test",
-    bits=BITS,
-    hash_digest="d" * 64,
-    hash_trained=False,
-    schema_version=1,
-    created_at_ms=0,
-)
+MANIFEST = index_rows.manifest_of("f" * 32, BITS)
 seed = st.integers(0, 2**32 - 1)
 
 
 def region_row(image: ImageRef, generation: int, region: int, code: int) -> RegionRow:
-    return RegionRow(
-        id=row_id(image, generation, region),
-        code=bytes([code]),
-        image=image,
-        etag=f"etag-{generation}",
-        generation=generation,
-        region=region,
-        box_xyxy=(0.0, 0.0, 4.0, 4.0),
-        area_px=16,
-        mask=MaskRLE((2, 2), "04"),
-        score=0.5,
-        image_width=8,
-        image_height=6,
-        indexed_at_ms=1,
-        metadata={"shelf": image.key[:1]},
-    )
+    shelf = {"shelf": image.key[:1]}
+    return index_rows.region_row(image, region, generation=generation, code=bytes([code]), metadata=shelf)
 
 
 def image_row(image: ImageRef, generation: int, code: int, outcome: Outcome = Outcome.INDEXED) -> ImageRow:
-    return ImageRow(
-        id=row_id(image, generation),
-        code=bytes([code]),
-        image=image,
-        etag=f"etag-{generation}",
-        generation=generation,
-        outcome=outcome,
-        error="",
-        message="",
-        attempts=1,
-        first_at_ms=1,
-        last_at_ms=1,
-        image_width=8,
-        image_height=6,
-        regions=1,
-        metadata={},
-    )
+    return index_rows.image_row(image, generation=generation, code=bytes([code]), outcome=outcome, regions=1)
 
 
 class World:
@@ -157,7 +108,8 @@ def test_whole_images_are_ranked_alike(seed: int, limit: int, offset: int) -> No
     page = search_images(world.index, world.code, PageRequest(limit, offset), filter=None, max_limit=MANY)
     assert [(hit.distance_bits, hit.image) for hit in page.hits] == world.image_ranking()[offset : offset + limit]
     assert page.exact
-    assert all((hit.region, hit.mask, hit.box_xyxy, hit.area_px) == (None, None, (0, 0, 8, 6), 48) for hit in page.hits)
+    whole = (None, None, (0, 0, 640, 480), 640 * 480)
+    assert all((hit.region, hit.mask, hit.box_xyxy, hit.area_px) == whole for hit in page.hits)
 
 
 @given(seed, st.integers(1, 6), st.integers(0, 6), st.booleans(), st.integers(1, 40))
@@ -214,7 +166,7 @@ def test_a_hit_tells_what_the_row_holds() -> None:
     [hit] = page.hits
     assert (hit.image, hit.etag, hit.generation, hit.region, hit.distance_bits) == (row.image, "etag-7", 7, 3, 2)
     assert (hit.box_xyxy, hit.area_px, hit.score, hit.mask) == ((1.0, 2.0, 3.0, 5.0), 5, 0.25, row.mask)
-    assert (hit.image_width, hit.image_height, hit.metadata) == (8, 6, {"shelf": "k"})
+    assert (hit.image_width, hit.image_height, hit.metadata) == (640, 480, {"shelf": "k"})
 
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])

@@ -57,23 +57,30 @@ def test_what_takes_too_long_is_answered_for_and_still_counts() -> None:
     gate.close()
 
 
+class Held:
+    """Work that says when it runs, and goes on when it is released."""
+
+    def __init__(self) -> None:
+        self.running, self.released = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.running.set()
+        self.released.wait(30)
+
+
 def test_what_waited_too_long_was_not_begun() -> None:
-    release, begun, running = threading.Event(), threading.Event(), threading.Event()
+    held, begun = Held(), threading.Event()
     gate = Gate("models", width=1, waiting=1, timeout_s=0.05)
 
-    def work() -> None:
-        running.set()
-        release.wait(30)
-
     async def ask() -> None:
-        first = asyncio.ensure_future(gate.run(work))
-        await asyncio.to_thread(running.wait)
+        first = asyncio.ensure_future(gate.run(held))
+        await asyncio.to_thread(held.running.wait)
         with pytest.raises(BusyError, match="not begun") as caught:
             await gate.run(begun.set)
         assert caught.value.retry_after_s >= 1
         with pytest.raises(AnswerTimeoutError):
             await first
-        release.set()
+        held.released.set()
         while gate.inside:
             await asyncio.sleep(0.001)
 
@@ -83,20 +90,16 @@ def test_what_waited_too_long_was_not_begun() -> None:
 
 
 def test_a_closed_gate_begins_nothing_more() -> None:
-    release, begun, running = threading.Event(), threading.Event(), threading.Event()
+    held, begun = Held(), threading.Event()
     gate = Gate("models", width=1, waiting=5, timeout_s=30)
 
-    def work() -> None:
-        running.set()
-        release.wait(30)
-
     async def ask() -> None:
-        first, second = (asyncio.ensure_future(gate.run(one)) for one in (work, begun.set))
-        await asyncio.to_thread(running.wait)
+        first, second = (asyncio.ensure_future(gate.run(one)) for one in (held, begun.set))
+        await asyncio.to_thread(held.running.wait)
         gate.close()
         with pytest.raises(BusyError, match="ending"):
             await gate.run(begun.set)
-        release.set()
+        held.released.set()
         await first
         with pytest.raises(asyncio.CancelledError):
             await second

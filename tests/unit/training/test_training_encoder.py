@@ -22,14 +22,7 @@ from training.retrieval_metrics import mean_average_precision, right_of_choices 
 from training.text_teacher import TEACHER_DIM, TeacherTable, extend, qualified, wordnet_nouns  # noqa: E402
 from training.text_tower import VOCAB_SIZE, Lessons, encode_tokens, fit_projection, write_merges  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: threads that wait for each other on a busy machine take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a_disc() -> np.ndarray:
