@@ -33,7 +33,7 @@ def figure_html(cells: Sequence[tuple[Tile, str]], *, caption: str, verdict: str
 
 
 def sheet_html(sheet: bytes, lines: Sequence[tuple[str, str]], *, caption: str, verdict: str = "") -> str:
-    """A picture that is drawn already, as PNG, with a numbered line for each hit, if any, and what makes it doubtful."""
+    """A picture that is drawn already, as PNG, with a numbered line for each hit and what makes it doubtful."""
     banner = f"<p>{_badge(verdict, _AMBER)}</p>" if verdict else ""
     said = "".join(f"<li>{html_text(line)}{f' {_badge(doubt, _AMBER)}' if doubt else ''}</li>" for line, doubt in lines)
     said = f'<ol style="{_LINES}">{said}</ol>' if said else ""

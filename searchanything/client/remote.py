@@ -1,7 +1,7 @@
 """The light client: the same questions, asked of `searchanything serve` over REST.
 
-It needs the standard library alone. What is asked and how answers are read is in `calls`; here it is sent. Programs that
-await use the twin in `awaited`.
+It needs the standard library alone. What is asked and how answers are read is in `calls`; here it is sent. The twin for
+programs that await is in `awaited`.
 """
 
 from __future__ import annotations

@@ -242,5 +242,3 @@ def _sliced(
     if receipt is None or kept == places:
         return receipt
     return {**receipt, "hits": receipt["hits"][index], "positions": list(kept)}
-
-

@@ -29,14 +29,33 @@ def search_by_probe(
 
     Raises: FilterError, RegionIndexError.
     """
-    depth = min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
+    ranked, exact = ranked_by_probe(index, probe, request, filter=filter, max_limit=max_limit)
+    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    page = allowed(ranked, request)[request.offset : request.offset + request.limit]
+    return Page(tuple(page), exact=exact, nearest=nearest)
+
+
+def probe_depth(request: PageRequest, max_limit: int) -> int:
+    """How many regions each of a probe's questions brings."""
+    return min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
+
+
+def ranked_by_probe(
+    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
+) -> tuple[list[Hit], bool]:
+    """All regions near one of a probe's questions, best first, and whether these are all that there are."""
+    depth = probe_depth(request, max_limit)
     found = index.search(probe.questions, limit=depth, filter=filter)
     matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
     images = {one.image for one in matches.values()}
     newest = index.generations(images) if images else {}
     live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
-    ranked = _ranked(index, probe, live)
-    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    everything = all(len(several) < depth for several in found)
+    return _ranked(index, probe, live), everything and index.exact
+
+
+def allowed(ranked: list[Hit], request: PageRequest) -> list[Hit]:
+    """What an answer is a stretch of: the hits within the bound, and of each image the best alone, if grouped."""
     if request.most_bits is not None:
         ranked = [hit for hit in ranked if hit.distance_bits <= request.most_bits]
     if request.group_by_image:
@@ -44,9 +63,7 @@ def search_by_probe(
         for match in ranked:
             best.setdefault(match.image, match)
         ranked = list(best.values())
-    page = ranked[request.offset : request.offset + request.limit]
-    everything = all(len(several) < depth for several in found)
-    return Page(tuple(page), exact=everything and index.exact, nearest=nearest)
+    return ranked
 
 
 def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:

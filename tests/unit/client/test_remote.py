@@ -20,8 +20,8 @@ from PIL import Image
 
 import searchanything
 from searchanything.answers.results import SearchResults
-from searchanything.client.calls import error_of, filter_document, seconds_of
 from searchanything.client.awaited import AsyncRemoteClient
+from searchanything.client.calls import error_of, filter_document, seconds_of
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import RemoteResults
 from searchanything.core import errors
