@@ -34,7 +34,6 @@ from searchanything.explain.words_and_marks import MarksRanking, WordsRanking
 from searchanything.search.search import PageRequest
 
 FIRST: Final = 50  # of the ranking are looked at, or as far as the page reaches
-SHOWN: Final = 5  # of an image's regions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,7 +223,7 @@ class _Place:
 
     def _region(self) -> Note:
         """Which region is meant, and how near each of the image's best is."""
-        figures: dict[str, Any] = {"regions": len(self.rows), "best": list(map(self._said, self.standings[:SHOWN]))}
+        figures: dict[str, Any] = {"regions": len(self.rows), "each": list(map(self._said, self.standings))}
         wanted, iou = self.fitting
         if self.expected.box_xyxy is not None:
             figures |= {"best_iou": round(iou, 4), "least_iou": MIN_FIT_IOU}

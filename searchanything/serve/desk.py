@@ -191,7 +191,7 @@ class Desk:
 
     def gate_to_explain(self, asked: ExplainRequest) -> Gate:
         """Where an explanation waits: the pixels of one stored region are encoded again, those of others are not."""
-        return self.index if asked.is_stored and (asked.like or asked.is_marked) else self.models
+        return self.index if asked.is_stored and (len(asked.like) > 1 or asked.is_marked) else self.models
 
     def segmented(self, caller: Caller, asked: SegmentRequest) -> Segments:
         """All regions of an image, or those that are drawn. Raises: what `Client.segment` and `pixels` raise."""

@@ -130,7 +130,7 @@ def test_words_say_why_an_image_is_not_there(folder: Path) -> None:
     best = next(hit for hit in everything if hit.image.key == "b/green.png")
     assert steps["codes"].figures["distance_bits"] == best.distance_bits
     assert steps["codes"].figures["similarity"] == pytest.approx(best.similarity, abs=1e-6)
-    assert {one["region"] for one in steps["region"].figures["best"]} == {0, 1}
+    assert {one["region"] for one in steps["region"].figures["each"]} == {0, 1}
     shown = steps["page"].figures["last_shown"]
     assert (shown["key"], shown["distance_bits"]) == (first[0].image.key, first[0].distance_bits)
     assert f"--limit {place} would show it" in why.sentence

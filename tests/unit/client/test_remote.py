@@ -301,7 +301,9 @@ sys.path.insert(0, sys.argv[1])
 import searchanything
 with searchanything.connect(sys.argv[2]) as client:
     found = client.query(sys.argv[3], (20, 20), limit=2, filter=searchanything.Filter(key_prefix="b/"))
-    print(found[0].image.key, len(client.segment(sys.argv[3])), found.receipt()["format"])
+    regions = client.segment(sys.argv[3])
+    regions.save(sys.argv[3] + ".regions.png")
+    print(found[0].image.key, len(regions), found.receipt()["format"])
     found.save(sys.argv[3] + ".hits.png")
 try:
     searchanything.connect("index.db")

@@ -80,7 +80,7 @@ def test_marks_say_score_rank_and_depth() -> None:
     right, wrong = np.unpackbits(BASE) * 2.0 - 1, np.unpackbits(at(100)) * 2.0 - 1
     weights = right - 0.4 * wrong
     scores = {n: float(weights @ (np.unpackbits(code) * 2.0 - 1) / 256) for n, code in enumerate(SCENES["far"])}
-    best = figures(why, "region")["best"]
+    best = figures(why, "region")["each"]
     assert {one["region"]: one["score"] for one in best} == pytest.approx(scores, abs=1e-5)
     assert best[0]["region"] == max(scores, key=lambda n: scores[n])
     assert figures(why, "near")["depth"] == 400
