@@ -32,6 +32,7 @@ from searchanything.explain.rank import IndexRanking, Rank, excluding_parts
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking, WordsRanking
 from searchanything.search.search import PageRequest
+from searchanything.search.stored import stored_regions
 
 FIRST: Final = 50  # of the ranking are looked at, or as far as the page reaches
 
@@ -106,19 +107,13 @@ def explain_by_index(
         fingerprint=subject.fingerprint,
         query_image=subject.query_image,
         expected_image=None if row is None else partial(subject.open_image, image),
-        region=None if meant is None else candidate_of(meant),
+        region=None if meant is None else candidate_of_row(meant),
     )
 
 
-def candidate_of(row: RegionRow) -> Candidate:
+def candidate_of_row(row: RegionRow) -> Candidate:
     """An indexed region as it is drawn."""
     return Candidate(row.box_xyxy, row.area_px, row.score, row.mask)
-
-
-def committed_regions(index: RegionIndex, image: ImageRow) -> list[RegionRow]:
-    """The regions of an image's committed generation, by number."""
-    rows = [row for row in index.regions_of([image.image]) if row.generation == image.generation]
-    return sorted(rows, key=lambda row: row.region)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +128,7 @@ class _Place:
     def rows(self) -> list[RegionRow]:
         """All regions of the image; none where whole images are searched."""
         ranking = self.question.ranking
-        return [] if ranking.whole_images else committed_regions(ranking.index, self.image)
+        return [] if ranking.whole_images else stored_regions(ranking.index, self.image)
 
     @cached_property
     def standings(self) -> list[Hit]:

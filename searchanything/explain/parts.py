@@ -16,7 +16,7 @@ from searchanything.answers.matching import one_in, rounded_rate
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, ImageRef, ImageRow, RGBImage
 from searchanything.explain import index_steps
-from searchanything.explain.by_index import candidate_of
+from searchanything.explain.by_index import candidate_of_row
 from searchanything.explain.index_steps import Note, noted
 from searchanything.explain.rank import GROWTH, Ranking, excluding_parts
 from searchanything.search.combine import (
@@ -81,7 +81,7 @@ def explain_parts(
         fingerprint=results.fingerprint,
         query_image=None,
         expected_image=None if row is None else partial(question.open_image, image),
-        parts=() if found is None else tuple((one.part, candidate_of(one.row)) for one in found.hit.parts),
+        parts=() if found is None else tuple((one.part, candidate_of_row(one.row)) for one in found.hit.parts),
     )
 
 
