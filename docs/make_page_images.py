@@ -34,6 +34,10 @@ from searchanything.serve.run import configured
 
 IMAGES = Path(__file__).parent / "images" / "serve"
 SCENES = 60
+ALL_SHOWN = """() => [...document.images].every((one) => {
+    const { top, bottom, width } = one.getBoundingClientRect();
+    return !width || bottom < 0 || top > innerHeight || (one.complete && one.naturalWidth > 0);
+})"""  # an image that comes into view is fetched then
 SIZE, PHONE = (1280, 860), (400, 780)
 WAIT_MS = 60_000
 
@@ -103,7 +107,7 @@ class Pictures:
         page.set_default_timeout(WAIT_MS)
         act(page)
         page.wait_for_load_state("networkidle")
-        page.wait_for_function("() => [...document.images].every((one) => !one.src || one.complete)")
+        page.wait_for_function(ALL_SHOWN)
         page.wait_for_timeout(400)
         shown = Image.open(io.BytesIO(page.screenshot()))
         shown.convert("RGB").save(IMAGES / f"{name}.webp", quality=80, method=6)
@@ -123,11 +127,13 @@ class Pictures:
         """The thing of which most is found among its first hits."""
         return max(list(self.things())[:12], key=lambda thing: len(self._right(thing)))
 
-    def missing(self, thing: Thing) -> ImageRef:
-        """An image that holds the thing and is not on the page."""
-        shown = {hit.image for hit in self.client.query(self._row(thing), limit=24)}
-        files = [file for _, file, _ in self.clicks[thing.concept]]
-        return next(image for image in map(self.client.locate, files) if image not in shown)
+    def missed(self, concept: str) -> ImageRef:
+        """An image that is not on the page of answers to the concept's name; one that holds the thing, if any."""
+        shown = {hit.image for hit in self.client.query(text=concept.replace("-", " "), limit=24)}
+        holding = [self.client.locate(file) for _, file, _ in self.clicks[concept]]
+        return next(
+            image for image in [*holding, *(row.image for row in self.client.images()[0])] if image not in shown
+        )
 
     def _right(self, thing: Thing) -> list[Hit]:
         return [
@@ -185,9 +191,9 @@ def mark(page: Page, right: list[int], wrong: list[int], *, button: str) -> None
     page.wait_for_selector(".hit")
 
 
-def why_not(page: Page, thing: Thing, missing: ImageRef) -> None:
+def why_not(page: Page, address: str, missing: ImageRef) -> None:
     """Ask why an image is not among the hits."""
-    ask(page, thing.address)
+    ask(page, address)
     page.click("#missing")
     page.fill("#expected", missing.key)
     page.locator(f'dialog .image-tile[title="{missing.key}"]').click()
@@ -226,8 +232,8 @@ def every(pictures: Pictures) -> dict[str, Callable[[], None]]:
         ask(page, thing.address)
         mark(page, [0, 1], [], button="#refine-like")
 
-    def words(page: Page) -> None:
-        ask(page, f"/?text={pictures.named().replace('-', '+')}")
+    concept = pictures.named()
+    by_words = f"/?text={concept.replace('-', '+')}"
 
     return {
         "browse": lambda: take("browse", browse),
@@ -237,10 +243,10 @@ def every(pictures: Pictures) -> dict[str, Callable[[], None]]:
         "phone": lambda: take("phone", lambda page: ask(page, thing.address), size=PHONE),
         "filters": lambda: take("filters", filters),
         "nomatch": lambda: take("nomatch", no_match),
-        "words": lambda: take("words", words),
+        "words": lambda: take("words", lambda page: ask(page, by_words)),
         "refined": lambda: take("refined", refined),
         "like": lambda: take("like", like),
-        "whynot": lambda: take("whynot", lambda page: why_not(page, thing, pictures.missing(thing))),
+        "whynot": lambda: take("whynot", lambda page: why_not(page, by_words, pictures.missed(concept))),
     }
 
 
