@@ -41,8 +41,10 @@ function go(parts, { replace = false } = {}) {
 async function follow() {
   document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);
-  byId("words-text").value = question.text;
-  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
+  const words = byId("words-text");
+  if (document.activeElement !== words || question.text !== (words.dataset.asked ?? "")) words.value = question.text; // what is being typed stays
+  words.dataset.asked = question.text;
+  words.placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
   byId("group").checked = question.group;
   filters.show(question);
   try {
