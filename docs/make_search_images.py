@@ -25,10 +25,10 @@ IMAGES = Path(__file__).parent / "images"
 Clicks = dict[str, list[tuple[int, Path, tuple[float, float]]]]
 
 
-def drawn_scenes(folder: Path) -> Clicks:
-    """Scenes in a folder, one of them twice, and by concept where its largest objects are."""
+def drawn_scenes(folder: Path, count: int = SCENES) -> Clicks:
+    """Scenes in a folder, some of them twice, and by concept where its largest objects are."""
     clicks: Clicks = {}
-    for number, (file, scene) in enumerate(generate_demo_scenes(SCENES, seed=SEED)):
+    for number, (file, scene) in enumerate(generate_demo_scenes(count, seed=SEED)):
         Image.fromarray(scene.image).save(folder / file, quality=92)
         if number % 40 == 0:
             Image.fromarray(scene.image).save(folder / f"copy-of-{file}", quality=70)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from searchanything.answers.explanation import Explanation
     from searchanything.answers.receipts import Replay
     from searchanything.answers.results import SearchResults, Segments
+    from searchanything.client.awaited import AsyncRemoteClient
     from searchanything.client.client import Client
     from searchanything.client.connecting import connect
     from searchanything.client.opening import query
-    from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+    from searchanything.client.remote import RemoteClient
     from searchanything.core.conditions import Where
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
@@ -67,7 +68,8 @@ _HOMES = {
     "client.client": ("Client",),
     "client.opening": ("query",),
     "client.connecting": ("connect",),
-    "client.remote": ("AsyncRemoteClient", "RemoteClient"),
+    "client.awaited": ("AsyncRemoteClient",),
+    "client.remote": ("RemoteClient",),
     "answers.combined": ("CombinedResults",),
     "answers.comparison": ("Comparison",),
     "core.conditions": ("Where",),

@@ -10,9 +10,10 @@ from typing import Any, Final, overload
 import numpy as np
 from PIL import Image
 
+from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import rounded_rate
 from searchanything.core.documents import mask_document, rounded
-from searchanything.core.errors import SearchAnythingError
+from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.files import save_image
 from searchanything.core.types import ImageRef, RGBImage
 from searchanything.drawing.overlays import RegionMark, Tile, contact_sheet, distinct_colors, draw_marks
@@ -31,6 +32,7 @@ class CombinedResults(Sequence[CombinedHit]):
     parts: tuple[str, ...]
     fingerprint: str
     open_image: Callable[[ImageRef], RGBImage]
+    explainer: Callable[[str | Path | ImageRef], Explanation] | None = None
 
     def __len__(self) -> int:
         return len(self.page.hits)
@@ -86,6 +88,16 @@ class CombinedResults(Sequence[CombinedHit]):
             "sentence": self.sentence,
             "fingerprint": self.fingerprint,
         }
+
+    def explain(self, image: str | Path | ImageRef) -> Explanation:
+        """Why this image is not among the hits, or where it is: part by part, with the region that stands for each.
+
+        `image`: as `SearchResults.explain` takes it. Raises: UsageError for results that came without an index;
+        FilterError, RegionIndexError.
+        """
+        if self.explainer is None:
+            raise UsageError("these results are not from a client, so nothing can be asked about them")
+        return self.explainer(image)
 
     def plot(self) -> Image.Image:
         """A contact sheet: up to 50 images, each part outlined in its own colour."""

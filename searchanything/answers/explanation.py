@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from searchanything.core.documents import region_document, rounded, selection_document
+from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import png_bytes, save_image
 from searchanything.core.types import BoxXYXY, Candidate, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
@@ -28,13 +30,17 @@ from searchanything.drawing.overlays import (
     RegionMark,
     Tile,
     contact_sheet,
+    distinct_colors,
     draw_marks,
     prompt_marks,
 )
 from searchanything.drawing.text import legible, shorten, text_width_px, write_text
 
+logger = logging.getLogger(__name__)
+
 TILE_PX: Final = 560
 CAPTION_PX: Final = 20
+GREY: Final[RGBImage] = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)  # in place of what cannot be read
 
 
 class Verdict(StrEnum):
@@ -46,12 +52,15 @@ class Verdict(StrEnum):
     FAILED = "failed"
     EMPTY = "empty"
     CHANGED = "changed"
+    NO_WORDS = "no_words"
     NO_MASK = "no_mask"
     NOT_KEPT = "not_kept"
     DISSIMILAR = "dissimilar"
     HASHING = "hashing"
     FILTER = "filter"
     CHANCE = "chance"
+    UNWANTED = "unwanted"
+    BEYOND = "beyond"
     GROUPING = "grouping"
     PAGING = "paging"
     HIT = "hit"
@@ -77,20 +86,22 @@ class Explanation:
 
     `expected_box_xyxy` is what was asked for, in pixels of the expected image; `region` the region that was meant or
     the one that fits the box best, `kept` the regions that the policy keeps; all None or empty where the funnel ended
-    before the image was looked at. Images are (H, W, 3) uint8 RGB.
+    before the image was looked at. Images are (H, W, 3) uint8 RGB, or what reads them when they are drawn. A question
+    of several parts has neither a query image nor a selection; `parts` are the regions that stand for them, by name.
     """
 
     expected: ImageRef
     expected_box_xyxy: BoxXYXY | None
     verdict: Verdict
     steps: tuple[Step, ...]
-    selection: Selection
+    selection: Selection | None
     prompt_description: Mapping[str, Any]
     fingerprint: str
-    query_image: RGBImage
-    expected_image: RGBImage | None = None
+    query_image: RGBImage | Callable[[], RGBImage] | None
+    expected_image: RGBImage | Callable[[], RGBImage] | None = None
     region: Candidate | None = None
     kept: tuple[Candidate, ...] = ()
+    parts: tuple[tuple[str, Candidate], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -114,13 +125,15 @@ class Explanation:
             "steps": [step.to_dict() for step in self.steps],
             "region": None if self.region is None else region_document(self.region),
             "prompt": dict(self.prompt_description),
-            "selection": selection_document(self.selection),
+            "selection": None if self.selection is None else selection_document(self.selection),
             "fingerprint": self.fingerprint,
         }
 
     def to_text(self) -> str:
         """The funnel for people, one line a step, the verdict last."""
-        lines = [f"why {self.expected} is where it is, for a query by {self.prompt_description.get('kind', 'prompt')}:"]
+        marked = " and marks" if self.prompt_description.get("marks") else ""
+        asked = f"{self.prompt_description.get('kind', 'prompt')}{marked}"
+        lines = [f"why {self.expected} is where it is, for a query by {asked}:"]
         for number, step in enumerate(self.steps, start=1):
             lines.append(f"{number:>2}. {'yes' if step.passed else 'NO '} {step.name}: {step.sentence}")
         lines.append(f"verdict: {self.verdict}")
@@ -128,7 +141,10 @@ class Explanation:
 
     def plot(self) -> Image.Image:
         """Side by side: the query with its selection, the expected image with box, region and kept regions."""
-        sheet = contact_sheet([self._query_tile(), self._expected_tile()], columns=2, side_px=TILE_PX)
+        tiles = [self._expected_tile()]
+        if self.selection is not None:
+            tiles.insert(0, self._query_tile(self.selection))
+        sheet = contact_sheet(tiles, columns=2, side_px=TILE_PX)
         return _captioned(Image.fromarray(sheet), f"{self.verdict}: {self.sentence}")
 
     def save(self, path: str | Path) -> None:
@@ -138,27 +154,39 @@ class Explanation:
     def _repr_png_(self) -> bytes:
         return png_bytes(self.plot())
 
-    def _query_tile(self) -> Tile:
-        marks: list[Mark] = [RegionMark(self.selection.mask, SELECTED)] if self.selection.kind == "region" else []
+    def _query_tile(self, selection: Selection) -> Tile:
+        marks: list[Mark] = [RegionMark(selection.mask, SELECTED)] if selection.kind == "region" else []
         marks += prompt_marks(self.prompt_description)
-        shown = draw_marks(self.query_image, marks, longest_side_px=TILE_PX)
-        return Tile(shown, "query", self.selection.reason, badge="query", accent=SELECTED)
+        pixels = _read(self.query_image)
+        shown = GREY if pixels is None else draw_marks(pixels, marks, longest_side_px=TILE_PX)
+        return Tile(shown, "query", selection.reason, badge="query", accent=SELECTED)
 
     def _expected_tile(self) -> Tile:
         accent: Color = FOREGROUND if self.verdict is Verdict.HIT else BACKGROUND
         badge = str(self.verdict).replace("_", " ")
-        if self.expected_image is None:
-            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
-            return Tile(shown, self.expected.key, badge=badge, accent=accent)
+        pixels = _read(self.expected_image)
+        if pixels is None:
+            return Tile(GREY, self.expected.key, badge=badge, accent=accent)
         # Small regions are drawn last, or the fill of larger ones would hide them.
         marks: list[Mark] = [RegionMark(one.mask, MUTED) for one in sorted(self.kept, key=lambda one: -one.area_px)]
         if self.region is not None:
             marks.append(RegionMark(self.region.mask, HIT))
+        colors = distinct_colors(len(self.parts))
+        marks += [RegionMark(one.mask, color, name) for (name, one), color in zip(self.parts, colors, strict=True)]
         if self.expected_box_xyxy is not None:
             marks.append(BoxMark(self.expected_box_xyxy, FOREGROUND))
-        shown = draw_marks(self.expected_image, marks, longest_side_px=TILE_PX)
-        legend = "green: expected; blue: meant; grey: kept"
+        shown = draw_marks(pixels, marks, longest_side_px=TILE_PX)
+        legend = "the regions that stand for the parts" if self.parts else "green: expected; blue: meant; grey: kept"
         return Tile(shown, self.expected.key, legend, badge=badge, accent=accent)
+
+
+def _read(image: RGBImage | Callable[[], RGBImage] | None) -> RGBImage | None:
+    """The pixels, None where there are none to be had."""
+    try:
+        return image() if callable(image) else image
+    except SearchAnythingError as error:
+        logger.warning("an image of the explanation cannot be shown: %s", error)
+        return None
 
 
 def _captioned(sheet: Image.Image, text: str) -> Image.Image:

@@ -193,7 +193,8 @@ class SearchResults(Sequence[Hit]):
         """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
 
         `image`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `box_xyxy`: where the
-        thing is in it. Raises: UsageError for results that came without an index; what `Client.explain` raises.
+        thing is in it. Answers by words, marks or several regions are explained from the index on. Raises: UsageError
+        for results that came without an index; PromptError, FilterError, StoreError, RegionIndexError.
         """
         if self.explainer is None:
             raise UsageError("these results are not from a client, so nothing can be asked about them")

@@ -33,13 +33,13 @@ def figure_html(cells: Sequence[tuple[Tile, str]], *, caption: str, verdict: str
 
 
 def sheet_html(sheet: bytes, lines: Sequence[tuple[str, str]], *, caption: str, verdict: str = "") -> str:
-    """A contact sheet that is drawn already, as PNG, with a numbered line for each hit and what makes it doubtful."""
+    """A picture that is drawn already, as PNG, with a numbered line for each hit and what makes it doubtful."""
     banner = f"<p>{_badge(verdict, _AMBER)}</p>" if verdict else ""
     said = "".join(f"<li>{html_text(line)}{f' {_badge(doubt, _AMBER)}' if doubt else ''}</li>" for line, doubt in lines)
+    said = f'<ol style="{_LINES}">{said}</ol>' if said else ""
     data, text = base64.b64encode(sheet).decode("ascii"), html_text(caption)
     shown = f'<img style="max-width:100%" alt="{text}" src="data:image/png;base64,{data}">'
-    below = f'<ol style="{_LINES}">{said}</ol><figcaption>{text}</figcaption>'
-    return f'<figure style="margin:0">{banner}{shown}{below}</figure>'
+    return f'<figure style="margin:0">{banner}{shown}{said}<figcaption>{text}</figcaption></figure>'
 
 
 def image_html(image: Image, *, caption: str) -> str:

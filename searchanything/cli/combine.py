@@ -9,7 +9,7 @@ import typer
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.prompting import FilterOptions, parse_numbers
 from searchanything.cli.regions import region_of
-from searchanything.cli.session import answer, check_save, client_of, save_where_asked
+from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
 from searchanything.core.errors import PromptError
 from searchanything.core.escaping import printable
 
@@ -45,6 +45,16 @@ MaxFalseMatch = Annotated[
         show_default=False,
     ),
 ]
+ExpectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expect",
+        metavar="IMAGE",
+        help="Not the answer, but why this image is in it or not, part by part: s3://bucket/key, a path that was "
+        "indexed, or a key.",
+        show_default=False,
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most images.")]
 
 
@@ -57,6 +67,7 @@ def combine(
     none_rate: NoneRate = 1e-3,
     max_false_match: MaxFalseMatch = None,
     limit: Limit = 10,
+    expect: ExpectOption = None,
     *,
     filter: FilterOptions,
     save: Save = None,
@@ -64,7 +75,9 @@ def combine(
 ) -> None:
     """Find the images that hold several things, each with the region that stands for each.
 
-    Example: [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@10,20,90,80 --none s3://a/b.jpg#3[/bold]
+    Examples: [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@10,20,90,80 --none s3://a/b.jpg#3[/bold]
+
+    [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@50,60 --expect s3://a/c.jpg[/bold]
     """
     wanted = filter.filter()
     check_save(save)
@@ -79,9 +92,10 @@ def combine(
             limit=limit,
             filter=wanted,
         )
-        save_where_asked(save, results.save)
-    document = results.to_dict()
-    answer(document, common.format, lambda: _text(document))
+        why = None if expect is None else results.explain(expect)
+        save_where_asked(save, (why or results).save)
+    document = (why or results).to_dict()
+    answer(document, common.format, lambda: _text(document) if why is None else plain(why.to_text()))
 
 
 def _part(client: Client, text: str) -> PartInput:

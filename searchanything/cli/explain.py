@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import AskOptions, ImageArgument, Save, expanded
+from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, parse_numbers
-from searchanything.cli.session import answer, check_image, check_save, client_of, plain, save_where_asked
+from searchanything.cli.questions import LikeOption, MarkOptions, MaxFalseMatch, Question, words_alone
+from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
 
 EXPECTED = "What was expected"
 
@@ -35,38 +36,38 @@ ExpectBoxOption = Annotated[
 @expanded
 def explain(
     context: typer.Context,
-    image: ImageArgument,
     expect: ExpectOption,
     prompt: PromptOptions,
     page: PageOptions,
     filter: FilterOptions,
+    marks: MarkOptions,
+    image: OptionalImage = None,
+    like: LikeOption = None,
     expect_box: ExpectBoxOption = None,
+    max_false_match: MaxFalseMatch = None,
     save: Save = None,
     *,
     common: AskOptions,
 ) -> None:
     """Why is an image not among the hits of a query? Step by step, with figures, up to the step that explains.
 
-    Example: [bold]searchanything explain street.jpg --point 320,240 --expect s3://holiday/7.jpg --save why.png[/bold]
+    The query is typed as for `query`: an image with its prompt, regions of the index, or --text alone, with or without
+    marks.
+
+    Examples: [bold]searchanything explain street.jpg --point 320,240 --expect s3://holiday/7.jpg --save why.png[/bold]
+
+    [bold]searchanything explain --text "a red handbag" --expect s3://holiday/7.jpg[/bold]
     """
     meant, wanted = prompt.prompt(), filter.filter()
     check_save(save)
-    check_image(image)
+    alone = words_alone(image, meant, like, context=context)
     expected_box = None
     if expect_box is not None:
         from searchanything.prompts.prompt import as_box
 
         expected_box = as_box(parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")).xyxy
+    question = Question(image, like, meant, alone, page, wanted, max_false_match, marks)
     with client_of(context, common) as client:
-        results = client.query(
-            image,
-            meant,
-            limit=page.limit,
-            offset=page.offset,
-            filter=wanted,
-            group_by_image=page.group_by_image,
-            rescore=page.rescore,
-        )
-        explanation = results.explain(expect, expected_box)
+        explanation = question.ask(client).explain(expect, expected_box)
         save_where_asked(save, explanation.save)
     answer(explanation.to_dict(), common.format, lambda: plain(explanation.to_text()))

@@ -13,7 +13,8 @@ import typer
 from searchanything.cli.options import CommonOptions, OptionalImage, Save, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions
-from searchanything.cli.query import answer_text, words_alone
+from searchanything.cli.query import answer_text
+from searchanything.cli.questions import words_alone
 from searchanything.cli.session import answer, check_save, save_where_asked, say, session_of
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError

@@ -10,8 +10,8 @@ import typer
 
 from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
-from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
-from searchanything.cli.session import answer, check_image, check_receipt, check_save, client_of, save_where_asked
+from searchanything.cli.questions import MARKS, LikeOption, MarkOptions, MaxFalseMatch, Question, words_alone
+from searchanything.cli.session import answer, check_receipt, check_save, client_of, save_where_asked
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
@@ -19,11 +19,6 @@ from searchanything.core.escaping import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from searchanything.answers.results import SearchResults
-    from searchanything.client.client import Client
-    from searchanything.core.types import RegionRef
-
-MARKS = "Marks: refine the answer"
 
 ReceiptOption = Annotated[
     Path | None,
@@ -36,52 +31,11 @@ ReceiptOption = Annotated[
     ),
 ]
 
-MaxFalseMatch = Annotated[
-    float | None,
-    typer.Option(
-        "--max-false-match",
-        metavar="RATE",
-        help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
-        show_default=False,
-        rich_help_panel=PAGE,
-    ),
-]
-
-
-LikeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--like",
-        metavar="IMAGE#REGION",
-        help="A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. "
-        "Repeatable.",
-        show_default=False,
-    ),
-]
-
 
 @dataclass(frozen=True, slots=True)
-class MarkOptions:
-    """Hits that are right or wrong, and what earlier marks taught."""
+class SavedMarkOptions(MarkOptions):
+    """Marks that may be saved."""
 
-    right: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--right", metavar="HIT", help="A hit that is right: its number, or IMAGE#REGION; repeatable.",
-            rich_help_panel=MARKS,
-        ),
-    ] = None  # fmt: skip
-    wrong: Annotated[
-        list[str] | None,
-        typer.Option("--wrong", metavar="HIT", help="A hit that is wrong; repeatable.", rich_help_panel=MARKS),
-    ] = None
-    probe: Annotated[
-        Path | None,
-        typer.Option(
-            "--probe", metavar="FILE.json", exists=True, dir_okay=False, help="Marks that were saved before.",
-            rich_help_panel=MARKS,
-        ),
-    ] = None  # fmt: skip
     save_probe: Annotated[
         Path | None,
         typer.Option("--save-probe", metavar="FILE.json", help="Save all marks.", rich_help_panel=MARKS),
@@ -92,33 +46,6 @@ class MarkOptions:
         if self.save_probe is not None and not self.given:
             raise UsageError("--save-probe saves marks: give --right, --wrong or --probe too")
 
-    @property
-    def given(self) -> bool:
-        """True if there is anything to refine by."""
-        return bool(self.right or self.wrong or self.probe)
-
-    def refined(self, client: Client, results: SearchResults, *, first: int) -> SearchResults:
-        """The answer refined by the marks; a number is a hit's place in the answer before."""
-        from searchanything.search.probe import Probe
-
-        saved = None if self.probe is None else Probe.read(self.probe)
-        right, wrong = (
-            [self._mark(client, results, text, first) for text in texts or ()] for texts in (self.right, self.wrong)
-        )
-        return results.refine(right, wrong, probe=saved)
-
-    def _mark(self, client: Client, results: SearchResults, text: str, first: int) -> RegionRef:
-        number = whole_number(text)
-        if number is not None:
-            place = number - first
-            if not 0 <= place < len(results):
-                raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
-            return results[place].ref
-        region = region_of(client, text)
-        if region is None:
-            raise UsageError(f"hit {text}: expected its number, or {FORM}")
-        return region
-
 
 @expanded
 def query(
@@ -126,7 +53,7 @@ def query(
     prompt: PromptOptions,
     page: PageOptions,
     filter: FilterOptions,
-    marks: MarkOptions,
+    marks: SavedMarkOptions,
     image: OptionalImage = None,
     like: LikeOption = None,
     save: Save = None,
@@ -160,21 +87,10 @@ def query(
     if marks.given and receipt is not None:
         raise UsageError(NOT_WITH_MARKS)
     alone = words_alone(image, meant, like, context=context)
+    question = Question(image, like, meant, alone, page, wanted, max_false_match, marks)
     with client_of(context, common) as client:
-        results = client.query(
-            _asked(client, image, like),
-            None if alone is not None else meant,
-            text=alone,
-            limit=page.limit,
-            offset=page.offset,
-            filter=wanted,
-            group_by_image=page.group_by_image,
-            max_false_match=max_false_match,
-            rescore=page.rescore,
-        )
-        if marks.given:
-            results = marks.refined(client, results, first=page.offset + 1)
-            save_where_asked(marks.save_probe, results.save_probe)
+        results = question.ask(client)
+        save_where_asked(marks.save_probe, results.save_probe)
         save_where_asked(save, results.save)
         save_where_asked(receipt, results.save_receipt)
     document = results.to_dict()
@@ -182,28 +98,6 @@ def query(
 
 
 NOT_WITH_MARKS = "--receipt goes with a query without marks: ask once without --right, --wrong"
-
-
-def _asked(client: Client, image: str | None, like: list[str] | None) -> str | RegionRef | list[RegionRef] | None:
-    """The image, or the indexed regions that are the question. Raises: UsageError."""
-    if like:
-        return regions_of(client, [*([] if image is None else [image]), *like])
-    return image if image is None else region_of(client, image) or image
-
-
-def words_alone(
-    image: str | None, meant: object, like: list[str] | None = None, *, context: typer.Context | None = None
-) -> str | None:
-    """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
-    from searchanything.prompts.prompt import Text
-
-    if image is not None and split_region(image) is None:
-        check_image(image)
-    if image is not None or like:
-        return None
-    if not isinstance(meant, Text):
-        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
-    return meant.text
 
 
 def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:

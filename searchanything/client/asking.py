@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from searchanything import wiring
 from searchanything.answers.comparison import Comparison
@@ -16,24 +15,28 @@ from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Matching, Scale
 from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
-from searchanything.answers.results import SearchResults, Segments
+from searchanything.answers.results import Refiner, SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
-from searchanything.client.words import WordsQuestion, ask_words, check_alone
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, UsageError
+from searchanything.client.why import MarkedQuestion, other_indexes, several_question, with_reasons, words_question
+from searchanything.client.words import WordsQuestion, ask_words, bounded_words, check_alone
+from searchanything.core.errors import UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import (
     BoxXYXY,
+    Codes,
     Filter,
     ImageRef,
+    ImageRow,
     RegionRef,
     RegionRow,
     RGBImage,
     StoredObject,
 )
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
+from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
 from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext
@@ -46,22 +49,17 @@ from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage, find_image
+from searchanything.search.probe import Marked
 from searchanything.search.refine import asked_region
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import (
+    Asked,
     Page,
     PageRequest,
     query_code_of,
     refuse_as_a_search,
     search_images,
     search_regions,
-)
-
-NO_REGION_TO_FOLLOW: Final = (
-    "explain follows a region from its pixels to its rank, and words have no region: ask with a hit, and explain that"
-)
-NOT_ONE_WAY: Final = (
-    "explain follows one region through the index, and this question is of several: ask with one of them"
 )
 
 
@@ -129,7 +127,7 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=lambda image, box: self._explain(question, recollection, image, box),
-            refiner=self.judging.refiner(
+            refiner=self._refiner(
                 index,
                 lambda: asked_region(index, encoded.code, encoded.words_code),
                 request,
@@ -156,8 +154,15 @@ class Asking:
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
-        refiner = self.judging.refiner(index, lambda: None, request, filter=filter, most=max_false_match)
-        return replace(found, open_image=self.load, refiner=refiner, explainer=_words_are_not_explained)
+        refiner = self._refiner(index, lambda: None, request, filter=filter, most=max_false_match)
+        found = replace(found, open_image=self.load, refiner=refiner)
+
+        def explained() -> IndexQuestion:
+            values = encoder.encode_text(question.text)
+            bounded = bounded_words(index, question, self.judging, values)
+            return words_question(index, values, bounded, filter=filter, max_limit=max_limit)
+
+        return with_reasons(found, self.connection, explained)
 
     def _query_stored(
         self, refs: tuple[RegionRef, ...], request: PageRequest, filter: Filter | None, most: float | None
@@ -175,7 +180,7 @@ class Asking:
         with watch.stage("search"):
             page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
         matching = scale.matching(page, most, before=request.offset)
-        return SearchResults(
+        found = SearchResults(
             query_image=partial(self.load, refs[0].image),
             prompt_description={"kind": question.kind},
             selection=question.selection,
@@ -188,11 +193,33 @@ class Asking:
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(stored_question_document, refs, question.rows, request, filter),
-            explainer=partial(self._explain_stored, question, bounded, filter),
+            explainer=partial(self._explain_stored, question.rows[0], question.asked, bounded, filter),
             refiner=None
             if whole
-            else self.judging.refiner(index, lambda: question.marked(index), request, filter=filter, most=most),
+            else self._refiner(index, lambda: question.marked(index), request, filter=filter, most=most),
         )
+        if len(question.rows) == 1:
+            return found
+        max_limit = self.connection.indexes.max_limit
+        several = partial(several_question, index, question, bounded, filter=filter, max_limit=max_limit)
+        return with_reasons(found, self.connection, several)
+
+    def _refiner(
+        self,
+        index: RegionIndex,
+        own: Callable[[], Marked | None],
+        request: PageRequest,
+        *,
+        filter: Filter | None,
+        most: float | None,
+    ) -> Refiner:
+        """What refines a question by its own regions' codes; its answers can be explained as well."""
+        refine = self.judging.refiner(index, own, request, filter=filter, most=most)
+
+        def bound(code: Codes) -> int | None:
+            return None if most is None else self.judging.scale(index, code).most_bits(most)
+
+        return MarkedQuestion(self.connection, index, request, filter, bound).with_reasons(refine)
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
         """As `Client.compare`."""
@@ -276,32 +303,25 @@ class Asking:
     def _explain(
         self, question: SearchQuestion, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
     ) -> Explanation:
-        context, indexes = replace(self.context(), recollection=recollection), self.connection.indexes
-        live = context.index.manifest.fingerprint
-        others = []
-        for manifest in indexes.manifests():
-            if manifest.fingerprint != live:
-                with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of another version, or half dropped
-                    others.append(self.connection.scoped(indexes.open(manifest.fingerprint)))
+        context = replace(self.context(), recollection=recollection)
+        others = other_indexes(self.connection, context.index.manifest.fingerprint)
         expected = Expected(find_image(image, [context.index, *others]), box_xyxy)
         return explain(context, question, expected, others=others)
 
     def _explain_stored(
         self,
-        stored: StoredQuestion,
+        row: RegionRow | ImageRow,
+        asked: Asked,
         request: PageRequest,
         filter: Filter | None,
         image: IndexedImage,
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
         """The ranking is by the stored code; for features, which the index does not hold, its mask is the prompt."""
-        if len(stored.rows) > 1:
-            raise UsageError(NOT_ONE_WAY)
-        row = stored.rows[0]
         pixels = self.load(row.image)
         height, width = pixels.shape[:2]
         prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
-        question = SearchQuestion(pixels, prompt, request, filter, stored.asked)
+        question = SearchQuestion(pixels, prompt, request, filter, asked)
         return self._explain(question, Recollection(), image, box_xyxy)
 
     def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
@@ -315,7 +335,3 @@ class Asking:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)
             store = self._stores[image.bucket]
         return store.read(image.key)
-
-
-def _words_are_not_explained(_: IndexedImage, __: BoxXYXY | None) -> Explanation:
-    raise UsageError(NO_REGION_TO_FOLLOW)

@@ -46,6 +46,13 @@ class Call(Generic[Result]):
         return ({"Content-Type": "application/octet-stream"}, self.data) if self.data is not None else ({}, None)
 
 
+def sender(send: Callable[[Call[Any]], Any] | None) -> Callable[[Call[Any]], Any]:
+    """What sends an answer's further questions. Raises: UsageError for one that no server gave."""
+    if send is None:
+        raise UsageError("these results are not from a server, so nothing can be asked about them")
+    return send
+
+
 def _json(body: Mapping[str, Any]) -> bytes:
     """Raises: UsageError for values that JSON does not have."""
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from searchanything.answers.combined import CombinedResults
 from searchanything.client.asking import Asking
 from searchanything.client.stored_questions import StoredQuestion
+from searchanything.client.why import explain_in
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, RegionRef
 from searchanything.encode.encoder import Encoder
+from searchanything.explain.parts import PartsQuestion
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Text, as_prompt, check_units
 from searchanything.search.calibration import check_rate
@@ -58,7 +61,9 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     max_limit = asking.connection.indexes.max_limit
     page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
     names = tuple(name for name, _ in named[:wanted])
-    return CombinedResults(page, names, index.manifest.fingerprint, asking.load)
+    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load)
+    question = PartsQuestion(index, combination, limit, filter, max_limit, asking.load)
+    return replace(found, explainer=partial(explain_in, asking.connection, question, found))
 
 
 def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInput) -> Codes:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from searchanything.answers.explanation import Explanation
 from searchanything.answers.matching import Scale
 from searchanything.answers.results import Refiner, SearchResults
-from searchanything.client.remote_results import NOT_BY_MARKS
-from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoxXYXY, CodeKind, Codes, Filter, ImageRef, RegionRef
+from searchanything.core.types import CodeKind, Codes, Filter, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
 from searchanything.search.probe import Marked, Probe, layer_name, taught
 from searchanything.search.refine import marked_regions, search_by_probe
 from searchanything.search.search import PageRequest
-
-
-def _refined_are_not_explained(_: str | Path | ImageRef, __: BoxXYXY | None) -> Explanation:
-    raise UsageError(NOT_BY_MARKS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +65,6 @@ class Judging:
                 collection=index.collections[0],
                 probe=probe,
                 positions=None,
-                explainer=_refined_are_not_explained,
             )
 
         return refine

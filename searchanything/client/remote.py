@@ -1,27 +1,22 @@
 """The light client: the same questions, asked of `searchanything serve` over REST.
 
-It needs the standard library alone. What is asked and how answers are read is in `calls`; here it is sent, once in this
-thread and once, for programs that await, in another.
+It needs the standard library alone. What is asked and how answers are read is in `calls`; here it is sent. The twin for
+programs that await is in `awaited`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import http.client
 import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from functools import update_wrapper
-from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from searchanything.client.calls import (
     Call,
-    candidate_of,
     document,
     error_of,
     filter_document,
@@ -31,14 +26,14 @@ from searchanything.client.calls import (
     region_documents,
     seconds_of,
 )
-from searchanything.client.remote_results import Marks, RemoteResults, RemoteSegments
+from searchanything.client.remote_results import Marks, RemoteResults
+from searchanything.client.remote_segments import RemoteSegments
 from searchanything.core.closing import Closing
 from searchanything.core.errors import ServerUnreachableError, UsageError
 from searchanything.core.types import Filter
 
-__all__ = ["AsyncRemoteClient", "RemoteClient", "RemoteResults", "RemoteSegments"]
+__all__ = ["RemoteClient", "RemoteResults", "RemoteSegments"]
 
-Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _PROBE_S: Final = 2.0
 _NOT_BEGUN: Final = 429  # all other errors are answers to work that was done, or still goes on
@@ -113,9 +108,8 @@ class RemoteClient(Closing):
 
     def segment(self, image: object) -> RemoteSegments:
         """All regions of an image. Raises: as `query`."""
-        found = self.send(Call("POST", "/v1/segment", document, {"image": self._image(image)}))
-        regions = tuple(candidate_of(one) for one in found["regions"])
-        return RemoteSegments(regions, found["image"]["width"], found["image"]["height"])
+        asked = {"image": self._image(image)}
+        return RemoteSegments.of(self.send(Call("POST", "/v1/segment", document, asked)), asked, self.send)
 
     def status(self) -> dict[str, Any]:
         """The server, its index and what this key may do. Raises: AccessError, ServerUnreachableError."""
@@ -190,41 +184,6 @@ def _parts_of(url: str) -> SplitResult | None:
     except ValueError:  # a port that is none, half an IPv6 address
         return None
     return parts if valid else None
-
-
-def _in_thread(
-    method: Callable[Concatenate[RemoteClient, Given], Result],
-) -> Callable[Concatenate[AsyncRemoteClient, Given], Coroutine[Any, Any, Result]]:
-    """A method of `RemoteClient` for programs that await."""
-
-    async def ask(self: AsyncRemoteClient, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        return await asyncio.to_thread(method, self.client, *args, **kwargs)
-
-    update_wrapper(ask, method)
-    return ask
-
-
-class AsyncRemoteClient:
-    """The same for programs that await: each question is asked in a thread.
-
-    Answers are those of `RemoteClient`: their methods that ask the server again (`refine`, `explain`, `plot`, `save`,
-    `show`) do not await, so call them by `asyncio.to_thread`.
-    """
-
-    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
-        self.client = RemoteClient(url, key=key, timeout_s=timeout_s, retries=retries)
-
-    query = _in_thread(RemoteClient.query)
-    segment = _in_thread(RemoteClient.segment)
-    status = _in_thread(RemoteClient.status)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.close()
 
 
 def is_server(url: str) -> bool:

@@ -12,21 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from searchanything.answers.confidence import WEAK
-from searchanything.answers.showing import open_viewer, sheet_html
+from searchanything.answers.showing import sheet_html
 from searchanything.answers.tables import hits_table
-from searchanything.client.calls import Call, document, hit_of, image_document, selection_of
+from searchanything.client.calls import Call, document, hit_of, image_document, selection_of, sender
 from searchanything.client.remote_names import located
+from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.errors import UsageError
-from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, Selection
+from searchanything.core.types import BoxXYXY, Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from PIL import Image
-
-NOT_BY_MARKS = (
-    "explain follows the query's own region to its rank, and a refined answer is ranked by marks: explain the answer "
-    "before they were given"
-)
 
 
 _SIDES = ("right", "wrong")
@@ -87,7 +82,7 @@ def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteResults(Sequence[Hit]):
+class RemoteAnswer(Sequence[Hit]):
     """The hits of a query, nearest first, with what was selected. `document` is the server's whole answer.
 
     `good_match` is False where even the nearest hit is hardly nearer than by chance. `positions` are the hits' places
@@ -184,7 +179,7 @@ class RemoteResults(Sequence[Hit]):
     def __repr__(self) -> str:
         match = "" if self.good_match else ", no good match"
         nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
-        return f"<RemoteResults: {len(self)} hits ({self.selection.reason}){nearest}{match}>"
+        return f"<{type(self).__name__}: {len(self)} hits ({self.selection.reason}){nearest}{match}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The server's document without the receipt: plain types only."""
@@ -204,53 +199,37 @@ class RemoteResults(Sequence[Hit]):
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
         return hits_table(self.hits)
 
-    def refine(
-        self, right: Iterable[Hit | RegionRef] = (), wrong: Iterable[Hit | RegionRef] = (), *, probe: object = None
-    ) -> Self:
-        """As `SearchResults.refine`. `probe`: a `Probe`, or its document as `save_probe` writes it."""
-        marks = self.marks.joined(right, wrong, probe)
-        if marks == Marks():
-            raise UsageError("expected hits that are right or wrong, or a probe")
-        found = self._sender()(Call("POST", "/v1/refine", document, {**self.asked, **marks.to_dict()}))
-        return type(self).of(found, self.asked, self._sender(), marks)
-
     def save_probe(self, path: str | Path) -> None:
         """Write what the marks taught as JSON. Raises: UsageError without marks, or for another suffix than .json."""
         if self.probe is None:
             raise UsageError("there is nothing to save: refine the answer first")
         _save_json(self.probe["saved"], path)
 
+
+class RemoteResults(RemoteAnswer, DrawnThere):
+    """A `RemoteAnswer` that is asked further, and drawn."""
+
+    __slots__ = ()
+
+    def refine(
+        self, right: Iterable[Hit | RegionRef] = (), wrong: Iterable[Hit | RegionRef] = (), *, probe: object = None
+    ) -> Self:
+        """As `SearchResults.refine`. `probe`: a `Probe`, or its document as `save_probe` writes it."""
+        marks, send = self.marks.joined(right, wrong, probe), sender(self.send)
+        if marks == Marks():
+            raise UsageError("expected hits that are right or wrong, or a probe")
+        found = send(Call("POST", "/v1/refine", document, {**self.asked, **marks.to_dict()}))
+        return type(self).of(found, self.asked, send, marks)
+
     def explain(self, image: str | Path | ImageRef | Hit, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
         """Why this image is not among the hits, or where it is: the document of `searchanything explain`.
 
-        `image`: as `SearchResults.explain` takes it, or a hit. Raises: UsageError for a refined answer.
+        `image`: as `SearchResults.explain` takes it, or a hit. Raises: as `SearchResults.explain`.
         """
-        if self.marks != Marks():
-            raise UsageError(NOT_BY_MARKS)
-        expected = {"expect": located(image, self._sender())}
-        body = {**self.asked, **expected, "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
-        found: dict[str, Any] = self._sender()(Call("POST", "/v1/explain", document, body))
+        send = sender(self.send)
+        expected = {"expect": located(image, send), "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
+        found: dict[str, Any] = send(Call("POST", "/v1/explain", document, {**self._question, **expected}))
         return found
-
-    def plot(self) -> Image.Image:
-        """The contact sheet, drawn by the server. Raises: UsageError without Pillow."""
-        try:
-            from io import BytesIO
-
-            from PIL import Image
-        except ImportError as error:
-            raise UsageError("plot needs Pillow: pip install pillow; save() does without") from error
-        return Image.open(BytesIO(self._repr_png_()))
-
-    def save(self, path: str | Path) -> None:
-        """Write the contact sheet as PNG. Raises: UsageError for another suffix."""
-        if Path(path).suffix.lower() != ".png":
-            raise UsageError(f"{path}: expected a name that ends in .png")
-        Path(path).write_bytes(self._repr_png_())
-
-    def show(self) -> None:
-        """Show the answer in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
-        open_viewer(self, self.plot)
 
     def _repr_html_(self) -> str:
         lines = []
@@ -262,14 +241,13 @@ class RemoteResults(Sequence[Hit]):
         return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)
 
     def _repr_png_(self) -> bytes:
-        marks = {} if self.marks == Marks() else self.marks.to_dict()
         places = {} if self.positions is None else {"positions": list(self.positions)}
-        return bytes(self._sender()(Call("POST", "/v1/sheet", bytes, {**self.asked, **marks, **places})))
+        return bytes(sender(self.send)(Call("POST", "/v1/sheet", bytes, {**self._question, **places})))
 
-    def _sender(self) -> Callable[[Call[Any]], Any]:
-        if self.send is None:
-            raise UsageError("these results are not from a server, so nothing can be asked about them")
-        return self.send
+    @property
+    def _question(self) -> dict[str, Any]:
+        """What was asked, with the marks of a refined answer: a server remembers neither."""
+        return {**self.asked, **({} if self.marks == Marks() else self.marks.to_dict())}
 
 
 def _save_json(document: Mapping[str, Any], path: str | Path) -> None:
@@ -285,27 +263,3 @@ def _sliced(
     if receipt is None or kept == places:
         return receipt
     return {**receipt, "hits": receipt["hits"][index], "positions": list(kept)}
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteSegments(Sequence[Candidate]):
-    """All regions that the server's segmenter finds in an image, and the image's size in pixels."""
-
-    regions: tuple[Candidate, ...]
-    width: int
-    height: int
-
-    def __len__(self) -> int:
-        return len(self.regions)
-
-    @overload
-    def __getitem__(self, index: int) -> Candidate: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
-        return self.regions[index]
-
-    def __repr__(self) -> str:
-        return f"<RemoteSegments: {len(self)} regions in an image of {self.width} × {self.height} px>"

@@ -51,6 +51,12 @@ class WordsQuestion:
         check_rate(self.max_false_match)
 
 
+def bounded_words(index: RegionIndex, question: WordsQuestion, judging: Judging, values: QueryValues) -> PageRequest:
+    """The page that is asked for, within the distance that the question's false-match rate allows."""
+    most = judging.scale(index, values.code, "words").most_bits(question.max_false_match)
+    return replace(question.request, most_bits=most)
+
+
 def ask_words(
     index: RegionIndex, encoder: Encoder, question: WordsQuestion, judging: Judging, *, max_limit: int
 ) -> SearchResults:
@@ -62,7 +68,7 @@ def ask_words(
         values = encoder.encode_text(text)
     with watch.stage("judge"):
         scale = judging.scale(index, values.code, "words")
-        request = replace(question.request, most_bits=scale.most_bits(most))
+        request = bounded_words(index, question, judging, values)
     with watch.stage("search"):
         page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
     with watch.stage("judge"):

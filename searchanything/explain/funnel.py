@@ -18,11 +18,12 @@ from typing import Final, TypeAlias
 from searchanything.answers.explanation import Explanation
 from searchanything.core.errors import PromptError
 from searchanything.core.protocols import RegionIndex
-from searchanything.explain import steps
+from searchanything.explain import index_steps, steps
 from searchanything.explain.expected_region import TargetRegion
+from searchanything.explain.index_steps import Note
 from searchanything.explain.rank import Ranking
 from searchanything.explain.reencode import SearchContext
-from searchanything.explain.steps import Expected, Inquiry, Note, SearchQuestion, View
+from searchanything.explain.steps import Expected, Inquiry, SearchQuestion, View
 from searchanything.prompts.choose import candidates, selection_of_choice
 from searchanything.prompts.prompt import describe_prompt
 from searchanything.search.rescoring import QueryValues
@@ -51,7 +52,7 @@ def explain(
     if whole_images and expected.box_xyxy is not None:
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
     asked = QueryValues(query.code, query.projection) if question.asked is None else question.asked
-    ranking = Ranking(context, asked, whole_images, question.request.rescore, question.request.most_bits)
+    ranking = Ranking.of(context.index, asked, question.request, whole_images=whole_images, max_limit=context.max_limit)
     least = max(first, question.request.offset + question.request.limit)
     inquiry = Inquiry(context, question, expected, query, ranking, min(least, context.max_limit), others)
     walked: list[_Seen] = []
@@ -65,7 +66,9 @@ def explain(
 def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     """The steps in their order, until one has a verdict."""
     yield steps.prompt(inquiry), None, None
-    note, image = steps.indexed(inquiry)
+    index, whole_images = inquiry.context.index, inquiry.ranking.whole_images
+    expected = inquiry.expected
+    note, image = index_steps.indexed(index, expected.image, others=inquiry.others, whole_images=whole_images)
     yield note, None, None
     if image is None:
         return
@@ -74,7 +77,7 @@ def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     if view is None:
         return
     target, found = None, None
-    if inquiry.ranking.whole_images:
+    if whole_images:
         found = steps.whole_image(inquiry, image)
     else:
         note, target = steps.mask(inquiry, view)
@@ -87,13 +90,16 @@ def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     note, place = steps.features(inquiry, image, view, None if target is None else target.row, found)
     yield note, view, target
     yield steps.codes(inquiry, found, place), view, target
+    request, rank = inquiry.question.request, place.rank
     if inquiry.question.filter is not None:
-        yield steps.passes_filter(place), view, target
-    if inquiry.question.request.most_bits is not None:
-        yield steps.chance(inquiry, found, place), view, target
-    if inquiry.question.request.group_by_image and target is not None and place.rank.hit is not None:
-        yield steps.grouping(inquiry, found, place, place.rank.hit), view, target
-    yield steps.page(inquiry, place), view, target
+        yield index_steps.passes_filter(place.excluded_by), view, target
+    if request.most_bits is not None:
+        yield index_steps.chance(found.distance_bits, request.most_bits, rank.rank), view, target
+    if request.group_by_image and target is not None and rank.hit is not None:
+        is_meant = expected.box_xyxy is not None
+        yield index_steps.grouping(found.region, rank.hit, rank.rank, is_meant=is_meant), view, target
+    by_features = f" (by features it is number {place.features_rank})"
+    yield index_steps.page(request, rank.rank or 0, besides=by_features), view, target
 
 
 def _explanation(inquiry: Inquiry, walked: Sequence[_Seen]) -> Explanation:

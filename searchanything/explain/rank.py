@@ -5,35 +5,99 @@ Everything is asked of the index itself, so the answer is by its own rules, what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol, Self
 
-from searchanything.core.types import Filter, Hit, ImageRow
-from searchanything.explain.reencode import SearchContext
-from searchanything.search.rescoring import QueryValues
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRow, row_id
+from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import Asked, Page, PageRequest, query_code_of, search_images, search_regions
 
 GROWTH: Final = 4  # each further look at the ranking goes so many times deeper
+IsIt = Callable[[Hit], bool]
+Scorer = Callable[[Sequence[str], Codes], NDArray[np.floating]]  # of rows, by ids and codes
+
+
+class IndexRanking(Protocol):
+    """How a question ranks what is in an index, whatever it compares."""
+
+    @property
+    def index(self) -> RegionIndex: ...
+
+    @property
+    def max_limit(self) -> int: ...
+
+    @property
+    def whole_images(self) -> bool: ...
+
+    @property
+    def rescored(self) -> int:
+        """How many rows are ordered by more than their distance."""
+        ...
+
+    @property
+    def most_bits(self) -> int | None:
+        """What is farther is left out; None: nothing is."""
+        ...
+
+    @property
+    def bits(self) -> int:
+        """How long the codes are that it compares."""
+        ...
+
+    @property
+    def measure(self) -> str:
+        """What the nearest are ordered by: the name of a figure."""
+        ...
+
+    def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
+        """The committed rows of one image that match a filter (which names no images), nearest first."""
+        ...
+
+    def scored(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Hits with what they are ordered by as their similarity, where that is more than a distance."""
+        ...
+
+    def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
+        """Where a hit stands in the very ranking that answers are stretches of."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """A query against everything of its kind that is in the index, at most `most_bits` away.
+    """A query's codes against everything of their kind that is in the index, at most `most_bits` away.
 
     The first `rescore` rows are ordered by score, where more than a code is known of the query.
     """
 
-    context: SearchContext
+    index: RegionIndex
+    max_limit: int
     asked: Asked
-    whole_images: bool
+    whole_images: bool = False
     rescore: int = 0
     most_bits: int | None = None
+
+    @classmethod
+    def of(cls, index: RegionIndex, asked: Asked, request: PageRequest, *, whole_images: bool, max_limit: int) -> Self:
+        """As an answer's page is read."""
+        return cls(index, max_limit, asked, whole_images, request.rescore, request.most_bits)
 
     @property
     def rescored(self) -> int:
         """How many rows are ordered by score."""
         return self.rescore if isinstance(self.asked, QueryValues) else 0
+
+    @property
+    def bits(self) -> int:
+        return self.index.manifest.bits
+
+    @property
+    def measure(self) -> str:
+        return "similarity"
 
     def without_bound(self) -> Ranking:
         """The same, whatever the distance."""
@@ -42,15 +106,41 @@ class Ranking:
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
         """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
         search = search_images if self.whole_images else search_regions
-        limit = self.context.max_limit
-        return search(self.context.index, self.asked, request, filter=filter, max_limit=limit)
+        return search(self.index, self.asked, request, filter=filter, max_limit=self.max_limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The committed rows of one image that match a filter (which names no images), nearest first."""
-        index, limit = self.context.index, self.context.max_limit
-        search = index.search_images if self.whole_images else index.search
-        found = search(query_code_of(self.asked)[None], limit=limit, filter=replace(filter, images=(image.image,)))[0]
+        search = self.index.search_images if self.whole_images else self.index.search
+        wanted, code = replace(filter, images=(image.image,)), query_code_of(self.asked)
+        found = search(code[None], limit=self.max_limit, filter=wanted)[0]
         return [match for match in found if match.generation == image.generation]
+
+    def scored(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Hits with their similarity, where the nearest are rescored."""
+        if not self.rescored or not isinstance(self.asked, QueryValues):
+            return list(hits)
+        of: CodeKind = "images" if self.whole_images else "regions"
+        projection = self.asked.projection
+        return with_scores(self.index, hits, lambda _, codes: similarities(projection, codes), of=of)
+
+    def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
+        """As `find_rank`."""
+        return find_rank(self, filter, is_it=is_it, first=first, group_by_image=group_by_image)
+
+
+class Paged(Protocol):
+    """A ranking that is read page by page."""
+
+    @property
+    def max_limit(self) -> int: ...
+
+    @property
+    def rescore(self) -> int: ...
+
+    @property
+    def most_bits(self) -> int | None: ...
+
+    def page(self, request: PageRequest, filter: Filter | None) -> Page: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +158,21 @@ class Rank:
     exact: bool
 
 
-def find_rank(
-    ranking: Ranking, filter: Filter | None, *, is_it: Callable[[Hit], bool], first: int, group_by_image: bool
-) -> Rank:
+def with_scores(index: RegionIndex, hits: Sequence[Hit], score: Scorer, *, of: CodeKind) -> list[Hit]:
+    """Hits with what a question makes of their ids and codes; without it where a code is gone by now."""
+    names = [row_id(hit.image, hit.generation, hit.region) for hit in hits]
+    found = index.codes_of(names, of=of)
+    there = [name for name in names if name in found]
+    if not there:
+        return list(hits)
+    codes = np.frombuffer(b"".join(found[name] for name in there), dtype=np.uint8).reshape(len(there), -1)
+    scores = dict(zip(there, score(there, codes).tolist(), strict=True))
+    return [replace(hit, similarity=scores.get(name)) for hit, name in zip(hits, names, strict=True)]
+
+
+def find_rank(ranking: Paged, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
     """Look ever deeper into the ranking, at least at the `first` hits, until a hit is it or there are no more."""
-    most = ranking.context.max_limit
+    most = ranking.max_limit
     depth = first
     while True:
         request = PageRequest(
@@ -92,7 +192,7 @@ def find_rank(
     )
 
 
-def excluding_parts(ranking: Ranking, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
+def excluding_parts(ranking: IndexRanking, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
     """The parts of a filter, each taken alone, that the region (None: the image) does not pass."""
     if filter is None:
         return []

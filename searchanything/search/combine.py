@@ -161,6 +161,52 @@ def search_combined(
     return CombinedPage(tuple(hits[:limit]), exact, len(order), excluded, unsure)
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One image as a search looks at it, whether it would or not.
+
+    `hit` is what it would be as an answer. `nearest` is its nearest region to each wanted part, `unwanted` that to each
+    part of `none_of`. `brought_by` are the parts whose nearest `depth` regions hold one of its own.
+    """
+
+    hit: CombinedHit
+    costs: Mapping[str, float]
+    nearest: tuple[PartMatch, ...]
+    unwanted: tuple[PartMatch, ...]
+    brought_by: tuple[str, ...]
+    depth: int
+
+
+def examine(
+    index: RegionIndex, asked: Combination, image: ImageRef, *, filter: Filter | None, max_limit: int
+) -> Examined | None:
+    """What a search finds in an image; None without a region. `costs` are of the parts of the hit, by name.
+
+    Raises: FilterError, RegionIndexError.
+    """
+    rows = _rows_of(index, [image]).get(image)
+    if not rows:
+        return None
+    depth = min(max_limit, DEPTH)
+    bounds = _Bounds.of(index, asked, filter, depth=depth)
+    hit, parts = _hit(rows, asked), {part.name: part for part in asked.wanted}
+    brought = bounds.found.get(image, {})
+    return Examined(
+        hit=hit,
+        costs={one.part: float(parts[one.part].costs[one.distance_bits]) for one in hit.parts},
+        nearest=tuple(_nearest(part, rows) for part in asked.wanted),
+        unwanted=tuple(_nearest(part, rows) for part in asked.none_of),
+        brought_by=tuple(part.name for number, part in enumerate(asked.wanted) if number in brought),
+        depth=depth,
+    )
+
+
+def _nearest(part: Part, rows: Sequence[RegionRow]) -> PartMatch:
+    distances = hamming(part.code[None], _codes(rows))[0]
+    best = int(distances.argmin())
+    return _match(part, rows[best], int(distances[best]))
+
+
 @dataclass(slots=True)
 class _Bounds:
     """What each image must cost at least, by the parts' nearest regions."""

@@ -29,15 +29,38 @@ def search_by_probe(
 
     Raises: FilterError, RegionIndexError.
     """
-    depth = min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
-    found = index.search(probe.questions, limit=depth, filter=filter)
-    matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
-    matches |= _by_words(index, probe, set(matches), limit=depth, filter=filter)
+    ranked, exact = ranked_by_probe(index, probe, request, filter=filter, max_limit=max_limit)
+    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    page = allowed(ranked, request)[request.offset : request.offset + request.limit]
+    return Page(tuple(page), exact=exact, nearest=nearest)
+
+
+def probe_depth(request: PageRequest, max_limit: int) -> int:
+    """How many regions each of a probe's questions brings."""
+    return min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
+
+
+def ranked_by_probe(
+    index: RegionIndex, probe: Probe, request: PageRequest, *, filter: Filter | None, max_limit: int
+) -> tuple[list[Hit], bool]:
+    """All regions near one of a probe's questions, best first, and whether these are all that there are."""
+    matches, everything = near_probe(index, probe, limit=probe_depth(request, max_limit), filter=filter)
     images = {one.image for one in matches.values()}
     newest = index.generations(images) if images else {}
     live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
-    ranked = _ranked(index, probe, live)
-    nearest = min(ranked, key=lambda hit: (hit.distance_bits, hit.image, hit.region or 0), default=None)
+    return _ranked(index, probe, live), everything and index.exact
+
+
+def near_probe(index: RegionIndex, probe: Probe, *, limit: int, filter: Filter | None) -> tuple[dict[str, Hit], bool]:
+    """What lies near one of a probe's questions, by id, garbage included; and whether there is nothing else."""
+    found = index.search(probe.questions, limit=limit, filter=filter)
+    matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
+    matches |= _by_words(index, probe, set(matches), limit=limit, filter=filter)
+    return matches, all(len(several) < limit for several in found)
+
+
+def allowed(ranked: list[Hit], request: PageRequest) -> list[Hit]:
+    """What an answer is a stretch of: the hits within the bound, and of each image the best alone, if grouped."""
     if request.most_bits is not None:
         ranked = [hit for hit in ranked if hit.distance_bits <= request.most_bits]
     if request.group_by_image:
@@ -45,9 +68,7 @@ def search_by_probe(
         for match in ranked:
             best.setdefault(match.image, match)
         ranked = list(best.values())
-    page = ranked[request.offset : request.offset + request.limit]
-    everything = all(len(several) < depth for several in found)
-    return Page(tuple(page), exact=everything and index.exact, nearest=nearest)
+    return ranked
 
 
 def _by_words(
@@ -115,7 +136,7 @@ def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]
     if not names:
         return []
     codes = np.frombuffer(b"".join(found[name] for name in names), dtype=np.uint8).reshape(len(names), -1)
-    scores = _scores(index, probe, names, codes)
+    scores = probe_scores(index, probe, names, codes)
     order = sorted(
         range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region or 0)
     )
@@ -128,7 +149,7 @@ def _judges_words(index: RegionIndex, probe: Probe) -> bool:
     return probe.words is not None and probe.words.layer == layer_name(index.words)
 
 
-def _scores(index: RegionIndex, probe: Probe, names: Sequence[str], codes: Codes) -> FloatArray:
+def probe_scores(index: RegionIndex, probe: Probe, names: Sequence[str], codes: Codes) -> FloatArray:
     """By both codes where marks and rows have them; a row without a words code counts as the mean of all others'."""
     alone = probe.scores(codes)
     if not _judges_words(index, probe) or index.words is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -13,7 +14,8 @@ from fastapi.security import HTTPBearer
 from starlette.types import Scope
 
 from searchanything.answers.comparison import Comparison
-from searchanything.answers.results import SearchResults
+from searchanything.answers.explanation import Explanation
+from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.client import Client
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.errors import AccessError, ProbeMismatchError, UsageError
@@ -30,9 +32,12 @@ from searchanything.serve.thumbnails import Thumbnails
 from searchanything.serve.uploads import Uploads
 from searchanything.serve.wire import (
     CompareRequest,
+    ExplainRequest,
     ImageName,
     QueryRequest,
     RefineRequest,
+    SegmentRequest,
+    SegmentSheetRequest,
     SharedQuestion,
     SheetRequest,
     StoredImage,
@@ -40,7 +45,7 @@ from searchanything.serve.wire import (
     prompt_of,
 )
 
-_Result = TypeVar("_Result")
+_Thing = TypeVar("_Thing")
 _BEARER: Final = HTTPBearer(auto_error=False, description="A key of `searchanything keys add`.")  # for the document
 STATUS_S: Final = 15.0  # counting rows may cost a pass over them
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
@@ -174,15 +179,32 @@ class Desk:
 
     def drawn(self, caller: Caller, asked: SheetRequest) -> SearchResults:
         """What a sheet shows. Raises: as `ask` and `refine`; AccessError for marks of who may not refine."""
-        if asked.is_marked and "refine" not in caller.rights:
-            raise AccessError("this key does not give the right to refine", known=True)
-        results = self.refine(caller, asked) if asked.is_marked else self.ask(caller, asked)
+        results = self._ask_or_refine(caller, asked)
         if asked.positions is None:
             return results
-        odd = [place for place in asked.positions if place >= len(results)]
-        if odd:
-            raise UsageError(f"expected positions of {len(results)} hits, got {odd[0]}")
-        return replace(results, hits=tuple(results.hits[place] for place in asked.positions))
+        return replace(results, hits=_at(asked.positions, results.hits, "hits"))
+
+    def explained(self, caller: Caller, asked: ExplainRequest) -> Explanation:
+        """Why an image is where it is in an answer. Raises: as `drawn`; ObjectNotFoundError."""
+        expected = self.known(caller, asked.expect).image
+        return self._ask_or_refine(caller, asked).explain(expected, asked.expect_box_xyxy)
+
+    def gate_to_explain(self, asked: ExplainRequest) -> Gate:
+        """Where an explanation waits: the pixels of one stored region are encoded again, those of others are not."""
+        return self.index if asked.is_stored and (len(asked.like) > 1 or asked.is_marked) else self.models
+
+    def segmented(self, caller: Caller, asked: SegmentRequest) -> Segments:
+        """All regions of an image, or those that are drawn. Raises: what `Client.segment` and `pixels` raise."""
+        segments = self.client.segment(self.pixels(caller, asked.image))
+        if not isinstance(asked, SegmentSheetRequest) or asked.positions is None:
+            return segments
+        return replace(segments, regions=_at(asked.positions, segments.regions, "regions"))
+
+    def _ask_or_refine(self, caller: Caller, asked: RefineRequest) -> SearchResults:
+        """The answer, by marks if there are any. Raises: AccessError for marks of who may not refine."""
+        if asked.is_marked and "refine" not in caller.rights:
+            raise AccessError("this key does not give the right to refine", known=True)
+        return self.refine(caller, asked) if asked.is_marked else self.ask(caller, asked)
 
     def _check_fits(self, probe: Probe) -> None:
         """Raises: ProbeMismatchError, which is the asker's to cure, unlike an index that differs."""
@@ -226,6 +248,14 @@ class Desk:
             raise UsageError("a region says by itself what is meant: leave the prompt or the region out")
         pixels = self.pixels(caller, asked.image)
         return pixels, prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
+
+
+def _at(positions: Sequence[int], things: Sequence[_Thing], what: str) -> tuple[_Thing, ...]:
+    """The things at these places. Raises: UsageError for a place that is none."""
+    odd = [place for place in positions if place >= len(things)]
+    if odd:
+        raise UsageError(f"expected positions of {len(things)} {what}, got {odd[0]}")
+    return tuple(things[place] for place in positions)
 
 
 def _check_one(asked: SharedQuestion, more: QueryRequest) -> None:

@@ -39,6 +39,7 @@ from searchanything.serve.wire import (
     QueryRequest,
     RefineRequest,
     SegmentRequest,
+    SegmentSheetRequest,
     SheetRequest,
     image_of_id,
 )
@@ -122,7 +123,7 @@ async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerD
 @questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models", openapi_extra=BODY)
 async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> RegionsDocument:
     def work() -> RegionsDocument:
-        segments = desk.client.segment(desk.pixels(caller, asked.image))
+        segments = desk.segmented(caller, asked)
         height, width = segments.image.shape[:2]
         regions = [candidate_of(one) for one in segments]
         return RegionsDocument(image=Size(width=width, height=height), source="segmenter", regions=regions)
@@ -131,14 +132,26 @@ async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> Region
 
 
 @questions.post(
+    "/segment/sheet",
+    tags=["ask"],
+    summary="All regions of an image, drawn and numbered",
+    responses=SHEET,
+    response_class=Response,
+    openapi_extra=BODY,
+)
+async def segment_sheet(asked: SegmentSheetRequest, caller: Reader, desk: AtDesk) -> Response:
+    data = await desk.models.run(lambda: png_bytes(desk.segmented(caller, asked).plot()))
+    return Response(data, media_type="image/png")
+
+
+@questions.post(
     "/explain", tags=["ask"], summary="Why an image is not among the hits, or where it is", openapi_extra=BODY
 )
 async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
-        expected = desk.known(caller, asked.expect).image
-        return desk.ask(caller, asked).explain(expected, asked.expect_box_xyxy).to_dict()
+        return desk.explained(caller, asked).to_dict()
 
-    return await desk.models.run(work)
+    return await desk.gate_to_explain(asked).run(work)
 
 
 @questions.post(

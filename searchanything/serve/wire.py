@@ -30,6 +30,7 @@ Text500 = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=2048)]
 MetaValue: TypeAlias = str | bool | int | float
 Time = Annotated[int, Field(ge=0, lt=2**63)]
+Positions = Annotated[list[Annotated[int, Field(ge=0, lt=10_000)]], Field(max_length=10_000)]
 
 
 class Wire(BaseModel):
@@ -214,11 +215,11 @@ class RefineRequest(QueryRequest):
 class SheetRequest(RefineRequest):
     """A question, refined where it has marks; of its hits those at `positions` alone are drawn, counted from 0."""
 
-    positions: Annotated[list[Annotated[int, Field(ge=0, lt=10_000)]], Field(max_length=10_000)] | None = None
+    positions: Positions | None = None
 
 
-class ExplainRequest(QueryRequest):
-    """A question, and the image that was expected among its hits."""
+class ExplainRequest(RefineRequest):
+    """A question, refined where it has marks, and the image that was expected among its hits."""
 
     expect: ImageName
     expect_box_xyxy: BoxNumbers | None = None
@@ -234,6 +235,12 @@ class SegmentRequest(Wire):
     """An image whose regions are wanted."""
 
     image: StoredImage | UploadedImage
+
+
+class SegmentSheetRequest(SegmentRequest):
+    """An image whose regions are drawn: of them those at `positions` alone, counted from 0."""
+
+    positions: Positions | None = None
 
 
 def prompt_of(model: PromptModel | None, width: int, height: int) -> Prompt:

@@ -90,3 +90,28 @@ def test_questions_about_a_bucket(ask: Ask, s3_store: S3Store, tmp_path: Path) -
     code, other = ask("replay", receipt)
     assert (code, other["same"]) == (1, False)
     assert {one["what"] for one in other["differences"]} >= {"hit gained"}
+
+
+def test_answers_that_the_index_alone_gives_are_explained(ask: Ask, s3_store: S3Store) -> None:
+    bucket = f"s3://{s3_store.bucket}"
+    ask("index", bucket, "--add-words")
+    region = f"{bucket}/a/two.png#0"
+    questions: list[tuple[str, ...]] = [
+        ("--text", "blue"),
+        (region, "--like", f"{bucket}/a/red.png#0"),
+        (region, "--right", "2", "--wrong", f"{bucket}/b/blue.png#0"),
+        (region, "--like", f"{bucket}/a/red.png#0", "--group-by-image"),
+    ]
+    for question in questions:
+        _, found = ask("query", *question)
+        for place, hit in enumerate(found["hits"], start=1):
+            box = ",".join(str(side) for side in hit["box_xyxy"])
+            code, why = ask("explain", *question, "--expect", hit["key"], "--expect-box", box)
+            assert (code, why["verdict"], why["steps"][-1]["figures"]["rank"]) == (0, "hit", place), question
+        _, why = ask("explain", *question, "--expect", "b/blue.png", "--key-prefix", "a/")
+        assert why["verdict"] == "filter", question
+    parts = ("--all", region, "--any", f"{bucket}/b/blue.png#0")
+    _, found = ask("combine", *parts)
+    for place, hit in enumerate(found["hits"], start=1):
+        _, why = ask("combine", *parts, "--expect", hit["key"])
+        assert (why["verdict"], why["steps"][-1]["figures"]["rank"]) == ("hit", place)

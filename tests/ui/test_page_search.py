@@ -43,7 +43,10 @@ def test_words_alone_search_everything(page: Page) -> None:
     page.screenshot(path=SCREENSHOTS / "page-words.png")
     assert "text=blue" in page.url
     page.locator(".hit").first.locator(".mark-why").click()
-    expect(page.locator("dialog")).to_contain_text("words have no region")
+    expect(page.locator("#dialog-title")).to_have_text("Why it is here")
+    expect(page.locator("dialog .verdict")).to_contain_text("number 1")
+    expect(page.locator("dialog .steps")).to_contain_text("from the words")
+    page.screenshot(path=SCREENSHOTS / "page-words-why.png")
     page.keyboard.press("Escape")
     page.reload()
     assert len(keys(page)) > 3
@@ -75,6 +78,10 @@ def test_marks_refine_and_are_in_the_address(page: Page, served: tuple[Served, s
     expect(page.locator(".hit[data-mark=right]")).to_have_count(1)
     refined = keys(page)
     page.screenshot(path=SCREENSHOTS / "page-refined.png")
+    page.locator(".hit").nth(1).locator(".mark-why").click()
+    expect(page.locator("dialog .verdict")).to_contain_text("number 2")
+    expect(page.locator("dialog .steps")).to_contain_text("by 1 right and 1 wrong mark")
+    page.keyboard.press("Escape")
     page.click("#refine-probe")
     expect(page.locator("#toast")).to_contain_text("Probe copied")
     probe = json.loads(page.evaluate("() => navigator.clipboard.readText()"))
@@ -118,6 +125,12 @@ def test_several_regions_are_the_next_question(page: Page, served: tuple[Served,
     assert (len(question["like"]), "image" in question) == (2, False)
     assert set(keys(page)[:2]) == {"two.png", "blue.png"}
     expect(page.locator("#like li .outline")).to_have_count(2)
+    page.click("#missing")
+    page.fill("#expected", "green")
+    expect(page.locator("dialog .image-tile")).to_have_count(1)
+    page.click("dialog .image-tile")
+    expect(page.locator("dialog .steps")).to_contain_text("what the 2 regions have in common")
+    page.keyboard.press("Escape")
     assert page.url.count("like=") == 2
     page.reload()
     keys(page)

@@ -15,7 +15,6 @@ let question = empty();
 let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
 let map = null;
 let answer = null;
-const NOT_BY_MARKS = "A refined answer is ranked by marks: clear them, and ask why then";
 let offers = { words: true, refine: true }; // until the server has said
 let asking = null;
 let click = null; // the last single click, and its levels: a click within them is the next level
@@ -26,10 +25,11 @@ const stage = new Stage(byId("canvas"), byId("tip"), {
   box: (box) => go({ box, region: null, whole: false, level: null }),
   hover: (region) => region && document.activeElement === byId("canvas") && say(map.describe(region)),
 });
-const hits = new Hits(byId("hits"), { mark, why: (hit) => (question.refined ? toast(NOT_BY_MARKS) : explain(asked(), hit)) });
+const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(refined(), hit) });
 const filters = new Filters(byId("filters"), (parts) => go({ ...parts, limit: PAGE }));
 
 const asked = () => request(question, opened?.bucket === undefined ? null : { bucket: opened.bucket, key: opened.key });
+const refined = () => (question.refined ? { ...asked(), right: refs(question.right), wrong: refs(question.wrong) } : asked());
 
 /** Change the question: a new address, and what follows from it. */
 function go(parts, { replace = false } = {}) {
@@ -41,8 +41,10 @@ function go(parts, { replace = false } = {}) {
 async function follow() {
   document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);
-  byId("words-text").value = question.text;
-  byId("words-text").placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
+  const words = byId("words-text");
+  if (document.activeElement !== words || question.text !== (words.dataset.asked ?? "")) words.value = question.text; // what is being typed stays
+  words.dataset.asked = question.text;
+  words.placeholder = question.image ? "Words for a thing in this image" : "Find by words, in all images";
   byId("group").checked = question.group;
   filters.show(question);
   try {
@@ -202,9 +204,7 @@ async function ask() {
   const mine = asking;
   busy(true);
   drawLike();
-  const found = question.refined
-    ? await api.post("/v1/refine", { ...asked(), right: refs(question.right), wrong: refs(question.wrong) }, mine.signal)
-    : await api.post("/v1/query", asked(), mine.signal);
+  const found = await api.post(question.refined ? "/v1/refine" : "/v1/query", refined(), mine.signal);
   if (mine !== asking) return;
   answer = found;
   busy(false);
@@ -338,7 +338,7 @@ function wire() {
     await copy(JSON.stringify(answer.receipt, null, 1));
     toast("Receipt copied: searchanything replay takes it");
   });
-  byId("missing").addEventListener("click", () => (!answer ? toast("Ask something first") : question.refined ? toast(NOT_BY_MARKS) : chooseExpected((image) => explain(asked(), image))));
+  byId("missing").addEventListener("click", () => (!answer ? toast("Ask something first") : chooseExpected((image) => explain(refined(), image))));
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());

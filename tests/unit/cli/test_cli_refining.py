@@ -105,6 +105,40 @@ def test_several_things(shell) -> None:
         assert shell("combine", *wrong)[0] == 2, wrong
 
 
+def test_why_an_image_does_not_hold_them(shell, tmp_path: Path) -> None:
+    parts = ("combine", "--all", "b.png@20,30", "--all", "c.png@45,4,95,44", "--limit", "1", "--expect", "c.png")
+    code, out, _ = shell(*parts, "--format", "json", "--save", "why.png")
+    document = json.loads(out)
+    assert (code, document["verdict"], document["prompt"]["kind"]) == (0, "paging", "parts")
+    assert [step["name"] for step in document["steps"]] == ["indexed", "all 1", "all 2", "near", "page"]
+    stands = document["steps"][2]["figures"]["stands"]
+    assert (stands["distance_bits"], document["steps"][1]["figures"]["stands"]) == (0, None), "one region, two parts"
+    assert document["steps"][-1]["figures"]["last_shown"]["key"] == "a.png"
+    assert (tmp_path / "why.png").exists()
+    code, out, _ = shell(*parts)
+    assert code == 0
+    assert out.rstrip().endswith("verdict: paging")
+
+
+def test_whatever_query_asks_is_explained(shell) -> None:
+    region = ("b.png#0", "--limit", "1")
+    for question, verdict, steps in (
+        (("b.png", "--point", "20,30"), "hit", "prompt"),
+        (region, "paging", "prompt"),
+        (("b.png#0", "--like", "a.png#0", "--limit", "1"), "paging", "indexed"),
+        ((*region, "--right", "1"), "paging", "indexed"),
+        ((*region, "--right", "1", "--wrong", "c.png#0"), "paging", "indexed"),
+    ):
+        code, out, err = shell("explain", *question, "--expect", "c.png", "--format", "json")
+        assert code == 0, err
+        document = json.loads(out)
+        assert (document["verdict"], document["steps"][0]["name"]) == (verdict, steps), question
+    code, _, err = shell("explain", "--expect", "c.png")
+    assert code == 2
+    assert "--text T alone" in " ".join(err.split())
+    assert shell("explain", "--text", "red", "--expect", "c.png")[0] == 2, "there are no words codes"
+
+
 def test_duplicates(shell) -> None:
     code, out, _ = shell("duplicates", "--format", "json", "--save", "sheet.png")
     assert code == 0

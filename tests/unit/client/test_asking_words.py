@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
 from searchanything.core.settings import Settings
-from searchanything.core.types import Filter
+from searchanything.core.types import Filter, ImageRef, row_id
 
 IMAGES = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),
@@ -109,8 +110,62 @@ def test_words_are_refined_by_the_hits_that_are_right(folder: Path) -> None:
     assert [hit.ref for hit in found.refine(probe=refined.probe)] == [hit.ref for hit in refined]
     with pytest.raises(UsageError, match="as right"):
         found.refine(wrong=[right])
-    with pytest.raises(UsageError, match="words have no region"):
-        found.explain("a/red.png")
+    why = refined.explain("b/blue.png")
+    assert (why.verdict, [step.name for step in why.steps]) == (
+        "hit", ["indexed", "region", "near", "codes", "page"],
+    )  # fmt: skip
+    assert why.to_dict()["prompt"]["marks"] == {"right": 1, "wrong": 0}
+
+
+def test_words_say_why_an_image_is_not_there(folder: Path) -> None:
+    client = made()
+    client.index(folder, add_words=True)
+    first = client.query(text="red", limit=1)
+    why = first.explain("b/green.png")
+    steps = {step.name: step for step in why.steps}
+    assert (why.verdict, list(steps)) == ("paging", ["indexed", "words", "region", "codes", "page"])
+    everything = client.query(text="red", limit=6)
+    place = next(n for n, hit in enumerate(everything, start=1) if hit.image.key == "b/green.png")
+    assert steps["page"].figures["rank"] == place
+    best = next(hit for hit in everything if hit.image.key == "b/green.png")
+    assert steps["codes"].figures["distance_bits"] == best.distance_bits
+    assert steps["codes"].figures["similarity"] == pytest.approx(best.similarity, abs=1e-6)
+    assert {one["region"] for one in steps["region"].figures["each"]} == {0, 1}
+    shown = steps["page"].figures["last_shown"]
+    assert (shown["key"], shown["distance_bits"]) == (first[0].image.key, first[0].distance_bits)
+    assert f"--limit {place} would show it" in why.sentence
+    filtered = client.query(text="red", filter=Filter(key_prefix="a/")).explain("b/green.png")
+    assert (filtered.verdict, filtered.steps[-1].figures) == ("filter", {"excluded_by": ["key_prefix"]})
+    assert filtered.plot().size[0] > 0
+    outside = everything.explain("b/green.png", (60.0, 45.0, 66.0, 60.0))
+    assert outside.verdict == "no_mask"
+    in_box = everything.explain("b/green.png", (70.0, 8.0, 90.0, 40.0))
+    hit = next(hit for hit in everything if hit.box_xyxy == (70.0, 8.0, 90.0, 40.0))
+    assert (in_box.verdict, in_box.region.box_xyxy) == ("hit", hit.box_xyxy)
+
+
+def test_what_words_cannot_find_is_said(folder: Path) -> None:
+    client = made()
+    client.index(folder, add_words=True)
+    found = client.query(text="red")
+    (folder / "a" / "red.png").unlink()
+    index = client._connection.read_index()
+    (gone,) = [row for row in index.iterate_images() if row.image.key == "a/red.png"]
+    late = replace(gone, image=ImageRef(gone.image.bucket, "late.png"))
+    (region,) = index.regions_of([gone.image])
+    name = row_id(late.image, late.generation, 0)
+    index.insert_regions([replace(region, image=late.image, id=name, words_code=b"")])
+    index.insert_images([replace(late, id=row_id(late.image, late.generation))])
+    without = found.explain("late.png")
+    assert (without.verdict, without.steps[-1].figures) == ("no_words", {"regions": 1, "with_words_code": 0})
+    assert "--add-words" in without.sentence
+    client.sync(folder, repair=True, forget=True)
+    deleted = found.explain(gone.image)
+    assert deleted.verdict == "not_indexed"
+    assert "has been deleted since" in deleted.sentence
+    never = found.explain("never.png")
+    assert never.verdict == "not_indexed"
+    assert "deleted" not in never.sentence
 
 
 def test_words_that_another_client_adds_are_seen(folder: Path) -> None:

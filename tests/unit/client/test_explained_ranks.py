@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from searchanything.answers.explanation import Verdict
+from searchanything.answers.results import SearchResults
 from searchanything.client.remote import RemoteClient
 from searchanything.core.errors import UsageError
 from searchanything.core.types import ImageRef, RegionRef
@@ -33,7 +34,7 @@ def images() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        served = Served.make(tmp_path_factory.mktemp("ranks"), monkeypatch, images=images())
+        served = Served.make(tmp_path_factory.mktemp("ranks"), monkeypatch, images=images(), words=True)
         crowd(served, regions=400)
         yield served
 
@@ -48,32 +49,115 @@ def asked_of(served: Served, kind: str) -> tuple[Any, ...]:
     return image, QUESTIONS[kind]
 
 
+KINDS = [*QUESTIONS, "stored 0", "stored 1", "stored image", "several 01", "several images", "words"]
+CUT = st.one_of(st.none(), st.integers(0, 20))
+
+
+def asked(served: Served, kind: str, **options: Any) -> SearchResults:
+    """The answer to a question of a kind."""
+    image = ImageRef(served.bucket, "a/3.png")
+    if kind == "words":
+        return served.client.query(text="red", **options)
+    if kind == "several images":
+        return served.client.query([RegionRef(ImageRef(served.bucket, f"a/{n}.png")) for n in (3, 5)], **options)
+    if kind == "several 01":
+        return served.client.query([RegionRef(image, 0), RegionRef(ImageRef(served.bucket, "a/5.png"), 1)], **options)
+    return served.client.query(*asked_of(served, kind), **options)
+
+
+def rates(served: Served, kind: str, marks: tuple[int, int] | None) -> list[float]:
+    """The rates of what an answer without a cut shows."""
+    found = refined(asked(served, kind, limit=40), marks)
+    return sorted(hit.false_match or 0 for hit in found)
+
+
+def refined(found: SearchResults, marks: tuple[int, int] | None) -> SearchResults:
+    """With one hit marked right, and another one wrong if they can be told apart."""
+    if marks is None:
+        return found
+    right, wrong = (found[place % len(found)] for place in marks)
+    try:
+        return found.refine(right=[right], wrong=[wrong])
+    except UsageError:
+        return found.refine(right=[right])
+
+
 @given(
-    kind=st.sampled_from([*QUESTIONS, "stored 0", "stored 1", "stored image"]),
+    kind=st.sampled_from(KINDS),
+    marks=st.one_of(st.none(), st.tuples(st.integers(0, 9), st.integers(10, 30))),
     limit=st.integers(1, 12),
     offset=st.sampled_from([0, 0, 1, 3, 8]),
     grouped=st.booleans(),
     rescore=st.sampled_from([0, 5, None]),
-    cut=st.one_of(st.none(), st.integers(0, 20)),
+    cut=CUT,
 )
-@example(kind="point", limit=12, offset=0, grouped=False, rescore=None, cut=3)  # rescoring put a farther one before it
-@settings(max_examples=40, deadline=None)
+@example(kind="point", marks=None, limit=12, offset=0, grouped=False, rescore=None, cut=3)  # a farther one before it
+@example(kind="words", marks=(0, 12), limit=12, offset=1, grouped=True, rescore=0, cut=None)
+@example(kind="several 01", marks=None, limit=12, offset=0, grouped=False, rescore=None, cut=3)
+@example(kind="point", marks=(2, 20), limit=12, offset=0, grouped=False, rescore=None, cut=12)
+@settings(max_examples=60, deadline=None)
 def test_the_rank_is_the_hit_s_number(
-    served: Served, kind: str, limit: int, offset: int, grouped: bool, rescore: int | None, cut: int | None
+    served: Served,
+    kind: str,
+    marks: tuple[int, int] | None,
+    limit: int,
+    offset: int,
+    grouped: bool,
+    rescore: int | None,
+    cut: int | None,
 ) -> None:
-    asked = asked_of(served, kind)
-    most = None
+    marks = None if "image" in kind else marks
+    options: dict[str, Any] = {"limit": limit, "offset": offset, "group_by_image": grouped, "rescore": rescore}
     if cut is not None and "image" not in kind:
-        most = sorted(hit.false_match or 0 for hit in served.client.query(*asked, limit=40))[cut]
-    found = served.client.query(
-        *asked, limit=limit, offset=offset, group_by_image=grouped, max_false_match=most, rescore=rescore
-    )
+        options["max_false_match"] = rates(served, kind, None)[cut]
+    found = asked(served, kind, **options)
+    if len(found) == 0:
+        return
+    found = refined(found, marks)
+    seen: set[ImageRef] = set()
     for number, hit in enumerate(found, start=offset + 1):
-        if hit.image.key == "b/green.png" and hit.region:  # of the crowd: no pixels belong to it
+        if hit.image.key == "b/green.png" and hit.region:  # of the crowd: no pixels belong to it, and all have one box
+            seen.add(hit.image)
             continue
         why = found.explain(hit.image, None if hit.region is None else hit.box_xyxy)
         assert why.verdict is Verdict.HIT, why.to_text()
         assert why.steps[-1].figures["rank"] == number, why.to_text()
+        if hit.image not in seen and offset == 0 and (marks or kind.startswith(("several", "words"))):
+            first = found.explain(hit.image)
+            assert first.steps[-1].figures["rank"] == number, first.to_text()
+        seen.add(hit.image)
+
+
+@given(
+    parts=st.lists(st.sampled_from(["0 red", "1 blue", "4 red", "6 blue"]), min_size=1, max_size=3, unique=True),
+    any_of=st.integers(0, 2),
+    limit=st.integers(1, 9),
+    most=st.sampled_from([None, 0.5, 0.05]),
+    unwanted=st.sampled_from([None, 0.001, 0.02]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_rank_among_images_of_several_things_is_the_hit_s_number(
+    served: Served, parts: list[str], any_of: int, limit: int, most: float | None, unwanted: float | None
+) -> None:
+    regions = [RegionRef(ImageRef(served.bucket, f"a/{part[0]}.png"), int(part.endswith("blue"))) for part in parts]
+    found = served.client.combine(
+        all_of=regions[any_of:],
+        any_of=regions[:any_of],
+        none_of=[RegionRef(ImageRef(served.bucket, "b/green.png"), 0)] if unwanted else [],
+        none_rate=unwanted or 1e-3,
+        max_false_match=most,
+        limit=limit,
+    )
+    for number, hit in enumerate(found, start=1):
+        why = found.explain(hit.image)
+        assert (why.verdict, why.steps[-1].figures["rank"]) == (Verdict.HIT, number), why.to_text()
+        assert why.steps[-1].figures["score"] == pytest.approx(hit.score, abs=1e-3)
+        for match in hit.parts:
+            step = next(step for step in why.steps if step.name == match.part)
+            assert step.figures["stands"]["region"] == match.row.region
+    missing = {row.image for row in served.client.images()[0]} - {hit.image for hit in found}
+    for image in missing:
+        assert found.explain(image).verdict in (Verdict.PAGING, Verdict.CHANCE, Verdict.UNWANTED)
 
 
 def test_what_is_cut_is_not_said_to_be_a_hit(served: Served) -> None:
@@ -97,14 +181,16 @@ def test_a_stored_region_s_explanation_is_by_its_own_code(served: Served) -> Non
             assert "rescored" not in steps["codes"].sentence
 
 
-def test_a_refined_answer_is_not_explained_as_the_one_before(served: Served) -> None:
+def test_a_server_explains_whatever_it_answers(served: Served) -> None:
     image = ImageRef(served.bucket, "a/3.png")
-    found = served.client.query(image, (60, 20))
-    with pytest.raises(UsageError, match="ranked by marks"):
-        found.refine(right=[found[2]]).explain(found[2].image)
-    assert found.explain(found[0].image).sentence
     with listening(served) as url, RemoteClient(url) as client:
-        there = client.query(image, (60, 20))
-        with pytest.raises(UsageError, match="ranked by marks"):
-            there.refine(right=[there[2]]).explain(image)
-        assert there.explain(image)["verdict"] == "hit"
+        there, here = client.query(image, (60, 20)), served.client.query(image, (60, 20))
+        marks = {"right": [here[2]], "wrong": [here[9]]}
+        pairs = [
+            (there.refine(**marks), here.refine(**marks)),
+            (client.query([here[0], here[1]]), served.client.query([here[0], here[1]])),
+            (client.query(text="red"), served.client.query(text="red")),
+        ]
+        for remote, local in pairs:
+            for hit in (local[0], local[-1]):
+                assert remote.explain(hit.image, hit.box_xyxy) == local.explain(hit.image, hit.box_xyxy).to_dict()

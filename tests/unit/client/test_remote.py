@@ -20,8 +20,9 @@ from PIL import Image
 
 import searchanything
 from searchanything.answers.results import SearchResults
+from searchanything.client.awaited import AsyncRemoteClient
 from searchanything.client.calls import error_of, filter_document, seconds_of
-from searchanything.client.remote import AsyncRemoteClient, RemoteClient
+from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import RemoteResults
 from searchanything.core import errors
 from searchanything.core.conditions import Where
@@ -300,7 +301,9 @@ sys.path.insert(0, sys.argv[1])
 import searchanything
 with searchanything.connect(sys.argv[2]) as client:
     found = client.query(sys.argv[3], (20, 20), limit=2, filter=searchanything.Filter(key_prefix="b/"))
-    print(found[0].image.key, len(client.segment(sys.argv[3])), found.receipt()["format"])
+    regions = client.segment(sys.argv[3])
+    regions.save(sys.argv[3] + ".regions.png")
+    print(found[0].image.key, len(regions), found.receipt()["format"])
     found.save(sys.argv[3] + ".hits.png")
 try:
     searchanything.connect("index.db")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from fakes.serving import Served
 
 from searchanything.client.calls import Call, document
 from searchanything.client.remote import RemoteClient
-from searchanything.client.remote_results import RemoteResults
+from searchanything.client.remote_results import Marks, RemoteResults
+from searchanything.client.remote_segments import RemoteSegments
 from searchanything.core.errors import (
     ObjectNotFoundError,
     UsageError,
@@ -115,3 +119,50 @@ def test_a_slice_is_an_answer(served: tuple[Served, str], remote: RemoteClient, 
     assert list(table.columns) == list(own_table.columns)
     for name in ("key", "region", "distance_bits", "x1", "etag"):
         assert table[name].equals(own_table[name]), name
+
+
+def test_segments_are_drawn_as_in_the_index(served: tuple[Served, str], remote: RemoteClient, tmp_path: Path) -> None:
+    image = ImageRef(served[0].bucket, "a/two.png")
+    there, here = remote.segment(image), served[0].client.segment(image)
+    assert there._repr_png_() == here._repr_png_()
+    assert there.to_dict() == here.to_dict()
+    assert repr(there) == "<RemoteSegments: 2 regions in an image of 96 × 64 px>"
+    for index in (slice(1, 2), slice(None, None, -1), slice(0, 0), slice(0, 2)):
+        part, own = there[index], here[index]
+        assert (type(part), list(part)) == (type(there), list(own))
+        assert part._repr_png_() == own._repr_png_()
+        assert part[:1]._repr_png_() == own[:1]._repr_png_()
+    there.save(tmp_path / "regions.png")
+    assert (tmp_path / "regions.png").read_bytes() == here._repr_png_()
+    with there.plot() as drawn_there:
+        assert drawn_there.size == here.plot().size
+    with pytest.raises(UsageError, match="png"):
+        there.save(tmp_path / "regions.gif")
+
+
+def test_segments_in_a_notebook_are_the_picture(remote: RemoteClient, served: tuple[Served, str]) -> None:
+    found = remote.segment(ImageRef(served[0].bucket, "a/red.png"))
+    page = found._repr_html_()
+    assert base64.b64decode(page.partition("base64,")[2].partition('"')[0]) == found._repr_png_()
+    assert "1 region in an image" in page
+    assert "<ol" not in page
+
+
+def test_segments_of_no_server_say_so() -> None:
+    with pytest.raises(UsageError, match="not from a server"):
+        RemoteSegments((), 4, 4)._repr_png_()
+
+
+def test_a_sheet_of_a_refined_answer_is_cut_as_it_is(served: tuple[Served, str], remote: RemoteClient) -> None:
+    sent: list[dict[str, Any]] = []
+    region = RegionRef(ImageRef(served[0].bucket, "b/blue.png"), 0)
+    found = remote.query(region)
+    marked = dataclasses.replace(
+        found,
+        asked={**found.asked, "max_false_match": 1e-3},
+        marks=Marks(right=(region,)),
+        send=lambda call: sent.append(call.body) or b"",
+    )
+    marked._repr_png_()
+    assert sent[0]["max_false_match"] == 1e-3
+    assert sent[0]["right"] == [{"bucket": served[0].bucket, "key": "b/blue.png", "region": 0}]

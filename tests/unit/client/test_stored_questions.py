@@ -111,8 +111,20 @@ def test_several_regions_are_asked_for_by_what_they_have_in_common(client: Clien
     assert both[0].similarity == both[1].similarity, "the two that were asked with are equally near"
     assert machine.segmenter.batch_sizes == []
     assert [h.ref for h in client.query([red])] == [h.ref for h in client.query(red)]
-    with pytest.raises(UsageError, match="of several"):
-        both.explain("a/red.png")
+    why = both.explain("a/red.png")
+    assert (why.verdict, [step.name for step in why.steps]) == ("hit", ["indexed", "region", "codes", "page"])
+    own = np.frombuffer(client.regions(ref(client, "a/red.png"))[0].code, np.uint8)
+    apart = [int(np.unpackbits(own ^ np.frombuffer(code, np.uint8)).sum()) for code in codes]
+    assert why.steps[1].figures["bits_to_each"] == [apart[red.region], apart[blue.region]]
+    assert machine.segmenter.batch_sizes == [], "no pixels are needed"
+
+
+def test_several_whole_images_are_explained(client: Client) -> None:
+    found = client.query([RegionRef(ref(client, "a/two.png")), RegionRef(ref(client, "a/red.png"))], limit=1)
+    why = found.explain("b/blue.png")
+    assert (why.verdict, why.steps[-1].figures["rank"], why.region) == ("paging", 3, None)
+    with pytest.raises(PromptError, match="whole images"):
+        found.explain("b/blue.png", (0, 0, 5, 5))
 
 
 def test_a_set_s_receipt_is_replayed(client: Client) -> None:

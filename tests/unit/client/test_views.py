@@ -78,6 +78,15 @@ QUESTIONS: dict[str, Callable[[Client, str], object]] = {
     "explained": lambda view, bucket: (
         view.query(ImageRef(bucket, "seen/seen-0.png"), (20, 30)).explain(ImageRef(bucket, "seen/seen-7.png")).to_dict()
     ),
+    "words explained": lambda view, bucket: (
+        view.query(text="red").explain(ImageRef(bucket, "seen/seen-7.png")).to_dict()
+    ),
+    "marks explained": lambda view, bucket: refined(view).explain(ImageRef(bucket, "seen/seen-7.png")).to_dict(),
+    "parts explained": lambda view, bucket: (
+        view.combine(all_of=[RegionRef(ImageRef(bucket, "seen/seen-0.png"), 0)])
+        .explain(ImageRef(bucket, "seen/seen-7.png"))
+        .to_dict()
+    ),
     "listed": lambda view, _: [str(row) for row in view.images()[0]],
     "failed": lambda view, _: [str(one) for one in view.failures()],
     "status": lambda view, _: view.status().to_dict(),
@@ -133,8 +142,10 @@ def test_what_lies_elsewhere_cannot_be_named(view: Client, bucket: str) -> None:
         with pytest.raises(ObjectNotFoundError):
             ask()
     assert view.locate("hidden-0.png") not in [row.image for row in view.images()[0]]
-    verdict = view.query(seen).explain(hidden).verdict
-    assert verdict == view.query(seen).explain(ImageRef(bucket, "hidden/never.png")).verdict == "not_indexed"
+    never = ImageRef(bucket, "hidden/never.png")
+    for answer in (view.query(seen), view.query(text="red"), refined(view), view.query([seen, found[1]])):
+        assert answer.explain(hidden).verdict == answer.explain(never).verdict == "not_indexed"
+    assert view.combine(all_of=[seen]).explain(hidden).verdict == "not_indexed"
 
 
 def test_an_export_holds_the_places_alone(view: Client, tmp_path: Path) -> None:

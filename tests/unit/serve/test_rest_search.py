@@ -221,13 +221,26 @@ def test_typed_conditions_on_metadata(served: Served) -> None:
     assert served.post("/v1/query", {**question, "filter": {"where": [wrong]}}).status_code == 422
 
 
-def test_what_explain_does_not_follow_is_said(worded: Served) -> None:
+def test_whatever_is_answered_is_explained(worded: Served) -> None:
     with_key(worded)
     expect = {"expect": worded.name("a/red.png")}
     several = {"like": [worded.name("a/two.png", region=0), worded.name("a/red.png", region=0)]}
-    for question, said in (({"text": "red"}, "words"), (several, "one region")):
+    marked = {"text": "red", "right": [worded.name("a/red.png", region=0)]}
+    for question, step in (({"text": "red"}, "words"), (several, "region"), (marked, "near")):
         response = worded.post("/v1/explain", question | expect)
-        assert (response.status_code, said in response.json()["detail"]) == (422, True), response.text
+        assert response.status_code == 200, response.text
+        why = response.json()
+        assert (why["verdict"], step in [one["name"] for one in why["steps"]]) == ("hit", True)
+        assert why["region"]["box_xyxy"] == [8.0, 4.0, 44.0, 60.0]
+        assert why["expected"]["key"] == "a/red.png"
+
+
+def test_marks_are_explained_to_who_may_refine(worded: Served) -> None:
+    token, _ = worded.desk.ring.add("reader", rights=["read"])
+    worded.headers = {"Authorization": f"Bearer {token}"}
+    marked = {"text": "red", "right": [worded.name("a/red.png", region=0)], "expect": worded.name("a/red.png")}
+    assert worded.post("/v1/explain", marked).status_code == 403
+    assert worded.post("/v1/explain", {"text": "red", "expect": worded.name("a/red.png")}).status_code == 200
 
 
 def test_images_are_there() -> None:

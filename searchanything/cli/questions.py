@@ -1,0 +1,146 @@
+"""What `query` and `explain` ask: an image with its prompt, regions of the index or words, and marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from searchanything.cli.prompting import PAGE, PageOptions
+from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
+from searchanything.cli.session import check_image
+from searchanything.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from searchanything.answers.results import SearchResults
+    from searchanything.client.client import Client
+    from searchanything.core.types import Filter, RegionRef
+    from searchanything.prompts.prompt import Prompt
+
+MARKS = "Marks: refine the answer"
+
+MaxFalseMatch = Annotated[
+    float | None,
+    typer.Option(
+        "--max-false-match",
+        metavar="RATE",
+        help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
+        show_default=False,
+        rich_help_panel=PAGE,
+    ),
+]
+
+
+LikeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--like",
+        metavar="IMAGE#REGION",
+        help="A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. "
+        "Repeatable.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkOptions:
+    """Hits that are right or wrong, and what earlier marks taught."""
+
+    right: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--right", metavar="HIT", help="A hit that is right: its number, or IMAGE#REGION; repeatable.",
+            rich_help_panel=MARKS,
+        ),
+    ] = None  # fmt: skip
+    wrong: Annotated[
+        list[str] | None,
+        typer.Option("--wrong", metavar="HIT", help="A hit that is wrong; repeatable.", rich_help_panel=MARKS),
+    ] = None
+    probe: Annotated[
+        Path | None,
+        typer.Option(
+            "--probe", metavar="FILE.json", exists=True, dir_okay=False, help="Marks that were saved before.",
+            rich_help_panel=MARKS,
+        ),
+    ] = None  # fmt: skip
+
+    @property
+    def given(self) -> bool:
+        """True if there is anything to refine by."""
+        return bool(self.right or self.wrong or self.probe)
+
+    def refined(self, client: Client, results: SearchResults, *, first: int) -> SearchResults:
+        """The answer refined by the marks; a number is a hit's place in the answer before."""
+        from searchanything.search.probe import Probe
+
+        saved = None if self.probe is None else Probe.read(self.probe)
+        right, wrong = (
+            [self._mark(client, results, text, first) for text in texts or ()] for texts in (self.right, self.wrong)
+        )
+        return results.refine(right, wrong, probe=saved)
+
+    def _mark(self, client: Client, results: SearchResults, text: str, first: int) -> RegionRef:
+        number = whole_number(text)
+        if number is not None:
+            place = number - first
+            if not 0 <= place < len(results):
+                raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
+            return results[place].ref
+        region = region_of(client, text)
+        if region is None:
+            raise UsageError(f"hit {text}: expected its number, or {FORM}")
+        return region
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A whole question as it was typed. `alone` is its text where it stands alone."""
+
+    image: str | None
+    like: list[str] | None
+    meant: Prompt
+    alone: str | None
+    page: PageOptions
+    filter: Filter | None
+    max_false_match: float | None
+    marks: MarkOptions
+
+    def ask(self, client: Client) -> SearchResults:
+        """Its answer, refined where there are marks. Raises: what `Client.query` and `SearchResults.refine` raise."""
+        results = client.query(
+            self._asked(client),
+            None if self.alone is not None else self.meant,
+            text=self.alone,
+            limit=self.page.limit,
+            offset=self.page.offset,
+            filter=self.filter,
+            group_by_image=self.page.group_by_image,
+            max_false_match=self.max_false_match,
+            rescore=self.page.rescore,
+        )
+        return self.marks.refined(client, results, first=self.page.offset + 1) if self.marks.given else results
+
+    def _asked(self, client: Client) -> str | RegionRef | list[RegionRef] | None:
+        """The image, or the indexed regions that are the question. Raises: UsageError."""
+        if self.like:
+            return regions_of(client, [*([] if self.image is None else [self.image]), *self.like])
+        return self.image if self.image is None else region_of(client, self.image) or self.image
+
+
+def words_alone(
+    image: str | None, meant: object, like: list[str] | None = None, *, context: typer.Context | None = None
+) -> str | None:
+    """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
+    from searchanything.prompts.prompt import Text
+
+    if image is not None and split_region(image) is None:
+        check_image(image)
+    if image is not None or like:
+        return None
+    if not isinstance(meant, Text):
+        raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
+    return meant.text
