@@ -27,11 +27,24 @@ _PATHS: Final[Mapping[str, str]] = {
     "is not writable": "you may not write to it",
 }
 _CHOICES: Final = re.compile(r"(?:Value error, )?'(.*)' is not one of ('.*')\.?", re.S)
+_TOO_MANY: Final = re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)", re.S)
+_NO_COMMAND: Final = re.compile(r"No such command '(.*?)'(?:\. Did you mean (.*)\?)?\.?", re.S)
+_GUESSED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("search", "ask", "similar", "lookup"), "query"),
+    **dict.fromkeys(("add", "ingest", "import", "build", "create", "update", "crawl"), "index"),
+    **dict.fromkeys(("list", "ls", "info", "stats", "count", "show"), "status"),
+    **dict.fromkeys(("remove", "rm", "forget", "clear", "drop"), "delete"),
+    **dict.fromkeys(("web", "ui", "gui", "page", "server", "start", "open", "run"), "serve"),
+    **dict.fromkeys(("check", "test", "verify", "health"), "doctor"),
+    **dict.fromkeys(("download", "fetch", "pull", "weights"), "models fetch"),
+    **dict.fromkeys(("dedup", "dupes", "duplicate"), "duplicates"),
+    **dict.fromkeys(("train", "hashing"), "hash train"),
+    **dict.fromkeys(("evaluate", "benchmark", "measure"), "eval"),
+    **dict.fromkeys(("why", "debug"), "explain"),
+    "help": "--help",
+    "version": "--version",
+}  # what people try first, and what it is called here
 _SAID: Final = (
-    (
-        re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)", re.S),
-        "one argument too many: {}; put a name with spaces in quotes",
-    ),
     (re.compile(r"Option '(.*)' requires an argument\.", re.S), "{}: its value is missing"),
     (re.compile(r"Option '(.*)' does not take a value\.", re.S), "{} takes no value"),
 )
@@ -49,9 +62,16 @@ def wrong_usage(error: typer.TyperException) -> str:
             return _bad_value(error)
         case "NoSuchOption":
             name = str(getattr(error, "option_name", ""))
-            near = get_close_matches(name, getattr(error, "possibilities", None) or (), 1, 0)
-            return f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else "")
+            close = get_close_matches(name, getattr(error, "possibilities", None) or (), 1, 0)
+            return f"there is no option {name}" + (f"; did you mean {close[0]}?" if close else "")
     said = error.format_message()
+    if (found := _TOO_MANY.fullmatch(said)) is not None:
+        numbers = re.fullmatch(r"[\d.,\s]+", found[1])
+        advice = "write coordinates without spaces, as 320,240" if numbers else "put a name with spaces in quotes"
+        return f"one argument too many: {found[1]}; {advice}"
+    if (found := _NO_COMMAND.fullmatch(said)) is not None:
+        near = _GUESSED.get(found[1].lower(), "") or (found[2] or "").replace("'", "")
+        return f"there is no command {found[1]}" + (f"; did you mean {near}?" if near else "")
     for pattern, words in _SAID:
         if (found := pattern.fullmatch(said)) is not None:
             return words.format(found[1])

@@ -118,3 +118,25 @@ def test_the_page_is_opened_or_named(
     serve_module._open("http://127.0.0.1:8600")
     assert opened == ["http://127.0.0.1:8600"]
     assert ("open http://127.0.0.1:8600 yourself" in capsys.readouterr().err) is not there
+
+
+def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "delete", "imgaes") == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0 images forgotten\n"
+    assert "nothing under imgaes is in the index: check how it is spelled" in printed.err
+    assert call(client, "delete", "images") == 0
+    assert "nothing under" not in capsys.readouterr().err
+
+
+def test_combining_nothing_names_the_options(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    for none in ([], ["--none", "images/a.png@20,20"]):
+        assert call(client, "combine", *none) == 2
+        assert "expected at least one --all or --any, each IMAGE@X,Y" in capsys.readouterr().err
+
+
+def test_a_page_beyond_the_limit_is_said_in_numbers(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "query", "images/a.png", "--point", "20,20", "--limit", "20000") == 2
+    assert "limit and offset together may be 16,384 at most, got 20,000" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="expected a limit of 1 or more and an offset of 0 or more, got 0 and 0"):
+        client.query("images/a.png", (20, 20), limit=0)

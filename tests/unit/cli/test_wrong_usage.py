@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.app import run
 from searchanything.cli.verbs import VERBS, ListedVerb
-from searchanything.cli.wrong_usage import _number, wrong_usage
+from searchanything.cli.wrong_usage import _GUESSED, _number, wrong_usage
 
 LIBRARY_WORDS = ("Input should", "Value error", "Invalid value", "unable to parse", "Got unexpected")
 
@@ -36,6 +36,10 @@ LIBRARY_WORDS = ("Input should", "Value error", "Invalid value", "unable to pars
         (["query", "q.png", "--limit"], "--limit: its value is missing"),
         (["query", "q.png", "--group-by-image=3"], "--group-by-image takes no value"),
         (["index", "My", "Pictures"], "one argument too many: Pictures; put a name with spaces in quotes"),
+        (
+            ["query", "q.png", "--point", "10", "20"],
+            "one argument too many: 20; write coordinates without spaces, as 320,240",
+        ),
         (["index"], "SOURCE is missing: s3://bucket/prefix, or a folder"),
         (["segment"], "IMAGE is missing: a file, or s3://bucket/key"),
         (["sync"], "expected a command: check, repair"),
@@ -51,6 +55,34 @@ def test_what_was_typed_and_what_is_expected(
     lines = capsys.readouterr().err.splitlines()
     assert f"error: {said}" in lines
     assert f"cure:  searchanything {arguments[0]} --help" in lines
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("qery", "query"),
+        ("search", "query"),
+        ("Remove", "delete"),
+        ("ui", "serve"),
+        ("download", "models fetch"),
+        ("help", "--help"),
+    ],
+)
+def test_a_command_that_is_not_there_leads_to_the_one_that_is(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed]) == 2
+    assert f"error: there is no command {typed}; did you mean {meant}?\n" in capsys.readouterr().err
+    assert run(["zzzz"]) == 2
+    assert "error: there is no command zzzz\n" in capsys.readouterr().err
+
+
+def test_what_is_suggested_is_a_command() -> None:
+    for meant in set(_GUESSED.values()) - {"--help", "--version"}:
+        verb, *below = meant.split()
+        loaded = ListedVerb(verb).load()
+        assert not below or below[0] in loaded.commands
+    assert not set(_GUESSED) & set(VERBS)
 
 
 def test_the_same_as_a_document(capsys: pytest.CaptureFixture[str]) -> None:
