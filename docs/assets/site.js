@@ -36,8 +36,19 @@ document.addEventListener("DOMContentLoaded", () => {
     if (language === "python" || /[─│┌└►]/.test(block.textContent)) continue;
     const isTable = language === "console" || block.closest(".language-text") !== null;
     block.classList.add(isTable ? "wraps-wide" : "wraps");
+    optionsInOnePiece(block);
   }
 });
+
+function optionsInOnePiece(block) {
+  const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+  const nodes = [];
+  while (texts.nextNode()) nodes.push(texts.currentNode);
+  for (const node of nodes) {
+    const parts = node.textContent.split(/((?<![\w-])--?[A-Za-z][\w-]*)/); // every second one is an option
+    if (parts.length > 1) node.replaceWith(...parts.map((part, number) => (number % 2 ? inOnePiece(part) : part)));
+  }
+}
 
 function inOnePiece(text) {
   const span = document.createElement("span");

@@ -156,7 +156,8 @@ def _index(client: Client, folder: Path, *, words: bool) -> Place:
         report = client.index(folder, progress=show, add_words=words)
     document = report.to_dict()
     if found_no_image(document):
-        raise UsageError(no_images_text(str(folder), document["skipped"], total=report.skipped))
+        there = no_images_text(str(folder), document["skipped"], total=report.skipped)
+        raise UsageError(there if report.skipped else f"{folder}: there is no image here that could be indexed")
     say(f"indexed {counted(report.indexed, 'image')}, {counted(report.failed, 'failure')}")
     place = _indexed_place(client, folder)
     if place is None:

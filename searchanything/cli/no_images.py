@@ -28,7 +28,8 @@ def no_images_text(source: str, skipped: Sequence[dict[str, Any]], *, total: int
     for one in skipped:
         suffixes.update(one["suffixes"])
     verb = "which is no image" if total == 1 else "none is an image"
-    return f"{counted(total, noun)} under {source}, {verb}: {_kinds(suffixes)}{_advice(skipped)}"
+    kinds = _kinds(suffixes)
+    return f"{counted(total, noun)} under {source}, {verb}{': ' if kinds else ''}{kinds}{_advice(skipped)}"
 
 
 def _kinds(suffixes: Counter[str]) -> str:
@@ -52,19 +53,15 @@ def _advice(skipped: Sequence[dict[str, Any]]) -> str:
     if SkipReason.EXCLUDED in by_reason:
         advice.append("check --include and --exclude")
     if (unread := by_reason.get(SkipReason.UNREAD)) is not None:
-        advice.append(f"convert {_first(unread)} to JPEG, PNG or TIFF")
+        advice.append(f"convert {_suffix(unread) or 'them'} to JPEG, PNG or TIFF")
     other = by_reason.get(SkipReason.OTHER) or by_reason.get(SkipReason.UNTYPED)
     if other is not None:
-        advice.append(f"if {_first(other)} are images all the same: --include {_pattern(other)}")
+        suffix = _suffix(other)
+        pattern = f"*{suffix}" if suffix else "PATTERN"
+        advice.append(f"if {suffix or 'they'} are images all the same: --include '{pattern}'")
     return "".join(f"; {one}" for one in advice)
 
 
-def _first(group: dict[str, Any]) -> str:
-    suffix = next((one for one in group["suffixes"] if one.startswith(".")), "")
-    return suffix or "they"
-
-
-def _pattern(group: dict[str, Any]) -> str:
-    """An include pattern that makes images of the most frequent kind."""
-    suffix = next((one for one in group["suffixes"] if one.startswith(".")), "")
-    return f"'*{suffix}'" if suffix else "'PATTERN'"
+def _suffix(group: dict[str, Any]) -> str:
+    """The most frequent one, if names have any."""
+    return next((one for one in group["suffixes"] if one.startswith(".")), "")
