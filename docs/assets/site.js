@@ -4,6 +4,7 @@
    pictures of letters and Python keep their lines. */
 const NAME_LETTERS = 34;
 const SHORT_LETTERS = 24; // of code that is not broken on wide screens
+const SHORT_IN_CELL = 17; // the same in a table, whose columns are narrow
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".md-typeset table:not([class])")) {
     const heads = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
@@ -27,9 +28,10 @@ document.addEventListener("DOMContentLoaded", () => {
     if (code.childElementCount) continue;
     if (code.textContent.length <= SHORT_LETTERS || !/[\s/]/.test(code.textContent.slice(0, 44))) code.classList.add("short");
     const inCell = code.closest("td:not(.name)") !== null;
+    const mayBreak = inCell && (code.textContent.length > SHORT_IN_CELL || /\s/.test(code.textContent));
     const parts = code.textContent.split(/(?<=^|[\s[|(])(--?[A-Za-z][\w-]*)/); // every second one is an option
-    code.replaceChildren(...parts.flatMap((part, number) => (number % 2 ? [inOnePiece(part)] : inCell ? breakable(part) : [part])));
-    if (inCell && code.textContent.length > SHORT_LETTERS) code.classList.remove("short");
+    code.replaceChildren(...parts.flatMap((part, number) => (number % 2 ? [inOnePiece(part)] : mayBreak ? breakable(part) : [part])));
+    if (mayBreak) code.classList.remove("short");
   }
   for (const block of document.querySelectorAll(".md-typeset pre")) {
     const language = block.closest("[class*=language-]")?.className.match(/language-(\w+)/)?.[1] ?? "text";
