@@ -166,7 +166,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     pyplot = measuring.plotting()
     unit = "batches per s" if "batches per s" in rows[0] else "images per s"
     shown = [row for row in rows if unit in row][::-1]
-    figure, axes = pyplot.subplots(figsize=(7.5, 2.6))
+    figure, axes = pyplot.subplots(figsize=(4.9, 2.2))
     bars = axes.barh([row["what"] for row in shown], [row[unit] for row in shown], color="#2f6f8f")
     axes.bar_label(bars, fmt=" %.1f")
     axes.set_xlabel(unit)

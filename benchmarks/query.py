@@ -123,7 +123,7 @@ def row_of(name: str, clients: int, spent: list[float]) -> dict[str, Any]:
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
     pyplot = measuring.plotting()
     shown = [row for row in rows if "cold" not in row["what"]][::-1]
-    figure, axes = pyplot.subplots(figsize=(7.5, 3.2))
+    figure, axes = pyplot.subplots(figsize=(4.9, 3))
     names = [f"{row['what']}, {row['clients']} client{'s' * (row['clients'] > 1)}" for row in shown]
     axes.barh(names, [row["p95_ms"] for row in shown], color="#c9d6de", label="95th percentile")
     axes.barh(names, [row["p50_ms"] for row in shown], color="#2f6f8f", label="median")

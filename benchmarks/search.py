@@ -135,8 +135,8 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     colours = ["#9aa5b1" if row["what"].startswith(("faiss", "limit")) else "#2f6f8f" for row in shown]
     bars = axes.barh([row["what"] for row in shown], [row["ms"] for row in shown], color=colours)
     axes.bar_label(bars, fmt=" %.2f ms")
-    axes.set_xlabel(f"ms of CPU per query, top {TOP} of {largest:,} {rows[0]['codes']} codes, one core")
-    axes.margins(x=0.15)
+    axes.set_xlabel(f"ms of CPU per query, one core\n(top {TOP} of {largest:,} {rows[0]['codes']} codes)")
+    axes.margins(x=0.25)
     measuring.save_figure(figure, file)
 
 

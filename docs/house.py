@@ -12,13 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _LAYER = re.compile(r'^    "(?P<rooms>[^"]+)",\s*# (?P<name>[^:]+): (?P<stands_for>.+)$', re.MULTILINE)
 _ALLOWED = re.compile(r'"searchanything\.(?P<room>\w+)[^"]*? -> (?P<library>\w+)"')
-_WIDTH, _LEFT, _FLOOR, _GAP, _ROOM = 1000, 280, 82, 10, 62
-_LETTER = 6.1  # px a letter of the small print takes, at most
+# Narrow enough for a phone: a column of layers, the name of each above its packages.
+_WIDTH, _EDGE, _GAP, _HEAD = 520, 8, 6, 26
+_NAME_LINE, _SMALL_LINE = 20, 16  # px a line takes
+_LETTER = 6.9  # px a letter of the small print takes, at most
 _STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #16242a }
-.name { font-weight: 600; font-size: 15px } .note { fill: #4a5a61; font-size: 12px }
+.name { font-weight: 600; font-size: 15px } .note { fill: #4a5a61; font-size: 13px; font-weight: 400 }
 .floor { fill: #eef3f5 } .room { fill: #ffffff; stroke: #00647a; stroke-width: 1.2 }
-.library { fill: #00647a; font-size: 11px }
+.library { fill: #00647a; font-size: 12px }
 """
 
 
@@ -66,37 +68,46 @@ def picture() -> str:
     """The layers as an SVG image."""
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
     floors, guarded = layers(pyproject), libraries(pyproject)
-    height = len(floors) * _FLOOR + _GAP
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+    top, drawn = _GAP, []
+    for floor in floors:
+        parts, height = _floor(floor, top, guarded)
+        drawn += parts
+        top += height + _GAP
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" width="{_WIDTH}" role="img" '
         f'aria-label="The layers of the package, the highest first"><style>{_STYLE}</style>'
-    ]
-    for number, floor in enumerate(floors):
-        parts += _floor(floor, number * _FLOOR + _GAP, guarded)
-    return "\n".join([*parts, "</svg>", ""])
+    )
+    return "\n".join([start, *drawn, "</svg>", ""])
 
 
-def _floor(floor: Layer, top: int, guarded: dict[str, list[str]]) -> list[str]:
-    height = _FLOOR - _GAP
+def _floor(floor: Layer, top: int, guarded: dict[str, list[str]]) -> tuple[list[str], int]:
+    """A layer from `top` on, and its height: that of the package with the most small print."""
+    width = (_WIDTH - 2 * _EDGE + _GAP) / len(floor.rooms)
+    letters = int((width - 2 * _GAP) / _LETTER)
+    small = {
+        room: textwrap.wrap(", ".join(guarded.get(room, ())), letters, break_long_words=False) for room in floor.rooms
+    }
+    room_height = _NAME_LINE + 8 + _SMALL_LINE * max(map(len, small.values()))
+    height = _HEAD + room_height + _EDGE
     parts = [
         f'<rect class="floor" x="0" y="{top}" width="{_WIDTH}" height="{height}" rx="8"/>',
-        f'<text class="name" x="14" y="{top + 27}">{escape(floor.name)}</text>',
-        f'<text class="note" x="14" y="{top + 46}">{escape(floor.stands_for)}</text>',
+        f'<text class="name" x="{_EDGE + 2}" y="{top + 18}">{escape(floor.name)} '
+        f'<tspan class="note" dx="4">{escape(floor.stands_for)}</tspan></text>',
     ]
-    width = (_WIDTH - _LEFT - _GAP) / len(floor.rooms)
     for place, room in enumerate(floor.rooms):
-        left, middle = _LEFT + place * width, _LEFT + (place + 0.5) * width - _GAP / 2
-        small = textwrap.wrap(", ".join(guarded.get(room, ())), int((width - _GAP) / _LETTER), break_long_words=False)
-        first = top + 5 + _ROOM / 2 + 5 - 7 * len(small)
+        left, middle = _EDGE + place * width, _EDGE + place * width + (width - _GAP) / 2
+        unused = _SMALL_LINE * (max(map(len, small.values())) - len(small[room]))
+        first = top + _HEAD + _NAME_LINE + unused / 2
         parts.append(
-            f'<rect class="room" x="{left:.0f}" y="{top + 5}" width="{width - _GAP:.0f}" height="{_ROOM}" rx="6"/>'
-            f'<text class="name" text-anchor="middle" x="{middle:.0f}" y="{first:.0f}">{room}</text>'
+            f'<rect class="room" x="{left:.0f}" y="{top + _HEAD}" width="{width - _GAP:.0f}" height="{room_height}" '
+            f'rx="6"/><text class="name" text-anchor="middle" x="{middle:.0f}" y="{first:.0f}">{room}</text>'
         )
         parts += [
-            f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{first + 3 + 13 * line:.0f}">{one}</text>'
-            for line, one in enumerate(small, start=1)
+            f'<text class="library" text-anchor="middle" x="{middle:.0f}" y="{first + _SMALL_LINE * line:.0f}">'
+            f"{one}</text>"
+            for line, one in enumerate(small[room], start=1)
         ]
-    return parts
+    return parts, height
 
 
 def table() -> str:

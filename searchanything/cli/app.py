@@ -94,7 +94,7 @@ def run(arguments: Sequence[str], *, connect: Connect = open_client) -> int:
         except Exception as error:
             if debug:
                 logger.exception("%s", type(error).__name__)
-            return report(_ours(error), asked_format(arguments))
+            return report(_ours(error), asked_format(arguments), arguments)
     if code == INTERRUPTED:
         say("interrupted")
     return code if isinstance(code, int) else DONE

@@ -10,7 +10,7 @@ from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.prompting import FilterOptions, parse_numbers
 from searchanything.cli.regions import region_of
 from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
-from searchanything.core.errors import PromptError
+from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ def combine(
 
     [bold]searchanything combine --all street.jpg@320,240 --all shop.jpg@50,60 --expect s3://a/c.jpg[/bold]
     """
+    if not all_of and not any_of:
+        raise UsageError(
+            f"expected at least one --all or --any, each {_FORM}; --none alone would find nearly everything"
+        )
     wanted = filter.filter()
     check_save(save)
     with client_of(context, common) as client:

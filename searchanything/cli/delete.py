@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
 
 
@@ -22,4 +22,6 @@ def delete(
     """
     with client_of(context, common) as client:
         deleted = client.delete(source)
+    if not deleted:
+        say(f"nothing under {source} is in the index: check how it is spelled")
     answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

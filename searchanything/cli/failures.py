@@ -9,6 +9,7 @@ import typer
 
 from searchanything.cli.options import Format
 from searchanything.cli.session import one_line, write_stdout
+from searchanything.cli.wrong_usage import verb_of, wrong_usage
 from searchanything.core.errors import (
     ImageError,
     IndexNotFoundError,
@@ -48,10 +49,10 @@ def asked_format(arguments: Sequence[str]) -> Format:
     return asked
 
 
-def report(error: Exception, format: Format) -> int:
-    """Print an error where it belongs and return the exit code."""
+def report(error: Exception, format: Format, arguments: Sequence[str] = ()) -> int:
+    """Print an error of a command line where it belongs and return the exit code."""
     message = printable(" ".join(message_of(error).split()))
-    cure = cure_of(error)
+    cure = cure_of(error, arguments)
     if format == "json":
         document = {"error": {"type": type_of(error), "message": message} | ({"cure": cure} if cure else {})}
         write_stdout(one_line(document))
@@ -77,7 +78,7 @@ def type_of(error: Exception) -> str:
 def message_of(error: Exception) -> str:
     """What happened. An error that is not ours is a bug, and shows its type."""
     if isinstance(error, typer.TyperException):
-        return error.format_message()
+        return wrong_usage(error)
     if isinstance(error, LibraryError):
         return f"{error.library} cannot be loaded: {error.reason}"
     if isinstance(error, SearchAnythingError):
@@ -85,11 +86,11 @@ def message_of(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-def cure_of(error: Exception) -> str | None:
+def cure_of(error: Exception, arguments: Sequence[str] = ()) -> str | None:
     """A command or a step that fixes the error, if one is known and the message does not name it already."""
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        return f"{context.command_path} --help" if context is not None else "searchanything --help"
+        return f"{verb_of(arguments) if context is None else context.command_path} --help"
     if not isinstance(error, SearchAnythingError):
         return "set SEARCHANYTHING_DEBUG=1 for the traceback, and report it"
     if isinstance(error, LibraryError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
+from searchanything.cli.no_images import found_no_image, no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
@@ -98,12 +99,11 @@ def index(
             add_words=add_words,
         )
     document = report.to_dict()
-    if not any((*document["images"].values(), report.deleted, report.given_up)):
-        say(f"nothing under {source}: 0 objects; check the bucket and the prefix, or the folder")
-        answer(document, common.format, lambda: report_text(document))
-        raise typer.Exit(SOME_IMAGES_FAILED)
+    nothing = found_no_image(document)
+    if nothing:
+        say(no_images_text(source, document["skipped"], total=report.skipped))
     answer(document, common.format, lambda: report_text(document))
-    if report.failed or report.held:
+    if nothing or report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from searchanything.cli.session import say
@@ -35,11 +39,30 @@ def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
 
     console = Console(stderr=True)
     try:
-        with _indexing_bar(console, doing) if console.is_terminal else lines(doing, say) as show:
+        with acknowledged(), _indexing_bar(console, doing) if console.is_terminal else lines(doing, say) as show:
             yield show
     except KeyboardInterrupt:
         say(f"stopped: {_SAFE.get(doing, 'run the same command again to continue')}")
         raise
+
+
+@contextlib.contextmanager
+def acknowledged() -> Iterator[None]:
+    """Answer a Ctrl-C at once: what is under way may take a while to end."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"\nstopping: waiting for the images under way\n")  # print may be what was interrupted
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, answer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import held_lines, skipped_lines, warning_lines
+from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
@@ -16,6 +17,8 @@ from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from searchanything.ingest.reports import SyncReport
 
 SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
@@ -38,7 +41,7 @@ def check(
     """List the images that are missing in the index, stale, orphaned or known to fail. Changes nothing.
 
     The exit code is 0 whether or not they differ, and 3 if there are known failures, a place cannot be listed, so
-    many images are gone that a repair would hold them back, or there is nothing under the source at all.
+    many images are gone that a repair would hold them back, or there is no image under the source at all.
 
     Example: [bold]searchanything sync check s3://holiday/2024/ --format json[/bold]
     """
@@ -46,9 +49,9 @@ def check(
         report = client.sync(source, patterns=keys.patterns(), progress=show)
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
-    if report.found_nothing:
-        say(f"nothing under {source}, neither in the listing nor in the index; check how it is spelled")
-    if report.failed or report.unlisted or report.held or report.found_nothing:
+    if nothing := _says_nothing(source, report):
+        say(nothing)
+    if report.failed or report.unlisted or report.held or nothing:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 
@@ -67,8 +70,8 @@ def repair(
     If very many images are gone, or all of them, none is forgotten: an unmounted disk looks the same. They are held
     back until --forget confirms the deletion, or a later repair still misses them (ingest.forget_after_s).
 
-    The answer lists what differed before. The exit code is 3 if images failed or were held back, or a place could not
-    be listed.
+    The answer lists what differed before. The exit code is 3 if images failed or were held back, a place could not be
+    listed, or there is no image under the source.
 
     Examples: [bold]searchanything sync repair s3://holiday/2024/[/bold]
 
@@ -79,8 +82,20 @@ def repair(
     document = report.to_dict()
     answer(document, common.format, lambda: _text(document))
     repaired = report.repaired
-    if report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.given_up)):
+    if nothing := _says_nothing(source, report):
+        say(nothing)
+    if nothing or report.unlisted or report.held or (repaired is not None and (repaired.failed or repaired.given_up)):
         raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _says_nothing(source: str, report: SyncReport) -> str:
+    """What to say where neither the listing nor the index has an image there; empty where one has."""
+    if report.found_nothing:
+        return f"nothing under {source}, neither in the listing nor in the index; check how it is spelled"
+    if report.found_no_image:
+        skipped = [one.to_dict() for one in report.skips]
+        return no_images_text(source, skipped, total=sum(one.count for one in report.skips))
+    return ""
 
 
 def _text(document: dict[str, Any]) -> RenderableType:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +23,7 @@ from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
 from searchanything.hash_training.words import LEAST_ROWS, MOST_ROWS
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest.beginning import from_first_image, nothing_to_repair
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, marking
@@ -64,16 +64,18 @@ class Ingestion:
         store, scope = connection.open_source(source, patterns)
         omissions = Omissions(wanted=scope.concerns)
         listing = ListingAhead(store.list(scope.prefix, omissions), lambda one: _counts(scope, one))
-        objects = iter(listing)
-        first = list(islice(objects, 1))  # a source that is not there, or holds nothing, makes no index
-        if not first and connection.indexes.live() is None:
-            return nothing_listed(omissions)
+        objects, before = iter(listing), IndexReport()
+        if connection.indexes.live() is None:  # a source that is not there, or holds no image, makes no index
+            found, before = from_first_image((store, scope), connection.types, objects)
+            if found is None:
+                return sum_reports((before, nothing_listed(omissions)))
+            objects = found
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         with in_notebooks(progress, "indexing") as tell:
             index, encoder = self._open_or_make((store, scope), tell, choice, add_words=add_words)
             job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
-            listed, told = marking(chain(first, objects), known), listing.progress(tell)
+            listed, told = marking(objects, known), listing.progress(tell)
             if told is not None:
                 told(IndexProgress(0, None, 0, 0, ""))  # the first batch may take long: what there is is known before
             report = index_images(job, listed, progress=told, omissions=omissions)
@@ -82,7 +84,7 @@ class Ingestion:
         refresh = partial(refresh_images, job) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
-        return sum_reports((report, account_for_gone(ended, known, omissions)))
+        return sum_reports((before, report, account_for_gone(ended, known, omissions)))
 
     def estimate(
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
@@ -116,9 +118,13 @@ class Ingestion:
     def repair(
         self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None
     ) -> SyncReport:
-        """As `Client.sync` with `repair`; a source that is not there makes no index."""
+        """As `Client.sync` with `repair`; a source that is not there, or holds no image, makes no index."""
         store, scope = self.connection.open_source(source, patterns)
-        next(store.list(scope.prefix, Omissions()), None)
+        if self.connection.indexes.live() is None:
+            omissions = Omissions(wanted=scope.concerns)
+            found, before = from_first_image((store, scope), self.connection.types, store.list(scope.prefix, omissions))
+            if found is None:
+                return nothing_to_repair(before, omissions)
         index = self._open_or_make((store, scope), progress)[0]
         return self.syncing.repair((store, scope), index, forget=forget, progress=progress)
 

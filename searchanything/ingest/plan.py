@@ -74,7 +74,7 @@ class IndexingJob:
 
 def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], tally: Tally, pool: Executor) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
-    usable = (sound_object(one) for one in objects if _is_usable(one.ref.key, tally))
+    usable = (sound_object(one) for one in objects if is_usable(one.ref.key, tally))
     for listed in batches(usable, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
         with tally.watch.stage("plan"):
@@ -108,7 +108,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], tally: Tally, pool: Executo
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
     """
-    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if _is_usable(key, tally))
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, tally))
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
         with tally.watch.stage("plan"):
@@ -148,7 +148,7 @@ def why_skipped(
     return scope.why_skipped(key, types.of(store, listed).content_type)
 
 
-def _is_usable(key: str, tally: Tally) -> bool:
+def is_usable(key: str, tally: Tally) -> bool:
     """Whether an index can keep this key; an image's that it cannot is a failure of its own."""
     try:
         check_key(key)

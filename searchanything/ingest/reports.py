@@ -200,6 +200,14 @@ class SyncReport:
         there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted, self.skipped, self.skips)
         return not any(there)
 
+    @property
+    def found_no_image(self) -> bool:
+        """True if all that there is was skipped, and the index names nothing there either."""
+        repaired = self.repaired
+        tried = (repaired.failed, repaired.deleted) if repaired is not None else ()
+        there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted)
+        return bool(self.skips) and not any((*there, *tried))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything sync check|repair --format json`."""
         document: dict[str, Any] = {

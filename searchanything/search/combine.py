@@ -134,7 +134,7 @@ def search_combined(
 ) -> CombinedPage:
     """The images that hold what is asked, best first. Raises: FilterError, UsageError, RegionIndexError."""
     if limit < 1:
-        raise UsageError(f"expected limit ≥ 1, got {limit}")
+        raise UsageError(f"expected a limit of 1 or more, got {limit}")
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
     bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))

@@ -73,7 +73,9 @@ class PageRequest:
             except TypeError:
                 raise UsageError(f"expected a whole number as {name}, got {getattr(self, name)!r}") from None
         if self.limit < 1 or self.offset < 0:
-            raise UsageError(f"expected limit ≥ 1 and offset ≥ 0, got limit {self.limit}, offset {self.offset}")
+            raise UsageError(
+                f"expected a limit of 1 or more and an offset of 0 or more, got {self.limit} and {self.offset}"
+            )
         if self.rescore < 0:
             raise UsageError(f"expected rescore ≥ 0 (0: the order by bits stays), got {self.rescore}")
 
@@ -191,7 +193,9 @@ def _check_page(request: PageRequest, max_limit: int) -> int:
     """Where the page ends. Raises: UsageError."""
     end = request.offset + request.limit
     if end > max_limit:
-        raise UsageError(f"expected offset + limit ≤ {max_limit}, got {end}; narrow the search with a filter")
+        raise UsageError(
+            f"limit and offset together may be {max_limit:,} at most, got {end:,}: narrow the search with a filter"
+        )
     return end
 
 

@@ -106,7 +106,7 @@ def test_no_word_of_an_error_s_name_is_broken(site, browser) -> None:
 
 BROKEN_OPTIONS = """() => {
   const broken = [];
-  for (const code of document.querySelectorAll(".md-typeset :not(pre) > code")) {
+  for (const code of document.querySelectorAll(".md-typeset code")) {
     const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
     for (let node; (node = texts.nextNode()); )
       for (const found of node.textContent.matchAll(/(?<![\\w-])--?[A-Za-z][\\w-]*/g)) {
@@ -130,6 +130,42 @@ def test_no_option_is_broken_at_its_dashes(width, site, browser) -> None:
             broken[file.name] = found
     page.close()
     assert broken == {}
+
+
+CUT_BLOCKS = """() => [...document.querySelectorAll("pre.wraps > code, pre.wraps-wide > code")]
+  .filter((one) => getComputedStyle(one).whiteSpace.startsWith("pre-wrap") && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.textContent.slice(0, 60))"""
+NOT_WRAPPED = """() => [...document.querySelectorAll("pre.wraps > code")]
+  .filter((one) => !getComputedStyle(one).whiteSpace.startsWith("pre-wrap")).length"""
+BROKEN_SHORT = """() => [...document.querySelectorAll(".md-typeset code.short, .md-typeset td.range")]
+  .filter((one) => one.tagName === "CODE" && one.getClientRects().length > 1).map((one) => one.textContent)"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_commands_are_read_without_scrolling_and_short_code_is_whole(width, site, browser) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    cut, broken = {}, {}
+    for file in sorted(site.glob("*.html")):
+        page.goto(f"file://{file}")
+        assert page.evaluate(NOT_WRAPPED) == 0
+        if found := page.evaluate(CUT_BLOCKS):
+            cut[file.name] = found
+        if width > 1000 and (short := page.evaluate(BROKEN_SHORT)):
+            broken[file.name] = short
+    page.close()
+    assert (cut, broken) == ({}, {})
+
+
+def test_plots_fit_a_phone(site, browser) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    for name in ("performance", "architecture", "refining"):
+        page.goto(f"file://{site}/{name}.html")
+        wide = page.evaluate(
+            "() => [...document.querySelectorAll('.md-content img:not(.sheet)')]"
+            ".filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.src)"
+        )
+        assert wide == []
+    page.close()
 
 
 def test_a_figure_in_a_card_says_of_what(site, browser) -> None:

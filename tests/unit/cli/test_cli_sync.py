@@ -10,6 +10,7 @@ from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.skips import Skipped
 from searchanything.core.types import ImageRef
+from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, Failure, IndexProgress, IndexReport, SyncReport
 
@@ -95,10 +96,19 @@ def test_a_check_of_a_place_where_nothing_is_says_so(capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["checked"] == 0
     assert "nothing under s3://b/typo\\x1b, neither" in printed.err
-    skips = (Skipped("an image format that is not read", 1, ("a.svg",)),)
-    assert call(FakeClient(SyncReport(skips=skips)), "sync", "check", "src") == 0
-    assert call(FakeClient(SyncReport(repaired=IndexReport())), "sync", "repair", "src") == 0
-    assert "nothing under" not in capsys.readouterr().err
+    assert call(FakeClient(SyncReport(repaired=IndexReport())), "sync", "repair", "src") == 3
+    assert "nothing under src, neither" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["check", "repair"])
+def test_a_place_without_an_image_says_what_is_there(verb, capsys):
+    skips = (Skipped(SkipReason.UNREAD, 1, ("a.svg",), ((".svg", 1),)),)
+    repaired = IndexReport() if verb == "repair" else None
+    assert call(FakeClient(SyncReport(skips=skips, repaired=repaired)), "sync", verb, "src") == 3
+    said = capsys.readouterr().err
+    assert "1 file under src, which is no image: 1 .svg; convert .svg to JPEG, PNG or TIFF" in said
+    assert "nothing under" not in said
+    assert call(FakeClient(SyncReport(skips=skips, repaired=repaired, checked=1)), "sync", verb, "src") == 0
 
 
 GONE = tuple(f"{number:02}.jpg" for number in range(30))

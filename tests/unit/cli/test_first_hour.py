@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import searchanything
 from searchanything.answers import results as results_module
 from searchanything.cli import serve as serve_module
 from searchanything.cli.app import run
+from searchanything.cli.progress import indexing_progress
 from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.core.errors import UsageError
@@ -118,3 +121,44 @@ def test_the_page_is_opened_or_named(
     serve_module._open("http://127.0.0.1:8600")
     assert opened == ["http://127.0.0.1:8600"]
     assert ("open http://127.0.0.1:8600 yourself" in capsys.readouterr().err) is not there
+
+
+def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "delete", "imgaes") == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0 images forgotten\n"
+    assert "nothing under imgaes is in the index: check how it is spelled" in printed.err
+    assert call(client, "delete", "images") == 0
+    assert "nothing under" not in capsys.readouterr().err
+
+
+def test_combining_nothing_names_the_options(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    for none in ([], ["--none", "images/a.png@20,20"]):
+        assert call(client, "combine", *none) == 2
+        assert "expected at least one --all or --any, each IMAGE@X,Y" in capsys.readouterr().err
+
+
+def test_a_page_beyond_the_limit_is_said_in_numbers(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(client, "query", "images/a.png", "--point", "20,20", "--limit", "20000") == 2
+    assert "limit and offset together may be 16,384 at most, got 20,000" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="expected a limit of 1 or more and an offset of 0 or more, got 0 and 0"):
+        client.query("images/a.png", (20, 20), limit=0)
+
+
+def test_a_ctrl_c_is_answered_before_the_work_under_way_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    before, said = signal.getsignal(signal.SIGINT), ""
+
+    def work() -> None:
+        nonlocal said
+        with indexing_progress():
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                threading.Event().wait(30)
+            finally:
+                said = capfd.readouterr().err  # while a batch under way would still be waited for
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert "stopping: waiting for the images under way" in said
+    assert "stopped: what is indexed so far is intact" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before

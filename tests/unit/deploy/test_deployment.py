@@ -147,6 +147,17 @@ def test_what_the_image_copies_is_all_that_the_wheel_is_made_of() -> None:
     assert packages <= {target for *_, target in lines}
 
 
+def test_what_the_image_writes_lies_in_folders_of_its_user() -> None:
+    """Each can be a volume: what is written elsewhere is gone with the container."""
+    runtime, serve = (stages_of_the_image()[name] for name in ("runtime", "serve"))
+    made = set(re.findall(r"install -d -o searchanything -g searchanything ([^\n]+)", runtime)[0].split())
+    (index,) = re.findall(r"SEARCHANYTHING_MILVUS__URI=(/\S+)/[^/\s]+", runtime)
+    (weights,) = re.findall(r"SEARCHANYTHING_MODELS__WEIGHTS_DIR=(\S+)", runtime)
+    (folder,) = re.findall(r"SEARCHANYTHING_SERVE__FOLDER=(\S+)", serve)
+    assert {index, weights, folder} <= made
+    assert "USER searchanything" in runtime
+
+
 def test_the_page_of_its_image_is_reached_from_outside_and_demands_keys() -> None:
     """A published port does not lead to a container's loopback."""
     serve = stages_of_the_image()["serve"]
