@@ -148,7 +148,7 @@ PICO = Preset(
     name="pico",
     summary="knows pictograms and has seen street and grocery photographs; in the package",
     segmenter=_packaged("pico-segmenter", "segmenter.pt", 6_700_000),
-    options=SegmenterOptions(input_size_px=640, confidence=0.2),
+    options=SegmenterOptions(input_size_px=640, confidence=0.12),
     feature_dimension=64,
     encoder=_packaged("pico-encoder", "encoder", 9_400_000),
     architecture=None,
