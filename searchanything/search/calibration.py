@@ -2,8 +2,8 @@
 
 Some codes lie in crowds, so a distance says little by itself. A fixed sample of the index's codes gives each query its
 own distribution of distances. Its bulk is unrelated regions; its lower tail is too thin to be counted, and holds what
-the query looks for. So the tail is a model: log P(distance ≤ d) is linear in d through the quantiles at 5 % and 20 %
-(exponential excesses, as of a peaks-over-threshold model with shape 0: Pickands, Annals of Statistics 1975). What lies
+the query looks for. So the tail is a model: a generalised Pareto tail through the quantiles at 5 % and 20 % (excesses
+over a threshold: Pickands, Annals of Statistics 1975), of a shape that was measured for each kind of code. What lies
 nearer than that tail allows is taken for related regions, and subtracted. docs/adr/0059 has the alternatives.
 """
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from contracts.conftest import Bench
+from contracts.conftest import Bench, StoreOpener
 from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of, random_codes, region_row
 
 from searchanything.core.codes import pack_signs
@@ -18,6 +18,7 @@ from searchanything.core.types import Filter, ImageRef, RegionRow, StoredCode, r
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 from searchanything.search.words import search_words
+from searchanything.stores import milvus
 
 LAYER, BITS, MANY = b"layer" * 9, 128, 16384
 
@@ -71,6 +72,19 @@ def test_what_was_added_first_stays(store: IndexStore, fingerprint: str, words_b
         assert (part.layer, part.bits) == (LAYER, BITS)
         assert part.bytes_per_region >= BITS // 8
         assert fingerprint[:16] in part.collection
+
+
+def test_words_that_another_process_adds_are_seen(
+    open_store: StoreOpener, store: IndexStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, other = uuid4().hex * 2, open_store()
+    store.create(manifest_of(name), HASH_LAYER)
+    assert other.open(name).words is None
+    store.add_words(name, LAYER, bits=BITS)
+    monkeypatch.setattr(milvus, "WORDS_LOOK_S", 0.0)  # a second later
+    found = other.open(name).words
+    assert found is not None
+    assert found.layer == LAYER
 
 
 def test_rows_are_committed_with_their_words(words_bench: Bench) -> None:

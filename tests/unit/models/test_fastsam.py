@@ -341,3 +341,19 @@ def test_loading_is_silent_offline_and_leaves_the_home_and_the_process_alone(wei
     )
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cpu_segments_two_images_for_each_thread_at_a_time(
+    segmenter: FastSAMSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [tiny_models.scene(96, 128, seed=seed) for seed in range(5)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    sizes: list[int] = []
+    forward = segmenter._forward
+    monkeypatch.setattr(segmenter, "_forward", lambda batch: (sizes.append(len(batch)), forward(batch))[1])
+    few = segmenter.segment(images)
+    assert sizes == [2, 2, 1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    for one, other in zip(few, segmenter.segment(images), strict=True):
+        assert_same(one, other)
+    assert sizes[3:] == [5]

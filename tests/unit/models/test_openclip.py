@@ -81,6 +81,12 @@ def test_nothing_in_nothing_out(encoder: OpenClipEncoder) -> None:
     assert encoder.embed_texts([]).shape == (0, 32)
 
 
+def test_a_cpu_embeds_sixteen_crops_for_each_thread_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for threads, wanted in ((1, 16), (4, 64), (1000, 128)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert OpenClipEncoder.from_directory(folder)._batch == wanted
+
+
 def test_batches_do_not_matter(folder: Path, encoder: OpenClipEncoder, crops: RGBImage) -> None:
     small = OpenClipEncoder.from_directory(folder, batch=3)
     np.testing.assert_allclose(small.embed_crops(crops), encoder.embed_crops(crops), atol=1e-6)
