@@ -27,7 +27,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_file import count_rows, damaged
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
-from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
 from searchanything.stores.milvus_library import MilvusClient, MilvusException
@@ -36,6 +36,7 @@ from searchanything.stores.milvus_schema import CollectionSpec, Entity
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
 _IDS_PER_READ: Final = 1024
 _CODE_INTERNAL: Final = 5  # what no request of ours brings about on a sound file
+_CODE_SEGCORE: Final = 2000  # loading brings it about on a damaged file alone, an expression elsewhere
 _LOOKS, _LOOK_S = 5, 0.05  # at the numbers of rows: somebody may be writing
 Result = TypeVar("Result")
 
@@ -141,7 +142,8 @@ class LiteConnection(MilvusConnection):
         try:
             return self._again(read)
         except RegionIndexError as error:
-            if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _CODE_INTERNAL:
+            codes = (_CODE_INTERNAL, _CODE_SEGCORE) if doing == LOADING else (_CODE_INTERNAL,)
+            if isinstance(error.__cause__, MilvusException) and error.__cause__.code in codes:
                 raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
             raise
 

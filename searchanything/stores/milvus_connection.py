@@ -35,6 +35,7 @@ from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpe
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
+LOADING: Final = "load a collection"
 MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
@@ -107,7 +108,7 @@ class MilvusConnection:
 
     def load(self, name: str) -> None:
         """Have a collection in memory, ready to be searched."""
-        self._read("load a collection", lambda client, t: client.load_collection(name, timeout=t))
+        self._read(LOADING, lambda client, t: client.load_collection(name, timeout=t))
 
     def is_loaded(self, name: str) -> bool:
         """Whether a collection is in memory, or being loaded; False for one that is not there."""
