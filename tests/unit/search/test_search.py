@@ -120,7 +120,7 @@ def test_a_small_limit_of_the_index_is_owned_up_to(
     world = World(seed)
     request = PageRequest(limit, offset, group_by_image)
     if offset + limit > max_limit:
-        with pytest.raises(UsageError, match=f"offset \\+ limit ≤ {max_limit}, got {offset + limit}"):
+        with pytest.raises(UsageError, match=f"{max_limit} at most, got {offset + limit}"):
             search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
         return
     page = search_regions(world.index, world.code, request, filter=None, max_limit=max_limit)
@@ -171,7 +171,7 @@ def test_a_hit_tells_what_the_row_holds() -> None:
 
 @pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])
 def test_impossible_pages_are_refused(limit: int, offset: int) -> None:
-    with pytest.raises(UsageError, match=f"limit {limit}, offset {offset}"):
+    with pytest.raises(UsageError, match=f"got {limit} and {offset}"):
         PageRequest(limit, offset)
 
 
