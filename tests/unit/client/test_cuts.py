@@ -67,6 +67,18 @@ def test_pages_are_made_of_what_passes(
     assert cut.verdict.startswith("no good match") is (not passing)
 
 
+def test_the_picture_of_a_cut_and_refined_slice(served: Served, address: str) -> None:
+    right = RegionRef(ImageRef(served.bucket, "b/green.png"), 7)
+    everything = served.client.query(image_of(served), POINT, limit=50).refine(right=[right])
+    rates = sorted({hit.false_match for hit in everything})
+    with RemoteClient(address) as remote:
+        pictures = [
+            client.query(image_of(served), POINT, limit=50, max_false_match=most).refine(right=[right])[:6]._repr_png_()
+            for client, most in ((remote, rates[2]), (served.client, rates[2]), (served.client, None))
+        ]
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
 def test_rates_rise_with_the_distance() -> None:
     rng = np.random.default_rng(8)
     for centre in (0.1, 0.4, 0.5):
@@ -98,8 +110,14 @@ def rest(served: Served, most: float | None, right: RegionRef) -> dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def remote(served: Served) -> Iterator[Asked]:
-    with listening(served) as url, RemoteClient(url) as client:
+def address(served: Served) -> Iterator[str]:
+    with listening(served) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def remote(address: str) -> Iterator[Asked]:
+    with RemoteClient(address) as client:
 
         def ask(served: Served, most: float | None, right: RegionRef) -> dict[str, Any]:
             found = client.query(image_of(served), POINT, limit=50, max_false_match=most)

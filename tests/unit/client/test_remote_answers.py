@@ -86,17 +86,6 @@ def test_pictures_are_those_of_the_refined_answer(served: tuple[Served, str], re
     assert saved._repr_png_() != there._repr_png_()
 
 
-def test_the_picture_of_a_cut_and_refined_slice(served: tuple[Served, str], remote: RemoteClient) -> None:
-    region = RegionRef(ImageRef(served[0].bucket, "b/blue.png"), 0)
-    here = served[0].client.query(region)
-    marks = {"right": [here[-1].ref], "wrong": [here[2].ref]}
-    most = here.refine(**marks)[0].false_match
-    if most is None:
-        pytest.skip("too few regions are indexed to have rates")
-    cut = [client.query(region, max_false_match=most).refine(**marks)[:1] for client in (remote, served[0].client)]
-    assert cut[0]._repr_png_() == cut[1]._repr_png_()
-
-
 def test_a_slice_is_an_answer(served: tuple[Served, str], remote: RemoteClient, tmp_path: Path) -> None:
     region = RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0)
     there, here = remote.query(region), served[0].client.query(region)
