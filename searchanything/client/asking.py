@@ -20,7 +20,7 @@ from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.why import MarkedQuestion, other_indexes, several_question, with_reasons, words_question
-from searchanything.client.words import WordsQuestion, ask_words, bounded_words, check_alone
+from searchanything.client.words import WordsQuestion, ask_words, check_alone
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
@@ -159,7 +159,7 @@ class Asking:
 
         def explained() -> IndexQuestion:
             values = encoder.encode_text(question.text)
-            bounded = bounded_words(index, question, self.judging, values)
+            bounded = question.within(self.judging.scale(index, values.code, "words"))
             return words_question(index, values, bounded, filter=filter, max_limit=max_limit)
 
         return with_reasons(found, self.connection, explained)

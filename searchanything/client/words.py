@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from searchanything.answers.matching import Scale
 from searchanything.answers.questions import words_document
 from searchanything.answers.results import SearchResults
 from searchanything.client.judging import Judging
@@ -50,11 +51,9 @@ class WordsQuestion:
     def __post_init__(self) -> None:
         check_rate(self.max_false_match)
 
-
-def bounded_words(index: RegionIndex, question: WordsQuestion, judging: Judging, values: QueryValues) -> PageRequest:
-    """The page that is asked for, within the distance that the question's false-match rate allows."""
-    most = judging.scale(index, values.code, "words").most_bits(question.max_false_match)
-    return replace(question.request, most_bits=most)
+    def within(self, scale: Scale) -> PageRequest:
+        """The page that is asked for, bounded by the distance that the rate allows."""
+        return replace(self.request, most_bits=scale.most_bits(self.max_false_match))
 
 
 def ask_words(
@@ -68,7 +67,7 @@ def ask_words(
         values = encoder.encode_text(text)
     with watch.stage("judge"):
         scale = judging.scale(index, values.code, "words")
-        request = bounded_words(index, question, judging, values)
+        request = question.within(scale)
     with watch.stage("search"):
         page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
     with watch.stage("judge"):

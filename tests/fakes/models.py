@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
@@ -33,6 +35,15 @@ POISON = (7, 7, 7)  # an image with this first pixel makes the segmenter fail
 CHANNELS = 4
 DEADLY = (9, 9, 9)  # as the first pixel: kills the worker process that segments the image
 _COLOURS = np.array(list(PALETTE.values()), dtype=np.int32)
+
+
+def save_noisy(folder: Path) -> None:
+    """Four images of a red and a blue thing, with noise, or their codes would be equal."""
+    rng = np.random.default_rng(4)
+    for number in range(4):
+        pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
+        noise = rng.integers(0, 60 + 30 * number, pixels.shape).astype(np.uint8)
+        Image.fromarray(np.maximum(pixels, noise)).save(folder / f"{number}.png")
 
 
 def drawn(height: int, width: int, **boxes_xyxy: tuple[int, int, int, int]) -> RGBImage:

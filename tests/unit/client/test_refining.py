@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
 from fakes.machine import Machine
-from fakes.models import drawn
-from PIL import Image
+from fakes.models import save_noisy
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
@@ -113,11 +112,7 @@ def test_what_is_no_probe(text: str, tmp_path: Path) -> None:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
     Machine().install(monkeypatch)
-    rng = np.random.default_rng(4)
-    for number in range(4):  # with noise, or their codes would be equal
-        pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
-        noise = rng.integers(0, 60 + 30 * number, pixels.shape).astype(np.uint8)
-        Image.fromarray(np.maximum(pixels, noise)).save(tmp_path / f"{number}.png")
+    save_noisy(tmp_path)
     client = connect("memory://", preset="pico")
     client.index(tmp_path)
     return client

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
 from fakes.machine import Machine
-from fakes.models import drawn
-from PIL import Image
+from fakes.models import save_noisy
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
@@ -115,9 +114,16 @@ def test_words_codes_tell_marks_of_one_code_apart() -> None:
 def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refining, "DEPTH", 4)
     index = index_of({**{f"a{number}": 0 for number in range(20)}, **{f"b{number}": 1 for number in range(60)}})
+    far, [seen] = ImageRef("bucket", "a, by words alone"), index.regions_of([ImageRef("bucket", "a0")])
+    opposite = (~np.frombuffer(seen.code, np.uint8)).tobytes()
+    row = region_row(far, 0, generation=1, code=opposite)
+    index.insert_regions([replace(row, words_code=KINDS[0].tobytes())])
+    index.insert_images([image_row(far, generation=1)])
     probe = probe_of(index, refs("a0", "a1"), refs("b0"))
-    page = search_by_probe(index, probe, PageRequest(6), filter=None, max_limit=16384)
-    assert {hit.image.key[0] for hit in page.hits} == {"a"}
+    page = search_by_probe(index, probe, PageRequest(30), filter=None, max_limit=16384)
+    assert far in {hit.image for hit in page.hits}, "no question by codes brings it"
+    without = search_by_probe(index, replace(probe, words=None), PageRequest(30), filter=None, max_limit=16384)
+    assert far not in {hit.image for hit in without.hits}
     assert not page.exact
     [row] = index.regions_of([page.hits[-1].image])
     ideal = probe.questions[0]
@@ -166,11 +172,7 @@ def test_marks_of_two_saved_probes_are_joined() -> None:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
     Machine().install(monkeypatch)
-    rng = np.random.default_rng(4)
-    for number in range(4):  # with noise, or their codes would be equal
-        pixels = drawn(64, 96, red=(4, 4, 40, 60 - 8 * number), blue=(50, 8, 90, 40))
-        noise = rng.integers(0, 60 + 30 * number, pixels.shape).astype(np.uint8)
-        Image.fromarray(np.maximum(pixels, noise)).save(tmp_path / f"{number}.png")
+    save_noisy(tmp_path)
     made = connect("memory://", preset="pico")
     made.index(tmp_path, add_words=True)
     return made
