@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect import tags
+from prefect.context import TagsContext
 from prefect_dask.client import PrefectDaskClient
 
 from searchanything.core.settings import load_settings
@@ -48,9 +49,11 @@ class Workers:
 
         Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
         """
-        future = self._client.submit(  # type: ignore[no-untyped-call]
-            task, parameters=parameters, return_type="state", pure=False, priority=10 if urgent else 0
-        )
+        priority = 10 if urgent else 0
+        with TagsContext(current_tags=set()):  # for a tag, Prefect is asked for a slot: 2 s where its SQLite is busy
+            future = self._client.submit(  # type: ignore[no-untyped-call]
+                task, parameters=parameters, return_type="state", pure=False, priority=priority
+            )
         try:
             await self._settled(future, timeout_s)
             return await asyncio.to_thread(future.result)  # it fetches from the worker, which takes as long as it takes

@@ -116,6 +116,15 @@ def test_a_burst_of_500_arrives_whole_in_bounded_runs(bench: Bench) -> None:
     assert tasks <= 3 * 63  # 63 batches of 8; smaller ones, and Prefect's own line for each run within another
 
 
+def test_batches_have_no_tag_whose_slot_they_would_wait_for(bench: Bench) -> None:
+    runs = bench.prefect("task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 200})
+    batches = [run["tags"] for run in runs if run["task_key"].startswith("index_batch")]
+    assert batches
+    assert not any(batches)  # flow runs keep ours: the automation for crashed runs looks for it
+    tagged = bench.prefect("flow_runs/filter", {"limit": 50})
+    assert all("searchanything" in run["tags"] for run in tagged)
+
+
 def test_runs_read_well_in_prefect(bench: Bench) -> None:
     runs = bench.prefect("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 50})
     names = {run["name"] for run in runs}
