@@ -25,7 +25,7 @@ from searchanything.models.options import SegmenterOptions
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import LOADING_ERRORS, digest_of
 from searchanything.models.yolo import Output, YoloSegmenter, exact_product
-from searchanything.models.yolo_file import read_tensors
+from searchanything.models.yolo_file import ForeignFileError, read_tensors
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
 _SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
@@ -176,6 +176,8 @@ def _load_network(weights: Path) -> YoloSegmenter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
             return YoloSegmenter(read_tensors(weights)).eval()
+    except ForeignFileError as error:
+        raise ModelError(f"{weights} is no FastSAM model: {error}; name another file") from error
     except _LOADING_ERRORS as error:
         raise ModelError(
             f"{weights} cannot be loaded as a FastSAM model: {_first_line(error)}; fetch it again or name another file"

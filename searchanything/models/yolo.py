@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from searchanything.models.yolo_file import ForeignFileError
+
 Tensors = Mapping[str, Tensor]
 STRIDES: Final = (8, 16, 32)
 BOX_BINS: Final = 16  # a box side is the mean of a distribution over so many distances
@@ -43,7 +45,13 @@ class YoloSegmenter(nn.Module):
         """Raises: KeyError, RuntimeError or ValueError for tensors of another network."""
         super().__init__()
         if f"{_HEAD}.proto.cv1.conv.weight" not in tensors:
-            raise ValueError("expected a YOLOv8-seg network, whose 22nd layer is its segmentation head")
+            raise ForeignFileError("expected a YOLOv8-seg network, whose 22nd layer is its segmentation head")
+        for branch in _BRANCHES:
+            if f"{_HEAD}.{branch}.0.0.conv.weight" not in tensors:
+                raise ForeignFileError(
+                    f"expected the head of YOLOv8-seg, whose branches {', '.join(_BRANCHES)} are convolutions; here "
+                    f"{branch} is none, as in YOLOE, which compares classes with texts: such a head is not supported"
+                )
         self.trunk = _Trunk(tensors)
         self.head = _Head(tensors)
 
@@ -108,7 +116,7 @@ class _Head(nn.Module):
         self.classes = _outputs(tensors, "cv3")
         self.mask_coefficients = _outputs(tensors, "cv4")
         if _outputs(tensors, "cv2") != 4 * BOX_BINS:
-            raise ValueError(f"expected {4 * BOX_BINS} values per box, got {_outputs(tensors, 'cv2')}")
+            raise ForeignFileError(f"expected {4 * BOX_BINS} values per box, got {_outputs(tensors, 'cv2')}")
 
     def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
         boxes = torch.cat([branch(level).flatten(2) for branch, level in zip(self.boxes, levels, strict=True)], dim=2)

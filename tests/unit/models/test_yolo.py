@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import types
@@ -14,12 +15,13 @@ import tiny_models
 import torch
 from ultralytics_peer import import_ultralytics
 
+from searchanything.core.errors import ModelError
 from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.presets import PICO
 from searchanything.models.weights import locate
 from searchanything.models.yolo import YoloSegmenter
-from searchanything.models.yolo_file import read_tensors
+from searchanything.models.yolo_file import ForeignFileError, _Unpickler, read_tensors
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,100 @@ def test_nothing_that_a_file_names_is_called(function: str, zipped: bool, tmp_pa
     with pytest.raises((ValueError, KeyError, pickle.UnpicklingError, RuntimeError)):
         YoloSegmenter(read_tensors(tmp_path / "weights.pt"))
     assert not target.exists()
+
+
+def scripted(target: Path) -> bytes:
+    """A TorchScript archive whose program writes a file as soon as it is loaded."""
+
+    class Writer(torch.nn.Module):
+        @torch.jit.export
+        def __getstate__(self) -> tuple[str, bool]:
+            return self.target, self.training
+
+        @torch.jit.export
+        def __setstate__(self, state: tuple[str, bool]) -> None:
+            self.target = state[0]
+            self.training = state[1]
+            torch.from_file(self.target, shared=True, size=4)
+
+        def __init__(self, target: str) -> None:
+            super().__init__()
+            self.target = target
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return values
+
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(Writer(str(target))), file)
+    return file.getvalue()
+
+
+def test_the_program_of_a_torchscript_archive_is_not_run(tmp_path: Path) -> None:
+    target, path = tmp_path / "written", tmp_path / "weights.pt"
+    path.write_bytes(scripted(target))
+    torch.jit.load(path)
+    assert target.exists()  # it would
+    target.unlink()
+    with pytest.raises(ModelError, match=r"weights\.pt is no FastSAM model: the file is a TorchScript archive"):
+        FastSAMSegmenter(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["constants.pkl", "deeper/constants.pkl", "a/b/constants.pkl"])
+def test_an_archive_with_the_mark_of_torchscript_is_refused_in_any_folder(name: str, tmp_path: Path) -> None:
+    path = tiny_models.save_segmenter(tmp_path / "weights.pt")
+    with zipfile.ZipFile(path, "a") as file:
+        (root,) = {one.partition("/")[0] for one in file.namelist()}
+        file.writestr(f"{root}/{name}", b"")
+    with pytest.raises(ForeignFileError, match="TorchScript"):
+        read_tensors(path)
+
+
+def text_of(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def marking(module: str, name: str) -> bytes:
+    """A pickle that sets an attribute of what a global is given as, by the state that an object with slots has."""
+    state = b"N}" + text_of("mark") + text_of("hand") + b"s\x86"  # (None, {"mark": "hand"})
+    return b"\x80\x04" + text_of(module) + text_of(name) + b"\x93" + state + b"b0}."
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch._utils", "_rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_parameter"),
+        ("collections", "OrderedDict"),
+        ("builtins", "set"),
+        ("torch", "Size"),
+        ("ultralytics.nn.tasks", "SegmentationModel"),
+    ],
+)
+def test_a_file_leaves_no_mark_on_the_process(module: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        file.writestr("archive/data.pkl", marking(module, name))
+        file.writestr("archive/version", "3\n")
+    with pytest.raises((ForeignFileError, TypeError)):
+        read_tensors(path)
+    assert not hasattr(torch._utils._rebuild_tensor_v2, "mark")
+    assert not hasattr(_Unpickler(io.BytesIO()).find_class(module, name), "mark")
+
+
+def test_yoloe_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    tasks = import_ultralytics()
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    config = YAML.load(check_yaml("yoloe-v8-seg.yaml"))
+    network = tasks.YOLOESegModel({**config, "scale": "n"}, ch=3, nc=2, verbose=False)
+    path = tmp_path / "yoloe.pt"
+    torch.save({"model": network.half(), "ema": None, "train_args": {}}, path)
+    assert "model.22.proto.cv1.conv.weight" in read_tensors(path)  # what alone was looked for
+    with pytest.raises(ModelError, match="as in YOLOE, which compares classes with texts") as caught:
+        FastSAMSegmenter(path)
+    assert "fetch it again" not in str(caught.value)
 
 
 HEAD_OF_2023 = {"nc", "nl", "reg_max", "no", "nm", "npr", "stride", "shape", "training", "i", "f", "type", "np"}
