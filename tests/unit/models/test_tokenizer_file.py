@@ -66,3 +66,19 @@ def test_a_foreign_file_is_refused(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(text, "utf-8")
     with pytest.raises(ModelError, match="no token <pad>"):
         FileTokenizer(tmp_path / "tokenizer.json", context=8, clean=str.strip)
+
+
+@pytest.mark.parametrize("template", [None, "$A", "<bos> $A <eos>", "<bos> $A", "<eos> $A"])
+def test_a_file_that_frames_texts_in_another_way_is_refused(template: str | None, tmp_path: Path, folder: Path) -> None:
+    """Gemma's own file has the same vocabulary, begins with <bos> and ends with nothing."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    named = [(name, tokenizer.token_to_id(name)) for name in ("<bos>", "<eos>")]
+    document = json.loads(tokenizer.to_str())
+    document["post_processor"] = None
+    if template is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(template, special_tokens=named)
+        document = json.loads(tokenizer.to_str())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json turns the text a into .*expected no <bos> before it and <eos>"):
+        FileTokenizer(path, context=8, clean=str.strip)
