@@ -69,8 +69,9 @@ A preset is a segmenter, an encoder and a hash that belong together; all presets
 models fetch PRESET` fetches weights and checks them; no other command fetches anything. `searchanything models list`
 says what is on this machine. An index remembers its preset, and queries follow it. A fetch that was cut off is
 continued. Without a network: `models fetch PRESET --from FOLDER`, where the folder holds the files under the names of
-the tables below; `--from https://mirror/weights` takes them from an address in place of the publisher's. Both are
-checked alike.
+the tables below; `--from https://mirror/weights` takes them from an address in place of the publisher's. What comes is
+compared with the sha256 that the table states, or that was recorded here before. Where neither is there, a folder or
+mirror is believed, and what it gave is recorded; a mirror on another machine must then be https.
 
 """
 PRESET_TAIL = """## What to know before choosing
@@ -89,8 +90,11 @@ PRESET_TAIL = """## What to know before choosing
   not known here, so its address names the newest.
 - **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows research purposes alone
   ([ADR 70](adr/0070-presets-of-today.md)).
-- **Checksums.** If the publisher states a sha256, it is checked. If not, it is recorded at the first fetch and checked
-  from then on. An address that names a commit gives the same file for ever.
+- **Checksums.** Where the table states a sha256, it is checked at the fetch and at each start, also of files put there
+  by hand. Where it states none, the sha256 is recorded beside the file at the first fetch or use (`FILE.sha256`), and
+  checked from then on; a file whose size and time are unchanged is not read again. If the server states a sha256 in its
+  answer (the hub's `X-Linked-ETag`), the file is checked against it: tried against a server of our own that answers so,
+  not against the hub itself. An address that names a commit gives the same file for ever.
 - **Licences.** FastSAM's weights come with ultralytics' AGPL-3.0; this package is AGPL-3.0-or-later because it ships
   and loads such weights. The bundled pictograms and photographs have their own licences:
   `searchanything/demo/assets/ATTRIBUTION.md`.

@@ -20,11 +20,8 @@ from searchanything.models.compute import CPU, CPU_CROPS, Compute
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
-from searchanything.models.weights import LOADING_ERRORS, digest_of
+from searchanything.models.weights import BPE_FILE, CONFIG_FILE, LOADING_ERRORS, WEIGHTS_FILE, digest_of
 
-CONFIG_FILE = "open_clip_config.json"
-WEIGHTS_FILE = "open_clip_model.safetensors"
-BPE_FILE = "bpe_merges.txt.gz"  # the merges of a tokenizer with its own, smaller vocabulary
 _PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _LOADING_ERRORS = (*LOADING_ERRORS, safetensors.SafetensorError, zlib.error)
 

@@ -80,5 +80,5 @@ def test_a_file_that_frames_texts_in_another_way_is_refused(template: str | None
         document = json.loads(tokenizer.to_str())
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(document), "utf-8")
-    with pytest.raises(ModelError, match=r"tokenizer\.json turns the text a into .*expected no <bos> before it and <eos>"):
+    with pytest.raises(ModelError, match=r"turns the text a into .*expected no <bos> before it and <eos> after"):
         FileTokenizer(path, context=8, clean=str.strip)
