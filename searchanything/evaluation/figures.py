@@ -89,6 +89,7 @@ class Judge:
         rows, possible = self.evidence.instances.row[self.queries], relevance.possible
         for name, space in spaces.items():
             ranked = nearest(space.rows_of, rows, index, barred=relevance.barred, depth=DEPTH)
+            ranked = ranked if space.again is None else space.again(rows, ranked)
             right = relevance.found(ranked) != NOBODY
             figures |= {(*path, name, figure): one for figure, one in retrieval_values(right, possible).items()}
         return figures

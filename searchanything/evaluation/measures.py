@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -59,13 +59,44 @@ def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Val
         return {name: np.full(ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
-    rng, queries = np.random.default_rng((seed, 95)), len(table)
-    parts = []
+    parts = [_share(weights @ filled, weights @ applies) for weights in _resamples(len(table), seed)]
+    return dict(zip(values, np.concatenate(parts).T, strict=True))
+
+
+def category_median(values: Values, categories: Numbers) -> float | None:
+    """The median over categories of the mean of a category's values that apply; None without any."""
+    medians = _category_medians(values, categories, np.ones((1, len(values))))
+    return None if np.isnan(medians).all() else float(medians[0])
+
+
+def resampled_category_medians(values: Values, categories: Numbers, *, seed: int) -> Values:
+    """The same of 1,000 resamples of the queries, those of `resampled_means`: (1000,)."""
+    if not len(values):
+        return np.full(ROUNDS, np.nan)
+    return np.concatenate([_category_medians(values, categories, one) for one in _resamples(len(values), seed)])
+
+
+def _category_medians(values: Values, categories: Numbers, weights: Values) -> Values:
+    """(r,) of r resamples, given as how often each query is drawn (r, Q); NaN where no value applies."""
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(categories, kind="stable")
+    starts = np.flatnonzero(np.diff(categories[order], prepend=-1))
+    applies = ~np.isnan(values[order])
+    filled, drawn = np.where(applies, values[order], 0.0), weights[:, order]
+    means = _share(np.add.reduceat(drawn * filled, starts, axis=1), np.add.reduceat(drawn * applies, starts, axis=1))
+    some = ~np.isnan(means).all(axis=1)
+    medians = np.full(len(weights), np.nan)
+    medians[some] = np.nanmedian(means[some], axis=1)
+    return medians
+
+
+def _resamples(queries: int, seed: int) -> Iterator[Values]:
+    """How often each query is drawn, (rounds, queries) at a time, 1,000 rounds in all."""
+    rng = np.random.default_rng((seed, 95))
     for start in range(0, ROUNDS, _ROUNDS_AT_ONCE):
         rounds = min(_ROUNDS_AT_ONCE, ROUNDS - start)
-        weights = rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
-        parts.append(_share(weights @ filled, weights @ applies))
-    return dict(zip(values, np.concatenate(parts).T, strict=True))
+        yield rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
 
 
 def interval(means: Values) -> tuple[float, float] | None:

@@ -58,13 +58,12 @@ def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
     for name, levels in report.get("groups", {}).items():
         subsets |= {f"{name} = {level}": (("groups", name, level), part) for level, part in levels.items()}
     spaces = [name for name, part in report["retrieval"].items() if isinstance(part, Mapping)]
-    colours = (_COLOURS["float"], _COLOURS["bits"], _COLOURS["few_bits"], "#8c8c8c")
+    colours = (_COLOURS["float"], "#8c8c8c", _COLOURS["bits"], "#c9a227", _COLOURS["few_bits"])
     for place, space in enumerate(spaces):
         heights = [part["retrieval"][space]["map_10"] or 0.0 for _, part in subsets.values()]
         keys = [(*prefix, "retrieval", space, "map_10") for prefix, _ in subsets.values()]
         positions = [row + (place - (len(spaces) - 1) / 2) * 0.8 / len(spaces) for row in range(len(subsets))]
-        label = f"{space.removeprefix('bits_')} bit" if space.startswith("bits_") else space
-        axes.bar(positions, heights, 0.8 / len(spaces), label=label, color=colours[place % len(colours)])
+        axes.bar(positions, heights, 0.8 / len(spaces), label=_space_label(space), color=colours[place % len(colours)])
         for position, height, key in zip(positions, heights, keys, strict=True):
             low, high = report["ci95"].get(".".join(key), (height, height))
             axes.plot([position, position], [low, high], color="black", linewidth=1)
@@ -72,6 +71,12 @@ def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.set_ylim(0, 1)
     axes.set_title("mAP@10, box prompt to regions of other images")
     axes.legend(frameon=False)
+
+
+def _space_label(space: str) -> str:
+    """`256 bit rescored` for `bits_256_rescored`."""
+    name, _, how = space.removeprefix("bits_").partition("_")
+    return " ".join(filter(None, (name, "bit" if space.startswith("bits_") else "", how)))
 
 
 def _sizes(axes: Axes, report: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.evidence import Numbers, RowsOf
+from searchanything.search.rescoring import similarities
 
 Barred: TypeAlias = Callable[[Numbers, Numbers], NDArray[np.bool_]]  # queries (q,), rows (b,) -> (q, b)
 
@@ -45,6 +46,19 @@ def nearest(rows_of: RowsOf, queries: Numbers, index: Numbers, *, barred: Barred
             best, rows = np.take_along_axis(best, order, axis=1), np.take_along_axis(rows, order, axis=1)
         ranked[places] = np.where(np.isfinite(best), rows, NOBODY)
     return ranked
+
+
+def rescored(ranked: Numbers, projections: FloatArray, codes: Codes) -> Numbers:
+    """Rankings (Q, K) of rows in the order of search's rescoring: Q projections against the rows' codes (R, B).
+
+    Where these tie, the order stays; `NOBODY` stays behind.
+    """
+    again = ranked.copy()
+    for rows, projection, place in zip(ranked, projections, again, strict=True):
+        there = rows[rows != NOBODY]
+        order = np.argsort(-similarities(projection, codes[there]), kind="stable")
+        place[: len(there)] = there[order]
+    return again
 
 
 def largest(similar: FloatArray, count: int) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,16 @@ from searchanything.core.errors import UsageError
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
-from searchanything.evaluation.evidence import Collector, Evidence
+from searchanything.evaluation.evidence import Collector, Evidence, Numbers
 from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
-from searchanything.evaluation.measures import Values, interval, mean, resampled_means
+from searchanything.evaluation.measures import (
+    Values,
+    category_median,
+    interval,
+    mean,
+    resampled_category_medians,
+    resampled_means,
+)
 from searchanything.evaluation.observing import Setup, observe
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, read_batches
 from searchanything.evaluation.truth import Truth
@@ -25,6 +33,7 @@ from searchanything.ingest.reports import Failure
 Report: TypeAlias = dict[str, Any]
 
 POLICIES: Final = tuple(RegionPolicy(name, count) for name in ("largest", "stratified") for count in (25, 50, 100))
+FLOATS: Final = ("float", "float_weighted")  # spaces that those of codes are compared with
 _DIGITS: Final = 5
 
 
@@ -100,6 +109,8 @@ def _queries(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: EvaluationOptions) -> Report:
     figures, sources = judge.main_figures(other=options.other)
     means, intervals = _summary((), figures, options.seed)
+    medians, median_intervals = _medians(figures, judge.evidence.instances.category[judge.queries], options.seed)
+    means, intervals = means | medians, intervals | median_intervals
     for path, members in judge.subsets(options.group_by).items():
         subset = {name: values[members] for name, values in figures.items()}
         part_means, part_intervals = _summary(path, subset, options.seed)
@@ -137,20 +148,35 @@ def _report(judge: Judge, policies: tuple[RegionPolicy, ...], options: Evaluatio
 def _summary(
     prefix: FigurePath, figures: Figures, seed: int
 ) -> tuple[dict[FigurePath, Any], dict[FigurePath, list[float]]]:
-    """Means and 95 % intervals of figures, and of what codes keep of float's map_10, all below a prefix."""
+    """Means and 95 % intervals of figures, and of what codes keep of both floats' map_10, all below a prefix."""
     named = {".".join(path): values for path, values in figures.items()}
     resampled = resampled_means(named, seed=seed)
     means: dict[FigurePath, Any] = {(*prefix, *path): _rounded(mean(values)) for path, values in figures.items()}
     ends = {(*prefix, *path): interval(resampled[".".join(path)]) for path in figures}
-    for path in figures:
-        of_float = (*path[:-2], "float", path[-1])
+    for path, base in itertools.product(figures, FLOATS):
+        of_float = (*path[:-2], base, path[-1])
         if path[-1] == "map_10" and path[-2].startswith("bits_") and of_float in figures:
-            ratio = (*prefix, *path[:-2], f"{path[-2]}_over_float")
+            ratio = (*prefix, *path[:-2], f"{path[-2]}_over_{base}")
             whole, part = mean(figures[of_float]), mean(figures[path])
             means[ratio] = _rounded(part / whole) if whole and part is not None else None
             ends[ratio] = interval(_ratio(resampled[".".join(path)], resampled[".".join(of_float)]))
     rounded = {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None}
     return means, rounded
+
+
+def _medians(
+    figures: Figures, categories: Numbers, seed: int
+) -> tuple[dict[FigurePath, Any], dict[FigurePath, list[float]]]:
+    """Of each map_10 the median over categories, and its 95 % interval: what a category in the middle gets."""
+    means: dict[FigurePath, Any] = {}
+    ends: dict[FigurePath, list[float]] = {}
+    for path, values in figures.items():
+        if path[-1] == "map_10":
+            name = (*path[:-1], "map_10_median_category")
+            means[name] = _rounded(category_median(values, categories))
+            pair = interval(resampled_category_medians(values, categories, seed=seed))
+            ends |= {} if pair is None else {name: [round(end, _DIGITS) for end in pair]}
+    return means, ends
 
 
 def _ratio(part: Values, whole: Values) -> Values:

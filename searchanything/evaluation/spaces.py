@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +12,9 @@ from searchanything.core.errors import UniformFeaturesError
 from searchanything.core.types import Codes, FloatArray
 from searchanything.encode.encoder import Encoder
 from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
+from searchanything.evaluation.measures import DEPTH
 from searchanything.evaluation.observing import AS_SHIPPED
-from searchanything.evaluation.ranking import signs, units
+from searchanything.evaluation.ranking import rescored, signs, units
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.rotations import pca_rotation
 from searchanything.hash_training.sampling import draw_sample
@@ -28,10 +29,14 @@ _ROWS_AT_ONCE: Final = 16384
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
-    """A way to compare rows: its features by inner product, and where they come from, for people."""
+    """A way to compare rows: its features by inner product, and where they come from, for people.
+
+    `again` puts the nearest in another order: queries (Q,) and what was ranked (Q, K), all as rows -> (Q, K).
+    """
 
     rows_of: RowsOf
     source: str
+    again: Callable[[Numbers, Numbers], Numbers] | None = None
 
 
 def space_name(bits: int) -> str:
@@ -40,19 +45,51 @@ def space_name(bits: int) -> str:
 
 
 def main_spaces(rows: Rows, encoder: Encoder, *, seed: int) -> dict[str, Space]:
-    """Float cosine, the codes of the encoder's own layer, and of layers fitted here for the lengths that it lacks."""
+    """Float cosine, plain and weighted as the hash layer does, and codes: of the encoder's own layer, plain and rescored,
+    and of layers fitted here for the lengths that it lacks.
+    """
     hasher = encoder.hasher
     own = "trained" if hasher.trained else "untrained"
-    spaces = {"float": Space(units(joined(rows)), "cosine of [f_M / |f_M|, f_I / |f_I|], before the hash layer")}
-    shipped = Space(signs(rows.codes[AS_SHIPPED]), f"the index's own layer, {own}, sha256 {hasher.digest}")
-    for bits in dict.fromkeys((hasher.bits, *CODE_LENGTHS)):
+    spaces = {
+        "float": Space(units(joined(rows)), "cosine of [f_M / |f_M|, f_I / |f_I|], before the hash layer"),
+        "float_weighted": Space(
+            units(weighted(rows, encoder)), "cosine of the same, centred and weighted as the layer's"
+        ),
+        space_name(hasher.bits): Space(
+            signs(rows.codes[AS_SHIPPED]), f"the index's own layer, {own}, sha256 {hasher.digest}"
+        ),
+        f"{space_name(hasher.bits)}_rescored": Space(
+            signs(rows.codes[AS_SHIPPED]),
+            f"the same, the first {DEPTH} in the order of the query's real values against the codes, as search does",
+            again=_rescoring(rows, encoder),
+        ),
+    }
+    for bits in CODE_LENGTHS:
         if bits == hasher.bits:
-            spaces[space_name(bits)] = shipped
             continue
         layer = fitted_layer(rows, encoder, bits=bits, seed=seed)
         source = f"fitted here on the indexed regions by {FITTED}: a baseline, not a trained layer"
         spaces[space_name(bits)] = Space(signs(_codes(rows, layer)), source)
     return spaces
+
+
+def weighted(rows: Rows, encoder: Encoder) -> RowsOf:
+    """What the hash layer turns into bits, before it does: joined rows, centred and weighted as its file notes."""
+    standardisation = Standardisation.of_layer(HashLayer.from_bytes(encoder.hasher.to_bytes()))
+    whole = joined(rows)
+    return lambda numbers: standardisation.apply(whole(numbers))
+
+
+def _rescoring(rows: Rows, encoder: Encoder) -> Callable[[Numbers, Numbers], Numbers]:
+    """As search orders its window: the query's projection against the codes that the index holds."""
+    split, whole = encoder.segmenter.feature_dimension, joined(rows)
+
+    def again(queries: Numbers, ranked: Numbers) -> Numbers:
+        features = whole(queries)
+        projections = encoder.hasher.project(features[:, :split], features[:, split:])
+        return rescored(ranked, projections, rows.codes[AS_SHIPPED])
+
+    return again
 
 
 def ablated_spaces(rows: Rows, encoder: Encoder) -> dict[str, dict[str, Space]]:

@@ -176,11 +176,16 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
 def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) -> None:
     truth = saved(tmp_path, [image(red=LEFT), image(red=RIGHT)], [[instance("cup", LEFT)], [instance("cup", RIGHT)]])
     report = evaluate(truth, tmp_path, fake_encoder(bits=128), PLAIN)
-    assert [*report["spaces"]] == ["float", "bits_128", "bits_256", "bits_64"]
+    assert [*report["spaces"]] == ["float", "float_weighted", "bits_128", "bits_128_rescored", "bits_256", "bits_64"]
     assert "the index's own layer, untrained" in report["spaces"]["bits_128"]
     assert "fitted here" in report["spaces"]["bits_64"]
     assert report["bits"] == 128
-    assert report["retrieval"]["bits_128_over_float"] == 1.0
+    for codes in ("bits_128", "bits_128_rescored", "bits_64"):
+        for floats in ("float", "float_weighted"):
+            assert report["retrieval"][f"{codes}_over_{floats}"] == 1.0
+            assert report["ci95"][f"retrieval.{codes}_over_{floats}"] == [1.0, 1.0]
+    assert report["retrieval"]["bits_128"]["map_10_median_category"] == 1.0
+    assert report["ci95"]["retrieval.bits_128.map_10_median_category"] == [1.0, 1.0]
 
 
 def test_names_are_asked_as_people_write_them_and_once_an_image(tmp_path: Path) -> None:

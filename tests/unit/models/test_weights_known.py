@@ -114,7 +114,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_recorded(tmp_path: Path, mo
 
 @pytest.mark.parametrize("host", ["mirror.invalid", "10.0.0.7:8000", "[2001:db8::1]", "localhost.invalid"])
 def test_plain_http_from_another_machine_needs_a_known_checksum(host: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no known sha256, and http://.* is another machine over plain HTTP"):
+    with pytest.raises(ModelError, match=r"no known sha256, and http://.* is another machine over plain HTTP"):
         fetch_weights(record(), tmp_path, source=f"http://{host}/weights")
     with pytest.raises(ModelError, match="over plain HTTP"):
         fetch_weights(record(f"http://{host}/tiny.pt"), tmp_path)
