@@ -41,6 +41,7 @@ HashFile = Annotated[
 LayerOut = Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="Where the layer goes.")]
 CodesOut = Annotated[Path, typer.Option("--out", metavar="CODES.npy", help="Where the codes go.")]
 Bits = Annotated[int, typer.Option("--bits", metavar="L", help="Bits of a code: 64, 128, 256 or 512.")]
+CutBits = Annotated[int, typer.Option("--bits", metavar="L", min=8, help="Keep so many of the layer's bits.")]
 MethodOption = Annotated[
     str, typer.Option("--method", metavar="NAME", help="deep, itq, pca-rotation or lsh; all are judged for comparison.")
 ]
@@ -48,6 +49,13 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed and feat
 MaskShare = Annotated[
     float,
     typer.Option("--mask-share", metavar="X", help="Share of the mask features in similarity, between 0 and 1."),
+]
+PrefixOrdered = Annotated[
+    bool,
+    typer.Option(
+        "--prefix-ordered",
+        help="Make the first 64, 128 and 256 bits codes by themselves, for `hash cut`; not with deep.",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
 Report = Annotated[
@@ -79,6 +87,7 @@ def train(
     seed: Seed = 0,
     mask_dimension: MaskDimension = None,
     mask_share: MaskShare = 0.1,
+    prefix_ordered: PrefixOrdered = False,
     resume: Resume = False,
     report: Report = None,
     *,
@@ -100,6 +109,7 @@ def train(
         bits=bits,
         seed=seed,
         mask_share=mask_share,
+        prefix_ordered=prefix_ordered,
         checkpoint=target.with_suffix(".state"),
         resume=resume,
         compute=settings.models,
@@ -173,6 +183,23 @@ def encode(
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}
     answer(document, output.format, lambda: _line(f"{counted(rows, 'code')} of {layer.bits} bits written to {out}"))
+
+
+@app.command("cut")
+@expanded
+def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOptions) -> None:
+    """Cut a layer with prefix-ordered bits to its first ones; its codes are the beginnings of the whole layer's.
+
+    Example: [bold]searchanything hash cut --hash holiday.safetensors --bits 64 --out short.safetensors[/bold]
+    """
+    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.models.hashing import HashLayer
+
+    target = check_save_path(out, (".safetensors",))
+    layer = HashLayer.from_file(hash_file).prefix(bits)
+    write_whole(target, lambda opened: opened.write(layer.to_bytes()))
+    document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
+    answer(document, output.format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
 
 
 @app.command("import")

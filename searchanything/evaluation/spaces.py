@@ -45,8 +45,8 @@ def space_name(bits: int) -> str:
 
 
 def main_spaces(rows: Rows, encoder: Encoder, *, seed: int) -> dict[str, Space]:
-    """Float cosine, plain and weighted as the hash layer does, and codes: of the encoder's own layer, plain and rescored,
-    and of layers fitted here for the lengths that it lacks.
+    """Float cosine, plain and weighted as the hash layer does, and codes: of the encoder's own layer, plain and
+    rescored, and of layers fitted here for the lengths that it lacks.
     """
     hasher = encoder.hasher
     own = "trained" if hasher.trained else "untrained"

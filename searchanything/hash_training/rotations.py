@@ -2,10 +2,15 @@
 
 Where the bits are more than the directions they project, the rows are several rotations of the same directions, one
 below the other: an over-complete frame.
+
+A prefix-ordered code is rotated in nested blocks: the first 64 directions among themselves give the first 64 bits, the
+next 64 the bits up to 128, and so on, so that the first bits are a code of the strongest directions by themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -13,6 +18,7 @@ import numpy as np
 from searchanything.core.types import FloatArray
 
 ITQ_ROUNDS: Final = 50  # Gong and Lazebnik's own number
+PREFIXES: Final = (64, 128, 256)  # bits at which a prefix-ordered code may end before its whole length
 _CHUNK_ROWS = 8192
 
 
@@ -46,30 +52,57 @@ def covariance(rows: FloatArray) -> np.ndarray[tuple[int, int], np.dtype[np.floa
     return np.asarray(rows.T @ rows, dtype=np.float64) / len(rows)
 
 
-def pca_rotation(rows: FloatArray, *, bits: int, generator: np.random.Generator) -> FloatArray:
+def pca_rotation(
+    rows: FloatArray, *, bits: int, generator: np.random.Generator, prefixes: Sequence[int] = ()
+) -> FloatArray:
     """Principal components under random rotations, which even out their variances: (bits, d).
+
+    `prefixes` are the lengths, rising, at which the code may be cut.
 
     Source: Jégou et al., Aggregating local descriptors into a compact image representation, CVPR 2010, section 3.
     """
     components = principal_components(rows, count=bits)
-    return random_projection(len(components), bits=bits, generator=generator) @ components
+    blocks = [
+        random_projection(part.stop - part.start, bits=count, generator=generator) @ components[part]
+        for part, count in _blocks(bits, len(components), prefixes)
+    ]
+    return np.concatenate(blocks)
 
 
-def itq(rows: FloatArray, *, bits: int, generator: np.random.Generator) -> FloatArray:
+def itq(rows: FloatArray, *, bits: int, generator: np.random.Generator, prefixes: Sequence[int] = ()) -> FloatArray:
     """Iterative quantisation: rotations of the principal components that move them least to their signs: (bits, d).
 
-    Each block of an over-complete frame is fitted from its own random start.
+    Each rotation of an over-complete frame is fitted from its own random start. `prefixes` as in `pca_rotation`.
 
     Source: Gong and Lazebnik, Iterative quantization, CVPR 2011, section 2.2.
     """
     components = principal_components(rows, count=bits)
     projected = rows @ components.T
-    count = len(components)
-    blocks = [
-        _fitted_rotation(projected, random_projection(count, bits=count, generator=generator))
-        for _ in range(-(-bits // count))
-    ]
-    return (np.concatenate(blocks)[:bits] @ components).astype(np.float32)
+    blocks = []
+    for part, count in _blocks(bits, len(components), prefixes):
+        width = part.stop - part.start
+        fitted = [
+            _fitted_rotation(projected[:, part], random_projection(width, bits=width, generator=generator))
+            for _ in range(-(-count // width))
+        ]
+        blocks.append((np.concatenate(fitted)[:count] @ components[part]).astype(np.float32))
+    return np.concatenate(blocks)
+
+
+def _blocks(bits: int, directions: int, prefixes: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Which directions are rotated among themselves, and how many bits they give, in the order of the bits.
+
+    Bits beyond the directions project all of them once more.
+    """
+    if not prefixes:
+        yield slice(0, directions), bits
+        return
+    for first, end in pairwise((0, *(one for one in prefixes if one < bits), bits)):
+        last = min(end, directions)
+        if first < last:
+            yield slice(first, last), last - first
+        if last < end:
+            yield slice(0, directions), end - max(first, last)
 
 
 def _fitted_rotation(projected: FloatArray, rotation: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from searchanything.hash_training import rotations
 from searchanything.hash_training.judging import Judgement, judge_codes
 from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
 from searchanything.hash_training.standardising import Standardisation
-from searchanything.models.hashing import HashLayer
+from searchanything.models.hashing import PREFIX_ORDERED, HashLayer
 
 HashMethod: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
 METHODS: Final[tuple[HashMethod, ...]] = get_args(HashMethod)
@@ -37,13 +37,16 @@ _ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
     "itq": rotations.itq,
     "pca-rotation": rotations.pca_rotation,
 }
+# Rows of `lsh` are alike, so each prefix of them is such a layer; `deep` moves all bits at once, and has no order.
+PREFIX_METHODS: Final[tuple[HashMethod, ...]] = ("itq", "pca-rotation", "lsh")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
     """What to train. `mask_share` is the mask features' share of the mean squared length of the standardised rows.
 
-    `sample_rows` bounds memory. `steps` (at most) and `strength` (of the neighbour whitening) are those of `deep`.
+    `prefix_ordered`: the first 64, 128 and 256 bits are to be codes by themselves. `sample_rows` bounds memory. `steps`
+    (at most) and `strength` (of the neighbour whitening) are those of `deep`.
     `checkpoint` names the file from which `resume` goes on; None keeps no state. `compute` says on which device.
 
     Raises: UsageError, at construction.
@@ -53,6 +56,7 @@ class TrainingOptions:
     bits: int = 256
     seed: int = 0
     mask_share: float = MASK_SHARE
+    prefix_ordered: bool = False
     sample_rows: int = SAMPLE_ROWS
     steps: int = STEPS
     strength: float = STRENGTH
@@ -67,6 +71,16 @@ class TrainingOptions:
             raise UsageError(f"expected {', '.join(map(str, BITS))} bits, got {self.bits}")
         if not 0 < self.mask_share < 1:
             raise UsageError(f"expected a mask share between 0 and 1, got {self.mask_share}")
+        if self.prefix_ordered and self.method not in PREFIX_METHODS:
+            raise UsageError(
+                f"expected a method of {', '.join(PREFIX_METHODS)} for prefix-ordered bits, got {self.method!r}, which "
+                "fits all bits at once"
+            )
+
+    @property
+    def methods(self) -> tuple[HashMethod, ...]:
+        """All that can be judged beside the one asked for."""
+        return PREFIX_METHODS if self.prefix_ordered else METHODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +149,7 @@ def train_hash(
     rows, chooses, judges = (standardisation.apply(one) for one in (fitting, choice, judged))
     layers: dict[str, HashLayer] = {}
     judgements: dict[str, Judgement] = {}
-    for number, method in enumerate(METHODS):
+    for number, method in enumerate(options.methods):
         facts = {**_facts(sample, options), **(provenance or {}), "method": method}
         weight, bias = standardisation.fold(*_fit(method, rows, chooses, options=options, progress=progress))
         layers[method] = HashLayer.create(
@@ -146,7 +160,7 @@ def train_hash(
             notes={"mean": standardisation.mean, "scale": standardisation.scale},
         )
         judgements[method] = judge_codes(_encoded(layers[method], judged), judges, seed=options.seed)
-        progress(TrainingProgress("judging", number + 1, len(METHODS)))
+        progress(TrainingProgress("judging", number + 1, len(options.methods)))
     return TrainedHash(layers[options.method], layers, judgements, sample.seen)
 
 
@@ -176,6 +190,7 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
         "seed": str(options.seed),
         "rows": str(sample.seen),
         "mask_share": str(options.mask_share if sample.mask_dimension else 0),
+        **({PREFIX_ORDERED: "true"} if options.prefix_ordered else {}),
     }
 
 
@@ -188,7 +203,8 @@ def _fit(
         projection = rotations.random_projection(rows.shape[1], bits=options.bits, generator=generator)
         return projection, np.zeros(options.bits, np.float32)
     if method in _ROTATIONS:
-        projection = _ROTATIONS[method](rows, bits=options.bits, generator=generator)
+        prefixes = rotations.PREFIXES if options.prefix_ordered else ()
+        projection = _ROTATIONS[method](rows, bits=options.bits, generator=generator, prefixes=prefixes)
         return projection, np.zeros(options.bits, np.float32)
     from searchanything.hash_training.deep import DeepOptions, fit_deep  # loads torch
     from searchanything.models.compute import prepare_compute

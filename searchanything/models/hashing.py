@@ -28,6 +28,8 @@ from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray
 
 FORMAT = "searchanything-hash-v1"
+PREFIX_ORDERED = "prefix_ordered"  # the fact of a layer whose first bits are a code by themselves
+_UNORDERED_METHODS = ("lsh", "random-rotation")  # whose bits are alike, so that any of them are such a layer
 _ROTATION_STEPS = 2**16
 _CHUNK_ROWS = 2048  # at a time: what they need then stays in reused memory, which is half as fast again
 
@@ -145,6 +147,28 @@ class HashLayer:
     def digest(self) -> str:
         """sha256 of the layer's file."""
         return hashlib.sha256(self.data).hexdigest()
+
+    def prefix(self, bits: int) -> HashLayer:
+        """The layer of the first so many bits: its codes are the beginnings of this one's.
+
+        Raises: ModelError unless the layer was made for that, or for a length that is no multiple of 8 within it.
+        """
+        alike = self.provenance.get("method") in _UNORDERED_METHODS
+        if not alike and self.provenance.get(PREFIX_ORDERED) != "true":
+            raise ModelError(
+                "expected a layer with prefix-ordered bits; this one's are a code only together. Train one with: "
+                "searchanything hash train --method pca-rotation --prefix-ordered"
+            )
+        if bits % 8 or not 0 < bits <= self.bits:
+            raise ModelError(f"expected a multiple of 8 up to {self.bits} bits, got {bits}")
+        tensors = safetensors.numpy.load(self.data)
+        return self.create(
+            self.weight[:bits],
+            self.bias[:bits],
+            mask_dimension=self.mask_dimension,
+            provenance={**self.provenance, "cut_from": self.digest},
+            notes={name: one for name, one in tensors.items() if name not in ("weight", "bias")},
+        )
 
     def to_bytes(self) -> bytes:
         """The layer as a safetensors file: exactly the bytes it was read from."""
