@@ -5,7 +5,8 @@
 
 Rescoring and words: labelled regions of scenes and of annotated photographs (`ranking_data`), and synthetic rows.
 Marks and several regions: REGIONS.npz of `benchmarks.scene_regions`. Clicks: the same images. Photographs are of the
-fifth that no training of pico saw. `--features` keeps what the models computed, so that a second run needs none.
+fifth that pico's hash and text tower were not fitted to; its segmenter and image tower were trained on them.
+`--features` keeps what the models computed, so that a second run needs none.
 Each line compares two ways to answer the same questions.
 """
 
