@@ -7,9 +7,9 @@
 
 The instance is the drawing: one concept by one hand, each time of another size, turned, tinted, partly covered and on
 another backdrop. The drawings are of zero-shot concepts: never a class of a training, though in the run on a GPU that
-gave pico's image tower they were unlabelled occluders of other drawings. The distractors show other drawings, among them
-the same concepts by other hands. Backdrops are the photographs held out from the trainings here; what the run on the GPU
-took is not recorded.
+gave pico's image tower they were unlabelled occluders of other drawings. The distractors show other drawings, among
+them the same concepts by other hands. Backdrops are the photographs held out from the trainings here; what the run on
+the GPU took is not recorded.
 """
 
 from __future__ import annotations
