@@ -2,9 +2,9 @@
 
 python -m benchmarks.scene_regions --pictograms DIR --photographs DIR --out REGIONS.npz [--scenes 900] [--concepts 60]
 
-Evaluation scenes, on backdrops held out from the trainings here; whether the run on a GPU that gave pico's segmenter and
-image tower saw them is not recorded, nor are its zero-shot drawings unseen: they were unlabelled occluders in the image
-tower's pictures. The first half draws from `--concepts` concepts (half of them
+Evaluation scenes, on backdrops held out from the trainings here; whether the run on a GPU that gave pico's segmenter
+and image tower saw them is not recorded. The image tower saw zero-shot drawings unlabelled, as occluders of others. The
+first half draws from `--concepts` concepts (half of them
 zero-shot), so that each is on many scenes; the other half from all concepts. Every kept region is a row, background
 too. A region shows an object where their boxes overlap by at least a half; its concept is -1 where it shows none, and
 -2 where it overlaps an object by less, so that it can be called neither.

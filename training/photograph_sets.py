@@ -7,8 +7,8 @@
 `fetch` clones `bearpaw/clothing-co-parsing` (Apache-2.0, as the repository states) and
 `marcusklasson/GroceryStoreDataset` (MIT) with git. `street` writes `NUMBER.jpg` (at most 512 px), `NUMBER.png` (the
 label of each pixel) and `labels.json` of the photographs with pixel-level annotations, less one fifth: those whose
-number leaves 1 modulo 5, which are kept to judge by. `grocery` writes photographs of one split, the shorter side 176 px,
-and `index.json`: `rows` of (file, fine class, coarse class), and the names `fine` and `coarse` by the fine class.
+number leaves 1 modulo 5, which are kept to judge by. `grocery` writes photographs of one split, the shorter side 176
+px, and `index.json`: `rows` of (file, fine class, coarse class), and the names `fine` and `coarse` by the fine class.
 
 The conversions are tested on folders of the published form; the clones themselves were not run where this was written,
 and pico's figures come from photographs that were handed over in this layout.

@@ -99,7 +99,7 @@ def test_other_forms_are_refused_with_what_was_expected(tmp_path: Path) -> None:
 
 def test_the_program_clones_and_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr("subprocess.run", lambda command, check: asked.append(command))
+    monkeypatch.setattr("subprocess.run", lambda command, **_: asked.append(command))
     main(["fetch", "--into", str(tmp_path / "repositories")])
     assert asked == clone_commands(tmp_path / "repositories")
     assert [command[-1] for command in asked] == [
