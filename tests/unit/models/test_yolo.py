@@ -98,11 +98,12 @@ def scripted(target: Path) -> bytes:
         def __setstate__(self, state: tuple[str, bool]) -> None:
             self.target = state[0]
             self.training = state[1]
-            torch.from_file(self.target, shared=True, size=4)
+            self.mapped = torch.from_file(self.target, shared=True, size=4)
 
         def __init__(self, target: str) -> None:
             super().__init__()
             self.target = target
+            self.mapped = torch.zeros(4)
 
         def forward(self, values: torch.Tensor) -> torch.Tensor:
             return values
@@ -112,6 +113,8 @@ def scripted(target: Path) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
 def test_the_program_of_a_torchscript_archive_is_not_run(tmp_path: Path) -> None:
     target, path = tmp_path / "written", tmp_path / "weights.pt"
     path.write_bytes(scripted(target))
