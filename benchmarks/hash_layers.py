@@ -97,18 +97,6 @@ def layer_figures(task: Task, layer: HashLayer) -> Found:
     }
 
 
-def first_bits(layer: HashLayer, bits: int) -> HashLayer:
-    """Of any layer, whatever the order of its bits."""
-    scale = Standardisation.of_layer(layer)
-    return HashLayer.create(
-        layer.weight[:bits],
-        layer.bias[:bits],
-        mask_dimension=layer.mask_dimension,
-        provenance=layer.provenance,
-        notes={"mean": scale.mean, "scale": scale.scale},
-    )
-
-
 def layers_of(features: FeatureBatch, *, mask_share: float, seed: int) -> dict[str, HashLayer]:
     """By name, every layer that is compared."""
 
@@ -126,7 +114,7 @@ def layers_of(features: FeatureBatch, *, mask_share: float, seed: int) -> dict[s
         whole = found[f"256 bits, {method}"]
         found[f"256 ordered bits, {method}"] = ordered[method]
         for bits in PREFIXES:
-            found[f"first {bits} of 256 bits, {method}"] = first_bits(whole, bits)
+            found[f"first {bits} of 256 bits, {method}"] = whole.prefix(bits)
             found[f"first {bits} of 256 ordered bits, {method}"] = ordered[method].prefix(bits)
     return found
 

@@ -188,7 +188,7 @@ def encode(
 @app.command("cut")
 @expanded
 def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOptions) -> None:
-    """Cut a layer with prefix-ordered bits to its first ones; its codes are the beginnings of the whole layer's.
+    """Cut a layer of rotations to its first bits; its codes are the beginnings of the whole layer's.
 
     Example: [bold]searchanything hash cut --hash holiday.safetensors --bits 64 --out short.safetensors[/bold]
     """

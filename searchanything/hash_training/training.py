@@ -20,7 +20,7 @@ from searchanything.hash_training import rotations
 from searchanything.hash_training.judging import Judgement, judge_codes
 from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
 from searchanything.hash_training.standardising import Standardisation
-from searchanything.models.hashing import PREFIX_ORDERED, HashLayer
+from searchanything.models.hashing import HashLayer
 
 HashMethod: TypeAlias = Literal["deep", "itq", "pca-rotation", "lsh"]
 METHODS: Final[tuple[HashMethod, ...]] = get_args(HashMethod)
@@ -190,7 +190,7 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
         "seed": str(options.seed),
         "rows": str(sample.seen),
         "mask_share": str(options.mask_share if sample.mask_dimension else 0),
-        **({PREFIX_ORDERED: "true"} if options.prefix_ordered else {}),
+        **({"prefix_ordered": "true"} if options.prefix_ordered else {}),
     }
 
 

@@ -28,8 +28,8 @@ from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray
 
 FORMAT = "searchanything-hash-v1"
-PREFIX_ORDERED = "prefix_ordered"  # the fact of a layer whose first bits are a code by themselves
-_UNORDERED_METHODS = ("lsh", "random-rotation")  # whose bits are alike, so that any of them are such a layer
+# Rows of a rotation are alike, so that any of them are a code by themselves: measured in docs/hashing.md.
+_ROTATIONS = ("lsh", "random-rotation", "pca-rotation", "itq")
 _ROTATION_STEPS = 2**16
 _CHUNK_ROWS = 2048  # at a time: what they need then stays in reused memory, which is half as fast again
 
@@ -151,13 +151,13 @@ class HashLayer:
     def prefix(self, bits: int) -> HashLayer:
         """The layer of the first so many bits: its codes are the beginnings of this one's.
 
-        Raises: ModelError unless the layer was made for that, or for a length that is no multiple of 8 within it.
+        Raises: ModelError for a layer that is no rotation, or a length that is no multiple of 8 within it.
         """
-        alike = self.provenance.get("method") in _UNORDERED_METHODS
-        if not alike and self.provenance.get(PREFIX_ORDERED) != "true":
+        method = self.provenance.get("method")
+        if method not in _ROTATIONS:
             raise ModelError(
-                "expected a layer with prefix-ordered bits; this one's are a code only together. Train one with: "
-                "searchanything hash train --method pca-rotation --prefix-ordered"
+                f"expected a layer of {', '.join(_ROTATIONS)}, got one of {method}, no part of which is known to be a "
+                "code; train one with: searchanything hash train --method pca-rotation"
             )
         if bits % 8 or not 0 < bits <= self.bits:
             raise ModelError(f"expected a multiple of 8 up to {self.bits} bits, got {bits}")
@@ -167,7 +167,8 @@ class HashLayer:
             self.bias[:bits],
             mask_dimension=self.mask_dimension,
             provenance={**self.provenance, "cut_from": self.digest},
-            notes={name: one for name, one in tensors.items() if name not in ("weight", "bias")},
+            # Sorted: the library gives them in another order each time, and the digest is of the file.
+            notes={name: one for name, one in sorted(tensors.items()) if name not in ("weight", "bias")},
         )
 
     def to_bytes(self) -> bytes:

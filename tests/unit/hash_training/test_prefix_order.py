@@ -86,11 +86,14 @@ def test_without_the_option_layers_are_what_they_were() -> None:
     assert "prefix_ordered" not in trained(drawn(60, 80), "pca-rotation", ordered=False).provenance
 
 
-def test_layers_whose_bits_have_no_order_are_not_cut() -> None:
-    layer = trained(drawn(60, 80), "pca-rotation", ordered=False)
-    with pytest.raises(ModelError, match=r"expected a layer with prefix-ordered bits.*--prefix-ordered"):
+@pytest.mark.parametrize("method", ["deep", "imported", ""])
+def test_layers_that_are_no_rotations_are_not_cut(method: str) -> None:
+    rotation = HashLayer.random_rotation(8, 80, bits=256, seed=1)
+    assert rotation.prefix(64).bits == 64  # all of whose bits are alike
+    facts = {**rotation.provenance, "method": method}
+    layer = HashLayer.create(rotation.weight, rotation.bias, mask_dimension=8, provenance=facts)
+    with pytest.raises(ModelError, match=f"got one of {method}, no part of which is known to be a code"):
         layer.prefix(64)
-    assert HashLayer.random_rotation(8, 80, bits=256, seed=1).prefix(64).bits == 64  # whose bits are all alike
 
 
 @pytest.mark.parametrize("bits", [0, -8, 12, 264])
