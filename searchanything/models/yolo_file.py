@@ -48,7 +48,8 @@ class _Unpickler(pickle.Unpickler):
 def _function(asked: tuple[str, str]) -> Callable[..., Any] | None:
     """What torch.save's format calls: a new function each time, as a pickle can set attributes of what it is given."""
     if asked == ("torch._utils", "_rebuild_tensor_v2"):
-        return lambda *arguments: torch._utils._rebuild_tensor_v2(*arguments)  # noqa: SLF001
+        rebuild: Callable[..., Any] = torch._utils._rebuild_tensor_v2  # noqa: SLF001
+        return lambda *arguments: rebuild(*arguments)
     if asked == ("torch._utils", "_rebuild_parameter"):
         return lambda data, *_: data
     return None
