@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -71,9 +72,9 @@ class World:
             self.store.put(ref(name).key, data, metadata={"album": name[0]})
         index_images(IndexingJob(self.store, self.encoder, self.index), self.store.list())
 
-    def read(self, image: ImageRef) -> tuple[str, RGBImage]:
+    def read(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
         stored, data = self.store.read(image.key)
-        return stored.etag, decode_image(data, name=image.key, max_pixels=10**6)
+        return stored.etag, partial(decode_image, data, name=image.key, max_pixels=10**6)
 
     @property
     def context(self) -> SearchContext:
