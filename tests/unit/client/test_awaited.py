@@ -44,10 +44,10 @@ class Thinking:
 
     def __init__(self) -> None:
         self.arrived, self.released, self.given_up = threading.Event(), threading.Event(), False
-        self.arrivals = 0
+        self.arrivals: list[str] = []
 
     def wait(self) -> None:
-        self.arrivals += 1
+        self.arrivals.append("one more")
         self.arrived.set()
         self.given_up = self.given_up or not self.released.wait(LONGEST_S)
 
@@ -151,7 +151,7 @@ def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: t
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         async with AsyncRemoteClient(thinking[1]) as client:
             questions = [asyncio.ensure_future(client.status()) for _ in range(3)]
-            while thinking[0].arrivals < len(questions):
+            while len(thinking[0].arrivals) < len(questions):
                 await asyncio.sleep(0.001)
             for question in questions:
                 question.cancel()

@@ -217,8 +217,8 @@ def fitting(path: str) -> st.SearchStrategy[dict[str, Any]]:
     if path == "compare":
         optional = {**filtered, "candidates": st.integers(1, 5)}
         return st.fixed_dictionaries({"image": st.just(NAMES), "prompt": st.just(POINT)}, optional=optional)
-    regions = st.lists(st.sampled_from([REGION, OTHER]), min_size=1, max_size=3)
-    asked = st.sampled_from([{"image": REGION}, {"image": NAMES, "prompt": POINT}, {"text": "red"}])
+    several = st.lists(st.sampled_from([REGION, OTHER]), min_size=1, max_size=3).map(lambda regions: {"like": regions})
+    asked = several | st.sampled_from([{"image": REGION}, {"image": NAMES, "prompt": POINT}, {"text": "red"}])
     page = {"limit": st.integers(1, 9), "offset": st.integers(0, 3), "group_by_image": st.booleans()}
     both = {**filtered, **page, "rescore": st.integers(0, 16_384), "max_false_match": st.floats(1e-6, 1)}
     if path == "explain":
@@ -230,9 +230,7 @@ def fitting(path: str) -> st.SearchStrategy[dict[str, Any]]:
     plain = st.fixed_dictionaries(expected, optional=both)
     refined = st.fixed_dictionaries({"right": st.just([REGION]), **expected}, optional={**both, **marked})
     more = {"query": plain, "refine": refined}.get(path, plain | refined)
-    return st.tuples(asked | regions.map(lambda several: {"like": several}), more).map(
-        lambda parts: parts[0] | parts[1]
-    )
+    return st.tuples(asked, more).map(lambda parts: parts[0] | parts[1])
 
 
 def sent(served: Served, path: str, body: dict[str, Any], probe: dict[str, Any]) -> Any:
