@@ -311,9 +311,9 @@ class Asking:
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
         """Of an answer of the index of this fingerprint. Raises: IndexMismatchError where another one is live."""
+        others = others_of(self.connection, fingerprint)
         context = replace(self.context(), recollection=recollection)
-        others = others_of(self.connection, fingerprint, context.index)
-        return explain(context, question, Expected(others.name(image, context.index), box_xyxy), others=others)
+        return explain(context, question, Expected(others.named(image, context.index), box_xyxy), others=others)
 
     def _explain_stored(
         self,

@@ -46,7 +46,7 @@ class OtherIndexes:
                     continue
                 yield self.connection.scoped(found)
 
-    def name(self, image: IndexedImage, index: RegionIndex) -> ImageRef:
+    def named(self, image: IndexedImage, index: RegionIndex) -> ImageRef:
         """The image that is meant: as the answer's index names it, else as another one does that can be asked.
 
         Raises: as `find_image`; RegionIndexError of the answer's index.
@@ -62,15 +62,16 @@ class OtherIndexes:
         return meant
 
 
-def others_of(connection: Connection, fingerprint: str, live: RegionIndex) -> OtherIndexes:
+def others_of(connection: Connection, fingerprint: str) -> OtherIndexes:
     """The other indexes, where an answer is of the one that is live by now.
 
     Raises: IndexMismatchError where it is not: ranks and distances would be of other codes than the answer's.
     """
-    if live.manifest.fingerprint != fingerprint:
+    live = connection.read_index().manifest.fingerprint
+    if live != fingerprint:
         raise IndexMismatchError(
-            f"the answer is of the index of fingerprint {fingerprint}, and by now {live.manifest.fingerprint} is live: "
-            "ask again, and have that answer explained"
+            f"the answer is of the index of fingerprint {fingerprint}, and by now {live} is live: ask again, and have "
+            "that answer explained"
         )
     return OtherIndexes(connection, fingerprint)
 
@@ -82,9 +83,9 @@ def with_reasons(
     subject = Subject.of(results)
 
     def explain(image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
-        others = others_of(connection, subject.fingerprint, connection.read_index())
+        others = others_of(connection, subject.fingerprint)
         asked = question()
-        expected = Expected(others.name(image, asked.ranking.index), box_xyxy)
+        expected = Expected(others.named(image, asked.ranking.index), box_xyxy)
         return explain_by_index(subject, asked, expected, others=others)
 
     return replace(results, explainer=explain)
@@ -94,8 +95,8 @@ def explain_in(
     connection: Connection, question: PartsQuestion, results: CombinedResults, image: IndexedImage
 ) -> Explanation:
     """Why an image is where it is among those that hold several things."""
-    others = others_of(connection, results.fingerprint, connection.read_index())
-    return explain_parts(question, results, others.name(image, question.index), others=others)
+    others = others_of(connection, results.fingerprint)
+    return explain_parts(question, results, others.named(image, question.index), others=others)
 
 
 def words_question(
