@@ -119,6 +119,7 @@ class RemoteClient(Closing):
     def send(self, call: Call[Result]) -> Result:
         """Send one request and read its answer. Raises: as the other methods."""
         headers, body = call.encoded()
+        closed = self._closed
         for attempt in range(self._retries + 1):
             status, data, retry_after = self._exchange(call, headers, body)
             if status < 400:
@@ -126,6 +127,8 @@ class RemoteClient(Closing):
             if status != _NOT_BEGUN or attempt == self._retries:
                 break
             time.sleep(min(seconds_of(retry_after), self._timeout_s))
+            if closed != self._closed:  # nobody waits for it any more
+                break
         raise error_of(status, data, retry_after)
 
     def close(self) -> None:
