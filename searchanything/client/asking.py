@@ -19,9 +19,9 @@ from searchanything.answers.results import Refiner, SearchResults, Segments
 from searchanything.client.connection import Connection
 from searchanything.client.judging import Judging
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
-from searchanything.client.why import MarkedQuestion, other_indexes, several_question, with_reasons, words_question
+from searchanything.client.why import MarkedQuestion, others_of, stored_question, with_reasons, words_question
 from searchanything.client.words import WordsQuestion, ask_words, check_alone
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import (
@@ -48,7 +48,7 @@ from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
-from searchanything.search.locate import IndexedImage, find_image
+from searchanything.search.locate import IndexedImage
 from searchanything.search.probe import Marked
 from searchanything.search.refine import asked_region
 from searchanything.search.rescoring import QueryValues
@@ -126,7 +126,7 @@ class Asking:
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
-            explainer=lambda image, box: self._explain(question, recollection, image, box),
+            explainer=partial(self._explain, index.manifest.fingerprint, question, recollection),
             refiner=self._refiner(
                 index,
                 lambda: asked_region(index, encoded.code, encoded.words_code),
@@ -193,16 +193,18 @@ class Asking:
             timings_ms=watch.timings_ms,
             open_image=self.load,
             asked=partial(stored_question_document, refs, question.rows, request, filter),
-            explainer=partial(self._explain_stored, question.rows[0], question.asked, bounded, filter),
             refiner=None
             if whole
             else self._refiner(index, lambda: question.marked(index), request, filter=filter, most=most),
         )
-        if len(question.rows) == 1:
-            return found
         max_limit = self.connection.indexes.max_limit
-        several = partial(several_question, index, question, bounded, filter=filter, max_limit=max_limit)
-        return with_reasons(found, self.connection, several)
+        stored = partial(stored_question, index, question, bounded, filter=filter, max_limit=max_limit)
+        by_index = with_reasons(found, self.connection, stored)
+        if len(question.rows) > 1:
+            return by_index
+        row = question.rows[0]
+        made = partial(_question_of_row, row, question.asked, bounded, filter)
+        return replace(by_index, explainer=partial(self._explain_stored, by_index, row, made))
 
     def _refiner(
         self,
@@ -255,7 +257,7 @@ class Asking:
     def context(self) -> SearchContext:
         """The live index, the models that fit it, and the images behind it. Raises: as `Client.query`."""
         index, encoder = self.connection.open_to_ask()
-        return SearchContext(index, encoder, self.connection.indexes.max_limit, self._open_with_etag)
+        return SearchContext(index, encoder, self.connection.indexes.max_limit, self._read_with_etag)
 
     def segment(self, image: ImageInput) -> Segments:
         """As `Client.segment`."""
@@ -301,32 +303,47 @@ class Asking:
             )
 
     def _explain(
-        self, question: SearchQuestion, recollection: Recollection, image: IndexedImage, box_xyxy: BoxXYXY | None
-    ) -> Explanation:
-        context = replace(self.context(), recollection=recollection)
-        others = other_indexes(self.connection, context.index.manifest.fingerprint)
-        expected = Expected(find_image(image, [context.index, *others]), box_xyxy)
-        return explain(context, question, expected, others=others)
-
-    def _explain_stored(
         self,
-        row: RegionRow | ImageRow,
-        asked: Asked,
-        request: PageRequest,
-        filter: Filter | None,
+        fingerprint: str,
+        question: SearchQuestion,
+        recollection: Recollection,
         image: IndexedImage,
         box_xyxy: BoxXYXY | None,
     ) -> Explanation:
-        """The ranking is by the stored code; for features, which the index does not hold, its mask is the prompt."""
-        pixels = self.load(row.image)
-        height, width = pixels.shape[:2]
-        prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
-        question = SearchQuestion(pixels, prompt, request, filter, asked)
-        return self._explain(question, Recollection(), image, box_xyxy)
+        """Of an answer of the index of this fingerprint. Raises: IndexMismatchError where another one is live."""
+        others = others_of(self.connection, fingerprint)
+        context = replace(self.context(), recollection=recollection)
+        return explain(context, question, Expected(others.named(image, context.index), box_xyxy), others=others)
 
-    def _open_with_etag(self, image: ImageRef) -> tuple[str, RGBImage]:
+    def _explain_stored(
+        self,
+        by_index: SearchResults,
+        row: RegionRow | ImageRow,
+        question: Callable[[RGBImage], SearchQuestion],
+        image: IndexedImage,
+        box_xyxy: BoxXYXY | None,
+    ) -> Explanation:
+        """The ranking is by the stored code; pixels are for float features, which the index does not hold.
+
+        Where the object is no longer the one that was indexed, the index alone explains, as it answered alone.
+        """
+        pixels = self._pixels_of(row)
+        if pixels is None:
+            return replace(by_index.explain(image, box_xyxy), query_image=None)
+        return self._explain(by_index.fingerprint, question(pixels), Recollection(), image, box_xyxy)
+
+    def _pixels_of(self, row: RegionRow | ImageRow) -> RGBImage | None:
+        """The image as it was indexed, None where its object is gone or another one."""
+        try:
+            etag, decode = self._read_with_etag(row.image)
+            return decode() if etag == row.etag else None
+        except (ObjectNotFoundError, ImageError):
+            return None
+
+    def _read_with_etag(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
         stored, data = self._read(image)
-        return stored.etag, decode_image(data, name=str(image), max_pixels=self.connection.settings.ingest.max_pixels)
+        max_pixels = self.connection.settings.ingest.max_pixels
+        return stored.etag, partial(decode_image, data, name=str(image), max_pixels=max_pixels)
 
     def _read(self, image: ImageRef) -> tuple[StoredObject, bytes]:
         self.connection.check_seen(image)
@@ -335,3 +352,12 @@ class Asking:
                 self._stores[image.bucket] = wiring.open_bucket(image.bucket, self.connection.settings)
             store = self._stores[image.bucket]
         return store.read(image.key)
+
+
+def _question_of_row(
+    row: RegionRow | ImageRow, asked: Asked, request: PageRequest, filter: Filter | None, pixels: RGBImage
+) -> SearchQuestion:
+    """A stored region as a question of pixels: its mask is the prompt, and what is compared is its code."""
+    height, width = pixels.shape[:2]
+    prompt = Mask(mask_of_size(row.mask, height, width)) if isinstance(row, RegionRow) else WholeImage()
+    return SearchQuestion(pixels, prompt, request, filter, asked)

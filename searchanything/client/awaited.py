@@ -2,33 +2,63 @@
 
 Whatever asks the server is named once in the classes below; what it does is written in `remote`, `remote_results` and
 `remote_segments` alone. What only reads an answer is inherited and does not await.
+
+A thread that waits for a server cannot be interrupted: a question that is cancelled keeps its thread until the answer
+is there or late. So the threads are the client's, and whatever else the program does in threads finds its own free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
-from dataclasses import fields
-from functools import update_wrapper
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
+from searchanything.core.errors import UsageError
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 Twin = TypeVar("Twin")
 Blocking = TypeVar("Blocking")
 Blocking_co = TypeVar("Blocking_co", covariant=True)
+_THREADS: Final = 32  # questions of one client at a time; further ones wait
+
+
+class Threads:
+    """The threads of one client, in which it waits for its server."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="searchanything")
+        self._closed = False
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What the work gives, done in a thread. Raises: UsageError once the client is closed."""
+        if self._closed:
+            raise UsageError("the client is closed: ask, and use what asks again, inside of `async with`")
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(context.run, work))
+
+    def close(self) -> None:
+        """Begin nothing more: what waits is cancelled, and what has begun is not waited for."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class HasBlocking(Protocol[Blocking_co]):
-    """A twin: `blocking` is the very same for programs that do not await."""
+    """A twin: `blocking` is the very same for programs that do not await; it is asked in `threads`."""
 
     @property
     def blocking(self) -> Blocking_co: ...
+
+    @property
+    def threads(self) -> Threads: ...
 
 
 @overload
@@ -39,42 +69,43 @@ def in_thread(
 
 @overload
 def in_thread(
-    method: Callable[Concatenate[Blocking, Given], Result], twin: Callable[[Result], Twin]
+    method: Callable[Concatenate[Blocking, Given], Result], twin: Callable[[Result, Threads], Twin]
 ) -> Callable[Concatenate[HasBlocking[Blocking], Given], Coroutine[Any, Any, Twin]]: ...
 
 
-def in_thread(method: Callable[..., Any], twin: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
+def in_thread(method: Callable[..., Any], twin: Callable[[Any, Threads], Any] | None = None) -> Callable[..., Any]:
     """A method that blocks, as one to be awaited; `twin` makes a twin of what it gives."""
 
     async def ask(self: HasBlocking[Any], /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the method
-        found = await asyncio.to_thread(method, self.blocking, *args, **kwargs)
-        return found if twin is None else twin(found)
+        found = await self.threads.run(partial(method, self.blocking, *args, **kwargs))
+        return found if twin is None else twin(found, self.threads)
 
     update_wrapper(ask, method)
     return ask
 
 
-def _results(found: RemoteResults) -> AsyncRemoteResults:
-    return AsyncRemoteResults(**_values(found))
+def _results(found: RemoteResults, threads: Threads) -> AsyncRemoteResults:
+    return AsyncRemoteResults(**_values(found, RemoteAnswer), threads=threads)
 
 
-def _segments(found: RemoteSegments) -> AsyncRemoteSegments:
-    return AsyncRemoteSegments(**_values(found))
+def _segments(found: RemoteSegments, threads: Threads) -> AsyncRemoteSegments:
+    return AsyncRemoteSegments(**_values(found, RemoteRegions), threads=threads)
 
 
-def _values(answer: RemoteAnswer | RemoteRegions) -> dict[str, Any]:
-    return {one.name: getattr(answer, one.name) for one in fields(answer)}
+def _values(answer: RemoteAnswer | RemoteRegions, kind: type[RemoteAnswer | RemoteRegions]) -> dict[str, Any]:
+    return {one.name: getattr(answer, one.name) for one in fields(kind)}
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class AsyncRemoteResults(RemoteAnswer):
-    """The hits of a query, as `RemoteResults`; what asks the server again is awaited."""
+    """The hits of a query, as `RemoteResults`; what asks the server again is awaited, in `threads`."""
 
-    __slots__ = ()
+    threads: Threads
 
     @property
     def blocking(self) -> RemoteResults:
         """The same answer for programs that do not await."""
-        return RemoteResults(**_values(self))
+        return RemoteResults(**_values(self, RemoteAnswer))
 
     refine = in_thread(RemoteResults.refine, _results)
     explain = in_thread(RemoteResults.explain)
@@ -83,15 +114,16 @@ class AsyncRemoteResults(RemoteAnswer):
     show = in_thread(RemoteResults.show)
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class AsyncRemoteSegments(RemoteRegions):
-    """All regions of an image, as `RemoteSegments`; what asks the server again is awaited."""
+    """All regions of an image, as `RemoteSegments`; what asks the server again is awaited, in `threads`."""
 
-    __slots__ = ()
+    threads: Threads
 
     @property
     def blocking(self) -> RemoteSegments:
         """The same answer for programs that do not await."""
-        return RemoteSegments(**_values(self))
+        return RemoteSegments(**_values(self, RemoteRegions))
 
     plot = in_thread(RemoteSegments.plot)
     save = in_thread(RemoteSegments.save)
@@ -102,11 +134,13 @@ class AsyncRemoteClient:
     """`RemoteClient` for programs that await: each question is asked in a thread, and so is what answers ask again.
 
     `refine`, `explain`, `plot`, `save` and `show` of its answers are awaited. A notebook shows an answer by
-    `await found.show()`: what it shows by itself cannot be awaited, so it is a line of text.
+    `await found.show()`: what it shows by itself cannot be awaited, so it is a line of text. A question that is
+    cancelled is not waited for any more; the server, which is not told, goes on with it.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
         self.blocking = RemoteClient(url, key=key, timeout_s=timeout_s, retries=retries)
+        self.threads = Threads()
 
     def __repr__(self) -> str:
         return f"<AsyncRemoteClient of {self.blocking.url}>"
@@ -121,4 +155,5 @@ class AsyncRemoteClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.threads.close()
         self.blocking.close()

@@ -59,6 +59,7 @@ class RemoteClient(Closing):
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._timeout_s, self._retries = timeout_s, retries
         self._idle: list[http.client.HTTPConnection] = []
+        self._closed = 0  # how often: a connection that was in use then is not kept
         self._lock = threading.Lock()
         self._uploads: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
@@ -118,6 +119,7 @@ class RemoteClient(Closing):
     def send(self, call: Call[Result]) -> Result:
         """Send one request and read its answer. Raises: as the other methods."""
         headers, body = call.encoded()
+        closed = self._closed
         for attempt in range(self._retries + 1):
             status, data, retry_after = self._exchange(call, headers, body)
             if status < 400:
@@ -125,12 +127,15 @@ class RemoteClient(Closing):
             if status != _NOT_BEGUN or attempt == self._retries:
                 break
             time.sleep(min(seconds_of(retry_after), self._timeout_s))
+            if closed != self._closed:  # nobody waits for it any more
+                break
         raise error_of(status, data, retry_after)
 
     def close(self) -> None:
-        """Close the connections that nobody uses now; the client can be used again."""
+        """Close all connections, those in use when their answers are there; the client can be used again."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._closed += 1
         for connection in idle:
             connection.close()
 
@@ -156,7 +161,7 @@ class RemoteClient(Closing):
         """Status, body and Retry-After. A kept connection that the server has closed meanwhile is opened again."""
         while True:
             with self._lock:
-                kept = self._idle.pop() if self._idle else None
+                kept, closed = self._idle.pop() if self._idle else None, self._closed
             connection = kept or self._connect()
             try:
                 connection.request(call.method, self._prefix + call.path, body, {**self._headers, **headers})
@@ -167,9 +172,17 @@ class RemoteClient(Closing):
                 if kept is not None and isinstance(error, http.client.RemoteDisconnected | ConnectionError):
                     continue
                 raise ServerUnreachableError(f"{self.url}: {type(error).__name__}: {error}") from error
-            with self._lock:
-                self._idle.append(connection)
+            self._keep(connection, closed)
             return answer
+
+    def _keep(self, connection: http.client.HTTPConnection, closed: int) -> None:
+        """Keep a connection for the next question, unless the client was closed since it was taken."""
+        with self._lock:
+            is_kept = closed == self._closed
+            if is_kept:
+                self._idle.append(connection)
+        if not is_kept:
+            connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection

@@ -6,7 +6,7 @@ Only the standard library is imported here, as in `calls`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -59,11 +59,21 @@ def _is_known(ref: ImageRef, send: Send) -> bool:
 
 def _of_key(key: str, send: Send) -> ImageRef | None:
     """The image with exactly this key. Raises: UsageError for a key of several buckets."""
-    page = send(Call("GET", f"/v1/images?{urlencode({'prefix': key, 'limit': 500})}", document))
-    found = [ImageRef(one["bucket"], one["key"]) for one in page["images"] if one["key"] == key]
+    found = [ref for ref in _images_under(key, send) if ref.key == key]
     if len(found) > 1:
         names = ", ".join(ref.bucket for ref in found)
         raise UsageError(
             f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
         )
     return found[0] if found else None
+
+
+def _images_under(prefix: str, send: Send) -> Iterator[ImageRef]:
+    """All images whose keys begin so, page by page."""
+    asked = {"prefix": prefix, "limit": "500"}
+    while True:
+        page = send(Call("GET", f"/v1/images?{urlencode(asked)}", document))
+        yield from (ImageRef(one["bucket"], one["key"]) for one in page["images"])
+        if page["next"] is None:
+            return
+        asked["after"] = page["next"]

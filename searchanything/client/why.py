@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,9 +13,9 @@ from searchanything.answers.results import Refiner, SearchResults
 from searchanything.client.connection import Connection
 from searchanything.client.stored_questions import StoredQuestion
 from searchanything.core.counting import counted
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoxXYXY, Codes, Filter, RegionRef
+from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef
 from searchanything.explain.by_index import IndexQuestion, Subject, explain_by_index
 from searchanything.explain.parts import PartsQuestion, explain_parts
 from searchanything.explain.rank import Ranking
@@ -27,14 +27,53 @@ from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 
 
-def other_indexes(connection: Connection, live: str) -> list[RegionIndex]:
-    """The indexes of other fingerprints: an image may be in one of them."""
-    others = []
-    for manifest in connection.indexes.manifests():
-        if manifest.fingerprint != live:
-            with contextlib.suppress(IndexMismatchError, IndexNotFoundError):  # of another version, or half dropped
-                others.append(connection.scoped(connection.indexes.open(manifest.fingerprint)))
-    return others
+@dataclass(frozen=True, slots=True)
+class OtherIndexes:
+    """The indexes of other fingerprints than an answer's: an image may be in one of them.
+
+    Each is opened when it is come to: an explanation of what the live index has opens none.
+    """
+
+    connection: Connection
+    fingerprint: str
+
+    def __iter__(self) -> Iterator[RegionIndex]:
+        for manifest in self.connection.indexes.manifests():
+            if manifest.fingerprint != self.fingerprint:
+                try:
+                    found = self.connection.indexes.open(manifest.fingerprint)
+                except RegionIndexError:  # of another version, half dropped, or not to be reached
+                    continue
+                yield self.connection.scoped(found)
+
+    def named(self, image: IndexedImage, index: RegionIndex) -> ImageRef:
+        """The image that is meant: as the answer's index names it, else as another one does that can be asked.
+
+        Raises: as `find_image`; RegionIndexError of the answer's index.
+        """
+        meant = find_image(image, [index])
+        if isinstance(image, ImageRef) or index.newest([meant]):
+            return meant
+        for other in self:
+            with contextlib.suppress(RegionIndexError):
+                found = find_image(image, [other])
+                if other.newest([found]):
+                    return found
+        return meant
+
+
+def others_of(connection: Connection, fingerprint: str) -> OtherIndexes:
+    """The other indexes, where an answer is of the one that is live by now.
+
+    Raises: IndexMismatchError where it is not: ranks and distances would be of other codes than the answer's.
+    """
+    live = connection.read_index().manifest.fingerprint
+    if live != fingerprint:
+        raise IndexMismatchError(
+            f"the answer is of the index of fingerprint {fingerprint}, and by now {live} is live: ask again, and have "
+            "that answer explained"
+        )
+    return OtherIndexes(connection, fingerprint)
 
 
 def with_reasons(
@@ -44,10 +83,9 @@ def with_reasons(
     subject = Subject.of(results)
 
     def explain(image: IndexedImage, box_xyxy: BoxXYXY | None) -> Explanation:
+        others = others_of(connection, subject.fingerprint)
         asked = question()
-        index = asked.ranking.index
-        others = other_indexes(connection, index.manifest.fingerprint)
-        expected = Expected(find_image(image, [index, *others]), box_xyxy)
+        expected = Expected(others.named(image, asked.ranking.index), box_xyxy)
         return explain_by_index(subject, asked, expected, others=others)
 
     return replace(results, explainer=explain)
@@ -57,8 +95,8 @@ def explain_in(
     connection: Connection, question: PartsQuestion, results: CombinedResults, image: IndexedImage
 ) -> Explanation:
     """Why an image is where it is among those that hold several things."""
-    others = other_indexes(connection, question.index.manifest.fingerprint)
-    return explain_parts(question, results, find_image(image, [question.index, *others]), others=others)
+    others = others_of(connection, results.fingerprint)
+    return explain_parts(question, results, others.named(image, question.index), others=others)
 
 
 def words_question(
@@ -69,14 +107,17 @@ def words_question(
     return IndexQuestion(ranking, request, filter, "the words")
 
 
-def several_question(
+def stored_question(
     index: RegionIndex, question: StoredQuestion, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> IndexQuestion:
-    """Several regions of the index as one question, or several whole images."""
+    """A region of the index, or several as one question; or whole images."""
     whole = question.whole_images
     ranking = Ranking.of(index, question.asked, request, whole_images=whole, max_limit=max_limit)
-    what = counted(len(question.rows), "image" if whole else "region")
-    return IndexQuestion(ranking, request, filter, f"what the {what} have in common", question.codes)
+    name = "image" if whole else "region"
+    if len(question.rows) == 1:
+        return IndexQuestion(ranking, request, filter, f"the {name}")
+    what = f"what the {counted(len(question.rows), name)} have in common"
+    return IndexQuestion(ranking, request, filter, what, question.codes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from searchanything.core.geometry import mask_of_size
@@ -34,6 +35,7 @@ else:
     cv2 = LazyModule("cv2")
 
 Color: TypeAlias = tuple[int, int, int]  # RGB
+Contour: TypeAlias = NDArray[Any]  # (N, 1, 2) points, as OpenCV finds them
 PlateXYXY: TypeAlias = tuple[int, int, int, int]  # of a label, in shown pixels
 
 SELECTED: Color = (255, 204, 0)
@@ -138,17 +140,11 @@ def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) 
     size = shown_size(height, width, longest_side_px)
     scale = size[1] / width, size[0] / height
     pixels = _resized(image, size)
-    regions = [mark for mark in marks if isinstance(mark, RegionMark)]
-    shapes = [_shown_mask(mark.mask, size) for mark in regions]
-    for mark, shape in zip(regions, shapes, strict=True):
-        _fill(pixels, shape, mark.color)
-    for mark, shape in zip(regions, shapes, strict=True):
-        _outline(pixels, shape, mark.color)
+    labels = _regions(pixels, [mark for mark in marks if isinstance(mark, RegionMark)])
     for box in (mark for mark in marks if isinstance(mark, BoxMark)):
         _box(pixels, box, scale)
     for point in (mark for mark in marks if isinstance(mark, PointMark)):
         _point(pixels, point, scale)
-    labels = [(mark.label, _middle_of(shape)) for mark, shape in zip(regions, shapes, strict=True) if mark.label]
     texts = [(mark.text, (0, size[0])) for mark in marks if isinstance(mark, TextMark)]
     return _with_plates(pixels, labels + texts)
 
@@ -213,6 +209,24 @@ def _line_widths(pixels: RGBImage) -> tuple[int, int]:
     return 2 * bright + 1, bright
 
 
+def _regions(pixels: RGBImage, marks: Sequence[RegionMark]) -> list[tuple[str, tuple[int, int]]]:
+    """Fill and outline regions in place; their labels, each with its point.
+
+    Outlines lie upon all fills. Of each region its contours are kept until then: the shapes of many would fill memory.
+    """
+    outlines: list[Sequence[Contour]] = []
+    labels = []
+    for mark in marks:
+        shape = _shown_mask(mark.mask, (pixels.shape[0], pixels.shape[1]))
+        _fill(pixels, shape, mark.color)
+        outlines.append(cv2.findContours(shape.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
+        if mark.label:
+            labels.append((mark.label, _middle_of(shape)))
+    for mark, contours in zip(marks, outlines, strict=True):
+        _outline(pixels, contours, mark.color)
+    return labels
+
+
 def _fill(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
     """Tint `pixels`, which belongs to the caller, in place."""
     tint = np.array(color, dtype=np.float32)
@@ -220,8 +234,7 @@ def _fill(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
     pixels[shape] = np.round(inside * (1 - FILL_OPACITY) + tint * FILL_OPACITY).astype(np.uint8)
 
 
-def _outline(pixels: RGBImage, shape: BoolMask, color: Color) -> None:
-    contours, _ = cv2.findContours(shape.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+def _outline(pixels: RGBImage, contours: Sequence[Contour], color: Color) -> None:
     for thickness, shade in zip(_line_widths(pixels), (INK, color), strict=True):
         cv2.polylines(pixels, contours, isClosed=True, color=shade, thickness=thickness, lineType=cv2.LINE_AA)
 

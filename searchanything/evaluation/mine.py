@@ -129,9 +129,10 @@ def _tried_regions(context: SearchContext, image: ImageRef, options: MineOptions
     """Up to four regions of an image."""
     state = stored_image(context.index, image)
     rows = stored_regions(context.index, state)
-    etag, pixels = context.read_image(image)
+    etag, decode = context.read_image(image)
     if etag != state.etag:
         raise StoreError(f"{image} changed since it was indexed; sync repair brings the index up to date")
+    pixels = decode()
     generator = np.random.default_rng([options.seed, int(image.image_id[:15], 16)])
     chosen = generator.permutation(len(rows))[:REGIONS_OF_AN_IMAGE]
     return _asked(context, pixels, [rows[place] for place in sorted(chosen.tolist())], options) if len(chosen) else []

@@ -9,7 +9,7 @@ the image is meant: its first region in the ranking, or, where none is in it, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -28,7 +28,7 @@ from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, I
 from searchanything.explain import index_steps
 from searchanything.explain.expected_region import MIN_FIT_IOU
 from searchanything.explain.index_steps import Note, noted
-from searchanything.explain.rank import IndexRanking, Rank, excluding_parts
+from searchanything.explain.rank import IndexRanking, Rank, excluding_parts, is_of
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking, WordsRanking
 from searchanything.search.search import PageRequest
@@ -79,7 +79,7 @@ class IndexQuestion:
 
 
 def explain_by_index(
-    subject: Subject, question: IndexQuestion, expected: Expected, *, others: Sequence[RegionIndex] = ()
+    subject: Subject, question: IndexQuestion, expected: Expected, *, others: Iterable[RegionIndex] = ()
 ) -> Explanation:
     """Walk down the funnel for an expected image, up to the first step that explains.
 
@@ -118,7 +118,7 @@ def candidate_of_row(row: RegionRow) -> Candidate:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Where the expected image, or a region of it, stands for a question. Each part is looked up once."""
+    """Where the expected image, or a region of it, ranks for a question. Each part is looked up once."""
 
     question: IndexQuestion
     expected: Expected
@@ -131,7 +131,7 @@ class _Place:
         return [] if ranking.whole_images else stored_regions(ranking.index, self.image)
 
     @cached_property
-    def standings(self) -> list[Hit]:
+    def coded(self) -> list[Hit]:
         """The image's rows that have a code for the question, the best first, whatever is left out of the answer."""
         ranking = self.question.ranking
         found = ranking.scored(ranking.rows(self.image, Filter()))
@@ -155,7 +155,7 @@ class _Place:
         number = None if self.fitting[0] is None else self.fitting[0].region
 
         def is_it(hit: Hit) -> bool:
-            return hit.image == self.image.image and (whole or hit.region == number)
+            return is_of(self.image, hit) and (whole or hit.region == number)
 
         first = min(max(FIRST, request.offset + request.limit), question.ranking.max_limit)
         return question.ranking.find(question.filter, is_it=is_it, first=first, group_by_image=request.group_by_image)
@@ -168,8 +168,8 @@ class _Place:
         elif self.rank.hit is not None:
             number = self.rank.hit.region
         else:
-            return self.standings[0] if self.standings else None
-        return next((hit for hit in self.standings if hit.region == number), None)
+            return self.coded[0] if self.coded else None
+        return next((hit for hit in self.coded if hit.region == number), None)
 
     @property
     def region(self) -> RegionRow | None:
@@ -180,13 +180,17 @@ class _Place:
 
     def steps(self) -> Iterator[Note]:
         """The steps behind `indexed`, in their order."""
+        for step in self._each():
+            yield index_steps.unless_replaced(self.question.ranking.index, self.image, step)
+
+    def _each(self) -> Iterator[Note]:
         question, request = self.question, self.question.request
         if isinstance(question.ranking, WordsRanking):
             yield self._words()
         if not question.ranking.whole_images:
             yield self._region()
         if self.meant is None:
-            yield noted("codes", Verdict.CHANGED, "its rows are gone: it is being indexed again, so ask again", {})
+            yield index_steps.gone("codes")
             return
         if question.filter is not None:
             yield index_steps.passes_filter(self._excluded_by(self.meant))
@@ -204,7 +208,7 @@ class _Place:
 
     def _words(self) -> Note:
         """Whether the image, or the region in the box, has a words code."""
-        have = {hit.region for hit in self.standings}
+        have = {hit.region for hit in self.coded}
         figures = {"regions": len(self.rows), "with_words_code": len(have)}
         cure = "index it again with --add-words"
         if not have:
@@ -218,7 +222,7 @@ class _Place:
 
     def _region(self) -> Note:
         """Which region is meant, and how near each of the image's best is."""
-        figures: dict[str, Any] = {"regions": len(self.rows), "each": list(map(self._said, self.standings))}
+        figures: dict[str, Any] = {"regions": len(self.rows), "each": list(map(self._said, self.coded))}
         wanted, iou = self.fitting
         if self.expected.box_xyxy is not None:
             figures |= {"best_iou": round(iou, 4), "least_iou": MIN_FIT_IOU}

@@ -4,20 +4,21 @@
     (query)   (row of    (object)     (seg-   (policy) (float,    (Hamming,
                the index)              menter)          no hash)   all rows)
 
-Features and codes are judged by one measure: a place among the first N. The N nearest by code, the candidates, are
-encoded again. What stands behind all N of them by its float features is not similar enough for the models; what does
-not, and yet has no place among the first N by code, was lost by hashing. A rank by features is one among the
-candidates: the true one may be larger, never smaller.
+Features and codes are judged by one measure: a place among the first N, or on the page or before it. The N nearest by
+code, the candidates, are encoded again. What stands behind all N of them by its float features is not similar enough
+for the models; what does not, and yet has no such place by code, was lost by hashing. A rank by features is one among
+the candidates: the true one may be larger, never smaller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from searchanything.answers.explanation import Explanation
 from searchanything.core.errors import PromptError
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import ImageRow
 from searchanything.explain import index_steps, steps
 from searchanything.explain.expected_region import TargetRegion
 from searchanything.explain.index_steps import Note
@@ -25,10 +26,9 @@ from searchanything.explain.rank import Ranking
 from searchanything.explain.reencode import SearchContext
 from searchanything.explain.steps import Expected, Inquiry, SearchQuestion, View
 from searchanything.prompts.choose import candidates, selection_of_choice
-from searchanything.prompts.prompt import describe_prompt
 from searchanything.search.rescoring import QueryValues
 
-CANDIDATES: Final = 50  # N, unless the page reaches further
+CANDIDATES: Final = 50  # N
 _Seen: TypeAlias = tuple[Note, View | None, TargetRegion | None]  # a step, and what is known of the image at it
 
 
@@ -37,12 +37,14 @@ def explain(
     question: SearchQuestion,
     expected: Expected,
     *,
-    others: Sequence[RegionIndex] = (),
+    others: Iterable[RegionIndex] = (),
     first: int = CANDIDATES,
 ) -> Explanation:
     """Walk down the funnel for an expected image. `others` are indexes of other fingerprints, `first` is N.
 
     Without an expected box, the image's region on the page is meant, or else the one most similar to the query.
+
+    Of a page that reaches beyond N, the ranks by code alone are looked up: N regions are encoded again at most.
 
     Raises: PromptError (also for a box outside the expected image), FilterError, UsageError, StoreError, ImageError,
     RegionIndexError.
@@ -53,8 +55,7 @@ def explain(
         raise PromptError("whole images are searched without a prompt: leave the expected box out, or add a prompt")
     asked = QueryValues(query.code, query.projection) if question.asked is None else question.asked
     ranking = Ranking.of(context.index, asked, question.request, whole_images=whole_images, max_limit=context.max_limit)
-    least = max(first, question.request.offset + question.request.limit)
-    inquiry = Inquiry(context, question, expected, query, ranking, min(least, context.max_limit), others)
+    inquiry = Inquiry(context, question, expected, query, ranking, min(first, context.max_limit), others)
     walked: list[_Seen] = []
     for seen in _walk(inquiry):
         walked.append(seen)
@@ -72,13 +73,21 @@ def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     yield note, None, None
     if image is None:
         return
+    for note, view, target in _behind(inquiry, image):
+        yield index_steps.unless_replaced(index, image, note), view, target
+
+
+def _behind(inquiry: Inquiry, image: ImageRow) -> Iterator[_Seen]:
+    """The steps behind `indexed`."""
     note, view = steps.unchanged(inquiry, image)
     yield note, view, None
     if view is None:
         return
     target, found = None, None
-    if whole_images:
+    if inquiry.ranking.whole_images:
         found = steps.whole_image(inquiry, image)
+        if found is None:
+            yield index_steps.gone("codes"), view, None
     else:
         note, target = steps.mask(inquiry, view)
         yield note, view, target
@@ -96,7 +105,7 @@ def _walk(inquiry: Inquiry) -> Iterator[_Seen]:
     if request.most_bits is not None:
         yield index_steps.chance(found.distance_bits, request.most_bits, rank.rank), view, target
     if request.group_by_image and target is not None and rank.hit is not None:
-        is_meant = expected.box_xyxy is not None
+        is_meant = inquiry.expected.box_xyxy is not None
         yield index_steps.grouping(found.region, rank.hit, rank.rank, is_meant=is_meant), view, target
     by_features = f" (by features it is number {place.features_rank})"
     yield index_steps.page(request, rank.rank or 0, besides=by_features), view, target
@@ -115,7 +124,7 @@ def _explanation(inquiry: Inquiry, walked: Sequence[_Seen]) -> Explanation:
         verdict=next(one.verdict for one, _, _ in walked if one.verdict is not None),
         steps=tuple(one.step for one, _, _ in walked),
         selection=selection_of_choice(inquiry.query.choice, inquiry.query.segmentation),
-        prompt_description=describe_prompt(inquiry.question.prompt),
+        prompt_description=inquiry.question.description,
         fingerprint=inquiry.context.index.manifest.fingerprint,
         query_image=inquiry.question.image,
         expected_image=None if view is None else view.pixels,

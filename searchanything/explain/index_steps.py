@@ -6,12 +6,13 @@ Whatever was asked takes them: a question that pixels lead to (`steps`) and one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from searchanything.answers.explanation import Step, Verdict
 from searchanything.core.counting import counted
+from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Hit, ImageRef, ImageRow, Outcome
 from searchanything.search.search import PageRequest
@@ -31,9 +32,12 @@ def noted(name: str, verdict: Verdict | None, sentence: str, figures: Mapping[st
 
 
 def indexed(
-    index: RegionIndex, image: ImageRef, *, others: Sequence[RegionIndex], whole_images: bool, was_hit: bool = False
+    index: RegionIndex, image: ImageRef, *, others: Iterable[RegionIndex], whole_images: bool, was_hit: bool = False
 ) -> tuple[Note, ImageRow | None]:
-    """The expected image's row in the index, None where it has no region, or no code of its own, to be found by."""
+    """The expected image's row in the index, None where it has no region, or no code of its own, to be found by.
+
+    `others` are gone through, and so opened, only where it is not in this one.
+    """
     row = index.newest([image]).get(image)
     if row is None:
         return _elsewhere(index, image, others, was_hit=was_hit), None
@@ -48,10 +52,18 @@ def indexed(
     return noted("indexed", None, f"it is in the index with {counted(row.regions, 'region')}", figures), row
 
 
-def _elsewhere(index: RegionIndex, image: ImageRef, others: Sequence[RegionIndex], *, was_hit: bool) -> Note:
+def _holds(index: RegionIndex, image: ImageRef) -> bool:
+    """Whether an index of another fingerprint has the image; one that cannot be asked explains nothing."""
+    try:
+        return image in index.newest([image])
+    except RegionIndexError:
+        return False
+
+
+def _elsewhere(index: RegionIndex, image: ImageRef, others: Iterable[RegionIndex], *, was_hit: bool) -> Note:
     """The image is not in the index: it may be in one of another fingerprint, or have been in this one."""
     live = index.manifest.fingerprint
-    found = [other.manifest for other in others if image in other.newest([image])]
+    found = [other.manifest for other in others if _holds(other, image)]
     figures = {"fingerprint": live, "other_fingerprints": [one.fingerprint for one in found]}
     if not found:
         since = ": it was among the hits, and has been deleted since" if was_hit else ""
@@ -61,6 +73,19 @@ def _elsewhere(index: RegionIndex, image: ImageRef, others: Sequence[RegionIndex
         f"while {live} is live: index it again"
     )
     return noted("indexed", Verdict.OTHER_FINGERPRINT, sentence, figures)
+
+
+def gone(name: str) -> Note:
+    """A step that found none of the image's rows, or rows of another generation than those before it."""
+    sentence = "it was indexed again, or deleted, while this was looked up: ask again"
+    return noted(name, Verdict.CHANGED, sentence, {})
+
+
+def unless_replaced(index: RegionIndex, image: ImageRow, note: Note) -> Note:
+    """The step; where it explains by what is not there, and the image was replaced meanwhile, that this is why."""
+    if note.verdict in (None, Verdict.HIT, Verdict.CHANGED):
+        return note
+    return note if index.generations([image.image]).get(image.image) == image.generation else gone(note.step.name)
 
 
 def passes_filter(excluded_by: Sequence[str]) -> Note:

@@ -5,7 +5,7 @@ indexed ─► filter ─► all 1 … any 1 ─► none 1 … ─► near ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ class PartsQuestion:
 
 
 def explain_parts(
-    question: PartsQuestion, results: CombinedResults, image: ImageRef, *, others: Sequence[RegionIndex] = ()
+    question: PartsQuestion, results: CombinedResults, image: ImageRef, *, others: Iterable[RegionIndex] = ()
 ) -> Explanation:
     """Walk through the parts for an expected image. Raises: FilterError, RegionIndexError."""
     was_hit = image in {hit.image for hit in results}
@@ -68,7 +68,7 @@ def explain_parts(
             question.index, question.combination, image, filter=question.filter, max_limit=question.max_limit
         )
         for step in _steps(question, row, found):
-            walked.append(step)
+            walked.append(index_steps.unless_replaced(question.index, row, step))
             if step.verdict is not None:
                 break
     return Explanation(
@@ -88,7 +88,7 @@ def explain_parts(
 def _steps(question: PartsQuestion, row: ImageRow, found: Examined | None) -> Iterator[Note]:
     """The steps behind `indexed`, in their order."""
     if found is None:
-        yield noted("near", Verdict.CHANGED, "its rows are gone: it is being indexed again, so ask again", {})
+        yield index_steps.gone("near")
         return
     if question.filter is not None:
         ranking = Ranking(question.index, question.max_limit, question.combination.wanted[0].code)

@@ -158,6 +158,11 @@ class Rank:
     exact: bool
 
 
+def is_of(image: ImageRow, hit: Hit) -> bool:
+    """Whether a hit is a row of this image as it was committed then: numbers of another commit name other regions."""
+    return (hit.image, hit.generation) == (image.image, image.generation)
+
+
 def with_scores(index: RegionIndex, hits: Sequence[Hit], score: Scorer, *, of: CodeKind) -> list[Hit]:
     """Hits with what a question makes of their ids and codes; without it where a code is gone by now."""
     names = [row_id(hit.image, hit.generation, hit.region) for hit in hits]

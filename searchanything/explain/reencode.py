@@ -27,7 +27,8 @@ from searchanything.images.crop_policy import CropPolicy
 from searchanything.prompts.choose import Choice
 from searchanything.prompts.prompt import Prompt
 
-ReadImage: TypeAlias = Callable[[ImageRef], tuple[str, RGBImage]]  # the object's etag as it is now, and its pixels
+# The object's etag as it is now, and what decodes its pixels: of another object than the indexed one nobody needs them.
+ReadImage: TypeAlias = Callable[[ImageRef], tuple[str, Callable[[], RGBImage]]]
 _HitKey: TypeAlias = tuple[str, ImageRef, str, int | None]  # fingerprint, image, etag, region
 
 BATCH_IMAGES: Final = 8
@@ -212,10 +213,10 @@ def region_row(segmentation: Segmentation, box_xyxy: BoxXYXY, rows: NDArray[np.i
 def _read(read_image: ReadImage, hit: Hit) -> RGBImage | str:
     """The image of a hit as it was indexed, or why there is none."""
     try:
-        etag, pixels = read_image(hit.image)
+        etag, decode = read_image(hit.image)
+        return decode() if etag == hit.etag else "changed since it was indexed"
     except (ImageError, StoreError) as error:
         return str(error)
-    return pixels if etag == hit.etag else "changed since it was indexed"
 
 
 def _encoded(

@@ -1,11 +1,11 @@
 """The funnel's steps that need pixels. Each takes what those before it found out, and adds a note and its own finding.
 
-Steps that have no meaning (masks for a search of whole images, a filter where none was given) leave no note.
+Steps that do not apply (masks for a search of whole images, a filter where none was given) leave no note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, ImageRow, 
 from searchanything.encode.encoder import EncodedQuery, RegionJob
 from searchanything.explain.expected_region import TargetRegion, region_in_box, region_most_similar, region_on_page
 from searchanything.explain.index_steps import Note, noted
-from searchanything.explain.rank import Rank, Ranking, excluding_parts, find_rank
+from searchanything.explain.rank import Rank, Ranking, excluding_parts, find_rank, is_of
 from searchanything.explain.reencode import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines
-from searchanything.prompts.prompt import Prompt, as_box
+from searchanything.prompts.prompt import Mask, Prompt, as_box, describe_prompt
 from searchanything.search.search import Asked, PageRequest
 
 
@@ -38,6 +38,13 @@ class SearchQuestion:
     request: PageRequest
     filter: Filter | None = None
     asked: Asked | None = None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What was asked with, as the answer describes it: a stored region is one, although its mask is the prompt."""
+        if self.asked is not None and isinstance(self.prompt, Mask):
+            return {"kind": "region"}
+        return describe_prompt(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inquiry:
-    """What is asked about an answer: the question encoded, its ranking, and N (`first`)."""
+    """What is asked about an answer: the question encoded, its ranking, and N (`first`): so many are encoded again."""
 
     context: SearchContext
     question: SearchQuestion
@@ -65,7 +72,13 @@ class Inquiry:
     query: EncodedQuery
     ranking: Ranking
     first: int
-    others: Sequence[RegionIndex]
+    others: Iterable[RegionIndex]
+
+    @property
+    def reach(self) -> int:
+        """How far the ranking is looked at first: N, or where the page ends. What is nearer is not lost."""
+        request = self.question.request
+        return min(max(self.first, request.offset + request.limit), self.context.max_limit)
 
     def query_features(self) -> RegionFeatures:
         """Those of the query's own region, (1, …)."""
@@ -90,18 +103,21 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """Where the expected region ranks by code and by features, and the parts of the filter that exclude it."""
+    """Where the expected region ranks by code and by features, and the parts of the filter that exclude it.
+
+    `reach`: see `Inquiry`.
+    """
 
     rank: Rank
     features_rank: int
-    first: int
+    reach: int
     excluded_by: Sequence[str]
     too_far: bool = False
 
     @property
     def among_first(self) -> bool:
-        """Whether it is one of the N nearest by code."""
-        return self.rank.rank is not None and self.rank.rank <= self.first
+        """Whether it is one of the N nearest by code, or on the page or before it."""
+        return self.rank.rank is not None and self.rank.rank <= self.reach
 
     @property
     def filter_too(self) -> str:
@@ -119,10 +135,10 @@ def prompt(inquiry: Inquiry) -> Note:
 
 
 def unchanged(inquiry: Inquiry, row: ImageRow) -> tuple[Note, View | None]:
-    """The object as it is now, if it is the one that was indexed."""
+    """The object as it is now, if it is the one that was indexed: another one is not even decoded."""
     figures: dict[str, Any] = {"etag_indexed": row.etag, "etag_now": None}
     try:
-        etag, pixels = inquiry.context.read_image(inquiry.expected.image)
+        etag, decode = inquiry.context.read_image(inquiry.expected.image)
     except ObjectNotFoundError as error:
         sentence = f"its object is gone since it was indexed ({error}), so nothing can be computed again"
         return noted("unchanged", Verdict.CHANGED, sentence, figures), None
@@ -130,6 +146,7 @@ def unchanged(inquiry: Inquiry, row: ImageRow) -> tuple[Note, View | None]:
     if etag != row.etag:
         sentence = "its object has changed since it was indexed, so hits show the old one: index it again"
         return noted("unchanged", Verdict.CHANGED, sentence, figures), None
+    pixels = decode()
     view = View(pixels, inquiry.context.encoder.segmenter.segment([pixels])[0])
     return noted("unchanged", None, "its object is the one that was indexed", figures), view
 
@@ -186,26 +203,27 @@ def _indexed_region(regions: Sequence[Hit], segmentation: Segmentation, row: int
     return regions[best] if ious[best] >= SAME_REGION_IOU else None
 
 
-def whole_image(inquiry: Inquiry, image: ImageRow) -> Indexed:
-    """The index's row of the whole image."""
-    return Indexed(None, inquiry.ranking.rows(image, Filter())[0].distance_bits)
+def whole_image(inquiry: Inquiry, image: ImageRow) -> Indexed | None:
+    """The index's row of the whole image, if it is there still."""
+    rows = inquiry.ranking.rows(image, Filter())
+    return Indexed(None, rows[0].distance_bits) if rows else None
 
 
 def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, found: Indexed) -> tuple[Note, RankPlace]:
     """The region's place by float features among the N nearest by code (`row` is None for the whole image)."""
     excluded_by = excluding_parts(inquiry.ranking, inquiry.question.filter, image, found.region)
-    is_it = _recogniser(inquiry, found)
+    is_it = _recogniser(inquiry, image, found)
     applied = None if excluded_by else inquiry.question.filter  # an excluding filter would hide where it ranks
     too_far = (most_bits := inquiry.question.request.most_bits) is not None and found.distance_bits > most_bits
     ranking = inquiry.ranking.without_bound() if too_far else inquiry.ranking  # and so would the bound
     grouped = inquiry.question.request.group_by_image
-    rank = find_rank(ranking, applied, is_it=is_it, first=inquiry.first, group_by_image=grouped)
-    rivals = [hit for hit in rank.nearest if not is_it(hit)]
+    rank = find_rank(ranking, applied, is_it=is_it, first=inquiry.reach, group_by_image=grouped)
+    rivals = [hit for hit in rank.nearest[: inquiry.first] if not is_it(hit)]
     encoded, missing = inquiry.context.recollection.features(inquiry.context, rivals)
     query, own = inquiry.query_features(), _own_features(inquiry, view, row)
     cosine, others = float(own.cosines(query)[0]), encoded.cosines(query).tolist()
     number = 1 + sum(one > cosine for one in others)
-    place = RankPlace(rank, number, inquiry.first, excluded_by, too_far)
+    place = RankPlace(rank, number, inquiry.reach, excluded_by, too_far)
     figures = {
         "candidates": len(rivals),
         "encoded_again": len(others),
@@ -235,7 +253,7 @@ def codes(inquiry: Inquiry, found: Indexed, place: RankPlace) -> Note:
         "distance_bits": found.distance_bits,
         "bits": bits,
         "features_rank": place.features_rank,
-        "first": place.first,
+        "first": place.reach,
         "filter_applied": inquiry.question.filter is not None and not place.excluded_by,
     }
     number = f"beyond the first {rank.looked_at:,}" if rank.rank is None else f"number {rank.rank:,}"
@@ -246,14 +264,14 @@ def codes(inquiry: Inquiry, found: Indexed, place: RankPlace) -> Note:
         return noted("codes", None, what, figures)
     sentence = (
         f"{what}: hashing lost it, which is number {place.features_rank} by features and "
-        f"not among the first {place.first} by code{place.filter_too}"
+        f"not among the first {place.reach:,} by code{place.filter_too}"
     )
     return noted("codes", Verdict.HASHING, sentence, figures)
 
 
-def _recogniser(inquiry: Inquiry, found: Indexed) -> Callable[[Hit], bool]:
-    image, grouped = inquiry.expected.image, inquiry.question.request.group_by_image
-    return lambda hit: hit.image == image and (grouped or hit.region == found.region)
+def _recogniser(inquiry: Inquiry, image: ImageRow, found: Indexed) -> Callable[[Hit], bool]:
+    grouped = inquiry.question.request.group_by_image
+    return lambda hit: is_of(image, hit) and (grouped or hit.region == found.region)
 
 
 def _own_features(inquiry: Inquiry, view: View, row: int | None) -> RegionFeatures:

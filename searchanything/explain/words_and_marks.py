@@ -58,7 +58,9 @@ class WordsRanking:
         return [Hit.of(rows[one.id], one.distance_bits) for one in own if one.id in rows]
 
     def scored(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Hits with their similarity to the text."""
+        """Hits with their similarity to the text, where the nearest are rescored."""
+        if not self.rescore:
+            return list(hits)
         return with_scores(self.index, hits, lambda _, codes: similarities(self.values.projection, codes), of="words")
 
     def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:

@@ -144,7 +144,8 @@ def search_combined(
     unsure = len(bounds.found) - len(order)
     for start in range(0, len(order), _IMAGES_AT_ONCE):
         portion = order[start : start + _IMAGES_AT_ONCE]
-        if len(hits) >= limit and -hits[limit - 1].score <= bounds.of_image(portion[0]):
+        # An image that could score the same may come first by its name.
+        if len(hits) >= limit and -hits[limit - 1].score < bounds.of_image(portion[0]):
             return CombinedPage(tuple(hits[:limit]), index.exact, start, excluded, unsure)
         for rows in _rows_of(index, portion).values():
             if _holds_any(rows, asked):

@@ -38,7 +38,6 @@ from searchanything.serve.wire import (
     RefineRequest,
     SegmentRequest,
     SegmentSheetRequest,
-    SharedQuestion,
     SheetRequest,
     StoredImage,
     UploadedImage,
@@ -48,6 +47,7 @@ from searchanything.serve.wire import (
 _Thing = TypeVar("_Thing")
 _BEARER: Final = HTTPBearer(auto_error=False, description="A key of `searchanything keys add`.")  # for the document
 STATUS_S: Final = 15.0  # counting rows may cost a pass over them
+MOST_REFINED: Final = 2000  # where a refined page ends: each of nine codes brings twice as many regions, with masks
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
 _PICTURE_THREADS: Final = 4
@@ -141,29 +141,28 @@ class Desk:
         words = self.status(caller).words if results.is_by_words else None
         return self.client.manifest.bits if words is None else words.bits
 
-    def gate(self, asked: SharedQuestion) -> Gate:
+    def gate(self, asked: QueryRequest) -> Gate:
         """Where this question waits: stored codes need no model."""
         return self.index if asked.is_stored else self.models
 
-    def ask(self, caller: Caller, asked: SharedQuestion) -> SearchResults:
+    def ask(self, caller: Caller, asked: QueryRequest) -> SearchResults:
         """The answer to a question. Raises: what `Client.query` raises."""
         if asked.limit > self.settings.max_hits:
             raise UsageError(
                 f"expected a limit of at most {self.settings.max_hits}, got {asked.limit}; ask page by page"
             )
-        more = asked if isinstance(asked, QueryRequest) else QueryRequest()
-        _check_one(asked, more)
-        image, prompt = (None, None) if more.text is not None else self._image_and_prompt(caller, asked)
+        _check_one(asked)
+        image, prompt = (None, None) if asked.text is not None else self._image_and_prompt(caller, asked)
         results = caller.client.query(
             image,
             prompt,
-            text=more.text,
+            text=asked.text,
             limit=asked.limit,
             offset=asked.offset,
             filter=asked.filter.filter(),
             group_by_image=asked.group_by_image,
-            max_false_match=more.max_false_match,
-            rescore=more.rescore,
+            max_false_match=asked.max_false_match,
+            rescore=asked.rescore,
         )
         self.models_loaded = self.models_loaded or not asked.is_stored
         self.metrics.asked(str(results.prompt_description.get("kind")), results.timings_ms)
@@ -171,6 +170,11 @@ class Desk:
 
     def refine(self, caller: Caller, asked: RefineRequest) -> SearchResults:
         """The answer by marks and a saved probe. Raises: what `Client.query` and `SearchResults.refine` raise."""
+        if asked.offset + asked.limit > MOST_REFINED:
+            raise UsageError(
+                f"limit and offset of a refined answer may be {MOST_REFINED:,} together, got "
+                f"{asked.offset + asked.limit:,}: mark more hits, and the right ones come first"
+            )
         right, wrong = ([one.region_ref() for one in marks] for marks in (asked.right, asked.wrong))
         saved = None if asked.probe is None else Probe.from_dict(asked.probe)
         if saved is not None:
@@ -185,13 +189,17 @@ class Desk:
         return replace(results, hits=_at(asked.positions, results.hits, "hits"))
 
     def explained(self, caller: Caller, asked: ExplainRequest) -> Explanation:
-        """Why an image is where it is in an answer. Raises: as `drawn`; ObjectNotFoundError."""
-        expected = self.known(caller, asked.expect).image
-        return self._ask_or_refine(caller, asked).explain(expected, asked.expect_box_xyxy)
+        """Why an image is where it is in an answer, or is in no answer. Raises: as `drawn`.
+
+        An image that this caller may not see is explained as one that was never indexed: their view shows no more.
+        """
+        found = self._ask_or_refine(caller, asked).explain(asked.expect.ref(), asked.expect_box_xyxy)
+        self.models_loaded = self.models_loaded or found.steps[0].name == "prompt"  # it was encoded again
+        return found
 
     def gate_to_explain(self, asked: ExplainRequest) -> Gate:
-        """Where an explanation waits: the pixels of one stored region are encoded again, those of others are not."""
-        return self.index if asked.is_stored and (len(asked.like) > 1 or asked.is_marked) else self.models
+        """Where an explanation waits: what the index alone explains needs no model."""
+        return self.index if asked.is_by_index else self.models
 
     def segmented(self, caller: Caller, asked: SegmentRequest) -> Segments:
         """All regions of an image, or those that are drawn. Raises: what `Client.segment` and `pixels` raise."""
@@ -225,27 +233,31 @@ class Desk:
         pixels = self.pixels(caller, asked.image)
         prompt = prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
         wanted = asked.filter.filter()
-        return caller.client.compare(pixels, prompt, candidates=asked.candidates, filter=wanted)
+        found = caller.client.compare(pixels, prompt, candidates=asked.candidates, filter=wanted)
+        self.models_loaded = True
+        return found
 
     def pixels(self, caller: Caller, image: StoredImage | UploadedImage) -> RGBImage:
-        """An image that this caller may see. Raises: ObjectNotFoundError, StoreError, ImageError."""
+        """An image that this caller may see. Raises: UsageError for a region; StoreError, ImageError."""
         if isinstance(image, UploadedImage):
             return self.uploads.read(self.uploads.find(image.upload))
+        if image.region is not None:
+            raise UsageError(
+                "expected an image without region: a region says by itself what is meant, in a query without a prompt"
+            )
         return caller.client.open_image(self.known(caller, image).image)
 
     def known(self, caller: Caller, image: ImageName) -> ImageRow:
         """The row of an indexed image: nothing else of a bucket may be asked for. Raises: ObjectNotFoundError."""
         return caller.client.image(image.ref())
 
-    def _image_and_prompt(self, caller: Caller, asked: SharedQuestion) -> tuple[RGBImage | StoredInput, object]:
-        if isinstance(asked, QueryRequest) and asked.like:
+    def _image_and_prompt(self, caller: Caller, asked: QueryRequest) -> tuple[RGBImage | StoredInput, object]:
+        if asked.like:
             return [one.region_ref() for one in asked.like], None
         if asked.image is None:
             raise UsageError("expected an image to ask with: an indexed one, or an upload")
         if asked.is_stored and isinstance(asked.image, StoredImage):
             return asked.image.region_ref(), None
-        if isinstance(asked.image, StoredImage) and asked.image.region is not None:
-            raise UsageError("a region says by itself what is meant: leave the prompt or the region out")
         pixels = self.pixels(caller, asked.image)
         return pixels, prompt_of(asked.prompt, pixels.shape[1], pixels.shape[0])
 
@@ -258,10 +270,10 @@ def _at(positions: Sequence[int], things: Sequence[_Thing], what: str) -> tuple[
     return tuple(things[place] for place in positions)
 
 
-def _check_one(asked: SharedQuestion, more: QueryRequest) -> None:
+def _check_one(asked: QueryRequest) -> None:
     """Raises: UsageError for several questions in one."""
     beside = asked.image is not None or asked.prompt is not None
-    if (more.text is not None and (beside or more.like)) or (more.like and beside):
+    if (asked.text is not None and (beside or asked.like)) or (asked.like and beside):
         raise UsageError(
             "text and like are questions by themselves: give an image with its prompt, or like, or text alone"
         )

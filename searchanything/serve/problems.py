@@ -46,6 +46,7 @@ from searchanything.core.errors import (
     UsageError,
     WordsMissingError,
 )
+from searchanything.core.escaping import printable
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +99,15 @@ def status_of(error: SearchAnythingError) -> int:
 
 
 def problem_document(kind: str, status: int, title: str, detail: str, request: str) -> dict[str, Any]:
-    """A problem as RFC 9457 has it; `instance` names the request, as the log does."""
+    """A problem as RFC 9457 has it; `instance` names the request, as the log does.
+
+    What it quotes is anybody's, and may be no text that UTF-8 has: half of a surrogate pair.
+    """
     return {
         "type": f"{TYPE_PREFIX}{kind}",
-        "title": title,
+        "title": printable(title),
         "status": status,
-        "detail": detail,
+        "detail": printable(detail),
         "instance": f"urn:searchanything:request:{request}",
     }
 

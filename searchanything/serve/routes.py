@@ -55,7 +55,7 @@ _SCHEMA: dict[str, Any] = {
         "instance": {"type": "string", "description": "Names the request, as the log does."},
     },
 }
-_MEANT: dict[int, str] = {
+_DESCRIPTIONS: dict[int, str] = {
     400: "Not HTTP or JSON",
     401: "No valid key",
     403: "Not with this key, or from this place",
@@ -71,7 +71,7 @@ _MEANT: dict[int, str] = {
     504: "No answer within the server's limit; the work may go on, so do not repeat it at once",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": meaning, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, meaning in _MEANT.items()
+    status: {"description": said, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, said in _DESCRIPTIONS.items()
 }
 SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
 PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {MEDIA_TYPE: {}}}}

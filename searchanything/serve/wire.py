@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from searchanything.client.stored_questions import MAX_REGIONS
 from searchanything.core.conditions import MAX_VALUES, Where
@@ -21,6 +21,7 @@ MAX_REFS = 1000
 MAX_TEXT = 500
 MAX_MASK_SIDE = 4096
 MAX_MASK_COUNTS = 200_000
+MAX_POSITIONS = 10_000
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-(2**31), le=2**31)]
 PointXY: TypeAlias = tuple[Number, Number]
@@ -30,7 +31,19 @@ Text500 = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=2048)]
 MetaValue: TypeAlias = str | bool | int | float
 Time = Annotated[int, Field(ge=0, lt=2**63)]
-Positions = Annotated[list[Annotated[int, Field(ge=0, lt=10_000)]], Field(max_length=10_000)]
+
+
+def _each_once(positions: list[int]) -> list[int]:
+    if len(set(positions)) < len(positions):
+        raise ValueError("expected each position once")
+    return positions
+
+
+Positions = Annotated[
+    list[Annotated[int, Field(ge=0, lt=MAX_POSITIONS)]],
+    Field(max_length=MAX_POSITIONS, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
+]
 
 
 class Wire(BaseModel):
@@ -173,19 +186,14 @@ class SharedQuestion(Wire):
     image: StoredImage | UploadedImage | None = None
     prompt: PromptModel | None = None
     filter: FilterModel = FilterModel()
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 24
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    group_by_image: bool = False
-
-    @property
-    def is_stored(self) -> bool:
-        """True for what needs no model: a stored region, or a stored image as a whole."""
-        return isinstance(self.image, StoredImage) and (self.prompt is None or isinstance(self.prompt, ImagePrompt))
 
 
 class QueryRequest(SharedQuestion):
     """An image with a prompt, a stored region, several of them, or `text` alone, which is sought in everything."""
 
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 24
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    group_by_image: bool = False
     text: Text500 | None = None
     like: Annotated[list[StoredImage], Field(max_length=MAX_REGIONS)] = Field(
         [], description="Indexed regions: what they have in common is sought, without a model."
@@ -196,7 +204,9 @@ class QueryRequest(SharedQuestion):
     @property
     def is_stored(self) -> bool:
         """True for what needs no model: stored regions, or a stored image as a whole."""
-        return bool(self.like) or super().is_stored
+        if self.like:
+            return True
+        return isinstance(self.image, StoredImage) and (self.prompt is None or isinstance(self.prompt, ImagePrompt))
 
 
 class RefineRequest(QueryRequest):
@@ -223,6 +233,11 @@ class ExplainRequest(RefineRequest):
 
     expect: ImageName
     expect_box_xyxy: BoxNumbers | None = None
+
+    @property
+    def is_by_index(self) -> bool:
+        """True for what is explained without pixels: marks, or several regions, each of which counts once."""
+        return self.is_stored and (self.is_marked or len(set(self.like)) > 1)
 
 
 class CompareRequest(SharedQuestion):
@@ -265,7 +280,7 @@ def image_of_id(identity: str) -> ImageRef:
     """The image of such a name. Raises: ObjectNotFoundError."""
     try:
         padded = identity + "=" * (-len(identity) % 4)
-        name = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("utf-8", "surrogatepass")
+        name = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         name = ""
     bucket, separator, key = name.partition("\0")

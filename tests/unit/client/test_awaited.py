@@ -7,6 +7,7 @@ import inspect
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from searchanything.client.awaited import AsyncRemoteClient, AsyncRemoteResults,
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import Marks, RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
+from searchanything.core.errors import UsageError
 from searchanything.core.types import ImageRef, RegionRef
 
 MASK = {"size": [4, 4], "counts": "04L"}
@@ -42,8 +44,10 @@ class Thinking:
 
     def __init__(self) -> None:
         self.arrived, self.released, self.given_up = threading.Event(), threading.Event(), False
+        self.arrivals: list[str] = []
 
     def wait(self) -> None:
+        self.arrivals.append("one more")
         self.arrived.set()
         self.given_up = self.given_up or not self.released.wait(LONGEST_S)
 
@@ -80,11 +84,13 @@ def thinking(tmp_path: Path) -> Iterator[tuple[Thinking, str]]:
 
 def an_answer(client: AsyncRemoteClient) -> AsyncRemoteResults:
     blocking = RemoteResults.of(ANSWER, {"image": {"bucket": "b", "key": "a.png"}}, client.blocking.send, Marks())
-    return AsyncRemoteResults(*(getattr(blocking, name) for name in RemoteAnswer.__slots__))
+    values = {name: getattr(blocking, name) for name in RemoteAnswer.__slots__}
+    return AsyncRemoteResults(**values, threads=client.threads)
 
 
 def some_segments(client: AsyncRemoteClient) -> AsyncRemoteSegments:
-    return AsyncRemoteSegments((), 4, 4, {"image": {"bucket": "b", "key": "a.png"}}, client.blocking.send)
+    asked = {"image": {"bucket": "b", "key": "a.png"}}
+    return AsyncRemoteSegments((), 4, 4, asked, client.blocking.send, threads=client.threads)
 
 
 Asked = Callable[[AsyncRemoteClient, Path], Awaitable[Any]]
@@ -136,6 +142,78 @@ def test_the_twin_has_every_method_that_asks(kind: type) -> None:
     asking = methods - {name for name in dir(reading) if not name.startswith("_")} - SENDS
     assert asking == {name for one, name in QUESTIONS if one is kind}
     assert all(inspect.iscoroutinefunction(getattr(twin, name)) for name in asking)
+
+
+def test_questions_that_were_cancelled_keep_no_thread_of_the_program(thinking: tuple[Thinking, str]) -> None:
+    """Each waits for its server still; who has other work done in threads, and who asks the next question, does not."""
+
+    async def ask() -> str:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with AsyncRemoteClient(thinking[1]) as client:
+            questions = [asyncio.ensure_future(client.status()) for _ in range(3)]
+            while len(thinking[0].arrivals) < len(questions):
+                await asyncio.sleep(0.001)
+            for question in questions:
+                question.cancel()
+            assert {type(one) for one in await asyncio.gather(*questions, return_exceptions=True)} == {
+                asyncio.CancelledError
+            }
+            done = await asyncio.to_thread(lambda: "done")
+            thinking[0].released.set()
+            return done
+
+    assert asyncio.run(ask()) == "done"
+    assert not thinking[0].given_up, "the program's own thread was taken"
+
+
+def test_a_client_that_was_left_asks_no_more(thinking: tuple[Thinking, str]) -> None:
+    thinking[0].released.set()
+
+    async def ask() -> None:
+        async with AsyncRemoteClient(thinking[1]) as client:
+            found, segments = await client.query(IMAGE), await client.segment(IMAGE)
+            part = found[:0]
+        for asked in (client.status(), found.plot(), part.plot(), segments.plot(), found.explain(IMAGE)):
+            with pytest.raises(UsageError, match="client is closed"):
+                await asked
+
+    asyncio.run(ask())
+
+
+def test_leaving_waits_for_nothing(thinking: tuple[Thinking, str]) -> None:
+    """What has begun ends when its server answers; its connection is closed then."""
+
+    async def ask() -> AsyncRemoteClient:
+        async with AsyncRemoteClient(thinking[1]) as client:
+            question = asyncio.ensure_future(client.status())
+            while not thinking[0].arrived.is_set():
+                await asyncio.sleep(0.001)
+            question.cancel()
+        return client
+
+    client = asyncio.run(ask())
+    assert not thinking[0].given_up, "the exit waited for the answer"
+    working = [one for one in threading.enumerate() if one.name.startswith("searchanything")]
+    thinking[0].released.set()
+    for thread in working:
+        thread.join(LONGEST_S)
+    assert len(working) == 1
+    assert client.blocking._idle == []
+
+
+def test_a_connection_in_use_while_its_client_is_closed_is_not_kept(thinking: tuple[Thinking, str]) -> None:
+    client = RemoteClient(thinking[1])
+    asking = threading.Thread(target=client.status)
+    asking.start()
+    assert thinking[0].arrived.wait(LONGEST_S)
+    client.close()
+    thinking[0].released.set()
+    asking.join(LONGEST_S)
+    assert client._idle == []
+    assert client.status() == {"version": "1"}, "it can be used again"
+    assert len(client._idle) == 1
+    client.close()
+    assert client._idle == []
 
 
 def test_answers_are_those_of_the_client_that_blocks(served: tuple[Served, str], remote: RemoteClient) -> None:

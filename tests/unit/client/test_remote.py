@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,17 @@ def test_a_busy_server_is_asked_again(remote: RemoteClient, monkeypatch: pytest.
     assert answers == [], "asked three times"
 
 
+def test_a_client_that_was_closed_meanwhile_does_not_ask_again(
+    remote: RemoteClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [problem_response(BusyError("wait", retry_after_s=7), "r") for _ in range(3)]
+    monkeypatch.setattr(remote, "_exchange", lambda *_: (429, answers.pop().body, "7"))
+    monkeypatch.setattr(time, "sleep", lambda _: remote.close())
+    with pytest.raises(BusyError):
+        remote.status()
+    assert len(answers) == 2
+
+
 @pytest.mark.parametrize("kind", [errors.AnswerTimeoutError, errors.IndexUnavailableError, errors.StoreError])
 def test_work_that_was_begun_is_not_asked_for_again(
     remote: RemoteClient, monkeypatch: pytest.MonkeyPatch, kind: type[SearchAnythingError]
@@ -297,6 +309,7 @@ def test_connect_knows_a_server_by_its_answer(served: tuple[Served, str], monkey
 
 BARE = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 import searchanything
 with searchanything.connect(sys.argv[2]) as client:

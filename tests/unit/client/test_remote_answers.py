@@ -16,10 +16,7 @@ from searchanything.client.calls import Call, document
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
-from searchanything.core.errors import (
-    ObjectNotFoundError,
-    UsageError,
-)
+from searchanything.core.errors import UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 
 
@@ -68,8 +65,7 @@ def test_explain_takes_an_image_by_any_name(served: tuple[Served, str], remote: 
     for name in names:
         assert found.explain(name)["expected"]["key"] == "b/blue.png", name
     for missing in ("s3://b/k", "S3://b/k", "never.png", "/nowhere/never.png"):
-        with pytest.raises(ObjectNotFoundError):
-            found.explain(missing)
+        assert found.explain(missing)["verdict"] == "not_indexed"
     for odd in ("", " ", "s3://b", None, 7):
         with pytest.raises(UsageError, match="expected"):
             found.explain(odd)

@@ -1,5 +1,6 @@
 """Overlays: marks land where they should, read on any background, and never change their arguments."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from searchanything.core.geometry import encode_rle
 from searchanything.core.types import MaskRLE
+from searchanything.drawing import overlays
 from searchanything.drawing.overlays import (
     BACKGROUND,
     FOREGROUND,
@@ -242,3 +244,19 @@ def test_rows_are_as_full_as_they_can_be(count, columns):
 def test_sheet_needs_tiles_and_columns(tiles, columns):
     with pytest.raises(ValueError, match="at least one tile and one column"):
         contact_sheet(tiles, columns=columns)
+
+
+def test_the_shapes_of_many_regions_are_not_held_at_once(monkeypatch):
+    """Each is as large as the picture: three hundred of them would take 768 MB in one of 1600 x 1600 px."""
+    made, most = [], []
+    shape_of = overlays._shown_mask
+
+    def counted_shape(*given):
+        made.append(weakref.ref(shape := shape_of(*given)))
+        most.append(sum(one() is not None for one in made))
+        return shape
+
+    monkeypatch.setattr(overlays, "_shown_mask", counted_shape)
+    marks = [RegionMark(half_mask(40, 40), HIT, str(number)) for number in range(30)]
+    draw_marks(plain(80, 80), marks, longest_side_px=80)
+    assert (len(made), max(most) <= 2) == (30, True), most

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from contracts.index_rows import image_row, manifest_of, region_row
+from fakes.interrupted_index import InterruptedIndex
 
 from searchanything.answers.combined import CombinedResults
 from searchanything.answers.explanation import Explanation, Verdict
@@ -216,3 +218,47 @@ def test_an_image_that_no_part_brings() -> None:
     assert (why.verdict, figures(why, "near")) == (Verdict.BEYOND, {"depth": 1, "brought_by": []})
     excluded = combined(index, filter=Filter(key_prefix="b"), **TWO)
     assert explain_parts(*excluded, ImageRef("b", "one")).verdict == Verdict.FILTER
+
+
+def again(index: MemoryRegionIndex, key: str) -> None:
+    """Commit an image once more, its regions in another order: each number names another one."""
+    image, codes = ImageRef("b", key), SCENES[key][::-1]
+    rows = [region_row(image, number, generation=2, code=code.tobytes()) for number, code in enumerate(codes)]
+    index.insert_regions(rows)
+    index.insert_images([image_row(image, generation=2, regions=len(codes))])
+    index.delete_before({image: 2})
+
+
+def outcome(why: Explanation) -> tuple[str, object]:
+    return str(why.verdict), why.steps[-1].figures.get("rank")
+
+
+@pytest.mark.parametrize("kind", ["several", "several grouped", "marks", "marks filtered", "marks cut"])
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("region", [None, 0, 1])
+def test_an_image_that_is_replaced_meanwhile_is_never_explained_by_what_is_gone(
+    kind: str, deleted: bool, region: int | None
+) -> None:
+    image = ImageRef("b", "near")
+    box = None if region is None else region_row(image, region, generation=1).box_xyxy
+    most = 5 if kind == "marks cut" else None
+    request = PageRequest(limit=2, group_by_image=kind.endswith("grouped"), most_bits=most)
+    wanted = Filter(key_prefix="n") if kind == "marks filtered" else None
+
+    def why(index: MemoryRegionIndex | InterruptedIndex) -> Explanation:
+        question = marked(index, request, wanted) if kind.startswith("marks") else several(index, request)
+        return explain_by_index(subject(), question, Expected(image, box))
+
+    before, after = index_of(SCENES), index_of(SCENES)
+    again(after, "near")
+    counted = InterruptedIndex(before)
+    known = {outcome(why(counted)), outcome(why(after))}
+    seen = set()
+    for number in range(counted.calls):
+        index = index_of(SCENES)
+        then = partial(index.delete_images, [image]) if deleted else partial(again, index, "near")
+        found = why(InterruptedIndex(index, then, at=number))
+        seen.add(found.verdict)
+        allowed = {Verdict.CHANGED, Verdict.NOT_INDEXED} if deleted else {Verdict.CHANGED}
+        assert outcome(found) in known or found.verdict in allowed, (number, found.to_text())
+    assert Verdict.CHANGED in seen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +56,9 @@ class World:
         context = SearchContext(self.index, self.encoder, MAX_LIMIT, self.read)
         return compare(context, QUERY, prompt, candidates=candidates, filter=filter)
 
-    def read(self, image: ImageRef) -> tuple[str, RGBImage]:
+    def read(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
         stored, data = self.store.read(image.key)
-        return stored.etag, decode_image(data, name=image.key, max_pixels=10**6)
+        return stored.etag, partial(decode_image, data, name=image.key, max_pixels=10**6)
 
 
 def ranking(found: Comparison, name: str) -> dict[tuple[str, int], float]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from fakes.interrupted_index import InterruptedIndex
 from fakes.models import drawn, fake_encoder
 from fakes.stores import InMemoryStore
 from PIL import Image
 
 from searchanything.answers.explanation import Explanation, Verdict
-from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError
+from searchanything.core.errors import IndexUnavailableError, ObjectNotFoundError, PromptError, UsageError
 from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.funnel import explain
@@ -22,7 +24,7 @@ from searchanything.explain.reencode import Recollection, SearchContext, reencod
 from searchanything.explain.steps import Expected, SearchQuestion
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
-from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.prompts.prompt import Points, Prompt, WholeImage
 from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
@@ -71,9 +73,9 @@ class World:
             self.store.put(ref(name).key, data, metadata={"album": name[0]})
         index_images(IndexingJob(self.store, self.encoder, self.index), self.store.list())
 
-    def read(self, image: ImageRef) -> tuple[str, RGBImage]:
+    def read(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
         stored, data = self.store.read(image.key)
-        return stored.etag, decode_image(data, name=image.key, max_pixels=10**6)
+        return stored.etag, partial(decode_image, data, name=image.key, max_pixels=10**6)
 
     @property
     def context(self) -> SearchContext:
@@ -426,3 +428,74 @@ class TestRecollection:
         features, left_out = context.recollection.features(context, hits)
         assert (len(features.mask_features), left_out) == (2, 0)
         assert world.store.reads == {"red0.png": 2, "red1.png": 3}  # indexing read each once
+
+
+@pytest.mark.parametrize(("prompt", "box"), [(RED_POINT, BIG), (RED_POINT, None), (WholeImage(), None)])
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_image_that_is_replaced_meanwhile_is_not_explained_by_what_is_gone(
+    prompt: Prompt, box: BoxXYXY | None, deleted: bool, grouped: bool
+) -> None:
+    def why(world: World, index: InterruptedIndex) -> Explanation:
+        question = SearchQuestion(QUERY, prompt, PageRequest(limit=2, group_by_image=grouped), Filter(key_prefix="r"))
+        return explain(replace(world.context, index=index), question, Expected(ref("red2"), box), first=3)
+
+    world = World(**reds(4))
+    counted = InterruptedIndex(world.index)
+    known, seen = why(world, counted).verdict, set()
+    assert known is Verdict.PAGING
+    for number in range(counted.calls):
+        world = World(**reds(4))
+        job = IndexingJob(world.store, world.encoder, world.index, IndexingOptions(force=True))
+        gone = partial(world.index.delete_images, [ref("red2")])
+        then = gone if deleted else partial(index_images, job, [world.store.stat(ref("red2").key)])
+        found = why(world, InterruptedIndex(world.index, then, at=number))
+        seen.add(found.verdict)
+        allowed = {known, Verdict.CHANGED} | ({Verdict.NOT_INDEXED} if deleted else set())
+        assert found.verdict in allowed, (number, found.to_text())
+        assert found.verdict is not Verdict.CHANGED or "ask again" in found.sentence
+    assert Verdict.CHANGED in seen
+
+
+def test_a_page_far_down_has_as_few_images_encoded_again() -> None:
+    world = World(**reds(10))
+    world.store.reads.clear()
+    found = world.explain("red9", BIG, request=PageRequest(limit=1, offset=10))
+    assert (found.verdict, last(found)["rank"]) == (Verdict.PAGING, 10)
+    assert (figures(found, "features")["candidates"], figures(found, "codes")["first"]) == (3, 11)
+    assert set(world.store.reads) == {"red9.png", "red0.png", "red1.png", "red2.png"}
+
+
+def test_what_lies_on_a_page_beyond_the_candidates_was_not_lost_by_hashing() -> None:
+    world = World(**reds(6), zed=QUERY, flipped=("zed",))
+    assert world.explain("zed", BIG).verdict is Verdict.HASHING
+    on_page = world.explain("zed", BIG, request=PageRequest(limit=7))
+    assert (on_page.verdict, last(on_page)["rank"]) == (Verdict.HIT, 7)
+    assert figures(on_page, "features")["candidates"] == 3
+
+
+def test_an_object_that_is_no_image_any_more_has_changed() -> None:
+    world = World(**reds(4))
+    for name in ("red1", "red2"):
+        world.store.put(ref(name).key, b"no image at all")
+    assert world.explain("red1").verdict is Verdict.CHANGED
+    found = figures(world.explain("red3", BIG, first=4), "features")
+    assert (found["encoded_again"], found["left_out"]) == (1, 2)
+    hits = TestRecollection.hits(world)
+    reasons = {one.hit.image.key: one.reason for batch in reencode(world.context, hits) for one in batch.left_out}
+    assert reasons == dict.fromkeys(("red1.png", "red2.png"), "changed since it was indexed")
+
+
+class Unreachable:
+    """An index of another fingerprint whose server is away."""
+
+    def newest(self, _: object) -> dict[ImageRef, object]:
+        raise IndexUnavailableError("nobody answers")
+
+
+def test_another_index_that_cannot_be_reached_explains_nothing() -> None:
+    world, other = World(**reds(1)), World(regions=7, blue=drawn(64, 64, blue=BIG))
+    question = SearchQuestion(QUERY, RED_POINT, PageRequest())
+    for name, verdict in (("blue", Verdict.OTHER_FINGERPRINT), ("never", Verdict.NOT_INDEXED)):
+        found = explain(world.context, question, Expected(ref(name)), others=[Unreachable(), other.index])
+        assert found.verdict is verdict

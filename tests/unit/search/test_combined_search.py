@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from searchanything.core.codes import hamming
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.types import Filter, ImageRef
+from searchanything.search import combine
 from searchanything.search.calibration import draw_background
 from searchanything.search.combine import Combination, Part, search_combined
 from searchanything.stores.memory import MemoryRegionIndex
@@ -159,3 +160,25 @@ def test_what_cannot_be_asked() -> None:
         search_combined(index_of([]), asked, limit=0, max_limit=9)
     with pytest.raises(UsageError, match="at most 16"):
         Combination((Part("a", code, None),) * 17)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=2, max_size=10),
+    wanted=st.lists(st.integers(0, 2), min_size=1, max_size=3),
+    at_once=st.integers(1, 3),
+    limit=st.integers(1, 6),
+)
+def test_images_of_equal_scores_come_by_name_however_few_are_looked_at(
+    images: list[list[int]], wanted: list[int], at_once: int, limit: int
+) -> None:
+    pool = np.random.default_rng(3).integers(0, 256, (3, 32), dtype=np.uint8)
+    index = index_of([pool[codes] for codes in images])
+    asked = Combination(tuple(Part(f"all {n}", pool[code], None) for n, code in enumerate(wanted)))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(combine, "_IMAGES_AT_ONCE", at_once)
+        page = search_combined(index, asked, limit=limit, max_limit=4096)
+    everything = search_combined(index, asked, limit=len(images), max_limit=4096)
+    ranked = [(hit.score, hit.image) for hit in everything.hits]
+    assert ranked == sorted(ranked, key=lambda one: (-one[0], one[1]))
+    assert [(hit.score, hit.image) for hit in page.hits] == ranked[:limit]

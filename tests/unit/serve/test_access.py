@@ -84,7 +84,10 @@ def test_a_scope_holds_on_every_path(served: Served) -> None:
     for document in ({"image": hidden}, {"image": hidden | {"region": 0}}, {"image": hidden, "prompt": point}):
         assert served.post("/v1/query", document).status_code == 404
     assert served.post("/v1/segment", {"image": hidden}).status_code == 404
-    assert served.post("/v1/explain", {"image": seen, "prompt": point, "expect": hidden}).status_code == 404
+    assert served.post("/v1/segment/sheet", {"image": hidden}).status_code == 404
+    assert served.post("/v1/segment/sheet", {"image": seen}).status_code == 200
+    for document in ({"image": hidden, "prompt": point}, {"image": hidden | {"region": 0}}, {"image": hidden}):
+        assert served.post("/v1/explain", document | {"expect": seen}).status_code == 404
     assert served.post("/v1/compare", {"image": hidden, "prompt": point}).status_code == 404
     assert served.post("/v1/sheet", {"image": hidden, "prompt": point}).status_code == 404
     compared = served.post("/v1/compare", {"image": seen, "prompt": point}).json()
@@ -108,6 +111,41 @@ def test_a_scope_holds_on_every_path(served: Served) -> None:
     upload = served.upload(drawn(64, 96, blue=(10, 10, 60, 50)))
     found = served.ask(image={"upload": upload}, prompt={"kind": "points", "foreground": [[20, 20]]})
     assert {hit["key"][0] for hit in found["hits"]} == {"a"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["prompt", "image", "upload", "stored", "stored image", "several", "text", "marks", "probe"]
+)
+def test_what_a_key_may_not_see_is_explained_as_what_was_never_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Byte for byte, but for its name; and what is explained shows nothing of it."""
+    served = shown(Served.make(tmp_path, monkeypatch, keys=True, words=True), "a/")
+    seen, blue = served.name("a/two.png"), served.region("a/two.png", 60)
+    marks = {"image": seen | {"region": blue}, "right": [served.name("a/red.png", region=0)]}
+    question: dict = {
+        "prompt": {"image": seen, "prompt": {"kind": "points", "foreground": [[60, 20]]}},
+        "image": {"image": seen},
+        "upload": {"image": {"upload": served.upload(IMAGES["b/blue.png"])}},
+        "stored": {"image": seen | {"region": blue}},
+        "stored image": {"like": [seen]},
+        "several": {"like": [seen | {"region": number} for number in (0, 1)]},
+        "text": {"text": "blue"},
+        "marks": marks,
+        "probe": marks | {"right": [], "probe": served.refine(**marks)["probe"]["saved"]},
+    }[kind]
+    hidden, *unknown = (
+        served.post("/v1/explain", question | {"expect": served.name(key)})
+        for key in ("b/blue.png", "b/none.png", "a/none.png")
+    )
+    assert (hidden.status_code, hidden.json()["verdict"]) == (200, "not_indexed"), hidden.text
+    for one in unknown:
+        key = one.json()["expected"]["key"].encode()
+        assert hidden.content.replace(b"b/blue.png", key) == one.content
+    visible = served.post("/v1/explain", question | {"expect": served.name("a/red.png"), "limit": 9})
+    assert visible.json()["steps"][-1]["name"] != "indexed"
+    assert "b/blue" not in visible.text
+    assert "b/green" not in visible.text
 
 
 def test_a_listing_of_one_key_is_not_shown_to_another(served: Served) -> None:

@@ -44,6 +44,7 @@ def test_every_question_takes_a_form(served: Served) -> None:
     right = served.name("b/green.png", region=served.region("b/green.png", 30))
     answers = {
         "segment": send(served, "/v1/segment"),
+        "segment/sheet": send(served, "/v1/segment/sheet", {"positions": [0]}),
         "explain": send(served, "/v1/explain", {"prompt": POINT, "expect": served.name("b/green.png")}),
         "compare": send(served, "/v1/compare", {"prompt": POINT}),
         "sheet": send(served, "/v1/sheet", {"prompt": POINT}),
@@ -56,7 +57,7 @@ def test_every_question_takes_a_form(served: Served) -> None:
         "segmenter",
         "b/green.png",
     )
-    assert answers["sheet"].content.startswith(b"\x89PNG")
+    assert all(answers[name].content.startswith(b"\x89PNG") for name in ("sheet", "segment/sheet"))
     upload = answers["uploads"].json()["upload"]
     assert served.ask(image={"upload": upload}, prompt=POINT, limit=1)["hits"][0]["key"] == "b/green.png"
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.models import drawn
-from fakes.serving import IMAGES, Served, crowd
+from fakes.serving import IMAGES, Served, crowd, png_of
 
 from searchanything.answers.confidence import confidence_of
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
+from searchanything.serve.wire import ExplainRequest
 
 
 @pytest.fixture
@@ -117,8 +118,7 @@ def test_several_regions_are_one_question(served: Served) -> None:
 )
 def test_one_question_at_a_time(served: Served, more: dict, said: str) -> None:
     response = served.post("/v1/query", {"like": [served.name("a/two.png", region=0)], **more})
-    assert response.status_code in (404, 422)
-    assert response.status_code == 404 or said in response.json()["detail"]
+    assert (response.status_code, said in response.json()["detail"]) == (422, True), response.text
     mixed = served.post("/v1/query", {"like": [served.name("a/two.png", region=0), served.name("a/red.png")]})
     assert (mixed.status_code, "compared apart" in mixed.json()["detail"]) == (422, True)
 
@@ -241,6 +241,145 @@ def test_marks_are_explained_to_who_may_refine(worded: Served) -> None:
     marked = {"text": "red", "right": [worded.name("a/red.png", region=0)], "expect": worded.name("a/red.png")}
     assert worded.post("/v1/explain", marked).status_code == 403
     assert worded.post("/v1/explain", {"text": "red", "expect": worded.name("a/red.png")}).status_code == 200
+
+
+def test_what_a_light_client_asks_is_why_not(served: Served) -> None:
+    """Whatever became of an image is said, whether it can be searched or not."""
+    (served.folder / "bad.png").write_bytes(b"\x89PNG no image")
+    (served.folder / "grey.png").write_bytes(png_of(np.full((20, 30, 3), 120, dtype=np.uint8)))
+    served.client.index(served.folder)
+    question = {"image": served.name("a/two.png", region=0)}
+    verdicts = {"bad.png": "failed", "grey.png": "empty", "never.png": "not_indexed", "a/red.png": "hit"}
+    for key, verdict in verdicts.items():
+        why = served.post("/v1/explain", question | {"expect": served.name(key)})
+        assert (why.status_code, why.json()["verdict"]) == (200, verdict)
+
+
+R, S = ({"bucket": "b", "key": "k", "region": number} for number in (0, 1))
+WHOLE = {"bucket": "b", "key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("question", "needs_models"),
+    [
+        ({"image": R}, True),  # its pixels are encoded again
+        ({"image": WHOLE}, True),
+        ({"image": WHOLE, "prompt": {"kind": "image"}}, True),
+        ({"image": WHOLE, "prompt": {"kind": "box", "box_xyxy": [0, 0, 1, 1]}}, True),
+        ({"image": {"upload": "x"}}, True),
+        ({"text": "blue"}, True),
+        ({"text": "blue", "right": [R]}, True),
+        ({"like": [R]}, True),
+        ({"like": [R, R]}, True),  # each counts once
+        ({"like": [R, {**R, "region": 0}, R]}, True),
+        ({"like": [WHOLE, {**WHOLE, "region": None}]}, True),
+        ({"like": [R, S]}, False),
+        ({"like": [R, S, R]}, False),
+        ({"image": R, "right": [S]}, False),
+        ({"image": R, "wrong": [S]}, False),
+        ({"image": R, "probe": {}}, False),
+        ({"like": [R, R], "right": [S]}, False),
+        ({"image": {"upload": "x"}, "right": [S]}, True),
+    ],
+)
+def test_an_explanation_that_needs_models_waits_for_them(served: Served, question: dict, needs_models: bool) -> None:
+    asked = ExplainRequest(**question, expect=WHOLE)
+    assert served.desk.gate_to_explain(asked) is (served.desk.models if needs_models else served.desk.index)
+
+
+@pytest.mark.parametrize(
+    ("question", "needs_models"),
+    [
+        ({"like": ["a/two.png", "a/two.png"]}, True),
+        ({"like": ["a/two.png", "a/red.png"]}, False),
+        ({"like": ["a/two.png"], "right": ["a/red.png"]}, False),
+    ],
+)
+def test_only_what_the_gate_of_models_lets_pass_uses_them(
+    served: Served, question: dict[str, list[str]], needs_models: bool
+) -> None:
+    document = {name: [served.name(key, region=0) for key in keys] for name, keys in question.items()}
+    why = served.post("/v1/explain", document | {"expect": served.name("a/red.png")})
+    assert why.status_code == 200, why.text
+    assert bool(served.machine.segmenter.batch_sizes) is needs_models
+    assert served.desk.models_loaded is needs_models
+    assert served.get("/readyz").json()["models_loaded"] is needs_models
+
+
+def test_compared_means_loaded(served: Served) -> None:
+    point = {"kind": "points", "foreground": [[60, 20]]}
+    assert served.post("/v1/compare", {"image": served.name("a/two.png"), "prompt": point}).status_code == 200
+    assert served.desk.models_loaded is True
+
+
+def test_a_refined_page_has_an_end(served: Served) -> None:
+    marked = {"image": served.name("a/two.png", region=0), "right": [served.name("a/red.png", region=0)]}
+    expect = {"expect": served.name("a/red.png")}
+    for offset, status in ((1976, 200), (1977, 422), (8000, 422)):
+        for path, more in (("refine", {}), ("sheet", {}), ("explain", expect)):
+            response = served.post(f"/v1/{path}", marked | more | {"offset": offset, "limit": 24})
+            assert response.status_code == status, response.text
+            assert status == 200 or "2,000" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["segment", "segment/sheet", "compare", "sheet", "query"])
+def test_a_region_is_not_ignored_where_the_image_is_meant(served: Served, path: str) -> None:
+    point = {} if path.startswith("segment") else {"prompt": {"kind": "points", "foreground": [[60, 20]]}}
+    refused = served.post(f"/v1/{path}", {"image": served.name("a/two.png", region=0), **point})
+    assert (refused.status_code, "without region" in refused.json()["detail"]) == (422, True), refused.text
+    assert served.post(f"/v1/{path}", {"image": served.name("a/two.png"), **point}).status_code == 200
+
+
+@pytest.mark.parametrize("part", [{"limit": 3}, {"offset": 1}, {"group_by_image": True}, {"rescore": 3}, {"like": []}])
+def test_compare_refuses_what_it_does_not_do(served: Served, part: dict) -> None:
+    point = {"kind": "points", "foreground": [[60, 20]]}
+    refused = served.post("/v1/compare", {"image": served.name("a/two.png"), "prompt": point, **part})
+    assert (refused.status_code, next(iter(part)) in refused.json()["detail"]) == (422, True)
+
+
+@pytest.mark.parametrize("path", ["sheet", "segment/sheet"])
+def test_each_position_is_drawn_once(served: Served, path: str) -> None:
+    image = served.name("a/two.png")
+    for positions, status in (([0], 200), ([1, 0], 200), ([0, 0], 422), ([0] * 10_000, 422), ([0] * 10_001, 422)):
+        assert served.post(f"/v1/{path}", {"image": image, "positions": positions}).status_code == status
+    schema = served.get("/openapi.json").json()["components"]["schemas"]["SegmentSheetRequest"]["properties"]
+    assert schema["positions"]["anyOf"][0]["uniqueItems"] is True
+
+
+HALF = "\ud800"  # of a surrogate pair: JSON has it, UTF-8 has not
+
+
+def test_half_a_character_is_quoted_by_its_escape(served: Served) -> None:
+    question = {"image": served.name("a/two.png", region=0), "right": [served.name("a/red.png", region=0)]}
+    saved = served.refine(**question)["probe"]["saved"]
+    words = {"layer": HALF, "bits": 256, "right": saved["right"], "wrong": []}
+    odd = [
+        ({"probe": {**saved, "fingerprint": HALF}}, 409),
+        ({"probe": {**saved, "words": words}}, 422),
+        ({"probe": {**saved, "format": HALF}}, 422),
+        ({"probe": {**saved, "bits": HALF}}, 422),
+        ({"probe": {**saved, "right": [HALF]}}, 422),
+        ({"probe": {**saved, HALF: 1}}, None),
+        ({HALF: 1}, 422),
+        ({"filter": {HALF: 1}}, 422),
+        ({"filter": {"metadata": {HALF: "x"}}}, 422),
+        ({"filter": {"key_prefix": HALF}}, 422),
+        ({"image": {"bucket": HALF, "key": "x"}}, 422),
+    ]
+    for path, more in (("refine", {}), ("explain", {"expect": served.name("a/red.png")}), ("sheet", {})):
+        for part, status in odd:
+            body = json.dumps(question | more | part)
+            response = served.post(f"/v1/{path}", content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code in ((200, 422) if status is None else (status,)), (part, response.text)
+            assert status is None or response.json()["status"] == status
+
+
+def test_an_id_of_half_a_character_names_no_image(served: Served) -> None:
+    for identity in ("YgDtoIA", "7aCAAGI", base64.urlsafe_b64encode(b"b\0\xff").decode().rstrip("=")):
+        for path in ("", "/regions", "/thumbnail"):
+            response = served.get(f"/v1/images/{identity}{path}")
+            assert (response.status_code, "is no image's id" in response.json()["detail"]) == (404, True)
+        assert served.get("/v1/images", params={"after": identity}).status_code == 422
 
 
 def test_images_are_there() -> None:
