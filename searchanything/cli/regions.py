@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def split_region(text: str) -> tuple[str, int] | None:
     number = whole_number(region)
     if not separator or not image or number is None:
         return None
-    if not text.startswith("s3://") and Path(text).exists():
+    if split_s3(text) is None and Path(text).exists():
         return None
     return image, number
 

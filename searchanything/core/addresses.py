@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -31,3 +32,8 @@ def split_s3(text: str) -> tuple[str, str] | None:
         return None
     bucket, _, key = text[5:].partition("/")
     return bucket, key
+
+
+def source_of(bucket: str) -> str:
+    """A bucket as rows name it, as people write it: a folder's absolute path stays, another one is `s3://bucket`."""
+    return bucket if Path(bucket).is_absolute() else f"s3://{bucket}"

@@ -18,10 +18,11 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import CodeKind, Codes, ImageRef, Place, StoredCode
+from searchanything.core.types import CodeKind, Codes, Place
+from searchanything.search.committed import committed
 from searchanything.search.scoped import ScopedIndex
 
 SAMPLE_CODES: Final = 4096
@@ -76,10 +77,9 @@ def draw_background(index: RegionIndex, *, of: CodeKind = "regions") -> Backgrou
     """A sample of about 4,096 committed codes: always the same ones while the index stays as it is."""
     rows = _rows(index, of)
     share = 1.0 if rows <= SAMPLE_CODES else SAMPLE_CODES / rows
-    found = _committed(index, list(index.iterate_codes(of=of, share=share)))
+    found = committed(index, list(index.iterate_codes(of=of, share=share)))
     bits = index.words.bits if of == "words" and index.words is not None else index.manifest.bits
-    joined = b"".join(one.code for one in found)
-    return Background(np.frombuffer(joined, dtype=np.uint8).reshape(len(found), bits // 8), rows, of)
+    return Background(stacked((one.code for one in found), bits), rows, of)
 
 
 @dataclass(slots=True)
@@ -124,12 +124,6 @@ def _rows(index: RegionIndex, kind: CodeKind) -> int:
         return index.count_words()
     counts = index.counts()
     return counts.images + counts.empty if kind == "images" else counts.regions
-
-
-def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
-    images: set[ImageRef] = {one.image for one in found}
-    newest = index.generations(images) if images else {}
-    return [one for one in found if newest.get(one.image) == one.generation]
 
 
 def _with_tail(share: Rates, shape: float) -> Rates:

@@ -16,12 +16,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
 from searchanything.search.calibration import LEAST_CODES, Rates
+from searchanything.search.committed import committed
 
 DEPTH: Final = 4096  # regions that each part brings
 MAX_PARTS: Final = 16
@@ -257,21 +258,19 @@ class _Bounds:
 
 def _rows_of(index: RegionIndex, images: Sequence[ImageRef]) -> dict[ImageRef, list[RegionRow]]:
     """The committed regions of images."""
-    newest = index.newest(images)
     rows: dict[ImageRef, list[RegionRow]] = {}
-    for row in index.regions_of([image for image in images if image in newest]):
-        if row.generation == newest[row.image].generation:
-            rows.setdefault(row.image, []).append(row)
+    for row in committed(index, list(index.regions_of(images))):
+        rows.setdefault(row.image, []).append(row)
     return rows
 
 
-def _codes(rows: Sequence[RegionRow]) -> Codes:
-    return np.frombuffer(b"".join(row.code for row in rows), dtype=np.uint8).reshape(len(rows), -1)
+def _codes(rows: Sequence[RegionRow], asked: Combination) -> Codes:
+    return stacked((row.code for row in rows), 8 * len(asked.wanted[0].code))
 
 
 def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:
     """True if a region is nearer to a part of `none_of` than chance allows."""
-    codes = _codes(rows)
+    codes = _codes(rows, asked)
     return any(
         part.rates is not None and float(part.rates[int(hamming(part.code[None], codes)[0].min())]) <= asked.none_rate
         for part in asked.none_of
@@ -279,7 +278,7 @@ def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:
 
 
 def _hit(rows: list[RegionRow], asked: Combination) -> CombinedHit:
-    codes = _codes(rows)
+    codes = _codes(rows, asked)
     distances = hamming(np.stack([part.code for part in asked.wanted]), codes)
     costs = np.stack([part.costs[row] for part, row in zip(asked.wanted, distances, strict=True)])
     needed = len(asked.all_of)

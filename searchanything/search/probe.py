@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import ProbeMismatchError, UsageError
 from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray, WordsPart
@@ -288,7 +288,6 @@ def _words_of(document: Mapping[str, Any], right: int, wrong: int) -> MarkedWord
 def _codes_of(texts: object, length: int) -> Codes:
     if not isinstance(texts, list):
         raise TypeError("marks are a list")
-    joined = b"".join(base64.b64decode(text, validate=True) for text in texts)
-    if length < 1 or len(joined) != len(texts) * length:
-        raise ValueError(f"expected {len(texts)} codes of {length} bytes, got {len(joined)} bytes")
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(texts), length)
+    if length < 1:
+        raise ValueError(f"expected codes of at least 8 bits, got {length} bytes")
+    return stacked((base64.b64decode(text, validate=True) for text in texts), 8 * length)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes
@@ -73,12 +74,12 @@ def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> di
     """
     regions = index.counts().regions
     stored = index.iterate_codes(share=min(1.0, codes / max(1, regions)))
-    joined = b"".join(one.code for one in stored)
-    trials = tune(np.frombuffer(joined, dtype=np.uint8).reshape(-1, index.manifest.bits // 8), top=top, goal=recall)
+    sample = stacked((one.code for one in stored), index.manifest.bits)
+    trials = tune(sample, top=top, goal=recall)
     best = {"index_type": trials[0].kind, **trials[0].settings}
     return {
         "regions": regions,
-        "codes": len(joined) // (index.manifest.bits // 8),
+        "codes": len(sample),
         "top": top,
         "recall": recall,
         "trials": [asdict(one) for one in trials],
