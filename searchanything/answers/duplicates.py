@@ -20,8 +20,8 @@ from searchanything.drawing.overlays import HIT, RegionMark, Tile, contact_sheet
 from searchanything.search.committed import committed
 from searchanything.search.duplicates import check_bits, duplicate_groups
 
-TILE_PX: Final = 240
-COLUMNS: Final = 6
+_TILE_PX: Final = 240
+_COLUMNS: Final = 6
 MAX_ROWS: Final = 20  # groups that are drawn
 REGION_BITS, IMAGE_BITS = 4, 8  # of 256: what is farther than that is often another thing
 
@@ -67,16 +67,16 @@ class Duplicates:
 
     def plot(self) -> Image.Image:
         """The first 20 groups, a row each: the first of the group framed, then up to five others."""
-        rows = [group[:COLUMNS] for group in self.groups[:MAX_ROWS]]
+        rows = [group[:_COLUMNS] for group in self.groups[:MAX_ROWS]]
         columns = max((len(row) for row in rows), default=1)
-        blank = np.full((TILE_PX, TILE_PX, 3), 255, dtype=np.uint8)
+        blank = np.full((_TILE_PX, _TILE_PX, 3), 255, dtype=np.uint8)
         tiles = []
         for number, row in enumerate(rows):
             total = len(self.groups[number])
             tiles += [self._tile(one, total if place == 0 else None) for place, one in enumerate(row)]
             tiles += [Tile(image=blank, title="")] * (columns - len(row))
         tiles = tiles or [Tile(image=blank, title="no duplicates", subtitle=f"among {self.compared:,} codes")]
-        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
@@ -86,9 +86,9 @@ class Duplicates:
         marks = [] if member.place is None else [RegionMark(member.place.mask, HIT)]
         said = f"{member.distance_bits} bits" if total is None else f"group of {total}"
         try:
-            shown = draw_marks(self.open_image(member.ref.image), marks, longest_side_px=TILE_PX)
+            shown = draw_marks(self.open_image(member.ref.image), marks, longest_side_px=_TILE_PX)
         except SearchAnythingError:
-            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            shown = np.full((_TILE_PX, _TILE_PX, 3), 200, dtype=np.uint8)
             said += " · image not readable"
         return Tile(image=shown, title=member.ref.image.key, subtitle=said, accent=None if total is None else HIT)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from searchanything.answers.questions import (
-    WORDS,
+    WORDS_KIND,
     filter_of,
     image_of_receipt,
     package_version,
@@ -132,7 +132,7 @@ class Receipt:
     @property
     def words(self) -> str | None:
         """The text of a question in words alone."""
-        return self.prompt.text if self.document["prompt"]["kind"] == WORDS and isinstance(self.prompt, Text) else None
+        return self.prompt.text if self.document["prompt"]["kind"] == WORDS_KIND and isinstance(self.prompt, Text) else None
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef | tuple[RegionRef, ...]:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""

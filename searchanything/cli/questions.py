@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searchanything.cli.prompting import PAGE, PageOptions
-from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
+from searchanything.cli.regions import REGION_FORM, region_of, regions_of, split_region, whole_number
 from searchanything.cli.session import check_image
 from searchanything.core.errors import UsageError
 
@@ -92,7 +92,7 @@ class MarkOptions:
             return results[place].ref
         region = region_of(client, text)
         if region is None:
-            raise UsageError(f"hit {text}: expected its number, or {FORM}")
+            raise UsageError(f"hit {text}: expected its number, or {REGION_FORM}")
         return region
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from searchanything.core.types import RegionRef
 
 MOST_DIGITS = 18
-FORM = "IMAGE#REGION such as s3://bucket/key#3"
+REGION_FORM = "IMAGE#REGION such as s3://bucket/key#3"
 
 
 def whole_number(text: str) -> int | None:
@@ -45,5 +45,5 @@ def regions_of(client: Client, texts: list[str]) -> list[RegionRef]:
     found = [(text, region_of(client, text)) for text in texts]
     odd = [text for text, region in found if region is None]
     if odd:
-        raise UsageError(f"{odd[0]}: expected {FORM}: several regions of the index are one question")
+        raise UsageError(f"{odd[0]}: expected {REGION_FORM}: several regions of the index are one question")
     return [region for _, region in found if region is not None]

@@ -15,7 +15,7 @@ import numpy as np
 
 from searchanything.core.protocols import RegionIndex, Segmentation, Segmenter
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, RGBImage
-from searchanything.demo.examiner import MOST_ROWS, Examiner
+from searchanything.demo.examiner import MOST_HITS, Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import Question
 from searchanything.demo.trials import ASKING_THREADS
@@ -72,7 +72,7 @@ class Control:
             return ()
         search = search_images if kind == "image" else search_regions
         others = Filter(bucket=self.bucket, exclude=(image,))
-        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_ROWS).hits
+        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_HITS).hits
 
 
 def shuffled_layers(layer: HashLayer, seed: int) -> HashLayer:

@@ -14,7 +14,7 @@ from searchanything.demo.judging import Share, TrueScene, chance_of_hit, matched
 from searchanything.demo.questions import Question, images_like
 from searchanything.search.search import PageRequest, search_regions
 
-MOST_ROWS: Final = 16_384  # that Milvus gives at once
+MOST_HITS: Final = 16_384  # that Milvus gives at once
 
 Labels: TypeAlias = Mapping[ImageRef, Mapping[int, int | None]]  # image → region number → number of the object shown
 
@@ -84,8 +84,8 @@ class Examiner:
 def label_regions(index: RegionIndex, bucket: str, scenes: Sequence[TrueScene]) -> Labels:
     """What each indexed region of these scenes shows; None for ground and fragments."""
     anywhere = np.zeros(index.manifest.bits // 8, dtype=np.uint8)
-    request = PageRequest(limit=MOST_ROWS)
-    page = search_regions(index, anywhere, request, filter=Filter(bucket=bucket), max_limit=MOST_ROWS)
+    request = PageRequest(limit=MOST_HITS)
+    page = search_regions(index, anywhere, request, filter=Filter(bucket=bucket), max_limit=MOST_HITS)
     by_image: dict[ImageRef, list[Hit]] = defaultdict(list)
     for hit in page.hits:
         by_image[hit.image].append(hit)

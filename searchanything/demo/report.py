@@ -14,7 +14,7 @@ from typing import Any, Final
 from searchanything.core.settings import Settings
 from searchanything.core.types import SizeClass, size_class_of
 from searchanything.demo.examiner import Examiner
-from searchanything.demo.judging import AMONG_FIRST, MIN_IOU, Share, TrueScene
+from searchanything.demo.judging import AMONG_FIRST, RIGHT_IOU, Share, TrueScene
 from searchanything.demo.questions import KINDS, Kind
 from searchanything.demo.trials import Trial
 from searchanything.ingest.reports import IndexReport
@@ -103,7 +103,7 @@ def document_of(answers: Answers, settings: Settings, drawings: Sequence[str], i
             "regions": answers.examiner.regions,
         },
         "judging": {
-            "right": f"a region of another image that covers an object of the wanted concept with mask IoU ≥ {MIN_IOU}",
+            "right": f"a region of another image that covers an object of the wanted concept with mask IoU ≥ {RIGHT_IOU}",
             "right_image": "another image on a crop of the same photograph",
             "chance": f"probability that {AMONG_FIRST} regions (images) drawn blindly from the index hold a right one",
             "shuffled": "the same questions hashed with the columns of the hash layer's weights in random order",

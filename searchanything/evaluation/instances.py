@@ -34,7 +34,7 @@ from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import choose
 from searchanything.prompts.prompt import Box
 
-KINDS: Final = ("regions", "grid")
+_KINDS: Final = ("regions", "grid")
 _SHOWN: Final = ("map_10", "map_100", "precision_1", "recall_10")
 _DIGITS: Final = 5
 
@@ -51,7 +51,7 @@ class _Seen:
     @classmethod
     def by(cls, encoder: Encoder) -> _Seen:
         """Nothing yet."""
-        return cls({kind: RowsKept(encoder) for kind in KINDS}, RowsKept(encoder))
+        return cls({kind: RowsKept(encoder) for kind in _KINDS}, RowsKept(encoder))
 
 
 def evaluate_instances(

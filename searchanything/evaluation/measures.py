@@ -13,7 +13,7 @@ from searchanything.evaluation.evidence import Numbers
 Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
 
 DEPTH: Final = 100  # of the rankings
-ROUNDS: Final = 1000  # of the bootstrap
+_ROUNDS: Final = 1000  # of the bootstrap
 _ROUNDS_AT_ONCE: Final = 50
 
 
@@ -56,13 +56,13 @@ def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Val
         return {}
     table = np.stack(list(values.values()), axis=1)
     if not len(table):
-        return {name: np.full(ROUNDS, np.nan) for name in values}
+        return {name: np.full(_ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
     rng, queries = np.random.default_rng((seed, 95)), len(table)
     parts = []
-    for start in range(0, ROUNDS, _ROUNDS_AT_ONCE):
-        rounds = min(_ROUNDS_AT_ONCE, ROUNDS - start)
+    for start in range(0, _ROUNDS, _ROUNDS_AT_ONCE):
+        rounds = min(_ROUNDS_AT_ONCE, _ROUNDS - start)
         weights = rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
         parts.append(_share(weights @ filled, weights @ applies))
     return dict(zip(values, np.concatenate(parts).T, strict=True))

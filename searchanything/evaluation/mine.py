@@ -47,7 +47,7 @@ OnRegionsDone: TypeAlias = Callable[[int, int, int], None]  # regions done, of h
 
 REGIONS: Final = 200
 REGIONS_OF_AN_IMAGE: Final = 4
-DEPTH: Final = 10
+_DEPTH: Final = 10
 _TWINS: Final = 100  # regions of one code that are looked for
 _DIGITS: Final = 4
 
@@ -145,7 +145,7 @@ def _asked(context: SearchContext, image: RGBImage, rows: Sequence[RegionRow], o
         copies = alter(image, masks)
         for place, probe, selected in _probes(context, copies):
             stored = np.frombuffer(rows[place].code, dtype=np.uint8)
-            request = PageRequest(limit=DEPTH, rescore=options.rescore)
+            request = PageRequest(limit=_DEPTH, rescore=options.rescore)
             page = search_regions(context.index, probe, request, filter=None, max_limit=context.max_limit)
             tried[place].ranks[name] = _rank(page.hits, rows[place], themselves[place])
             tried[place].bits[name] = int(hamming(probe.code[None], stored[None])[0, 0])

@@ -19,7 +19,7 @@ from searchanything.ingest.counters import Tally
 from searchanything.ingest.plan import PLAN_BATCH, is_usable, why_skipped
 from searchanything.ingest.reports import IndexReport, SyncReport, skipped_warnings, unlisted_failures
 
-ASKING_THREADS = 8  # for the types of objects whose names say nothing
+_ASKING_THREADS = 8  # for the types of objects whose names say nothing
 
 
 def from_first_image(
@@ -32,7 +32,7 @@ def from_first_image(
     store, scope = incoming(source[0]), source[1]
     tally, remaining = Tally(), iter(objects)
     usable = (sound_object(one) for one in remaining if is_usable(one.ref.key, tally))
-    with ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="types") as pool:
+    with ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="types") as pool:
         for listed in batches((one for one in usable if not scope.is_own(one.ref.key)), PLAN_BATCH):
             doubtful = listed[: _first_by_name(scope, listed)]
             reasons = list(pool.map(lambda one: why_skipped(scope, types, store, one, {}), doubtful))

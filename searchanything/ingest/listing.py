@@ -11,7 +11,7 @@ from typing import Final
 from searchanything.core.types import StoredObject
 from searchanything.ingest.reports import OnProgress
 
-AHEAD: Final = 100_000  # objects that wait: about 60 MB
+_AHEAD: Final = 100_000  # objects that wait: about 60 MB
 _POLL_S: Final = 0.2
 
 
@@ -23,7 +23,7 @@ class ListingAhead:
     """
 
     def __init__(
-        self, objects: Iterable[StoredObject], counts: Callable[[StoredObject], bool], *, most: int = AHEAD
+        self, objects: Iterable[StoredObject], counts: Callable[[StoredObject], bool], *, most: int = _AHEAD
     ) -> None:
         self.total = 0
         self.complete = False

@@ -29,7 +29,7 @@ SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
-GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
+_GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
 SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}
@@ -112,7 +112,7 @@ class Backgrounds:
     def _drawn_anew(self, name: _Name, index: RegionIndex, now: float, known: Background | None) -> Background:
         kind, background = name[2], known
         rows = _rows(index, kind)
-        if background is None or abs(rows - background.rows) > GROWTH * background.rows:
+        if background is None or abs(rows - background.rows) > _GROWTH * background.rows:
             background = draw_background(index, of=kind)
         with self._lock:
             self._drawn[name] = now, background

@@ -24,7 +24,7 @@ from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
 from searchanything.search.calibration import LEAST_CODES, Rates
 from searchanything.search.committed import committed
 
-DEPTH: Final = 4096  # regions that each part brings
+_DEPTH: Final = 4096  # regions that each part brings
 MAX_PARTS: Final = 16
 NONE_RATE: Final = 1e-3  # a region that is as near to a part of `none_of` as fewer unrelated ones are
 SURE_RATE: Final = 1e-4  # a part is there for sure; what is still nearer counts a tenth (docs/adr/0061)
@@ -138,7 +138,7 @@ def search_combined(
         raise UsageError(f"expected a limit of 1 or more, got {limit}")
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
-    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))
+    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, _DEPTH))
     hits: list[CombinedHit] = []
     excluded = 0
     order = bounds.order()
@@ -188,7 +188,7 @@ def examine(
     rows = _rows_of(index, [image]).get(image)
     if not rows:
         return None
-    depth = min(max_limit, DEPTH)
+    depth = min(max_limit, _DEPTH)
     bounds = _Bounds.of(index, asked, filter, depth=depth)
     hit, parts = _hit(rows, asked), {part.name: part for part in asked.wanted}
     brought = bounds.found.get(image, {})

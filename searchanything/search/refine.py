@@ -16,7 +16,7 @@ from searchanything.search.committed import committed
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name
 from searchanything.search.search import Page, PageRequest
 
-DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
+_DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
 
 
 def search_by_probe(
@@ -42,7 +42,7 @@ def _id_of(hit: Hit) -> str:
 
 def probe_depth(request: PageRequest, max_limit: int) -> int:
     """How many regions each of a probe's questions brings."""
-    return min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
+    return min(max_limit, max(_DEPTH, 2 * (request.offset + request.limit)))
 
 
 def ranked_by_probe(

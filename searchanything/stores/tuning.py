@@ -21,7 +21,7 @@ from searchanything.core.types import Codes
 from searchanything.stores.scans import faiss, one_thread
 
 FAISS_INSTALL: Final = "pip install 'searchanything[faiss]'"
-LEAST_CODES: Final = 1000
+_LEAST_CODES: Final = 1000
 _ROUNDS: Final = 3
 
 
@@ -46,8 +46,8 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
     library = faiss()
     if library is None:
         raise UsageError(f"parameters are tried in faiss: {FAISS_INSTALL}")
-    if len(codes) < LEAST_CODES:
-        raise UsageError(f"expected at least {LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
+    if len(codes) < _LEAST_CODES:
+        raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
     if not 0 < goal <= 1:
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
     asked = _queries(codes, queries, np.random.default_rng(seed))
