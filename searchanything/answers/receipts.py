@@ -132,7 +132,11 @@ class Receipt:
     @property
     def words(self) -> str | None:
         """The text of a question in words alone."""
-        return self.prompt.text if self.document["prompt"]["kind"] == WORDS_KIND and isinstance(self.prompt, Text) else None
+        return (
+            self.prompt.text
+            if self.document["prompt"]["kind"] == WORDS_KIND and isinstance(self.prompt, Text)
+            else None
+        )
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef | tuple[RegionRef, ...]:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searchanything.cli.prompting import PAGE, PageOptions
-from searchanything.cli.regions import REGION_FORM, region_of, regions_of, split_region, whole_number
+from searchanything.cli.regions import REGION_FORM, named_region, named_regions, split_region, whole_number
 from searchanything.cli.session import check_image
 from searchanything.core.errors import UsageError
 
@@ -90,7 +90,7 @@ class MarkOptions:
             if not 0 <= place < len(results):
                 raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
             return results[place].ref
-        region = region_of(client, text)
+        region = named_region(client, text)
         if region is None:
             raise UsageError(f"hit {text}: expected its number, or {REGION_FORM}")
         return region
@@ -127,8 +127,8 @@ class Question:
     def _asked(self, client: Client) -> str | RegionRef | list[RegionRef] | None:
         """The image, or the indexed regions that are the question. Raises: UsageError."""
         if self.like:
-            return regions_of(client, [*([] if self.image is None else [self.image]), *self.like])
-        return self.image if self.image is None else region_of(client, self.image) or self.image
+            return named_regions(client, [*([] if self.image is None else [self.image]), *self.like])
+        return self.image if self.image is None else named_region(client, self.image) or self.image
 
 
 def words_alone(

@@ -32,7 +32,7 @@ def split_region(text: str) -> tuple[str, int] | None:
     return image, number
 
 
-def region_of(client: Client, text: str) -> RegionRef | None:
+def named_region(client: Client, text: str) -> RegionRef | None:
     """The region that is meant; None for what names none. Raises: UsageError."""
     from searchanything.core.types import RegionRef
 
@@ -40,9 +40,9 @@ def region_of(client: Client, text: str) -> RegionRef | None:
     return None if named is None else RegionRef(client.locate(named[0]), named[1])
 
 
-def regions_of(client: Client, texts: list[str]) -> list[RegionRef]:
+def named_regions(client: Client, texts: list[str]) -> list[RegionRef]:
     """Several, as one question. Raises: UsageError for what names none."""
-    found = [(text, region_of(client, text)) for text in texts]
+    found = [(text, named_region(client, text)) for text in texts]
     odd = [text for text, region in found if region is None]
     if odd:
         raise UsageError(f"{odd[0]}: expected {REGION_FORM}: several regions of the index are one question")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of_mask
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.overlaps import MIN_IOU
+from searchanything.evaluation.running import Report
 from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import Choice, choose
@@ -42,7 +43,6 @@ from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.search.stored import stored_image, stored_regions
 
-Report: TypeAlias = dict[str, Any]
 OnRegionsDone: TypeAlias = Callable[[int, int, int], None]  # regions done, of how many, images failed
 
 REGIONS: Final = 200

@@ -51,7 +51,9 @@ class TextConfidence:
         better = (regions @ self.words.T > cosines[:, None]).sum(axis=1)
         worst = int(np.lexsort((cosines, -better))[0])
         count = int(better[worst])
-        return TextMatch(float(cosines[worst]), count, len(COMPARED_WORDS), confidence_by_share(count / len(COMPARED_WORDS)))
+        return TextMatch(
+            float(cosines[worst]), count, len(COMPARED_WORDS), confidence_by_share(count / len(COMPARED_WORDS))
+        )
 
 
 def confidence_by_share(share: float) -> Literal["clear", "unsure", "weak"]:

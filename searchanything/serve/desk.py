@@ -273,4 +273,4 @@ async def refiner_of(request: Request, _: Annotated[object, Depends(_BEARER)]) -
 
 AtDesk = Annotated[Desk, Depends(desk_of)]
 Reader = Annotated[Caller, Depends(reader_of)]
-Refiner = Annotated[Caller, Depends(refiner_of)]
+Refining = Annotated[Caller, Depends(refiner_of)]

@@ -26,7 +26,7 @@ from searchanything.serve.answers import (
     region_of,
     upload_of,
 )
-from searchanything.serve.desk import AtDesk, Reader, Refiner
+from searchanything.serve.desk import AtDesk, Reader, Refining
 from searchanything.serve.forms import BODY, FormRoute
 from searchanything.serve.listing import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
@@ -112,7 +112,7 @@ async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
 @questions.post(
     "/refine", tags=["ask"], summary="The same question, with hits that were right and wrong", openapi_extra=BODY
 )
-async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerDocument:
+async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.refine(caller, asked)
         return answer_document(results, desk.bits(caller, results))

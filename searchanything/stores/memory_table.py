@@ -12,7 +12,7 @@ from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
 from searchanything.stores.columns import Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
 from searchanything.stores.predicates import All, Column, Compare, Predicate, Prefix
-from searchanything.stores.scans import Found, nearest_codes
+from searchanything.stores.scans import Nearest, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)
 
@@ -80,7 +80,7 @@ class Table(Generic[Row]):
         found = nearest_codes(queries, codes, limit)
         return [self._first((one[0] if chosen is None else chosen[one[0]], one[1]), limit) for one in found]
 
-    def _first(self, found: Found, limit: int) -> list[tuple[Row, int]]:
+    def _first(self, found: Nearest, limit: int) -> list[tuple[Row, int]]:
         """The first rows by (distance, id)."""
         rows = self.rows
         ranked = [

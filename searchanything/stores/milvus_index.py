@@ -26,7 +26,7 @@ from searchanything.core.types import (
     lies_in,
 )
 from searchanything.stores.code_memory import CodeMemory
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
@@ -50,7 +50,7 @@ from searchanything.stores.milvus_schema import (
     words_entity,
     words_match_of,
 )
-from searchanything.stores.row_checks import NO_WORDS, RowLimits, check_words, words_rows
+from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, check_words, words_rows
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024

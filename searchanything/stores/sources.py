@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ObjectNotFoundError, UsageError
-from searchanything.core.protocols import ImageStore, StoredFile
+from searchanything.core.protocols import ImageStore, Opener, StoredFile
 from searchanything.core.reading import open_file
 from searchanything.core.settings import Settings, StorageSettings
 from searchanything.stores.files import BucketFiles
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 # As S3 servers accept them: today's rule (lower case) and the older one (upper case, underscores).
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-
-
-Opener: TypeAlias = Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)

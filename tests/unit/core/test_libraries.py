@@ -139,7 +139,7 @@ def test_geometry_loads_neither_opencv_nor_pycocotools(folder: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=environment)
     loaded, error = answer.stdout.splitlines()
     assert loaded == ""
-    assert error == "pycocotools pip install --force-reinstall \"pycocotools\""
+    assert error == 'pycocotools pip install --force-reinstall "pycocotools"'
 
 
 COMMANDS = """

@@ -26,7 +26,8 @@ from searchanything.ingest.plan import IndexingJob
 from searchanything.prompts.prompt import Points, Prompt, WholeImage
 from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
-from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.row_checks import MAX_LIMIT
 
 BIG, SMALL = (4, 4, 44, 44), (48, 48, 60, 60)
 RED_POINT = Points(((20, 20),))
