@@ -102,7 +102,7 @@ class Question:
 
     image: str | None
     like: list[str] | None
-    meant: Prompt
+    prompt: Prompt
     alone: str | None
     page: PageOptions
     filter: Filter | None
@@ -113,7 +113,7 @@ class Question:
         """Its answer, refined where there are marks. Raises: what `Client.query` and `SearchResults.refine` raise."""
         results = client.query(
             self._asked(client),
-            None if self.alone is not None else self.meant,
+            None if self.alone is not None else self.prompt,
             text=self.alone,
             limit=self.page.limit,
             offset=self.page.offset,
@@ -132,7 +132,7 @@ class Question:
 
 
 def words_alone(
-    image: str | None, meant: object, like: list[str] | None = None, *, context: typer.Context | None = None
+    image: str | None, prompt: object, like: list[str] | None = None, *, context: typer.Context | None = None
 ) -> str | None:
     """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
     from searchanything.prompts.prompt import Text
@@ -141,6 +141,6 @@ def words_alone(
         check_image(image)
     if image is not None or like:
         return None
-    if not isinstance(meant, Text):
+    if not isinstance(prompt, Text):
         raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
-    return meant.text
+    return prompt.text
