@@ -42,11 +42,11 @@ class ListingAhead:
         finally:
             self._stopped.set()
 
-    def progress(self, tell: OnProgress | None) -> OnProgress | None:
-        """`tell`, with the total as it is known by then."""
-        if tell is None:
+    def progress(self, report: OnProgress | None) -> OnProgress | None:
+        """`report`, with the total as it is known by then."""
+        if report is None:
             return None
-        return lambda now: tell(replace(now, total=max(now.done, self.total), total_is_final=self.complete))
+        return lambda now: report(replace(now, total=max(now.done, self.total), total_is_final=self.complete))
 
     def _next(self) -> StoredObject | BaseException | None:
         while True:

@@ -83,11 +83,11 @@ def rate_text(per_second: float) -> str:
     return f"{per_second * 3600:.1f} images/h"
 
 
-def within(tell: OnProgress, before: IndexProgress) -> OnProgress:
+def within(report: OnProgress, before: IndexProgress) -> OnProgress:
     """Progress of a part as progress of the whole, whose other parts have come so far as `before` says."""
 
     def add(now: IndexProgress) -> None:
-        tell(
+        report(
             replace(
                 now,
                 done=before.done + now.done,
@@ -128,10 +128,10 @@ def lines(doing: str, write: Callable[[str], object], *, every_s: float | None =
 
 
 @contextlib.contextmanager
-def in_notebooks(tell: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
-    """`tell`, or where none was given and this is a notebook, a line under the cell that renews itself."""
-    if tell is not None or not is_notebook():
-        yield tell
+def in_notebooks(report: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
+    """`report`, or where none was given and this is a notebook, a line under the cell that renews itself."""
+    if report is not None or not is_notebook():
+        yield report
         return
     with lines(doing, _renew, every_s=NOTEBOOK_S) as line:
         yield line
