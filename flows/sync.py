@@ -95,7 +95,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
 
 
 def is_in_step(source: str) -> bool:
-    """Whether a run of `sync` would find nothing to do or to report: a look at the listing, without a run or an artifact.
+    """Whether a run of `sync` would find nothing to do or say: a look at the listing, without a run or an artifact.
 
     What cannot be looked at is left to the run, which reports it.
     """

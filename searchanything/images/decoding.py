@@ -1,7 +1,7 @@
 """Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
 
-Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The format is found from
-the first bytes, never by the name. EXIF orientation is applied, transparency laid over white, colours are brought to
+Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The first bytes say
+the format, never the name. EXIF orientation is applied, transparency laid over white, colours are brought to
 sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
 is guessed or filled in.
 """
