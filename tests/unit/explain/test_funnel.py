@@ -267,7 +267,7 @@ def test_a_filter_tells_which_part_excludes(filter: Filter, parts: list[str]) ->
     assert figures(found, "codes")["filter_applied"] is False
 
 
-def test_a_filter_that_lets_it_pass_shortens_the_race() -> None:
+def test_a_filter_that_lets_it_pass_leaves_fewer_before_it() -> None:
     world = World(**reds(5), sky=drawn(64, 64, blue=BIG))
     found = world.explain("sky", BIG, filter=Filter(key_prefix="s"))
     assert found.verdict is Verdict.HIT
