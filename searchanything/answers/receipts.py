@@ -204,18 +204,18 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
     A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
     """
     before, after = (
-        {_name_of(hit): (rank, _told_apart(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
+        {_name_of(hit): (rank, _identity(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
     )
     places = then.get("positions")
     shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
     for name, (rank, hit) in before.items():
         if name not in after:
-            differences.append(Difference("hit lost", hit | {"rank": rank}, None, f"{_told(hit)}, was number {rank}"))
+            differences.append(Difference("hit lost", hit | {"rank": rank}, None, f"{_said(hit)}, was number {rank}"))
             continue
         rank_now, hit_now = after[name]
         if (rank, hit) != (rank_now, hit_now):
-            sentence = f"{_told(hit)}: number {rank} then, {rank_now} now"
+            sentence = f"{_said(hit)}: number {rank} then, {rank_now} now"
             if hit["distance_bits"] != hit_now["distance_bits"]:
                 sentence += f"; {hit_now['distance_bits']} bits now"
             if hit["etag"] != hit_now["etag"]:
@@ -223,7 +223,7 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
             differences.append(Difference("hit moved", hit | {"rank": rank}, hit_now | {"rank": rank_now}, sentence))
     gained = [(rank, hit) for rank, hit in shown if _name_of(hit) not in before]
     differences += [
-        Difference("hit gained", None, hit | {"rank": rank}, f"{_told(hit)}, is number {rank}") for rank, hit in gained
+        Difference("hit gained", None, hit | {"rank": rank}, f"{_said(hit)}, is number {rank}") for rank, hit in gained
     ]
     return differences
 
@@ -234,7 +234,7 @@ def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[s
     return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
 
 
-def _told_apart(hit: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(hit: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two hits the same: a similarity is arithmetic of a machine, and shows in the order alone."""
     return {name: hit[name] for name in HIT_FIELDS}
 
@@ -243,7 +243,7 @@ def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
     return hit["bucket"], hit["key"], hit["region"]
 
 
-def _told(hit: Mapping[str, Any]) -> str:
+def _said(hit: Mapping[str, Any]) -> str:
     where = "whole image" if hit["region"] is None else f"region {hit['region']}"
     return f"{ImageRef(hit['bucket'], hit['key'])} {where} at {hit['distance_bits']} bits"
 
