@@ -1,4 +1,4 @@
-"""The only place that knows concrete classes: settings → stores, models, encoders.
+"""Settings become stores, models and encoders: no other package names a concrete store or network.
 
 Heavy libraries are imported inside the functions, so that importing this module stays cheap.
 """

@@ -23,7 +23,7 @@ def test_a_hit_is_its_row_and_a_distance() -> None:
 
 
 def test_a_state_is_its_row_without_the_rest() -> None:
-    row = image_row(REF, generation=7, outcome=Outcome.EMPTY)
+    row = image_row(REF, generation=7, outcome=Outcome.EMPTY, modified_at_ms=5, sidecar_etag="s", message="m")
     assert {one.name: getattr(image_state(row), one.name) for one in fields(ImageState)} == {
         one.name: getattr(row, one.name) for one in fields(ImageState)
     }
