@@ -26,23 +26,23 @@ ROOMS = {room for layer in layers(PYPROJECT) for room in layer.rooms}
 PACKAGES = {room for room in ROOMS if (ROOT / "searchanything" / room).is_dir()}
 INTRUDER = "intruder"
 # By library: where it may be imported, and nowhere else.
-ONLY: Final[dict[str, set[str]]] = {
-    "torch": {"models", "hash_training"},
-    **dict.fromkeys(("torchvision", "ultralytics", "open_clip", "timm", "tokenizers"), {"models"}),
-    **dict.fromkeys(("pymilvus", "milvus_lite", "minio", "grpc"), {"stores"}),
-    **dict.fromkeys(("prefect", "prefect_dask", "flows", "searchanything_flows"), set()),
-    **dict.fromkeys(("dask", "distributed"), {"service.cluster"}),
-    "fastapi": {"serve", "service.webhook"},
-    "uvicorn": {"serve", "service.webhook", "bounded_http"},
-    **dict.fromkeys(("starlette", "prometheus_client"), {"serve"}),
-    **dict.fromkeys(("typer", "rich"), {"cli"}),
-    "click": set(),
+ONLY: Final[dict[str, frozenset[str]]] = {
+    "torch": frozenset({"models", "hash_training"}),
+    **dict.fromkeys(("torchvision", "ultralytics", "open_clip", "timm", "tokenizers"), frozenset({"models"})),
+    **dict.fromkeys(("pymilvus", "milvus_lite", "minio", "grpc"), frozenset({"stores"})),
+    **dict.fromkeys(("prefect", "prefect_dask", "flows", "searchanything_flows"), frozenset()),
+    **dict.fromkeys(("dask", "distributed"), frozenset({"service.cluster"})),
+    "fastapi": frozenset({"serve", "service.webhook"}),
+    "uvicorn": frozenset({"serve", "service.webhook", "bounded_http"}),
+    **dict.fromkeys(("starlette", "prometheus_client"), frozenset({"serve"})),
+    **dict.fromkeys(("typer", "rich"), frozenset({"cli"})),
+    "click": frozenset(),
 }
 # By module of ours: who may import it.
-PROTECTED: Final[dict[str, set[str]]] = {
-    "stores": {"wiring", "stores"},
+PROTECTED: Final[dict[str, frozenset[str]]] = {
+    "stores": frozenset({"wiring", "stores"}),
     **{
-        f"models.{name}": {"wiring", "models.presets", "models.fastsam", "models.openclip"}
+        f"models.{name}": frozenset({"wiring", "models.presets", "models.fastsam", "models.openclip"})
         for name in ("fastsam", "openclip", "tiles", "lazy", "yolo", "yolo_file", "tokenizer_file")
     },
 }
@@ -131,7 +131,9 @@ def test_every_place_is_tried() -> None:
 
 
 def test_a_library_whose_name_another_begins_with_is_not_taken_for_it() -> None:
-    printed = "- searchanything.core.intruder -> torchvision (l.3)\n- searchanything.core.intruder -> prefect_dask (l.4)"
+    printed = (
+        "- searchanything.core.intruder -> torchvision (l.3)\n- searchanything.core.intruder -> prefect_dask (l.4)"
+    )
     assert reported(printed) == {
         ("searchanything.core.intruder", "torchvision"),
         ("searchanything.core.intruder", "prefect_dask"),
