@@ -32,7 +32,7 @@ GUARDED: Final = {
 }
 ALLOWED: Final = libraries(PYPROJECT)
 FLOORS: Final = [floor.rooms for floor in layers(PYPROJECT)]
-BY_NAME: Final = {"LazyModule", "import_module", "put_off", "__import__"}
+BY_NAME: Final = frozenset({"LazyModule", "import_module", "put_off", "__import__"})
 # Where a name is known only when it runs, and why that is no way around the contracts.
 WHEN_IT_RUNS: Final = {
     "": "the package's public names, which may come from any room",
@@ -92,7 +92,7 @@ def strings(value: ast.expr, constants: dict[str, ast.expr], module: str) -> Ite
             yield None
 
 
-def by_name(tree: ast.Module, module: str) -> list[Named]:
+def by_name(tree: ast.Module, module: str, ways: frozenset[str] = BY_NAME) -> list[Named]:
     """The imports by name of a module, which is called so from the package on."""
     constants: dict[str, ast.expr] = {}
     for node in tree.body:
@@ -105,7 +105,7 @@ def by_name(tree: ast.Module, module: str) -> list[Named]:
     return [
         Named(node.lineno, text)
         for node in calls
-        if ast.unparse(node.func).rpartition(".")[2] in BY_NAME
+        if ast.unparse(node.func).rpartition(".")[2] in ways
         for argument in node.args
         for text in strings(argument, constants, whole)
     ]
@@ -186,9 +186,12 @@ def at_run_time(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 def foreign(module: str, tree: ast.Module) -> set[str]:
     """The libraries of others that a module imports."""
-    names = {one.name for one in by_name(tree, module) if one.name is not None}
+    names = {one.name for one in by_name(tree, module, BY_NAME - {"put_off"}) if one.name is not None}
     for node in at_run_time(tree):
-        names |= {one.name for one in node.names} if isinstance(node, ast.Import) else {node.module or ""}
+        if isinstance(node, ast.Import):
+            names |= {one.name for one in node.names}
+        elif not node.level and node.module is not None:
+            names.add(node.module)
     tops = {name.partition(".")[0] for name in names}
     return {top for top in tops if top not in sys.stdlib_module_names and top not in ("searchanything", "flows", "")}
 
