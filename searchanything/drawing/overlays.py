@@ -106,7 +106,7 @@ class Tile:
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
-    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, boxes and text."""
+    """What can be drawn of a prompt as plain JSON (`prompts.prompt.describe_prompt`): its points, boxes and text."""
     marks: list[Mark] = []
     for box in [*prompt.get("boxes_xyxy", ()), *([prompt["box_xyxy"]] if prompt.get("box_xyxy") else [])]:
         x1, y1, x2, y2 = box

@@ -105,7 +105,7 @@ class Desk:
         return Caller(key.name, client, key.places, key.rights)
 
     def load_models(self) -> None:
-        """Load them now. Raises: as `Client.load_models`."""
+        """Load them now. Raises: as `Client.operations.load_models`."""
         self._loading = True
         try:
             self.client.operations.load_models()

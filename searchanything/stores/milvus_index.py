@@ -256,7 +256,7 @@ class MilvusRegionIndex:
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
-        the look shows all that was written until then (see `commits`).
+        the look shows all that was written until then (see `ingest/commit.py`).
         """
         self._known_codes.clear()
         ages = {image.image_id: generation for image, generation in generations.items()}
