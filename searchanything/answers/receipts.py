@@ -19,12 +19,12 @@ from searchanything.answers.questions import (
     rle_of,
 )
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
+from searchanything.core.addresses import names_of
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, Text
-from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
 SELECTION_FIELDS: Final = ("kind", "box_xyxy", "area_px", "rule", "mask_sha256")  # what makes two selections the same

@@ -60,11 +60,11 @@ def shape(function: ast.FunctionDef) -> str:
 
 
 def copies() -> list[list[str]]:
-    """Functions of at least two statements that are the same but for their names."""
+    """Functions of modules, of at least two statements, that are the same but for their names."""
     known: dict[str, list[str]] = {}
     for name, text in MODULES.items():
-        for node in ast.walk(ast.parse(text)):
-            statements = [one for one in ast.walk(node) if isinstance(one, ast.stmt)] if hasattr(node, "body") else []
+        for node in ast.parse(text).body:
+            statements = [one for one in ast.walk(node) if isinstance(one, ast.stmt)]
             if isinstance(node, ast.FunctionDef) and len(statements) > 2:
                 known.setdefault(shape(node), []).append(f"{name}:{node.name}")
     return sorted(places for places in known.values() if len(places) > 1)
