@@ -192,10 +192,6 @@ class Letterbox:
             regridded[number] = _sample_bilinear(mask, rows, columns) >= 0.5
         return regridded & (self.coverage > 0)
 
-    def image_mask(self, mask: BoolMask) -> BoolMask:
-        """A grid mask at the image's own size, (height, width) bool."""
-        return np.asarray(self.image_masks(mask[None])[0], dtype=np.bool_)
-
     def image_masks(self, masks: BoolMasks) -> BoolMasks:
         """(N, gh, gw) grid masks at the image's own size, (N, height, width) bool."""
         return self.mask_in_box(masks, (0, 0, self.width, self.height), (self.height, self.width))
