@@ -264,13 +264,14 @@ def _rows_of(index: RegionIndex, images: Sequence[ImageRef]) -> dict[ImageRef, l
     return rows
 
 
-def _codes(rows: Sequence[RegionRow], asked: Combination) -> Codes:
-    return stacked((row.code for row in rows), 8 * len(asked.wanted[0].code))
+def _codes(rows: Sequence[RegionRow]) -> Codes:
+    """The codes of regions, of which there is one at least."""
+    return stacked((row.code for row in rows), 8 * len(rows[0].code))
 
 
 def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:
     """True if a region is nearer to a part of `none_of` than chance allows."""
-    codes = _codes(rows, asked)
+    codes = _codes(rows)
     return any(
         part.rates is not None and float(part.rates[int(hamming(part.code[None], codes)[0].min())]) <= asked.none_rate
         for part in asked.none_of
@@ -278,7 +279,7 @@ def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:
 
 
 def _hit(rows: list[RegionRow], asked: Combination) -> CombinedHit:
-    codes = _codes(rows, asked)
+    codes = _codes(rows)
     distances = hamming(np.stack([part.code for part in asked.wanted]), codes)
     costs = np.stack([part.costs[row] for part, row in zip(asked.wanted, distances, strict=True)])
     needed = len(asked.all_of)
