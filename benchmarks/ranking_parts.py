@@ -28,7 +28,8 @@ from searchanything.hash_training.words import train_words
 from searchanything.search.calibration import draw_background
 from searchanything.search.combine import Combination, Part, search_combined
 from searchanything.search.rescoring import mean_of, similarities
-from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.row_checks import MAX_LIMIT
 
 LEAST = 5
 Regions = dict[str, NDArray[Any]]

@@ -45,7 +45,7 @@ CLICKS = 40
 
 
 def make_index(folder: Path, *, scenes: int, regions: int) -> tuple[str, str]:
-    """Index demo scenes, pad with random regions; the index' file and the bucket of the scenes."""
+    """Index demo scenes, pad with random regions; the index's file and the bucket of the scenes."""
     images, uri = folder / "images", str(folder / "index.db")
     images.mkdir()
     for name, scene in generate_demo_scenes(scenes, seed=5):

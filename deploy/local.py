@@ -25,10 +25,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from deploy.processes import NotReadyError, Program
+from searchanything import wiring
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
-from searchanything.stores.s3 import S3Store
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Stack:
         make_cluster_key(self._cluster_key, replace=False)
         self.s3.start()
         self.milvus.start()
-        S3Store(self.s3.settings(), self.bucket).make_bucket()
+        wiring.open_s3_bucket(self.bucket, self.s3.settings()).make_bucket()
         self.programs = self._programs()
         first = [self.programs[name] for name in _FIRST if name in self.programs]
         for wave in (first, [program for program in self.programs.values() if program not in first]):

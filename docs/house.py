@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _LAYER = re.compile(r'^    "(?P<rooms>[^"]+)",\s*# (?P<name>[^:]+): (?P<stands_for>.+)$', re.MULTILINE)
-_ALLOWED = re.compile(r'"searchanything\.(?P<room>\w+)[^"]*? -> (?P<library>\w+)"')
+_ALLOWED = re.compile(r'"searchanything\.(?P<module>[\w.]+?)(?:\.\*\*)? -> (?P<library>\w+)"')
 # Narrow enough for a phone: a column of layers, the name of each above its packages.
 _WIDTH, _EDGE, _GAP, _HEAD = 520, 8, 6, 26
 _NAME_LINE, _SMALL_LINE = 20, 16  # px a line takes
@@ -47,13 +47,22 @@ def layers(pyproject: str) -> tuple[Layer, ...]:
 
 
 def libraries(pyproject: str) -> dict[str, list[str]]:
-    """Which guarded libraries each package may import."""
+    """Which guarded libraries each package, or one module of it alone (`service.cluster`), may import."""
     allowed: dict[str, list[str]] = {}
     for one in _ALLOWED.finditer(pyproject):
-        names = allowed.setdefault(one["room"], [])
+        names = allowed.setdefault(one["module"], [])
         if one["library"] not in names:
             names.append(one["library"])
     return allowed
+
+
+def small_print(pyproject: str) -> dict[str, list[str]]:
+    """The guarded libraries that a package imports somewhere."""
+    shown: dict[str, list[str]] = {}
+    for module, names in libraries(pyproject).items():
+        known = shown.setdefault(module.partition(".")[0], [])
+        known += [name for name in names if name not in known]
+    return shown
 
 
 def purpose(room: str) -> str:
@@ -67,7 +76,7 @@ def purpose(room: str) -> str:
 def picture() -> str:
     """The layers as an SVG image."""
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
-    floors, guarded = layers(pyproject), libraries(pyproject)
+    floors, guarded = layers(pyproject), small_print(pyproject)
     top, drawn = _GAP, []
     for floor in floors:
         parts, height = _floor(floor, top, guarded)

@@ -95,7 +95,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
 
 
 def is_in_step(source: str) -> bool:
-    """Whether a run of `sync` would find nothing to do or to tell: a look at the listing, without a run or an artifact.
+    """Whether a run of `sync` would find nothing to do or say: a look at the listing, without a run or an artifact.
 
     What cannot be looked at is left to the run, which reports it.
     """
@@ -103,7 +103,7 @@ def is_in_step(source: str) -> bool:
         found = worker_client().operations.plan_sync(source)
         tried = _not_exhausted(source, found.failed)
     except SearchAnythingError as error:
-        logger.debug("a sync shall tell: %s", error)
+        logger.debug("a sync is needed, which will say: %s", error)
         return False
     return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, tried))
 

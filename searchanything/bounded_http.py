@@ -1,4 +1,4 @@
-"""HTTP connections that cannot pile up: uvicorn knows no limit for requests that never end, so this is one.
+"""HTTP connections that cannot pile up: a limit for requests that never end, which uvicorn has not.
 
 A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next. There
 are `CONNECTIONS` at most: one more, and the oldest that is not being answered is closed. So who opens thousands and

@@ -1,4 +1,4 @@
-"""The only place that knows concrete classes: settings → stores, models, encoders.
+"""Settings become stores, models and encoders: no other package names a concrete store or network.
 
 Heavy libraries are imported inside the functions, so that importing this module stays cheap.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
-from searchanything.core.addresses import split_s3
+from searchanything.core.addresses import source_of, split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import (
@@ -149,27 +149,26 @@ def backup_place(target: str, settings: Settings) -> BackupPlace:
     Raises: SettingsError, UsageError.
     """
     from searchanything.stores.files import BucketFiles
-    from searchanything.stores.s3 import S3Store
-    from searchanything.stores.sources import parse_source
+    from searchanything.stores.sources import open_s3, parse_source
 
     if split_s3(target) is None:
         return TarPlace(Path(target).expanduser())
     parsed = parse_source(target)
-    store = S3Store(settings.storage, parsed.bucket, connections=1)
+    store = open_s3(parsed.bucket, settings.storage, connections=1)
     prefix = parsed.prefix.rstrip("/")
     return ObjectsPlace(BucketFiles(store, f"{prefix}/" if prefix else ""))
 
 
 def open_bucket(bucket: str, settings: Settings) -> ImageStore:
     """The image store of a bucket as rows name it: a folder's absolute path, or an S3 bucket."""
-    return open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}", settings)[0]
+    return open_source(source_of(bucket), settings)[0]
 
 
 def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 8) -> WritableBucket:
     """An S3 bucket that is written to. Nothing is contacted yet. Raises: SettingsError."""
-    from searchanything.stores.s3 import S3Store  # loading minio takes half a second
+    from searchanything.stores.sources import open_s3
 
-    return S3Store(storage, bucket, connections=connections)
+    return open_s3(bucket, storage, connections=connections)
 
 
 def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
@@ -210,12 +209,12 @@ def _own_files(bucket: str, kind: str, settings: Settings, *, folder: tuple[str,
     from searchanything.stores.files import BucketFiles, FolderFiles
 
     if not Path(bucket).is_absolute():
-        from searchanything.stores.s3 import S3Store
+        from searchanything.stores.sources import open_s3
 
         prefix = settings.storage.own_prefix
         if not prefix:
             raise SettingsError(f"{kind} lie under storage.own_prefix of the bucket; set one, such as .searchanything/")
-        store = S3Store(settings.storage, bucket, connections=settings.ingest.transfer_threads)
+        store = open_s3(bucket, settings.storage, connections=settings.ingest.transfer_threads)
         return BucketFiles(store, f"{prefix}{kind}/{below}/" if below else f"{prefix}{kind}/")
     setting, kept = folder
     inside = kept.relative_to(bucket).parts if kept.is_relative_to(bucket) else (".",)

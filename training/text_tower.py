@@ -122,7 +122,7 @@ def encode_tokens(model: ClipModel, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def distil(model: ClipModel, lessons: Lessons, tokenizer: Tokenizer, *, steps: int, rate: float) -> None:
-    """Train the text tower towards the targets: cosine, plus telling the batch's targets apart."""
+    """Train the text tower towards the targets: cosine, plus separating the batch's targets."""
     rng = np.random.default_rng(steps)
     parameters = text_parameters(model)
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
@@ -146,7 +146,7 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _contrast(vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of finding one's own target in the batch; equal targets (a name drawn twice) share the mass."""
+    """Cross-entropy of finding the right target in the batch; equal targets (a name drawn twice) share the mass."""
     same = (targets @ targets.T > 0.999).float()
     log_probability = functional.log_softmax(vectors @ targets.T / _CONTRAST_TEMPERATURE, dim=1)
     return -(log_probability * same / same.sum(1, keepdim=True)).sum(1).mean()

@@ -19,8 +19,8 @@ from searchanything.core.types import ImageRef, RGBImage
 from searchanything.drawing.overlays import RegionMark, Tile, contact_sheet, distinct_colors, draw_marks
 from searchanything.search.combine import CombinedHit, CombinedPage, PartMatch
 
-TILE_PX: Final = 320
-MAX_TILES: Final = 50
+_TILE_PX: Final = 320
+_MAX_TILES: Final = 50
 WEAK_RATE: Final = 0.01  # of unrelated regions as near to a part: about as many pairs show the same thing at all
 
 
@@ -103,16 +103,16 @@ class CombinedResults(Sequence[CombinedHit]):
         """A contact sheet: up to 50 images, each part outlined in its own colour."""
         colors = dict(zip(self.parts, distinct_colors(len(self.parts)), strict=True))
         tiles = []
-        for number, hit in enumerate(self.page.hits[:MAX_TILES], start=1):
+        for number, hit in enumerate(self.page.hits[:_MAX_TILES], start=1):
             marks = [RegionMark(one.row.mask, colors[one.part], one.part) for one in hit.parts]
             subtitle = " · ".join(_said(one) for one in hit.parts)
             try:
-                shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=TILE_PX)
+                shown = draw_marks(self.open_image(hit.image), marks, longest_side_px=_TILE_PX)
             except SearchAnythingError:
                 shown, subtitle = _grey(200), f"{subtitle} · image not readable"
             tiles.append(Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number)))
         tiles = tiles or [Tile(image=_grey(255), title="no image holds what was asked")]
-        return Image.fromarray(contact_sheet(tiles, columns=4, side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=4, side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
@@ -142,4 +142,4 @@ def _part_document(match: PartMatch) -> dict[str, Any]:
 
 
 def _grey(level: int) -> RGBImage:
-    return np.full((TILE_PX, TILE_PX, 3), level, dtype=np.uint8)
+    return np.full((_TILE_PX, _TILE_PX, 3), level, dtype=np.uint8)

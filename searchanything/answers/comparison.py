@@ -28,7 +28,7 @@ from searchanything.drawing.overlays import (
     prompt_marks,
 )
 
-TILE_PX: Final = 180
+_TILE_PX: Final = 180
 SHEET_COLUMNS: Final = 8  # ranks that the contact sheet shows; the page shows all
 PAGE_SUFFIX: Final = ".html"
 STYLE: Final = """
@@ -126,7 +126,7 @@ class Comparison:
         for method in self.methods:
             tiles.append(self._query_tile(method))
             tiles += [self._tile(method, rank) for rank in range(1, columns + 1)]
-        return Image.fromarray(contact_sheet(tiles, columns=columns + 1, side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns + 1, side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write the page (.html) or the contact sheet (an image), all or nothing.
@@ -179,14 +179,14 @@ class Comparison:
 
     def _query_drawing(self) -> RGBImage:
         marks: list[Mark] = [RegionMark(self.selection.mask, SELECTED)] if self.selection.kind == "region" else []
-        return draw_marks(self.query_image, marks + prompt_marks(self.prompt_description), longest_side_px=2 * TILE_PX)
+        return draw_marks(self.query_image, marks + prompt_marks(self.prompt_description), longest_side_px=2 * _TILE_PX)
 
     def _query_tile(self, method: Method) -> Tile:
         return Tile(self._query_drawing(), method.label, method.measure.replace("_", " in "), "query", SELECTED)
 
     def _tile(self, method: Method, rank: int) -> Tile:
         if rank > len(method.order):
-            return Tile(np.full((TILE_PX, TILE_PX, 3), DESK, dtype=np.uint8), "")
+            return Tile(np.full((_TILE_PX, _TILE_PX, 3), DESK, dtype=np.uint8), "")
         number = method.order[rank - 1]
         value = f"{method.values[number]:g} · by code {number + 1}"
         return Tile(self.tiles[number], self.candidates[number].image.key, value, badge=str(rank))
@@ -199,7 +199,7 @@ def check_comparison_path(path: str | Path) -> Path:
 
 def tile_of(hit: Hit, image: RGBImage) -> RGBImage:
     """A candidate's image, small, with its region outlined, and enlarged where it is small."""
-    return draw_hit(image, hit.mask, longest_side_px=TILE_PX)
+    return draw_hit(image, hit.mask, longest_side_px=_TILE_PX)
 
 
 def _url(image: RGBImage) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,16 +10,18 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from searchanything.core.codes import stacked
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage, StoredCode
 from searchanything.drawing.overlays import HIT, RegionMark, Tile, contact_sheet, draw_marks
+from searchanything.search.committed import committed
 from searchanything.search.duplicates import check_bits, duplicate_groups
 
-TILE_PX: Final = 240
-COLUMNS: Final = 6
+_TILE_PX: Final = 240
+_COLUMNS: Final = 6
 MAX_ROWS: Final = 20  # groups that are drawn
 REGION_BITS, IMAGE_BITS = 4, 8  # of 256: what is farther than that is often another thing
 
@@ -65,16 +67,16 @@ class Duplicates:
 
     def plot(self) -> Image.Image:
         """The first 20 groups, a row each: the first of the group framed, then up to five others."""
-        rows = [group[:COLUMNS] for group in self.groups[:MAX_ROWS]]
+        rows = [group[:_COLUMNS] for group in self.groups[:MAX_ROWS]]
         columns = max((len(row) for row in rows), default=1)
-        blank = np.full((TILE_PX, TILE_PX, 3), 255, dtype=np.uint8)
+        blank = np.full((_TILE_PX, _TILE_PX, 3), 255, dtype=np.uint8)
         tiles = []
         for number, row in enumerate(rows):
             total = len(self.groups[number])
             tiles += [self._tile(one, total if place == 0 else None) for place, one in enumerate(row)]
             tiles += [Tile(image=blank, title="")] * (columns - len(row))
         tiles = tiles or [Tile(image=blank, title="no duplicates", subtitle=f"among {self.compared:,} codes")]
-        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns, side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""
@@ -84,9 +86,9 @@ class Duplicates:
         marks = [] if member.place is None else [RegionMark(member.place.mask, HIT)]
         said = f"{member.distance_bits} bits" if total is None else f"group of {total}"
         try:
-            shown = draw_marks(self.open_image(member.ref.image), marks, longest_side_px=TILE_PX)
+            shown = draw_marks(self.open_image(member.ref.image), marks, longest_side_px=_TILE_PX)
         except SearchAnythingError:
-            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            shown = np.full((_TILE_PX, _TILE_PX, 3), 200, dtype=np.uint8)
             said += " · image not readable"
         return Tile(image=shown, title=member.ref.image.key, subtitle=said, accent=None if total is None else HIT)
 
@@ -107,9 +109,8 @@ def find_duplicates(
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
     found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))
-    newest = _generations(index, {one.image for one in found})
-    rows = sorted((one for one in found if newest.get(one.image) == one.generation), key=_order)
-    codes = np.frombuffer(b"".join(one.code for one in rows), dtype=np.uint8).reshape(-1, index.manifest.bits // 8)
+    rows = sorted(committed(index, found), key=_order)
+    codes = stacked((one.code for one in rows), index.manifest.bits)
     groups = []
     for group in duplicate_groups(codes, max_bits=bits):
         members = [(rows[one], bits) for one, bits in zip(group.members, group.distances_bits, strict=True)]
@@ -133,17 +134,10 @@ def _placed(index: RegionIndex, groups: list[tuple[Member, ...]]) -> list[tuple[
     """The members with where they are in their images."""
     images = {one.ref.image for group in groups for one in group}
     wanted = {one.ref for group in groups for one in group}
-    newest = _generations(index, images)
-    places: dict[RegionRef, Outline] = {}
-    for row in index.regions_of(images) if images else ():
-        ref = RegionRef(row.image, row.region)
-        if ref in wanted and newest.get(row.image) == row.generation:
-            places[ref] = Outline(row.box_xyxy, row.mask)
+    rows = index.regions_of(images) if images else ()
+    named = [row for row in rows if RegionRef(row.image, row.region) in wanted]
+    places = {RegionRef(row.image, row.region): Outline(row.box_xyxy, row.mask) for row in committed(index, named)}
     return [tuple(Member(one.ref, one.distance_bits, places.get(one.ref)) for one in group) for group in groups]
-
-
-def _generations(index: RegionIndex, images: set[ImageRef]) -> Mapping[ImageRef, int]:
-    return index.generations(images) if images else {}
 
 
 def _order(one: StoredCode) -> tuple[ImageRef, int]:

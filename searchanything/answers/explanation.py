@@ -38,9 +38,9 @@ from searchanything.drawing.text import legible, shorten, text_width_px, write_t
 
 logger = logging.getLogger(__name__)
 
-TILE_PX: Final = 560
+_TILE_PX: Final = 560
 CAPTION_PX: Final = 20
-GREY: Final[RGBImage] = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)  # in place of what cannot be read
+GREY: Final[RGBImage] = np.full((_TILE_PX, _TILE_PX, 3), 200, dtype=np.uint8)  # in place of what cannot be read
 
 
 class Verdict(StrEnum):
@@ -144,7 +144,7 @@ class Explanation:
         tiles = [self._expected_tile()]
         if self.selection is not None:
             tiles.insert(0, self._query_tile(self.selection))
-        sheet = contact_sheet(tiles, columns=2, side_px=TILE_PX)
+        sheet = contact_sheet(tiles, columns=2, side_px=_TILE_PX)
         return _captioned(Image.fromarray(sheet), f"{self.verdict}: {self.sentence}")
 
     def save(self, path: str | Path) -> None:
@@ -158,7 +158,7 @@ class Explanation:
         marks: list[Mark] = [RegionMark(selection.mask, SELECTED)] if selection.kind == "region" else []
         marks += prompt_marks(self.prompt_description)
         pixels = _read(self.query_image)
-        shown = GREY if pixels is None else draw_marks(pixels, marks, longest_side_px=TILE_PX)
+        shown = GREY if pixels is None else draw_marks(pixels, marks, longest_side_px=_TILE_PX)
         return Tile(shown, "query", selection.reason, badge="query", accent=SELECTED)
 
     def _expected_tile(self) -> Tile:
@@ -175,7 +175,7 @@ class Explanation:
         marks += [RegionMark(one.mask, color, name) for (name, one), color in zip(self.parts, colors, strict=True)]
         if self.expected_box_xyxy is not None:
             marks.append(BoxMark(self.expected_box_xyxy, FOREGROUND))
-        shown = draw_marks(pixels, marks, longest_side_px=TILE_PX)
+        shown = draw_marks(pixels, marks, longest_side_px=_TILE_PX)
         legend = "the regions that stand for the parts" if self.parts else "green: expected; blue: meant; grey: kept"
         return Tile(shown, self.expected.key, legend, badge=badge, accent=accent)
 

@@ -20,7 +20,7 @@ from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest
 
-WORDS: Final = "words"  # source of the image, and kind of the prompt, of a question in words alone
+WORDS_KIND: Final = "words"  # source of the image, and kind of the prompt, of a question in words alone
 
 SEVERAL: Final = "indexed regions"  # source of the image of a question by several regions
 
@@ -67,8 +67,8 @@ def words_document(text: str, request: PageRequest, filter: Filter | None) -> di
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return {
         "version": package_version(),
-        "image": {"source": WORDS, "width": 0, "height": 0, "pixels_sha256": digest},
-        "prompt": {"kind": WORDS, "text": text},
+        "image": {"source": WORDS_KIND, "width": 0, "height": 0, "pixels_sha256": digest},
+        "prompt": {"kind": WORDS_KIND, "text": text},
         "page": page_document(request),
         "filter": None if filter is None else receipt_filter(filter),
     }

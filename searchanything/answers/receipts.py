@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from searchanything.answers.questions import (
-    WORDS,
+    WORDS_KIND,
     filter_of,
     image_of_receipt,
     package_version,
@@ -19,12 +19,12 @@ from searchanything.answers.questions import (
     rle_of,
 )
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
+from searchanything.core.addresses import names_of
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, Text
-from searchanything.search.locate import names_of
 from searchanything.search.search import PageRequest
 
 SELECTION_FIELDS: Final = ("kind", "box_xyxy", "area_px", "rule", "mask_sha256")  # what makes two selections the same
@@ -132,7 +132,11 @@ class Receipt:
     @property
     def words(self) -> str | None:
         """The text of a question in words alone."""
-        return self.prompt.text if self.document["prompt"]["kind"] == WORDS and isinstance(self.prompt, Text) else None
+        return (
+            self.prompt.text
+            if self.document["prompt"]["kind"] == WORDS_KIND and isinstance(self.prompt, Text)
+            else None
+        )
 
     def image_to_ask(self, given: ImageInput | None) -> ImageInput | RegionRef | tuple[RegionRef, ...]:
         """The image to query with: the given one, else the receipt's. Raises: UsageError if there is neither."""
@@ -200,18 +204,18 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
     A receipt may hold a part of its page: hits at other places are none of its business, unless they were on it.
     """
     before, after = (
-        {_name_of(hit): (rank, _told_apart(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
+        {_name_of(hit): (rank, _identity(hit)) for rank, hit in _ranked(one, first)} for one in (then, now)
     )
     places = then.get("positions")
     shown = after.values() if places is None else [one for one in after.values() if one[0] - first in places]
     differences = []
     for name, (rank, hit) in before.items():
         if name not in after:
-            differences.append(Difference("hit lost", hit | {"rank": rank}, None, f"{_told(hit)}, was number {rank}"))
+            differences.append(Difference("hit lost", hit | {"rank": rank}, None, f"{_said(hit)}, was number {rank}"))
             continue
         rank_now, hit_now = after[name]
         if (rank, hit) != (rank_now, hit_now):
-            sentence = f"{_told(hit)}: number {rank} then, {rank_now} now"
+            sentence = f"{_said(hit)}: number {rank} then, {rank_now} now"
             if hit["distance_bits"] != hit_now["distance_bits"]:
                 sentence += f"; {hit_now['distance_bits']} bits now"
             if hit["etag"] != hit_now["etag"]:
@@ -219,7 +223,7 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
             differences.append(Difference("hit moved", hit | {"rank": rank}, hit_now | {"rank": rank_now}, sentence))
     gained = [(rank, hit) for rank, hit in shown if _name_of(hit) not in before]
     differences += [
-        Difference("hit gained", None, hit | {"rank": rank}, f"{_told(hit)}, is number {rank}") for rank, hit in gained
+        Difference("hit gained", None, hit | {"rank": rank}, f"{_said(hit)}, is number {rank}") for rank, hit in gained
     ]
     return differences
 
@@ -230,7 +234,7 @@ def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[s
     return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
 
 
-def _told_apart(hit: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(hit: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two hits the same: a similarity is arithmetic of a machine, and shows in the order alone."""
     return {name: hit[name] for name in HIT_FIELDS}
 
@@ -239,7 +243,7 @@ def _name_of(hit: Mapping[str, Any]) -> tuple[str, str, int | None]:
     return hit["bucket"], hit["key"], hit["region"]
 
 
-def _told(hit: Mapping[str, Any]) -> str:
+def _said(hit: Mapping[str, Any]) -> str:
     where = "whole image" if hit["region"] is None else f"region {hit['region']}"
     return f"{ImageRef(hit['bucket'], hit['key'])} {where} at {hit['distance_bits']} bits"
 

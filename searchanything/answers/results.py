@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TILE_PX = 320
+_TILE_PX = 320
 OFFERED = 3  # regions that are offered where a prompt meets none
 MAX_TILES = 100  # hits drawn at most: a sheet of a thousand would be 80,000 px high
 DRAWING_THREADS = 8
@@ -245,7 +245,7 @@ class SearchResults(Sequence[Hit]):
         if columns is not None and columns < 1:
             raise UsageError(f"expected at least one column, got {columns}")
         tiles = [self._query_tile(), *self._hit_tiles()]
-        return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write the contact sheet, all or nothing.
@@ -278,7 +278,7 @@ class SearchResults(Sequence[Hit]):
         marks += prompt_marks(self.prompt_description)
         shown = "" if len(self) <= MAX_TILES else f", the first {MAX_TILES} shown"
         return Tile(
-            image=draw_marks(self.image, marks, longest_side_px=TILE_PX),
+            image=draw_marks(self.image, marks, longest_side_px=_TILE_PX),
             title="no good match" if self.verdict else f"{counted(len(self), 'hit')}{shown}",
             subtitle=self.verdict.removeprefix("no good match: ") or self.selection.reason,
             badge="query",
@@ -295,10 +295,10 @@ class SearchResults(Sequence[Hit]):
         chance = "" if hit.false_match is None or hit.false_match < 1e-6 else f" · chance {one_in(hit.false_match)}"
         subtitle = f"{counted(hit.distance_bits, 'bit')} · {where}{chance}"
         try:
-            shown = draw_hit(self.open_image(hit.image), hit.mask, longest_side_px=TILE_PX)
+            shown = draw_hit(self.open_image(hit.image), hit.mask, longest_side_px=_TILE_PX)
         except SearchAnythingError as error:
             logger.warning("%s cannot be shown: %s", hit.image, error)
-            shown = np.full((TILE_PX, TILE_PX, 3), 200, dtype=np.uint8)
+            shown = np.full((_TILE_PX, _TILE_PX, 3), 200, dtype=np.uint8)
             subtitle += " · image not readable"
         return Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number + 1))
 

@@ -38,11 +38,11 @@ from searchanything.core.types import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Final = "searchanything-backup"
+_FORMAT: Final = "searchanything-backup"
 FORMAT_VERSION: Final = 1
 WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
 WORDS_MEMBER: Final = "words.safetensors"
-IMAGES_AT_ONCE: Final = 256
+_IMAGES_AT_ONCE: Final = 256
 TRIES: Final = 5  # of an image that is replaced while it is read
 
 
@@ -71,7 +71,7 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
-        for number, images in enumerate(batches(_each_once(index), IMAGES_AT_ONCE)):
+        for number, images in enumerate(batches(_each_once(index), _IMAGES_AT_ONCE)):
             rows, regions, left_out = _whole(index, images)
             if regions:
                 sealed.write(f"regions-{number:08}.jsonl.gz", packed([_region_document(row) for row in regions]))
@@ -115,7 +115,7 @@ def _head(manifest: IndexManifest, *, words: bool) -> bytes:
     except PackageNotFoundError:
         program = "unknown"
     head = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "version": WORDS_VERSION if words else FORMAT_VERSION,
         "program": program,
         "manifest": asdict(manifest),
@@ -167,7 +167,7 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
     if name != "manifest.json":
         raise BackupError(f"{location} is no backup of searchanything: it does not begin with a manifest.json")
     head = json_of(name, data, location)
-    if head.get("format") != FORMAT:
+    if head.get("format") != _FORMAT:
         raise BackupError(f"{location} is no backup of searchanything, its format is {head.get('format')!r}")
     if head.get("version") not in (FORMAT_VERSION, WORDS_VERSION):
         raise BackupError(

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import typer
 
-from searchanything.cli.failures import DONE, INTERRUPTED, WRONG_USAGE, asked_format, report
+from searchanything.cli.entry import INTERRUPTED
+from searchanything.cli.failures import DONE, WRONG_USAGE, asked_format, report
 from searchanything.cli.helping import prepare_help
 from searchanything.cli.session import Connect, Session, open_client, say
 from searchanything.cli.verbs import MARKUP, Verbs

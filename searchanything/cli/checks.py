@@ -21,13 +21,13 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL
 from searchanything.core.libraries import importing, library_cure
+from searchanything.core.settings_files import ENV_PREFIX
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from searchanything.core.settings import Settings
 
-ENV_PREFIX: Final = "SEARCHANYTHING_"
 LIBRARIES = (
     "numpy",
     "PIL",
@@ -92,7 +92,7 @@ class Patient:
     source: str | None
 
 
-def examine(session: Session, *, uri: str | None, preset: str | None, source: str | None) -> Iterator[Finding]:
+def run_checks(session: Session, *, uri: str | None, preset: str | None, source: str | None) -> Iterator[Finding]:
     """Run all checks, cheapest first. Without readable settings the others cannot be run."""
     yield python_version()
     yield library_versions()
@@ -109,8 +109,8 @@ def examine(session: Session, *, uri: str | None, preset: str | None, source: st
         return
     yield Finding("settings", "ok", "can be read")
     patient = Patient(settings, session, uri, preset, source)
-    yield from index(patient)
-    yield from s3_access(patient)
+    yield from index_answers(patient)
+    yield from bucket_access(patient)
     yield store(patient)
 
 
@@ -191,7 +191,7 @@ def _end_of(code: int | None) -> str:
     return f"it ends the process ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
-def index(patient: Patient) -> Iterator[Finding]:
+def index_answers(patient: Patient) -> Iterator[Finding]:
     """Whether the index answers; then the models, because an index says which ones it needs."""
     uri = patient.uri or patient.settings.milvus.uri
     try:
@@ -239,14 +239,14 @@ def models(patient: Patient, of_index: str | None) -> Finding:
     return Finding("models", "ok", f"preset {name}: all weights are here and undamaged")
 
 
-def s3_access(patient: Patient) -> Iterator[Finding]:
+def bucket_access(patient: Patient) -> Iterator[Finding]:
     """How the source's bucket is reached, and where credentials were looked for; nothing for a folder."""
     if patient.source is None:
         return
-    from searchanything.wiring import s3_access as described
+    from searchanything.wiring import s3_access
 
     try:
-        found = described(patient.source, patient.settings)
+        found = s3_access(patient.source, patient.settings)
     except SearchAnythingError as error:
         yield Finding("s3", "broken", str(error), f"check the variables {ENV_PREFIX}STORAGE__…")
         return

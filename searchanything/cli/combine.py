@@ -8,7 +8,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.prompting import FilterOptions, parse_numbers
-from searchanything.cli.regions import region_of
+from searchanything.cli.regions import named_region
 from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.escaping import printable
@@ -105,7 +105,7 @@ def combine(
 def _part(client: Client, text: str) -> PartInput:
     if text.startswith(_WORDS):
         return text.removeprefix(_WORDS)
-    region = region_of(client, text)
+    region = named_region(client, text)
     if region is not None:
         return region
     image, separator, place = text.rpartition("@")

@@ -40,12 +40,12 @@ def compare(
 
     Example: [bold]searchanything compare street.jpg --point 320,240 --save four.png --save four.html[/bold]
     """
-    meant, wanted = prompt.prompt(), filter.filter()
+    asked_for, wanted = prompt.prompt(), filter.filter()
     paths = save or []
     _check_saves(paths)
     check_image(image)
     with client_of(context, common) as client:
-        comparison = client.compare(image, meant, candidates=candidates, filter=wanted)
+        comparison = client.compare(image, asked_for, candidates=candidates, filter=wanted)
         for path in paths:
             comparison.save(path)
             say(f"saved {path}")

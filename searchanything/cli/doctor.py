@@ -34,10 +34,10 @@ def doctor(
 
     Example: [bold]searchanything doctor s3://holiday --preset small[/bold]
     """
-    from searchanything.cli.checks import examine
+    from searchanything.cli.checks import run_checks
 
     with contextlib.redirect_stdout(sys.stderr):
-        found = examine(session_of(context), uri=common.uri, preset=common.preset, source=source)
+        found = run_checks(session_of(context), uri=common.uri, preset=common.preset, source=source)
         findings = [finding.to_dict() for finding in found]
     broken = any(finding["state"] == "broken" for finding in findings)
     answer({"ok": not broken, "checks": findings}, common.format, lambda: _text(findings))

@@ -14,7 +14,7 @@ from searchanything.core.escaping import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-SHOWN = 50  # groups in the table
+_SHOWN = 50  # groups in the table
 
 WholeImages = Annotated[bool, typer.Option("--images", help="Compare whole images instead of regions.")]
 Bits = Annotated[
@@ -61,11 +61,11 @@ def _text(document: dict[str, Any]) -> RenderableType:
     what, groups = "images" if document["whole_images"] else "regions", document["groups"]
     noun = "group" if len(groups) == 1 else "groups"
     lines = [f"{document['compared']:,} {what} compared, {len(groups):,} {noun} within {document['max_bits']} bits"]
-    for number, group in enumerate(groups[:SHOWN], start=1):
+    for number, group in enumerate(groups[:_SHOWN], start=1):
         lines.append(f"{number}: {len(group)} {what}")
         lines += [f"   {one['distance_bits']:>2} bits  {_name(one)}" for one in group]
-    if len(groups) > SHOWN:
-        lines.append(f"… {len(groups) - SHOWN:,} more: --format json has all")
+    if len(groups) > _SHOWN:
+        lines.append(f"… {len(groups) - _SHOWN:,} more: --format json has all")
     return Text("\n".join(lines))
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-INTERRUPTED = 130  # as `failures` has it, which is not light
+INTERRUPTED = 130  # an exit code, as `failures` has others; that is not light
 QUESTIONS: Final = frozenset({"query", "segment", "explain", "compare"})
 IDLE_VARIABLE: Final = "SEARCHANYTHING_SERVE__WARM_IDLE_S"  # 0 for no warm process at all
 _COLD: Final = frozenset({"--no-warm", "--help", "-h"})

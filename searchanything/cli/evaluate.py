@@ -13,7 +13,7 @@ import typer
 
 from searchanything.cli.evaluate_instances import Annotations, Images, instances
 from searchanything.cli.evaluate_mine import mine
-from searchanything.cli.evaluate_tables import at, failure_lines, figure_table, reading_of, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile, hash_choice
 from searchanything.cli.options import OutputOptions, Preset, expanded
@@ -210,7 +210,7 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
     tables = [_figures_table(report), _funnel_table(report)]
     if report["ablations"]:
         tables.append(_ablations_table(report))
-    return Group(Text(summary), *tables, *map(Text, failure_lines(failures)))
+    return Group(Text(summary), *tables, *map(Text, failures_shown(failures)))
 
 
 def _figures_table(report: Mapping[str, Any]) -> Table:

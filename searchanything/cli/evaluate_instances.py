@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.evaluate_tables import at, failure_lines, figure_table, reading_of, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile, hash_choice
 from searchanything.cli.options import OutputOptions, Preset, expanded
@@ -104,4 +104,4 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
             regions, grid, less = (shown_number(at(report, path)) for path in paths)
             head = f"{label}, {space.replace('_', ' ')}"
             table.add_row(head, regions, shown_ends(report, paths[0]), grid, less, shown_ends(report, paths[2]))
-    return Group(Text(summary), table, *map(Text, failure_lines(report["failures"])))
+    return Group(Text(summary), table, *map(Text, failures_shown(report["failures"])))

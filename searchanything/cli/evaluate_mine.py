@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.evaluate_tables import at, failure_lines, figure_table, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import evaluation_progress
@@ -96,4 +96,4 @@ def _text(report: Mapping[str, Any]) -> RenderableType:
             shown_number(selected),
             "" if bits is None else f"{bits:g}",
         )
-    return Group(Text(summary), table, *map(Text, failure_lines(report["failures"])))
+    return Group(Text(summary), table, *map(Text, failures_shown(report["failures"])))

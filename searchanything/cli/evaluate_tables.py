@@ -53,7 +53,7 @@ def shown_ends(report: Mapping[str, Any], path: str) -> str:
     return "" if ends is None else f"{ends[0]:.3f} … {ends[1]:.3f}"
 
 
-def failure_lines(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+def failures_shown(failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """The first failures, and how many more there are."""
     lines = ["failed: " + printable(one["message"]) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:

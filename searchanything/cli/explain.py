@@ -58,15 +58,15 @@ def explain(
 
     [bold]searchanything explain --text "a red handbag" --expect s3://holiday/7.jpg[/bold]
     """
-    meant, wanted = prompt.prompt(), filter.filter()
+    asked_for, wanted = prompt.prompt(), filter.filter()
     check_save(save)
-    alone = words_alone(image, meant, like, context=context)
+    alone = words_alone(image, asked_for, like, context=context)
     expected_box = None
     if expect_box is not None:
         from searchanything.prompts.prompt import as_box
 
         expected_box = as_box(parse_numbers(expect_box, "--expect-box", "X1,Y1,X2,Y2")).xyxy
-    question = Question(image, like, meant, alone, page, wanted, max_false_match, marks)
+    question = Question(image, like, asked_for, alone, page, wanted, max_false_match, marks)
     with client_of(context, common) as client:
         explanation = question.ask(client).explain(expect, expected_box)
         save_where_asked(save, explanation.save)

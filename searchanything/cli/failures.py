@@ -26,7 +26,6 @@ DONE = 0
 FAILED = 1
 WRONG_USAGE = 2
 SOME_IMAGES_FAILED = 3
-INTERRUPTED = 130
 
 _CURES: tuple[tuple[type[SearchAnythingError], str], ...] = (
     (IndexNotFoundError, "searchanything index SOURCE"),

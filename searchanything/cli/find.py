@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,7 +15,7 @@ from searchanything.cli.options import CommonOptions, OptionalImage, Save, expan
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.query import answer_text
-from searchanything.cli.questions import words_alone
+from searchanything.cli.questions import MarkOptions, Question, words_alone
 from searchanything.cli.session import answer, check_save, save_where_asked, say, session_of
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
@@ -31,32 +31,6 @@ FolderOption = Annotated[
     Path, typer.Option("--in", metavar="FOLDER", exists=True, file_okay=False, help="Where to look; default: here.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Index the folder without asking, if it is not yet.")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """What is asked of a folder that is indexed."""
-
-    image: str | None
-    prompt: PromptOptions
-    page: PageOptions
-    filter: Filter
-
-    def of(self, client: Client, place: Place, *, save: Path | None) -> dict[str, object]:
-        meant, here = self.prompt.prompt(), replace(self.filter, bucket=place[0], key_prefix=place[1])
-        alone = words_alone(self.image, meant)
-        results = client.query(
-            self.image,
-            None if alone is not None else meant,
-            text=alone,
-            limit=self.page.limit,
-            offset=self.page.offset,
-            filter=here,
-            group_by_image=self.page.group_by_image,
-            rescore=self.page.rescore,
-        )
-        save_where_asked(save, results.save)
-        return results.to_dict()
 
 
 @expanded
@@ -80,12 +54,12 @@ def find(
 
     [bold]searchanything find ~/photo.jpg --point 320,240 --in ~/Pictures --yes --save hits.png[/bold]
     """
-    meant, wanted = prompt.prompt(), filter.filter() or Filter()
+    asked_for, wanted = prompt.prompt(), filter.filter() or Filter()
     if wanted.bucket is not None or wanted.key_prefix:
         raise UsageError(
             "find looks in a folder: --in FOLDER; with --bucket and --key-prefix, use searchanything query"
         )
-    words_alone(image, meant)
+    question = Question(image, None, asked_for, words_alone(image, asked_for), page, wanted, None, MarkOptions())
     check_save(save)
     session, preset = session_of(context), common.preset
     with session.client(common.uri, preset) as client:
@@ -95,8 +69,15 @@ def find(
         _ask_for(folder, preset, yes=yes)
     with session.client(common.uri, preset) as client:
         place = place or _index(client, folder, words=image is None)
-        document = _Search(image, prompt, page, wanted).of(client, place, save=save)
+        here = replace(wanted, bucket=place[0], key_prefix=place[1])
+        document = _answer(client, replace(question, filter=here), save=save)
     answer(document, common.format, lambda: answer_text(document, first=page.offset + 1))
+
+
+def _answer(client: Client, question: Question, *, save: Path | None) -> dict[str, Any]:
+    results = question.ask(client)
+    save_where_asked(save, results.save)
+    return results.to_dict()
 
 
 def _indexed_place(client: Client, folder: Path) -> Place | None:

@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.options import OutputOptions, expanded
 from searchanything.cli.progress import hash_progress, rows_progress
-from searchanything.cli.session import answer, say
+from searchanything.cli.session import answer, plain, say
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def encode(
     with rows_progress("encoding", source.rows) as show:
         rows = encode_features(source, layer, out, encoded=show)
     document = {"file": str(out), "rows": rows, "bits": layer.bits}
-    answer(document, output.format, lambda: _line(f"{counted(rows, 'code')} of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: plain(f"{counted(rows, 'code')} of {layer.bits} bits written to {out}"))
 
 
 @app.command("cut")
@@ -224,7 +224,7 @@ def import_(
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
-    answer(document, output.format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
 
 
 def _check_report(report: Path | None) -> None:
@@ -246,12 +246,6 @@ def _save_report(
         say(f"the judgement's page: {report}")
 
 
-def _line(text: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(text)
-
-
 def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
@@ -268,4 +262,4 @@ def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, 
         figures = judgement.figures()
         style = "bold" if method == chosen else ""
         table.add_row(method, *(f"{figures[name]:.4f}" for name in FIGURE_NAMES), style=style)
-    return Group(_line(head), table)
+    return Group(plain(head), table)

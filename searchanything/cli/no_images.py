@@ -9,7 +9,7 @@ from typing import Any, Final
 from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 
-SHOWN: Final = 5  # suffixes
+_SHOWN: Final = 5  # suffixes
 _FOUND: Final = ("indexed", "unchanged", "empty", "failed")
 
 
@@ -35,7 +35,7 @@ def no_images_text(source: str, skipped: Sequence[dict[str, Any]], *, total: int
 def _kinds(suffixes: Counter[str]) -> str:
     """`118 .txt, 2 .pdf`, the most frequent first."""
     named = {suffix: count for suffix, count in suffixes.items() if suffix.startswith(".")}
-    shown = sorted(named.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
+    shown = sorted(named.items(), key=lambda one: (-one[1], one[0]))[:_SHOWN]
     parts = [f"{count:,} {suffix}" for suffix, count in shown]
     if without := suffixes[""]:
         parts.append(f"{without:,} without a suffix")

@@ -11,11 +11,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from searchanything.core.errors import FilterError, PromptError
+from searchanything.core.prompt_fields import Granularity
 
 if TYPE_CHECKING:
     from searchanything.core.types import BoolMask, Filter
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 PROMPT = "Prompt (pixels of the EXIF-corrected image); default: the whole image"
 PAGE = "Answer"
 FILTER = "Filter"
-
-Granularity: TypeAlias = Literal["part", "object", "whole"]
 
 
 @dataclass(frozen=True, slots=True)

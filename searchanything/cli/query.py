@@ -81,13 +81,13 @@ def query(
 
     [bold]searchanything query s3://holiday/7.jpg --box 10,20,200,180 --metadata album=sea --metadata year:=2024[/bold]
     """
-    meant, wanted = prompt.prompt(), filter.filter()
+    asked_for, wanted = prompt.prompt(), filter.filter()
     check_save(save)
     check_receipt(receipt)
     if marks.given and receipt is not None:
         raise UsageError(NOT_WITH_MARKS)
-    alone = words_alone(image, meant, like, context=context)
-    question = Question(image, like, meant, alone, page, wanted, max_false_match, marks)
+    alone = words_alone(image, asked_for, like, context=context)
+    question = Question(image, like, asked_for, alone, page, wanted, max_false_match, marks)
     with client_of(context, common) as client:
         results = question.ask(client)
         save_where_asked(marks.save_probe, results.save_probe)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searchanything.cli.prompting import PAGE, PageOptions
-from searchanything.cli.regions import FORM, region_of, regions_of, split_region, whole_number
+from searchanything.cli.regions import REGION_FORM, named_region, named_regions, split_region, whole_number
 from searchanything.cli.session import check_image
 from searchanything.core.errors import UsageError
 
@@ -90,9 +90,9 @@ class MarkOptions:
             if not 0 <= place < len(results):
                 raise UsageError(f"hit {text}: expected a number from {first} to {first + len(results) - 1}")
             return results[place].ref
-        region = region_of(client, text)
+        region = named_region(client, text)
         if region is None:
-            raise UsageError(f"hit {text}: expected its number, or {FORM}")
+            raise UsageError(f"hit {text}: expected its number, or {REGION_FORM}")
         return region
 
 
@@ -102,7 +102,7 @@ class Question:
 
     image: str | None
     like: list[str] | None
-    meant: Prompt
+    prompt: Prompt
     alone: str | None
     page: PageOptions
     filter: Filter | None
@@ -113,7 +113,7 @@ class Question:
         """Its answer, refined where there are marks. Raises: what `Client.query` and `SearchResults.refine` raise."""
         results = client.query(
             self._asked(client),
-            None if self.alone is not None else self.meant,
+            None if self.alone is not None else self.prompt,
             text=self.alone,
             limit=self.page.limit,
             offset=self.page.offset,
@@ -127,12 +127,12 @@ class Question:
     def _asked(self, client: Client) -> str | RegionRef | list[RegionRef] | None:
         """The image, or the indexed regions that are the question. Raises: UsageError."""
         if self.like:
-            return regions_of(client, [*([] if self.image is None else [self.image]), *self.like])
-        return self.image if self.image is None else region_of(client, self.image) or self.image
+            return named_regions(client, [*([] if self.image is None else [self.image]), *self.like])
+        return self.image if self.image is None else named_region(client, self.image) or self.image
 
 
 def words_alone(
-    image: str | None, meant: object, like: list[str] | None = None, *, context: typer.Context | None = None
+    image: str | None, prompt: object, like: list[str] | None = None, *, context: typer.Context | None = None
 ) -> str | None:
     """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
     from searchanything.prompts.prompt import Text
@@ -141,6 +141,6 @@ def words_alone(
         check_image(image)
     if image is not None or like:
         return None
-    if not isinstance(meant, Text):
+    if not isinstance(prompt, Text):
         raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
-    return meant.text
+    return prompt.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from searchanything.core.types import RegionRef
 
 MOST_DIGITS = 18
-FORM = "IMAGE#REGION such as s3://bucket/key#3"
+REGION_FORM = "IMAGE#REGION such as s3://bucket/key#3"
 
 
 def whole_number(text: str) -> int | None:
@@ -26,12 +27,12 @@ def split_region(text: str) -> tuple[str, int] | None:
     number = whole_number(region)
     if not separator or not image or number is None:
         return None
-    if not text.startswith("s3://") and Path(text).exists():
+    if split_s3(text) is None and Path(text).exists():
         return None
     return image, number
 
 
-def region_of(client: Client, text: str) -> RegionRef | None:
+def named_region(client: Client, text: str) -> RegionRef | None:
     """The region that is meant; None for what names none. Raises: UsageError."""
     from searchanything.core.types import RegionRef
 
@@ -39,10 +40,10 @@ def region_of(client: Client, text: str) -> RegionRef | None:
     return None if named is None else RegionRef(client.locate(named[0]), named[1])
 
 
-def regions_of(client: Client, texts: list[str]) -> list[RegionRef]:
+def named_regions(client: Client, texts: list[str]) -> list[RegionRef]:
     """Several, as one question. Raises: UsageError for what names none."""
-    found = [(text, region_of(client, text)) for text in texts]
+    found = [(text, named_region(client, text)) for text in texts]
     odd = [text for text, region in found if region is None]
     if odd:
-        raise UsageError(f"{odd[0]}: expected {FORM}: several regions of the index are one question")
+        raise UsageError(f"{odd[0]}: expected {REGION_FORM}: several regions of the index are one question")
     return [region for _, region in found if region is not None]

@@ -56,11 +56,11 @@ def serve_questions(listener: socket.socket, run: Run, *, idle_s: float) -> None
             with connection.makefile("rwb") as file:
                 question = json.loads(file.readline())
                 connection.settimeout(None)
-                code = answer(question, file, run)
+                code = run_question(question, file, run)
                 file.write(json.dumps({"code": code}).encode() + b"\n")
 
 
-def answer(question: dict[str, Any], file: Any, run: Run) -> int:  # noqa: ANN401 - a socket's file
+def run_question(question: dict[str, Any], file: Any, run: Run) -> int:  # noqa: ANN401 - a socket's file
     """Run one command line as if it were the asker's; its exit code."""
     out = _Sent(file, "out", terminal=question["terminal"], encoding=question["encoding"])
     err = _Sent(file, "err", terminal=False, encoding="utf-8")

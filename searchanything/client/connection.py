@@ -26,7 +26,7 @@ from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
 
 SourceName: TypeAlias = str | Path
 TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
-Source: TypeAlias = tuple[ImageStore, Scope]
+OpenedSource: TypeAlias = tuple[ImageStore, Scope]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +72,7 @@ class Connection:
             raise UsageError(READ_ONLY)
         return self.indexes
 
-    def open_source(self, source: SourceName, patterns: Patterns | None = None) -> Source:
+    def open_source(self, source: SourceName, patterns: Patterns | None = None) -> OpenedSource:
         """A source's store, and which of its objects are meant. Raises: UsageError, StoreError."""
         self.whole()
         return wiring.open_scoped(source, self.settings, patterns)
@@ -99,7 +99,7 @@ class Connection:
 
     def job(
         self,
-        source: Source,
+        source: OpenedSource,
         opened: tuple[RegionIndex, Encoder],
         options: IndexingOptions,
         *,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from searchanything.client.connection import Connection, SourceName
+from searchanything.core.addresses import source_of
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
@@ -40,7 +40,7 @@ class Failures:
             keys.setdefault(row.image.bucket, []).append(row.image.key)
         reports: list[IndexReport] = []
         for bucket, failed in keys.items():
-            whole = self.connection.open_source(bucket if Path(bucket).is_absolute() else f"s3://{bucket}")
+            whole = self.connection.open_source(source_of(bucket))
             job = self.connection.job(whole, opened, options)
             for wave in batches(failed, WAVE_KEYS):
                 before = so_far(sum_reports(reports), total=len(rows))

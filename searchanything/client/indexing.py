@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from searchanything import wiring
-from searchanything.client.connection import Connection, Source, SourceName
+from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
 from searchanything.core.batching import batches
@@ -130,7 +130,7 @@ class Ingestion:
 
     def _open_or_make(
         self,
-        source: Source,
+        source: OpenedSource,
         progress: OnProgress | None,
         choice: HashChoice = None,
         *,
@@ -151,7 +151,7 @@ class Ingestion:
         return self._with_words(opened, source, add=add_words, progress=progress)
 
     def _with_words(
-        self, opened: tuple[RegionIndex, Encoder], source: Source, *, add: bool, progress: OnProgress | None
+        self, opened: tuple[RegionIndex, Encoder], source: OpenedSource, *, add: bool, progress: OnProgress | None
     ) -> tuple[RegionIndex, Encoder]:
         """The index with words codes where they are asked for: by this call, or by the settings for a new index."""
         (index, encoder), (store, scope), connection = opened, source, self.connection

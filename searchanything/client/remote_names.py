@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from searchanything.client.calls import Call, document, image_document
+from searchanything.core.addresses import names_of
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import ImageRef
 
@@ -38,15 +39,9 @@ def located(image: object, send: Send) -> dict[str, Any]:
             f"expected the name of an image: an ImageRef, s3://bucket/key, a path that was indexed, or a key, "
             f"got {image!r}"
         )
-    refs = _names_of(Path(image))
+    refs = names_of(Path(image))
     known = next((ref for ref in refs if _is_known(ref, send)), None) or _of_key(str(image), send) or refs[0]
     return {"bucket": known.bucket, "key": known.key}
-
-
-def _names_of(path: Path) -> list[ImageRef]:
-    """The names that a file has by the folder it was indexed with, nearest folder first."""
-    folder = path.expanduser().parent.resolve()
-    return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]
 
 
 def _is_known(ref: ImageRef, send: Send) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
-import numpy as np
-
+from searchanything.core.codes import stacked
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, Hit, ImageRow, RegionRef, RegionRow, Selection
@@ -65,8 +64,7 @@ class StoredQuestion:
 
     @property
     def codes(self) -> Codes:
-        joined = b"".join(row.code for row in self.rows)
-        return np.frombuffer(joined, dtype=np.uint8).reshape(len(self.rows), -1)
+        return stacked((row.code for row in self.rows), 8 * len(self.rows[0].code))
 
     @property
     def asked(self) -> Asked:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from searchanything import wiring
-from searchanything.client.connection import Connection, Source, SourceName
+from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
     IndexMismatchError,
@@ -52,7 +52,9 @@ class Syncing:
             self.release_replaced()
         return sync_images(job, progress=progress)
 
-    def repair(self, source: Source, index: RegionIndex, *, forget: bool, progress: OnProgress | None) -> SyncReport:
+    def repair(
+        self, source: OpenedSource, index: RegionIndex, *, forget: bool, progress: OnProgress | None
+    ) -> SyncReport:
         """Make the index agree with the source, tiles included."""
         job = self._repairing(self.comparison(source, index, forget=forget))
         report = sync_images(job, progress=progress)
@@ -91,7 +93,9 @@ class Syncing:
         self._sweep(store, index)
         return len(images)
 
-    def comparison(self, source: Source, index: RegionIndex, *, forget: bool = False, keep: bool = True) -> SyncJob:
+    def comparison(
+        self, source: OpenedSource, index: RegionIndex, *, forget: bool = False, keep: bool = True
+    ) -> SyncJob:
         """A source against an index. `keep` what is found to be missing, for the next; `forget` whatever is gone."""
         (store, scope), settings = source, self.connection.settings
         ingest = settings.ingest

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from searchanything.core.types import ImageRef
 
 
 def is_loopback(host: str) -> bool:
@@ -31,3 +34,14 @@ def split_s3(text: str) -> tuple[str, str] | None:
         return None
     bucket, _, key = text[5:].partition("/")
     return bucket, key
+
+
+def source_of(bucket: str) -> str:
+    """A bucket as rows name it, as people write it: a folder's absolute path stays, another one is `s3://bucket`."""
+    return bucket if Path(bucket).is_absolute() else f"s3://{bucket}"
+
+
+def names_of(path: Path) -> list[ImageRef]:
+    """The names that a file has by the folder it was indexed with, nearest folder first."""
+    folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
+    return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]

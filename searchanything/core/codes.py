@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -29,6 +30,18 @@ def pack_signs(activations: FloatArray) -> Codes:
     if activations.ndim != 2 or activations.shape[1] % 8:
         raise ValueError(f"expected (N, a multiple of 8) activations, got {activations.shape}")
     return np.packbits(activations > 0, axis=1)
+
+
+def stacked(codes: Iterable[bytes], bits: int) -> Codes:
+    """Packed codes, as rows hold them, one below the other: N times bits // 8 bytes -> (N, bits // 8) uint8.
+
+    Raises: ValueError if they are not of that length.
+    """
+    rows = list(codes)
+    joined = np.frombuffer(b"".join(rows), dtype=np.uint8)
+    if len(joined) * 8 != len(rows) * bits:
+        raise ValueError(f"expected {len(rows)} codes of {bits} bits, got {len(joined)} bytes")
+    return joined.reshape(len(rows), bits // 8)
 
 
 def hamming(queries: Codes, codes: Codes) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:

@@ -157,11 +157,11 @@ def _comparison(found: re.Match[str], text: str) -> tuple[Operator, Value | tupl
     ends = _RANGE.match(found["value"])
     if ends is not None and sign == "==":
         return "between", (_value(ends[1], text), _value(ends[2], text))
-    _check_reads_as_meant(found["value"], text)
+    _check_unambiguous(found["value"], text)
     return cast("Operator", sign), _value(found["value"], text)
 
 
-def _check_reads_as_meant(value: str, text: str) -> None:
+def _check_unambiguous(value: str, text: str) -> None:
     """Raises: FilterError for values that look like a part of a condition: a text of that kind is written in quotes."""
     if value.startswith('"'):
         return

@@ -65,8 +65,8 @@ class KnownImages:
         if not len(self.rows):
             return np.zeros(len(numbers), dtype=np.bool_)
         rows = self.rows[numbers]
-        told = np.array([self._state(etag, modified_at_ms) for etag, modified_at_ms in states], dtype=np.uint64)
-        agreeing: NDArray[np.bool_] = (numbers >= 0) & (rows["state"] == told) & ~rows["failed"]
+        wanted = np.array([self._state(etag, modified_at_ms) for etag, modified_at_ms in states], dtype=np.uint64)
+        agreeing: NDArray[np.bool_] = (numbers >= 0) & (rows["state"] == wanted) & ~rows["failed"]
         return agreeing
 
     def differing_sidecars(self, listed: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 Keys, metadata and error messages are anybody's. On a terminal an escape sequence in one could rewrite what stands
 there, a line break cut off what follows, a bidirectional control turn `gpj.exe` round; in HTML and Markdown one could
-be a tag, a link or a table. Pictures have `lettering.legible`.
+be a tag, a link or a table. Pictures have `drawing.text.legible`.
 """
 
 from __future__ import annotations

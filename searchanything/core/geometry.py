@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from searchanything.core.counting import counted
 from searchanything.core.libraries import LazyModule
@@ -192,10 +191,6 @@ class Letterbox:
         for number, mask in enumerate(masks):  # one by one: samples are floats, four bytes a cell
             regridded[number] = _sample_bilinear(mask, rows, columns) >= 0.5
         return regridded & (self.coverage > 0)
-
-    def image_mask(self, mask: BoolMask) -> BoolMask:
-        """A grid mask at the image's own size, (height, width) bool."""
-        return np.asarray(self.image_masks(mask[None])[0], dtype=np.bool_)
 
     def image_masks(self, masks: BoolMasks) -> BoolMasks:
         """(N, gh, gw) grid masks at the image's own size, (N, height, width) bool."""

@@ -36,20 +36,20 @@ class Omissions:
     devices: dict[str, int] = field(default_factory=dict)
 
     def skip(self, key: str, reason: str, *, expected: bool = False) -> None:
-        """Note what is no object. A key that is no text is told with escapes. What is `expected` is counted alone."""
-        told = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if self.wanted(told):
+        """Note what is no object. A key that is no text is stored with escapes. What is `expected` is counted alone."""
+        stored = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if self.wanted(stored):
             self.skipped += 1
-            self.skips.add(told, reason)
+            self.skips.add(stored, reason)
             if len(self.examples) < MAX_EXAMPLES and not expected:
-                self.examples.append(Omission(told, reason))
+                self.examples.append(Omission(stored, reason))
 
     def miss(self, place: str, reason: str) -> None:
         """Note a place that cannot be looked at: a key, or a folder's with a slash."""
         if self.wanted(place):
             self.unreadable.append(Omission(place, reason))
 
-    def hide(self, key: str) -> bool:
+    def hides(self, key: str) -> bool:
         """True if the listing could not tell whether there is this object."""
         folders = (one.key for one in self.unreadable if not one.key or one.key.endswith("/"))
         return any(key.startswith(folder) for folder in folders) or any(key == one.key for one in self.unreadable)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from searchanything.core.errors import PromptError
 
+Granularity: TypeAlias = Literal["part", "object", "whole"]  # which of several masks under a point
 _NAMES: Final[Mapping[str, str]] = {
     "box": "boxes",
     "box_xyxy": "boxes",

@@ -27,7 +27,6 @@ ENV_PREFIX: Final = "SEARCHANYTHING_"
 ENV_FILE: Final = f"{ENV_PREFIX}ENV_FILE"
 OWN: Final = 2  # the environment, and files that only this user writes
 ASKED: Final = 1
-BUILT_IN: Final = 3
 # What decides where credentials go, and the credentials, by group.
 _STEERING: Final[Mapping[str, tuple[str, ...]]] = {
     "milvus": ("uri", "ca_file", "allow_unencrypted"),

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final
 
 EXAMPLES: Final = 3
-SUFFIXES: Final = 20  # that are told apart, for each reason
+_SUFFIXES: Final = 20  # that are told apart, for each reason
 OTHER_SUFFIX: Final = "…"
 _SUFFIX: Final = re.compile(r"(?<=[^/.])\.[A-Za-z0-9_]{1,8}$")
 
@@ -56,7 +56,7 @@ class SkipCounts:
         if len(examples) < EXAMPLES:
             examples.append(key)
         suffixes, suffix = self._suffixes.setdefault(reason, Counter()), suffix_of(key)
-        suffixes[suffix if suffix in suffixes or len(suffixes) < SUFFIXES else OTHER_SUFFIX] += 1
+        suffixes[suffix if suffix in suffixes or len(suffixes) < _SUFFIXES else OTHER_SUFFIX] += 1
 
     def groups(self) -> tuple[Skipped, ...]:
         """The reasons, the most frequent first."""

@@ -7,10 +7,9 @@ Arrays are never mutated after they were put into one of these values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from searchanything.core.conditions import Where, conditions_of
@@ -356,17 +355,17 @@ class Hit(IndexedRegion):
     @classmethod
     def of(cls, row: IndexedRegion, distance_bits: int, *, similarity: float | None = None) -> Hit:
         """A row as an answer, with its distance to a query."""
-        shared = dict(zip(_SHARED_FIELDS, _shared_values(row), strict=True))
-        return cls(**shared, distance_bits=distance_bits, similarity=similarity)
+        return cls(
+            image=row.image, etag=row.etag, generation=row.generation, metadata=row.metadata, region=row.region,
+            box_xyxy=row.box_xyxy, mask=row.mask, area_px=row.area_px, score=row.score,
+            image_width=row.image_width, image_height=row.image_height,
+            distance_bits=distance_bits, similarity=similarity,
+        )  # fmt: skip
 
     @property
     def ref(self) -> RegionRef:
         """The indexed region itself, with which one can search on."""
         return RegionRef(self.image, self.region)
-
-
-_SHARED_FIELDS = tuple(one.name for one in fields(IndexedRegion))
-_shared_values = attrgetter(*_SHARED_FIELDS)  # in one call: hundreds of hits are made per search
 
 
 def lies_in(image: ImageRef, places: Sequence[Place]) -> bool:

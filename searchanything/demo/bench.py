@@ -18,7 +18,7 @@ from searchanything.demo.control import Control
 from searchanything.demo.course import Course
 from searchanything.demo.examiner import Examiner, label_regions
 from searchanything.demo.figures import Figure, draw_figure
-from searchanything.demo.questions import KINDS, Kind, pose_questions
+from searchanything.demo.questions import KINDS, QuestionKind, pose_questions
 from searchanything.demo.rendering import Rendered
 from searchanything.demo.report import Answers, examples_of
 from searchanything.demo.trials import ask
@@ -69,9 +69,9 @@ class Bench:
                 shuffled = control.ask(questions, examiner, done=self.course.progress)
         return Answers(scenes, examiner, trials, shuffled)
 
-    def draw(self, answers: Answers, folder: Path) -> dict[Kind, list[Figure]]:
+    def draw(self, answers: Answers, folder: Path) -> dict[QuestionKind, list[Figure]]:
         """Draw examples of every kind into a folder, and remove the drawings of earlier runs."""
-        figures: dict[Kind, list[Figure]] = {}
+        figures: dict[QuestionKind, list[Figure]] = {}
         with self.course.step("drawings", f"drawing examples into {folder}"):
             for kind in KINDS:
                 figures[kind] = [

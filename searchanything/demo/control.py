@@ -15,9 +15,9 @@ import numpy as np
 
 from searchanything.core.protocols import RegionIndex, Segmentation, Segmenter
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, RGBImage
-from searchanything.demo.examiner import MOST_ROWS, Examiner
+from searchanything.demo.examiner import MOST_HITS, Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
-from searchanything.demo.questions import Question
+from searchanything.demo.questions import SceneQuestion
 from searchanything.demo.trials import ASKING_THREADS
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.wrapped_segmenter import WrappedSegmenter
@@ -37,7 +37,7 @@ class Control:
     open_image: Callable[[ImageRef], RGBImage]
 
     def ask(
-        self, questions: Sequence[Question], examiner: Examiner, *, done: Callable[[int, int], None]
+        self, questions: Sequence[SceneQuestion], examiner: Examiner, *, done: Callable[[int, int], None]
     ) -> list[tuple[bool, ...]]:
         """Per question and shuffle, whether a right hit is among the first five. Questions about one image in a row
         share its segmentation.
@@ -53,7 +53,7 @@ class Control:
         return outcomes
 
     def _ask_about_one_image(
-        self, questions: Sequence[tuple[Question, HashLayer]], examiner: Examiner
+        self, questions: Sequence[tuple[SceneQuestion, HashLayer]], examiner: Examiner
     ) -> list[tuple[bool, ...]]:
         """The outcomes of questions about one image, each with the layers that hash it."""
         image = ImageRef(self.bucket, questions[0][0].scene.key)
@@ -72,7 +72,7 @@ class Control:
             return ()
         search = search_images if kind == "image" else search_regions
         others = Filter(bucket=self.bucket, exclude=(image,))
-        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_ROWS).hits
+        return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_HITS).hits
 
 
 def shuffled_layers(layer: HashLayer, seed: int) -> HashLayer:

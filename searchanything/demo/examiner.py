@@ -11,10 +11,10 @@ import numpy as np
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, Selection
 from searchanything.demo.judging import Share, TrueScene, chance_of_hit, matched_object, true_masks
-from searchanything.demo.questions import Question, images_like
+from searchanything.demo.questions import SceneQuestion, images_like
 from searchanything.search.search import PageRequest, search_regions
 
-MOST_ROWS: Final = 16_384  # that Milvus gives at once
+MOST_HITS: Final = 16_384  # that Milvus gives at once
 
 Labels: TypeAlias = Mapping[ImageRef, Mapping[int, int | None]]  # image → region number → number of the object shown
 
@@ -49,7 +49,7 @@ class Examiner:
         shown = [{number for number in regions.values() if number is not None} for regions in self._labels.values()]
         return Share(sum(map(len, shown)), sum(len(scene.objects) for scene in self._scenes))
 
-    def right(self, question: Question, hits: Sequence[Hit]) -> tuple[bool, ...]:
+    def right(self, question: SceneQuestion, hits: Sequence[Hit]) -> tuple[bool, ...]:
         """Which hits are right: regions of the wanted concept, or images like the one asked about."""
         wanted = question.wanted
         if wanted is None:
@@ -62,7 +62,7 @@ class Examiner:
         number = None if hit.region is None else self._labels.get(hit.image, {}).get(hit.region)
         return None if number is None else self._truth[hit.image].objects[number].concept
 
-    def chance(self, question: Question) -> float:
+    def chance(self, question: SceneQuestion) -> float:
         """Probability of a right hit among five, drawn blindly from all that lies outside the question's own image."""
         wanted = question.wanted
         if wanted is None:
@@ -71,7 +71,7 @@ class Examiner:
         elsewhere = self._shown[wanted.concept] - self._concepts.get(own, []).count(wanted.concept)
         return chance_of_hit(elsewhere, self._regions - len(self._labels.get(own, {})))
 
-    def selected(self, question: Question, selection: Selection) -> bool:
+    def selected(self, question: SceneQuestion, selection: Selection) -> bool:
         """Whether the prompt selected what was meant: for an object a region that covers it with IoU ≥ 0.5."""
         if question.target is None:
             return selection.kind == "image"
@@ -84,8 +84,8 @@ class Examiner:
 def label_regions(index: RegionIndex, bucket: str, scenes: Sequence[TrueScene]) -> Labels:
     """What each indexed region of these scenes shows; None for ground and fragments."""
     anywhere = np.zeros(index.manifest.bits // 8, dtype=np.uint8)
-    request = PageRequest(limit=MOST_ROWS)
-    page = search_regions(index, anywhere, request, filter=Filter(bucket=bucket), max_limit=MOST_ROWS)
+    request = PageRequest(limit=MOST_HITS)
+    page = search_regions(index, anywhere, request, filter=Filter(bucket=bucket), max_limit=MOST_HITS)
     by_image: dict[ImageRef, list[Hit]] = defaultdict(list)
     for hit in page.hits:
         by_image[hit.image].append(hit)

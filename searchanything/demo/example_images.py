@@ -14,7 +14,7 @@ from searchanything.demo.files import save_bytes
 from searchanything.demo.scenes import generate_demo_scenes
 
 COUNT: Final = 120
-SEED: Final = 3
+_SEED: Final = 3
 _QUALITY: Final = 92
 
 
@@ -28,7 +28,7 @@ def write_examples(folder: Path, count: int = COUNT, *, done: Callable[[int, int
     if not missing:
         return 0
     try:
-        for number, (name, scene) in enumerate(generate_demo_scenes(count, seed=SEED), start=1):
+        for number, (name, scene) in enumerate(generate_demo_scenes(count, seed=_SEED), start=1):
             if name in missing:
                 buffer = io.BytesIO()
                 Image.fromarray(scene.image).save(buffer, format="JPEG", quality=_QUALITY)

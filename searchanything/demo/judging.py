@@ -17,7 +17,7 @@ from searchanything.core.geometry import decode_rle, mask_of_size
 from searchanything.core.types import BoolMask, MaskRLE
 
 AMONG_FIRST: Final = 5  # the 5 of hit@5
-MIN_IOU: Final = 0.5
+RIGHT_IOU: Final = 0.5
 _Z95: Final = 1.959964  # the standard normal's two-sided 95 % quantile
 
 
@@ -104,7 +104,7 @@ def matched_object(region: MaskRLE, scene: TrueScene, masks: Sequence[BoolMask])
     """
     ious = object_ious(region, scene, masks)
     best = int(np.argmax(ious)) if ious else -1
-    return best if best >= 0 and ious[best] >= MIN_IOU else None
+    return best if best >= 0 and ious[best] >= RIGHT_IOU else None
 
 
 def hit_among_first(right: Sequence[bool], first: int = AMONG_FIRST) -> bool:

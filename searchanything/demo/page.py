@@ -14,7 +14,7 @@ from searchanything.demo.bench import PRESET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.figures import Figure
 from searchanything.demo.judging import Share
-from searchanything.demo.questions import Kind
+from searchanything.demo.questions import QuestionKind
 from searchanything.demo.report import Answers, KindFigures
 from searchanything.demo.trials import Trial
 from searchanything.models.limits import limits_of
@@ -22,7 +22,7 @@ from searchanything.models.limits import limits_of
 IMAGES: Final = "images"
 _RUN_BEGINS: Final = '<section id="run"><h2>This run</h2><div class="columns">'
 _RUN_ENDS: Final = "</div></section>"
-_TITLES: Final[Mapping[Kind, tuple[str, str]]] = {
+_TITLES: Final[Mapping[QuestionKind, tuple[str, str]]] = {
     "point": ("One point", "The innermost pixel of the object's visible part."),
     "points": ("Two points", "The innermost pixel and one far from it, both well inside the object."),
     "background": ("Background point", "One point on the object, and one on the nearest thing that is not meant."),
@@ -36,7 +36,7 @@ _TITLES: Final[Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-def render_page(document: Mapping[str, Any], answers: Answers, figures: Mapping[Kind, Sequence[Figure]]) -> str:
+def render_page(document: Mapping[str, Any], answers: Answers, figures: Mapping[QuestionKind, Sequence[Figure]]) -> str:
     """The page as HTML: `document` is `report.json`, `figures` are the drawings in the folder `images` beside it."""
     package, kinds = files("searchanything.demo"), answers.kinds
     template = Template((package / "page.html").read_text("utf-8"))

@@ -18,16 +18,16 @@ from searchanything.core.types import BoolMask
 from searchanything.demo.judging import TrueObject, TrueScene, true_masks
 from searchanything.prompts.prompt import Box, Mask, Point, Points, Prompt, Text, WholeImage
 
-Kind: TypeAlias = Literal["point", "points", "background", "box", "text", "mask", "image"]
-KINDS: Final[tuple[Kind, ...]] = ("point", "points", "background", "box", "text", "mask", "image")
+QuestionKind: TypeAlias = Literal["point", "points", "background", "box", "text", "mask", "image"]
+KINDS: Final[tuple[QuestionKind, ...]] = ("point", "points", "background", "box", "text", "mask", "image")
 MIN_OTHER_IMAGES: Final = 2  # that show the wanted concept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class SceneQuestion:
     """One query of the demo. `target` is the number of the object that is meant; None for a whole image."""
 
-    kind: Kind
+    kind: QuestionKind
     scene: TrueScene
     target: int | None
     prompt: Prompt
@@ -38,13 +38,13 @@ class Question:
         return None if self.target is None else self.scene.objects[self.target]
 
 
-def pose_questions(scenes: Sequence[TrueScene], count: int, *, seed: int) -> list[Question]:
+def pose_questions(scenes: Sequence[TrueScene], count: int, *, seed: int) -> list[SceneQuestion]:
     """`count` questions of every kind (fewer where the scenes hold too little), those about one image in a row."""
     rng = np.random.default_rng(seed)
     questions = [
         question for scene, target in _targets(scenes, count, rng) for question in _about_object(scene, target)
     ]
-    questions += [Question("image", scene, None, WholeImage()) for scene in _whole_images(scenes, count, rng)]
+    questions += [SceneQuestion("image", scene, None, WholeImage()) for scene in _whole_images(scenes, count, rng)]
     return sorted(questions, key=lambda one: one.scene.key)
 
 
@@ -88,12 +88,12 @@ def _targets(scenes: Sequence[TrueScene], count: int, rng: np.random.Generator) 
     return [pile[turn] for turn in range(rounds) for pile in piles if turn < len(pile)][:count]
 
 
-def _about_object(scene: TrueScene, target: int) -> list[Question]:
+def _about_object(scene: TrueScene, target: int) -> list[SceneQuestion]:
     masks = true_masks(scene)
     wanted, mask = scene.objects[target], masks[target]
     point = innermost_point(mask)
     x1, y1, x2, y2 = wanted.box_xyxy
-    prompts: dict[Kind, Prompt] = {
+    prompts: dict[QuestionKind, Prompt] = {
         "point": Points((point,)),
         "points": Points((point, second_point(mask))),
         "background": Points((point,), background=(background_point(masks, target),)),
@@ -101,7 +101,7 @@ def _about_object(scene: TrueScene, target: int) -> list[Question]:
         "text": Text(wanted.concept.replace("-", " ")),
         "mask": Mask(mask),
     }
-    return [Question(kind, scene, target, prompt) for kind, prompt in prompts.items()]
+    return [SceneQuestion(kind, scene, target, prompt) for kind, prompt in prompts.items()]
 
 
 def _whole_images(scenes: Sequence[TrueScene], count: int, rng: np.random.Generator) -> list[TrueScene]:

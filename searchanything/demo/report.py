@@ -14,8 +14,8 @@ from typing import Any, Final
 from searchanything.core.settings import Settings
 from searchanything.core.types import SizeClass, size_class_of
 from searchanything.demo.examiner import Examiner
-from searchanything.demo.judging import AMONG_FIRST, MIN_IOU, Share, TrueScene
-from searchanything.demo.questions import KINDS, Kind
+from searchanything.demo.judging import AMONG_FIRST, RIGHT_IOU, Share, TrueScene
+from searchanything.demo.questions import KINDS, QuestionKind
 from searchanything.demo.trials import Trial
 from searchanything.ingest.reports import IndexReport
 
@@ -54,7 +54,7 @@ class KindFigures:
     `shuffled` what the control gave.
     """
 
-    kind: Kind
+    kind: QuestionKind
     hits: Share
     seen: Share
     zero_shot: Share
@@ -103,7 +103,8 @@ def document_of(answers: Answers, settings: Settings, drawings: Sequence[str], i
             "regions": answers.examiner.regions,
         },
         "judging": {
-            "right": f"a region of another image that covers an object of the wanted concept with mask IoU ≥ {MIN_IOU}",
+            "right": "a region of another image that covers an object of the wanted concept with mask IoU ≥ "
+            f"{RIGHT_IOU}",
             "right_image": "another image on a crop of the same photograph",
             "chance": f"probability that {AMONG_FIRST} regions (images) drawn blindly from the index hold a right one",
             "shuffled": "the same questions hashed with the columns of the hash layer's weights in random order",
@@ -137,7 +138,7 @@ def _hits_by_size(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def examples_of(trials: Sequence[Trial], kind: Kind) -> list[Trial]:
+def examples_of(trials: Sequence[Trial], kind: QuestionKind) -> list[Trial]:
     """Trials of a kind to show: one that found a seen concept, one that found a zero-shot one, one that failed."""
     of_kind = [one for one in trials if one.question.kind == kind]
     found = [one for one in of_kind if one.found and one.selected]
@@ -185,7 +186,7 @@ def _environment(settings: Settings) -> dict[str, str | int]:
     }
 
 
-def _figures(kind: Kind, trials: Sequence[Trial], shuffled: Sequence[Sequence[bool]]) -> KindFigures:
+def _figures(kind: QuestionKind, trials: Sequence[Trial], shuffled: Sequence[Sequence[bool]]) -> KindFigures:
     by_training: dict[bool, list[bool]] = {False: [], True: []}
     for trial in trials:
         if trial.question.wanted is not None:

@@ -11,7 +11,7 @@ from searchanything.client.client import Client
 from searchanything.core.types import Filter, Hit, ImageRef, Selection
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
-from searchanything.demo.questions import Question
+from searchanything.demo.questions import SceneQuestion
 
 ASKING_THREADS: Final = 2  # one query reads and searches while the other one's models run
 
@@ -25,7 +25,7 @@ class Trial:
     one.
     """
 
-    question: Question
+    question: SceneQuestion
     hits: tuple[Hit, ...]
     selection: Selection
     document: Mapping[str, Any]
@@ -40,11 +40,16 @@ class Trial:
 
 
 def ask(
-    client: Client, bucket: str, questions: Sequence[Question], examiner: Examiner, *, done: Callable[[int, int], None]
+    client: Client,
+    bucket: str,
+    questions: Sequence[SceneQuestion],
+    examiner: Examiner,
+    *,
+    done: Callable[[int, int], None],
 ) -> list[Trial]:
     """Ask every question about its image in the bucket, which is itself excluded. `done` is told how many are done."""
 
-    def trial(question: Question) -> Trial:
+    def trial(question: SceneQuestion) -> Trial:
         image = ImageRef(bucket, question.scene.key)
         others = Filter(bucket=bucket, exclude=(image,))
         results = client.query(image, question.prompt, limit=AMONG_FIRST, filter=others)

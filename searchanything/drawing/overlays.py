@@ -44,7 +44,7 @@ FOREGROUND: Color = (48, 209, 88)
 BACKGROUND: Color = (255, 69, 58)
 INK: Color = (24, 27, 31)
 MUTED: Color = (104, 112, 122)
-PAPER: Color = (255, 255, 255)
+_PAPER: Color = (255, 255, 255)
 DESK: Color = (241, 243, 246)
 MAT: Color = (226, 229, 234)
 
@@ -108,7 +108,7 @@ class Tile:
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
-    """What can be drawn of a prompt as plain JSON (`prompts.describe_prompt`): its points, boxes and text."""
+    """What can be drawn of a prompt as plain JSON (`prompts.prompt.describe_prompt`): its points, boxes and text."""
     marks: list[Mark] = []
     for box in [*prompt.get("boxes_xyxy", ()), *([prompt["box_xyxy"]] if prompt.get("box_xyxy") else [])]:
         x1, y1, x2, y2 = box
@@ -254,13 +254,13 @@ def _point(pixels: RGBImage, point: PointMark, scale: tuple[float, float]) -> No
     center = round(point.x * scale[0]), round(point.y * scale[1])
     radius = max(3, round(max(pixels.shape[:2]) / 55))
     ring = max(1, radius // 3)
-    for extent, shade in ((radius + 2 * ring, INK), (radius + ring, PAPER)):
+    for extent, shade in ((radius + 2 * ring, INK), (radius + ring, _PAPER)):
         cv2.circle(pixels, center, extent, shade, cv2.FILLED, cv2.LINE_AA)
     cv2.circle(pixels, center, radius, FOREGROUND if point.foreground else BACKGROUND, cv2.FILLED, cv2.LINE_AA)
     if not point.foreground:
         half = max(1, radius // 2)
         left, right = (center[0] - half, center[1]), (center[0] + half, center[1])
-        cv2.line(pixels, left, right, PAPER, ring, cv2.LINE_AA)
+        cv2.line(pixels, left, right, _PAPER, ring, cv2.LINE_AA)
 
 
 def _middle_of(shape: BoolMask) -> tuple[int, int]:
@@ -301,7 +301,7 @@ def _plate(
     draw = ImageDraw.Draw(canvas)
     draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=INK)
     baseline = y + (height + size_px * CAP_HEIGHT) / 2
-    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=PAPER)
+    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=_PAPER)
     return [(x - 1, y - 1, x + width + 1, y + height + 1)]
 
 
@@ -351,7 +351,7 @@ def _draw_card(canvas: Image.Image, card: _Card, cell_xyxy: PlateXYXY) -> None:
     """A white card: the image centred on a mat, then title and subtitle."""
     draw, side_px, font_px = ImageDraw.Draw(canvas), card.side_px, card.font_px
     pad = max(6, side_px // 20) // 2
-    draw.rounded_rectangle(cell_xyxy, radius=pad, fill=PAPER, outline=card.tile.accent, width=max(2, pad // 3))
+    draw.rounded_rectangle(cell_xyxy, radius=pad, fill=_PAPER, outline=card.tile.accent, width=max(2, pad // 3))
     left, top = cell_xyxy[0] + pad, cell_xyxy[1] + pad
     draw.rectangle((left, top, left + side_px - 1, top + side_px - 1), fill=MAT)
     height, width = card.tile.image.shape[:2]

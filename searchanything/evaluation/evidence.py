@@ -12,6 +12,7 @@ from typing import IO, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.digests import Numbers as Numbers  # of others, too
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.clicking import CLICKS
@@ -19,7 +20,6 @@ from searchanything.evaluation.observing import Observation
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.truth import TrueImage
 
-Numbers: TypeAlias = NDArray[np.int64]
 RowsOf: TypeAlias = Callable[[Numbers], FloatArray]  # numbers of rows -> their features, float32
 
 

@@ -34,13 +34,13 @@ from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import choose
 from searchanything.prompts.prompt import Box
 
-KINDS: Final = ("regions", "grid")
+_KINDS: Final = ("regions", "grid")
 _SHOWN: Final = ("map_10", "map_100", "precision_1", "recall_10")
 _DIGITS: Final = 5
 
 
 @dataclass(slots=True, eq=False)
-class _Seen:
+class _Observed:
     """What all images gave: rows of each kind to search among, the queries, and who is on which image."""
 
     rows: Mapping[str, RowsKept]
@@ -49,9 +49,9 @@ class _Seen:
     distractors: int = 0
 
     @classmethod
-    def by(cls, encoder: Encoder) -> _Seen:
+    def by(cls, encoder: Encoder) -> _Observed:
         """Nothing yet."""
-        return cls({kind: RowsKept(encoder) for kind in KINDS}, RowsKept(encoder))
+        return cls({kind: RowsKept(encoder) for kind in _KINDS}, RowsKept(encoder))
 
 
 def evaluate_instances(
@@ -73,7 +73,7 @@ def evaluate_instances(
     names = sorted({one.category for image in truth.images for one in image.instances})
     wanted = annotated(truth, folders[0]) + ([] if folders[1] is None else found_below(folders[1]))
     with ExitStack() as stack:
-        seen = _Seen.by(encoder)
+        seen = _Observed.by(encoder)
         for rows in (*seen.rows.values(), seen.queries):
             stack.callback(rows.close)
         for images, files in read_batches(wanted, reading or Reading(), failures, progress):
@@ -91,7 +91,7 @@ def evaluate_instances(
     }
 
 
-def _counts(seen: _Seen) -> dict[str, int]:
+def _counts(seen: _Observed) -> dict[str, int]:
     possible = _possible(seen.queries.all_rows())
     return {
         "images": seen.images - seen.distractors,
@@ -103,7 +103,7 @@ def _counts(seen: _Seen) -> dict[str, int]:
 
 
 def _take_in(
-    seen: _Seen,
+    seen: _Observed,
     encoder: Encoder,
     names: Sequence[str],
     images: Sequence[RGBImage],
@@ -153,7 +153,7 @@ def _possible(queries: ImageRows) -> NDArray[np.int64]:
     return np.asarray(counts[queries.shown] - 1, dtype=np.int64)
 
 
-def _figures(seen: _Seen, seed: int) -> dict[tuple[str, ...], Values]:
+def _figures(seen: _Observed, seed: int) -> dict[tuple[str, ...], Values]:
     """Every figure by its path, a value for each query. Raises: UsageError where none has an answer."""
     queries = seen.queries.all_rows()
     possible = _possible(queries)

@@ -13,7 +13,7 @@ from searchanything.evaluation.evidence import Numbers
 Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
 
 DEPTH: Final = 100  # of the rankings
-ROUNDS: Final = 1000  # of the bootstrap
+_ROUNDS: Final = 1000  # of the bootstrap
 _ROUNDS_AT_ONCE: Final = 50
 
 
@@ -56,7 +56,7 @@ def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Val
         return {}
     table = np.stack(list(values.values()), axis=1)
     if not len(table):
-        return {name: np.full(ROUNDS, np.nan) for name in values}
+        return {name: np.full(_ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
     parts = [_share(weights @ filled, weights @ applies) for weights in _resamples(len(table), seed)]
@@ -72,7 +72,7 @@ def category_median(values: Values, categories: Numbers) -> float | None:
 def resampled_category_medians(values: Values, categories: Numbers, *, seed: int) -> Values:
     """The same of 1,000 resamples of the queries, those of `resampled_means`: (1000,)."""
     if not len(values):
-        return np.full(ROUNDS, np.nan)
+        return np.full(_ROUNDS, np.nan)
     return np.concatenate([_category_medians(values, categories, one) for one in _resamples(len(values), seed)])
 
 
@@ -94,8 +94,8 @@ def _category_medians(values: Values, categories: Numbers, weights: Values) -> V
 def _resamples(queries: int, seed: int) -> Iterator[Values]:
     """How often each query is drawn, (rounds, queries) at a time, 1,000 rounds in all."""
     rng = np.random.default_rng((seed, 95))
-    for start in range(0, ROUNDS, _ROUNDS_AT_ONCE):
-        rounds = min(_ROUNDS_AT_ONCE, ROUNDS - start)
+    for start in range(0, _ROUNDS, _ROUNDS_AT_ONCE):
+        rounds = min(_ROUNDS_AT_ONCE, _ROUNDS - start)
         yield rng.multinomial(queries, np.full(queries, 1 / queries), size=rounds).astype(np.float64)
 
 

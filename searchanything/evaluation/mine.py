@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of_mask
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.overlaps import MIN_IOU
+from searchanything.evaluation.running import Report
 from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import Choice, choose
@@ -42,12 +43,11 @@ from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.search.stored import stored_image, stored_regions
 
-Report: TypeAlias = dict[str, Any]
 OnRegionsDone: TypeAlias = Callable[[int, int, int], None]  # regions done, of how many, images failed
 
 REGIONS: Final = 200
 REGIONS_OF_AN_IMAGE: Final = 4
-DEPTH: Final = 10
+_DEPTH: Final = 10
 _TWINS: Final = 100  # regions of one code that are looked for
 _DIGITS: Final = 4
 
@@ -146,7 +146,7 @@ def _asked(context: SearchContext, image: RGBImage, rows: Sequence[RegionRow], o
         copies = alter(image, masks)
         for place, probe, selected in _probes(context, copies):
             stored = np.frombuffer(rows[place].code, dtype=np.uint8)
-            request = PageRequest(limit=DEPTH, rescore=options.rescore)
+            request = PageRequest(limit=_DEPTH, rescore=options.rescore)
             page = search_regions(context.index, probe, request, filter=None, max_limit=context.max_limit)
             tried[place].ranks[name] = _rank(page.hits, rows[place], themselves[place])
             tried[place].bits[name] = int(hamming(probe.code[None], stored[None])[0, 0])

@@ -91,7 +91,7 @@ def explain_by_index(
     note, row = index_steps.indexed(
         ranking.index, image, others=others, whole_images=ranking.whole_images, was_hit=image in subject.shown
     )
-    walked, place = [note], None if row is None else _Place(question, expected, row)
+    walked, place = [note], None if row is None else _Situated(question, expected, row)
     for step in () if place is None else place.steps():
         walked.append(step)
         if step.verdict is not None:
@@ -117,7 +117,7 @@ def candidate_of_row(row: RegionRow) -> Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class _Situated:
     """Where the expected image, or a region of it, ranks for a question. Each part is looked up once."""
 
     question: IndexQuestion

@@ -28,7 +28,7 @@ from searchanything.explain.steps import Expected, Inquiry, SearchQuestion, View
 from searchanything.prompts.choose import candidates, selection_of_choice
 from searchanything.search.rescoring import QueryValues
 
-CANDIDATES: Final = 50  # N
+_CANDIDATES: Final = 50  # N
 _Seen: TypeAlias = tuple[Note, View | None, TargetRegion | None]  # a step, and what is known of the image at it
 
 
@@ -38,7 +38,7 @@ def explain(
     expected: Expected,
     *,
     others: Iterable[RegionIndex] = (),
-    first: int = CANDIDATES,
+    first: int = _CANDIDATES,
 ) -> Explanation:
     """Walk down the funnel for an expected image. `others` are indexes of other fingerprints, `first` is N.
 

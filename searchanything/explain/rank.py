@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRow, row_id
 from searchanything.search.rescoring import QueryValues, similarities
@@ -170,7 +171,7 @@ def with_scores(index: RegionIndex, hits: Sequence[Hit], score: Scorer, *, of: C
     there = [name for name in names if name in found]
     if not there:
         return list(hits)
-    codes = np.frombuffer(b"".join(found[name] for name in there), dtype=np.uint8).reshape(len(there), -1)
+    codes = stacked((found[name] for name in there), 8 * len(found[there[0]]))
     scores = dict(zip(there, score(there, codes).tolist(), strict=True))
     return [replace(hit, similarity=scores.get(name)) for hit, name in zip(hits, names, strict=True)]
 

@@ -34,9 +34,9 @@ from searchanything.hash_training.checkpoints import LAYER, Checkpoint
 from searchanything.hash_training.neighbours import largest_columns, neighbour_whitening
 from searchanything.hash_training.rotations import itq, rotation_generator
 
-BATCH_ROWS: Final = 1024
-CHOOSING_ROWS: Final = 1024  # of the held-out rows, at every check
-NEIGHBOURS: Final = 10
+_BATCH_ROWS: Final = 1024
+_CHOOSING_ROWS: Final = 1024  # of the held-out rows, at every check
+_NEIGHBOURS: Final = 10
 CHECK_STEPS: Final = 20
 _RATE = 0.003
 _BETAS = (0.9, 0.999)
@@ -82,7 +82,7 @@ class _Training:
         self._whitening = neighbour_whitening(rows, strength=options.strength, generator=generator)
         self._inputs = torch.from_numpy(rows @ self._whitening)
         self._device = torch.device(options.device)
-        held = (held_out if len(held_out) else rows)[:CHOOSING_ROWS]
+        held = (held_out if len(held_out) else rows)[:_CHOOSING_ROWS]
         self._held_out = held @ self._whitening
         self._near = _neighbours(held @ held.T / np.maximum(np.linalg.norm(held, axis=1), 1e-12))
         self._state = self._start(bits)
@@ -93,7 +93,7 @@ class _Training:
         """The rotation, scaled so that activations have a mean square of 1."""
         inputs = self._inputs.numpy()
         weight = itq(inputs, bits=bits, generator=rotation_generator(self._options.seed))
-        weight /= np.sqrt(max(float(np.square(inputs[: 8 * BATCH_ROWS] @ weight.T).mean()), 1e-12))
+        weight /= np.sqrt(max(float(np.square(inputs[: 8 * _BATCH_ROWS] @ weight.T).mean()), 1e-12))
         options = self._options
         trained = f"{options.seed} {options.steps} {options.strength}"
         start = Checkpoint.start(weight, np.zeros(bits, np.float32), inputs=inputs, trained_by=trained)
@@ -136,7 +136,7 @@ class _Training:
 
     def _batch(self, step: int) -> Tensor:
         generator = np.random.default_rng([self._options.seed, 3, step])
-        chosen = generator.integers(len(self._inputs), size=min(BATCH_ROWS, len(self._inputs)))
+        chosen = generator.integers(len(self._inputs), size=min(_BATCH_ROWS, len(self._inputs)))
         return self._inputs[torch.from_numpy(chosen)].to(self._device)
 
     def _loss(self, inputs: Tensor, weight: Tensor, bias: Tensor, *, step: int) -> Tensor:
@@ -155,7 +155,7 @@ def _neighbours(scores: FloatArray) -> NDArray[np.intp]:
     """The columns of the largest scores (m, m) of each row, its own left out."""
     others = scores.copy()
     np.fill_diagonal(others, -np.inf)
-    return largest_columns(others, min(NEIGHBOURS, len(scores) - 1))
+    return largest_columns(others, min(_NEIGHBOURS, len(scores) - 1))
 
 
 def _pairwise_loss(codes: Tensor, inputs: Tensor) -> Tensor:

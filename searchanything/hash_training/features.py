@@ -8,7 +8,7 @@ float32 or float64: f_M, then f_I.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
@@ -16,13 +16,13 @@ from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 import numpy as np
 
 from searchanything.core.errors import UsageError
+from searchanything.core.protocols import Opener
 from searchanything.features.parquet import FeatureBatch, FeatureFile
 
 BATCH_ROWS: Final = 8192
 _LARGEST: Final = 1e15  # the square of a longer row would be no float32
 _ACCEPTED = "expected a .npy file, a .parquet file, a folder of them, or s3:// and one of these"
 
-Opener: TypeAlias = Callable[[], BinaryIO]
 NamedFile: TypeAlias = tuple[str, Opener]
 
 

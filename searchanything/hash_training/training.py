@@ -28,7 +28,7 @@ BITS: Final = (64, 128, 256, 512)
 SAMPLE_ROWS: Final = 50_000
 JUDGED_ROWS: Final = 10_000
 CHOOSING_ROWS: Final = 2_000
-LEAST_ROWS: Final = 20
+_LEAST_ROWS: Final = 20
 MASK_SHARE: Final = 0.1
 STEPS: Final = 200
 STRENGTH: Final = 0.4  # docs/hashing.md has the figures
@@ -138,9 +138,9 @@ def train_hash(
         seed=options.seed,
         seen=lambda rows: progress(TrainingProgress("reading", rows)),
     )
-    if len(sample.rows) < LEAST_ROWS:
+    if len(sample.rows) < _LEAST_ROWS:
         raise UsageError(
-            f"expected at least {LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
+            f"expected at least {_LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
         )
     part = len(sample.rows) // _HELD_OUT_PART
     judging, choosing = min(JUDGED_ROWS, part), min(CHOOSING_ROWS, part)
@@ -172,8 +172,8 @@ def judge_layer(
     Raises: UsageError for too few rows or such that are not finite; ModelError for features of another width.
     """
     sample = draw_sample(batches, rows=JUDGED_ROWS, seed=seed, seen=seen)
-    if len(sample.rows) < LEAST_ROWS:
-        raise UsageError(f"expected at least {LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
+    if len(sample.rows) < _LEAST_ROWS:
+        raise UsageError(f"expected at least {_LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
     codes = _encoded(layer, sample.rows)
     return judge_codes(codes, Standardisation.of_layer(layer).apply(sample.rows), seed=seed)
 

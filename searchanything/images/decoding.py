@@ -1,7 +1,7 @@
 """Bytes of an image file to pixels: strict, bounded in memory, the same on every machine.
 
-Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The format is told by
-the first bytes, never by the name. EXIF orientation is applied, transparency laid over white, colours are brought to
+Read: JPEG, PNG, WebP, GIF and TIFF (first frame or page), BMP, AVIF and HEIC (its primary image). The first bytes say
+the format, never the name. EXIF orientation is applied, transparency laid over white, colours are brought to
 sRGB by an embedded ICC profile. Whatever is damaged, cut off, too large or something else is an `ImageError`; nothing
 is guessed or filled in.
 """
@@ -194,8 +194,8 @@ def _check_tiff_scans(data: bytes, image: TiffImageFile, name: str) -> None:
 def _declared_white(image: ImageFile) -> int | None:
     """The value of white that a file with 16-bit samples tells."""
     if isinstance(image, TiffImageFile):
-        told = [image.tag_v2[tag] for tag in _TIFF_WHITE if tag in image.tag_v2]
-        values = [max(one) if isinstance(one, tuple) else one for one in told]
+        declared = [image.tag_v2[tag] for tag in _TIFF_WHITE if tag in image.tag_v2]
+        values = [max(one) if isinstance(one, tuple) else one for one in declared]
         return next((int(one) for one in values if one >= 1), None)
     bits = image.info.get(_SIGNIFICANT_BITS)
     return (1 << min(bits, 16)) - 1 if isinstance(bits, int) else None

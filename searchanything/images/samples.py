@@ -19,7 +19,7 @@ from PIL.ImageFile import ImageFile
 
 FULL: Final = (1 << 16) - 1
 _DEPTHS: Final = (1, 2, 4, 8, 10, 12, 14)
-_TELLING_PIXELS: Final = 256
+_ENOUGH_PIXELS: Final = 256
 _STRIPE_ROWS: Final = 256
 _OTHER_BYTE: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _BANDS: Final = {"RGB": 3, "RGBA": 3, "CMYK": 4}  # how many of a mode's bands are colours
@@ -27,7 +27,7 @@ _BANDS: Final = {"RGB": 3, "RGBA": 3, "CMYK": 4}  # how many of a mode's bands a
 
 def white_of(most: int, declared: int | None, *, pixels: int) -> int:
     """The sample value that is white, where `most` is the highest one among `pixels`; a few pixels tell no depth."""
-    if pixels < _TELLING_PIXELS:
+    if pixels < _ENOUGH_PIXELS:
         return FULL
     if declared is not None and 0 < most <= declared < FULL:
         return declared

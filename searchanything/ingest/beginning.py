@@ -15,11 +15,11 @@ from searchanything.core.types import StoredObject
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming, sound_object
 from searchanything.images.scopes import Scope
-from searchanything.ingest.counters import Tally
+from searchanything.ingest.counters import Counters
 from searchanything.ingest.plan import PLAN_BATCH, is_usable, why_skipped
 from searchanything.ingest.reports import IndexReport, SyncReport, skipped_warnings, unlisted_failures
 
-ASKING_THREADS = 8  # for the types of objects whose names say nothing
+_ASKING_THREADS = 8  # for the types of objects whose names say nothing
 
 
 def from_first_image(
@@ -30,19 +30,19 @@ def from_first_image(
     Raises: what the listing raises; StoreUnavailableError where types are asked for.
     """
     store, scope = incoming(source[0]), source[1]
-    tally, remaining = Tally(), iter(objects)
-    usable = (sound_object(one) for one in remaining if is_usable(one.ref.key, tally))
-    with ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="types") as pool:
+    counters, remaining = Counters(), iter(objects)
+    usable = (sound_object(one) for one in remaining if is_usable(one.ref.key, counters))
+    with ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="types") as pool:
         for listed in batches((one for one in usable if not scope.is_own(one.ref.key)), PLAN_BATCH):
             doubtful = listed[: _first_by_name(scope, listed)]
             reasons = list(pool.map(lambda one: why_skipped(scope, types, store, one, {}), doubtful))
             before = next((place for place, reason in enumerate(reasons) if reason is None), len(doubtful))
             for one, reason in zip(listed[:before], reasons[:before], strict=True):
                 if reason is not None:
-                    tally.skip(one.ref.key, reason)
+                    counters.skip(one.ref.key, reason)
             if before < len(listed):
-                return chain(listed[before:], remaining), tally.report()
-    return None, tally.report()
+                return chain(listed[before:], remaining), counters.report()
+    return None, counters.report()
 
 
 def _first_by_name(scope: Scope, listed: list[StoredObject]) -> int:

@@ -195,7 +195,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
     if image is None:
         failed = failed or Failed("ModelError", "no result")
     outcome = Outcome.FAILED if failed else Outcome.INDEXED if regions else Outcome.EMPTY
-    told = NO_REGION if outcome is Outcome.EMPTY else ""
+    reason = NO_REGION if outcome is Outcome.EMPTY else ""
     return ImageRow(
         id=row_id(stored.ref, attempt.generation),
         code=bytes(code_bytes) if image is None else image.image_code.tobytes(),
@@ -204,7 +204,7 @@ def _image_row(attempt: Attempt, image: EncodedImage | None, now_ms: int, *, cod
         generation=attempt.generation,
         outcome=outcome,
         error=failed.error if failed else "",
-        message=failed.message if failed else told,
+        message=failed.message if failed else reason,
         attempts=previous.attempts + 1 if previous and again else 1,
         first_at_ms=previous.first_at_ms if previous and again else now_ms,
         last_at_ms=now_ms,

@@ -26,7 +26,7 @@ from searchanything.ingest.reports import (
 _PROBLEMS: Final = {SIDECAR_PROBLEM: "SidecarError", METADATA_PROBLEM: "MetadataError"}
 
 
-class Tally:
+class Counters:
     """Counts what happened. Used by the thread that runs the pipeline alone; `watch` is shared by its stages."""
 
     def __init__(self, total: int | None = None, progress: OnProgress | None = None) -> None:

@@ -33,7 +33,7 @@ from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 
 MISSING: Final = np.dtype([("image", "u8"), ("since_ms", "i8")])
-PASS_ROWS: Final = 4096
+_PASS_ROWS: Final = 4096
 _FORMAT: Final = 1
 _MOST_DEVICES: Final = 8  # of one place: machines that share an index see other numbers of the same folder
 _MOST_MISSING: Final = 1_000_000  # 16 MB; what is beyond counts as missed for the first time
@@ -280,12 +280,12 @@ def find_unseen(source: Covered, known: KnownImages, omissions: Omissions, devic
     """
     seen, unseen = 0, set()
     if known.rows["seen"].all():
-        return Unseen(frozenset(), len(known), devices.known_now(omissions.hide))
+        return Unseen(frozenset(), len(known), devices.known_now(omissions.hides))
     rows = source.index.iterate_states(bucket=source.bucket, key_prefix=source.scope.prefix)
-    for states in batches(rows, PASS_ROWS):
+    for states in batches(rows, _PASS_ROWS):
         for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
             wanted = source.scope.wants(state.image.key)
-            if number < 0 or (wanted and omissions.hide(state.image.key)):
+            if number < 0 or (wanted and omissions.hides(state.image.key)):
                 continue  # new since, or it may be there: the listing could not look
             is_seen = bool(known.rows["seen"][number])
             seen += is_seen
@@ -293,10 +293,10 @@ def find_unseen(source: Covered, known: KnownImages, omissions: Omissions, devic
                 unseen.add(state.image)
             if wanted:
                 devices.count(state.image.key, seen=is_seen)
-    remembered = devices.known_now(omissions.hide)
+    remembered = devices.known_now(omissions.hides)
     for place, reason in devices.unlisted():
         omissions.miss(place, reason)
-    gone = {image for image in unseen if not (source.scope.wants(image.key) and omissions.hide(image.key))}
+    gone = {image for image in unseen if not (source.scope.wants(image.key) and omissions.hides(image.key))}
     return Unseen(frozenset(gone), seen + len(gone), remembered)
 
 
@@ -312,6 +312,6 @@ def marking(objects: Iterable[StoredObject], known: KnownImages) -> Iterator[Sto
     for one in objects:
         waiting.append(one.ref)
         yield one
-        if len(waiting) >= PASS_ROWS:
+        if len(waiting) >= _PASS_ROWS:
             mark()
     mark()

@@ -30,7 +30,7 @@ from searchanything.core.types import ImageRef, IndexCounts
 logger = logging.getLogger(__name__)
 
 GARBAGE_AGE_S: Final = 24 * 3600.0
-PASS_ROWS: Final = 1 << 14
+_PASS_ROWS: Final = 1 << 14
 DELETED_AT_ONCE: Final = 1024
 
 
@@ -93,7 +93,7 @@ def collect_garbage(
 def _find_damage(index: RegionIndex, known: KnownImages, source: tuple[str, str], *, cutoff: int) -> _Damage:
     present = np.zeros(len(known), dtype=np.int64)
     damage = _Damage()
-    for rows in batches(index.iterate_attempts(bucket=source[0], key_prefix=source[1]), PASS_ROWS):
+    for rows in batches(index.iterate_attempts(bucket=source[0], key_prefix=source[1]), _PASS_ROWS):
         images = [image for image, _ in rows]
         generations = np.array([generation for _, generation in rows], dtype=np.int64)
         numbers = known.find(images)
@@ -117,7 +117,7 @@ def _find_incomplete(
     if not known.outdated and not lacking.any():
         return
     suspects: set[ImageRef] = set()
-    for states in batches(index.iterate_states(bucket=source[0], key_prefix=source[1]), PASS_ROWS):
+    for states in batches(index.iterate_states(bucket=source[0], key_prefix=source[1]), _PASS_ROWS):
         numbers = known.find([state.image for state in states])
         for state, number in zip(states, numbers.tolist(), strict=True):
             if number >= 0:

@@ -11,7 +11,7 @@ from typing import Final
 from searchanything.core.types import StoredObject
 from searchanything.ingest.reports import OnProgress
 
-AHEAD: Final = 100_000  # objects that wait: about 60 MB
+_AHEAD: Final = 100_000  # objects that wait: about 60 MB
 _POLL_S: Final = 0.2
 
 
@@ -23,7 +23,7 @@ class ListingAhead:
     """
 
     def __init__(
-        self, objects: Iterable[StoredObject], counts: Callable[[StoredObject], bool], *, most: int = AHEAD
+        self, objects: Iterable[StoredObject], counts: Callable[[StoredObject], bool], *, most: int = _AHEAD
     ) -> None:
         self.total = 0
         self.complete = False
@@ -42,11 +42,11 @@ class ListingAhead:
         finally:
             self._stopped.set()
 
-    def progress(self, tell: OnProgress | None) -> OnProgress | None:
-        """`tell`, with the total as it is known by then."""
-        if tell is None:
+    def progress(self, report: OnProgress | None) -> OnProgress | None:
+        """`report`, with the total as it is known by then."""
+        if report is None:
             return None
-        return lambda now: tell(replace(now, total=max(now.done, self.total), total_is_final=self.complete))
+        return lambda now: report(replace(now, total=max(now.done, self.total), total_is_final=self.complete))
 
     def _next(self) -> StoredObject | BaseException | None:
         while True:

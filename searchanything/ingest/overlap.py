@@ -22,7 +22,7 @@ from searchanything.encode.canary import encoding_errors
 from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.ahead import map_ahead
 
-AHEAD: Final = 2  # batches that a stage works on or has waiting
+_AHEAD: Final = 2  # batches that a stage works on or has waiting
 WAITING_BYTES: Final = 2**29  # of pixels in one stage; a larger batch still passes alone
 
 Item = TypeVar("Item")
@@ -55,7 +55,7 @@ class Overlap(Generic[Item]):
             last = first
             if self._encoder.lanes > 1:
                 last = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="embed"))
-            bounds = {"most": AHEAD, "budget": WAITING_BYTES}
+            bounds = {"most": _AHEAD, "budget": WAITING_BYTES}
             segmented = map_ahead(first, self._segment, batches, cost=self._bytes_of, **bounds)
             cut = map_ahead(host, self._cut, segmented, cost=_bytes_of, **bounds)
             embedded = map_ahead(last, self._embed, cut, cost=_bytes_of, **bounds)

@@ -31,7 +31,7 @@ from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.images.decoding import decode_image, image_size
 from searchanything.ingest.ahead import map_ahead
 from searchanything.ingest.commit import Attempt, Committed, Failed, commit_batch
-from searchanything.ingest.counters import Tally
+from searchanything.ingest.counters import Counters
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.plan import IndexingJob, IndexingOptions, plan_keys, plan_listed
 from searchanything.ingest.reports import IndexReport, OnProgress
@@ -66,21 +66,21 @@ def index_images(
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
     the listing breaks, after everything that it gave is indexed.
     """
-    tally = Tally(total, progress)
+    counters = Counters(total, progress)
     broken: list[StoreError] = []
-    _index_rounds(job, partial(plan_listed, job, _until_broken(objects, broken), tally), tally)
+    _index_rounds(job, partial(plan_listed, job, _until_broken(objects, broken), counters), counters)
     if broken:
         raise broken[0]
     if omissions is not None:
-        tally.add_omissions(omissions)
-    return tally.report()
+        counters.add_omissions(omissions)
+    return counters.report()
 
 
 def nothing_listed(omissions: Omissions) -> IndexReport:
     """The report of a listing that gave no object: what it left out, and the places that it could not look into."""
-    tally = Tally()
-    tally.add_omissions(omissions)
-    return tally.report()
+    counters = Counters()
+    counters.add_omissions(omissions)
+    return counters.report()
 
 
 def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgress | None = None) -> IndexReport:
@@ -92,20 +92,20 @@ def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgres
 
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; calling it again is always right.
     """
-    tally = Tally(None, progress)
-    _index_rounds(job, partial(plan_keys, job, keys, tally), tally)
-    return tally.report()
+    counters = Counters(None, progress)
+    _index_rounds(job, partial(plan_keys, job, keys, counters), counters)
+    return counters.report()
 
 
-def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> None:
+def _index_rounds(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], counters: Counters) -> None:
     """Carry out a plan, and look again at the objects that changed meanwhile, a few times."""
     for _ in range(ROUNDS):
-        changed = _index_round(job, plan, tally)
+        changed = _index_round(job, plan, counters)
         if not changed:
             return
         logger.info("%s changed during indexing", counted(len(changed), "object"))
-        plan = partial(plan_keys, job, [image.key for image in changed], tally)
-    tally.add_changing(changed, tries=ROUNDS)
+        plan = partial(plan_keys, job, [image.key for image in changed], counters)
+    counters.add_changing(changed, tries=ROUNDS)
 
 
 def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> Iterator[StoredObject]:
@@ -116,16 +116,16 @@ def _until_broken(objects: Iterable[StoredObject], broken: list[StoreError]) -> 
         broken.append(error)
 
 
-def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], tally: Tally) -> list[ImageRef]:
+def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]], counters: Counters) -> list[ImageRef]:
     """One pass over a plan; returns the images whose object changed between reading and commit."""
-    options, timed = job.options, tally.watch.timed
+    options, timed = job.options, counters.watch.timed
     reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", _commit)
     changed: list[ImageRef] = []
     overlap = Overlap(
         job.encoder,
         image_of=lambda one: one[1],
-        alone=lambda batch: _encode_parts(job.encoder, batch, tally.watch),
-        watch=tally.watch,
+        alone=lambda batch: _encode_parts(job.encoder, batch, counters.watch),
+        watch=counters.watch,
     )
     with ExitStack() as stack:
         transfer = stack.enter_context(ThreadPoolExecutor(options.transfer_threads, thread_name_prefix="transfer"))
@@ -134,12 +134,12 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
         read = map_ahead(transfer, lambda one: reading(job.store, one, options), plan(transfer), most=ahead)
         decoded = map_ahead(transfer, decoding, read, most=ahead, cost=_decoded_bytes, budget=DECODED_BYTES)
         encoded = overlap.run(_batches(decoded, options.batch_images))
-        drawn = (_drawn(job, batch, tally.watch) for batch in encoded)
+        drawn = (_drawn(job, batch, counters.watch) for batch in encoded)
         committed = map_ahead(writer, lambda batch: committing(job, batch, transfer), drawn, most=2)
         for stage in (read, decoded, encoded, drawn, committed):
             stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
         for batch in committed:
-            tally.add(batch)
+            counters.add(batch)
             changed.extend(batch.changed)
             release_freed_memory()
     return changed

@@ -26,7 +26,7 @@ from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
 from searchanything.ingest.commit import Attempt, Failed
 from searchanything.ingest.contact_sheet import Sheet
-from searchanything.ingest.counters import Tally
+from searchanything.ingest.counters import Counters
 from searchanything.ingest.reports import Failure
 
 logger = logging.getLogger(__name__)
@@ -72,18 +72,20 @@ class IndexingJob:
         object.__setattr__(self, "store", incoming(self.store))
 
 
-def plan_listed(job: IndexingJob, objects: Iterable[StoredObject], tally: Tally, pool: Executor) -> Iterator[Attempt]:
+def plan_listed(
+    job: IndexingJob, objects: Iterable[StoredObject], counters: Counters, pool: Executor
+) -> Iterator[Attempt]:
     """Attempts at the images among listed `objects` that the index does not have as they are."""
-    usable = (sound_object(one) for one in objects if is_usable(one.ref.key, tally))
+    usable = (sound_object(one) for one in objects if is_usable(one.ref.key, counters))
     for listed in batches(usable, PLAN_BATCH):
         foreign = [one for one in listed if not job.scope.is_own(one.ref.key)]
-        with tally.watch.stage("plan"):
+        with counters.watch.stage("plan"):
             known = job.index.newest([one.ref for one in foreign if job.scope.may_be_image(one.ref.key)])
-            images = _images(job, foreign, known, pool, tally)
+            images = _images(job, foreign, known, pool, counters)
             rows = [known.get(one.ref) for one in images]
             same = list(pool.map(partial(is_unchanged, job.store, job.options), images, rows))
         for one, unchanged in zip(images, same, strict=True):
-            attempt = _attempt(job, one, known.get(one.ref), tally, unchanged=unchanged)
+            attempt = _attempt(job, one, known.get(one.ref), counters, unchanged=unchanged)
             if attempt is not None:
                 yield attempt
 
@@ -93,41 +95,41 @@ def _images(
     listed: Sequence[StoredObject],
     known: Mapping[ImageRef, ImageRow],
     pool: Executor,
-    tally: Tally,
+    counters: Counters,
 ) -> list[StoredObject]:
     """The images among listed objects; the others are counted."""
     reasons = list(pool.map(lambda one: why_skipped(job.scope, job.types, job.store, one, known), listed))
     for one, reason in zip(listed, reasons, strict=True):
         if reason is not None:
-            tally.skip(one.ref.key, reason)
+            counters.skip(one.ref.key, reason)
     return [one for one, reason in zip(listed, reasons, strict=True) if reason is None]
 
 
-def plan_keys(job: IndexingJob, keys: Iterable[str], tally: Tally, pool: Executor) -> Iterator[Attempt]:
+def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: Executor) -> Iterator[Attempt]:
     """Attempts at the objects that these keys name now, where the index does not have them as they are.
 
     What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
     """
-    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, tally))
+    unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, counters))
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):
         before = next_generation()  # what others begin from now on is not ours to delete
-        with tally.watch.stage("plan"):
+        with counters.watch.stage("plan"):
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
             gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
             if missing := [ref.key for ref in gone if found[ref] is None and ref in known]:
                 job.check_gone(missing)
             _forget(job, gone, known, pool, before=before)
-        tally.forget(sum(ref in known for ref in gone))
+        counters.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():
             previous = known.get(ref)
             if isinstance(one, Failed):
-                attempt = _refused(job, ref, one, previous, tally)
+                attempt = _refused(job, ref, one, previous, counters)
             elif isinstance(one, StoredObject):
-                attempt = _attempt(job, one, previous, tally, unchanged=_is_same(one, previous))
+                attempt = _attempt(job, one, previous, counters, unchanged=_is_same(one, previous))
             else:
                 if isinstance(one, SkipReason) and not job.scope.is_own(ref.key):
-                    tally.skip(ref.key, one)
+                    counters.skip(ref.key, one)
                 continue
             if attempt is not None:
                 yield attempt
@@ -148,14 +150,14 @@ def why_skipped(
     return scope.why_skipped(key, types.of(store, listed).content_type)
 
 
-def is_usable(key: str, tally: Tally) -> bool:
+def is_usable(key: str, counters: Counters) -> bool:
     """Whether an index can keep this key; an image's that it cannot is a failure of its own."""
     try:
         check_key(key)
     except UnusableKeyError as error:
         why = Failed.of(error)
         if may_be_image(key):
-            tally.add_failures([Failure(escaped(key), why.error, why.message)])
+            counters.add_failures([Failure(escaped(key), why.error, why.message)])
         return False
     return True
 
@@ -188,15 +190,15 @@ def _is_same(found: StoredObject, previous: ImageRow | None) -> bool:
 
 
 def _attempt(
-    job: IndexingJob, stored: StoredObject, previous: ImageRow | None, tally: Tally, *, unchanged: bool
+    job: IndexingJob, stored: StoredObject, previous: ImageRow | None, counters: Counters, *, unchanged: bool
 ) -> Attempt | None:
     """An attempt at an object, or None where nothing is to be done, which is counted."""
     if not job.options.force:
         if unchanged:
-            tally.skip_unchanged(stored.ref.key)
+            counters.skip_unchanged(stored.ref.key)
             return None
         if is_exhausted(job.options, previous, stored.etag):
-            tally.skip_exhausted(stored.ref.key)
+            counters.skip_exhausted(stored.ref.key)
             return None
     generation = next_generation(after=previous.generation if previous else 0)
     return Attempt(stored=stored, generation=generation, previous=previous)
@@ -226,15 +228,17 @@ def _look(job: IndexingJob, ref: ImageRef) -> StoredObject | Failed | SkipReason
     return None if found is None else job.scope.why_skipped(ref.key, found.content_type) or found
 
 
-def _refused(job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, tally: Tally) -> Attempt | None:
+def _refused(
+    job: IndexingJob, ref: ImageRef, why: Failed, previous: ImageRow | None, counters: Counters
+) -> Attempt | None:
     """The attempt at an object that the store refuses to describe: its etag is unknown, so it is "".
 
     A good row stays as long as nobody knows better; without one the failure is recorded.
     """
     if previous is not None and previous.outcome is not Outcome.FAILED:
-        tally.add_failures([Failure(ref.key, why.error, why.message)])
+        counters.add_failures([Failure(ref.key, why.error, why.message)])
         return None
-    attempt = _attempt(job, StoredObject(ref, "", 0), previous, tally, unchanged=False)
+    attempt = _attempt(job, StoredObject(ref, "", 0), previous, counters, unchanged=False)
     return None if attempt is None else replace(attempt, failed=why)
 
 

@@ -27,14 +27,14 @@ class ProgressLine:
     def __init__(self, doing: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._doing = doing
         self._clock = clock
-        self._start = self._told_at = clock()
+        self._start = self._reported_at = clock()
         self._done_before = 0  # of the present stage: what was done when it was first heard of
         self._now: IndexProgress | None = None
 
     def __call__(self, now: IndexProgress) -> None:
-        self._told_at = self._clock()
+        self._reported_at = self._clock()
         if self._now is None or now.stage != self._now.stage:
-            self._start, self._done_before = self._told_at, now.done
+            self._start, self._done_before = self._reported_at, now.done
         self._now = now
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class ProgressLine:
         if rate and not now.stage:
             parts.append(rate_text(rate))
         if rate and now.total is not None and now.total_is_final:
-            left_s = (now.total - now.done) / rate - (self._clock() - self._told_at)
+            left_s = (now.total - now.done) / rate - (self._clock() - self._reported_at)
             if left_s > 0:
                 parts.append(f"about {_time(left_s)} left")
         if now.failed:
@@ -58,7 +58,7 @@ class ProgressLine:
 
     def _rate(self, now: IndexProgress) -> float:
         """Images a second when something was last heard: between batches the time left must not grow."""
-        elapsed = self._told_at - self._start
+        elapsed = self._reported_at - self._start
         return (now.done - self._done_before) / elapsed if elapsed >= _SETTLED_S else 0.0
 
     def _counted(self, now: IndexProgress) -> str:
@@ -83,11 +83,11 @@ def rate_text(per_second: float) -> str:
     return f"{per_second * 3600:.1f} images/h"
 
 
-def within(tell: OnProgress, before: IndexProgress) -> OnProgress:
+def within(report: OnProgress, before: IndexProgress) -> OnProgress:
     """Progress of a part as progress of the whole, whose other parts have come so far as `before` says."""
 
     def add(now: IndexProgress) -> None:
-        tell(
+        report(
             replace(
                 now,
                 done=before.done + now.done,
@@ -128,10 +128,10 @@ def lines(doing: str, write: Callable[[str], object], *, every_s: float | None =
 
 
 @contextlib.contextmanager
-def in_notebooks(tell: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
-    """`tell`, or where none was given and this is a notebook, a line under the cell that renews itself."""
-    if tell is not None or not is_notebook():
-        yield tell
+def in_notebooks(report: OnProgress | None, doing: str) -> Iterator[OnProgress | None]:
+    """`report`, or where none was given and this is a notebook, a line under the cell that renews itself."""
+    if report is not None or not is_notebook():
+        yield report
         return
     with lines(doing, _renew, every_s=NOTEBOOK_S) as line:
         yield line

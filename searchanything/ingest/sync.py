@@ -5,9 +5,9 @@
     listing, in whatever order ──────────┘
     rows that the listing never named ───────────────────────────────────────► orphaned ─► forgotten, or held back
 
-What a listing lacks was deleted, or is hidden from it: `forgetting` decides. Only suspects cost a question to the index
-or the store. A repair hands the keys, in waves, to the same `refresh` that events use, which looks at each object: so
-what changed since the listing does no harm. Rows that belong to nobody (see `collecting.py`) are deleted last.
+What a listing lacks was deleted, or is hidden from it: `forget.decide` says which. Only suspects cost a question to the
+index or the store. A repair hands the keys, in waves, to the `refresh` that events use, which looks at each object: so
+what changed since the listing does no harm. Rows that belong to nobody (see `garbage.py`) are deleted last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Protocol
 
 import numpy as np
@@ -54,8 +55,20 @@ LISTED_BATCH: Final = 4096
 WAVE_KEYS: Final = 512  # per refresh of a repair: what is differing meanwhile waits in memory
 
 
+class SyncState(StrEnum):
+    """What a listed object is to the index."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    FAILED = "failed"
+    SAME = "same"
+
+
+DIFFERING: Final = (SyncState.MISSING, SyncState.STALE, SyncState.FAILED)
+
+
 class Refresh(Protocol):
-    """Brings the rows of some keys up to date, and may tell how far it is."""
+    """Brings the rows of some keys up to date, and may say how far it is."""
 
     def __call__(self, keys: Sequence[str], *, progress: OnProgress | None = None) -> IndexReport: ...
 
@@ -64,9 +77,9 @@ class Refresh(Protocol):
 class SyncJob:
     """What is compared. `refresh` repairs, `again` indexes even what seems unchanged; without them nothing is changed.
 
-    `ask_each` asks the store about every known object: for what no listing tells, such as new tags. `elsewhere` tells
+    `ask_each` asks the store about every known object: for what no listing shows, such as new tags. `elsewhere` says
     which images indexes of other models have: what this index lacks of them is stale rather than missing.
-    Region rows without an image row are garbage when they are older than `garbage_age_s` (see `collecting`).
+    Region rows without an image row are garbage when they are older than `garbage_age_s`: `garbage.collect_garbage`.
     `forgetting` says how much may be forgotten of what the listing lacks.
     """
 
@@ -87,19 +100,17 @@ class SyncJob:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Compared:
     """What a sync has found so far, and in a repair what waits for the next wave."""
 
-    missing: list[str] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
+    differing: dict[SyncState, list[str]] = field(default_factory=lambda: {verdict: [] for verdict in DIFFERING})
     orphaned: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
     held: tuple[str, ...] = ()
     checked: int = 0
     listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    tell: OnProgress = lambda _: None
+    report: OnProgress = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
     skips: SkipCounts = field(default_factory=SkipCounts)
     repaired: list[IndexReport] = field(default_factory=list)
@@ -131,25 +142,25 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
     """
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
-    found = _Found(omissions=Omissions(wanted=job.scope.concerns))
+    found = _Compared(omissions=Omissions(wanted=job.scope.concerns))
     listing = ListingAhead(
         job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
     )
-    found.tell = listing.progress(progress) or found.tell
+    found.report = listing.progress(progress) or found.report
     with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
         for listed in batches(listing, LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
-            found.tell(found.progress(listed[-1].ref.key))
+            found.report(found.progress(listed[-1].ref.key))
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, known, found, pool)
     _repair(job, found, least=1)
     garbage = _collect(job, found)
     return SyncReport(
-        missing=tuple(sorted(set(found.missing))),
-        stale=tuple(sorted(set(found.stale))),
-        orphaned=tuple(sorted(set(found.orphaned))),
-        failed=tuple(sorted(set(found.failed))),
+        missing=_each_once(found.differing[SyncState.MISSING]),
+        stale=_each_once(found.differing[SyncState.STALE]),
+        orphaned=_each_once(found.orphaned),
+        failed=_each_once(found.differing[SyncState.FAILED]),
         checked=found.checked,
         repaired=sum_reports(found.repaired) if job.refresh is not None else None,
         garbage=garbage,
@@ -161,12 +172,16 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
     )
 
 
+def _each_once(keys: list[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(keys)))
+
+
 def collect(job: SyncJob) -> SyncReport:
     """The end of a repair alone: delete what belongs to nobody, index again what lost rows. Nothing is compared.
 
     Raises: StoreUnavailableError, RegionIndexError.
     """
-    start, found = time.perf_counter(), _Found()
+    start, found = time.perf_counter(), _Compared()
     garbage = _collect(job, found)
     return SyncReport(repaired=sum_reports(found.repaired), garbage=garbage, seconds=time.perf_counter() - start)
 
@@ -178,23 +193,25 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
 
     Raises: StoreUnavailableError, RegionIndexError.
     """
-    told, forgetting = len(omissions.unreadable), job.forgetting
+    known_before, forgetting = len(omissions.unreadable), job.forgetting
     devices = Devices(forgetting.memory.devices, omissions.devices)
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
     listed = int(known.rows["seen"].sum())
     decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
     missing = forgetting.memory.missing if job.refresh is None else decision.missing
     forgetting.keep(SourceMemory(missing, unseen.devices))
-    failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[told:]))
+    failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[known_before:]))
     if job.refresh is None:
         return IndexReport(gone=len(unseen.images), failed=len(failures), failures=failures)
     held = tuple(sorted(image.key for image in decision.held))
     keys = sorted(image.key for image in decision.forget)
-    told_of = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
-    return sum_reports([told_of, *(job.refresh(wave) for wave in batches(keys, WAVE_KEYS))])
+    found = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
+    return sum_reports([found, *(job.refresh(wave) for wave in batches(keys, WAVE_KEYS))])
 
 
-def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Found, pool: Executor) -> None:
+def _compare(
+    job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, found: _Compared, pool: Executor
+) -> None:
     """Find what is missing, stale or failed among listed objects, and note the rows that they have."""
     images = []
     for one in listed:
@@ -206,8 +223,8 @@ def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, f
     numbers = known.find([one.ref for one in images])
     known.rows["seen"][numbers[numbers >= 0]] = True
     same = known.agree(numbers, [(one.etag, one.modified_at_ms) for one in images])
-    told = [not job.ask_each and one.modified_at_ms != 0 for one in images]
-    suspects = [images[number] for number in np.flatnonzero(~(same & np.array(told, dtype=np.bool_)))]
+    dated = [not job.ask_each and one.modified_at_ms != 0 for one in images]
+    suspects = [images[number] for number in np.flatnonzero(~(same & np.array(dated, dtype=np.bool_)))]
     foreign = _judge(job, suspects, found, pool)
     found.checked += len(images) - foreign
     sidecars = [(ImageRef(one.ref.bucket, image), one.etag) for one in listed if (image := _image_of(job, one.ref.key))]
@@ -218,45 +235,47 @@ def _compare(job: SyncJob, listed: Sequence[StoredObject], known: KnownImages, f
 def _judge(
     job: SyncJob,
     suspects: Sequence[StoredObject],
-    found: _Found,
+    found: _Compared,
     pool: Executor,
     *,
-    only: Sequence[str] = ("missing", "stale", "failed"),
+    only: Sequence[SyncState] = DIFFERING,
 ) -> int:
     """Look at suspects exactly and note what they are; returns how many are no images."""
     if not suspects:
         return 0
     rows = job.index.newest([one.ref for one in suspects])
     verdicts = list(pool.map(lambda one: _verdict(job, one, rows), suspects))
-    lost = [one.ref for one, verdict in zip(suspects, verdicts, strict=True) if verdict == "missing"]
+    lost = [one.ref for one, verdict in zip(suspects, verdicts, strict=True) if verdict is SyncState.MISSING]
     outdated = job.elsewhere(lost) if lost else frozenset()
-    verdicts = ["stale" if one.ref in outdated else verdict for one, verdict in zip(suspects, verdicts, strict=True)]
+    verdicts = [
+        SyncState.STALE if one.ref in outdated else verdict for one, verdict in zip(suspects, verdicts, strict=True)
+    ]
     for one, verdict in zip(suspects, verdicts, strict=True):
         if isinstance(verdict, SkipReason):
             found.skips.add(one.ref.key, verdict)
         elif verdict in only:
-            getattr(found, verdict).append(one.ref.key)
+            found.differing[verdict].append(one.ref.key)
             found.waiting.append(one.ref.key)
     return sum(isinstance(verdict, SkipReason) for verdict in verdicts)
 
 
 def _image_of(job: SyncJob, key: str) -> str | None:
-    """The image that a sidecar belongs to, where it is meant; None for what is no sidecar."""
+    """The image that a sidecar belongs to, where that is wanted; None for what is no sidecar."""
     image = job.scope.image_key(key)
     return image if image != key and job.scope.wants(image) else None
 
 
-def _verdict(job: SyncJob, listed: StoredObject, rows: Mapping[ImageRef, ImageRow]) -> str | SkipReason:
-    """`missing`, `stale`, `failed` or `same`; why it is skipped for what is no image."""
+def _verdict(job: SyncJob, listed: StoredObject, rows: Mapping[ImageRef, ImageRow]) -> SyncState | SkipReason:
+    """What the object is to the index; why it is skipped for what is no image."""
     row = rows.get(listed.ref)
     if row is None:
-        return why_skipped(job.scope, job.types, job.store, listed, rows) or "missing"
+        return why_skipped(job.scope, job.types, job.store, listed, rows) or SyncState.MISSING
     if row.outcome is Outcome.FAILED and row.etag in (listed.etag, ""):
-        return "failed"
-    return "same" if is_unchanged(job.store, job.options, listed, row) else "stale"
+        return SyncState.FAILED
+    return SyncState.SAME if is_unchanged(job.store, job.options, listed, row) else SyncState.STALE
 
 
-def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
+def _find_orphans(job: SyncJob, known: KnownImages, found: _Compared) -> None:
     """Find the images that the listing never named, and decide which of them may be forgotten."""
     forgetting = job.forgetting
     remembered = {} if forgetting.limits.always else forgetting.memory.devices
@@ -271,8 +290,8 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Found) -> None:
         logger.info("held back: of %s, %d not listed", counted(unseen.covered, "known image"), len(decision.held))
 
 
-def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Found, pool: Executor) -> None:
-    """Find the images whose sidecars changed. A second pass over the rows: digests do not tell keys."""
+def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Compared, pool: Executor) -> None:
+    """Find the images whose sidecars changed. A second pass over the rows: digests are not keys."""
     if not job.scope.sidecar_suffix:
         return
     listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
@@ -285,10 +304,10 @@ def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Found, pool
             if number >= 0 and differing[number]:
                 doubtful[state.image] = StoredObject(state.image, state.etag, 0)
     for images in batches(doubtful, LISTED_BATCH):
-        _judge(job, [doubtful[image] for image in images], found, pool, only=("stale",))
+        _judge(job, [doubtful[image] for image in images], found, pool, only=(SyncState.STALE,))
 
 
-def _collect(job: SyncJob, found: _Found) -> int:
+def _collect(job: SyncJob, found: _Compared) -> int:
     """Delete what belongs to nobody, in a repair."""
     refresh_again = job.again
     if refresh_again is None:
@@ -301,7 +320,7 @@ def _collect(job: SyncJob, found: _Found) -> int:
     return collect_garbage(job.index, bucket=bucket, key_prefix=prefix, again=again, age_s=job.garbage_age_s)
 
 
-def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
+def _repair(job: SyncJob, found: _Compared, *, least: int) -> None:
     """Refresh what waits, if it is at least so much."""
     if job.refresh is None:
         found.waiting.clear()
@@ -309,4 +328,4 @@ def _repair(job: SyncJob, found: _Found, *, least: int) -> None:
     while len(found.waiting) >= least:
         before = found.progress(found.waiting[0])
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
-        found.add_repair(job.refresh(wave, progress=within(found.tell, before)))
+        found.add_repair(job.refresh(wave, progress=within(found.report, before)))

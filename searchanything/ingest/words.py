@@ -14,12 +14,12 @@ from searchanything.core.types import ImageRef, row_id
 from searchanything.features.kept_regions import kept_regions
 from searchanything.features.layout import FeatureCache
 
-IMAGES_AT_ONCE = 256
+_IMAGES_AT_ONCE = 256
 
 
 def lacking_words(index: RegionIndex, *, bucket: str, key_prefix: str = "") -> Iterator[ImageRef]:
     """The images of a source that have regions without a words code, in no particular order."""
-    for states in batches(index.iterate_states(bucket=bucket, key_prefix=key_prefix), IMAGES_AT_ONCE):
+    for states in batches(index.iterate_states(bucket=bucket, key_prefix=key_prefix), _IMAGES_AT_ONCE):
         newest = {state.image: state for state in sorted(states, key=lambda one: one.generation) if state.regions}
         found = {name for name, _ in index.words_of(newest.keys())}
         for image, state in newest.items():

@@ -1,4 +1,4 @@
-"""Adapters to the model libraries; the only place that imports torch.
+"""Adapters to the model libraries; the only place that imports torch but for `hash_training`.
 
 Importing this lets OpenMP threads sleep while they wait, unless the environment says otherwise: by default they spin,
 and on a machine that does anything else besides, the models then take several times as long (docs/adr/0006). It must

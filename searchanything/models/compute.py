@@ -10,7 +10,7 @@ import torch
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ModelSettings
 
-Part: TypeAlias = Literal["segmenter", "encoder"]
+ModelPart: TypeAlias = Literal["segmenter", "encoder"]
 # A pass over more is slower on a CPU: its values no longer fit the caches, and the system hands out their memory anew
 # each time (benchmarks/models.py, pico on two cores: 16 images at once take 91 ms each, 4 take 70; ten crops 40 ms in
 # passes of 160, 25 in passes of 32). Codes are the same.
@@ -34,7 +34,7 @@ class Compute:
 CPU = Compute(torch.device("cpu"), torch.float32)
 
 
-def prepare_compute(settings: ModelSettings, part: Part) -> Compute:
+def prepare_compute(settings: ModelSettings, part: ModelPart) -> Compute:
     """The device and precision that the settings ask for, for one of the two models; sets torch's CPU threads.
 
     The segmenter is fp32 unless another precision is asked for: in fp16 a twentieth of the codes has 17 bits of 256
@@ -62,7 +62,7 @@ def lanes(settings: ModelSettings) -> int:
     return 1 if _device(settings.device).type == "cpu" else 2
 
 
-def _compute(settings: ModelSettings, part: Part) -> Compute:
+def _compute(settings: ModelSettings, part: ModelPart) -> Compute:
     device = _device(settings.device)
     if part == "segmenter":
         return Compute(device, _DTYPES[settings.segmenter_precision])

@@ -17,7 +17,7 @@ from searchanything.core.errors import PromptError
 from searchanything.core.geometry import Letterbox, boxes_of
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask, BoxXYXY, Candidate, FloatArray, Selection, TextMatch
-from searchanything.prompts.containers import COVERED_SHARE, Rows, covered_by_parts
+from searchanything.prompts.containers import COVERED_SHARE, RowNumbers, covered_by_parts
 from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
@@ -166,7 +166,7 @@ def choose_by_similarity(similarities: FloatArray, segmentation: Segmentation, t
     return _highest(segmentation, similarities, order, rule="text/cosine", reason=reason)
 
 
-def _highest(segmentation: Segmentation, values: FloatArray, order: Rows, *, rule: str, reason: str) -> Choice:
+def _highest(segmentation: Segmentation, values: FloatArray, order: RowNumbers, *, rule: str, reason: str) -> Choice:
     """The first of the rows in this order, with its value as the score; those behind it are the runners-up."""
     best = int(order[0])
     return Choice(
@@ -247,7 +247,7 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
     return x1, y1, x2, y2
 
 
-def ranked_by(prompt: Points, segmentation: Segmentation, rows: Rows) -> Rows:
+def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
     rows = np.sort(rows)  # rows come by falling score
     areas = segmentation.letterbox.areas_px(segmentation.masks)[rows]
@@ -263,7 +263,7 @@ def ranked_by(prompt: Points, segmentation: Segmentation, rows: Rows) -> Rows:
     return rows if prompt.rule == "surest" else things_first(segmentation, rows)
 
 
-def things_first(segmentation: Segmentation, rows: Rows) -> Rows:
+def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Sure rows first, then the others, each by score / area^0.75; of them, what is made of other masks comes behind
     what is not, the smallest of it first.
 
@@ -274,7 +274,7 @@ def things_first(segmentation: Segmentation, rows: Rows) -> Rows:
     return np.concatenate([_for_their_size(segmentation, some) for some in (rows[sure], rows[~sure])])
 
 
-def _for_their_size(segmentation: Segmentation, rows: Rows) -> Rows:
+def _for_their_size(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     areas = segmentation.letterbox.areas_px(segmentation.masks)[rows].astype(np.float64)
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
     for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER

@@ -117,7 +117,7 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
 
 def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
     """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
-    groups = [(scene.points.under[:, number], f"under {_told(scene, number)} in {name}") for number in points]
+    groups = [(scene.points.under[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
     if scene.similarities is not None:
         mostly = _share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX
@@ -131,7 +131,7 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
 
 
 def _at_a_point(scene: _Scene, number: int) -> _Pick:
-    where = f"under {_told(scene, number)}"
+    where = f"under {_point_in_words(scene, number)}"
     group = scene.usable & scene.points.under[:, number]
     if scene.similarities is not None:
         return _by_text(scene, group, where)
@@ -239,6 +239,6 @@ def _in_box(point: Point, box: BoxXYXY) -> bool:
     return x1 <= point[0] < x2 and y1 <= point[1] < y2
 
 
-def _told(scene: _Scene, number: int) -> str:
+def _point_in_words(scene: _Scene, number: int) -> str:
     x, y = scene.prompt.foreground[number]
     return f"({x:g}, {y:g})"

@@ -25,7 +25,7 @@ bottle glass cup plate knife fork bread cake cheese meat egg apple banana grape 
 shoe hat ring umbrella telephone camera computer keyboard television guitar drum ball hammer key rope bucket coin
 flag medal candle toy machine
 """
-WORDS: Final = tuple(_WORDS.split())
+COMPARED_WORDS: Final = tuple(_WORDS.split())
 CLEAR_SHARE: Final = 0.02  # said of 70 % of what is there and of 22 % of what is not (docs/adr/0010)
 WEAK_SHARE: Final = 0.09  # above it: 10 % of what is there, 46 % of what is not
 
@@ -43,7 +43,7 @@ class TextConfidence:
         """The embeddings of the everyday words, (words, D)."""
         with self._lock:
             if self._words is None:
-                self._words = self._embedder.embed_texts(WORDS)
+                self._words = self._embedder.embed_texts(COMPARED_WORDS)
             return self._words
 
     def judge(self, cosines: FloatArray, regions: FloatArray) -> TextMatch:
@@ -51,7 +51,9 @@ class TextConfidence:
         better = (regions @ self.words.T > cosines[:, None]).sum(axis=1)
         worst = int(np.lexsort((cosines, -better))[0])
         count = int(better[worst])
-        return TextMatch(float(cosines[worst]), count, len(WORDS), confidence_by_share(count / len(WORDS)))
+        return TextMatch(
+            float(cosines[worst]), count, len(COMPARED_WORDS), confidence_by_share(count / len(COMPARED_WORDS))
+        )
 
 
 def confidence_by_share(share: float) -> Literal["clear", "unsure", "weak"]:

@@ -18,10 +18,10 @@ CONTAINED_SHARE: Final = 0.8  # of a part's area lies in the whole
 PART_SIZE: Final = 0.8  # a part's area over the whole's, at most: what is larger is the same thing again
 COVERED_SHARE: Final = 0.6  # of a whole's area that its parts cover, from which on it is made of them
 
-Rows: TypeAlias = NDArray[np.intp]
+RowNumbers: TypeAlias = NDArray[np.intp]
 
 
-def covered_by_parts(segmentation: Segmentation, rows: Rows) -> FloatArray:
+def covered_by_parts(segmentation: Segmentation, rows: RowNumbers) -> FloatArray:
     """How much of the masks in these K rows is covered by their parts together: (K,) float32 in [0, 1].
 
     A part is a mask of which at least `CONTAINED_SHARE` lies in the whole, and that is at most `PART_SIZE` as large.

@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.errors import PromptError
-from searchanything.core.prompt_fields import plain_fields
+from searchanything.core.prompt_fields import Granularity, plain_fields
 from searchanything.core.types import BoolMask, BoxXYXY
 
 Point: TypeAlias = tuple[float, float]
-Granularity: TypeAlias = Literal["part", "object", "whole"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,17 +18,18 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import CodeKind, Codes, ImageRef, Place, StoredCode
+from searchanything.core.types import CodeKind, Codes, Place
+from searchanything.search.committed import committed
 from searchanything.search.scoped import ScopedIndex
 
 SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
-GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
+_GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 _LOW, _HIGH = 0.05, 0.20
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
 SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}
@@ -76,10 +77,9 @@ def draw_background(index: RegionIndex, *, of: CodeKind = "regions") -> Backgrou
     """A sample of about 4,096 committed codes: always the same ones while the index stays as it is."""
     rows = _rows(index, of)
     share = 1.0 if rows <= SAMPLE_CODES else SAMPLE_CODES / rows
-    found = _committed(index, list(index.iterate_codes(of=of, share=share)))
+    found = committed(index, list(index.iterate_codes(of=of, share=share)))
     bits = index.words.bits if of == "words" and index.words is not None else index.manifest.bits
-    joined = b"".join(one.code for one in found)
-    return Background(np.frombuffer(joined, dtype=np.uint8).reshape(len(found), bits // 8), rows, of)
+    return Background(stacked((one.code for one in found), bits), rows, of)
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Backgrounds:
     def _drawn_anew(self, name: _Name, index: RegionIndex, now: float, known: Background | None) -> Background:
         kind, background = name[2], known
         rows = _rows(index, kind)
-        if background is None or abs(rows - background.rows) > GROWTH * background.rows:
+        if background is None or abs(rows - background.rows) > _GROWTH * background.rows:
             background = draw_background(index, of=kind)
         with self._lock:
             self._drawn[name] = now, background
@@ -124,12 +124,6 @@ def _rows(index: RegionIndex, kind: CodeKind) -> int:
         return index.count_words()
     counts = index.counts()
     return counts.images + counts.empty if kind == "images" else counts.regions
-
-
-def _committed(index: RegionIndex, found: list[StoredCode]) -> list[StoredCode]:
-    images: set[ImageRef] = {one.image for one in found}
-    newest = index.generations(images) if images else {}
-    return [one for one in found if newest.get(one.image) == one.generation]
 
 
 def _with_tail(share: Rates, shape: float) -> Rates:

@@ -16,14 +16,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
 from searchanything.search.calibration import LEAST_CODES, Rates
+from searchanything.search.committed import committed
 
-DEPTH: Final = 4096  # regions that each part brings
+_DEPTH: Final = 4096  # regions that each part brings
 MAX_PARTS: Final = 16
 NONE_RATE: Final = 1e-3  # a region that is as near to a part of `none_of` as fewer unrelated ones are
 SURE_RATE: Final = 1e-4  # a part is there for sure; what is still nearer counts a tenth (docs/adr/0061)
@@ -137,7 +138,7 @@ def search_combined(
         raise UsageError(f"expected a limit of 1 or more, got {limit}")
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
-    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, DEPTH))
+    bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, _DEPTH))
     hits: list[CombinedHit] = []
     excluded = 0
     order = bounds.order()
@@ -188,7 +189,7 @@ def examine(
     rows = _rows_of(index, [image]).get(image)
     if not rows:
         return None
-    depth = min(max_limit, DEPTH)
+    depth = min(max_limit, _DEPTH)
     bounds = _Bounds.of(index, asked, filter, depth=depth)
     hit, parts = _hit(rows, asked), {part.name: part for part in asked.wanted}
     brought = bounds.found.get(image, {})
@@ -258,16 +259,15 @@ class _Bounds:
 
 def _rows_of(index: RegionIndex, images: Sequence[ImageRef]) -> dict[ImageRef, list[RegionRow]]:
     """The committed regions of images."""
-    newest = index.newest(images)
     rows: dict[ImageRef, list[RegionRow]] = {}
-    for row in index.regions_of([image for image in images if image in newest]):
-        if row.generation == newest[row.image].generation:
-            rows.setdefault(row.image, []).append(row)
+    for row in committed(index, list(index.regions_of(images))):
+        rows.setdefault(row.image, []).append(row)
     return rows
 
 
 def _codes(rows: Sequence[RegionRow]) -> Codes:
-    return np.frombuffer(b"".join(row.code for row in rows), dtype=np.uint8).reshape(len(rows), -1)
+    """The codes of regions, of which there is one at least."""
+    return stacked((row.code for row in rows), 8 * len(rows[0].code))
 
 
 def _holds_any(rows: Sequence[RegionRow], asked: Combination) -> bool:

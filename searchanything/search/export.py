@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from searchanything.core.batching import batches
 from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
@@ -20,8 +20,8 @@ from searchanything.core.geometry import encode_rle, mask_of_size
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import IndexManifest, RegionRow
 
-SUFFIXES = (".json", ".parquet")
-BATCH_ROWS = 1000  # rows whose images are asked for at once
+_SUFFIXES = (".json", ".parquet")
+_BATCH_ROWS = 1000  # rows whose images are asked for at once
 ROW_GROUP_ROWS = 8000  # of a Parquet file: up to 32 MB where every mask is as long as it may be
 CATEGORY_ID = 1  # COCO's evaluation takes a number 0 for "none", so all numbers begin with 1
 
@@ -31,7 +31,7 @@ def check_export_path(destination: str | Path) -> Path:
 
     Raises: UsageError for a suffix other than `.json` and `.parquet`, a folder, or Parquet without pyarrow.
     """
-    target = check_save_path(destination, SUFFIXES)
+    target = check_save_path(destination, _SUFFIXES)
     if target.suffix.lower() == ".parquet":
         _parquet_libraries()
     return target
@@ -59,19 +59,13 @@ def committed_regions(index: RegionIndex, *, bucket: str | None = None, key_pref
     An image that is replaced meanwhile comes as it was when it was first met, or not at all, but never mixed.
     """
     generations: dict[bytes, int] = {}
-    for batch in _batches(index.iterate_regions(bucket=bucket, key_prefix=key_prefix), BATCH_ROWS):
+    for batch in batches(index.iterate_regions(bucket=bucket, key_prefix=key_prefix), _BATCH_ROWS):
         names = [bytes.fromhex(row.image.image_id) for row in batch]
         met = {name: row.image for name, row in zip(names, batch, strict=True) if name not in generations}
         newest = index.newest(met.values()) if met else {}
         for name, image in met.items():
             generations[name] = newest[image].generation if image in newest else -1  # -1: nothing is committed
         yield from (row for name, row in zip(names, batch, strict=True) if generations[name] == row.generation)
-
-
-def _batches(rows: Iterable[RegionRow], size: int) -> Iterator[list[RegionRow]]:
-    remaining = iter(rows)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 def _write_coco(file: BinaryIO, rows: Iterable[RegionRow], manifest: IndexManifest) -> int:
@@ -144,7 +138,7 @@ def _write_parquet(file: BinaryIO, rows: Iterable[RegionRow], manifest: IndexMan
     schema = _schema(arrow, manifest)
     written = 0
     with parquet.ParquetWriter(file, schema) as writer:
-        for batch in _batches(rows, ROW_GROUP_ROWS):
+        for batch in batches(rows, ROW_GROUP_ROWS):
             writer.write_batch(arrow.RecordBatch.from_pylist([_record(row) for row in batch], schema=schema))
             written += len(batch)
     return written

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from searchanything.core.addresses import split_s3
+from searchanything.core.addresses import names_of, split_s3
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef
@@ -36,12 +36,6 @@ def find_image(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
         if found:
             return found[0]
     return of_path[0]
-
-
-def names_of(path: Path) -> list[ImageRef]:
-    """The names that a file has by the folder it was indexed with, nearest folder first."""
-    folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
-    return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]
 
 
 def _of_key(key: str, index: RegionIndex) -> list[ImageRef]:

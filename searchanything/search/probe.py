@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.codes import hamming
-from searchanything.core.errors import IndexMismatchError, UsageError
+from searchanything.core.codes import hamming, stacked
+from searchanything.core.errors import ProbeMismatchError, UsageError
 from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray, WordsPart
 
@@ -207,11 +207,16 @@ class Probe:
             raise error if isinstance(error, UsageError) else UsageError(f"{path}: no probe: {error}") from error
 
     def check_fits(self, fingerprint: str, code_bytes: int) -> None:
-        """Raises: IndexMismatchError for an index of other models."""
-        if self.fingerprint != fingerprint or self.right.shape[1] != code_bytes:
-            raise IndexMismatchError(
-                f"the probe was taught on an index of other models (fingerprint {self.fingerprint[:16]}, expected "
-                f"{fingerprint[:16]}): mark hits of this index instead"
+        """Raises: ProbeMismatchError for an index of other models, or of codes of another length."""
+        cure = "mark hits of this index instead"
+        if self.fingerprint != fingerprint:
+            raise ProbeMismatchError(
+                f"the probe was taught on an index of other models (fingerprint {self.fingerprint[:64]}, expected "
+                f"{fingerprint}): {cure}"
+            )
+        if self.right.shape[1] != code_bytes:
+            raise ProbeMismatchError(
+                f"the probe has codes of {8 * self.right.shape[1]} bits, expected {8 * code_bytes}: {cure}"
             )
 
 
@@ -221,7 +226,7 @@ def taught(
     """What was known with new marks and a saved probe's. A question in words knows nothing before.
 
     `layer` is the name of the index's words layer. Raises: UsageError where nothing is right, and as `Probe`;
-    IndexMismatchError for a saved probe of other models.
+    ProbeMismatchError for a saved probe of other models.
     """
     if saved is not None:
         saved.check_fits(fingerprint, marked.right.shape[1])
@@ -283,7 +288,6 @@ def _words_of(document: Mapping[str, Any], right: int, wrong: int) -> MarkedWord
 def _codes_of(texts: object, length: int) -> Codes:
     if not isinstance(texts, list):
         raise TypeError("marks are a list")
-    joined = b"".join(base64.b64decode(text, validate=True) for text in texts)
-    if length < 1 or len(joined) != len(texts) * length:
-        raise ValueError(f"expected {len(texts)} codes of {length} bytes, got {len(joined)} bytes")
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(texts), length)
+    if length < 1:
+        raise ValueError(f"expected codes of at least 8 bits, got {length} bytes")
+    return stacked((base64.b64decode(text, validate=True) for text in texts), 8 * length)

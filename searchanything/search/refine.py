@@ -8,14 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from searchanything.core.codes import hamming
+from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef, RegionRow, row_id
+from searchanything.search.committed import committed
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name
 from searchanything.search.search import Page, PageRequest
 
-DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
+_DEPTH: Final = 400  # regions that each of the probe's questions brings, or twice the page
 
 
 def search_by_probe(
@@ -35,9 +36,13 @@ def search_by_probe(
     return Page(tuple(page), exact=exact, nearest=nearest)
 
 
+def _id_of(hit: Hit) -> str:
+    return row_id(hit.image, hit.generation, hit.region)
+
+
 def probe_depth(request: PageRequest, max_limit: int) -> int:
     """How many regions each of a probe's questions brings."""
-    return min(max_limit, max(DEPTH, 2 * (request.offset + request.limit)))
+    return min(max_limit, max(_DEPTH, 2 * (request.offset + request.limit)))
 
 
 def ranked_by_probe(
@@ -45,16 +50,14 @@ def ranked_by_probe(
 ) -> tuple[list[Hit], bool]:
     """All regions near one of a probe's questions, best first, and whether these are all that there are."""
     matches, everything = near_probe(index, probe, limit=probe_depth(request, max_limit), filter=filter)
-    images = {one.image for one in matches.values()}
-    newest = index.generations(images) if images else {}
-    live = {name: one for name, one in matches.items() if newest.get(one.image) == one.generation}
+    live = {_id_of(hit): hit for hit in committed(index, matches.values())}
     return _ranked(index, probe, live), everything and index.exact
 
 
 def near_probe(index: RegionIndex, probe: Probe, *, limit: int, filter: Filter | None) -> tuple[dict[str, Hit], bool]:
     """What lies near one of a probe's questions, by id, garbage included; and whether there is nothing else."""
     found = index.search(probe.questions, limit=limit, filter=filter)
-    matches = {row_id(one.image, one.generation, one.region): one for several in found for one in several}
+    matches = {_id_of(hit): hit for several in found for hit in several}
     matches |= _by_words(index, probe, set(matches), limit=limit, filter=filter)
     return matches, all(len(several) < limit for several in found)
 
@@ -106,8 +109,7 @@ def _rows_of(index: RegionIndex, refs: Sequence[RegionRef]) -> list[RegionRow]:
 
 
 def _codes(index: RegionIndex, rows: Sequence[RegionRow]) -> Codes:
-    joined = b"".join(row.code for row in rows)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(rows), index.manifest.bits // 8)
+    return stacked((row.code for row in rows), index.manifest.bits)
 
 
 def marked_codes(index: RegionIndex, codes: Codes, ids: Sequence[str], *, right: int) -> Marked:
@@ -117,8 +119,7 @@ def marked_codes(index: RegionIndex, codes: Codes, ids: Sequence[str], *, right:
     found = {} if index.words is None else index.codes_of(ids, of="words")
     words = None
     if index.words is not None and all(name in found for name in ids):
-        joined = np.frombuffer(b"".join(found[name] for name in ids), dtype=np.uint8)
-        both = joined.reshape(len(ids), index.words.bits // 8)
+        both = stacked((found[name] for name in ids), index.words.bits)
         words = MarkedWords(both[:right], both[right:], str(layer_name(index.words)))
     return Marked(codes[:right], codes[right:], words)
 
@@ -135,7 +136,7 @@ def _ranked(index: RegionIndex, probe: Probe, live: dict[str, Hit]) -> list[Hit]
     names = [name for name in live if name in found]
     if not names:
         return []
-    codes = np.frombuffer(b"".join(found[name] for name in names), dtype=np.uint8).reshape(len(names), -1)
+    codes = stacked((found[name] for name in names), index.manifest.bits)
     scores = probe_scores(index, probe, names, codes)
     order = sorted(
         range(len(names)), key=lambda n: (-float(scores[n]), live[names[n]].image, live[names[n]].region or 0)
@@ -158,9 +159,9 @@ def probe_scores(index: RegionIndex, probe: Probe, names: Sequence[str], codes: 
     places = [place for place, name in enumerate(names) if name in found]
     if not places:
         return alone
-    words = np.frombuffer(b"".join(found[names[place]] for place in places), dtype=np.uint8)
+    words = stacked((found[names[place]] for place in places), index.words.bits)
     share = index.manifest.bits / (index.manifest.bits + index.words.bits)
-    both = probe.scores(codes[places], words.reshape(len(places), index.words.bits // 8))
+    both = probe.scores(codes[places], words)
     scores = share * alone + float((both - share * alone[places]).mean())
     scores[places] = both
     return np.asarray(scores, dtype=np.float32)

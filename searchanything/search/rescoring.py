@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, FloatArray, Hit, WordsMatch, row_id
 
@@ -102,5 +103,4 @@ class Window(Generic[Match]):
         if unknown:
             self._codes |= self.index.codes_of(unknown, of=self.of)
         there = [one for one, name in zip(head, ids, strict=True) if name in self._codes]
-        joined = b"".join(self._codes[name] for name in ids if name in self._codes)
-        return there, np.frombuffer(joined, dtype=np.uint8).reshape(len(there), len(self.projection) // 8)
+        return there, stacked((self._codes[name] for name in ids if name in self._codes), len(self.projection))

@@ -22,7 +22,7 @@ from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
 from searchanything.search.rescoring import Match, QueryValues, Ranked, Window, scored
 
-GROWTH = 4  # each further round fetches so many times more
+_GROWTH = 4  # each further round fetches so many times more
 SLACK = 16  # fetched beyond the page in the first round, for stale rows and ties; and a quarter of the page
 Order: TypeAlias = tuple[int, str, str, int]  # distance, bucket, key, region: compared without a call
 Asked: TypeAlias = Codes | QueryValues  # a code (B,) uint8 alone, or with what it was made of: then it can be rescored
@@ -223,7 +223,7 @@ def collect_ranked(
         if settled or limit >= max_limit:
             nearest = min(live, key=ranking.order, default=None)
             return Stretch(page[request.offset : end], settled, ranking.stages(start, len(matches)), nearest)
-        limit = min(max_limit, limit * GROWTH)
+        limit = min(max_limit, limit * _GROWTH)
 
 
 def _within(matches: list[Match], most_bits: int | None) -> list[Match]:

@@ -21,7 +21,7 @@ from searchanything.serve.frontier import Frontier
 from searchanything.serve.reference import reference_page
 from searchanything.serve.routes import pictures, questions, server
 
-PAGE: Final = files("searchanything.serve") / "page"
+_PAGE: Final = files("searchanything.serve") / "page"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -84,7 +84,7 @@ def _preload(desk: Desk) -> None:
 
 def _add_page(app: FastAPI) -> None:
     """The page's own files, and no others."""
-    known = {one.name: one.read_bytes() for one in PAGE.iterdir() if one.name[one.name.rfind(".") :] in _TYPES}
+    known = {one.name: one.read_bytes() for one in _PAGE.iterdir() if one.name[one.name.rfind(".") :] in _TYPES}
 
     async def page() -> Response:
         return _static("index.html")

@@ -18,7 +18,7 @@ from searchanything.answers.explanation import Explanation
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.client import Client
 from searchanything.client.stored_questions import StoredInput
-from searchanything.core.errors import AccessError, ProbeMismatchError, UsageError
+from searchanything.core.errors import AccessError, UsageError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.types import ImageRow, Place, RGBImage
 from searchanything.ingest.reports import IndexStatus
@@ -105,7 +105,7 @@ class Desk:
         return Caller(key.name, client, key.places, key.rights)
 
     def load_models(self) -> None:
-        """Load them now. Raises: as `Client.load_models`."""
+        """Load them now. Raises: as `Client.operations.load_models`."""
         self._loading = True
         try:
             self.client.operations.load_models()
@@ -177,8 +177,6 @@ class Desk:
             )
         right, wrong = ([one.region_ref() for one in marks] for marks in (asked.right, asked.wrong))
         saved = None if asked.probe is None else Probe.from_dict(asked.probe)
-        if saved is not None:
-            self._check_fits(saved)
         return self.ask(caller, asked).refine(right, wrong, probe=saved)
 
     def drawn(self, caller: Caller, asked: SheetRequest) -> SearchResults:
@@ -213,18 +211,6 @@ class Desk:
         if asked.is_marked and "refine" not in caller.rights:
             raise AccessError("this key does not give the right to refine", known=True)
         return self.refine(caller, asked) if asked.is_marked else self.ask(caller, asked)
-
-    def _check_fits(self, probe: Probe) -> None:
-        """Raises: ProbeMismatchError, which is the asker's to cure, unlike an index that differs."""
-        manifest, bits = self.client.manifest, 8 * probe.right.shape[1]
-        cure = "mark hits of this index instead"
-        if probe.fingerprint != manifest.fingerprint:
-            raise ProbeMismatchError(
-                f"the probe was taught on an index of other models (fingerprint {probe.fingerprint[:64]}, expected "
-                f"{manifest.fingerprint}): {cure}"
-            )
-        if bits != manifest.bits:
-            raise ProbeMismatchError(f"the probe has codes of {bits} bits, expected {manifest.bits}: {cure}")
 
     def compare(self, caller: Caller, asked: CompareRequest) -> Comparison:
         """The candidates of a question by several methods. Raises: what `Client.compare` raises."""
@@ -299,4 +285,4 @@ async def refiner_of(request: Request, _: Annotated[object, Depends(_BEARER)]) -
 
 AtDesk = Annotated[Desk, Depends(desk_of)]
 Reader = Annotated[Caller, Depends(reader_of)]
-Refiner = Annotated[Caller, Depends(refiner_of)]
+Refining = Annotated[Caller, Depends(refiner_of)]

@@ -36,7 +36,7 @@ PROBES: Final = frozenset({"/healthz", "/readyz"})  # asked by whatever name; th
 REQUEST: Final = "searchanything.request"  # in the scope: the request's id
 # Whatever is not named here demands a key, where keys are demanded; what is takes no body.
 OPEN: Final = PROBES | {"/", "/docs", "/openapi.json", "/v1/server"}
-PAGE: Final = "/page/"
+_PAGE: Final = "/page/"
 CALLER: Final = "searchanything.caller"  # in the scope: the name of the key that was shown
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_NAME: Final = frozenset({"localhost", "localhost.localdomain"})
@@ -124,7 +124,7 @@ class Frontier:
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """`receive` with a body that may be read. Raises: AccessError, TooLargeError, BodyTimeoutError."""
-        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
+        if scope["path"] in OPEN or scope["path"].startswith(_PAGE):
             return receive
         self._admit(scope, headers.get("authorization", ""))
         limited = in_time(receive, self._body_s)

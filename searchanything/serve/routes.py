@@ -26,12 +26,12 @@ from searchanything.serve.answers import (
     region_of,
     upload_of,
 )
-from searchanything.serve.desk import AtDesk, Reader, Refiner
+from searchanything.serve.desk import AtDesk, Reader, Refining
 from searchanything.serve.forms import BODY, FormRoute
 from searchanything.serve.listing import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
 from searchanything.serve.problems import TYPE_PREFIX
-from searchanything.serve.thumbnails import MEDIA_TYPE, SIDES
+from searchanything.serve.thumbnails import SIDES, THUMBNAIL_TYPE
 from searchanything.serve.wire import (
     CompareRequest,
     ExplainRequest,
@@ -74,7 +74,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": said, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, said in _DESCRIPTIONS.items()
 }
 SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
-PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {MEDIA_TYPE: {}}}}
+PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {THUMBNAIL_TYPE: {}}}}
 Side = Annotated[int, Query(ge=1, le=SIDES[-1], description="Longest side in pixels, rounded up to a step.")]
 BoxText = Annotated[
     str | None,
@@ -112,7 +112,7 @@ async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
 @questions.post(
     "/refine", tags=["ask"], summary="The same question, with hits that were right and wrong", openapi_extra=BODY
 )
-async def refine(asked: RefineRequest, caller: Refiner, desk: AtDesk) -> AnswerDocument:
+async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.refine(caller, asked)
         return answer_document(results, desk.bits(caller, results))
@@ -325,4 +325,4 @@ def _picture(data: bytes, tag: str | None = None) -> Response:
     headers = {"Cache-Control": "private, max-age=300", "Vary": "Authorization"}
     if tag is not None:
         headers["ETag"] = tag
-    return Response(data, 200 if data else 304, headers, media_type=MEDIA_TYPE)
+    return Response(data, 200 if data else 304, headers, media_type=THUMBNAIL_TYPE)

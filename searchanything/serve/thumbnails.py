@@ -13,7 +13,7 @@ from searchanything.core.types import BoxXYXY, RGBImage
 from searchanything.serve.cache import ByteCache
 
 SIDES: Final = (96, 160, 320, 640, 1280, 2048)
-MEDIA_TYPE: Final = "image/webp"
+THUMBNAIL_TYPE: Final = "image/webp"
 _QUALITY: Final = 82
 _LEAST_BOX_PX: Final = 8
 

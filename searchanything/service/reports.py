@@ -17,7 +17,7 @@ from searchanything.ingest.reports import Failure, IndexReport, images_are, sum_
 SHOWN_TILES: Final = 64
 SHOWN_HELD: Final = 10
 _ADDRESS: Final = re.compile(r"https?://[!-'*-;=?-~]+")  # nothing that would end a link in Markdown
-SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
+_SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has them all
 _COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
     **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
     "given_up": "exhausted",
@@ -161,12 +161,12 @@ def sheet_lines(tiles: Sequence[SheetTile]) -> list[str]:
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
-    """A table of failures, the first `SHOWN_FAILURES` of them."""
+    """A table of failures, the first `_SHOWN_FAILURES` of them."""
     if not failures:
         return []
     rows = [
         f"| `{in_table(one.key)}` | {in_table(one.error)} | {in_table(one.message)} |"
-        for one in failures[:SHOWN_FAILURES]
+        for one in failures[:_SHOWN_FAILURES]
     ]
     more = len(failures) - len(rows)
     return ["", "| failed | error | reason |", "|---|---|---|", *rows, *([f"… and {more:,} more"] if more else [])]

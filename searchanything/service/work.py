@@ -42,7 +42,7 @@ def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles
 
 
 def check_worker() -> None:
-    """Whether this process can encode an image at all. Raises: as `Client.check_models`."""
+    """Whether this process can encode an image at all. Raises: as `Client.operations.check_models`."""
     worker_client().operations.check_models()
 
 

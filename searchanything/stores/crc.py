@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Polynomials in reversed bit order. CRC-32C: Castagnoli (RFC 3720); CRC-64/NVME: NVM Express command set, 5.2.1.3.4.
-CRC32: Final = (32, 0xEDB88320)
 CRC32C: Final = (32, 0x82F63B78)
 CRC64NVME: Final = (64, 0x9A6C9329AC4BC9B5)
 _LANES: Final = 4096

@@ -42,7 +42,7 @@ from searchanything.stores.predicates import (
 )
 
 MAX_LETTERS: Final = 1 << 20
-MAX_VALUES: Final = 16_384  # of a list
+_MAX_VALUES: Final = 16_384  # of a list
 MAX_COMPARISONS: Final = 512  # a list of metadata counts each of its values
 MAX_DEPTH: Final = 16  # Milvus Lite reads no more than about 40 levels, of which long chains take some
 _TOKEN = re.compile(
@@ -229,8 +229,8 @@ class _Parser:
         while self._take(","):
             values.append(self._fitting(field, self._value()))
         self._expect("]")
-        if len(values) > MAX_VALUES:
-            raise self._refused(f"a list holds at most {MAX_VALUES} values, got {len(values)}", start)
+        if len(values) > _MAX_VALUES:
+            raise self._refused(f"a list holds at most {_MAX_VALUES} values, got {len(values)}", start)
         if isinstance(field, MetadataField):
             self._count(len(values) - 1)
         if len({_family(value) for value in values}) > 1:

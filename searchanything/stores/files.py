@@ -14,7 +14,7 @@ from searchanything.core.protocols import StoredFile
 from searchanything.core.reading import open_file
 from searchanything.core.types import StoredObject
 
-READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
+_READ_BYTES = 1 << 16  # fetched at least: a Parquet file's footer
 MOST_BYTES = 1 << 23  # fetched by one request: bounds the memory and what is fetched again after a break
 
 
@@ -52,7 +52,7 @@ class BucketFiles:
 
     def open(self, file: StoredFile) -> BinaryIO:
         part = _ObjectParts(self._store, f"{self._prefix}{file.name}", file.size_bytes)
-        return io.BufferedReader(part, READ_BYTES)
+        return io.BufferedReader(part, _READ_BYTES)
 
     def write(self, name: str, data: bytes) -> None:
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"

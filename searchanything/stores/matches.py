@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Final
-
 from searchanything.core.errors import IndexMismatchError
-from searchanything.core.types import Hit, ImageRow, ImageState, IndexManifest
+from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, IndexManifest, Metadata
 from searchanything.encode.fingerprint import SCHEMA_VERSION
-
-WHOLE_IMAGE_FIELDS: Final = ("image", "etag", "generation", "image_width", "image_height", "metadata")
-_STATE_FIELDS: Final = tuple(one.name for one in fields(ImageState))
 
 
 def image_hit(row: ImageRow, distance_bits: int) -> Hit:
     """The row as an answer, with its distance to a query."""
-    return whole_image_hit({name: getattr(row, name) for name in WHOLE_IMAGE_FIELDS}, distance_bits)
+    version, size = (row.etag, row.generation), (row.image_width, row.image_height)
+    return whole_image_hit(row.image, version, size=size, metadata=row.metadata, distance_bits=distance_bits)
 
 
-def whole_image_hit(values: Mapping[str, Any], distance_bits: int) -> Hit:
-    """A whole image as an answer, of the values of `WHOLE_IMAGE_FIELDS`."""
-    width, height = values["image_width"], values["image_height"]
-    box_xyxy = (0.0, 0.0, float(width), float(height))
-    whole = {"region": None, "box_xyxy": box_xyxy, "mask": None, "area_px": width * height, "score": 1.0}
-    return Hit(**values, **whole, distance_bits=distance_bits)
+def whole_image_hit(
+    image: ImageRef, version: tuple[str, int], *, size: tuple[int, int], metadata: Metadata, distance_bits: int
+) -> Hit:
+    """A whole image as an answer. `version` is its etag and generation, `size` (width, height)."""
+    width, height = size
+    return Hit(
+        image=image, etag=version[0], generation=version[1], metadata=metadata, region=None,
+        box_xyxy=(0.0, 0.0, float(width), float(height)), mask=None, area_px=width * height, score=1.0,
+        image_width=width, image_height=height, distance_bits=distance_bits,
+    )  # fmt: skip
 
 
 def image_state(row: ImageRow) -> ImageState:
     """The row without what is no state."""
-    return ImageState(**{name: getattr(row, name) for name in _STATE_FIELDS})
+    return ImageState(
+        image=row.image, etag=row.etag, generation=row.generation, outcome=row.outcome, regions=row.regions,
+        modified_at_ms=row.modified_at_ms, sidecar_etag=row.sidecar_etag, message=row.message,
+    )  # fmt: skip
 
 
 def check_schema(manifest: IndexManifest, uri: str) -> None:

@@ -32,9 +32,8 @@ from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.memory_table import Table
 from searchanything.stores.predicates import Column, Compare, Predicate
-from searchanything.stores.row_checks import RowLimits, check_words, words_rows
+from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, check_words, words_rows
 
-MAX_LIMIT = 16384  # as Milvus has it: what works on a trial works on a server
 _OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])
 
 

@@ -7,11 +7,12 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from searchanything.core.codes import stacked
 from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
 from searchanything.stores.columns import Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
 from searchanything.stores.predicates import All, Column, Compare, Predicate, Prefix
-from searchanything.stores.scans import Found, nearest_codes
+from searchanything.stores.scans import Nearest, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)
 
@@ -38,8 +39,7 @@ class Table(Generic[Row]):
         for number, row in enumerate(rows, start=len(self.rows)):
             self._numbers[row.id] = number
             self._of_image.setdefault(row.image, set()).add(row.id)
-        code_bytes = self._codes.filled.shape[1]
-        self._codes.extend(np.frombuffer(b"".join(row.code for row in rows), dtype=np.uint8).reshape(-1, code_bytes))
+        self._codes.extend(stacked((row.code for row in rows), 8 * self._codes.filled.shape[1]))
         self.rows.extend(rows)
         self._columns.extend(rows)
 
@@ -80,7 +80,7 @@ class Table(Generic[Row]):
         found = nearest_codes(queries, codes, limit)
         return [self._first((one[0] if chosen is None else chosen[one[0]], one[1]), limit) for one in found]
 
-    def _first(self, found: Found, limit: int) -> list[tuple[Row, int]]:
+    def _first(self, found: Nearest, limit: int) -> list[tuple[Row, int]]:
         """The first rows by (distance, id)."""
         rows = self.rows
         ranked = [

@@ -20,10 +20,11 @@ from searchanything.core.types import IndexManifest, WordsPart
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_address import lite_host_of
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
+from searchanything.stores.row_checks import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
 

@@ -31,12 +31,12 @@ from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error, shown_address
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusClient, MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
+from searchanything.stores.row_checks import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 LOADING: Final = "load a collection"
-MAX_LIMIT: Final = 16384  # Milvus' own, for searches and queries alike
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")

@@ -26,7 +26,7 @@ from searchanything.core.types import (
     lies_in,
 )
 from searchanything.stores.code_memory import CodeMemory
-from searchanything.stores.milvus_connection import MAX_LIMIT, MilvusConnection
+from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
@@ -50,7 +50,7 @@ from searchanything.stores.milvus_schema import (
     words_entity,
     words_match_of,
 )
-from searchanything.stores.row_checks import NO_WORDS, RowLimits, check_words, words_rows
+from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, check_words, words_rows
 
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024
@@ -256,7 +256,7 @@ class MilvusRegionIndex:
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         """As the protocol says. Rows are looked for and deleted by their ids: a server answers at once where there are
         none, while it takes a third of a second for any deletion by other fields. Who deletes has inserted before, so
-        the look shows all that was written until then (see `commits`).
+        the look shows all that was written until then (see `ingest/commit.py`).
         """
         self._known_codes.clear()
         ages = {image.image_id: generation for image, generation in generations.items()}

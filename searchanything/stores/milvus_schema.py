@@ -25,7 +25,7 @@ from searchanything.core.types import (
 )
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
 from searchanything.stores.columns import column_reader
-from searchanything.stores.matches import WHOLE_IMAGE_FIELDS, whole_image_hit
+from searchanything.stores.matches import whole_image_hit
 from searchanything.stores.row_checks import (
     ERROR_BYTES,
     ID_BYTES,
@@ -178,7 +178,6 @@ _REGION_SAME = _same(RegionRow, regions_spec("", 8))
 _HIT_FIELDS = ("etag", "region", "area_px", "score", "image_width", "image_height", "metadata", "generation")
 _HIT_VALUES = itemgetter(*_HIT_FIELDS)
 _IMAGE_SAME, _STATE_SAME = (_same(kind, images_spec("", 8)) for kind in (ImageRow, ImageState))
-_WHOLE_SAME = tuple(name for name in WHOLE_IMAGE_FIELDS if name != "image")
 
 
 def region_entity(row: RegionRow) -> dict[str, Any]:
@@ -225,7 +224,9 @@ def words_match_of(entity: Entity, distance_bits: int) -> WordsMatch:
 
 def image_hit_of(entity: Entity, distance_bits: int) -> Hit:
     """A hit of a search, with the fields of `IMAGE_HIT_OUTPUT`."""
-    return whole_image_hit(_values(entity, _WHOLE_SAME), distance_bits)
+    image, version = ImageRef(entity["bucket"], entity["key"]), (entity["etag"], entity["generation"])
+    size = entity["image_width"], entity["image_height"]
+    return whole_image_hit(image, version, size=size, metadata=entity["metadata"], distance_bits=distance_bits)
 
 
 def image_row_of(entity: Entity) -> ImageRow:

@@ -14,12 +14,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from searchanything.core.conditions import Value as Value  # of others, too
 from searchanything.core.errors import FilterError
 from searchanything.core.types import ImageRef
 from searchanything.stores.columns import Kind, Row, column_reader
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-Value: TypeAlias = str | int | float | bool
 Relation: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 ABSENT: Final = object()
 _OPPOSITE: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}

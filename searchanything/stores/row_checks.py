@@ -19,6 +19,7 @@ from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, 
 from searchanything.stores.predicates import INT64_MAX, INT64_MIN
 
 NO_WORDS = "the index has no words codes; add them: searchanything index SOURCE --add-words"
+MAX_LIMIT = 16384  # rows of an answer: Milvus' own, for searches and queries alike; no index gives more
 ID_BYTES = 32
 ERROR_BYTES = 256
 MESSAGE_BYTES = 2048

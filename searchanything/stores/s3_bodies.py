@@ -49,8 +49,8 @@ def read_body(key: str, response: BaseHTTPResponse, limits: Limits) -> bytes:
 
     Raises: ImageError if they are too many; TimeoutError, HTTPError and OSError for a transfer that broke.
     """
-    told = response.headers.get("content-length")
-    _check_size(key, int(told or 0), limits)
+    declared = response.headers.get("content-length")
+    _check_size(key, int(declared or 0), limits)
     started = time.monotonic()
     body = bytearray()
     # read1 returns with what has come, so that a trickling sender is noticed.
@@ -59,8 +59,8 @@ def read_body(key: str, response: BaseHTTPResponse, limits: Limits) -> bytes:
         _check_size(key, len(body), limits)
         if time.monotonic() - started > limits.timeout_s + len(body) / _SLOWEST_BYTES_PER_S:
             raise TimeoutError(f"only {len(body)} bytes came in {time.monotonic() - started:.0f} s")
-    if told is not None and len(body) != int(told):
-        raise DamagedTransferError(f"{len(body)} bytes came of {told}")
+    if declared is not None and len(body) != int(declared):
+        raise DamagedTransferError(f"{len(body)} bytes came of {declared}")
     return bytes(body)
 
 
@@ -68,13 +68,13 @@ def check_body(headers: Mapping[str, str], body: bytes) -> None:
     """Compare a whole body with what its headers say of it. Raises: DamagedTransferError."""
     known = {name.lower(): value for name, value in headers.items()}
     for name, digest in _CHECKSUMS.items():
-        told = known.get(f"x-amz-checksum-{name}", "").strip()
-        whole = known.get("x-amz-checksum-type", "").upper() != "COMPOSITE" and "-" not in told
-        if told and whole:  # one of a multipart upload's parts' checksums tells nothing of the bytes
-            _compare(name.upper(), told, digest(body))
+        declared = known.get(f"x-amz-checksum-{name}", "").strip()
+        whole = known.get("x-amz-checksum-type", "").upper() != "COMPOSITE" and "-" not in declared
+        if declared and whole:  # one of a multipart upload's parts' checksums tells nothing of the bytes
+            _compare(name.upper(), declared, digest(body))
             return
-    if told := known.get("content-md5", "").strip():
-        _compare("Content-MD5", told, _base64_of("md5")(body))
+    if declared := known.get("content-md5", "").strip():
+        _compare("Content-MD5", declared, _base64_of("md5")(body))
     elif etag := _plain_md5(known):
         _compare("MD5", etag, hashlib.md5(body, usedforsecurity=False).hexdigest())
 
@@ -139,9 +139,9 @@ def _plain_md5(known: Mapping[str, str]) -> str | None:
     return bare.lower()
 
 
-def _compare(name: str, told: str, found: str) -> None:
-    if told != found:
-        raise DamagedTransferError(f"its {name} is {told[:64]}, what came has {found}")
+def _compare(name: str, declared: str, found: str) -> None:
+    if declared != found:
+        raise DamagedTransferError(f"its {name} is {declared[:64]}, what came has {found}")
 
 
 def _check_size(key: str, size_bytes: int, limits: Limits) -> None:

@@ -48,7 +48,7 @@ class Found:
 
 
 def find_credentials(settings: StorageSettings, *, at_aws: bool, http: PoolManager) -> Found:
-    """The first credentials that there are. May ask a metadata service; secrets are never part of what is told."""
+    """The first credentials that there are. May ask a metadata service; secrets are never part of what is shown."""
     if settings.access_key is not None and settings.secret_key is not None:
         token = settings.session_token
         given = StaticProvider(
@@ -107,12 +107,12 @@ class _ProcessProvider(Provider):
         )
         if done.returncode != 0:
             raise ValueError(f"credential_process ended with {done.returncode}")
-        told = json.loads(done.stdout)
-        expires = told.get("Expiration")
+        answer = json.loads(done.stdout)
+        expires = answer.get("Expiration")
         return Credentials(
-            told["AccessKeyId"],
-            told["SecretAccessKey"],
-            told.get("SessionToken"),
+            answer["AccessKeyId"],
+            answer["SecretAccessKey"],
+            answer.get("SessionToken"),
             datetime.fromisoformat(expires) if expires else None,
         )
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from searchanything.core.codes import hamming
 from searchanything.core.types import Codes
 
-Found: TypeAlias = tuple[
+Nearest: TypeAlias = tuple[
     NDArray[np.int64], NDArray[np.int32]
 ]  # numbers of codes and their distances in bits, (M,) each
 _SPARE = 64  # rows beyond the limit in the first scan: most often they hold all that are as far as the last one
 
 
-def nearest_codes(queries: Codes, codes: Codes, limit: int) -> list[Found]:
+def nearest_codes(queries: Codes, codes: Codes, limit: int) -> list[Nearest]:
     """For each of (Q, B) queries `limit` nearest of (N, B) contiguous codes and the last one's ties, unordered.
 
     The ties are for the caller to settle, so that none is chosen by chance.
@@ -57,19 +57,19 @@ def one_thread(library: ModuleType) -> Iterator[None]:
         library.omp_set_num_threads(before)
 
 
-def _by_numpy(query: Codes, codes: Codes, limit: int) -> Found:
+def _by_numpy(query: Codes, codes: Codes, limit: int) -> Nearest:
     distances = hamming(query[None], codes)[0]
     farthest = np.partition(distances, limit - 1)[limit - 1]
     numbers = np.flatnonzero(distances <= farthest)
     return numbers, distances[numbers]
 
 
-def _by_faiss(library: ModuleType, queries: Codes, codes: Codes, limit: int) -> list[Found]:
+def _by_faiss(library: ModuleType, queries: Codes, codes: Codes, limit: int) -> list[Nearest]:
     count = min(len(codes), limit + max(limit, _SPARE))
     queries = np.ascontiguousarray(queries)
     with one_thread(library) if len(queries) == 1 else contextlib.nullcontext():
         distances, numbers = library.knn_hamming(queries, codes, count)
-    found: list[Found] = []
+    found: list[Nearest] = []
     for query, near, which in zip(queries, distances, numbers, strict=True):
         farthest = int(near[limit - 1])
         if count == len(codes) or near[-1] > farthest:
@@ -80,7 +80,7 @@ def _by_faiss(library: ModuleType, queries: Codes, codes: Codes, limit: int) -> 
     return found
 
 
-def _within(library: ModuleType, query: Codes, codes: Codes, radius: int) -> Found:
+def _within(library: ModuleType, query: Codes, codes: Codes, radius: int) -> Nearest:
     """All codes that differ in at most `radius` bits."""
     result = library.RangeSearchResult(1)
     pointers = library.swig_ptr(np.ascontiguousarray(query)), library.swig_ptr(codes)

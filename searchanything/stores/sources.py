@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ObjectNotFoundError, UsageError
-from searchanything.core.protocols import ImageStore, StoredFile
+from searchanything.core.protocols import ImageStore, Opener, StoredFile
 from searchanything.core.reading import open_file
-from searchanything.core.settings import Settings
+from searchanything.core.settings import Settings, StorageSettings
 from searchanything.stores.files import BucketFiles
 from searchanything.stores.folder import FolderStore
+
+if TYPE_CHECKING:
+    from searchanything.stores.s3 import S3Store
 
 # As S3 servers accept them: today's rule (lower case) and the older one (upper case, underscores).
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-
-
-Opener: TypeAlias = Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,17 @@ def open_store(source: Source, settings: Settings) -> ImageStore:
     if source.kind == "folder":
         largest, digests_dir = settings.storage.max_object_bytes, settings.ingest.digests_dir
         return FolderStore(source.bucket, max_object_bytes=largest, digests_dir=digests_dir)
+    return open_s3(source.bucket, settings.storage, connections=settings.ingest.transfer_threads)
+
+
+def open_s3(bucket: str, storage: StorageSettings, *, connections: int = 8) -> S3Store:
+    """The objects of an S3 bucket; `connections`: as many as there are threads that use it. Nothing is contacted yet.
+
+    Raises: SettingsError where the S3 settings are missing or malformed.
+    """
     from searchanything.stores.s3 import S3Store  # loading minio takes half a second, which folders need not pay
 
-    return S3Store(settings.storage, source.bucket, connections=settings.ingest.transfer_threads)
+    return S3Store(storage, bucket, connections=connections)
 
 
 def find_files(location: str, settings: Settings, *, suffixes: tuple[str, ...]) -> list[tuple[str, Opener]]:
@@ -76,12 +83,10 @@ def find_files(location: str, settings: Settings, *, suffixes: tuple[str, ...]) 
     Of an object no more is fetched than is read. Raises: UsageError and ObjectNotFoundError where nothing is there,
     SettingsError, StoreError.
     """
-    if location[:5].lower() != "s3://":
+    if split_s3(location) is None:
         return [(str(file), partial(open_file, file)) for file in _files_on_disk(Path(location), suffixes)]
-    from searchanything.stores.s3 import S3Store
-
     source = parse_source(location)
-    store = S3Store(settings.storage, source.bucket)
+    store = open_s3(source.bucket, settings.storage)
     if source.prefix.lower().endswith(suffixes):
         one = store.stat(source.prefix)
         if one is None:

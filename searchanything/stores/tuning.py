@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes
 from searchanything.stores.scans import faiss, one_thread
 
 FAISS_INSTALL: Final = "pip install 'searchanything[faiss]'"
-LEAST_CODES: Final = 1000
+_LEAST_CODES: Final = 1000
 _ROUNDS: Final = 3
 
 
@@ -45,8 +46,8 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
     library = faiss()
     if library is None:
         raise UsageError(f"parameters are tried in faiss: {FAISS_INSTALL}")
-    if len(codes) < LEAST_CODES:
-        raise UsageError(f"expected at least {LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
+    if len(codes) < _LEAST_CODES:
+        raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
     if not 0 < goal <= 1:
         raise UsageError(f"expected a recall above 0 and at most 1, got {goal}")
     asked = _queries(codes, queries, np.random.default_rng(seed))
@@ -73,12 +74,12 @@ def tune_index(index: RegionIndex, *, recall: float, top: int, codes: int) -> di
     """
     regions = index.counts().regions
     stored = index.iterate_codes(share=min(1.0, codes / max(1, regions)))
-    joined = b"".join(one.code for one in stored)
-    trials = tune(np.frombuffer(joined, dtype=np.uint8).reshape(-1, index.manifest.bits // 8), top=top, goal=recall)
+    sample = stacked((one.code for one in stored), index.manifest.bits)
+    trials = tune(sample, top=top, goal=recall)
     best = {"index_type": trials[0].kind, **trials[0].settings}
     return {
         "regions": regions,
-        "codes": len(joined) // (index.manifest.bits // 8),
+        "codes": len(sample),
         "top": top,
         "recall": recall,
         "trials": [asdict(one) for one in trials],

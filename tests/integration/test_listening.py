@@ -78,7 +78,7 @@ def test_uploads_and_deletions_become_hints(gateway: StorageSettings, store: S3S
     assert not any(key.startswith("beside/") for key in seen)
 
 
-def test_a_stream_that_ends_owes_a_sync(tmp_path: Path) -> None:
+def test_a_stream_that_ends_asks_for_a_sync(tmp_path: Path) -> None:
     queue = WaveQueue(WaveLimits())
     pending: set[str] = set()
 

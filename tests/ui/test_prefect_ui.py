@@ -58,7 +58,7 @@ def asked(stack: Stack, path: str, body: dict[str, Any] | None = None) -> list[d
 
 
 def finished_run(stack: Stack) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run of the flow `index` that has ended well, and its artifact."""
+    """A run of the flow `index` that has succeeded, and its artifact."""
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
         for artifact in asked(stack, "artifacts/filter", {"sort": "CREATED_DESC"}):

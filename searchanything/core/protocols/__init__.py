@@ -18,6 +18,7 @@ from searchanything.core.protocols.storage import (
     FileStore,
     ImageFeatures,
     ImageStore,
+    Opener,
     StoredFile,
     WritableBucket,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "ImageFeatures",
     "ImageStore",
     "IndexStore",
+    "Opener",
     "RegionEncoder",
     "RegionIndex",
     "Segmentation",

@@ -161,7 +161,7 @@ class RegionIndex(Protocol):
         ...
 
     def counts(self) -> IndexCounts:
-        """How many rows there are, garbage included; cheap. `collecting.holdings` leaves it out."""
+        """How many rows there are, garbage included; cheap. `garbage.holdings` leaves it out."""
         ...
 
 

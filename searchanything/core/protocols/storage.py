@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from searchanything.core.omissions import Omissions
 from searchanything.core.types import FloatArray, ImageRef, StoredObject
+
+Opener: TypeAlias = Callable[[], BinaryIO]
 
 
 class ImageStore(Protocol):

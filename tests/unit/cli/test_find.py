@@ -70,7 +70,7 @@ def test_on_a_terminal_it_asks(here: Path, find: Find, typed: str, code: int, mo
     asked: list[str] = []
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     monkeypatch.setattr(find_module, "_index", lambda *_args, **_more: asked.append("indexed") or (str(here), ""))
-    monkeypatch.setattr(find_module._Search, "of", lambda *_args, **_more: {"found": True})
+    monkeypatch.setattr(find_module, "_answer", lambda *_args, **_more: {"found": True})
     find("a.png", "--point", "20,20", code=code)
     assert asked == ([] if code else ["indexed"])
 

@@ -37,7 +37,7 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Sequence[str]], int]], None]]:
     """Has a run function answer at this environment's socket, in a thread."""
     listeners: list[tuple[socket.socket, threading.Thread]] = []
-    monkeypatch.setattr(os, "chdir", lambda _: None)  # the folder is this process' as well
+    monkeypatch.setattr(os, "chdir", lambda _: None)  # the folder is this process's as well
 
     def answer_with(run: Callable[[Sequence[str]], int]) -> None:
         place = socket_path()
@@ -57,7 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Seque
 
 def test_what_it_prints_and_its_code_come_back(asked, monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[dict[str, object]] = []
-    monkeypatch.setattr(warm, "_print", printed.append)  # answerer and asker share this process' streams
+    monkeypatch.setattr(warm, "_print", printed.append)  # answerer and asker share this process's streams
 
     def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"answer {' '.join(arguments)}: ä\n")

@@ -15,7 +15,7 @@ from fakes.models import save_noisy
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
-from searchanything.core.errors import IndexMismatchError, ObjectNotFoundError, UsageError
+from searchanything.core.errors import ObjectNotFoundError, ProbeMismatchError, UsageError
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
 from searchanything.search.probe import Marked, Probe, taught
@@ -93,8 +93,19 @@ def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
     read = Probe.read(file)
     assert (read.right == probe.right).all()
     assert (read.wrong == probe.wrong).all()
-    with pytest.raises(IndexMismatchError, match="other models"):
-        taught(Probe(BASE[None], ~BASE[None], "e" * 64), Marked(BASE[None], ~BASE[None]), read, fingerprint="e" * 64)
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        (Probe(BASE[None], BASE[None][:0], "f" * 64), f"other models .fingerprint {'f' * 64}, expected {'e' * 64}"),
+        (Probe(BASE[None], BASE[None][:0], "e" * 20), f"other models .fingerprint {'e' * 20}, expected {'e' * 64}"),
+        (Probe(BASE[None][:, :16], BASE[None][:0, :16], "e" * 64), "codes of 128 bits, expected 256"),
+    ],
+)
+def test_a_probe_that_does_not_fit_is_its_owners_to_replace(saved: Probe, said: str) -> None:
+    with pytest.raises(ProbeMismatchError, match=f"{said}.*: mark hits of this index instead"):
+        taught(Probe(BASE[None], ~BASE[None], "e" * 64), Marked(BASE[None], ~BASE[None]), saved, fingerprint="e" * 64)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_words_codes_tell_marks_of_one_code_apart() -> None:
 
 
 def test_what_lies_near_by_words_alone_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refining, "DEPTH", 4)
+    monkeypatch.setattr(refining, "_DEPTH", 4)
     index = index_of({**{f"a{number}": 0 for number in range(20)}, **{f"b{number}": 1 for number in range(60)}})
     far, [seen] = ImageRef("bucket", "a, by words alone"), index.regions_of([ImageRef("bucket", "a0")])
     opposite = (~np.frombuffer(seen.code, np.uint8)).tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from searchanything.core.addresses import split_s3
+from searchanything.core.addresses import source_of, split_s3
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ from searchanything.core.addresses import split_s3
 )
 def test_one_reading_of_an_s3_name(text: str, parts: tuple[str, str] | None) -> None:
     assert split_s3(text) == parts
+
+
+@pytest.mark.parametrize(("bucket", "source"), [("photos", "s3://photos"), ("/home/me/photos", "/home/me/photos")])
+def test_a_bucket_as_people_write_it(bucket: str, source: str) -> None:
+    assert source_of(bucket) == source

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core import codes
-from searchanything.core.codes import hamming, next_generation, pack_signs
+from searchanything.core.codes import hamming, next_generation, pack_signs, stacked
 
 seed = st.integers(0, 2**32 - 1)
 code_bytes = st.integers(1, 40)
@@ -29,6 +29,17 @@ def test_a_bit_is_set_where_the_activation_is_positive_first_bit_highest(seed: i
     for row, code in zip(activations.tolist(), packed, strict=True):
         bits = "".join("1" if value > 0 else "0" for value in row)
         assert int.from_bytes(code.tobytes(), "big") == int(bits, 2)
+
+
+@given(seed, st.integers(0, 9), code_bytes)
+def test_stacked_codes_are_their_rows(seed: int, count: int, width: int) -> None:
+    rows = np.random.default_rng(seed).integers(0, 256, (count, width), dtype=np.uint8)
+    found = stacked((row.tobytes() for row in rows), 8 * width)
+    assert (found.dtype, found.shape) == (np.uint8, (count, width))
+    assert (found == rows).all()
+    if count:
+        with pytest.raises(ValueError, match=f"{count} codes of {8 * width + 8} bits"):
+            stacked([row.tobytes() for row in rows], 8 * width + 8)
 
 
 @pytest.mark.parametrize("shape", [(2, 12), (8,), (1, 2, 8)])

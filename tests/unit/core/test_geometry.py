@@ -100,7 +100,7 @@ def test_the_whole_image_has_its_own_area_box_and_mask(letterbox: Letterbox) -> 
 def test_the_whole_image_survives_the_way_to_the_grid_and_back(letterbox: Letterbox) -> None:
     everything = np.ones((letterbox.height, letterbox.width), dtype=np.bool_)
     np.testing.assert_array_equal(letterbox.grid_mask(everything), letterbox.coverage > 0)
-    assert letterbox.image_mask(letterbox.coverage > 0).all()
+    assert letterbox.image_masks(letterbox.coverage[None] > 0).all()
 
 
 @given(small_letterbox, seed)
@@ -215,7 +215,7 @@ def test_a_shape_moves_by_no_more_than_a_cell_on_its_way_to_the_grid_and_back(
     axes = [max(int(generator.integers(0, max(height, width) // 2)), math.ceil(2 * cell_px)) for _ in range(2)]
     cv2.ellipse(drawn, centre, axes, float(generator.integers(0, 180)), 0, 360, 1, -1)
     mask = drawn.astype(np.bool_)
-    back = letterbox.image_mask(letterbox.grid_mask(mask))
+    back = letterbox.image_masks(letterbox.grid_mask(mask)[None])[0]
     inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (drawn, 1 - drawn))
     assert (inside + outside)[back != mask].max(initial=0) <= 1.5 * cell_px + 1
 
@@ -262,7 +262,7 @@ def bilinear(mask: BoolMask, row: float, column: float) -> float:
 def test_very_long_images_can_be_sampled() -> None:
     """Sides beyond 32767, where cv2.remap gives up."""
     letterbox = Letterbox(2, 40_000, 1024)
-    assert letterbox.image_mask(letterbox.coverage > 0).all()
+    assert letterbox.image_masks(letterbox.coverage[None] > 0).all()
 
 
 NOISES = {

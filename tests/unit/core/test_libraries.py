@@ -16,6 +16,7 @@ from PIL import Image
 from searchanything.core.errors import LibraryError
 from searchanything.core.libraries import LazyModule, library_cure, library_error
 
+ROOT = Path(__file__).parents[3]
 NO_LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
 WEIRD = {
     "ImportError": "raise ImportError('undefined symbol: _ZN3c10')",
@@ -117,6 +118,30 @@ def test_a_lazy_module_is_the_module() -> None:
         _ = LazyModule("no_such_thing").anything
 
 
+MASKS = """
+import sys
+import numpy as np
+import searchanything.core.geometry as geometry
+from searchanything.core.errors import LibraryError
+print(*sorted({"pycocotools", "cv2"} & set(sys.modules)))
+try:
+    geometry.encode_rle(np.ones((4, 4), dtype=bool))
+except LibraryError as error:
+    print(error.library, error.cure)
+"""
+
+
+def test_geometry_loads_neither_opencv_nor_pycocotools(folder: Path) -> None:
+    """The second of these, broken, costs what needs a mask's text, and says how to get it right."""
+    break_library(folder, "pycocotools", WEIRD["RuntimeError"])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "fakes"), str(ROOT)])}
+    command = [sys.executable, "-c", MASKS]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=environment)
+    loaded, error = answer.stdout.splitlines()
+    assert loaded == ""
+    assert error == 'pycocotools pip install --force-reinstall "pycocotools"'
+
+
 COMMANDS = """
 import contextlib, io, sys
 from searchanything.cli.app import run
@@ -126,7 +151,9 @@ for line in sys.argv[2:]:
         code = run(line.split())
     print(line, code, *sorted(unwanted & set(sys.modules)))
 """
-HEAVY = "torch torchvision open_clip timm transformers cv2 matplotlib scipy minio pandas requests prefect faiss"
+HEAVY = (
+    "torch torchvision open_clip timm transformers cv2 pycocotools matplotlib scipy minio pandas requests prefect faiss"
+)
 # of typer's and rich's, what our help never shows; and the verbs that were not asked for
 OF_HELP = "numpy pydantic_settings pymilvus grpc markdown_it rich.markdown pygments rich.syntax rich.traceback"
 VERBS = (

@@ -17,7 +17,7 @@ from searchanything.demo.examiner import Examiner
 from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
-from searchanything.demo.questions import Kind, Question
+from searchanything.demo.questions import QuestionKind, SceneQuestion
 from searchanything.demo.report import Answers, examples_of
 from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
 from searchanything.demo.trials import Trial
@@ -35,9 +35,9 @@ def scene(key: str, *objects: TrueObject, photograph: int = 0) -> TrueScene:
     return TrueScene(key, 10, 10, photograph, objects)
 
 
-def trial(kind: Kind, right: Sequence[bool], wanted: TrueObject | None, *, selected: bool = True) -> Trial:
+def trial(kind: QuestionKind, right: Sequence[bool], wanted: TrueObject | None, *, selected: bool = True) -> Trial:
     objects = (wanted,) if wanted else ()
-    question = Question(kind, scene("asked", *objects), 0 if wanted else None, WholeImage())
+    question = SceneQuestion(kind, scene("asked", *objects), 0 if wanted else None, WholeImage())
     selection = Selection("region", (0, 0, 1, 1), 1, MASK, 1.0, "rule", "reason")
     document = {"hits": [{"key": "k"} for _ in right], "prompt": {}, "selection": {}, "timings_ms": {}}
     return Trial(question, (), selection, document, tuple(right), selected, chance=0.25)
@@ -97,15 +97,15 @@ LABELS = {
 class TestExaminer:
     examiner = Examiner(BUCKET, SCENES, LABELS)
 
-    def about(self, number: int) -> Question:
-        return Question("box", SCENES[0], number, WholeImage())
+    def about(self, number: int) -> SceneQuestion:
+        return SceneQuestion("box", SCENES[0], number, WholeImage())
 
     def test_a_hit_is_right_if_its_region_shows_the_wanted_concept(self) -> None:
         hits = [hit("b", 0), hit("b", 1), hit("c", 0), hit("a", 1)]
         assert self.examiner.right(self.about(0), hits) == (True, False, True, False)
 
     def test_whole_images_are_right_on_the_same_photograph(self) -> None:
-        question = Question("image", SCENES[0], None, WholeImage())
+        question = SceneQuestion("image", SCENES[0], None, WholeImage())
         assert self.examiner.right(question, [hit("b", None), hit("c", None)]) == (False, True)
         assert self.examiner.chance(question) == 1.0  # both others are drawn
 

@@ -1,13 +1,18 @@
-"""One name for one thing: no two modules call different things by the same public name."""
+"""One name for one thing: no two modules call different things by the same name that others may import.
+
+Functions, classes (private ones too: they are read in tracebacks), names of types, and constants count. What people ask
+for by name does not: verbs and options of the command line, flows, routes. Nor do type variables, which say nothing.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
-ENTRANCES = ("flow", "task", "get", "post", "overload")  # flows and routes are named by what people ask for
+ENTRANCES = ("flow", "task", "get", "post", "overload", "expanded", "command", "callback")
 SAME_THING = {
     "main": "the entry point of a process",
     "connect": "the light client's, which hands on to the whole one",
@@ -15,15 +20,24 @@ SAME_THING = {
 }
 
 
-def public_names(module: ast.Module) -> list[str]:
-    """Classes and functions at the top of a module that others may import, without entrances."""
-    return [
-        node.name
-        for node in module.body
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and not node.name.startswith("_")
-        and not any(_last_name(decorator) in ENTRANCES for decorator in node.decorator_list)
-    ]
+def shared_names(module: ast.Module) -> Iterator[str]:
+    """Names at the top of a module that must stand for one thing in the whole package."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if not any(_last_name(decorator) in ENTRANCES for decorator in node.decorator_list):
+                yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and not _is_exempt(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+            yield from (name for name in names if name[0].isupper())
+
+
+def _is_exempt(value: ast.expr) -> bool:
+    """True for a type variable, and for an option or argument of the command line."""
+    text = ast.unparse(value)
+    return text.startswith("TypeVar(") or (text.startswith("Annotated[") and "typer." in text)
 
 
 def _last_name(decorator: ast.expr) -> str:
@@ -35,18 +49,38 @@ def twice() -> dict[str, list[str]]:
     found = defaultdict(list)
     for folder in ("searchanything", "flows"):
         for file in sorted((REPOSITORY / folder).rglob("*.py")):
-            if file.parent.name == "cli":  # so are verbs
-                continue
-            for name in public_names(ast.parse(file.read_text("utf-8"))):
+            for name in dict.fromkeys(shared_names(ast.parse(file.read_text("utf-8")))):
                 found[name].append(str(file.relative_to(REPOSITORY)))
     return {name: files for name, files in found.items() if len(files) > 1}
 
 
+CODE = """
+logger = 1
+_PRIVATE, PUBLIC = 1, 2
+LIMIT: Final = 3
+Opener: TypeAlias = Callable[[], int]
+Shape = tuple[int, int]
+Item = TypeVar("Item")
+Limit = Annotated[int, typer.Option("--limit")]
+@flow(name="x")
+def index(): ...
+@expanded
+def query(): ...
+@app.command("status")
+def status(): ...
+@routes.post("/x")
+async def ask(): ...
+class A: ...
+class _B: ...
+def _c(): ...
+def d(): ...
+"""
+
+
 def test_names_are_seen_but_for_entrances() -> None:
-    code = "@flow(name='x')\ndef index(): ...\nclass A: ...\ndef _b(): ...\ndef c(): ...\n@task\ndef d(): ..."
-    assert public_names(ast.parse(code)) == ["A", "c"]
+    assert list(shared_names(ast.parse(CODE))) == ["PUBLIC", "LIMIT", "Opener", "Shape", "A", "_B", "d"]
 
 
-def test_no_public_name_stands_for_two_things() -> None:
+def test_no_shared_name_stands_for_two_things() -> None:
     assert {name: files for name, files in twice().items() if name not in SAME_THING} == {}
     assert SAME_THING.keys() <= twice().keys()

@@ -283,7 +283,7 @@ def test_prompts_agree_with_queries_one_by_one(tmp_path: Path) -> None:
             row, column = np.unravel_index(int(depths.argmax()), mask.shape)
             for right, prompt in ((box, Box(*one.box_xyxy)), (point, Points(((column + 0.5, row + 0.5),)))):
                 query = encoder.encode_query(pixels, prompt)
-                chosen = query.segmentation.letterbox.image_mask(query.choice.mask)
+                chosen = query.segmentation.letterbox.image_masks(query.choice.mask[None])[0]
                 right.append(query.choice.kind == "region" and _iou(chosen, mask) >= 0.5)
     assert report["prompts"]["box"] == pytest.approx(np.mean(box), abs=1e-5)
     assert report["prompts"]["point"] == pytest.approx(np.mean(point), abs=1e-5)
@@ -334,7 +334,7 @@ def _index_in_loops(
         codes = encoder.encode_images([pixels])[0].codes
         truths = [decode_rle(one.mask) for one in instances[place]]
         for rank, row in enumerate(encoder.policy.keep(segmentation).tolist()):
-            mask = segmentation.letterbox.image_mask(segmentation.masks[row])
+            mask = segmentation.letterbox.image_masks(segmentation.masks[[row]])[0]
             index[number + row] = place, codes[rank].tobytes(), [_iou(mask, truth) for truth in truths]
         choices = [encoder.encode_query(pixels, Box(*one.box_xyxy)).choice for one in instances[place]]
         number += len(segmentation.scores) + sum(choice.rule == "box/itself" for choice in choices)

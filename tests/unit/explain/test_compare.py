@@ -28,7 +28,8 @@ from searchanything.images.decoding import decode_image
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.prompts.prompt import Box, Points, Prompt, WholeImage
-from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.row_checks import MAX_LIMIT
 
 THING, CENTRE = (8, 8, 56, 56), (20, 20, 44, 44)  # on the fakes' grid; 48 px shrink to crops of 16 without a blend
 QUERY = drawn(64, 64, red=THING)

@@ -28,7 +28,8 @@ from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.prompts.prompt import Points, Prompt, WholeImage
 from searchanything.search.locate import find_image
 from searchanything.search.search import PageRequest, search_regions
-from searchanything.stores.memory import MAX_LIMIT, MemoryRegionIndex
+from searchanything.stores.memory import MemoryRegionIndex
+from searchanything.stores.row_checks import MAX_LIMIT
 
 BIG, SMALL = (4, 4, 44, 44), (48, 48, 60, 60)
 RED_POINT = Points(((20, 20),))
@@ -268,7 +269,7 @@ def test_a_filter_tells_which_part_excludes(filter: Filter, parts: list[str]) ->
     assert figures(found, "codes")["filter_applied"] is False
 
 
-def test_a_filter_that_lets_it_pass_shortens_the_race() -> None:
+def test_a_filter_that_lets_it_pass_leaves_fewer_before_it() -> None:
     world = World(**reds(5), sky=drawn(64, 64, blue=BIG))
     found = world.explain("sky", BIG, filter=Filter(key_prefix="s"))
     assert found.verdict is Verdict.HIT

@@ -161,7 +161,7 @@ def undisturbed() -> tuple[Setting, int]:
 
 
 @pytest.mark.parametrize("effect", ["before", "half", "after"])
-def test_a_run_killed_at_any_call_of_the_index_shows_nothing_half_and_is_mended_by_the_next(effect: str) -> None:
+def test_a_run_killed_at_any_call_of_the_index_shows_nothing_half_and_is_repaired_by_the_next(effect: str) -> None:
     expected, calls = undisturbed()
     assert calls > 15
     for number in range(1, calls + 1):

@@ -68,7 +68,7 @@ def test_each_key_is_brought_to_what_it_is_now_and_nothing_is_listed(setting: Se
     assert without_garbage(setting.index)
 
 
-def test_unchanged_keys_are_passed_over_unless_forced(setting: Setting) -> None:
+def test_unchanged_keys_are_skipped_unless_forced(setting: Setting) -> None:
     setting.store.put("a.png", RED)
     assert refresh(setting, "a.png").indexed == 1
     assert refresh(setting, "a.png").unchanged == 1
@@ -94,7 +94,7 @@ def test_what_is_not_wanted_leaves_the_index(setting: Setting, scope: Scope) -> 
     assert (setting.visible(), all_regions(setting.index)) == ({}, [])
 
 
-def test_what_failed_too_often_is_given_up_until_its_content_changes(setting: Setting) -> None:
+def test_what_failed_too_often_is_skipped_until_its_content_changes(setting: Setting) -> None:
     setting.store.put("bad.png", b"x")
     counts = [(one.failed, one.given_up) for one in (refresh(setting, "bad.png") for _ in range(5))]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 2

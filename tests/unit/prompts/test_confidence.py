@@ -9,7 +9,7 @@ import pytest
 from fakes.models import FakeEmbedder
 
 from searchanything.core.types import FloatArray, TextMatch
-from searchanything.prompts.confidence import WORDS, TextConfidence, confidence_by_share
+from searchanything.prompts.confidence import COMPARED_WORDS, TextConfidence, confidence_by_share
 
 
 class Stairs(FakeEmbedder):
@@ -26,8 +26,8 @@ class Stairs(FakeEmbedder):
 
 
 def test_the_words_are_a_hundred_different_ones() -> None:
-    assert len(set(WORDS)) == len(WORDS)
-    assert 95 <= len(WORDS) <= 105
+    assert len(set(COMPARED_WORDS)) == len(COMPARED_WORDS)
+    assert 95 <= len(COMPARED_WORDS) <= 105
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_words_that_are_closer_count(cosine: float, better: int, confidence: str
     embedder = Stairs()
     judge = TextConfidence(embedder)
     region = np.array([[1, 0]], dtype=np.float32)
-    expected = TextMatch(pytest.approx(cosine), len(WORDS) + better, len(WORDS), confidence)  # type: ignore[arg-type]
+    expected = TextMatch(pytest.approx(cosine), len(COMPARED_WORDS) + better, len(COMPARED_WORDS), confidence)  # type: ignore[arg-type]
     for _ in range(2):
         assert judge.judge(np.array([cosine], dtype=np.float32), region) == expected
-    assert embedder.texts == [WORDS]  # once
+    assert embedder.texts == [COMPARED_WORDS]  # once
 
 
 def test_of_several_regions_the_least_plausible_is_told() -> None:
     regions = np.array([[1, 0], [0.5, 0], [1, 0]], dtype=np.float32)
     match = TextConfidence(Stairs()).judge(np.array([0.995, 0.3, 0.9], dtype=np.float32), regions)
     assert match.cosine == pytest.approx(0.3)
-    assert match.better == len(WORDS) - 61
+    assert match.better == len(COMPARED_WORDS) - 61
 
 
 def test_the_bounds_are_inclusive() -> None:

@@ -158,7 +158,7 @@ def test_a_bucket_and_a_prefix_restrict(
 
 
 def test_many_regions_go_through_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "BATCH_ROWS", 4)
+    monkeypatch.setattr(export, "_BATCH_ROWS", 4)
     monkeypatch.setattr(export, "ROW_GROUP_ROWS", 8)
     asked: list[int] = []
 
@@ -178,7 +178,7 @@ def test_many_regions_go_through_in_batches(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_an_image_that_is_replaced_meanwhile_is_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "BATCH_ROWS", 1)
+    monkeypatch.setattr(export, "_BATCH_ROWS", 1)
     old = [row(FIRST, number) for number in range(2)]
     new = [row(FIRST, number, generation=9) for number in range(2)]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, ImageRow, Outcome, RegionRow
-from searchanything.search.search import GROWTH, SLACK, PageRequest, search_images, search_regions
+from searchanything.search.search import _GROWTH, SLACK, PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 
 BITS = 8  # few, so that ties are everywhere
@@ -262,4 +262,4 @@ def test_a_search_asks_for_more_rows_step_by_step() -> None:
     assert limits == [1 + SLACK]
     limits.clear()
     search_regions(index, np.zeros(1, np.uint8), PageRequest(limit=5), filter=None, max_limit=MANY)
-    assert limits == [6 + SLACK, GROWTH * (6 + SLACK)]
+    assert limits == [6 + SLACK, _GROWTH * (6 + SLACK)]

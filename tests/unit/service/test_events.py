@@ -77,7 +77,7 @@ def test_a_move_is_about_both_places() -> None:
     assert keys(moved) == ["a.jpg", "sub/b.jpg"]
 
 
-def test_a_malformed_record_is_passed_over_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_malformed_record_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert keys({"Records": [record("a.jpg"), {"s3": 1}, record("b.jpg")]}) == ["a.jpg", "b.jpg"]
     assert "1 of 3 records" in caplog.text
 

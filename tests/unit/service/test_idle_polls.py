@@ -36,14 +36,14 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
         (SyncReport(orphaned=("a",)), False),
         (SyncReport(held=("a",)), False),
         (SyncReport(unlisted=(Failure("a/", "StoreError", "gone"),)), False),
-        (SyncReport(failed=("given up",)), True),
-        (SyncReport(failed=("given up", "worth a try")), False),
+        (SyncReport(failed=("exhausted",)), True),
+        (SyncReport(failed=("exhausted", "worth a try")), False),
         (StoreUnavailableError("the disk is away"), False),
     ],
 )
 def test_what_is_worth_a_run(found: SyncReport | Exception, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    given_up = SimpleNamespace(image=ImageRef("b", "given up"), given_up=True)
-    monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (given_up,)))
+    exhausted = SimpleNamespace(image=ImageRef("b", "exhausted"), given_up=True)
+    monkeypatch.setattr(sync_flow, "worker_client", lambda: client(found, (exhausted,)))
     assert sync_flow.is_in_step("folder") is expected
 
 

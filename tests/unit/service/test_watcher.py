@@ -85,7 +85,7 @@ def test_it_begins_with_a_sync_and_turns_hints_into_waves(tmp_path: Path, monkey
     assert (crew.most, crew.syncs) == (2, 1)
 
 
-def test_a_failed_wave_owes_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_wave_asks_for_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crew = Crew()
     crew.fail_waves = 1
     run_watcher(tmp_path, monkeypatch, crew, hints=["a"], enough=lambda: crew.syncs == 2)
@@ -157,7 +157,7 @@ def listen(streams: list[Events], *, offers: int) -> tuple[WaveQueue, list[Any],
     return queue, got, offered
 
 
-def test_a_broken_stream_is_opened_again_and_owes_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_stream_is_opened_again_and_asks_for_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("searchanything.service.listening._PAUSES_S", (0.01, 0.02))
     streams = [Events(StoreUnavailableError("broken"), [{"n": 1}]), Events(None, [{"n": 2}, {"n": 3}])]
     queue, got, offers = listen(streams, offers=2)

@@ -77,7 +77,7 @@ def test_a_key_that_is_being_worked_on_waits_until_that_is_done(queue: WaveQueue
     assert queue.take() == ("a",)
 
 
-def test_what_does_not_fit_is_owed_to_a_sync(queue: WaveQueue) -> None:
+def test_what_does_not_fit_is_left_to_a_sync(queue: WaveQueue) -> None:
     queue.put(str(number) for number in range(11))
     assert len(queue) == 10
     assert queue.take_pending() == ("more than 10 keys waited",)

@@ -221,7 +221,7 @@ class TestBrokenServers:
         ):
             self.store(endpoint).read("a.jpg")
 
-    def test_a_trickle_is_given_up(self) -> None:
+    def test_a_trickle_is_ended(self) -> None:
         def answer(_: int, connection: socket.socket) -> None:
             connection.sendall(head(1000))
             for _ in range(1000):
