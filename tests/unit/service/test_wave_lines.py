@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -100,17 +101,15 @@ def test_no_line_is_lost_or_repeated_when_the_file_is_replaced(logged: Path, mon
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), max_size=8), st.data())
 def test_a_line_is_whole_however_it_is_written(lines: list[str], data: st.DataObject) -> None:
-    import tempfile
-
     text = "".join(f"{line}\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
     got: list[str] = []
     with tempfile.TemporaryDirectory() as folder, AddedLines(Path(folder, "waves.log")) as added:
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            with open(Path(folder, "waves.log"), "a", encoding="utf-8", newline="") as out:
+            with Path(folder, "waves.log").open("a", encoding="utf-8", newline="") as out:
                 out.write(text[start:end])
             got += added.read()
-    assert got == [line for line in text.split("\n")[:-1]]
+    assert got == text.split("\n")[:-1]
 
 
 def test_the_last_lines_are_shown_before_the_end(tmp_path: Path) -> None:
