@@ -1,4 +1,4 @@
-"""Where this package was installed from, so that what installs more of it works there too. Import it where it is used."""
+"""Where this package was installed from, so that what adds an extra works there too. Import it where it is used."""
 
 from __future__ import annotations
 
