@@ -22,8 +22,7 @@ from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
 from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
-from searchanything.service.wave_lines import LOGGER as WAVES_LOGGER
-from searchanything.service.wave_lines import wave_line
+from searchanything.service.wave_lines import WAVES_LOGGER, wave_line
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers

@@ -43,8 +43,7 @@ from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.children import Child, ended, started
 from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned
-from searchanything.service.wave_lines import FILE as WAVES_FILE
-from searchanything.service.wave_lines import ShownLines
+from searchanything.service.wave_lines import WAVES_FILE, ShownLines
 
 logger = logging.getLogger(__name__)
 

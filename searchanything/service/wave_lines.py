@@ -19,8 +19,8 @@ from searchanything.core.counting import counted
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.service.reports import WaveReport, summary
 
-LOGGER: Final = "searchanything.waves"
-FILE: Final = "waves.log"
+WAVES_LOGGER: Final = "searchanything.waves"
+WAVES_FILE: Final = "waves.log"
 _FILE_BYTES: Final = 2**20
 _POLL_S: Final = 0.5
 _END_S: Final = 2.0  # for the last lines; a terminal that stands still gets no more
@@ -42,10 +42,10 @@ def wave_line(images: int, wave: WaveReport) -> str:
 
 
 def write_lines_to(file: Path) -> None:
-    """From now on, what this process logs to `LOGGER` is added to the file, with the time of day."""
+    """From now on, what this process logs to `WAVES_LOGGER` is added to the file, with the time of day."""
     handler = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(OneLineFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    logger = logging.getLogger(LOGGER)
+    logger = logging.getLogger(WAVES_LOGGER)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
 

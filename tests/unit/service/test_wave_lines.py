@@ -65,7 +65,7 @@ def test_a_wave_that_took_no_time_has_no_rate() -> None:
 def logged(tmp_path: Path) -> Iterator[Path]:
     """A file that this process's lines are written to."""
     file = tmp_path / "waves.log"
-    logger = logging.getLogger(wave_lines.LOGGER)
+    logger = logging.getLogger(wave_lines.WAVES_LOGGER)
     before = list(logger.handlers)
     write_lines_to(file)
     yield file
@@ -75,7 +75,7 @@ def logged(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_lines_have_the_time_and_stay_on_one_line(logged: Path) -> None:
-    logging.getLogger(wave_lines.LOGGER).info("%s", "a\nkey\x1b[2J")
+    logging.getLogger(wave_lines.WAVES_LOGGER).info("%s", "a\nkey\x1b[2J")
     [line] = AddedLines(logged).read()
     time_of_day, _, text = line.partition("  ")
     assert len(time_of_day.split(":")) == 3
@@ -83,7 +83,7 @@ def test_lines_have_the_time_and_stay_on_one_line(logged: Path) -> None:
 
 
 def test_no_line_is_lost_or_repeated_when_the_file_is_replaced(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logger = logging.getLogger(wave_lines.LOGGER)
+    logger = logging.getLogger(wave_lines.WAVES_LOGGER)
     [handler] = [one for one in logger.handlers if getattr(one, "baseFilename", "") == str(logged)]
     monkeypatch.setattr(handler, "maxBytes", 100)
     added, got = AddedLines(logged), []
