@@ -40,7 +40,8 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 WIDTH_COLUMNS = 110
-WIDEST_PX = 1000
+WIDEST_PX = 1000  # but for contact sheets of more columns, of which a page links the full size
+WIDEST_SHEET_PX = 1250
 DIFFERENT_SCENES = 24  # of 120, where the output is not looked at
 
 
@@ -210,7 +211,9 @@ def keep_pictures(page: str) -> None:
     for path in sorted(Path().glob("*.png")):
         if f"images/{path.stem}.webp" in page:
             picture = Image.open(path).convert("RGB")
-            picture.thumbnail((WIDEST_PX, 4 * WIDEST_PX), Image.Resampling.LANCZOS)
+            is_linked = page.count(f"](images/{path.stem}.webp)") > 1
+            widest_px = WIDEST_SHEET_PX if is_linked else WIDEST_PX
+            picture.thumbnail((widest_px, 4 * widest_px), Image.Resampling.LANCZOS)
             picture.save(HERE / "images" / f"{path.stem}.webp", quality=82, method=6)
 
 
