@@ -66,7 +66,7 @@ def ask(client: Client, clicks: Clicks) -> None:
 
 
 def two_things(client: Client, clicks: Clicks) -> CombinedResults:
-    """The question for two concepts, each pointed at on an image without the other, that finds most images with both."""
+    """For two concepts, each pointed at on an image without the other: the answer that has most images with both."""
     places = {concept: {path.name for _, path, _ in found} for concept, found in clicks.items()}
     both = {pair: len(places[pair[0]] & places[pair[1]]) for pair in combinations(sorted(clicks), 2)}
     answers = []
