@@ -49,6 +49,8 @@ def test_a_finished_wave_is_a_line(bench: Bench) -> None:
     bench.store.upload("watched/bad-line.png", b"no image")
     until(lambda: any("1 failed; failed: watched/bad-line.png: " in line for line in bench.waves), "the failure's line")
     assert all(re.match(r"\d\d:\d\d:\d\d  \d", line) for line in bench.waves)
+    bench.store.delete("watched/bad-line.png")
+    until(lambda: bench.row("watched/bad-line.png") is None, "the bad image is forgotten")
 
 
 def test_an_overwrite_leaves_the_new_regions_alone(bench: Bench) -> None:
