@@ -74,9 +74,14 @@ def logged(tmp_path: Path) -> Iterator[Path]:
         handler.close()
 
 
+def lines_of(file: Path) -> list[str]:
+    with AddedLines(file) as added:
+        return list(added.read())
+
+
 def test_lines_have_the_time_and_stay_on_one_line(logged: Path) -> None:
     logging.getLogger(wave_lines.WAVES_LOGGER).info("%s", "a\nkey\x1b[2J")
-    [line] = AddedLines(logged).read()
+    [line] = lines_of(logged)
     time_of_day, _, text = line.partition("  ")
     assert len(time_of_day.split(":")) == 3
     assert text == "a\\nkey\\x1b[2J"
@@ -155,14 +160,14 @@ def run_index(monkeypatch: pytest.MonkeyPatch, outcome: WaveReport | Exception) 
 
 def test_the_flow_writes_a_line_for_its_wave(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_index(monkeypatch, wave(IndexReport(indexed=2, regions=7), 0.5))
-    [line] = AddedLines(logged).read()
+    [line] = lines_of(logged)
     assert line.endswith("  2 images in 0.5 s (4.0 a second): 2 indexed, 7 regions")
 
 
 def test_the_flow_writes_a_line_for_a_wave_that_failed(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreUnavailableError):
         run_index(monkeypatch, StoreUnavailableError("the server is away"))
-    [line] = AddedLines(logged).read()
+    [line] = lines_of(logged)
     assert line.endswith("  2 images: the wave failed, the next sync tries again: the server is away")
 
 
