@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -83,13 +83,15 @@ def nothing_there() -> Iterator[None]:
 
 @contextlib.contextmanager
 def each_image_once() -> Iterator[None]:
-    """The models see each image once in this process: nearly all of the pages' time is that they index the same ones.
+    """Scenes are drawn, and the models see each image, once in this process: all pages have the same ones.
 
     All else runs as ever; what a model says of an image or a crop does not depend on the others of its batch.
     """
+    from searchanything.demo import example_images
     from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
     with (
+        mock.patch.object(example_images, "generate_demo_scenes", _drawn_once(example_images.generate_demo_scenes)),
         mock.patch.object(LazySegmenter, "segment", _remembered(LazySegmenter.segment)),
         mock.patch.object(LazyEncoder, "embed_crops", _remembered(LazyEncoder.embed_crops)),
     ):
@@ -110,6 +112,17 @@ def few_scenes() -> Iterator[None]:
 
     with mock.patch.object(example_images, "generate_demo_scenes", repeated):
         yield
+
+
+def _drawn_once(draw: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A drawer of scenes that draws each of them when it is first asked for, and no more."""
+    known: dict[tuple[int, int], Iterator[Any]] = {}
+
+    def again(count: int, *, seed: int) -> Iterator[Any]:
+        known[count, seed], scenes = tee(known.get((count, seed)) or draw(count, seed=seed))
+        return scenes
+
+    return again
 
 
 def _remembered(ask: Callable[[Any, Any], Sequence[Any]]) -> Callable[[Any, Any], Any]:

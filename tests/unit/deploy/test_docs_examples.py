@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,6 +162,21 @@ def test_pages_that_are_run_make_their_images_first() -> None:
     for page in examples.PAGES:
         first = next(match for match in examples.BLOCK.finditer(page.read_text("utf-8")) if not match["left"])
         assert re.match(r"(\$ )?searchanything demo --scenes (images|photos)\n", first["code"]), page.name
+
+
+def test_scenes_are_drawn_once_and_only_as_many_as_are_taken() -> None:
+    drawn: list[int] = []
+
+    def draw(count: int, *, seed: int):
+        for number in range(count):
+            drawn.append(number)
+            yield seed, number
+
+    again = load("run_examples")._drawn_once(draw)
+    assert list(islice(again(5, seed=3), 2)) == [(3, 0), (3, 1)]
+    assert list(again(5, seed=3)) == [(3, number) for number in range(5)] == list(again(5, seed=3))
+    assert drawn == [0, 1, 2, 3, 4]
+    assert list(again(1, seed=4)) == [(4, 0)]
 
 
 def test_a_block_that_says_why_is_left_alone() -> None:
