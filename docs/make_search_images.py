@@ -17,6 +17,7 @@ import searchanything
 from searchanything.answers.combined import CombinedResults
 from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
+from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.demo.questions import innermost_point
 from searchanything.demo.scenes import generate_demo_scenes
@@ -72,8 +73,13 @@ def two_things(client: Client, clicks: Clicks) -> CombinedResults:
     answers = []
     for pair in sorted(both, key=lambda one: (-both[one], one))[:PAIRS]:
         shared = places[pair[0]] & places[pair[1]]
-        parts = [next((path, at) for _, path, at in clicks[one] if path.name not in shared) for one in pair]
-        found = client.combine(all_of=parts, limit=len(pair) + 1)
+        alone = [[(path, at) for _, path, at in clicks[one] if path.name not in shared] for one in pair]
+        if not all(alone):
+            continue
+        try:
+            found = client.combine(all_of=[one[0] for one in alone], limit=len(pair) + 1)
+        except UsageError:  # no mask lies there
+            continue
         right = sum(hit.image.key.removeprefix("copy-of-") in shared for hit in found)
         answers.append((right, found))
     return max(answers, key=lambda one: one[0])[1]
