@@ -51,8 +51,12 @@ COPY --from=serve-packages /opt/searchanything /opt/searchanything
 ENV SEARCHANYTHING_SERVE__FOLDER=/serve \
     SEARCHANYTHING_SERVE__HOST=0.0.0.0
 EXPOSE 8600
+# It lives; /readyz says whether there is an index yet. Without urllib, which would ask a proxy.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=90s --retries=8 \
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('SEARCHANYTHING_SERVE__PORT', '8600')), timeout=5); c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
 CMD ["searchanything", "serve"]
 
+# No HEALTHCHECK of its own: scheduler, worker and watcher are different commands; docker-compose.yml has one for each.
 FROM runtime AS service
 COPY --from=service-packages /opt/searchanything /opt/searchanything
 ENV PREFECT_HOME=/tmp/prefect \

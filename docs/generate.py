@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from badges import badges
 from house import picture, table
 from reference import errors_page, options_page, presets_page, settings_page
 
@@ -20,6 +21,7 @@ def pages() -> dict[Path, str]:
         HERE / "errors.md": errors_page(),
         HERE / "presets.md": presets_page(),
         HERE / "images" / "house.svg": picture(),
+        **{HERE / "images" / name: text for name, text in badges().items()},
         HERE / "architecture.md": _with_packages((HERE / "architecture.md").read_text("utf-8")),
     }
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 from PIL import Image
 
 import searchanything
+from searchanything.answers.combined import CombinedResults
 from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
+from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.demo.questions import innermost_point
 from searchanything.demo.scenes import generate_demo_scenes
 
 SCENES, SEED = 120, 3
+PAIRS = 20  # of concepts that are tried, those first that most images show together
 WIDEST_PX = 1000
 IMAGES = Path(__file__).parent / "images"
 Clicks = dict[str, list[tuple[int, Path, tuple[float, float]]]]
@@ -57,10 +61,28 @@ def ask(client: Client, clicks: Clicks) -> None:
     wrong = [hit for hit in answer if hit not in right]
     save("marks-before.webp", answer.save)
     save("marks-after.webp", answer.refine(right[:5], wrong[:5]).save)
-    _, other, there = clicks[common[1]][0]
-    save("combined.webp", client.combine(all_of=[(file, point), (other, there)], limit=4).save)
+    save("combined.webp", two_things(client, clicks).save)
     save("duplicates.webp", client.duplicates(whole_images=True).save)
     save("nothing.webp", not_there(client, clicks).save)
+
+
+def two_things(client: Client, clicks: Clicks) -> CombinedResults:
+    """For two concepts, each pointed at on an image without the other: the answer that has most images with both."""
+    places = {concept: {path.name for _, path, _ in found} for concept, found in clicks.items()}
+    both = {pair: len(places[pair[0]] & places[pair[1]]) for pair in combinations(sorted(clicks), 2)}
+    answers = []
+    for pair in sorted(both, key=lambda one: (-both[one], one))[:PAIRS]:
+        shared = places[pair[0]] & places[pair[1]]
+        alone = [[(path, at) for _, path, at in clicks[one] if path.name not in shared] for one in pair]
+        if not all(alone):
+            continue
+        try:
+            found = client.combine(all_of=[one[0] for one in alone], limit=len(pair) + 1)
+        except UsageError:  # no mask lies there
+            continue
+        right = sum(hit.image.key.removeprefix("copy-of-") in shared for hit in found)
+        answers.append((right, found))
+    return max(answers, key=lambda one: one[0])[1]
 
 
 def shown_by(hit: Hit, clicks: Clicks) -> set[str]:

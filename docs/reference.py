@@ -86,7 +86,7 @@ PRESET_TAIL = """## What to know before choosing
 - **{unmeasured}: not measured here.** Their code path is tested with random weights in the published format,
   against open_clip's own transform and tokenizer; how well they search was not measured, nor which crops suit them:
   they take the paper's rule. `searchanything eval` compares.
-- **`multilingual`** needs one more library: `pip install 'searchanything[multilingual]'`. Its repository's commit is
+- **`multilingual`** needs one more library: `pip install '.[multilingual]'`. Its repository's commit is
   not known here, so its address names the newest.
 - **No preset with MobileCLIP2**: Apple's licence of its weights (`apple-amlr`) allows research purposes alone
   ([ADR 70](adr/0070-presets-of-today.md)).

@@ -1,15 +1,12 @@
 """Runs the examples of the pages and writes their output and pictures into them: `python docs/run_examples.py`.
 
-On each page, from top to bottom and in one folder: the lines of ```sh blocks and the lines `$ …` of ```console blocks
-are run by the command line itself, in this process; ```python blocks are run. What follows a `$` line is replaced by
-what it prints, and so is a ```text block right below one of the others. Pictures that an example saves in `pictures/`
-go to `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
+Each page from top to bottom, as its readers do it: in an empty folder and an empty home, without settings. The lines of
+```sh blocks and the lines `$ …` of ```console blocks are run by the command line itself, in this process, `export` sets
+a variable for the rest of the page; ```python blocks are run. What follows a `$` line is replaced by what it prints,
+and so is a ```text block right below one of the others. Pictures that an example saves, and that the page shows, go to
+`docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
 With `--check` nothing is written: the examples run, on scenes of which few are different, and a failure of any of them
-is the failure of the check. Names of pages (`explain.md`) restrict it to those; a `+` between them starts anew in
-another folder.
-
-The front pages (README.md, index.md, tutorial.md) write their own example images, as their readers do; the others find
-them there.
+is the failure of the check. Names of pages (`explain.md`) restrict it to those.
 """
 
 from __future__ import annotations
@@ -19,12 +16,11 @@ import io
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,48 +40,58 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 WIDTH_COLUMNS = 110
-WIDEST_PX = 1000
+WIDEST_PX = 1000  # but for contact sheets of more columns, of which a page links the full size
+WIDEST_SHEET_PX = 1250
 DIFFERENT_SCENES = 24  # of 120, where the output is not looked at
 
 
 def main() -> int:
-    """Run the pages, each group of them in a temporary folder."""
-    groups = [names.split() for names in " ".join(name for name in sys.argv[1:] if name != "--check").split("+")]
+    """Run the pages."""
+    names = [name for name in sys.argv[1:] if name != "--check"]
     check = "--check" in sys.argv[1:]
     with each_image_once(), few_scenes() if check else contextlib.nullcontext():
-        for names in groups:
-            pages = [page for page in PAGES if page.name in names] or PAGES
-            run_pages(pages, check=check)
+        run_pages([page for page in PAGES if not names or page.name in names], check=check)
     return 0
 
 
 def run_pages(pages: Sequence[Path], *, check: bool) -> None:
-    """Run pages in one temporary folder. Raises: RuntimeError, which names the page and the line that failed."""
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        if not set(pages) & set(FRONT):
-            make_scenes(Path("images"))
-        Path("pictures").mkdir()
-        os.environ |= {"COLUMNS": str(WIDTH_COLUMNS), "SEARCHANYTHING_MILVUS__URI": str(Path(name) / "trial.db")}
-        for page in pages:
+    """Run pages, each by itself. Raises: RuntimeError, which names the page and the line that failed."""
+    for page in pages:
+        with nothing_there():
             try:
                 done = run_page(page.read_text("utf-8"))
             except Exception as error:
                 raise RuntimeError(f"{page.name}: {error}") from error
             if not check:
                 page.write_text(done, "utf-8")
-        if not check:
-            keep_pictures(Path("pictures"))
+                keep_pictures(done)
+
+
+@contextlib.contextmanager
+def nothing_there() -> Iterator[None]:
+    """An empty working folder, an empty home, and none of our settings, for the length of a block."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as home,
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, {"HOME": home, "COLUMNS": str(WIDTH_COLUMNS)}),
+    ):
+        for name in [name for name in os.environ if name.startswith("SEARCHANYTHING_")]:
+            del os.environ[name]
+        yield
 
 
 @contextlib.contextmanager
 def each_image_once() -> Iterator[None]:
-    """The models see each image once in this process: nearly all of the pages' time is that they index the same ones.
+    """Scenes are drawn, and the models see each image, once in this process: all pages have the same ones.
 
     All else runs as ever; what a model says of an image or a crop does not depend on the others of its batch.
     """
+    from searchanything.demo import example_images
     from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
     with (
+        mock.patch.object(example_images, "generate_demo_scenes", _drawn_once(example_images.generate_demo_scenes)),
         mock.patch.object(LazySegmenter, "segment", _remembered(LazySegmenter.segment)),
         mock.patch.object(LazyEncoder, "embed_crops", _remembered(LazyEncoder.embed_crops)),
     ):
@@ -108,6 +114,17 @@ def few_scenes() -> Iterator[None]:
         yield
 
 
+def _drawn_once(draw: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A drawer of scenes that draws each of them when it is first asked for, and no more."""
+    known: dict[tuple[int, int], Iterator[Any]] = {}
+
+    def again(count: int, *, seed: int) -> Iterator[Any]:
+        known[count, seed], scenes = tee(known.get((count, seed)) or draw(count, seed=seed))
+        return scenes
+
+    return again
+
+
 def _remembered(ask: Callable[[Any, Any], Sequence[Any]]) -> Callable[[Any, Any], Any]:
     """A model's method for batches, asked for those alone that are new to it."""
     known: dict[bytes, Any] = {}
@@ -124,13 +141,6 @@ def _remembered(ask: Callable[[Any, Any], Sequence[Any]]) -> Callable[[Any, Any]
         return np.stack(answers) if isinstance(batch, np.ndarray) else answers
 
     return remembered
-
-
-def make_scenes(folder: Path) -> None:
-    """The images that the examples index, as `searchanything demo --scenes` writes them."""
-    from searchanything.demo.example_images import write_examples
-
-    write_examples(folder)
 
 
 def run_page(text: str) -> str:
@@ -180,6 +190,9 @@ def _run_line(line: str) -> str:
     from searchanything.cli.app import run
 
     words = shlex.split(line.replace("\\\n", " "), comments=True)
+    if words[0] == "export":
+        os.environ |= dict(word.split("=", 1) for word in words[1:])
+        return ""
     if words[0] != "searchanything":
         raise RuntimeError(f"only searchanything is run here: {line}")
     printed = io.StringIO()
@@ -206,15 +219,15 @@ def _plain(printed: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
 
 
-def keep_pictures(made: Path) -> None:
-    """Pictures for the pages: no wider than a page shows them twice as fine, and small files."""
-    for path in sorted(made.iterdir()):
-        if path.suffix == ".html":
-            continue
-        picture = Image.open(path).convert("RGB")
-        picture.thumbnail((WIDEST_PX, 4 * WIDEST_PX), Image.Resampling.LANCZOS)
-        picture.save(HERE / "images" / f"{path.stem}.webp", quality=82, method=6)
-    shutil.rmtree(made)
+def keep_pictures(page: str) -> None:
+    """The pictures that a page shows, from this folder: no wider than shown twice as fine, and small files."""
+    for path in sorted(Path().glob("*.png")):
+        if f"images/{path.stem}.webp" in page:
+            picture = Image.open(path).convert("RGB")
+            is_linked = page.count(f"](images/{path.stem}.webp)") > 1
+            widest_px = WIDEST_SHEET_PX if is_linked else WIDEST_PX
+            picture.thumbnail((widest_px, 4 * widest_px), Image.Resampling.LANCZOS)
+            picture.save(HERE / "images" / f"{path.stem}.webp", quality=82, method=6)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Ask a running server: `python rest_client.py http://127.0.0.1:8600 IMAGE X,Y`. The light client is enough:
+`pip install .` in the checkout.
 
-pip install searchanything
-searchanything serve                  # where the index is; beyond this machine: searchanything keys add NAME
+The server is `searchanything serve`, where the index is. Beyond that machine it asks for a key, which
+`searchanything keys add NAME` makes:
+
 SERVE_KEY=sa_… python rest_client.py https://search.example.org photo.jpg 320,240
 """
 

@@ -1,7 +1,8 @@
 """The service's processes: `python -m searchanything_flows watch|once|deploy SOURCE`, and `serve` for Prefect's server.
 
 `searchanything watch` starts it, keeps it alive, and ends it by closing its standard input; so it also ends when
-`watch` itself is killed. It writes its addresses to a JSON file, and its answer, if any, is one JSON line on stdout.
+`watch` itself is killed. It writes its addresses to a JSON file and a line for each wave to another; its answer, if
+any, is one JSON line on stdout.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final
 
 from searchanything.core.escaping import OneLineFormatter
 from searchanything.core.settings import load_settings
+from searchanything.service.wave_lines import write_lines_to
 
 from .automations import ensure_automations
 from .deployments import deploy
@@ -81,6 +83,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="where Prefect's server listens")
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--notes", type=Path, help="file to write addresses to")
+    parser.add_argument("--waves", type=Path, help="file to add a line to for each finished wave")
     parser.add_argument("--sync-every", type=float, help="schedule of the deployed sync, in seconds")
     given = parser.parse_args()
     if given.command == "serve":
@@ -90,6 +93,8 @@ def main() -> int:
     shown.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[shown])
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if given.waves is not None:
+        write_lines_to(given.waves)
     if given.command == "deploy":
         names = asyncio.run(deploy(given.source, sync_every_s=given.sync_every))
         sys.stdout.write(json.dumps({"deployments": names}) + "\n")

@@ -22,12 +22,14 @@ from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
 from searchanything.service.cluster import KilledWorker
 from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
+from searchanything.service.wave_lines import WAVES_LOGGER, wave_line
 from searchanything.service.work import check_worker, refresh_keys, worker_client
 
 from .engine import Workers, workers
 from .publish import publish_batch, publish_wave, stop_if_cancelled
 
 logger = logging.getLogger(__name__)
+waves_logger = logging.getLogger(WAVES_LOGGER)
 
 DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
 
@@ -84,7 +86,12 @@ async def index(source: str, keys: list[str], force: bool = False, urgent: bool 
         try:
             wave = await stop_if_cancelled(_wave(engine, source, keys, force=force, urgent=urgent))
         except CancelledRun as stopped:
+            waves_logger.info("%s: %s", counted(len(keys), "image"), stopped)
             return Cancelled(message=str(stopped))
+        except Exception as error:
+            waves_logger.info("%s: the wave failed, the next sync tries again: %s", counted(len(keys), "image"), error)
+            raise
+    waves_logger.info("%s", wave_line(len(keys), wave))
     await publish_wave(source, wave)
     return finished(wave)
 

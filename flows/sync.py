@@ -21,7 +21,7 @@ from searchanything.service.reports import BatchReport, WaveReport, summary, syn
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
 from .engine import Workers, workers
-from .index import finished, is_io
+from .index import finished, is_io, waves_logger
 from .many import index_in_waves
 from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
 
@@ -67,6 +67,7 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
         return finished(wave)
     publish_held(source, found.held)
     message = f"{images_are(len(found.held))} gone, not forgotten; {summary(wave)}"
+    waves_logger.info("sync: %s", message)
     return Completed(name=HELD_BACK, message=message, data=wave)
 
 

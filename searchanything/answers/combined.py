@@ -125,7 +125,7 @@ def is_weak_part(match: PartMatch) -> bool:
 
 
 def _said(match: PartMatch) -> str:
-    return f"{match.part} {match.distance_bits} bits" + (" (weak)" if is_weak_part(match) else "")
+    return f"{match.part}: {match.distance_bits} bits" + (" (weak)" if is_weak_part(match) else "")
 
 
 def _part_document(match: PartMatch) -> dict[str, Any]:

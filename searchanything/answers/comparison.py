@@ -29,7 +29,8 @@ from searchanything.drawing.overlays import (
 )
 
 _TILE_PX: Final = 180
-SHEET_COLUMNS: Final = 8  # ranks that the contact sheet shows; the page shows all
+SHEET_COLUMNS: Final = 5  # ranks that the contact sheet shows; the page shows all
+_SHEET_FONT_PX: Final = 16  # large for its tiles: five rows of six are shown small
 PAGE_SUFFIX: Final = ".html"
 STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;margin:24px;color:#181b1f;background:#f1f3f6}
@@ -126,7 +127,7 @@ class Comparison:
         for method in self.methods:
             tiles.append(self._query_tile(method))
             tiles += [self._tile(method, rank) for rank in range(1, columns + 1)]
-        return Image.fromarray(contact_sheet(tiles, columns=columns + 1, side_px=_TILE_PX))
+        return Image.fromarray(contact_sheet(tiles, columns=columns + 1, side_px=_TILE_PX, font_px=_SHEET_FONT_PX))
 
     def save(self, path: str | Path) -> None:
         """Write the page (.html) or the contact sheet (an image), all or nothing.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from searchanything.cli.session import Session
 from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, ObjectNotFoundError, SearchAnythingError
-from searchanything.core.extras import DISTRIBUTION, LOCAL
+from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
 from searchanything.core.libraries import importing, library_cure
 from searchanything.core.settings_files import ENV_PREFIX
 
@@ -45,7 +45,6 @@ LIBRARIES = (
     "minio",
     "pydantic_settings",
 )
-REINSTALL = f"pip install --force-reinstall '{DISTRIBUTION}[{LOCAL}]'"
 CONNECT_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 300.0
 # Runs in another process: a library may end the process that loads it.
@@ -127,7 +126,7 @@ def library_versions() -> Finding:
     try:
         wanted = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        return Finding("versions", "warning", "searchanything is not installed as a package", "pip install '.[local]'")
+        return Finding("versions", "warning", f"{DISTRIBUTION} is not installed as a package", install_command(LOCAL))
     try:
         from packaging.requirements import Requirement
     except ImportError as error:
@@ -136,7 +135,7 @@ def library_versions() -> Finding:
     needed = [need for need in map(Requirement, wanted) if need.marker is None or need.marker.evaluate(here)]
     wrong = [complaint for complaint in map(_complaint, needed) if complaint]
     if wrong:
-        return Finding("versions", "broken", "; ".join(wrong), REINSTALL)
+        return Finding("versions", "broken", "; ".join(wrong), install_command(LOCAL, "--force-reinstall"))
     return Finding("versions", "ok", f"{counted(len(needed), 'library', 'libraries')} as required")
 
 

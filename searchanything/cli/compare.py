@@ -38,7 +38,7 @@ def compare(
 ) -> None:
     """Rank the nearest regions by CLIP alone, masked CLIP, each crop with mask features, and by code.
 
-    Example: [bold]searchanything compare street.jpg --point 320,240 --save four.png --save four.html[/bold]
+    Example: [bold]searchanything compare street.jpg --point 320,240 --save five.png --save five.html[/bold]
     """
     asked_for, wanted = prompt.prompt(), filter.filter()
     paths = save or []

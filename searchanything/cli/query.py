@@ -120,8 +120,8 @@ def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
     if not document["hits"]:
         return Text("\n".join([*lines, tail]))
     table = Table(box=None, pad_edge=False)
-    for heading in ("#", "bits", "similarity", "chance", "image", "region", "box x1,y1,x2,y2"):
-        right = heading in ("#", "bits", "similarity", "chance", "region")
+    for heading in ("#", "bits", "similarity", "false match", "image", "region", "box x1,y1,x2,y2"):
+        right = heading in ("#", "bits", "similarity", "false match", "region")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])

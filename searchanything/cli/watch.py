@@ -50,7 +50,7 @@ def watch(
     """Keep the index up to date with a bucket: uploaded images are found, deleted and overwritten ones are gone.
 
     One process tree: Prefect's server with its web page (unless PREFECT_API_URL names one), workers, watcher, syncs.
-    Ctrl-C or SIGTERM stops it. Other processes can query meanwhile.
+    A line on stderr for each finished wave. Ctrl-C or SIGTERM stops it. Other processes can query meanwhile.
 
     Examples: [bold]searchanything watch s3://holiday --preset small[/bold]
 
@@ -63,7 +63,7 @@ def watch(
     settings.service.scheduler = scheduler or settings.service.scheduler
     _warn_of_open_cluster(settings)
     check_watchable(source, settings)
-    with ServiceTree(source, settings) as tree:
+    with ServiceTree(source, settings, on_wave=say) as tree:
         if once:
             code, document = tree.once()
             page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""

@@ -109,7 +109,7 @@ class Operations:
     def tune(self, *, recall: float = 0.95, top: int = 100, codes: int = 1_000_000) -> dict[str, Any]:
         """Which kind of approximate index reaches a recall soonest on this index's codes, as a document.
 
-        Needs faiss (`pip install 'searchanything[faiss]'`); nothing is changed.
+        Needs the extra `faiss`; nothing is changed.
 
         Raises: UsageError without faiss or for fewer than 1,000 codes; IndexNotFoundError, RegionIndexError.
         """

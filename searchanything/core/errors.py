@@ -262,7 +262,7 @@ class BusyError(ServeError):
 
 
 class AnswerTimeoutError(ServeError):
-    """The answer takes longer than the server's limit. The work may go on: to ask again at once makes more of it."""
+    """The answer takes longer than the server's limit. The work may go on: asking again at once adds load."""
 
 
 class NotOfferedError(ServeError):

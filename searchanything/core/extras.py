@@ -13,9 +13,11 @@ LOCAL: Final = "local"  # the command line, models and indexes: every other extr
 _REQUIREMENT: Final = re.compile(r"""(?P<package>[\w.-]+).*;.*\bextra\s*==\s*["'](?P<extra>[\w-]+)["']""")
 
 
-def install_command(extra: str) -> str:
-    """What installs an extra. Quoted, because some shells read brackets as a pattern."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'"
+def install_command(extra: str, *options: str) -> str:
+    """What installs an extra, from where this package came: an index of packages, a checkout, a wheel or an address."""
+    from searchanything.core.origin import pip_argument
+
+    return " ".join(["pip install", *options, pip_argument(DISTRIBUTION, extra)])
 
 
 def extra_of(package: str) -> str | None:

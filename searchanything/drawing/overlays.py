@@ -156,8 +156,10 @@ def distinct_colors(count: int) -> list[Color]:
     return [(round(red * 255), round(green * 255), round(blue * 255)) for red, green, blue in shades]
 
 
-def contact_sheet(tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320) -> RGBImage:
-    """Lay tiles out in rows, each in a cell of the same size with its two lines below.
+def contact_sheet(
+    tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320, font_px: int | None = None
+) -> RGBImage:
+    """Lay tiles out in rows, each in a cell of the same size with its two lines below, of a size that fits it.
 
     Returns: (H, W, 3) uint8 RGB. Raises: ValueError without a tile or a column.
     """
@@ -166,7 +168,7 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     gap = max(6, side_px // 20)
-    cards = [_Card.of(tile, side_px) for tile in tiles]
+    cards = [_Card.of(tile, side_px, font_px or max(MIN_FONT_PX, round(side_px / 20))) for tile in tiles]
     caption_px = max(card.caption_px for card in cards)
     cell_width, cell_height = side_px + gap, side_px + gap + caption_px
     canvas = Image.new("RGB", (gap + columns * (cell_width + gap), gap + rows * (cell_height + gap)), DESK)
@@ -330,8 +332,7 @@ class _Card:
     font_px: int
 
     @classmethod
-    def of(cls, tile: Tile, side_px: int) -> _Card:
-        font_px = max(MIN_FONT_PX, round(side_px / 20))
+    def of(cls, tile: Tile, side_px: int, font_px: int) -> _Card:
         *first, rest = in_lines(tile.title, side_px, font_px, most=TITLE_LINES)
         title = (*first, shorten(rest, side_px, font_px))
         small_px = _small(font_px)

@@ -43,6 +43,7 @@ from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.children import Child, ended, started
 from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned
+from searchanything.service.wave_lines import WAVES_FILE, ShownLines
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +66,20 @@ _POLL_S: Final = 0.2
 class ServiceTree(Closing):
     """The whole topology for one source; use it as a context manager, then `run`.
 
-    `environment` is added to this process's own, for all children. Raises, on entering: UsageError if another `watch`
-    uses the folder, ServiceError if a child does not come up.
+    `environment` is added to this process's own, for all children. `on_wave` gets a line for each finished wave, in a
+    thread. Raises, on entering: UsageError if another `watch` uses the folder, ServiceError if a child does not start.
     """
 
-    def __init__(self, source: str, settings: Settings, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        settings: Settings,
+        *,
+        environment: Mapping[str, str] | None = None,
+        on_wave: Callable[[str], None] | None = None,
+    ) -> None:
         self._source = source
+        self._on_wave = on_wave
         self._folder = service_folder(settings)
         self._settings = settings
         given = {**os.environ, **child_settings(settings), **(environment or {})}
@@ -142,7 +151,8 @@ class ServiceTree(Closing):
     def start_watching(self) -> None:
         """Start the coordinator and wait until it watches. Raises: ServiceError."""
         self._notes_file.unlink(missing_ok=True)
-        child = self._child("coordinator", self._flows("watch", self._source, "--notes", str(self._notes_file)))
+        notes = ("--notes", str(self._notes_file))
+        child = self._child("coordinator", self._flows("watch", self._source, *notes, *self._shown_waves()))
         child.start()
         self._wait(lambda: bool(self.notes), child)
 
@@ -157,7 +167,8 @@ class ServiceTree(Closing):
         """Bring the index up to date and end: the exit code and the report. Raises: ServiceError."""
         log_file = self._folder / "coordinator.log"
         with open(log_file, "ab", opener=privately) as log:
-            process = started(self._flows("once", self._source), self._environment, log=log, stdout=subprocess.PIPE)
+            command = self._flows("once", self._source, *self._shown_waves())
+            process = started(command, self._environment, log=log, stdout=subprocess.PIPE)
         self._open.callback(ended, process)
         answer = process.stdout.read() if process.stdout else b""
         code = process.wait()
@@ -181,6 +192,14 @@ class ServiceTree(Closing):
     @property
     def _notes_file(self) -> Path:
         return self._folder / "coordinator.json"
+
+    def _shown_waves(self) -> list[str]:
+        """From now on the lines of the waves are shown; the option that has the coordinator write them."""
+        file = self._folder / WAVES_FILE
+        file.unlink(missing_ok=True)
+        if self._on_wave is not None:
+            self._open.enter_context(ShownLines(file, self._on_wave))  # closed after the children, which write to it
+        return ["--waves", str(file)]
 
     def _flows(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", FLOWS_PACKAGE, *arguments]

@@ -16,11 +16,11 @@ import numpy as np
 
 from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
+from searchanything.core.extras import install_command
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Codes
 from searchanything.stores.scans import faiss, one_thread
 
-FAISS_INSTALL: Final = "pip install 'searchanything[faiss]'"
 _LEAST_CODES: Final = 1000
 _ROUNDS: Final = 3
 
@@ -45,7 +45,7 @@ def tune(codes: Codes, *, top: int = 100, goal: float = 0.95, queries: int = 200
     """
     library = faiss()
     if library is None:
-        raise UsageError(f"parameters are tried in faiss: {FAISS_INSTALL}")
+        raise UsageError(f"parameters are tried in faiss: {install_command('faiss')}")
     if len(codes) < _LEAST_CODES:
         raise UsageError(f"expected at least {_LEAST_CODES} codes, got {len(codes)}: a scan of so few takes no time")
     if not 0 < goal <= 1:

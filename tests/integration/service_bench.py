@@ -54,6 +54,7 @@ class Bench:
     store: S3Store
     tree: ServiceTree
     client: Client
+    waves: list[str]  # a line for each that has finished
     http: PoolManager = field(default_factory=lambda: PoolManager(retries=False, timeout=30.0))
 
     @property
@@ -142,11 +143,12 @@ def service_bench(folder: Path, monkeypatch: Any) -> Iterator[Bench]:
             monkeypatch.setenv(name, value)
         store = S3Store(storage, BUCKET)
         store.make_bucket()
-        with ServiceTree(SOURCE, settings) as tree:
+        waves: list[str] = []
+        with ServiceTree(SOURCE, settings, on_wave=waves.append) as tree:
             tree.start_watching()
             with connect(settings=settings) as client:
                 until(lambda: client.status().manifest is not None, "the first sync has made the index")
-                yield Bench(folder, settings, store, tree, client)
+                yield Bench(folder, settings, store, tree, client, waves)
 
 
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:

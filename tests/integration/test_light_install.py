@@ -134,6 +134,12 @@ def test_it_asks_a_server(light: Environment) -> None:
     assert (light.folder / "hits.png").read_bytes() == b"\x89PNG"
 
 
+def wheel(light: Environment) -> Path:
+    """What the package was installed from; the same file brings the extras."""
+    (file,) = (light.folder / "dist").iterdir()
+    return file
+
+
 DOORS = {
     "connect": "searchanything.connect('index.db')",
     "connect to Milvus": "searchanything.connect('http://127.0.0.1:9')",
@@ -155,7 +161,7 @@ except searchanything.SearchAnythingError as error:
 """
     said = light.python(program)
     assert said.startswith("LibraryError ")
-    assert "pip install 'searchanything[local]'" in said
+    assert f"pip install '{wheel(light)}[local]'" in said
 
 
 COMMANDS = {
@@ -178,12 +184,12 @@ COMMANDS = {
 @pytest.mark.parametrize("line", COMMANDS)
 def test_each_command_names_the_command_that_installs_it(light: Environment, line: str) -> None:
     done = light.call(light.folder / "env" / "bin" / "searchanything", *line.split(), code=1)
-    assert f"cure:  pip install 'searchanything[{COMMANDS[line]}]'\n" in done.stderr
+    assert f"cure:  pip install '{wheel(light)}[{COMMANDS[line]}]'\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_scripts_get_the_command_as_json_and_the_version_needs_nothing(light: Environment) -> None:
     program = light.folder / "env" / "bin" / "searchanything"
     error = json.loads(light.call(program, "status", "--format", "json", code=1).stdout)["error"]
-    assert (error["type"], error["cure"]) == ("LibraryError", "pip install 'searchanything[local]'")
+    assert (error["type"], error["cure"]) == ("LibraryError", f"pip install '{wheel(light)}[local]'")
     assert light.call(program, "--version").stdout.startswith("searchanything 0.")

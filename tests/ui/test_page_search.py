@@ -115,6 +115,33 @@ def test_marks_come_and_go(page: Page, served: tuple[Served, str]) -> None:
     expect(page.locator("#refine")).to_be_hidden()
 
 
+@pytest.mark.parametrize("width", [1280, 900, 400])
+def test_the_figures_of_a_match_are_never_covered_or_cut(
+    browser: Browser, crowded: tuple[Served, str], width: int
+) -> None:
+    """Neither on a card under the pointer nor on one that is marked; the buttons lie in the card, beside the name."""
+    region = crowded[0].region("a/two.png", 60)
+    page = crowd_page(browser, crowded, f"/?image={crowded[0].id('a/two.png')}&region={region}")
+    page.set_viewport_size({"width": width, "height": 900})
+    keys(page)
+    card = page.locator(".hit").first
+    card.hover()
+    card.locator(".mark-right").click()
+    page.locator(".hit").nth(1).hover()
+    for one in (card, page.locator(".hit").nth(1)):
+        match, actions = (one.locator(name).bounding_box() for name in (".hit-match", ".hit-actions"))
+        assert match is not None
+        assert actions is not None
+        assert actions["y"] + actions["height"] <= match["y"] + 1 or actions["x"] >= match["x"] + match["width"] - 1
+        for figure in one.locator(".figure").all():
+            assert figure.evaluate(
+                "one => one.getBoundingClientRect().right <= one.parentElement.getBoundingClientRect().right + 1"
+            )
+        assert one.evaluate("(one) => one.scrollWidth <= one.clientWidth + 1")
+    page.screenshot(path=SCREENSHOTS / f"page-marked-{width}.png")
+    page.context.close()
+
+
 def test_several_regions_are_the_next_question(page: Page, served: tuple[Served, str]) -> None:
     open_image(page, served)
     click(page, 250, 90)

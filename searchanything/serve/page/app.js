@@ -233,7 +233,7 @@ function drawMarks() {
   const { right, wrong, refined } = question;
   const probe = refined ? answer?.probe : null;
   byId("refine").hidden = !right.length && !wrong.length;
-  const precision = probe?.precision === null || !probe ? "" : `; of marks left out one at a time, ${Math.round(probe.precision * 100)} % that it calls right are`;
+  const precision = probe?.precision === null || !probe ? "" : `; checked mark by mark: ${Math.round(probe.precision * 100)} % of those called right are right`;
   const barred = offers.refine ? "" : ": your key may not refine; search with the right ones instead";
   byId("refine-text").textContent = `${refined ? "Refined by " : ""}${right.length} right, ${wrong.length} wrong${precision}${barred}`;
   byId("refine-button").hidden = !offers.refine;

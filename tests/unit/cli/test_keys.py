@@ -12,6 +12,7 @@ from fakes.serving import Served
 
 from searchanything.cli.app import run
 from searchanything.core.errors import AccessError
+from searchanything.core.extras import install_command
 from searchanything.serve.keys import KeyRing
 
 
@@ -100,7 +101,7 @@ def test_a_missing_extra_is_answered_with_the_command(
 
     monkeypatch.setattr(builtins, "__import__", without_uvicorn)
     assert run(["serve", "--uri", str(tmp_path / "index.db")]) == 2
-    assert "pip install 'searchanything[serve]'" in capsys.readouterr().err
+    assert install_command("serve") in capsys.readouterr().err
 
 
 @pytest.fixture

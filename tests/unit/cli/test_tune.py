@@ -10,6 +10,7 @@ import pytest
 from searchanything.cli.app import run
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
+from searchanything.core.extras import install_command
 from searchanything.stores import tuning
 
 DOCUMENT = {
@@ -76,4 +77,4 @@ def test_without_faiss_it_says_how_to_install_it(
 
     code = run(["tune", "--format", "json"], connect=lambda _uri, _preset: Bare())
     assert code in (1, 2)
-    assert "pip install 'searchanything[faiss]'" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert install_command("faiss") in json.loads(capsys.readouterr().out)["error"]["message"]

@@ -336,7 +336,7 @@ def test_it_works_where_nothing_is_installed(served: tuple[Served, str], tmp_pat
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "b/green.png 1 searchanything-receipt/1"
-    assert "pip install 'searchanything[local]'" in lines[1]
+    assert f"pip install '{root}[local]'" in lines[1]  # nothing of ours is installed there: from the source
     assert lines[2] == "['searchanything']"
     with Image.open(f"{path}.hits.png") as sheet:
         assert sheet.format == "PNG"

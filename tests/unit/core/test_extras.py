@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import shlex
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 
-from searchanything.core import extras
+from searchanything.core import extras, origin
 from searchanything.core.extras import extra_of, install_command
 from searchanything.core.libraries import PACKAGES, library_cure
 
@@ -51,7 +54,7 @@ def test_each_package_is_found_in_its_extra(extra: str) -> None:
      ("uvicorn", "serve"), ("pandas", "pandas"), ("onnx", "onnx")],
 )  # fmt: skip
 def test_the_cure_of_a_missing_module_is_its_extra(module: str, extra: str) -> None:
-    assert library_cure(module, f"No module named '{module}'") == f"pip install 'searchanything[{extra}]'"
+    assert library_cure(module, f"No module named '{module}'") == install_command(extra)
 
 
 def test_a_library_that_is_there_and_broken_is_installed_again() -> None:
@@ -86,5 +89,56 @@ def test_every_module_of_another_name_is_named() -> None:
     for module in ("cv2", "PIL", "open_clip", "pi_heif", "milvus_lite", "pydantic_settings"):
         assert PACKAGES[module].lower().replace("_", "-") in ours
         assert module in distributions
-    assert install_command("local") == "pip install 'searchanything[local]'"
     assert PROJECT["name"] == extras.DISTRIBUTION
+
+
+def installed_from(monkeypatch: pytest.MonkeyPatch, direct_url: dict[str, object] | None) -> None:
+    """Let the package have been installed from there, as pip writes it down; None for an index of packages."""
+    text = None if direct_url is None else json.dumps(direct_url)
+    found = SimpleNamespace(read_text=lambda name: text if name == "direct_url.json" else None)
+    monkeypatch.setattr(origin, "distribution", lambda _name: found)
+
+
+def test_from_an_index_of_packages_the_name_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed_from(monkeypatch, None)
+    assert install_command("local") == "pip install 'searchanything[local]'"
+    assert install_command("serve", "--force-reinstall") == "pip install --force-reinstall 'searchanything[serve]'"
+
+
+@pytest.mark.parametrize("name", ["checkout", "my checkout", "Jo's", "größe%20", "a[1]"])
+@pytest.mark.parametrize("editable", [False, True])
+def test_from_a_checkout_the_command_works_in_any_folder(
+    name: str, editable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / name
+    checkout.mkdir()
+    installed_from(monkeypatch, {"url": checkout.as_uri(), "dir_info": {"editable": True} if editable else {}})
+    words = shlex.split(install_command("serve"))
+    assert words == ["pip", "install", *(["-e"] if editable else []), f"{checkout}[serve]"]
+
+
+def test_from_a_wheel_and_when_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "searchanything-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    installed_from(monkeypatch, {"url": wheel.as_uri(), "archive_info": {"hash": "sha256=0"}})
+    assert shlex.split(install_command("local"))[2:] == [f"{wheel}[local]"]
+    wheel.unlink()
+    assert install_command("local") == "pip install 'searchanything[local]'"
+
+
+def test_from_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    vcs = {"vcs": "git", "commit_id": "abc123", "requested_revision": "main"}
+    installed_from(monkeypatch, {"url": "https://example.org/sa.git", "vcs_info": vcs})
+    assert shlex.split(install_command("local"))[2] == "searchanything[local] @ git+https://example.org/sa.git@abc123"
+    installed_from(monkeypatch, {"url": "https://example.org/sa.whl", "archive_info": {}})
+    assert Requirement(shlex.split(install_command("local"))[2]).url == "https://example.org/sa.whl"
+
+
+def test_what_runs_from_a_checkout_alone_is_installed_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(origin, "distribution", nothing)
+    assert shlex.split(install_command("local")) == ["pip", "install", f"{Path(__file__).parents[3]}[local]"]
+    monkeypatch.setattr(origin, "__file__", "/nowhere/searchanything/core/origin.py")
+    assert install_command("local") == "pip install 'searchanything[local]'"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import stat
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.http_servers import Answer, Asked, web_server
 
 from deploy.environment import complete
 from deploy.validate import ROOT, problems, resolved, secrets_of
@@ -119,6 +123,26 @@ def test_the_images_have_their_locks_and_every_folder_that_is_mounted(config: Co
 def stages_of_the_image() -> dict[str, str]:
     parts = re.split(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_image_of_serve_says_whether_it_is_healthy(status: int) -> None:
+    """Its own check, run here: of the port that is set, and never through a proxy."""
+    (line,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", stages_of_the_image()["serve"], re.M)
+    _, *program = json.loads(line)
+
+    def answer(asked: Asked) -> Answer:
+        return (status if asked.target == "/healthz" else 404), {}, b"{}"
+
+    def is_healthy(port: str) -> bool:
+        environment = {"SEARCHANYTHING_SERVE__PORT": port, "http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run([sys.executable, *program], env=environment, capture_output=True, check=False)
+        return done.returncode == 0
+
+    with web_server(answer) as server:
+        port = server.endpoint.rpartition(":")[2]
+        assert is_healthy(port) == (status == 200)
+    assert not is_healthy(port)
 
 
 def test_everything_that_the_image_copies_is_there_and_reaches_the_engine() -> None:

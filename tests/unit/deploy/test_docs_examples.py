@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import sys
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,7 +113,8 @@ def test_every_block_of_the_front_pages_is_run_or_says_why_not() -> None:
         assert all(reasons.search(reason) for reason in left.values())
         assert len(blocks) - len(left) >= 1 + (page in examples.FRONT), page.name
         for code in (match["code"] for match in blocks if not match["left"] and match["kind"] == "sh"):
-            assert all(line.startswith("searchanything ") for line in code.splitlines()), code
+            lines = code.splitlines()
+            assert all(line.startswith(("searchanything ", "export SEARCHANYTHING_")) for line in lines), code
 
 
 def test_the_models_are_asked_for_what_is_new_alone() -> None:
@@ -133,6 +136,47 @@ def test_the_models_are_asked_for_what_is_new_alone() -> None:
     assert seen(other, images[1:2]) == [18]  # another model
     assert asked == [2, 1, 1, 1]
     assert len(seen(one, images[:0])) == 0
+
+
+def test_each_page_begins_with_nothing(tmp_path, monkeypatch) -> None:
+    """No images, no index, no settings, and none of the page before: what a page needs, it makes."""
+    examples = load("run_examples")
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__URI", "of-the-developer.db")
+    look = "import os\nfrom pathlib import Path\n"
+    look += "assert not list(Path().iterdir()) and not list(Path.home().iterdir())\n"
+    look += "assert not [name for name in os.environ if name.startswith('SEARCHANYTHING_')]\n"
+    page = f"```python\n{look}```\n\n```console\n$ export SEARCHANYTHING_MODELS__PRESET=pico\n```\n\n"
+    page += "```python\nassert os.environ['SEARCHANYTHING_MODELS__PRESET'] == 'pico'\nPath('left').touch()\n```\n"
+    pages = [tmp_path / "first.md", tmp_path / "second.md"]
+    for path in pages:
+        path.write_text(page, "utf-8")
+    examples.run_pages(pages, check=True)
+    assert os.environ["SEARCHANYTHING_MILVUS__URI"] == "of-the-developer.db"
+    pages[1].write_text("```console\n$ searchanything index images --preset pico\n```\n", "utf-8")
+    with pytest.raises(RuntimeError, match=r"second\.md: exit code"):
+        examples.run_pages(pages, check=True)
+
+
+def test_pages_that_are_run_make_their_images_first() -> None:
+    examples = load("run_examples")
+    for page in examples.PAGES:
+        first = next(match for match in examples.BLOCK.finditer(page.read_text("utf-8")) if not match["left"])
+        assert re.match(r"(\$ )?searchanything demo --scenes (images|photos)\n", first["code"]), page.name
+
+
+def test_scenes_are_drawn_once_and_only_as_many_as_are_taken() -> None:
+    drawn: list[int] = []
+
+    def draw(count: int, *, seed: int):
+        for number in range(count):
+            drawn.append(number)
+            yield seed, number
+
+    again = load("run_examples")._drawn_once(draw)
+    assert list(islice(again(5, seed=3), 2)) == [(3, 0), (3, 1)]
+    assert list(again(5, seed=3)) == [(3, number) for number in range(5)] == list(again(5, seed=3))
+    assert drawn == [0, 1, 2, 3, 4]
+    assert list(again(1, seed=4)) == [(4, 0)]
 
 
 def test_a_block_that_says_why_is_left_alone() -> None:

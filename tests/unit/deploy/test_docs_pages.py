@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def blocks_of(text: str) -> list[str]:
 def test_no_block_mixes_python_and_commands() -> None:
     """So that each can be pasted as a whole."""
     python, command = (
-        re.compile(r"^ *(import |from |client\.|\w+ = \w+\.)", re.M),
+        re.compile(r"^ *(import |from |client\.|\w+ = \w+\.|[A-Z]\w+\()", re.M),
         re.compile(r"^ *searchanything ", re.M),
     )
     mixed = {
@@ -111,6 +112,82 @@ def test_no_block_mixes_python_and_commands() -> None:
         if python.search(block) and command.search(block)
     }
     assert mixed == {}
+
+
+ENDLESS = re.compile(
+    r"^(?:\$ )?(?:\w+=\S+ )*(?:searchanything (?:watch(?!.*--once)|worker|serve)|dask scheduler|prefect worker start)\b"
+)
+
+
+def test_what_runs_until_it_is_stopped_ends_its_block() -> None:
+    """A second one below it would never start."""
+    blocks = [(name, block) for name, text in pages().items() for block in blocks_of(text)]
+    endless = [
+        (name, [bool(ENDLESS.match(line.strip())) for line in block.replace("\\\n", " ").splitlines() if line.strip()])
+        for name, block in blocks
+    ]
+    assert sum(any(lines) for _, lines in endless) > 8
+    assert [name for name, lines in endless if any(lines[:-1])] == []
+
+
+def test_what_is_pasted_to_install_works_where_the_system_has_a_python_of_its_own() -> None:
+    """PEP 668: pip refuses without an environment, and so does uv. One way a block, so that it is pasted as a whole."""
+    for name in ("README.md", "docs/install.md"):
+        blocks = [block for block in blocks_of(pages()[name]) if re.search(r"^(uv )?pip install", block, re.M)]
+        assert len(blocks) == 2, name
+        for block in blocks:
+            first, *others = block.splitlines()
+            assert first in ("python3 -m venv .venv && . .venv/bin/activate", "uv venv && . .venv/bin/activate")
+            assert len(others) == 1
+            assert others[0].startswith("uv pip install" if first.startswith("uv") else "pip install")
+
+
+def test_pages_install_from_the_checkout_while_there_is_no_release() -> None:
+    places = {
+        **pages(),
+        **{path.name: path.read_text("utf-8") for path in (ROOT / "examples").iterdir() if path.is_file()},
+    }
+    named = {name: re.findall(r"pip install '?searchanything\b[^-].*", text) for name, text in places.items()}
+    assert {name: found for name, found in named.items() if found and not name.startswith("docs/adr/")} == {}
+
+
+def arguments_of(program: Path) -> tuple[set[str], int]:
+    """The options that a program cannot do without, and how many arguments."""
+    calls = [node for node in ast.walk(ast.parse(program.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    required, positional = set(), 0
+    for call in (one for one in calls if getattr(one.func, "attr", "") == "add_argument"):
+        name = ast.literal_eval(call.args[0])
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if name.startswith("-") and given.get("required") == "True":
+            required.add(name)
+        positional += not name.startswith("-") and given.get("nargs") not in ("'?'", "'*'")
+    return required, positional
+
+
+PROGRAM = re.compile(
+    r"^python (?:-m ((?:benchmarks|training|deploy)[\w.]*)|((?:benchmarks|training|deploy)/\w+\.py))\b(.*)"
+)
+
+
+def test_commands_of_our_programs_have_the_arguments_that_they_need() -> None:
+    """Each in backticks or in a block; the card of pico names programs without their options."""
+    seen = 0
+    for name, text in pages().items():
+        spans = [
+            " ".join(span.split())
+            for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        ]
+        for line in [*spans, *(line.strip() for block in blocks_of(text) for line in block.splitlines())]:
+            match = PROGRAM.match(line)
+            if match is None or name == "docs/pico.md":
+                continue
+            program = ROOT / (match[2] or f"{match[1].replace('.', '/')}.py")
+            required, positional = arguments_of(program)
+            words = match[3].split()
+            assert required <= set(words), f"{name}: {line}"
+            assert len([word for word in words if word[0] != "-"]) >= positional, f"{name}: {line}"
+            seen += 1
+    assert seen > 15
 
 
 def test_powers_are_written_as_people_write_them() -> None:
