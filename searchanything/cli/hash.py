@@ -199,7 +199,7 @@ def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOpti
     layer = HashLayer.from_file(hash_file).prefix(bits)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
-    answer(document, output.format, lambda: _line(f"a layer of {layer.bits} bits written to {out}"))
+    answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
 
 
 @app.command("import")
