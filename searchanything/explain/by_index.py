@@ -120,6 +120,8 @@ def candidate_of_row(row: RegionRow) -> Candidate:
 class _Situated:
     """Where the expected image, or a region of it, ranks for a question. Each part is looked up once."""
 
+    # Over 200 lines: each step of the walk looks at the same few parts, and each part is looked up once.
+
     question: IndexQuestion
     expected: Expected
     image: ImageRow

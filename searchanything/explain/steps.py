@@ -112,7 +112,6 @@ class RankPlace:
     features_rank: int
     reach: int
     excluded_by: Sequence[str]
-    too_far: bool = False
 
     @property
     def among_first(self) -> bool:
@@ -223,7 +222,7 @@ def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, fou
     query, own = inquiry.query_features(), _own_features(inquiry, view, row)
     cosine, others = float(own.cosines(query)[0]), encoded.cosines(query).tolist()
     number = 1 + sum(one > cosine for one in others)
-    place = RankPlace(rank, number, inquiry.reach, excluded_by, too_far)
+    place = RankPlace(rank, number, inquiry.reach, excluded_by)
     figures = {
         "candidates": len(rivals),
         "encoded_again": len(others),
