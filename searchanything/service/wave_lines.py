@@ -37,8 +37,9 @@ def wave_line(images: int, wave: WaveReport) -> str:
     if not total.failures:
         return line
     first, others = total.failures[0], total.failed - 1
+    reason = first.message.removeprefix(f"{first.key}: ")  # most messages begin with it
     more = f", and {others:,} more: `searchanything failed list`" if others > 0 else ""
-    return f"{line}; failed: {first.key}: {first.message[:_SHOWN_LETTERS]}{more}"
+    return f"{line}; failed: {first.key}: {reason[:_SHOWN_LETTERS]}{more}"
 
 
 def write_lines_to(file: Path) -> None:

@@ -57,6 +57,12 @@ def test_what_a_line_says(images: int, report: IndexReport, expected: str) -> No
     assert wave_line(images, wave(report, 4.0)) == expected
 
 
+def test_a_message_that_names_its_image_names_it_once() -> None:
+    failure = Failure("a.jpg", "ImageError", "a.jpg: the file is cut off")
+    line = wave_line(1, wave(IndexReport(failed=1, failures=(failure,)), 4.0))
+    assert line.endswith("; failed: a.jpg: the file is cut off")
+
+
 def test_a_wave_that_took_no_time_has_no_rate() -> None:
     assert wave_line(0, WaveReport()) == "0 images in 0.0 s: nothing to do"
 
