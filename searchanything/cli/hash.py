@@ -215,7 +215,7 @@ def import_(
 ) -> None:
     """Import a dense layer that was trained elsewhere; its input is both features at unit length, concatenated.
 
-    Example: [bold]searchanything hash import mine.onnx --mask-dimension 32 --image-dimension 256 --out h.safetensors[/]
+    Example: [bold]searchanything hash import mine.onnx --mask-dimension 64 --image-dimension 256 --out h.safetensors[/]
     """
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.hash_training.importing import import_layer
