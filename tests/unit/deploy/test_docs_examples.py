@@ -58,7 +58,7 @@ def command_lines() -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("words", [words for _, words in command_lines()], ids=" ".join)
 def test_every_command_line_of_the_pages_is_understood(words, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("mask.png").touch()
+    Path("given.png").touch()
     command, rest = typer.main.get_command(app), words[1:]
     while hasattr(command, "commands"):
         command, rest = command.commands[rest[0]], rest[1:]
