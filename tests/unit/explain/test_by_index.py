@@ -229,8 +229,10 @@ def again(index: MemoryRegionIndex, key: str) -> None:
     index.delete_before({image: 2})
 
 
-def outcome(why: Explanation) -> tuple[str, object]:
-    return str(why.verdict), why.steps[-1].figures.get("rank")
+def outcome(why: Explanation) -> tuple[object, ...]:
+    """The verdict, and which region ranks where: of one state of the index, or the numbers of two would be mixed."""
+    ranked = next((one.figures for one in why.steps if one.name == "codes"), {})
+    return str(why.verdict), ranked.get("rank"), ranked.get("region"), ranked.get("distance_bits")
 
 
 @pytest.mark.parametrize("kind", ["several", "several grouped", "marks", "marks filtered", "marks cut"])
