@@ -23,9 +23,10 @@ import numpy as np
 
 from benchmarks import measuring
 from searchanything import wiring
+from searchanything.core.digests import Numbers
 from searchanything.core.settings import Settings
 from searchanything.core.types import FloatArray
-from searchanything.evaluation.evidence import Evidence, Numbers, RowsOf
+from searchanything.evaluation.evidence import Evidence, RowsOf
 from searchanything.evaluation.measures import DEPTH, Values, average_precision, interval, mean, resampled_means
 from searchanything.evaluation.ranking import NOBODY, nearest, rescored, signs, units
 from searchanything.evaluation.relevance import Relevance

@@ -12,7 +12,7 @@ from typing import IO, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.digests import Numbers as Numbers  # of others, too
+from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.clicking import CLICKS

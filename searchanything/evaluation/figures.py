@@ -9,11 +9,12 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.digests import Numbers
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.clicking import CLICKS
-from searchanything.evaluation.evidence import PROMPTS, Evidence, Numbers
+from searchanything.evaluation.evidence import PROMPTS, Evidence
 from searchanything.evaluation.measures import DEPTH, Values, average_precision, mean, retrieval_values
 from searchanything.evaluation.ranking import NOBODY, nearest
 from searchanything.evaluation.relevance import Relevance

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import joined_features
+from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
 from searchanything.encode.encoder import Encoder, RegionJob
-from searchanything.evaluation.evidence import Numbers, RowsOf, Spool
+from searchanything.evaluation.evidence import RowsOf, Spool
 from searchanything.evaluation.measures import DEPTH
 from searchanything.evaluation.ranking import NOBODY, signs, units
 from searchanything.evaluation.spaces import space_name

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.evaluation.evidence import Numbers
+from searchanything.core.digests import Numbers
 
 Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
 

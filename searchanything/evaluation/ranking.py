@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
-from searchanything.evaluation.evidence import Numbers, RowsOf
+from searchanything.evaluation.evidence import RowsOf
 from searchanything.search.rescoring import similarities
 
 Barred: TypeAlias = Callable[[Numbers, Numbers], NDArray[np.bool_]]  # queries (q,), rows (b,) -> (q, b)

@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.evaluation.evidence import Evidence, Numbers
+from searchanything.core.digests import Numbers
+from searchanything.evaluation.evidence import Evidence
 from searchanything.evaluation.ranking import NOBODY
 
 

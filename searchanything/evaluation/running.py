@@ -11,11 +11,12 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from searchanything.core.counting import counted
+from searchanything.core.digests import Numbers
 from searchanything.core.errors import UsageError
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
-from searchanything.evaluation.evidence import Collector, Evidence, Numbers
+from searchanything.evaluation.evidence import Collector, Evidence
 from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
 from searchanything.evaluation.measures import (
     Values,

@@ -8,10 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from searchanything.core.digests import Numbers
 from searchanything.core.errors import UniformFeaturesError
 from searchanything.core.types import Codes, FloatArray
 from searchanything.encode.encoder import Encoder
-from searchanything.evaluation.evidence import Numbers, Rows, RowsOf
+from searchanything.evaluation.evidence import Rows, RowsOf
 from searchanything.evaluation.measures import DEPTH
 from searchanything.evaluation.observing import AS_SHIPPED
 from searchanything.evaluation.ranking import rescored, signs, units
