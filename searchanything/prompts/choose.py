@@ -21,7 +21,6 @@ from searchanything.prompts.containers import COVERED_SHARE, RowNumbers, covered
 from searchanything.prompts.prompt import Box, Mask, Point, Points, WholeImage
 
 RUNNERS_UP = 5
-SURE_SCORE = 0.2  # masks below it are asked for by a click where no other is under it
 SIZE_POWER = 0.75  # measured with COVERED_SHARE on photographs of people and on pictogram scenes (docs/adr/0053)
 _RULE_NAMES = {"searchanything": "thing", "surest": "score"}
 _HOW = {
@@ -264,17 +263,7 @@ def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> R
 
 
 def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
-    """Sure rows first, then the others, each by score / area^0.75; of them, what is made of other masks comes behind
-    what is not, the smallest of it first.
-
-    A segmenter that keeps unsure masks, so that fewer things are missed, finds fragments too: they would be parts of
-    nearly everything.
-    """
-    sure = segmentation.scores[rows] >= SURE_SCORE
-    return np.concatenate([_for_their_size(segmentation, some) for some in (rows[sure], rows[~sure])])
-
-
-def _for_their_size(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
+    """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
     areas = segmentation.letterbox.areas_px(segmentation.masks)[rows].astype(np.float64)
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
     for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
