@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,15 @@ def test_a_page_beyond_the_limit_is_said_in_numbers(client: Client, capsys: pyte
         client.query("images/a.png", (20, 20), limit=0)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background jobs, this run among them perhaps, ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_is_answered_before_the_work_under_way_ends(capfd: pytest.CaptureFixture[str]) -> None:
     before, said = signal.getsignal(signal.SIGINT), ""
 
