@@ -18,6 +18,7 @@ from searchanything.core.counting import counted
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import FloatArray, StoredObject
+from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
@@ -137,18 +138,20 @@ class Ingestion:
         add_words: bool = False,
     ) -> tuple[RegionIndex, Encoder]:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
-        connection, (store, scope) = self.connection, source
+        connection, (store, scope), memory = self.connection, source, CropMemory()
         if progress is not None:
             progress(IndexProgress(0, None, 0, 0, "", stage=OPENING))
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
-            job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+            job = IndexingJob(store, memory.keeping(encoder), scratch, connection.options(), scope)
             layer = learn_hash(job, self._learning_options(), progress=progress)
             return None if layer is None else layer.to_bytes()
 
-        opened = connection.models.open_or_make(choice, learn)
-        return self._with_words(opened, source, add=add_words, progress=progress)
+        index, encoder = connection.models.open_or_make(choice, learn)
+        opened = index, memory.recalling(encoder)
+        index, encoder = self._with_words(opened, source, add=add_words, progress=progress)
+        return index, memory.recalling(encoder)
 
     def _with_words(
         self, opened: tuple[RegionIndex, Encoder], source: OpenedSource, *, add: bool, progress: OnProgress | None

@@ -27,7 +27,7 @@ from searchanything.client.indexing import OPENING
 from searchanything.core.errors import PresetError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import IndexManifest
+from searchanything.core.types import FloatArray, IndexManifest, RGBImage
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
@@ -84,6 +84,10 @@ def layer_of(client: searchanything.Client) -> HashLayer:
     return HashLayer.from_bytes(client._indexes.hash_layer(live.fingerprint))
 
 
+def codes_in(client: searchanything.Client) -> dict[str, list[bytes]]:
+    return {row.image.key: [region.code for region in client.regions(row.image)] for row in client.images()[0]}
+
+
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     records = [record for record in caplog.records if record.name == "searchanything.client.hash_on_first_index"]
     return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
@@ -119,6 +123,26 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
     assert {total for _, total in trained} == {200}
     [announced] = warnings_in(caplog)
     assert "one is trained first, on 14 images" in announced
+
+
+def test_the_sample_is_embedded_once(machine: Machine, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded: list[int] = []
+    embed = FakeEmbedder.embed_crops
+
+    def counting(self: FakeEmbedder, crops: RGBImage) -> FloatArray:
+        embedded.append(len(crops))
+        return embed(self, crops)
+
+    monkeypatch.setattr(FakeEmbedder, "embed_crops", counting)
+    with connected() as client:
+        client.index(images)
+        assert sum(embedded) == REGIONS + IMAGES, "each region and each whole image once"
+        assert sum(machine.segmenter.batch_sizes) == 2 * IMAGES
+        rows = codes_in(client)
+        embedded.clear()
+        client.index(images, force=True)
+        assert sum(embedded) == REGIONS + IMAGES, "nothing is remembered for later"
+        assert rows == codes_in(client)
 
 
 @pytest.mark.usefixtures("machine")

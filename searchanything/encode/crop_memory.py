@@ -1,0 +1,85 @@
+"""The embeddings of a sample's crops, so that the images that a hash layer was trained on are not embedded twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from searchanything.core.protocols import RegionEncoder
+from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.encoder import Encoder
+
+_GLANCE_PX: Final = 16  # a pixel in each 16 x 16 tells nearly all other crops from the known ones, for a thousandth
+
+
+@dataclass(frozen=True, slots=True)
+class CropMemory:
+    """Keeps what one encoder's embedder says of crops (4 D bytes each), for another encoder of the same embedder.
+
+    `known` has embeddings by the digest of a crop's pixels; `glances` has a few pixels of each of these crops.
+    """
+
+    known: dict[bytes, FloatArray] = field(default_factory=dict)
+    glances: set[bytes] = field(default_factory=set)
+
+    def keeping(self, encoder: Encoder) -> Encoder:
+        """The encoder; what it embeds from now on is kept."""
+        return replace(encoder, embedder=_RememberingEmbedder(encoder.embedder, self, keeps=True))
+
+    def recalling(self, encoder: Encoder) -> Encoder:
+        """The encoder; crops that are known are not embedded again, and no others are kept."""
+        if not self.known:
+            return encoder
+        return replace(encoder, embedder=_RememberingEmbedder(encoder.embedder, self, keeps=False))
+
+
+class _RememberingEmbedder:
+    """A `RegionEncoder` that asks a memory first. Thread-safe."""
+
+    def __init__(self, embedder: RegionEncoder, memory: CropMemory, *, keeps: bool) -> None:
+        self._embedder = embedder
+        self._memory = memory
+        self._keeps = keeps
+
+    @property
+    def dimension(self) -> int:
+        return self._embedder.dimension
+
+    @property
+    def crop_size_px(self) -> int:
+        return self._embedder.crop_size_px
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        return self._embedder.description
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        return self._embedder.embed_texts(texts)
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        found = {row: known for row, crop in enumerate(crops) if (known := self._recalled(crop)) is not None}
+        new = [row for row in range(len(crops)) if row not in found]
+        embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
+        embedded[new] = self._embedder.embed_crops(crops[new])
+        for row, known in found.items():
+            embedded[row] = known
+        if self._keeps:
+            for row in new:
+                self._memory.known[_digest_of(crops[row])] = embedded[row].copy()
+                self._memory.glances.add(_glance_at(crops[row]))
+        return embedded
+
+    def _recalled(self, crop: RGBImage) -> FloatArray | None:
+        return self._memory.known.get(_digest_of(crop)) if _glance_at(crop) in self._memory.glances else None
+
+
+def _glance_at(crop: RGBImage) -> bytes:
+    return crop[::_GLANCE_PX, ::_GLANCE_PX].tobytes()
+
+
+def _digest_of(crop: RGBImage) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=16).digest()
