@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ import numpy as np
 from benchmarks import measuring
 from searchanything import wiring
 from searchanything.core.codes import unit_rows
-from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
+from searchanything.core.protocols import Segmentation, Segmenter
 from searchanything.core.settings import ModelSettings, Settings
 from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder, RegionJob, Stopwatch
+from searchanything.encode.wrapped_embedder import WrappedEmbedder
+from searchanything.encode.wrapped_segmenter import WrappedSegmenter
 from searchanything.evaluation.asking import Vocabulary
 from searchanything.evaluation.coco import read_coco
 from searchanything.evaluation.evidence import Collector, Evidence
@@ -60,60 +63,19 @@ class Thresholds:
     ious: Sequence[float]
 
 
-def _key(pixels: RGBImage) -> bytes:
-    return blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+class SeenOnce(WrappedSegmenter):
+    """A segmenter that remembers every image, and gives the regions above a confidence."""
 
-
-@dataclass
-class WrappedEmbedder:
-    """What an embedder over another one passes on."""
-
-    embedder: RegionEncoder
-
-    @property
-    def dimension(self) -> int:
-        return self.embedder.dimension
-
-    @property
-    def crop_size_px(self) -> int:
-        return self.embedder.crop_size_px
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return {}
-
-    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        return self.embedder.embed_texts(texts)
-
-
-@dataclass
-class SeenOnce(WrappedEmbedder):
-    """A segmenter and an embedder that remember every image and every crop."""
-
-    segmenter: Segmenter
-    confidence: float
-    images: dict[bytes, Segmentation] = field(default_factory=dict)
-    crops: dict[bytes, FloatArray] = field(default_factory=dict)
-
-    @property
-    def feature_dimension(self) -> int:
-        return self.segmenter.feature_dimension
+    def __init__(self, segmenter: Segmenter, confidence: float, images: dict[bytes, Segmentation]) -> None:
+        super().__init__(segmenter)
+        self._confidence, self._images = confidence, images
 
     def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
-        keys = [_key(image) for image in images]
+        keys = [blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
         for key, image in zip(keys, images, strict=True):
-            if key not in self.images:
-                (self.images[key],) = self.segmenter.segment([image])
-        return [_surer(self.images[key], self.confidence) for key in keys]
-
-    def embed_crops(self, crops: RGBImage) -> FloatArray:
-        keys = [_key(crop) for crop in crops]
-        new = {key: place for place, key in enumerate(keys) if key not in self.crops}
-        if new:
-            embedded = self.embedder.embed_crops(crops[list(new.values())])
-            self.crops |= dict(zip(new, embedded, strict=True))
-        rows = [self.crops[key] for key in keys]
-        return np.stack(rows) if rows else np.zeros((0, self.dimension), dtype=np.float32)
+            if key not in self._images:
+                (self._images[key],) = self.segmenter.segment([image])
+        return [_surer(self._images[key], self._confidence) for key in keys]
 
 
 def _surer(found: Segmentation, confidence: float) -> Segmentation:
@@ -122,7 +84,6 @@ def _surer(found: Segmentation, confidence: float) -> Segmentation:
     return replace(found, boxes_xyxy=found.boxes_xyxy[kept], scores=found.scores[kept], masks=found.masks[kept])
 
 
-@dataclass
 class Mirrored(WrappedEmbedder):
     """An embedder that takes the mean of a crop and its mirror image."""
 
@@ -154,16 +115,16 @@ def encoders(preset: str, settings: Settings, thresholds: Thresholds) -> dict[st
     least = replace(found.options, confidence=min([own, *thresholds.confidences]))
     base = wiring.load_encoder(preset, wiring.hash_layer_of(preset, None, settings), settings)
     path, compute = locate(found.segmenter, settings.models.weights_dir), prepare_compute(settings.models, "segmenter")
-    memory = SeenOnce(base.embedder, FastSAMSegmenter(path, options=least, compute=compute), own)
-    base = replace(base, segmenter=memory, embedder=memory)
-    ways = {"as shipped": base, "mirrored": replace(base, embedder=Mirrored(memory))}
+    segmenter, images = FastSAMSegmenter(path, options=least, compute=compute), dict[bytes, Segmentation]()
+    base = CropMemory().keeping(replace(base, segmenter=SeenOnce(segmenter, own, images)))
+    ways = {"as shipped": base, "mirrored": replace(base, embedder=Mirrored(base.embedder))}
     for confidence in thresholds.confidences:
-        ways[f"confidence {confidence:g}"] = replace(base, segmenter=replace(memory, confidence=confidence))
+        ways[f"confidence {confidence:g}"] = replace(base, segmenter=SeenOnce(segmenter, confidence, images))
     for iou in thresholds.ious:
         other = FastSAMSegmenter(path, options=replace(least, iou=iou), compute=compute)
-        ways[f"suppression {iou:g}"] = replace(base, segmenter=replace(memory, segmenter=other, images={}))
+        ways[f"suppression {iou:g}"] = replace(base, segmenter=SeenOnce(other, own, {}))
     ways |= {f"crops {policy.value}": replace(base, crops=policy) for policy in CropPolicy if policy is not base.crops}
-    mean = MeanOfTwo(memory, memory, base.hasher, base.policy, base.box_min_iou)
+    mean = MeanOfTwo(base.segmenter, base.embedder, base.hasher, base.policy, base.box_min_iou)
     return {**ways, "mean of box and masked": mean}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -12,6 +11,7 @@ import numpy as np
 from searchanything.core.protocols import RegionEncoder
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.encoder import Encoder
+from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
 _GLANCE_PX: Final = 16  # a pixel in each 16 x 16 tells nearly all other crops from the known ones, for a thousandth
 
@@ -37,34 +37,19 @@ class CropMemory:
         return replace(encoder, embedder=_RememberingEmbedder(encoder.embedder, self, keeps=False))
 
 
-class _RememberingEmbedder:
+class _RememberingEmbedder(WrappedEmbedder):
     """A `RegionEncoder` that asks a memory first. Thread-safe."""
 
     def __init__(self, embedder: RegionEncoder, memory: CropMemory, *, keeps: bool) -> None:
-        self._embedder = embedder
+        super().__init__(embedder)
         self._memory = memory
         self._keeps = keeps
-
-    @property
-    def dimension(self) -> int:
-        return self._embedder.dimension
-
-    @property
-    def crop_size_px(self) -> int:
-        return self._embedder.crop_size_px
-
-    @property
-    def description(self) -> Mapping[str, str | int | float]:
-        return self._embedder.description
-
-    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        return self._embedder.embed_texts(texts)
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
         found = {row: known for row, crop in enumerate(crops) if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
-        embedded[new] = self._embedder.embed_crops(crops[new])
+        embedded[new] = self.embedder.embed_crops(crops[new])
         for row, known in found.items():
             embedded[row] = known
         if self._keeps:
