@@ -171,18 +171,20 @@ def open_s3_bucket(bucket: str, storage: StorageSettings, *, connections: int = 
     return open_s3(bucket, storage, connections=connections)
 
 
-def open_features(location: str, *, mask_dimension: int | None, settings: Settings) -> FeatureSource:
+def open_features(
+    location: str, *, mask_dimension: int | None, settings: Settings, class_column: str | None = None
+) -> FeatureSource:
     """The features at a path or `s3://bucket/key`: a file, or all `.parquet` files below a folder or prefix.
 
-    `mask_dimension` is how many columns of a `.npy` matrix are f_M. Raises: UsageError, ObjectNotFoundError,
-    SettingsError, StoreError.
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M; `class_column` names the column of Parquet files
+    with the regions' classes. Raises: UsageError, ObjectNotFoundError, SettingsError, StoreError.
     """
     from searchanything.hash_training.features import feature_source
     from searchanything.stores.sources import find_files
 
     files = find_files(location, settings, suffixes=(".parquet", ".npy"))
     few = len(files) <= COUNTED_OBJECTS or "://" not in location
-    return feature_source(location, files, mask_dimension=mask_dimension, count_rows=few)
+    return feature_source(location, files, mask_dimension=mask_dimension, class_column=class_column, count_rows=few)
 
 
 def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings) -> FeatureCache:

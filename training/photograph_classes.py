@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from searchanything.core.types import RGBImage
+from searchanything.core.types import FloatArray, RGBImage
 from searchanything.images.crops import image_crop
 from training.street_annotations import FIFTHS, parts_of
 
@@ -45,10 +45,17 @@ class PhotographFolders:
             found |= {plain_class(name) for name in (*index["fine"], *index["coarse"])}
         return tuple(sorted(found))
 
-    def files(self) -> tuple[list[Path], ...]:
-        """The photographs of each folder, without the judged fifth."""
-        street = [path.with_suffix(".jpg") for path in taught(self.street)] if self.street else []
-        return street, [path for path, _ in self.grocery_rows()]
+    def street_labels(self) -> list[Path]:
+        """The label files of the street photographs, without the judged fifth."""
+        return taught(self.street) if self.street else []
+
+    def street_things(self, labels: Path) -> tuple[FloatArray, list[str]]:
+        """The boxes (n, 4) xyxy of what a street photograph shows, and their words."""
+        words = _labels(labels.parent)
+        found = list(parts_of(np.asarray(cv2.imread(str(labels), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)))
+        corners = [cv2.boundingRect(mask.astype(np.uint8)) for _, mask in found]
+        boxes = np.array([(x, y, x + width, y + height) for x, y, width, height in corners], np.float32)
+        return boxes.reshape(-1, 4), [words[label] for label, _ in found]
 
     def grocery_rows(self) -> list[tuple[Path, int]]:
         """The grocery photographs and their fine classes, without the judged fifth."""

@@ -3,10 +3,13 @@
     python -m training.region_features --street data/street --grocery data/grocery --out FEATURES.npz
     python -m training.region_features --crops-of FEATURES.npz --out NEW.npz   (the same regions by another encoder)
 
-Beside the .npz, a .parquet of the same name holds what a hash layer may be fitted to, for `searchanything hash train`:
-the regions of scenes of what training may see, and of photographs where they are given, each with the whole image, as
-an index has them. The .npz has the objects of evaluation scenes, zero-shot concepts among them, and their names:
-benchmarks/hashing.py judges methods by it. A region counts as an object's when their boxes overlap by at least a half.
+Beside the .npz, a .parquet of the same name holds what a hash layer may be fitted to, for `searchanything hash train
+--class-column class`: the regions of scenes of what training may see, and of photographs where they are given, each
+with the whole image, as an index has them. Its column `class` names the thing that a region shows: the concept of a
+scene's object, the garment on a street photograph, the grocery of a whole photograph.
+
+The .npz has the objects of evaluation scenes, zero-shot concepts among them, and their names: benchmarks/hashing.py
+judges methods by it. A region counts as an object's when their boxes overlap by at least a half.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +42,9 @@ from training.scenes_dataset import SceneSource, evaluation_source, training_sou
 logger = logging.getLogger(__name__)
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
+_File = TypeVar("_File")
+
+CLASS_COLUMN: Final = "class"
 
 _MIN_IOU = 0.5
 _OBJECTS = (3, 8)
@@ -93,24 +99,60 @@ def arrays_of(found: Sequence[SceneFeatures], *, pictograms: Pictograms) -> Arra
     }
 
 
-def indexed_features(encoder: Encoder, images: Iterable[RGBImage]) -> FeatureBatch:
-    """Features of what an index keeps of each image: its regions, and the whole of it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """An image to fit to. `boxes_xyxy` (n, 4) of the things that it shows, their `classes`, and that of the `whole`."""
+
+    image: RGBImage
+    boxes_xyxy: FloatArray
+    classes: Sequence[str]
+    whole: str | None = None
+
+
+def classes_of_rows(example: Example, boxes_xyxy: FloatArray) -> list[str | None]:
+    """The class of each indexed region, by the boxes (R, 4), and of the whole image: R + 1.
+
+    The region that overlaps a thing most shows it, if their boxes overlap by at least a half.
+    """
+    found: list[str | None] = [None] * len(boxes_xyxy)
+    overlap = box_iou(boxes_xyxy, example.boxes_xyxy)
+    for thing in np.flatnonzero(overlap.max(0, initial=0.0) >= _MIN_IOU).tolist():
+        found[int(overlap[:, thing].argmax())] = example.classes[thing]
+    return [*found, example.whole]
+
+
+def indexed_features(encoder: Encoder, examples: Iterable[Example]) -> tuple[FeatureBatch, list[str | None]]:
+    """Features of what an index keeps of each image, its regions and the whole of it; and the rows' classes."""
     dimensions = encoder.segmenter.feature_dimension, encoder.embedder.dimension
     whole = [FeatureBatch(*(np.zeros((0, dimension), np.float32) for dimension in dimensions))]
-    for number, image in enumerate(images):
-        whole += [one.features for one in encoder.encode_images([image])]
+    classes: list[str | None] = []
+    for number, example in enumerate(examples):
+        (one,) = encoder.encode_images([example.image])
+        whole.append(one.features)
+        classes += classes_of_rows(example, one.boxes_xyxy)
         if number % _STEP == 0:
             logger.info("%d images", number)
-    return FeatureBatch(np.concatenate([one.mask for one in whole]), np.concatenate([one.image for one in whole]))
+    rows = FeatureBatch(np.concatenate([one.mask for one in whole]), np.concatenate([one.image for one in whole]))
+    return rows, classes
 
 
-def fitting_images(arguments: argparse.Namespace) -> Iterator[RGBImage]:
+def fitting_examples(arguments: argparse.Namespace) -> Iterator[Example]:
     """Scenes of what training may see, then up to so many photographs of each folder, none of the judged fifth."""
     source = training_source(arguments.pictograms, arguments.photographs, recipe=DEMO_RECIPE, objects=_OBJECTS)
-    yield from (source.scene(_FITTING_SEED + number).image for number in range(arguments.fitting_scenes))
-    most = arguments.photographs_of_each
-    for files in PhotographFolders(arguments.street, arguments.grocery).files():
-        yield from (pixels_of(path) for path in files[:: max(1, -(-len(files) // most))])
+    for number in range(arguments.fitting_scenes):
+        scene = source.scene(_FITTING_SEED + number)
+        boxes = np.array([item.box_xyxy for item in scene.objects], np.float32).reshape(-1, 4)
+        yield Example(scene.image, boxes, [item.concept for item in scene.objects])
+    folders, most = PhotographFolders(arguments.street, arguments.grocery), arguments.photographs_of_each
+    for labels in _evenly(folders.street_labels(), most):
+        yield Example(pixels_of(labels.with_suffix(".jpg")), *folders.street_things(labels))
+    for path, fine in _evenly(folders.grocery_rows(), most):
+        yield Example(pixels_of(path), np.zeros((0, 4), np.float32), (), f"grocery {fine}")
+
+
+def _evenly(files: Sequence[_File], most: int) -> Sequence[_File]:
+    """At most so many of a list, evenly drawn."""
+    return files[:: max(1, -(-len(files) // most))]
 
 
 def segmented(arguments: argparse.Namespace, segmenter: Segmenter, *, crop_size_px: int) -> Arrays:
@@ -122,13 +164,14 @@ def segmented(arguments: argparse.Namespace, segmenter: Segmenter, *, crop_size_
     return arrays_of(list(found), pictograms=source.pictograms)
 
 
-def write_parquet(path: Path, features: FeatureBatch) -> None:
+def write_parquet(path: Path, features: FeatureBatch, classes: Sequence[str | None]) -> None:
     """What to fit to, for `searchanything hash train`. It is of no index, and has no fingerprint."""
     from pyarrow import parquet
 
-    schema = feature_schema(features.mask.shape[1], features.image.shape[1], fingerprint=None)
+    dimensions = features.mask.shape[1], features.image.shape[1]
+    schema = feature_schema(*dimensions, fingerprint=None, class_column=CLASS_COLUMN)
     with parquet.ParquetWriter(path, schema) as writer:
-        writer.write_batch(record_batch(schema, [str(row) for row in range(len(features.mask))], features))
+        writer.write_batch(record_batch(schema, [str(row) for row in range(len(features.mask))], features, classes))
 
 
 def main() -> None:
@@ -159,9 +202,10 @@ def main() -> None:
     arrays["image"] = encoder.embedder.embed_crops(arrays["crops"])
     np.savez(arguments.out, allow_pickle=False, **arrays)
     if not arguments.crops_of:
-        fitting = indexed_features(encoder, fitting_images(arguments))
-        write_parquet(arguments.out.with_suffix(".parquet"), fitting)
-        logger.info("%d rows to fit to", len(fitting.mask))
+        fitting, classes = indexed_features(encoder, fitting_examples(arguments))
+        write_parquet(arguments.out.with_suffix(".parquet"), fitting, classes)
+        known = [one for one in classes if one is not None]
+        logger.info("%d rows to fit to, %d of %d classes", len(classes), len(known), len(set(known)))
     logger.info("%d regions to judge by", len(arrays["concepts"]))
 
 

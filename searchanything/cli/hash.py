@@ -57,6 +57,16 @@ PrefixOrdered = Annotated[
         help="Make the first 64, 128 and 256 bits codes by themselves, for `hash cut`; not with deep.",
     ),
 ]
+ClassColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--class-column",
+        metavar="NAME",
+        help="Column of the .parquet files with regions' classes, null where not known: "
+        "directions in which regions of one class differ count less.",
+        show_default=False,
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
 Report = Annotated[
     Path | None,
@@ -88,12 +98,13 @@ def train(
     mask_dimension: MaskDimension = None,
     mask_share: MaskShare = 0.1,
     prefix_ordered: PrefixOrdered = False,
+    class_column: ClassColumn = None,
     resume: Resume = False,
     report: Report = None,
     *,
     output: OutputOptions,
 ) -> None:
-    """Train a layer on features, without labels, and compare it with the other methods.
+    """Train a layer on features, without labels or with some, and compare it with the other methods.
 
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
@@ -114,7 +125,7 @@ def train(
         resume=resume,
         compute=settings.models,
     )
-    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings)
+    source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings, class_column=class_column)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
     with hash_progress(source.rows) as show:
         trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)

@@ -9,16 +9,20 @@ A row per region:
 | `image_features` | fixed-size list of D float16, not null | f_I as the encoder gave it |
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
-float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time.
+float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time. One further
+column can be read as the regions' classes: strings or integers, null where a region's class is not known.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.errors import UsageError
 from searchanything.core.extras import install_command
@@ -29,39 +33,57 @@ MASK_COLUMN: Final = "mask_features"
 IMAGE_COLUMN: Final = "image_features"
 FINGERPRINT_KEY: Final = b"feature_fingerprint"
 READ_BYTES: Final = 1 << 22  # of a column at a time: a row group may be as large as the file
+NO_CLASS: Final = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:
-    """Features of n regions: `mask` (n, C) and `image` (n, D) float32, as the models gave them. C may be 0."""
+    """Features of n regions: `mask` (n, C) and `image` (n, D) float32, as the models gave them. C may be 0.
+
+    `classes` (n,) int64 are equal where regions show the same kind of thing, `NO_CLASS` where that is not known; None
+    where nothing is.
+    """
 
     mask: FloatArray
     image: FloatArray
+    classes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.mask.ndim != 2 or self.image.ndim != 2 or len(self.mask) != len(self.image):
             raise ValueError(f"expected (n, C) and (n, D) features, got {self.mask.shape} and {self.image.shape}")
 
 
-def feature_schema(mask_dimension: int, image_dimension: int, *, fingerprint: str | None) -> Any:  # noqa: ANN401
-    """The pyarrow schema of a file of features. Raises: UsageError without pyarrow."""
+def feature_schema(
+    mask_dimension: int, image_dimension: int, *, fingerprint: str | None, class_column: str | None = None
+) -> Any:  # noqa: ANN401
+    """The pyarrow schema of a file of features, with a column for classes if it is named.
+
+    Raises: UsageError without pyarrow.
+    """
     arrow, _ = parquet_libraries()
     columns = [
         arrow.field(ID_COLUMN, arrow.string(), nullable=False),
         arrow.field(MASK_COLUMN, arrow.list_(arrow.float16(), mask_dimension), nullable=False),
         arrow.field(IMAGE_COLUMN, arrow.list_(arrow.float16(), image_dimension), nullable=False),
+        *([] if class_column is None else [arrow.field(class_column, arrow.string())]),
     ]
     return arrow.schema(columns, metadata=None if fingerprint is None else {FINGERPRINT_KEY: fingerprint.encode()})
 
 
-def record_batch(schema: Any, ids: Sequence[str], features: FeatureBatch) -> Any:  # noqa: ANN401
-    """Rows for a `pyarrow.parquet.ParquetWriter` of `feature_schema`."""
+def record_batch(
+    schema: Any,  # noqa: ANN401
+    ids: Sequence[str],
+    features: FeatureBatch,
+    classes: Sequence[str | None] | None = None,
+) -> Any:  # noqa: ANN401
+    """Rows for a `pyarrow.parquet.ParquetWriter` of `feature_schema`; `classes` are names, if the schema has them."""
     arrow, _ = parquet_libraries()
     lists = [
         arrow.FixedSizeListArray.from_arrays(arrow.array(np.asarray(block, np.float16).ravel()), block.shape[1])
         for block in (features.mask, features.image)
     ]
-    return arrow.record_batch([arrow.array(ids, arrow.string()), *lists], schema=schema)
+    names = [] if classes is None else [arrow.array(classes, arrow.string())]
+    return arrow.record_batch([arrow.array(ids, arrow.string()), *lists, *names], schema=schema)
 
 
 class FeatureFile:
@@ -70,9 +92,10 @@ class FeatureFile:
     Raises: UsageError, at construction, for what does not keep the contract, or without pyarrow.
     """
 
-    def __init__(self, name: str, file: BinaryIO) -> None:
+    def __init__(self, name: str, file: BinaryIO, *, class_column: str | None = None) -> None:
+        """`class_column` names the column with the regions' classes, where it is to be read."""
         arrow, parquet = parquet_libraries()
-        self._name = name
+        self._name, self._class_column = name, class_column
         try:
             self._file = parquet.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
         except arrow.ArrowException as error:
@@ -85,6 +108,16 @@ class FeatureFile:
                 raise UsageError(
                     f"{name}: expected a column {column} of fixed-size lists of float16, got {kind or 'none'}"
                 )
+        if class_column is not None:
+            at = schema.get_field_index(class_column)
+            kind = schema.field(at).type if at >= 0 else None
+            if kind is None or not any(
+                test(kind) for test in (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_integer)
+            ):
+                raise UsageError(
+                    f"{name}: expected a column {class_column} of strings or integers, the regions' classes, "
+                    f"got {kind or 'none'}; its columns are {', '.join(schema.names)}"
+                )
         stated = (schema.metadata or {}).get(FINGERPRINT_KEY)
         self.fingerprint: str | None = None if stated is None else stated.decode()
         self.rows: int = self._file.metadata.num_rows
@@ -92,9 +125,11 @@ class FeatureFile:
     def batches(self, rows: int) -> Iterator[FeatureBatch]:
         """Stream at most `rows` rows at a time. Raises: UsageError for rows without features or damaged pages."""
         arrow, _ = parquet_libraries()
+        columns = [MASK_COLUMN, IMAGE_COLUMN, *([] if self._class_column is None else [self._class_column])]
         try:
-            for batch in self._file.iter_batches(rows, columns=[MASK_COLUMN, IMAGE_COLUMN]):
-                yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN))
+            for batch in self._file.iter_batches(rows, columns=columns):
+                classes = None if self._class_column is None else class_numbers(batch[self._class_column].to_pylist())
+                yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN), classes)
         except (arrow.ArrowException, OSError) as error:
             raise UsageError(f"{self._name} is damaged: {error}") from error
 
@@ -104,6 +139,16 @@ class FeatureFile:
             raise UsageError(f"{self._name}: column {column} has rows without features")
         values = lists.flatten().to_numpy(zero_copy_only=False)
         return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
+
+
+def class_numbers(names: Sequence[str | int | None]) -> NDArray[np.int64]:
+    """A number for each class, the same in every batch and file; `NO_CLASS` for None."""
+    return np.array([NO_CLASS if name is None else _class_number(str(name)) for name in names], dtype=np.int64)
+
+
+@lru_cache(maxsize=2**16)
+def _class_number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def parquet_libraries() -> tuple[Any, Any]:

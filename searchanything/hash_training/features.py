@@ -90,25 +90,31 @@ class NpyFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ParquetFeatures:
-    """Parquet files of one fingerprint; `rows` is None where counting would take too many requests."""
+    """Parquet files of one fingerprint; `rows` is None where counting would take too many requests.
+
+    `class_column` names the column of the regions' classes, where they are to be read.
+    """
 
     names: Sequence[str]
     openers: Sequence[Opener]
     fingerprint: str | None
     rows: int | None
+    class_column: str | None = None
 
     @classmethod
-    def of(cls, names: Sequence[str], openers: Sequence[Opener], *, count: bool) -> ParquetFeatures:
+    def of(
+        cls, names: Sequence[str], openers: Sequence[Opener], *, count: bool, class_column: str | None = None
+    ) -> ParquetFeatures:
         """Look at the first file, or at all of them to `count` their rows. Raises: UsageError."""
         last = len(names) if count else 1
-        looked_at = [FeatureFile(*pair) for pair in _opened(names[:last], openers[:last])]
+        looked_at = [FeatureFile(*pair, class_column=class_column) for pair in _opened(names[:last], openers[:last])]
         rows = sum(file.rows for file in looked_at) if count else None
-        return cls(names, openers, looked_at[0].fingerprint, rows)
+        return cls(names, openers, looked_at[0].fingerprint, rows, class_column)
 
     def batches(self) -> Iterator[FeatureBatch]:
         """Stream row groups, file after file."""
         for name, opened in _opened(self.names, self.openers):
-            file = FeatureFile(name, opened)
+            file = FeatureFile(name, opened, class_column=self.class_column)
             if file.fingerprint != self.fingerprint:
                 raise UsageError(
                     f"{name} holds features of fingerprint {file.fingerprint}, {self.names[0]} of {self.fingerprint}; "
@@ -121,21 +127,29 @@ class ParquetFeatures:
 
 
 def feature_source(
-    location: str, files: Sequence[NamedFile], *, mask_dimension: int | None, count_rows: bool = True
+    location: str,
+    files: Sequence[NamedFile],
+    *,
+    mask_dimension: int | None,
+    class_column: str | None = None,
+    count_rows: bool = True,
 ) -> FeatureSource:
     """The features in the files found at `location`: one `.npy` file, or any number of `.parquet` files.
 
-    `mask_dimension` is how many columns of a `.npy` matrix are f_M; Parquet says so itself. `count_rows` reads each
-    Parquet file's footer first. Raises: UsageError, StoreError.
+    `mask_dimension` is how many columns of a `.npy` matrix are f_M; Parquet says so itself. `class_column` names the
+    column of Parquet files that holds the regions' classes. `count_rows` reads each Parquet file's footer first.
+    Raises: UsageError, StoreError.
     """
     suffixes = {Path(name).suffix.lower() for name, _ in files}
     if suffixes == {".parquet"}:
         if mask_dimension is not None:
             raise UsageError("--mask-dimension is for .npy files; Parquet has a column for either kind of features")
         names, openers = zip(*sorted(files, key=lambda one: one[0]), strict=True)
-        return ParquetFeatures.of(names, openers, count=count_rows)
+        return ParquetFeatures.of(names, openers, count=count_rows, class_column=class_column)
     if suffixes != {".npy"} or len(files) != 1:
         raise UsageError(f"{location}: {_ACCEPTED}")
+    if class_column is not None:
+        raise UsageError(f"{location}: --class-column is for Parquet; a .npy file holds one matrix of features alone")
     if mask_dimension is None:
         raise UsageError(f"{location}: say with --mask-dimension how many of its columns are mask features (or 0)")
     return NpyFeatures.of(*files[0], mask_dimension)

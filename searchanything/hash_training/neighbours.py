@@ -1,4 +1,4 @@
-"""Nearest neighbours of float features by cosine, and what varies between neighbours."""
+"""Nearest neighbours of float features by cosine, and what varies between neighbours, or within a class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import unit_rows
 from searchanything.core.types import FloatArray
+from searchanything.features.parquet import NO_CLASS
 
 ANCHORS: Final = 4096  # rows whose neighbours are looked for: the scatter of a few thousand is stable
 _NEIGHBOURS: Final = 3
@@ -31,13 +32,35 @@ def neighbour_whitening(rows: FloatArray, *, strength: float, generator: np.rand
     the mapped rows is 1.
     """
     anchors = generator.choice(len(rows), min(ANCHORS, len(rows)), replace=False)
-    scatter = _scatter(rows, anchors)
+    return whitened(_scatter(rows, anchors), rows[anchors], strength=strength)
+
+
+def whitened(scatter: NDArray[np.float64], rows: FloatArray, *, strength: float) -> FloatArray:
+    """S^(-strength / 2) of a scatter (d, d) with a ridge, scaled so that the mapped rows' mean squared length is 1."""
     values, vectors = np.linalg.eigh(scatter)
     scales = (np.maximum(values, 0) + _RIDGE * max(float(values.mean()), 1e-12)) ** (-strength / 2)
     whitening = (vectors * scales) @ vectors.T
-    second = rows[anchors].astype(np.float64) @ whitening
-    length = np.sqrt(max(float((second**2).sum(axis=1).mean()), 1e-12))
+    mapped = rows.astype(np.float64) @ whitening
+    length = np.sqrt(max(float((mapped**2).sum(axis=1).mean()), 1e-12))
     return np.asarray(whitening / length, dtype=np.float32)
+
+
+def class_whitening(rows: FloatArray, classes: NDArray[np.int64], *, strength: float) -> FloatArray | None:
+    """A symmetric map (d, d) that shrinks the directions in which rows of one class differ: S^(-strength / 2).
+
+    S is the mean outer product of a row's difference to its class' mean, over all rows whose class has others; None
+    where there are none. With `strength` 1 it is Relevant Component Analysis (source above), with a ridge.
+    """
+    known = np.flatnonzero(classes != NO_CLASS)
+    _, places, counts = np.unique(classes[known], return_inverse=True, return_counts=True)
+    shared = counts[places] > 1
+    known, places = known[shared], places[shared]
+    if not len(known):
+        return None
+    sums = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(sums, places, rows[known])
+    differences = rows[known] - (sums / counts[:, None])[places]
+    return whitened(differences.T @ differences / len(known), rows, strength=strength)
 
 
 def _scatter(rows: FloatArray, anchors: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ Memory does not depend on the number of rows: the moments are one number a colum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import joined_features
 from searchanything.core.errors import UsageError
 from searchanything.core.types import FloatArray
-from searchanything.features.parquet import FeatureBatch
+from searchanything.features.parquet import NO_CLASS, FeatureBatch
 
 RowsSeen = Callable[[int], None]
 
@@ -24,7 +24,7 @@ class FeatureSample:
     """Rows drawn from a stream of `seen` rows, and the stream's moments.
 
     `rows` (n, C + D) float32: f_M and f_I, each at unit length, side by side. `mean`, `variance` (C + D,) float64 are
-    those of all rows that were seen.
+    those of all rows that were seen. `classes` (n,) int64 as in `FeatureBatch`, none where no batch has any.
     """
 
     rows: FloatArray
@@ -32,13 +32,22 @@ class FeatureSample:
     seen: int
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    classes: NDArray[np.int64] | None = None
 
-    def split(self, *, choosing: int, judging: int, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Rows to fit to, so many to choose by and so many others to judge by, drawn by the seed: no row is in two."""
+    @property
+    def known_classes(self) -> NDArray[np.int64]:
+        """Each class once, rising."""
+        return np.unique(self.classes[self.classes != NO_CLASS]) if self.classes is not None else np.zeros(0, np.int64)
+
+    def split(self, *, choosing: int, judging: int, seed: int) -> tuple[FeatureSample, FloatArray, FloatArray]:
+        """What to fit to, so many rows to choose by, and so many others to judge by, drawn by the seed.
+
+        No row is in two of them. Moments stay those of all rows that were seen.
+        """
         order = np.random.default_rng([seed, 1]).permutation(len(self.rows))
-        parts = np.split(order, [judging, judging + choosing])
-        judged, chosen, fitted = (self.rows[np.sort(part)] for part in parts)
-        return fitted, chosen, judged
+        judged, chosen, fitted = map(np.sort, np.split(order, [judging, judging + choosing]))
+        classes = None if self.classes is None else self.classes[fitted]
+        return replace(self, rows=self.rows[fitted], classes=classes), self.rows[chosen], self.rows[judged]
 
 
 class _Moments:
@@ -75,7 +84,7 @@ def draw_sample(
     """
     generator = np.random.default_rng([seed, 0])
     reservoir = moments = None
-    mask_dimension = 0
+    mask_dimension, classes, classified = 0, np.full(rows, NO_CLASS, dtype=np.int64), False
     for batch, joined in _joined(batches):
         if reservoir is None or moments is None:
             mask_dimension = batch.mask.shape[1]
@@ -85,12 +94,21 @@ def draw_sample(
         drawn = np.where(places < rows, places, generator.integers(places + 1))
         kept = drawn < rows
         reservoir[drawn[kept]] = joined[kept]  # of several rows for one place the last stays, as in the algorithm
+        if batch.classes is not None:
+            classes[drawn[kept]], classified = batch.classes[kept], True
+        elif classified:
+            classes[drawn[kept]] = NO_CLASS
         moments.add(joined)
         seen(moments.count)
     if reservoir is None or moments is None:
         raise UsageError("there are no features to train on")
     return FeatureSample(
-        reservoir[: moments.count], mask_dimension, moments.count, moments.mean.copy(), moments.variance
+        reservoir[: moments.count],
+        mask_dimension,
+        moments.count,
+        moments.mean.copy(),
+        moments.variance,
+        classes[: moments.count] if classified else None,
     )
 
 

@@ -129,8 +129,10 @@ def train_hash(
 
     One pass over `batches`; memory does not depend on their number. `provenance` is written into the layer's file.
 
-    Raises: UsageError for too few rows, features that are not finite or change their widths, a foreign checkpoint;
-    UniformFeaturesError where all rows are the same.
+    Where batches have classes, directions in which regions of one class differ count less, whatever the method.
+
+    Raises: UsageError for too few rows, features that are not finite or change their widths, classes that no two rows
+    share, a foreign checkpoint; UniformFeaturesError where all rows are the same.
     """
     sample = draw_sample(
         batches,
@@ -145,8 +147,10 @@ def train_hash(
     part = len(sample.rows) // _HELD_OUT_PART
     judging, choosing = min(JUDGED_ROWS, part), min(CHOOSING_ROWS, part)
     fitting, choice, judged = sample.split(choosing=choosing, judging=judging, seed=options.seed)
-    standardisation = Standardisation.of(sample, mask_share=options.mask_share)
-    rows, chooses, judges = (standardisation.apply(one) for one in (fitting, choice, judged))
+    standardisation = Standardisation.of(fitting, mask_share=options.mask_share)
+    if sample.classes is not None and standardisation.whitening is None:
+        raise UsageError("no two regions have the same class: their classes say nothing; train without them")
+    rows, chooses, judges = (standardisation.apply(one) for one in (fitting.rows, choice, judged))
     layers: dict[str, HashLayer] = {}
     judgements: dict[str, Judgement] = {}
     for number, method in enumerate(options.methods):
@@ -157,7 +161,7 @@ def train_hash(
             bias,
             mask_dimension=sample.mask_dimension,
             provenance=facts,
-            notes={"mean": standardisation.mean, "scale": standardisation.scale},
+            notes=standardisation.notes(),
         )
         judgements[method] = judge_codes(_encoded(layers[method], judged), judges, seed=options.seed)
         progress(TrainingProgress("judging", number + 1, len(options.methods)))
@@ -191,6 +195,7 @@ def _facts(sample: FeatureSample, options: TrainingOptions) -> dict[str, str]:
         "rows": str(sample.seen),
         "mask_share": str(options.mask_share if sample.mask_dimension else 0),
         **({"prefix_ordered": "true"} if options.prefix_ordered else {}),
+        **({"classes": str(len(sample.known_classes))} if sample.classes is not None else {}),
     }
 
 

@@ -66,7 +66,7 @@ def test_street_photographs_lie_as_training_reads_them(tmp_path: Path) -> None:
     assert {names[one["category_id"]] for one in document["annotations"]} == {"hat", "jeans"}
     folders = PhotographFolders(street=out)
     assert folders.names() == ("hat", "jeans", "t-shirt")
-    assert [path.name for path in folders.files()[0]] == ["0002.jpg"]
+    assert [path.name for path in folders.street_labels()] == ["0002.png"]
 
 
 def test_groceries_lie_as_training_reads_them(tmp_path: Path) -> None:

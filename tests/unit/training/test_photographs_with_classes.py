@@ -16,6 +16,7 @@ from searchanything.core.types import MaskRLE  # noqa: E402
 from searchanything.evaluation.ranking import units  # noqa: E402
 from training.lab_weights import run_state  # noqa: E402
 from training.photograph_classes import PhotographFolders, plain_class  # noqa: E402
+from training.region_features import Example, classes_of_rows  # noqa: E402
 from training.street_annotations import coco_of, fifth_of, parts_of  # noqa: E402
 from training.whole_images import figures_of, read_photographs  # noqa: E402
 
@@ -64,6 +65,22 @@ def test_every_connected_part_is_an_instance_and_crumbs_are_none(street: Path) -
     assert [one["name"] for one in document["categories"]] == ["bag", "shoes"]
 
 
+def test_a_street_photograph_shows_its_parts_in_boxes(street: Path) -> None:
+    boxes, words = PhotographFolders(street).street_things(street / "0007.png")
+    assert words == ["bag", "shoes", "shoes"]
+    assert boxes.tolist() == [[10, 5, 30, 25], [10, 30, 20, 50], [40, 30, 50, 50]]
+
+
+def test_a_region_has_the_class_of_the_thing_that_it_overlaps_most() -> None:
+    things = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], np.float32)
+    example = Example(np.zeros((20, 60, 3), np.uint8), things, ["cup", "shoe", "hat"], whole="shelf")
+    regions = np.array([[0, 0, 10, 7], [0, 0, 10, 9], [21, 0, 31, 10], [47, 0, 57, 10], [0, 0, 60, 20]], np.float32)
+    assert classes_of_rows(example, regions) == [None, "cup", "shoe", None, None, "shelf"]
+    assert classes_of_rows(example, regions[:0]) == ["shelf"]
+    nothing = Example(example.image, np.zeros((0, 4), np.float32), ())
+    assert classes_of_rows(nothing, regions) == [None] * 6
+
+
 def test_parts_that_touch_at_a_corner_are_one() -> None:
     labels = np.zeros((40, 40), np.uint8)
     labels[0:20, 0:20] = labels[20:40, 20:40] = 1
@@ -72,10 +89,9 @@ def test_parts_that_touch_at_a_corner_are_one() -> None:
 
 def test_the_judged_fifth_is_not_taught(street: Path, grocery: Path) -> None:
     folders = PhotographFolders(street, grocery)
-    assert [[path.name for path in files] for files in folders.files()] == [
-        ["0007.jpg"],
-        [f"{place:04d}.jpg" for place in (1, 2, 3, 4, 6, 7, 8, 9, 11)],
-    ]
+    assert [path.name for path in folders.street_labels()] == ["0007.png"]
+    grocery_names = [path.name for path, _ in folders.grocery_rows()]
+    assert grocery_names == [f"{place:04d}.jpg" for place in (1, 2, 3, 4, 6, 7, 8, 9, 11)]
     crops = folders.crops(size_px=8)
     assert {name: len(found) for name, found in crops.items()} == {  # 8 at most
         "bag": 1,
