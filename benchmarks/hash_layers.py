@@ -2,20 +2,21 @@
 
 python -m benchmarks.levers --images DIR --annotations FILE [--category KEY] --only nothing --evidence EVIDENCE
 python -m benchmarks.hash_layers --evidence EVIDENCE --features FEATURES.parquet [--mask-share 0.02] [--seeds 3]
-                                 [--json FILE]
+                                 [--class-column class] [--json FILE]
 
 EVIDENCE is what the preset saw of the annotated images. Layers are trained here on FEATURES.parquet, of
 `training.region_features`. mAP@10 is that of `eval coco`, by bits and with the first 100 rescored as search does, with
 95 % intervals over the queries; recall10@10 is that of the float neighbours (cosine of the standardised features) among
 all indexed regions. Figures of layers are means over the seeds. Prefixes of prefix-ordered bits, and of others, are
-compared with layers of that length, query by query.
+compared with layers of that length, and with a column of classes layers that know them with those that do not, query
+by query.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,14 +102,21 @@ def layer_figures(task: Task, layer: HashLayer) -> Found:
 def layers_of(features: FeatureBatch, *, mask_share: float, seed: int) -> dict[str, HashLayer]:
     """By name, every layer that is compared."""
 
-    def trained(bits: int, share: float, *, ordered: bool = False) -> Mapping[str, HashLayer]:
+    plain = replace(features, classes=None)
+
+    def trained(
+        bits: int, share: float, *, ordered: bool = False, rows: FeatureBatch = plain
+    ) -> Mapping[str, HashLayer]:
         options = TrainingOptions("pca-rotation", bits, seed, share, prefix_ordered=ordered)
-        return train_hash([features], options=options).layers
+        return train_hash([rows], options=options).layers
 
     found: dict[str, HashLayer] = {}
     for bits in BITS:
         layers = trained(bits, mask_share)
         found |= {f"{bits} bits, {method}": layers[method] for method in SHOWN}
+        if features.classes is not None:
+            layers = trained(bits, mask_share, rows=features)
+            found |= {f"{bits} bits with classes, {method}": layers[method] for method in SHOWN}
     found["256 bits, mask share 0.1, deep"] = trained(256, FORMER_SHARE)["deep"]
     ordered = trained(256, mask_share, ordered=True)
     for method in ("pca-rotation", "itq"):
@@ -140,12 +148,12 @@ def with_ends(values: Values) -> list[float]:
 
 
 def differences(found: Mapping[str, Found]) -> dict[str, dict[str, list[float]]]:
-    """Each cut code, and the whole ordered one, less the layer that was trained at its length."""
+    """Each cut code, the whole ordered one, and those with classes, less the plain layer of that length."""
     less: dict[str, dict[str, list[float]]] = {}
     for name, ours in found.items():
         head, _, method = name.rpartition(", ")
         words = head.split()
-        if words[0] == "first" or "ordered" in words:
+        if words[0] == "first" or {"ordered", "classes"} & set(words):
             length = words[1] if words[0] == "first" else words[0]
             theirs = found[f"{length} bits, {method}"]
             less[name] = {figure: with_ends(ours[figure] - theirs[figure]) for figure in ours}
@@ -165,11 +173,15 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True, help="what layers are trained on")
     parser.add_argument("--mask-share", type=float, default=0.02)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--class-column", help="of --features; layers that know classes are compared as well")
     options = parser.parse_args()
     evidence: Evidence = pickle.loads(options.evidence.read_bytes())  # noqa: S301 - written by benchmarks.levers
-    source = wiring.open_features(str(options.features), mask_dimension=None, settings=Settings())
+    source = wiring.open_features(
+        str(options.features), mask_dimension=None, settings=Settings(), class_column=options.class_column
+    )
     parts = list(source.batches())
-    features = FeatureBatch(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("mask", "image")))
+    blocks = ["mask", "image", *(["classes"] if options.class_column else [])]
+    features = FeatureBatch(*(np.concatenate([getattr(one, name) for one in parts]) for name in blocks))
     task = Task.of(evidence, features.mask.shape[1])
     found = figures(task, features, mask_share=options.mask_share, seeds=options.seeds)
     result: dict[str, Any] = {"rows": len(features.mask), "mask_share": options.mask_share, "seeds": options.seeds}

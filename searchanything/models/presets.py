@@ -153,7 +153,7 @@ PICO = Preset(
     encoder=_packaged("pico-encoder", "encoder", 9_400_000),
     architecture=None,
     embedding_dimension=256,
-    hash_layer=_packaged("pico-hash", "hash.safetensors", 330_000),
+    hash_layer=_packaged("pico-hash", "hash.safetensors", 741_000),
     crops=CropPolicy.BOX,  # docs/adr/0054
     limits="pico knows pictograms, and has seen street photographs and groceries; on other photographs its answers are "
     "often arbitrary: the preset base or small is made for those",
