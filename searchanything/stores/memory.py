@@ -27,11 +27,11 @@ from searchanything.core.types import (
     least_ids,
     lies_in,
 )
-from searchanything.stores.columns import IMAGE_COLUMNS
+from searchanything.stores.columns import IMAGE_COLUMNS, Column
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.memory_table import Table
-from searchanything.stores.predicates import Column, Compare, Predicate
+from searchanything.stores.predicates import Compare, Predicate
 from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, check_words, words_rows
 
 _OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])

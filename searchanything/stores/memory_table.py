@@ -9,9 +9,9 @@ import numpy as np
 
 from searchanything.core.codes import stacked
 from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
-from searchanything.stores.columns import Kind
+from searchanything.stores.columns import Column, Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
-from searchanything.stores.predicates import All, Column, Compare, Predicate, Prefix
+from searchanything.stores.predicates import All, Compare, Predicate, Prefix
 from searchanything.stores.scans import Nearest, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)
