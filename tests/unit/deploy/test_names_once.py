@@ -37,7 +37,7 @@ def shared_names(module: ast.Module) -> Iterator[str]:
 def _is_exempt(value: ast.expr) -> bool:
     """True for a type variable, and for an option or argument of the command line."""
     text = ast.unparse(value)
-    return text.startswith("TypeVar(") or (text.startswith("Annotated[") and "typer." in text)
+    return text.startswith("TypeVar(") or (text.startswith("Annotated[") and ("typer." in text or "option('--" in text))
 
 
 def _last_name(decorator: ast.expr) -> str:
@@ -62,6 +62,7 @@ Opener: TypeAlias = Callable[[], int]
 Shape = tuple[int, int]
 Item = TypeVar("Item")
 Limit = Annotated[int, typer.Option("--limit")]
+Save = Annotated[str | None, option("--save", "FILE", "Where to.")]
 @flow(name="x")
 def index(): ...
 @expanded
