@@ -27,18 +27,8 @@ from searchanything.core.files import png_bytes, save_image, save_text
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
-from searchanything.drawing.overlays import (
-    MUTED,
-    SELECTED,
-    Mark,
-    RegionMark,
-    Tile,
-    contact_sheet,
-    distinct_colors,
-    draw_marks,
-    full_rows,
-    prompt_marks,
-)
+from searchanything.drawing.overlays import MUTED, SELECTED, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
+from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
 from searchanything.search.probe import Probe
 from searchanything.search.search import Stage
 
