@@ -19,7 +19,6 @@ from fakes.models import FakeSegmenter, drawn
 from PIL import Image
 from starlette.testclient import TestClient
 
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.remote_names import image_id
@@ -72,7 +71,6 @@ class Served:
         machine = Machine()
         machine.segmenter = segmenter or machine.segmenter
         machine.install(monkeypatch)
-        monkeypatch.setattr(live_index, "SETTLING_S", 0.0)  # no other process makes this index
         bucket = folder / "images"
         for name, image in images.items():
             (bucket / name).parent.mkdir(parents=True, exist_ok=True)

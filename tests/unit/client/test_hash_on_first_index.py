@@ -37,11 +37,6 @@ from searchanything.models.presets import PRESETS
 IMAGES, REGIONS = 14, 42
 
 
-@pytest.fixture(autouse=True)
-def no_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
-
-
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     one = Machine()
@@ -362,6 +357,7 @@ def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
     monkeypatch.setattr(presets, "PRESETS", {"small": tiny})
     monkeypatch.setattr("searchanything.wiring._models", {})
+    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
     settings = settings_of(least=40)
     settings.models.preset = "small"
     settings.models.weights_dir = folder
