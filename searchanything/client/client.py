@@ -227,7 +227,7 @@ class Client(Closing):
         return stored_regions(index, stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
-        """The indexed image meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        """The indexed image of `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
         return find_image(image, [self._connection.read_index()])
 
     def open_image(self, image: ImageRef) -> RGBImage:
@@ -250,7 +250,7 @@ class Client(Closing):
         The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
-        and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
+        and `…exclude`. The report says how many indexed images of the source are gone; `prune` forgets them, unless so
         many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
         by which `query(text=…)` finds them: images that lack them are indexed again.
 
@@ -315,7 +315,7 @@ class Client(Closing):
         """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
 
         Of more than `ingest.forget_images` and `ingest.forget_share` of the images, or all, none is forgotten (`held`
-        names them): a disk that is away looks the same. `forget` says that it is meant; so does time (`forgetting`).
+        names them): a disk that is away looks the same. `forget` says that it is intended; so does time (`forgetting`).
 
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """

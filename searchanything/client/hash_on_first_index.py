@@ -96,7 +96,9 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
     }
     training = TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute)
     try:
-        trained = train_hash(collector.batches, options=training, provenance=stated, progress=partial(_tell, progress))
+        trained = train_hash(
+            collector.batches, options=training, provenance=stated, progress=partial(_pass_on, progress)
+        )
     except UniformFeaturesError as error:
         logger.warning("the hash stays untrained: %s", error)
         return None
@@ -160,7 +162,7 @@ def _staged(progress: OnProgress) -> OnProgress:
     return lambda step: progress(replace(step, stage=SAMPLING))
 
 
-def _tell(progress: OnProgress | None, step: TrainingProgress) -> None:
+def _pass_on(progress: OnProgress | None, step: TrainingProgress) -> None:
     """Training's steps; reading and judging pass in a moment."""
     if progress is not None and step.stage == "training":
         progress(IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING))

@@ -71,14 +71,14 @@ class Ingestion:
                 return sum_reports((before, nothing_listed(omissions)))
             objects = found
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
-        with in_notebooks(progress, "indexing") as tell:
-            index, encoder = self._open_or_make((store, scope), tell, choice, add_words=add_words)
+        with in_notebooks(progress, "indexing") as shown:
+            index, encoder = self._open_or_make((store, scope), shown, choice, add_words=add_words)
             job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
-            listed, told = marking(objects, known), listing.progress(tell)
-            if told is not None:
-                told(IndexProgress(0, None, 0, 0, ""))  # the first batch may take long: what there is is known before
-            report = index_images(job, listed, progress=told, omissions=omissions)
+            listed, report_progress = marking(objects, known), listing.progress(shown)
+            if report_progress is not None:  # the first batch may take long: what there is is known before
+                report_progress(IndexProgress(0, None, 0, 0, ""))
+            report = index_images(job, listed, progress=report_progress, omissions=omissions)
         if add_words:
             report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
@@ -193,6 +193,6 @@ class Ingestion:
 
 
 def _counts(scope: Scope, listed: StoredObject) -> bool:
-    """Whether a listed object will be counted among the images, as far as its name tells."""
+    """Whether a listed object will be counted among the images, as far as its name says."""
     key = listed.ref.key
     return not scope.is_own(key) and scope.may_be_image(key)

@@ -30,7 +30,7 @@ _SIDES = ("right", "wrong")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a person said of hits, as the server is told it each time: it remembers nothing."""
+    """What a person said of hits, as it is sent to the server each time: it remembers nothing."""
 
     right: tuple[RegionRef, ...] = ()
     wrong: tuple[RegionRef, ...] = ()

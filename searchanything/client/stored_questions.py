@@ -43,7 +43,9 @@ def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | 
 def check_no_prompt(prompt: Prompt) -> None:
     """Raises: PromptError for a prompt beside an indexed region."""
     if not isinstance(prompt, WholeImage):
-        raise PromptError("an indexed region says by itself what is meant: leave the prompt out, or ask with its image")
+        raise PromptError(
+            "an indexed region says by itself what is wanted: leave the prompt out, or ask with its image"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,10 +109,10 @@ def chance(distance_bits: int, most_bits: int, rank: int | None) -> Note:
     return noted("chance", Verdict.CHANCE, sentence, figures)
 
 
-def grouping(region: int | None, shown: Hit, rank: int | None, *, is_meant: bool) -> Note:
+def grouping(region: int | None, shown: Hit, rank: int | None, *, by_box: bool) -> Note:
     """Whether its image is shown by this very region; another one explains only where this one was asked for."""
     figures = {"region": region, "shown_region": shown.region, "rank": rank}
-    if shown.region == region or not is_meant:
+    if shown.region == region or not by_box:
         return noted("grouping", None, f"its image is shown by region {shown.region}", figures)
     sentence = (
         f"its image stands at number {rank} by the nearer region {shown.region}, and with "

@@ -229,7 +229,7 @@ class Desk:
             return self.uploads.read(self.uploads.find(image.upload))
         if image.region is not None:
             raise UsageError(
-                "expected an image without region: a region says by itself what is meant, in a query without a prompt"
+                "expected an image without region: a region says by itself what is wanted, in a query without a prompt"
             )
         return caller.client.open_image(self.known(caller, image).image)
 

@@ -90,7 +90,7 @@ pictures = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["images"])
 server = APIRouter(responses=PROBLEMS, tags=["server"])
 
 
-@questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant", openapi_extra=BODY)
+@questions.post("/query", tags=["ask"], summary="Find regions like the one that the prompt selects", openapi_extra=BODY)
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)

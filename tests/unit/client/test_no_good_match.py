@@ -107,7 +107,7 @@ def test_a_refined_answer_to_words_is_cut_as_well(client: Client, folder: Path) 
     assert cut.to_dict()["matching"]["max_false_match"] == most
 
 
-def test_a_small_index_cannot_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_index_has_no_rates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Machine().install(monkeypatch)
     Image.fromarray(drawn(64, 96, red=(4, 4, 40, 60))).save(tmp_path / "a.png")
     client = connect("memory://", preset="pico")
