@@ -304,7 +304,7 @@ def words_hasher(part: WordsPart | None) -> WordsHasher | None:
     if part is None:
         return None
     with importing():
-        from searchanything.models.words import WordsLayer
+        from searchanything.models.words_layer import WordsLayer
 
     return WordsLayer.from_bytes(part.layer)
 

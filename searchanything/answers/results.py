@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 from PIL import Image
 
-from searchanything.answers.confidence import WEAK, Confidence
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.hit_confidence import WEAK, Confidence
 from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.answers.tables import hits_table

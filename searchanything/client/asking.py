@@ -16,11 +16,11 @@ from searchanything.answers.matching import Matching, Scale
 from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import Refiner, SearchResults, Segments
+from searchanything.client.asking_words import WordsQuestion, ask_words, check_alone
 from searchanything.client.connection import Connection
-from searchanything.client.judging import Judging
+from searchanything.client.refining import Judging
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.why import MarkedQuestion, others_of, stored_question, with_reasons, words_question
-from searchanything.client.words import WordsQuestion, ask_words, check_alone
 from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex

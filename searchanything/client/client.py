@@ -24,10 +24,10 @@ from searchanything.client.combining import PartInput, PartsAsked, combine
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
-from searchanything.client.judging import Judging
 from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.operations import Operations
+from searchanything.client.refining import Judging
 from searchanything.client.status import index_status_of
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
@@ -49,7 +49,7 @@ from searchanything.features.status import CacheStatus
 from searchanything.images.inputs import ImageInput
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
-from searchanything.search.combine import NONE_RATE
+from searchanything.search.combination import NONE_RATE
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.search import PageRequest

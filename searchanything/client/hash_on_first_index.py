@@ -26,12 +26,12 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, ImageRef, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
-from searchanything.hash_training.words import train_words
+from searchanything.hash_training.words_training import train_words
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
-from searchanything.models.words import WordsLayer
+from searchanything.models.words_layer import WordsLayer
 
 logger = logging.getLogger(__name__)
 

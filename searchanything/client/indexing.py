@@ -21,19 +21,19 @@ from searchanything.core.types import FloatArray, StoredObject
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
-from searchanything.hash_training.words import LEAST_ROWS, MOST_ROWS
+from searchanything.hash_training.words_training import LEAST_ROWS, MOST_ROWS
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.beginning import from_first_image, nothing_to_repair
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, marking
 from searchanything.ingest.listing import ListingAhead
+from searchanything.ingest.missing_words import lacking_words, words_from_features
 from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
-from searchanything.ingest.words import lacking_words, words_from_features
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)

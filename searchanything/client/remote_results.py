@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from searchanything.answers.confidence import WEAK
+from searchanything.answers.hit_confidence import WEAK
 from searchanything.answers.showing import sheet_html
 from searchanything.answers.tables import hits_table
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of, sender

@@ -305,7 +305,7 @@ class Filter:
 class TextMatch:
     """How well a text names the region that it chose: `better` of `words` everyday words name it better.
 
-    `confidence` goes by their share (`searchanything.prompts.confidence`); `weak` often means that no such
+    `confidence` goes by their share (`searchanything.prompts.text_confidence`); `weak` often means that no such
     thing is there.
     """
 

@@ -19,7 +19,7 @@ from searchanything.explain import index_steps
 from searchanything.explain.by_index import candidate_of_row
 from searchanything.explain.index_steps import Note, noted
 from searchanything.explain.rank import GROWTH, Ranking, excluding_parts
-from searchanything.search.combine import (
+from searchanything.search.combination import (
     Combination,
     CombinedPage,
     Examined,

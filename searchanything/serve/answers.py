@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from searchanything.answers.confidence import GOOD, Confidence
+from searchanything.answers.hit_confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
 from searchanything.client.remote_names import image_id
 from searchanything.core.documents import region_document

@@ -25,8 +25,8 @@ from searchanything.ingest.reports import IndexStatus
 from searchanything.search.probe import Probe
 from searchanything.serve.frontier import CALLER
 from searchanything.serve.gates import Gate
+from searchanything.serve.image_pages import Listing
 from searchanything.serve.keys import RIGHTS, ApiKey, KeyRing, Right
-from searchanything.serve.listing import Listing
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.thumbnails import Thumbnails
 from searchanything.serve.uploads import Uploads

@@ -28,7 +28,7 @@ from searchanything.serve.answers import (
 )
 from searchanything.serve.desk import AtDesk, Reader, Refining
 from searchanything.serve.forms import BODY, FormRoute
-from searchanything.serve.listing import Wanted
+from searchanything.serve.image_pages import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
 from searchanything.serve.problems import TYPE_PREFIX
 from searchanything.serve.thumbnails import SIDES, THUMBNAIL_TYPE

@@ -7,7 +7,7 @@ for by name does not: verbs and options of the command line, flows, routes. Nor 
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +85,16 @@ def test_names_are_seen_but_for_entrances() -> None:
 def test_no_shared_name_stands_for_two_things() -> None:
     assert {name: files for name, files in twice().items() if name not in SAME_THING} == {}
     assert SAME_THING.keys() <= twice().keys()
+
+
+# Modules of one name are parts of one thing, or each the obvious one of its package. Those of `cli` are the verbs'.
+SEVERAL = {
+    "asking", "duplicates", "figures", "files", "judging", "questions", "reading", "report", "reports", "run",
+    "sidecars", "status",
+}  # fmt: skip
+
+
+def test_modules_have_names_of_their_own() -> None:
+    files = [file for file in (REPOSITORY / "searchanything").rglob("*.py") if file.parent.name != "cli"]
+    counts = Counter(file.stem for file in files if not file.stem.startswith("__"))
+    assert {name for name, count in counts.items() if count > 1} == SEVERAL

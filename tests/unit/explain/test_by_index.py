@@ -19,7 +19,7 @@ from searchanything.explain.parts import PartsQuestion, explain_parts
 from searchanything.explain.rank import Ranking
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking
-from searchanything.search.combine import Combination, Part
+from searchanything.search.combination import Combination, Part
 from searchanything.search.probe import Probe
 from searchanything.search.rescoring import mean_of
 from searchanything.search.search import PageRequest

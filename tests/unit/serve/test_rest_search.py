@@ -11,7 +11,7 @@ import pytest
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, crowd, png_of
 
-from searchanything.answers.confidence import confidence_of
+from searchanything.answers.hit_confidence import confidence_of
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
 from searchanything.serve.wire import ExplainRequest
