@@ -22,7 +22,8 @@ from benchmarks.ranking_table import Line, compared
 from benchmarks.ranking_words import WINDOW
 from searchanything.client.combining import WORDS_EXAMPLES
 from searchanything.core.codes import hamming, pack_signs, unit_rows
-from searchanything.core.types import Codes, Filter, FloatArray, ImageRef, IndexManifest
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.types import Codes, Filter, FloatArray, ImageRef
 from searchanything.encode.encoder import Encoder
 from searchanything.hash_training.words_training import train_words
 from searchanything.search.calibration import draw_background

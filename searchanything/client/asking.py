@@ -24,17 +24,8 @@ from searchanything.client.why import MarkedQuestion, others_of, stored_question
 from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
-from searchanything.core.types import (
-    BoxXYXY,
-    Codes,
-    Filter,
-    ImageRef,
-    ImageRow,
-    RegionRef,
-    RegionRow,
-    RGBImage,
-    StoredObject,
-)
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare

@@ -15,7 +15,8 @@ from searchanything.client.refining import Judging
 from searchanything.core.errors import UsageError, WordsMissingError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
+from searchanything.core.rows import row_id
+from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
 from searchanything.search.by_words import search_words

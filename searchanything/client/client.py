@@ -32,17 +32,11 @@ from searchanything.client.status import index_status_of
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
 from searchanything.core.closing import Closing
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
-from searchanything.core.types import (
-    Filter,
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    Place,
-    RegionRow,
-    RGBImage,
-)
+from searchanything.core.types import Filter, ImageRef, Place, RGBImage
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.features.compact import Compaction
 from searchanything.features.status import CacheStatus

@@ -9,7 +9,8 @@ from typing import Any, Final, Self, TypeAlias
 from searchanything.core.codes import stacked
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageRow, RegionRef, RegionRow, Selection
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Codes, Filter, Hit, RegionRef, Selection
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, WholeImage
 from searchanything.search.probe import Marked

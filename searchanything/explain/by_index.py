@@ -24,7 +24,8 @@ from searchanything.core.documents import rounded
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, ImageRow, RegionRow, RGBImage, Selection
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, RGBImage, Selection
 from searchanything.explain import index_steps
 from searchanything.explain.expected_region import MIN_FIT_IOU
 from searchanything.explain.index_steps import Note, noted

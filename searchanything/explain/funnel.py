@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from searchanything.answers.explanation import Explanation
 from searchanything.core.errors import PromptError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import ImageRow
+from searchanything.core.rows import ImageRow
 from searchanything.explain import index_steps, steps
 from searchanything.explain.expected_region import TargetRegion
 from searchanything.explain.index_steps import Note

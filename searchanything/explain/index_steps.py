@@ -14,7 +14,8 @@ from searchanything.answers.explanation import Step, Verdict
 from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Hit, ImageRef, ImageRow, Outcome
+from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.types import Hit, ImageRef
 from searchanything.search.search import PageRequest
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRow, row_id
+from searchanything.core.rows import ImageRow, row_id
+from searchanything.core.types import CodeKind, Codes, Filter, Hit
 from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import Asked, Page, PageRequest, query_code_of, search_images, search_regions
 

@@ -19,8 +19,9 @@ from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.client import Client
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.errors import AccessError, UsageError
+from searchanything.core.rows import ImageRow
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import ImageRow, Place, RGBImage
+from searchanything.core.types import Place, RGBImage
 from searchanything.ingest.reports import IndexStatus
 from searchanything.search.probe import Probe
 from searchanything.serve.frontier import CALLER

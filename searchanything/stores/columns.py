@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from searchanything.core.conditions import Value
-from searchanything.core.types import ImageRow, RegionRow, size_class_of
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import size_class_of
 
 Row: TypeAlias = RegionRow | ImageRow
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1

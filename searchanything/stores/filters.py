@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
-from searchanything.core.types import Filter, ImageRef, Outcome
+from searchanything.core.rows import Outcome
+from searchanything.core.types import Filter, ImageRef
 from searchanything.stores.columns import (
     IMAGE_COLUMNS,
     INT64_MAX,

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from searchanything.core.codes import stacked
-from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Codes, ImageRef
 from searchanything.stores.columns import Column, Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
 from searchanything.stores.predicates import All, Compare, Predicate, Prefix

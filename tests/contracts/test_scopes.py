@@ -13,7 +13,8 @@ from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manife
 from searchanything.answers.duplicates import find_duplicates
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import IndexStore
-from searchanything.core.types import Filter, ImageRef, Place, RegionRef, RegionRow, lies_in
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import Filter, ImageRef, Place, RegionRef, lies_in
 from searchanything.search.by_words import search_words
 from searchanything.search.calibration import draw_background
 from searchanything.search.combination import Combination, Part, search_combined

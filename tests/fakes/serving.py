@@ -22,8 +22,9 @@ from starlette.testclient import TestClient
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.remote_names import image_id
+from searchanything.core.rows import row_id
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import RGBImage, row_id
+from searchanything.core.types import RGBImage
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing

@@ -25,9 +25,9 @@ from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
 from searchanything.client.indexing import OPENING
 from searchanything.core.errors import PresetError
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import IndexManifest
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets

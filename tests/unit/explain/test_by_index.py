@@ -13,7 +13,8 @@ from fakes.interrupted_index import InterruptedIndex
 from searchanything.answers.combined import CombinedResults
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Filter, ImageRef, Outcome, RGBImage, Selection
+from searchanything.core.rows import Outcome
+from searchanything.core.types import Filter, ImageRef, RGBImage, Selection
 from searchanything.explain.by_index import IndexQuestion, Subject, explain_by_index
 from searchanything.explain.parts import PartsQuestion, explain_parts
 from searchanything.explain.rank import Ranking

@@ -17,7 +17,8 @@ from PIL import Image
 
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.errors import IndexUnavailableError, ObjectNotFoundError, PromptError, UsageError
-from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext, reencode

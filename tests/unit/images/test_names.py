@@ -253,7 +253,8 @@ def test_failures_of_before_that_are_no_images_leave_the_index() -> None:
 def _renamed(row, key: str):  # type: ignore[no-untyped-def]
     from dataclasses import replace
 
-    from searchanything.core.types import ImageRef, row_id
+    from searchanything.core.rows import row_id
+    from searchanything.core.types import ImageRef
 
     image = ImageRef(row.image.bucket, key)
     return replace(row, image=image, id=row_id(image, row.generation))

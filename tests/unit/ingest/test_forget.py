@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import NO_REGION, ImageRef, Outcome, StoredObject
+from searchanything.core.rows import NO_REGION, Outcome
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (

@@ -9,7 +9,8 @@ from contracts.index_rows import region_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchanything.core.types import ImageRef, RegionRow
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import ImageRef
 from searchanything.stores.columns import INT64_MAX, INT64_MIN, REGION_COLUMNS, Column, Kind, MetadataField
 from searchanything.stores.memory_table import Table
 from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, matcher
