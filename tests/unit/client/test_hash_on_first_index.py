@@ -38,13 +38,6 @@ IMAGES, REGIONS = 14, 42
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    one = Machine()
-    one.install(monkeypatch)
-    return one
-
-
-@pytest.fixture
 def images(tmp_path: Path) -> Path:
     """IMAGES images of three regions each."""
     (tmp_path / "images").mkdir()

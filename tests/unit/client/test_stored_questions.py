@@ -24,13 +24,6 @@ IMAGES = {
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    machine = Machine()
-    machine.install(monkeypatch)
-    return machine
-
-
-@pytest.fixture
 def client(machine: Machine, tmp_path: Path) -> Client:
     for name, image in IMAGES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
