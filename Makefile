@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-servers check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -28,16 +28,19 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Two runs side by side: most of one computes, most of the other waits for servers.
+# Three runs, two at a time: most of the first computes, most of the others waits for servers.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=2 --output-sync=target test-parts test-servers
+	$(MAKE) --jobs=2 --output-sync=target test-parts test-services test-indexes
 
 test-parts: .venv/.ready
 	$(BIN)/pytest tests/unit
 
-# Its own folder for what pytest remembers of failures: the other run writes one, too.
-test-servers: .venv/.ready .venv-milvus/.ready
-	$(BIN)/pytest -o cache_dir=.pytest_cache/servers tests/contracts tests/integration tests/chaos
+# Folders of their own for what pytest remembers of failures: the other runs write one, too.
+test-services: .venv/.ready .venv-milvus/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos
+
+test-indexes: .venv/.ready .venv-milvus/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/indexes tests/contracts
 
 check: lint types layers docs compose
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from benchmarks import measuring
 from benchmarks.ranking_data import load_preset
-from searchanything.answers.confidence import SHARES, confidence_of
+from searchanything.answers.hit_confidence import SHARES, confidence_of
 from searchanything.answers.matching import Scale
 from searchanything.core.codes import hamming, pack_signs
 from searchanything.core.types import Hit, ImageRef
 from searchanything.encode.encoder import Encoder
-from searchanything.hash_training.words import train_words
+from searchanything.hash_training.words_training import train_words
 from searchanything.search.calibration import SAMPLE_CODES, SHAPES, Background, false_match_rates
 from searchanything.search.search import Page
 

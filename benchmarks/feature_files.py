@@ -33,9 +33,10 @@ import pyarrow as pa
 
 from benchmarks import measuring
 from benchmarks.index_rows import image_row
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import ImageFeatures
 from searchanything.core.settings import Settings, StorageSettings, load_settings
-from searchanything.core.types import ImageRef, IndexManifest
+from searchanything.core.types import ImageRef
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.features.compact import compact
 from searchanything.features.keep import FILE_ROWS, ParquetKeeper

@@ -24,8 +24,9 @@ from search import MANIFEST, PER_IMAGE, filled, made_codes
 from benchmarks import measuring
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import ImageRef, ImageRow, RegionRow
+from searchanything.core.types import ImageRef
 from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from searchanything.core.types import ImageRef, ImageRow, MaskRLE, Outcome, RegionRow, row_id
+from searchanything.core.rows import ImageRow, Outcome, RegionRow, row_id
+from searchanything.core.types import ImageRef, MaskRLE
 
 _SHARED: Final[dict[str, Any]] = {"etag": "etag", "image_width": 640, "image_height": 480, "metadata": {}}
 _REGION: Final[dict[str, Any]] = _SHARED | {

@@ -26,8 +26,9 @@ from PIL import Image
 from benchmarks import measuring
 from searchanything import wiring
 from searchanything.client.opening import connect
+from searchanything.core.rows import RegionRow, row_id
 from searchanything.core.settings import Settings, load_settings
-from searchanything.core.types import ImageRef, RegionRow, RGBImage, row_id
+from searchanything.core.types import ImageRef, RGBImage
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.encode.encoder import CutBatch, Encoder, RegionJob, Stopwatch, box_tuple
 from searchanything.encode.fingerprint import manifest_of

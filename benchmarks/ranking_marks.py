@@ -22,7 +22,7 @@ from searchanything.core.codes import hamming
 from searchanything.core.types import Codes
 from searchanything.encode.encoder import Encoder
 from searchanything.evaluation.measures import average_precision
-from searchanything.hash_training.words import train_words
+from searchanything.hash_training.words_training import train_words
 from searchanything.search.probe import MarkedWords, Probe
 
 LEAST, DEPTH, MARKS, SEEN = 15, 50, 5, 100

@@ -22,11 +22,12 @@ from benchmarks.ranking_table import Line, compared
 from benchmarks.ranking_words import WINDOW
 from searchanything.client.combining import WORDS_EXAMPLES
 from searchanything.core.codes import hamming, pack_signs, unit_rows
-from searchanything.core.types import Codes, Filter, FloatArray, ImageRef, IndexManifest
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.types import Codes, Filter, FloatArray, ImageRef
 from searchanything.encode.encoder import Encoder
-from searchanything.hash_training.words import train_words
+from searchanything.hash_training.words_training import train_words
 from searchanything.search.calibration import draw_background
-from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.rescoring import mean_of, similarities
 from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.row_checks import MAX_LIMIT

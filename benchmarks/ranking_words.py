@@ -18,8 +18,8 @@ from searchanything.core.codes import hamming, pack_signs, unit_rows
 from searchanything.core.types import Codes, FloatArray
 from searchanything.encode.encoder import Encoder
 from searchanything.hash_training.rotations import random_projection, rotation_generator
-from searchanything.hash_training.words import WORDS_BITS, train_words
-from searchanything.models.words import WordsLayer
+from searchanything.hash_training.words_training import WORDS_BITS, train_words
+from searchanything.models.words_layer import WordsLayer
 from searchanything.search.rescoring import similarities
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of a {}", "an image of the {}")

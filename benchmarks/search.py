@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from benchmarks import measuring
 from benchmarks.index_rows import image_row, region_row
 from searchanything.core.codes import hamming
-from searchanything.core.types import Filter, ImageRef, ImageRow, IndexManifest, RegionRow
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Filter, ImageRef
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex

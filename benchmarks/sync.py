@@ -18,10 +18,12 @@ from pathlib import Path
 from benchmarks import measuring
 from benchmarks.index_rows import image_row
 from searchanything.core.codes import next_generation
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.rows import NO_REGION, ImageRow, Outcome
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import NO_REGION, ImageRef, ImageRow, IndexManifest, Outcome, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.sync import SyncJob, sync_images

@@ -22,7 +22,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import load_settings
 from searchanything.demo.scenes import Scene, generate_demo_scenes, load_demo_assets
 from searchanything.encode.encoder import Encoder, RegionJob
-from searchanything.prompts.confidence import TextConfidence
+from searchanything.prompts.text_confidence import TextConfidence
 
 MIN_IOU = 0.5
 LEVELS = ("clear", "unsure", "weak")

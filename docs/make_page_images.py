@@ -23,7 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import searchanything
-from searchanything.answers.confidence import GOOD
+from searchanything.answers.hit_confidence import GOOD
 from searchanything.client.client import Client
 from searchanything.client.remote_names import image_id
 from searchanything.core.serve_settings import ServeSettings

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +51,14 @@ def _group_runs(group: int) -> bool:
             if int(of_group) == group and state not in "ZX":
                 return True
     return False
+
+
+def attempts(process: subprocess.Popen[bytes], *, within_s: float, pause_s: float = 0.05) -> Iterator[None]:
+    """Turns to find out whether a server is usable by now, until it has ended or the time is over."""
+    deadline = time.monotonic() + within_s
+    while process.poll() is None and time.monotonic() < deadline:
+        yield
+        time.sleep(pause_s)
 
 
 def supervised(command: Sequence[str | Path], *, grace_s: float) -> list[str]:

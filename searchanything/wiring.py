@@ -16,6 +16,7 @@ from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.addresses import source_of, split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
+from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.core.protocols import (
     ChangeEvents,
     FileStore,
@@ -28,7 +29,7 @@ from searchanything.core.protocols import (
 )
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import IndexManifest, Place, WordsPart
+from searchanything.core.types import Place
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.layout import FeatureCache, index_name
@@ -306,7 +307,7 @@ def words_hasher(part: WordsPart | None) -> WordsHasher | None:
     if part is None:
         return None
     with importing():
-        from searchanything.models.words import WordsLayer
+        from searchanything.models.words_layer import WordsLayer
 
     return WordsLayer.from_bytes(part.layer)
 

@@ -16,8 +16,9 @@ from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.files import save_image
 from searchanything.core.types import ImageRef, RGBImage
-from searchanything.drawing.overlays import RegionMark, Tile, contact_sheet, distinct_colors, draw_marks
-from searchanything.search.combine import CombinedHit, CombinedPage, PartMatch
+from searchanything.drawing.overlays import RegionMark, distinct_colors, draw_marks
+from searchanything.drawing.sheets import Tile, contact_sheet
+from searchanything.search.combination import CombinedHit, CombinedPage, PartMatch
 
 _TILE_PX: Final = 320
 _MAX_TILES: Final = 50

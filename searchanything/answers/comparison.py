@@ -17,16 +17,8 @@ from searchanything.core.escaping import html_text
 from searchanything.core.files import FORMATS, check_save_path, jpeg_bytes, png_bytes, save_image, save_text
 from searchanything.core.types import Hit, ImageRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
-from searchanything.drawing.overlays import (
-    DESK,
-    SELECTED,
-    Mark,
-    RegionMark,
-    Tile,
-    contact_sheet,
-    draw_marks,
-    prompt_marks,
-)
+from searchanything.drawing.overlays import DESK, SELECTED, Mark, RegionMark, draw_marks, prompt_marks
+from searchanything.drawing.sheets import Tile, contact_sheet
 
 _TILE_PX: Final = 180
 SHEET_COLUMNS: Final = 5  # ranks that the contact sheet shows; the page shows all

@@ -15,8 +15,10 @@ from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage, StoredCode
-from searchanything.drawing.overlays import HIT, RegionMark, Tile, contact_sheet, draw_marks
+from searchanything.core.rows import StoredCode
+from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage
+from searchanything.drawing.overlays import HIT, RegionMark, draw_marks
+from searchanything.drawing.sheets import Tile, contact_sheet
 from searchanything.search.committed import committed
 from searchanything.search.duplicates import check_bits, duplicate_groups
 

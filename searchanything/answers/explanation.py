@@ -28,12 +28,11 @@ from searchanything.drawing.overlays import (
     Color,
     Mark,
     RegionMark,
-    Tile,
-    contact_sheet,
     distinct_colors,
     draw_marks,
     prompt_marks,
 )
+from searchanything.drawing.sheets import Tile, contact_sheet
 from searchanything.drawing.text import legible, shorten, text_width_px, write_text
 
 logger = logging.getLogger(__name__)

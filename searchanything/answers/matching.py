@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from searchanything.answers.confidence import Confidence, confidence_of
+from searchanything.answers.hit_confidence import Confidence, confidence_of
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit
 from searchanything.search.calibration import LEAST_CODES, Background, Rates

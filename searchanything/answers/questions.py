@@ -15,7 +15,8 @@ from searchanything.core.conditions import Where
 from searchanything.core.documents import mask_document
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle, encode_rle
-from searchanything.core.types import Filter, ImageRef, ImageRow, MaskRLE, RegionRef, RegionRow, RGBImage, SizeClass
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Filter, ImageRef, MaskRLE, RegionRef, RGBImage, SizeClass
 from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from searchanything.answers.confidence import WEAK, Confidence
 from searchanything.answers.explanation import Explanation
+from searchanything.answers.hit_confidence import WEAK, Confidence
 from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.answers.tables import hits_table
@@ -24,20 +24,11 @@ from searchanything.core.documents import hit_document, receipt_hit, region_docu
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.files import png_bytes, save_image, save_text
+from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
-from searchanything.drawing.overlays import (
-    MUTED,
-    SELECTED,
-    Mark,
-    RegionMark,
-    Tile,
-    contact_sheet,
-    distinct_colors,
-    draw_marks,
-    full_rows,
-    prompt_marks,
-)
+from searchanything.drawing.overlays import MUTED, SELECTED, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
+from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
 from searchanything.search.probe import Probe
 from searchanything.search.search import Stage
 
@@ -58,7 +49,7 @@ Refiner: TypeAlias = Callable[
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SearchResults(Sequence[Hit]):
+class SearchResults(Sliced[Hit]):
     """The hits of a query, nearest first, with the selected region and how the answer came about.
 
     `image` (H, W, 3) uint8 RGB is the query image, of a stored region read when it is first asked for; all boxes are in
@@ -96,25 +87,13 @@ class SearchResults(Sequence[Hit]):
         """The query image. Raises: StoreError, ImageError where it is a stored one that can no longer be read."""
         return self.query_image() if callable(self.query_image) else self.query_image
 
-    def __len__(self) -> int:
-        return len(self.hits)
+    @property
+    def _items(self) -> tuple[Hit, ...]:
+        return self.hits
 
-    @overload
-    def __getitem__(self, index: int) -> Hit: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> SearchResults: ...
-
-    def __getitem__(self, index: int | slice) -> Hit | SearchResults:
-        """One hit, or for a slice the results with those hits alone."""
-        if not isinstance(index, slice):
-            return self.hits[index]
-        places = tuple(range(len(self.hits))) if self.positions is None else self.positions
-        kept = places[index]
-        return replace(self, hits=self.hits[index], positions=self.positions if kept == places else kept)
-
-    def __iter__(self) -> Iterator[Hit]:
-        return iter(self.hits)
+    def _sliced(self, index: slice) -> Self:
+        places = kept_places(self.positions, index, count=len(self.hits))
+        return replace(self, hits=self.hits[index], positions=places)
 
     def __repr__(self) -> str:
         nearest = f", nearest {self.hits[0].image} at {counted(self.hits[0].distance_bits, 'bit')}" if self.hits else ""
@@ -304,27 +283,18 @@ class SearchResults(Sequence[Hit]):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Segments(Sequence[Candidate]):
+class Segments(Sliced[Candidate]):
     """All regions the segmenter finds in an image, best first. `image` is (H, W, 3) uint8 RGB."""
 
     image: RGBImage
     regions: tuple[Candidate, ...]
 
-    def __len__(self) -> int:
-        return len(self.regions)
+    @property
+    def _items(self) -> tuple[Candidate, ...]:
+        return self.regions
 
-    @overload
-    def __getitem__(self, index: int) -> Candidate: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Segments: ...
-
-    def __getitem__(self, index: int | slice) -> Candidate | Segments:
-        """One region, or for a slice the same image with those regions alone."""
-        return replace(self, regions=self.regions[index]) if isinstance(index, slice) else self.regions[index]
-
-    def __iter__(self) -> Iterator[Candidate]:
-        return iter(self.regions)
+    def _sliced(self, index: slice) -> Self:
+        return replace(self, regions=self.regions[index])
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]

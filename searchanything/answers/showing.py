@@ -14,7 +14,7 @@ from searchanything.core.escaping import html_text
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from searchanything.drawing.overlays import Tile
+    from searchanything.drawing.sheets import Tile
 
 _QUALITY: Final = 82
 # Notebooks are light or dark: colours that are see-through suit both.

@@ -25,16 +25,10 @@ from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.types import (
-    ImageRef,
-    ImageRow,
-    IndexCounts,
-    IndexManifest,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-)
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.types import ImageRef, MaskRLE
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import CommonOptions, Save, expanded
+from searchanything.cli.options import CommonOptions, Save, expanded, option
 from searchanything.cli.prompting import FilterOptions, parse_numbers
 from searchanything.cli.regions import named_region
 from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 
 _FORM = "IMAGE@X,Y (a click), IMAGE@X1,Y1,X2,Y2 (a box), IMAGE#REGION (an indexed region) or text=WORDS"
 _WORDS = "text="
-AllOf = Annotated[
-    list[str] | None, typer.Option("--all", metavar="PART", help=f"A thing that must be there: {_FORM}; repeatable.")
-]
-AnyOf = Annotated[
-    list[str] | None, typer.Option("--any", metavar="PART", help="Of these one must be there; repeatable.")
-]
-NoneOf = Annotated[
-    list[str] | None, typer.Option("--none", metavar="PART", help="A thing that must not be there; repeatable.")
-]
+AllOf = Annotated[list[str] | None, option("--all", "PART", f"A thing that must be there: {_FORM}; repeatable.")]
+AnyOf = Annotated[list[str] | None, option("--any", "PART", "Of these one must be there; repeatable.")]
+NoneOf = Annotated[list[str] | None, option("--none", "PART", "A thing that must not be there; repeatable.")]
 NoneRate = Annotated[
     float,
     typer.Option(
@@ -38,21 +32,19 @@ NoneRate = Annotated[
 ]
 MaxFalseMatch = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--max-false-match",
-        metavar="RATE",
-        help="Only images that show every part: as near as so few unrelated regions are, such as 1e-3.",
-        show_default=False,
+        "RATE",
+        "Only images that show every part: as near as so few unrelated regions are, such as 1e-3.",
     ),
 ]
 ExpectOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--expect",
-        metavar="IMAGE",
-        help="Not the answer, but why this image is in it or not, part by part: s3://bucket/key, a path that was "
+        "IMAGE",
+        "Not the answer, but why this image is in it or not, part by part: s3://bucket/key, a path that was "
         "indexed, or a key.",
-        show_default=False,
     ),
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most images.")]

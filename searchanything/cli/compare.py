@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import AskOptions, ImageArgument, expanded
+from searchanything.cli.options import AskOptions, ImageArgument, expanded, option
 from searchanything.cli.prompting import FilterOptions, PromptOptions
 from searchanything.cli.session import answer, check_image, client_of, plain, say
 
@@ -16,12 +16,7 @@ CandidatesOption = Annotated[
 ]
 SavesOption = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--save",
-        metavar="FILE",
-        help="A contact sheet (.png) or a page with the whole rankings (.html); repeatable.",
-        show_default=False,
-    ),
+    option("--save", "FILE", "A contact sheet (.png) or a page with the whole rankings (.html); repeatable."),
 ]
 
 

@@ -16,7 +16,7 @@ from searchanything.cli.evaluate_mine import mine
 from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile, hash_choice
-from searchanything.cli.options import OutputOptions, Preset, expanded
+from searchanything.cli.options import OutputOptions, Preset, expanded, option
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
 from searchanything.core.counting import counted
@@ -32,22 +32,11 @@ app = typer.Typer(help="Measure models on annotated images, and your index witho
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", exists=True, file_okay=False, help="The folder VOC2012.")]
 Split = Annotated[str, typer.Option("--split", metavar="NAME", help="A list in ImageSets/Segmentation.")]
-Category = Annotated[
-    str | None,
-    typer.Option("--category", metavar="KEY", help="The annotations' key that holds the category.", show_default=False),
-]
-GroupBy = Annotated[
-    list[str] | None,
-    typer.Option("--group-by", metavar="KEY", help="Report by each value of this key; repeatable.", show_default=False),
-]
+Category = Annotated[str | None, option("--category", "KEY", "The annotations' key that holds the category.")]
+GroupBy = Annotated[list[str] | None, option("--group-by", "KEY", "Report by each value of this key; repeatable.")]
 Other = Annotated[
     str | None,
-    typer.Option(
-        "--other",
-        metavar="KEY",
-        help="Also report how well hits with another value of this key than the query's are found.",
-        show_default=False,
-    ),
+    option("--other", "KEY", "Also report how well hits with another value of this key than the query's are found."),
 ]
 Ablations = Annotated[
     bool, typer.Option("--ablations/--no-ablations", help="Also try other crops, features and region policies: slower.")

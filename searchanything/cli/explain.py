@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
+from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded, option
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions, parse_numbers
 from searchanything.cli.questions import LikeOption, MarkOptions, MaxFalseMatch, Question, words_alone
 from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
@@ -24,11 +24,11 @@ ExpectOption = Annotated[
 ]
 ExpectBoxOption = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--expect-box",
-        metavar="X1,Y1,X2,Y2",
-        help="Where the thing is in that image; default: its region most similar to the query.",
-        rich_help_panel=EXPECTED,
+        "X1,Y1,X2,Y2",
+        "Where the thing is in that image; default: its region most similar to the query.",
+        panel=EXPECTED,
     ),
 ]
 

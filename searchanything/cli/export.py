@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import answer, client_of, plain
 from searchanything.core.counting import counted
 
 Destination = Annotated[
     Path, typer.Argument(metavar="FILE", help="COCO instances (.json), or a row per region (.parquet).")
 ]
-BucketOption = Annotated[
-    str | None,
-    typer.Option("--bucket", metavar="NAME", help="Only this bucket, or folder's absolute path.", show_default=False),
-]
+BucketOption = Annotated[str | None, option("--bucket", "NAME", "Only this bucket, or folder's absolute path.")]
 KeyPrefixOption = Annotated[
     str, typer.Option("--key-prefix", metavar="TEXT", help="Only keys that start so.", show_default=False)
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import OutputOptions, expanded
+from searchanything.cli.options import OutputOptions, expanded, option
 from searchanything.cli.progress import hash_progress, rows_progress
 from searchanything.cli.session import answer, plain, say
 from searchanything.core.counting import counted
@@ -27,13 +27,7 @@ Features = Annotated[
     ),
 ]
 MaskDimension = Annotated[
-    int | None,
-    typer.Option(
-        "--mask-dimension",
-        metavar="C",
-        help="How many columns of a .npy matrix are mask features; 0 if none are.",
-        show_default=False,
-    ),
+    int | None, option("--mask-dimension", "C", "How many columns of a .npy matrix are mask features; 0 if none are.")
 ]
 HashFile = Annotated[
     Path, typer.Option("--hash", metavar="FILE", exists=True, dir_okay=False, help="Hash layer (safetensors).")
@@ -68,10 +62,7 @@ ClassColumn = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")]
-Report = Annotated[
-    Path | None,
-    typer.Option("--report", metavar="FILE.html", help="Write the judgement as an HTML page.", show_default=False),
-]
+Report = Annotated[Path | None, option("--report", "FILE.html", "Write the judgement as an HTML page.")]
 LayerFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A .safetensors or .onnx file.")
 ]
@@ -81,10 +72,7 @@ MaskFeatures = Annotated[
 ImageFeatures = Annotated[
     int, typer.Option("--image-dimension", metavar="D", min=1, help="Number of image features that the layer takes.")
 ]
-Tensor = Annotated[
-    str | None,
-    typer.Option("--tensor", metavar="NAME", help="Name of the weight, if the file has several.", show_default=False),
-]
+Tensor = Annotated[str | None, option("--tensor", "NAME", "Name of the weight, if the file has several.")]
 
 
 @app.command("train")

@@ -10,7 +10,7 @@ import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.no_images import found_no_image, no_images_text
-from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
+from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
 from searchanything.core.counting import counted
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 HashFile = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--hash",
-        metavar="FILE|untrained",
-        help="Hash layer (safetensors) of a new index, or an untrained one. "
+        "FILE|untrained",
+        "Hash layer (safetensors) of a new index, or an untrained one. "
         "By default the preset's; if that is untrained, one is trained on a sample of SOURCE first.",
-        show_default=False,
     ),
 ]
 EstimateOnly = Annotated[

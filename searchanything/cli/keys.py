@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import answer, plain, session_of
 from searchanything.core.errors import UsageError
 
@@ -23,24 +23,15 @@ app = typer.Typer(
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What the key is called.", show_default=False)]
 ScopeOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--scope",
-        metavar="SOURCE",
-        help="s3://bucket/prefix, or an indexed folder: all that the key sees. Repeatable; default: everything.",
-        show_default=False,
+        "SOURCE",
+        "s3://bucket/prefix, or an indexed folder: all that the key sees. Repeatable; default: everything.",
     ),
 ]
-RightOption = Annotated[
-    list[str] | None,
-    typer.Option("--right", metavar="RIGHT", help="read or refine; repeatable. Default: both.", show_default=False),
-]
+RightOption = Annotated[list[str] | None, option("--right", "RIGHT", "read or refine; repeatable. Default: both.")]
 
-ValueOfOption = Annotated[
-    str | None,
-    typer.Option(
-        "--value-of", metavar="VARIABLE", help="Take the key from this environment variable.", show_default=False
-    ),
-]
+ValueOfOption = Annotated[str | None, option("--value-of", "VARIABLE", "Take the key from this environment variable.")]
 
 
 @app.command("add")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import OutputOptions, expanded
+from searchanything.cli.options import OutputOptions, expanded, option
 from searchanything.cli.progress import download_progress
 from searchanything.cli.session import answer
 
@@ -21,11 +21,10 @@ PresetArgument = Annotated[
 
 From = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--from",
-        metavar="FOLDER|MIRROR",
-        help="A folder, or an http(s) address, that has the files under the names that `models path` shows.",
-        show_default=False,
+        "FOLDER|MIRROR",
+        "A folder, or an http(s) address, that has the files under the names that `models path` shows.",
     ),
 ]
 

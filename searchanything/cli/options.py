@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typer
 
@@ -19,24 +19,30 @@ if TYPE_CHECKING:
 
 COMMON = "Common options"
 
+
+def option(flag: str, metavar: str, help: str, *, panel: str | None = None) -> Any:  # noqa: ANN401 - as `typer.Option`
+    """An option with a value, or several, which is None unless it is given."""
+    return typer.Option(flag, metavar=metavar, help=help, show_default=False, rich_help_panel=panel)
+
+
 Format: TypeAlias = Literal["text", "json"]
 Uri = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--uri",
-        metavar="URI",
-        help="Index: a file (embedded), http(s)://host:port (Milvus server) or memory://. "
+        "URI",
+        "Index: a file (embedded), http(s)://host:port (Milvus server) or memory://. "
         "Default: SEARCHANYTHING_MILVUS__URI, or a file in this user's home.",
-        rich_help_panel=COMMON,
+        panel=COMMON,
     ),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--preset",
-        metavar="NAME",
-        help="Models: pico, small, base, large, multilingual or paper. An index remembers its own.",
-        rich_help_panel=COMMON,
+        "NAME",
+        "Models: pico, small, base, large, multilingual or paper. An index remembers its own.",
+        panel=COMMON,
     ),
 ]
 FormatOption = Annotated[
@@ -54,10 +60,7 @@ OptionalImage = Annotated[
     str | None,
     typer.Argument(metavar="[IMAGE]", help="A file, or s3://bucket/key; none with --text alone.", show_default=False),
 ]
-Save = Annotated[
-    Path | None,
-    typer.Option("--save", metavar="FILE.png", help="Draw the answer to an image file.", show_default=False),
-]
+Save = Annotated[Path | None, option("--save", "FILE.png", "Draw the answer to an image file.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +96,14 @@ class PatternOptions:
 
     include: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--include",
-            metavar="PATTERN",
-            help="Only keys that match, such as '*.jpg' or '2024/*'. A pattern for the end of keys, such as '*.v2', "
+            "PATTERN",
+            "Only keys that match, such as '*.jpg' or '2024/*'. A pattern for the end of keys, such as '*.v2', "
             "also makes the keys that it matches count as images. Repeatable.",
-            show_default=False,
         ),
     ] = None
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="PATTERN", help="Skip keys that match; repeatable.", show_default=False),
-    ] = None
+    exclude: Annotated[list[str] | None, option("--exclude", "PATTERN", "Skip keys that match; repeatable.")] = None
 
     def patterns(self) -> Patterns | None:
         """None leaves it to the settings."""

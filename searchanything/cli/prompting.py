@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from searchanything.cli.options import option
 from searchanything.core.errors import FilterError, PromptError
 from searchanything.core.prompt_fields import Granularity
 
@@ -33,23 +34,15 @@ class PromptOptions:
 
     point: Annotated[
         list[str] | None,
-        typer.Option("--point", metavar="X,Y", help="A point on the thing; repeatable.", rich_help_panel=PROMPT),
+        option("--point", "X,Y", "A point on the thing; repeatable.", panel=PROMPT),
     ] = None
     background: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--background", metavar="X,Y", help="A point beside the thing; repeatable.", rich_help_panel=PROMPT
-        ),
+        list[str] | None, option("--background", "X,Y", "A point beside the thing; repeatable.", panel=PROMPT)
     ] = None
     box: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--box", metavar="X1,Y1,X2,Y2", help="A box around the thing; repeatable.", rich_help_panel=PROMPT
-        ),
+        list[str] | None, option("--box", "X1,Y1,X2,Y2", "A box around the thing; repeatable.", panel=PROMPT)
     ] = None
-    text: Annotated[
-        str | None, typer.Option("--text", metavar="TEXT", help="Words for the thing.", rich_help_panel=PROMPT)
-    ] = None
+    text: Annotated[str | None, option("--text", "TEXT", "Words for the thing.", panel=PROMPT)] = None
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -97,13 +90,10 @@ class PromptOptions:
 class FilterOptions:
     """The filter as it was typed."""
 
-    bucket: Annotated[
-        str | None,
-        typer.Option("--bucket", metavar="NAME", help="Hits of this bucket or folder.", rich_help_panel=FILTER),
-    ] = None
+    bucket: Annotated[str | None, option("--bucket", "NAME", "Hits of this bucket or folder.", panel=FILTER)] = None
     key_prefix: Annotated[
         str | None,
-        typer.Option("--key-prefix", metavar="PREFIX", help="Hits whose key begins so.", rich_help_panel=FILTER),
+        option("--key-prefix", "PREFIX", "Hits whose key begins so.", panel=FILTER),
     ] = None
     size_class: Annotated[
         Literal["small", "medium", "large"] | None,
@@ -113,31 +103,25 @@ class FilterOptions:
     ] = None
     metadata: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--metadata",
-            metavar="NAME=TEXT",
-            help="Equality of metadata; NAME:=VALUE for a number, true or false; repeatable.",
-            rich_help_panel=FILTER,
+            "NAME=TEXT",
+            "Equality of metadata; NAME:=VALUE for a number, true or false; repeatable.",
+            panel=FILTER,
         ),
     ] = None
     where: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--where",
-            metavar="CONDITION",
-            help="A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel', or on the "
+            "CONDITION",
+            "A condition on metadata, such as 'year>=2020', 'stars=3..5', 'city in Marburg,Kassel', or on the "
             "region: 'area_px>900', 'size_class=large'; repeatable.",
-            rich_help_panel=FILTER,
+            panel=FILTER,
         ),
     ] = None
     expression: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="EXPR",
-            help="Such as 'area_px >= 900 and region in [0, 1]'.",
-            rich_help_panel=FILTER,
-        ),
+        str | None, option("--filter", "EXPR", "Such as 'area_px >= 900 and region in [0, 1]'.", panel=FILTER)
     ] = None
 
     def filter(self) -> Filter | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded
+from searchanything.cli.options import AskOptions, OptionalImage, Save, expanded, option
 from searchanything.cli.prompting import PAGE, FilterOptions, PageOptions, PromptOptions
 from searchanything.cli.questions import MARKS, LikeOption, MarkOptions, MaxFalseMatch, Question, words_alone
 from searchanything.cli.session import answer, check_receipt, check_save, client_of, save_where_asked
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 ReceiptOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--receipt",
-        metavar="FILE.json",
-        help="Write all that `replay` needs to repeat the query.",
-        show_default=False,
-        rich_help_panel=PAGE,
-    ),
+    Path | None, option("--receipt", "FILE.json", "Write all that `replay` needs to repeat the query.", panel=PAGE)
 ]
 
 
@@ -36,10 +29,7 @@ ReceiptOption = Annotated[
 class SavedMarkOptions(MarkOptions):
     """Marks that may be saved."""
 
-    save_probe: Annotated[
-        Path | None,
-        typer.Option("--save-probe", metavar="FILE.json", help="Save all marks.", rich_help_panel=MARKS),
-    ] = None
+    save_probe: Annotated[Path | None, option("--save-probe", "FILE.json", "Save all marks.", panel=MARKS)] = None
 
     def __post_init__(self) -> None:
         check_receipt(self.save_probe)

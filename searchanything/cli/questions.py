@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from searchanything.cli.options import option
 from searchanything.cli.prompting import PAGE, PageOptions
 from searchanything.cli.regions import REGION_FORM, named_region, named_regions, split_region, whole_number
 from searchanything.cli.session import check_image
@@ -23,24 +24,21 @@ MARKS = "Marks: refine the answer"
 
 MaxFalseMatch = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--max-false-match",
-        metavar="RATE",
-        help="Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
-        show_default=False,
-        rich_help_panel=PAGE,
+        "RATE",
+        "Leave out hits that more than such a share of unrelated regions are as near as, such as 1e-4.",
+        panel=PAGE,
     ),
 ]
 
 
 LikeOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--like",
-        metavar="IMAGE#REGION",
-        help="A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. "
-        "Repeatable.",
-        show_default=False,
+        "IMAGE#REGION",
+        "A region of the index. Of several, and IMAGE if it is one, what they have in common is sought. Repeatable.",
     ),
 ]
 
@@ -51,15 +49,9 @@ class MarkOptions:
 
     right: Annotated[
         list[str] | None,
-        typer.Option(
-            "--right", metavar="HIT", help="A hit that is right: its number, or IMAGE#REGION; repeatable.",
-            rich_help_panel=MARKS,
-        ),
-    ] = None  # fmt: skip
-    wrong: Annotated[
-        list[str] | None,
-        typer.Option("--wrong", metavar="HIT", help="A hit that is wrong; repeatable.", rich_help_panel=MARKS),
+        option("--right", "HIT", "A hit that is right: its number, or IMAGE#REGION; repeatable.", panel=MARKS),
     ] = None
+    wrong: Annotated[list[str] | None, option("--wrong", "HIT", "A hit that is wrong; repeatable.", panel=MARKS)] = None
     probe: Annotated[
         Path | None,
         typer.Option(

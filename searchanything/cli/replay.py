@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import answer, check_image, client_of, plain
 from searchanything.core.errors import UsageError
 from searchanything.core.reading import read_file
@@ -21,10 +21,7 @@ ReceiptArgument = Annotated[
     typer.Argument(metavar="RECEIPT", help="A file written by `query --receipt`.", show_default=False),
 ]
 QueryImageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--image", metavar="FILE", help="The query image, if it is not where the receipt says.", show_default=False
-    ),
+    str | None, option("--image", "FILE", "The query image, if it is not where the receipt says.")
 ]
 
 

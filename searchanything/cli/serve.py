@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from searchanything.cli.failures import DONE
-from searchanything.cli.options import CommonOptions, expanded
+from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import client_of, say
 from searchanything.core.errors import UsageError
 from searchanything.core.extras import install_command
@@ -19,10 +19,9 @@ from searchanything.core.extras import install_command
 _CLOSING_S: Final = 5.0  # for the index, where work is left
 _SERVER: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 HostOption = Annotated[
-    str | None,
-    typer.Option("--host", metavar="ADDRESS", help="Where to listen; default 127.0.0.1. Beyond it, keys are demanded."),
+    str | None, option("--host", "ADDRESS", "Where to listen; default 127.0.0.1. Beyond it, keys are demanded.")
 ]
-PortOption = Annotated[int | None, typer.Option("--port", metavar="N", help="Port; default 8600, 0 for any free one.")]
+PortOption = Annotated[int | None, option("--port", "N", "Port; default 8600, 0 for any free one.")]
 
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.index import held_lines
-from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded
+from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded, option
 from searchanything.cli.session import answer, plain, say
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ Workers = Annotated[
     int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes.", show_default=False)
 ]
 Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Dask scheduler that already has workers, tls://host:port.",
-        show_default=False,
-    ),
+    str | None, option("--scheduler", "ADDRESS", "Dask scheduler that already has workers, tls://host:port.")
 ]
 SchedulerOfWorker = Annotated[
     str, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, tls://host:port.", show_default=False)

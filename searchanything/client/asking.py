@@ -16,25 +16,16 @@ from searchanything.answers.matching import Matching, Scale
 from searchanything.answers.questions import kept_name, question_document, stored_question_document
 from searchanything.answers.receipts import Receipt, Replay, compare_runs
 from searchanything.answers.results import Refiner, SearchResults, Segments
+from searchanything.client.asking_words import WordsQuestion, ask_words, check_alone
 from searchanything.client.connection import Connection
-from searchanything.client.judging import Judging
+from searchanything.client.refining import Judging, Refinable
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.why import MarkedQuestion, others_of, stored_question, with_reasons, words_question
-from searchanything.client.words import WordsQuestion, ask_words, check_alone
 from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
-from searchanything.core.types import (
-    BoxXYXY,
-    Codes,
-    Filter,
-    ImageRef,
-    ImageRow,
-    RegionRef,
-    RegionRow,
-    RGBImage,
-    StoredObject,
-)
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
@@ -49,7 +40,6 @@ from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.locate import IndexedImage
-from searchanything.search.probe import Marked
 from searchanything.search.refine import asked_region
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import (
@@ -113,6 +103,7 @@ class Asking:
             page = self._search(index, encoded, bounded, filter)
         matching = Matching(0) if scale is None else scale.matching(page, max_false_match, before=request.offset)
         of_region = encoded.choice.kind == "region"
+        own = partial(asked_region, index, encoded.code, encoded.words_code)
         return SearchResults(
             query_image=pixels,
             prompt_description=describe_prompt(wanted),
@@ -127,15 +118,7 @@ class Asking:
             open_image=self.load,
             asked=partial(question_document, kept_name(image), pixels, wanted, request, filter),
             explainer=partial(self._explain, index.manifest.fingerprint, question, recollection),
-            refiner=self._refiner(
-                index,
-                lambda: asked_region(index, encoded.code, encoded.words_code),
-                request,
-                filter=filter,
-                most=max_false_match,
-            )
-            if of_region
-            else None,
+            refiner=self._refiner(Refinable(index, own, request, filter, max_false_match)) if of_region else None,
         )
 
     def query_words(
@@ -154,7 +137,7 @@ class Asking:
         state_limits(index.manifest.preset)
         max_limit = self.connection.indexes.max_limit
         found = ask_words(index, encoder, question, self.judging, max_limit=max_limit)
-        refiner = self._refiner(index, lambda: None, request, filter=filter, most=max_false_match)
+        refiner = self._refiner(Refinable(index, lambda: None, request, filter, max_false_match))
         found = replace(found, open_image=self.load, refiner=refiner)
 
         def explained() -> IndexQuestion:
@@ -195,7 +178,7 @@ class Asking:
             asked=partial(stored_question_document, refs, question.rows, request, filter),
             refiner=None
             if whole
-            else self._refiner(index, lambda: question.marked(index), request, filter=filter, most=most),
+            else self._refiner(Refinable(index, partial(question.marked, index), request, filter, most)),
         )
         max_limit = self.connection.indexes.max_limit
         stored = partial(stored_question, index, question, bounded, filter=filter, max_limit=max_limit)
@@ -206,22 +189,15 @@ class Asking:
         made = partial(_question_of_row, row, question.asked, bounded, filter)
         return replace(by_index, explainer=partial(self._explain_stored, by_index, row, made))
 
-    def _refiner(
-        self,
-        index: RegionIndex,
-        own: Callable[[], Marked | None],
-        request: PageRequest,
-        *,
-        filter: Filter | None,
-        most: float | None,
-    ) -> Refiner:
+    def _refiner(self, question: Refinable) -> Refiner:
         """What refines a question by its own regions' codes; its answers can be explained as well."""
-        refine = self.judging.refiner(index, own, request, filter=filter, most=most)
+        index, most = question.index, question.most
 
         def bound(code: Codes) -> int | None:
             return None if most is None else self.judging.scale(index, code).most_bits(most)
 
-        return MarkedQuestion(self.connection, index, request, filter, bound).with_reasons(refine)
+        marked = MarkedQuestion(self.connection, index, question.request, question.filter, bound)
+        return marked.with_reasons(self.judging.refiner(question))
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
         """As `Client.compare`."""

@@ -135,7 +135,7 @@ class AsyncRemoteClient:
 
     `refine`, `explain`, `plot`, `save` and `show` of its answers are awaited. A notebook shows an answer by
     `await found.show()`: what it shows by itself cannot be awaited, so it is a line of text. A question that is
-    cancelled is not waited for any more; the server, which is not told, goes on with it.
+    cancelled is not waited for any more; the server does not learn of that and goes on with it.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:

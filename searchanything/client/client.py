@@ -24,32 +24,26 @@ from searchanything.client.combining import PartInput, PartsAsked, combine
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
-from searchanything.client.judging import Judging
 from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.operations import Operations
+from searchanything.client.refining import Judging
 from searchanything.client.status import index_status_of
 from searchanything.client.stored_questions import StoredInput
 from searchanything.client.syncing import Syncing
 from searchanything.core.closing import Closing
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
-from searchanything.core.types import (
-    Filter,
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    Place,
-    RegionRow,
-    RGBImage,
-)
+from searchanything.core.types import Filter, ImageRef, Place, RGBImage
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.features.compact import Compaction
 from searchanything.features.status import CacheStatus
 from searchanything.images.inputs import ImageInput
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
-from searchanything.search.combine import NONE_RATE
+from searchanything.search.combination import NONE_RATE
 from searchanything.search.export import check_export_path, export_regions
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.search import PageRequest
@@ -227,7 +221,7 @@ class Client(Closing):
         return stored_regions(index, stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
-        """The indexed image meant by `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        """The indexed image of `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
         return find_image(image, [self._connection.read_index()])
 
     def open_image(self, image: ImageRef) -> RGBImage:
@@ -250,7 +244,7 @@ class Client(Closing):
         The first call makes the index and fixes its preset and hash layer: that of `hash_file`, "untrained", or the
         preset's own; where the preset has none that is trained, one is trained on a sample of the source first, and the
         log says so. Known failures are tried again, however often they failed. `patterns` stand in for `ingest.include`
-        and `…exclude`. The report tells how many indexed images of the source are gone; `prune` forgets them, unless so
+        and `…exclude`. The report says how many indexed images of the source are gone; `prune` forgets them, unless so
         many are gone that it may be a mistake (`sync` says when). `add_words` gives the source's regions words codes,
         by which `query(text=…)` finds them: images that lack them are indexed again.
 
@@ -315,7 +309,7 @@ class Client(Closing):
         """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
 
         Of more than `ingest.forget_images` and `ingest.forget_share` of the images, or all, none is forgotten (`held`
-        names them): a disk that is away looks the same. `forget` says that it is meant; so does time (`forgetting`).
+        names them): a disk that is away looks the same. `forget` says that it is intended; so does time (`forgetting`).
 
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """

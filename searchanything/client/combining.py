@@ -21,7 +21,7 @@ from searchanything.explain.parts import PartsQuestion
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Text, as_prompt, check_units
 from searchanything.search.calibration import check_rate
-from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.refine import codes_of
 from searchanything.search.search import PageRequest, query_code_of
 

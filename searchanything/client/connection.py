@@ -73,7 +73,7 @@ class Connection:
         return self.indexes
 
     def open_source(self, source: SourceName, patterns: Patterns | None = None) -> OpenedSource:
-        """A source's store, and which of its objects are meant. Raises: UsageError, StoreError."""
+        """A source's store, and which of its objects are wanted. Raises: UsageError, StoreError."""
         self.whole()
         return wiring.open_scoped(source, self.settings, patterns)
 

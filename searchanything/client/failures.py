@@ -10,7 +10,7 @@ from searchanything.core.addresses import source_of
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import ImageRow
+from searchanything.core.rows import ImageRow
 from searchanything.ingest.commit import Attempt, Failed, commit_batch
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.plan import failed_rows

@@ -26,12 +26,12 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, ImageRef, StoredObject
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
-from searchanything.hash_training.words import train_words
+from searchanything.hash_training.words_training import train_words
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
-from searchanything.models.words import WordsLayer
+from searchanything.models.words_layer import WordsLayer
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,9 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
     }
     training = TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute)
     try:
-        trained = train_hash(collector.batches, options=training, provenance=stated, progress=partial(_tell, progress))
+        trained = train_hash(
+            collector.batches, options=training, provenance=stated, progress=partial(_pass_on, progress)
+        )
     except UniformFeaturesError as error:
         logger.warning("the hash stays untrained: %s", error)
         return None
@@ -160,7 +162,7 @@ def _staged(progress: OnProgress) -> OnProgress:
     return lambda step: progress(replace(step, stage=SAMPLING))
 
 
-def _tell(progress: OnProgress | None, step: TrainingProgress) -> None:
+def _pass_on(progress: OnProgress | None, step: TrainingProgress) -> None:
     """Training's steps; reading and judging pass in a moment."""
     if progress is not None and step.stage == "training":
         progress(IndexProgress(step.done, step.total, 0, 0, "", stage=TRAINING))

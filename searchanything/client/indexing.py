@@ -22,19 +22,19 @@ from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
-from searchanything.hash_training.words import LEAST_ROWS, MOST_ROWS
+from searchanything.hash_training.words_training import LEAST_ROWS, MOST_ROWS
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.beginning import from_first_image, nothing_to_repair
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, marking
 from searchanything.ingest.listing import ListingAhead
+from searchanything.ingest.missing_words import lacking_words, words_from_features
 from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
-from searchanything.ingest.words import lacking_words, words_from_features
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -72,14 +72,14 @@ class Ingestion:
                 return sum_reports((before, nothing_listed(omissions)))
             objects = found
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
-        with in_notebooks(progress, "indexing") as tell:
-            index, encoder = self._open_or_make((store, scope), tell, choice, add_words=add_words)
+        with in_notebooks(progress, "indexing") as shown:
+            index, encoder = self._open_or_make((store, scope), shown, choice, add_words=add_words)
             job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
-            listed, told = marking(objects, known), listing.progress(tell)
-            if told is not None:
-                told(IndexProgress(0, None, 0, 0, ""))  # the first batch may take long: what there is is known before
-            report = index_images(job, listed, progress=told, omissions=omissions)
+            listed, report_progress = marking(objects, known), listing.progress(shown)
+            if report_progress is not None:  # the first batch may take long: what there is is known before
+                report_progress(IndexProgress(0, None, 0, 0, ""))
+            report = index_images(job, listed, progress=report_progress, omissions=omissions)
         if add_words:
             report = sum_reports((report, self._fill_words(job, progress)))
         refresh = partial(refresh_images, job) if prune else None
@@ -196,6 +196,6 @@ class Ingestion:
 
 
 def _counts(scope: Scope, listed: StoredObject) -> bool:
-    """Whether a listed object will be counted among the images, as far as its name tells."""
+    """Whether a listed object will be counted among the images, as far as its name says."""
     key = listed.ref.key
     return not scope.is_own(key) and scope.may_be_image(key)

@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
-from searchanything.core.types import IndexCounts, IndexManifest
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import NOTES, manifest_of
 from searchanything.encode.segmentation_cache import RememberingSegmenter

@@ -86,7 +86,7 @@ class Operations:
     def check_usable(self, *, with_models: bool = True) -> None:
         """Whether `index` could begin with these settings: preset, policy and schema fit, and there are weights.
 
-        `with_models=False` leaves out what only a machine with the models can tell. Nothing is loaded or made.
+        `with_models=False` leaves out what only a machine with the models can say. Nothing is loaded or made.
 
         Raises: PresetError, SettingsError, IndexMismatchError, WeightsMissingError, RegionIndexError.
         """

@@ -6,18 +6,19 @@ Only the standard library is imported here, as in `calls`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
-from searchanything.answers.confidence import WEAK
+from searchanything.answers.hit_confidence import WEAK
 from searchanything.answers.showing import sheet_html
 from searchanything.answers.tables import hits_table
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of, sender
 from searchanything.client.remote_names import located
 from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.errors import UsageError
+from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _SIDES = ("right", "wrong")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a person said of hits, as the server is told it each time: it remembers nothing."""
+    """What a person said of hits, as it is sent to the server each time: it remembers nothing."""
 
     right: tuple[RegionRef, ...] = ()
     wrong: tuple[RegionRef, ...] = ()
@@ -82,7 +83,7 @@ def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteAnswer(Sequence[Hit]):
+class RemoteAnswer(Sliced[Hit]):
     """The hits of a query, nearest first, with what was selected. `document` is the server's whole answer.
 
     `good_match` is False where even the nearest hit is hardly nearer than by chance. `positions` are the hits' places
@@ -151,30 +152,17 @@ class RemoteAnswer(Sequence[Hit]):
         found: Mapping[str, float] = self.document["timings_ms"]
         return found
 
-    def __len__(self) -> int:
-        return len(self.hits)
+    @property
+    def _items(self) -> tuple[Hit, ...]:
+        return self.hits
 
-    @overload
-    def __getitem__(self, index: int) -> Hit: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
-
-    def __getitem__(self, index: int | slice) -> Hit | Self:
-        """One hit, or for a slice the results with those hits alone."""
-        if not isinstance(index, slice):
-            return self.hits[index]
-        places = tuple(range(len(self.hits))) if self.positions is None else self.positions
-        kept, hits = places[index], self.document["hits"][index]
-        return replace(
-            self,
-            hits=self.hits[index],
-            positions=self.positions if kept == places else kept,
-            document={**self.document, "hits": hits, "receipt": _sliced(self.document["receipt"], index, kept, places)},
-        )
-
-    def __iter__(self) -> Iterator[Hit]:
-        return iter(self.hits)
+    def _sliced(self, index: slice) -> Self:
+        places = kept_places(self.positions, index, count=len(self.hits))
+        receipt = self.document["receipt"]
+        if receipt is not None and places != self.positions and places is not None:
+            receipt = {**receipt, "hits": receipt["hits"][index], "positions": list(places)}
+        said = {**self.document, "hits": self.document["hits"][index], "receipt": receipt}
+        return replace(self, hits=self.hits[index], positions=places, document=said)
 
     def __repr__(self) -> str:
         match = "" if self.good_match else ", no good match"
@@ -254,12 +242,3 @@ def _save_json(document: Mapping[str, Any], path: str | Path) -> None:
     if Path(path).suffix.lower() != ".json":
         raise UsageError(f"{path}: expected a name that ends in .json")
     Path(path).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", "utf-8")
-
-
-def _sliced(
-    receipt: Mapping[str, Any] | None, index: slice, kept: tuple[int, ...], places: tuple[int, ...]
-) -> Mapping[str, Any] | None:
-    """The receipt of the hits of a slice."""
-    if receipt is None or kept == places:
-        return receipt
-    return {**receipt, "hits": receipt["hits"][index], "positions": list(kept)}

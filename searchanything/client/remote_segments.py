@@ -5,20 +5,21 @@ Only the standard library is imported here, as in `calls`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, overload
+from typing import Any, Self
 
 from searchanything.answers.showing import sheet_html
 from searchanything.client.calls import Call, candidate_of, sender
 from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.counting import counted
 from searchanything.core.documents import region_document
+from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import Candidate
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class RemoteRegions(Sequence[Candidate]):
+class RemoteRegions(Sliced[Candidate]):
     """All regions that the server's segmenter finds in an image, best first, and the image's size in pixels.
 
     `positions` are the regions' places in the server's answer, None where they are the whole answer.
@@ -37,25 +38,13 @@ class RemoteRegions(Sequence[Candidate]):
         size = document["image"]
         return cls(tuple(map(candidate_of, document["regions"])), size["width"], size["height"], asked, send)
 
-    def __len__(self) -> int:
-        return len(self.regions)
+    @property
+    def _items(self) -> tuple[Candidate, ...]:
+        return self.regions
 
-    @overload
-    def __getitem__(self, index: int) -> Candidate: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Self: ...
-
-    def __getitem__(self, index: int | slice) -> Candidate | Self:
-        """One region, or for a slice the same image with those regions alone."""
-        if not isinstance(index, slice):
-            return self.regions[index]
-        places = tuple(range(len(self.regions))) if self.positions is None else self.positions
-        kept = places[index]
-        return replace(self, regions=self.regions[index], positions=self.positions if kept == places else kept)
-
-    def __iter__(self) -> Iterator[Candidate]:
-        return iter(self.regions)
+    def _sliced(self, index: slice) -> Self:
+        places = kept_places(self.positions, index, count=len(self.regions))
+        return replace(self, regions=self.regions[index], positions=places)
 
     def __repr__(self) -> str:
         what = counted(len(self), "region")

@@ -9,7 +9,8 @@ from typing import Any, Final, Self, TypeAlias
 from searchanything.core.codes import stacked
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, ImageRow, RegionRef, RegionRow, Selection
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Codes, Filter, Hit, RegionRef, Selection
 from searchanything.images.inputs import ImageInput
 from searchanything.prompts.prompt import Prompt, WholeImage
 from searchanything.search.probe import Marked
@@ -43,7 +44,9 @@ def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | 
 def check_no_prompt(prompt: Prompt) -> None:
     """Raises: PromptError for a prompt beside an indexed region."""
     if not isinstance(prompt, WholeImage):
-        raise PromptError("an indexed region says by itself what is meant: leave the prompt out, or ask with its image")
+        raise PromptError(
+            "an indexed region says by itself what is wanted: leave the prompt out, or ask with its image"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -47,19 +47,19 @@ class OtherIndexes:
                 yield self.connection.scoped(found)
 
     def named(self, image: IndexedImage, index: RegionIndex) -> ImageRef:
-        """The image that is meant: as the answer's index names it, else as another one does that can be asked.
+        """The image of this name: as the answer's index names it, else as another one does that can be asked.
 
         Raises: as `find_image`; RegionIndexError of the answer's index.
         """
-        meant = find_image(image, [index])
-        if isinstance(image, ImageRef) or index.newest([meant]):
-            return meant
+        found = find_image(image, [index])
+        if isinstance(image, ImageRef) or index.newest([found]):
+            return found
         for other in self:
             with contextlib.suppress(RegionIndexError):
-                found = find_image(image, [other])
-                if other.newest([found]):
-                    return found
-        return meant
+                elsewhere = find_image(image, [other])
+                if other.newest([elsewhere]):
+                    return elsewhere
+        return found
 
 
 def others_of(connection: Connection, fingerprint: str) -> OtherIndexes:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.batching import batches
-from searchanything.core.types import ImageRef, ImageState, Outcome
+from searchanything.core.rows import ImageState, Outcome
+from searchanything.core.types import ImageRef
 
 ROW: Final = np.dtype(
     [

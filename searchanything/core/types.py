@@ -36,7 +36,6 @@ Place: TypeAlias = tuple[str, str]  # a bucket (or a folder's absolute path) and
 
 SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
-NO_REGION = "no region was found in it; a search for whole images finds it"
 
 
 class SizeClass(StrEnum):
@@ -45,14 +44,6 @@ class SizeClass(StrEnum):
     SMALL = "small"
     MEDIUM = "medium"
     LARGE = "large"
-
-
-class Outcome(StrEnum):
-    """What became of an image at its last attempt."""
-
-    INDEXED = "indexed"
-    EMPTY = "empty"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -144,126 +135,6 @@ class IndexedRegion(Region):
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class RegionRow(IndexedRegion):
-    """One indexed region: a row of the regions' collection.
-
-    `words_code` is the code of f_I alone, by which a text finds the region, where the index has such codes.
-    """
-
-    _shown: ClassVar[tuple[str, ...]] = ("image", "region", "generation", "box_xyxy")
-    mask: MaskRLE
-    region: int
-    id: str
-    code: bytes
-    indexed_at_ms: int
-    words_code: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class ImageState(ShortRepr):
-    """As much of an image row as tells whether it is up to date."""
-
-    _shown: ClassVar[tuple[str, ...]] = ("image", "outcome", "regions", "generation")
-    image: ImageRef
-    etag: str
-    generation: int
-    outcome: Outcome
-    regions: int
-    modified_at_ms: int = 0
-    sidecar_etag: str = ""
-    message: str = ""
-
-    @property
-    def is_findable(self) -> bool:
-        """True if the row has a code that searches for whole images compare with: see `ImageRow`."""
-        return self.outcome is Outcome.INDEXED or (self.outcome is Outcome.EMPTY and bool(self.message))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ImageRow(ImageState):
-    """One attempt at an image that was brought to an end: a row of the images' collection, the commit.
-
-    `code` is the whole image's code, all zero where the outcome is `FAILED`. `error` and `message` say why it failed;
-    an `EMPTY` one has `NO_REGION` as its message: without it, an older version wrote the row, whose code is zero.
-    `modified_at_ms` and `sidecar_etag` are the stored object's. `attempts` counts tries at the same content, the first
-    of them at `first_at_ms`.
-    """
-
-    id: str
-    code: bytes
-    error: str
-    attempts: int
-    first_at_ms: int
-    last_at_ms: int
-    image_width: int
-    image_height: int
-    metadata: Metadata
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StoredCode(ShortRepr):
-    """As much of a row as its code needs to be compared: `region` is None for an image row."""
-
-    _shown: ClassVar[tuple[str, ...]] = ("image", "region", "generation")
-    image: ImageRef
-    generation: int
-    region: int | None
-    code: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WordsMatch:
-    """A region whose words code a text is near to, with their Hamming distance; the region's row has the same id."""
-
-    id: str
-    image: ImageRef
-    generation: int
-    region: int
-    distance_bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class WordsPart:
-    """What an index needs to be searched by words alone: a second code per region, of f_I, in a collection of its own.
-
-    `layer` are the bytes of the words layer. `bytes_per_region` leaves out what names differ in: bucket, key, metadata.
-    """
-
-    collection: str
-    bits: int
-    layer: bytes
-    bytes_per_region: int
-
-
-@dataclass(frozen=True, slots=True)
-class IndexCounts:
-    """How many rows of each kind an index holds. `images` counts the indexed ones."""
-
-    images: int
-    empty: int
-    failed: int
-    regions: int
-
-
-@dataclass(frozen=True, slots=True)
-class IndexManifest:
-    """What an index was made with: all that a query needs to know besides the model weights.
-
-    `details` holds the parts of the fingerprint as plain JSON, for people.
-    """
-
-    fingerprint: str
-    feature_fingerprint: str
-    preset: str
-    bits: int
-    hash_digest: str
-    hash_trained: bool
-    schema_version: int
-    created_at_ms: int
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Restricts a search. All given parts must hold; `None` or empty means any.
@@ -305,7 +176,7 @@ class Filter:
 class TextMatch:
     """How well a text names the region that it chose: `better` of `words` everyday words name it better.
 
-    `confidence` goes by their share (`searchanything.prompts.confidence`); `weak` often means that no such
+    `confidence` goes by their share (`searchanything.prompts.text_confidence`); `weak` often means that no such
     thing is there.
     """
 
@@ -380,19 +251,3 @@ def size_class_of(box_xyxy: BoxXYXY) -> SizeClass:
     if area <= SMALL_AREA_PX:
         return SizeClass.SMALL
     return SizeClass.MEDIUM if area <= MEDIUM_AREA_PX else SizeClass.LARGE
-
-
-def least_ids(share: float) -> str | None:
-    """The text that about such a share of all row ids lies below; None for all of them.
-
-    Raises: ValueError for a share that is not above 0.
-    """
-    if not share > 0:
-        raise ValueError(f"expected a share above 0, got {share}")
-    return None if share >= 1 else format(int(share * 16**12), "012x")
-
-
-def row_id(image: ImageRef, generation: int, region: int | None = None) -> str:
-    """Primary key of a row: 32 hex digits of bucket, key, generation and region number (None: the image row)."""
-    tail = "image" if region is None else str(region)
-    return blake2b(f"{image.bucket}\0{image.key}\0{generation}\0{tail}".encode(), digest_size=16).hexdigest()

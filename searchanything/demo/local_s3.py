@@ -15,7 +15,6 @@ import shutil
 import socket
 import subprocess
 import sysconfig
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +27,7 @@ from searchanything.core.errors import SettingsError, StoreError, StoreUnavailab
 from searchanything.core.extras import install_command
 from searchanything.core.files import privately
 from searchanything.core.settings import StorageSettings
-from searchanything.processes import kill_group, supervised
+from searchanything.processes import attempts, kill_group, supervised
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +90,9 @@ class LocalS3:
         for _ in range(_STARTS):
             if not (same_address and self._ports):
                 self._ports = _free_ports()
-            self._launch()
+            process = self._process = self._launch()
             try:
-                self._wait_until_usable()
+                self._wait_until_usable(process)
             except StoreUnavailableError as error:  # most likely another process took one of the ports meanwhile
                 reason = str(error)
                 logger.info("starting again: %s", reason)
@@ -138,13 +137,13 @@ class LocalS3:
     ) -> None:
         self.stop()
 
-    def _launch(self) -> None:
+    def _launch(self) -> subprocess.Popen[bytes]:
         (self._folder / "mini.options").unlink(missing_ok=True)  # the last start's flags, which would be read again
         command = [str(self._binary), "mini", *self._flags()]
         # No AWS_* or S3_* of the user's; its logs, which all could read and nobody would delete, stay in its folder.
         environment = {"PATH": os.defpath, "HOME": str(self._folder), "TMPDIR": str(self._folder)}
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 supervised(command, grace_s=_GRACE_S),
                 cwd=self._folder,
                 env=environment,
@@ -177,21 +176,19 @@ class LocalS3:
             json.dump({"identities": [identity]}, file)
         return path
 
-    def _wait_until_usable(self) -> None:
-        deadline = time.monotonic() + _READY_S
+    def _wait_until_usable(self, process: subprocess.Popen[bytes]) -> None:
         last = "nothing listens"
-        while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
-                raise StoreUnavailableError(f"the server ended at once: {self._last_words()}")
+        for _ in attempts(process, within_s=_READY_S):
             try:
                 with socket.create_connection((_HOST, self._ports["s3"]), timeout=1.0):
                     pass
                 self._probe()
             except (OSError, StoreError) as error:
                 last = str(error)
-                time.sleep(0.05)
             else:
                 return
+        if process.poll() is not None:
+            raise StoreUnavailableError(f"the server ended at once: {self._last_words()}")
         raise StoreUnavailableError(f"the server was not usable within {_READY_S:.0f} s: {last}")
 
     def _probe(self) -> None:

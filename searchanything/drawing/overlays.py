@@ -1,4 +1,4 @@
-"""Draws prompts and regions over images, and contact sheets of the results.
+"""Draws prompts and regions over images.
 
 An image is first brought to the size at which it is shown; marks, given in pixels of the EXIF-corrected image, are
 scaled to that size once. Every line has a dark and a bright part, so that it reads on any background. Pure functions:
@@ -22,9 +22,7 @@ from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 from searchanything.drawing.text import (
     CAP_HEIGHT,
     ELLIPSIS,
-    in_lines,
     shorten,
-    shorten_sentence,
     text_width_px,
     write_text,
 )
@@ -44,16 +42,12 @@ FOREGROUND: Color = (48, 209, 88)
 BACKGROUND: Color = (255, 69, 58)
 INK: Color = (24, 27, 31)
 MUTED: Color = (104, 112, 122)
-_PAPER: Color = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 DESK: Color = (241, 243, 246)
-MAT: Color = (226, 229, 234)
 
 FILL_OPACITY = 0.24  # the region's own colours stay visible
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
-TITLE_LINES = 2
-SUBTITLE_LINES = 3
-LINE_HEIGHT = 1.3  # of the font's size
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +86,6 @@ class TextMark:
 Mark: TypeAlias = RegionMark | BoxMark | PointMark | TextMark
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tile:
-    """One cell of a contact sheet: an image, a badge in its corner, a title and a subtitle; `accent` frames the cell.
-
-    Both go on in further lines where one has no room. What has no room even then is cut: a title in its middle, as a
-    name; a subtitle after a whole word.
-    """
-
-    image: RGBImage
-    title: str
-    subtitle: str = ""
-    badge: str = ""
-    accent: Color | None = None
-
-
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
     """What can be drawn of a prompt as plain JSON (`prompts.prompt.describe_prompt`): its points, boxes and text."""
     marks: list[Mark] = []
@@ -139,7 +118,7 @@ def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) 
     height, width = image.shape[:2]
     size = shown_size(height, width, longest_side_px)
     scale = size[1] / width, size[0] / height
-    pixels = _resized(image, size)
+    pixels = resized(image, size)
     labels = _regions(pixels, [mark for mark in marks if isinstance(mark, RegionMark)])
     for box in (mark for mark in marks if isinstance(mark, BoxMark)):
         _box(pixels, box, scale)
@@ -156,35 +135,7 @@ def distinct_colors(count: int) -> list[Color]:
     return [(round(red * 255), round(green * 255), round(blue * 255)) for red, green, blue in shades]
 
 
-def contact_sheet(
-    tiles: Sequence[Tile], *, columns: int = 5, side_px: int = 320, font_px: int | None = None
-) -> RGBImage:
-    """Lay tiles out in rows, each in a cell of the same size with its two lines below, of a size that fits it.
-
-    Returns: (H, W, 3) uint8 RGB. Raises: ValueError without a tile or a column.
-    """
-    if not tiles or columns < 1:
-        raise ValueError(f"expected at least one tile and one column, got {len(tiles)} and {columns}")
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    gap = max(6, side_px // 20)
-    cards = [_Card.of(tile, side_px, font_px or max(MIN_FONT_PX, round(side_px / 20))) for tile in tiles]
-    caption_px = max(card.caption_px for card in cards)
-    cell_width, cell_height = side_px + gap, side_px + gap + caption_px
-    canvas = Image.new("RGB", (gap + columns * (cell_width + gap), gap + rows * (cell_height + gap)), DESK)
-    for number, card in enumerate(cards):
-        row, column = divmod(number, columns)
-        left, top = gap + column * (cell_width + gap), gap + row * (cell_height + gap)
-        _draw_card(canvas, card, (left, top, left + cell_width - 1, top + cell_height - 1))
-    return np.array(canvas)
-
-
-def full_rows(count: int, most: int = 5) -> int:
-    """How many columns, three to `most`, leave the fewest cells of a sheet empty; the more, the better."""
-    return min(range(most, 2, -1), key=lambda columns: -count % columns)
-
-
-def _resized(image: RGBImage, size: tuple[int, int]) -> RGBImage:
+def resized(image: RGBImage, size: tuple[int, int]) -> RGBImage:
     """A new array of (height, width) `size`: averaged when shrunk, smooth when enlarged."""
     height, width = size
     if (height, width) == image.shape[:2]:
@@ -256,13 +207,13 @@ def _point(pixels: RGBImage, point: PointMark, scale: tuple[float, float]) -> No
     center = round(point.x * scale[0]), round(point.y * scale[1])
     radius = max(3, round(max(pixels.shape[:2]) / 55))
     ring = max(1, radius // 3)
-    for extent, shade in ((radius + 2 * ring, INK), (radius + ring, _PAPER)):
+    for extent, shade in ((radius + 2 * ring, INK), (radius + ring, WHITE)):
         cv2.circle(pixels, center, extent, shade, cv2.FILLED, cv2.LINE_AA)
     cv2.circle(pixels, center, radius, FOREGROUND if point.foreground else BACKGROUND, cv2.FILLED, cv2.LINE_AA)
     if not point.foreground:
         half = max(1, radius // 2)
         left, right = (center[0] - half, center[1]), (center[0] + half, center[1])
-        cv2.line(pixels, left, right, _PAPER, ring, cv2.LINE_AA)
+        cv2.line(pixels, left, right, WHITE, ring, cv2.LINE_AA)
 
 
 def _middle_of(shape: BoolMask) -> tuple[int, int]:
@@ -283,11 +234,11 @@ def _with_plates(pixels: RGBImage, labels: Sequence[tuple[str, tuple[int, int]]]
     size_px = max(MIN_FONT_PX, round(9 + max(canvas.size) / 90))
     taken: list[PlateXYXY] = []
     for text, center in reversed(labels):  # the last lie on top: small regions, which have the least room
-        taken += _plate(canvas, text, center, size_px=size_px, taken=taken)
+        taken += draw_plate(canvas, text, center, size_px=size_px, taken=taken)
     return np.array(canvas)
 
 
-def _plate(
+def draw_plate(
     canvas: Image.Image, text: str, center: tuple[int, int], *, size_px: int, taken: Sequence[PlateXYXY] = ()
 ) -> list[PlateXYXY]:
     """Draw one plate. Returns: where it lies; nothing if it has no room: two labels on one place say nothing."""
@@ -303,7 +254,7 @@ def _plate(
     draw = ImageDraw.Draw(canvas)
     draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=INK)
     baseline = y + (height + size_px * CAP_HEIGHT) / 2
-    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=_PAPER)
+    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=WHITE)
     return [(x - 1, y - 1, x + width + 1, y + height + 1)]
 
 
@@ -319,60 +270,3 @@ def _free_place(
         if all(x >= x2 or x + width <= x1 or y >= y2 or y + height <= y1 for x1, y1, x2, y2 in taken):
             return x, y
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """A tile with its two texts in lines of the cell's width."""
-
-    tile: Tile
-    title: tuple[str, ...]
-    subtitle: tuple[str, ...]
-    side_px: int
-    font_px: int
-
-    @classmethod
-    def of(cls, tile: Tile, side_px: int, font_px: int) -> _Card:
-        *first, rest = in_lines(tile.title, side_px, font_px, most=TITLE_LINES)
-        title = (*first, shorten(rest, side_px, font_px))
-        small_px = _small(font_px)
-        *first, rest = in_lines(tile.subtitle, side_px, small_px, most=SUBTITLE_LINES)
-        return cls(tile, title, (*first, shorten_sentence(rest, side_px, small_px)), side_px, font_px)
-
-    @property
-    def caption_px(self) -> int:
-        return round(self.font_px * (0.7 + LINE_HEIGHT * (len(self.title) + len(self.subtitle))))
-
-
-def _small(font_px: int) -> int:
-    return max(MIN_FONT_PX - 1, font_px - 2)
-
-
-def _draw_card(canvas: Image.Image, card: _Card, cell_xyxy: PlateXYXY) -> None:
-    """A white card: the image centred on a mat, then title and subtitle."""
-    draw, side_px, font_px = ImageDraw.Draw(canvas), card.side_px, card.font_px
-    pad = max(6, side_px // 20) // 2
-    draw.rounded_rectangle(cell_xyxy, radius=pad, fill=_PAPER, outline=card.tile.accent, width=max(2, pad // 3))
-    left, top = cell_xyxy[0] + pad, cell_xyxy[1] + pad
-    draw.rectangle((left, top, left + side_px - 1, top + side_px - 1), fill=MAT)
-    height, width = card.tile.image.shape[:2]
-    shown = card.tile.image
-    if max(height, width) != side_px:
-        shown = _resized(shown, shown_size(height, width, side_px))
-        height, width = shown.shape[:2]
-    canvas.paste(Image.fromarray(shown), (left + (side_px - width) // 2, top + (side_px - height) // 2))
-    if badge := card.tile.badge:
-        half_width = round(text_width_px(shorten(badge, side_px, font_px), font_px) / 2)
-        _plate(canvas, badge, (left + pad + half_width, top + pad + font_px // 2), size_px=font_px)
-    _write_caption(draw, card, (left, top + side_px))
-
-
-def _write_caption(draw: ImageDraw.ImageDraw, card: _Card, corner: tuple[int, int]) -> None:
-    left, top = corner
-    line_px = card.font_px * LINE_HEIGHT
-    for number, line in enumerate(card.title):
-        baseline = round(top + card.font_px * 1.45 + number * line_px)
-        write_text(draw, (left, baseline), line, size_px=card.font_px, fill=INK)
-    for number, line in enumerate(card.subtitle, start=len(card.title) - 1):
-        baseline = round(top + card.font_px * 2.8 + number * line_px)
-        write_text(draw, (left, baseline), line, size_px=_small(card.font_px), fill=MUTED)

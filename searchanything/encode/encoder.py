@@ -29,9 +29,9 @@ from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, image_crop, region_crops
 from searchanything.images.resizing import Resizing
 from searchanything.prompts.choose import Choice, choose, choose_by_similarity
-from searchanything.prompts.combine import choose_together
-from searchanything.prompts.confidence import TextConfidence, confidence_by_share
+from searchanything.prompts.choose_together import choose_together
 from searchanything.prompts.prompt import Prompt, Prompts, Text
+from searchanything.prompts.text_confidence import TextConfidence, confidence_by_share
 from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid

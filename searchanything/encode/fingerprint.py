@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from searchanything.core.types import IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.encode.encoder import Encoder
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN

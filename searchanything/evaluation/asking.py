@@ -30,7 +30,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, truth: Truth, embedder: RegionEncoder, *, group_by: str | None, seed: int) -> Self:
-        """The vocabulary of annotated images; `group_by` is the attribute that tells a category's group."""
+        """The vocabulary of annotated images; `group_by` is the attribute that names a category's group."""
         group_of: dict[str, str] = {}
         for image in truth.images:
             for one in image.instances:

@@ -58,8 +58,8 @@ def _right(segmentation: Segmentation, truth: TrueImage, choices: list[Choice]) 
     """Whether the mask of each instance's own choice lies on it: a region's, never the point's surroundings."""
     grid = segmentation.letterbox.grid_size
     masks = np.array([one.mask for one in choices], dtype=np.bool_).reshape(-1, *grid)
-    meant = np.array([one.kind == "region" for one in choices], dtype=np.bool_)
-    return _on(region_ious(segmentation.letterbox, masks, truth)) * meant
+    selected = np.array([one.kind == "region" for one in choices], dtype=np.bool_)
+    return _on(region_ious(segmentation.letterbox, masks, truth)) * selected
 
 
 def _runner_up(segmentation: Segmentation, truth: TrueImage, choices: list[Choice]) -> NDArray[np.float64]:

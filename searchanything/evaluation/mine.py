@@ -19,17 +19,8 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, UsageError
 from searchanything.core.geometry import box_iou, mask_of_size
 from searchanything.core.protocols import Segmentation
-from searchanything.core.types import (
-    BoolMask,
-    Hit,
-    ImageRef,
-    Outcome,
-    RegionRef,
-    RegionRow,
-    RGBImage,
-    SizeClass,
-    size_class_of,
-)
+from searchanything.core.rows import Outcome, RegionRow
+from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of_mask
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means

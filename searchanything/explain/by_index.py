@@ -4,7 +4,7 @@
                (words)                               (marks)
 
 No pixels lead to such an answer, so the funnel starts at the index and needs neither models nor images. Without a box
-the image is meant: its first region in the ranking, or, where none is in it, the one that would come first.
+the image is asked about: its first region in the ranking, or, where none is in it, the one that would come first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from searchanything.core.documents import rounded
 from searchanything.core.errors import PromptError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, ImageRow, RegionRow, RGBImage, Selection
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, RGBImage, Selection
 from searchanything.explain import index_steps
 from searchanything.explain.expected_region import MIN_FIT_IOU
 from searchanything.explain.index_steps import Note, noted
@@ -96,7 +97,7 @@ def explain_by_index(
         walked.append(step)
         if step.verdict is not None:
             break
-    meant = None if place is None else place.region
+    target = None if place is None else place.region
     return Explanation(
         expected=image,
         expected_box_xyxy=expected.box_xyxy,
@@ -107,7 +108,7 @@ def explain_by_index(
         fingerprint=subject.fingerprint,
         query_image=subject.query_image,
         expected_image=None if row is None else partial(subject.open_image, image),
-        region=None if meant is None else candidate_of_row(meant),
+        region=None if target is None else candidate_of_row(target),
     )
 
 
@@ -163,8 +164,8 @@ class _Situated:
         return question.ranking.find(question.filter, is_it=is_it, first=first, group_by_image=request.group_by_image)
 
     @cached_property
-    def meant(self) -> Hit | None:
-        """The row that is meant, with its distance; None where it has no code for the question."""
+    def target(self) -> Hit | None:
+        """The row that is asked about, with its distance; None where it has no code for the question."""
         if self.expected.box_xyxy is not None:
             number = None if self.fitting[0] is None else self.fitting[0].region
         elif self.rank.hit is not None:
@@ -175,10 +176,10 @@ class _Situated:
 
     @property
     def region(self) -> RegionRow | None:
-        """The region that is meant, as it is drawn."""
+        """The region that is asked about, as it is drawn."""
         if self.expected.box_xyxy is not None:
             return self.fitting[0]
-        return None if self.meant is None else next((r for r in self.rows if r.region == self.meant.region), None)
+        return None if self.target is None else next((r for r in self.rows if r.region == self.target.region), None)
 
     def steps(self) -> Iterator[Note]:
         """The steps behind `indexed`, in their order."""
@@ -191,21 +192,21 @@ class _Situated:
             yield self._words()
         if not question.ranking.whole_images:
             yield self._region()
-        if self.meant is None:
+        if self.target is None:
             yield index_steps.gone("codes")
             return
         if question.filter is not None:
-            yield index_steps.passes_filter(self._excluded_by(self.meant))
+            yield index_steps.passes_filter(self._excluded_by(self.target))
         if request.most_bits is not None:
-            yield index_steps.chance(self.meant.distance_bits, request.most_bits, self.rank.rank)
+            yield index_steps.chance(self.target.distance_bits, request.most_bits, self.rank.rank)
         if isinstance(question.ranking, MarksRanking):
-            yield self._near(question.ranking, self.meant)
-        yield self._codes(self.meant)
+            yield self._near(question.ranking, self.target)
+        yield self._codes(self.target)
         if self.rank.rank is None or self.rank.hit is None:
             return
         if request.group_by_image and not question.ranking.whole_images:
-            is_meant = self.expected.box_xyxy is not None
-            yield index_steps.grouping(self.meant.region, self.rank.hit, self.rank.rank, is_meant=is_meant)
+            by_box = self.expected.box_xyxy is not None
+            yield index_steps.grouping(self.target.region, self.rank.hit, self.rank.rank, by_box=by_box)
         yield self._page(self.rank.rank)
 
     def _words(self) -> Note:
@@ -223,7 +224,7 @@ class _Situated:
         return noted("words", None, what, figures)
 
     def _region(self) -> Note:
-        """Which region is meant, and how near each of the image's best is."""
+        """Which region is asked about, and how near each of the image's best is."""
         figures: dict[str, Any] = {"regions": len(self.rows), "each": list(map(self._said, self.coded))}
         wanted, iou = self.fitting
         if self.expected.box_xyxy is not None:
@@ -231,35 +232,35 @@ class _Situated:
             if wanted is None or iou < MIN_FIT_IOU:
                 what = f"no indexed region fits the box: the best has IoU {iou:.2f}, and {MIN_FIT_IOU} is the least"
                 return noted("region", Verdict.NO_MASK, what, figures)
-        if self.meant is None:
+        if self.target is None:
             return noted("region", None, "its regions have no code now", figures)
-        figures |= {"region": self.meant.region, "box_xyxy": rounded(self.meant.box_xyxy)}
-        figures |= self._to_each(self.meant)
+        figures |= {"region": self.target.region, "box_xyxy": rounded(self.target.box_xyxy)}
+        figures |= self._to_each(self.target)
         which = (
-            f"no box was given, so the best of its {counted(len(self.rows), 'region')} is meant"
+            f"no box was given, so the best of its {counted(len(self.rows), 'region')} is taken"
             if self.expected.box_xyxy is None
             else f"the best of its {counted(len(self.rows), 'region')} has IoU {iou:.2f} with the expected box"
         )
-        return noted("region", None, f"{which}: region {self.meant.region}, {self._how_near(self.meant)}", figures)
+        return noted("region", None, f"{which}: region {self.target.region}, {self._how_near(self.target)}", figures)
 
-    def _to_each(self, meant: Hit) -> dict[str, Any]:
+    def _to_each(self, target: Hit) -> dict[str, Any]:
         """The distances to each of several regions that were asked with."""
-        row = next((row for row in self.rows if row.region == meant.region), None)
-        code = self.image.code if meant.region is None else None if row is None else row.code
+        row = next((row for row in self.rows if row.region == target.region), None)
+        code = self.image.code if target.region is None else None if row is None else row.code
         if self.question.codes is None or code is None:
             return {}
         own = np.frombuffer(code, dtype=np.uint8)[None]
         return {"bits_to_each": hamming(self.question.codes, own)[:, 0].tolist()}
 
-    def _excluded_by(self, meant: Hit) -> list[str]:
-        if self.rank.hit is not None and self.rank.hit.region == meant.region:
+    def _excluded_by(self, target: Hit) -> list[str]:
+        if self.rank.hit is not None and self.rank.hit.region == target.region:
             return []
-        return excluding_parts(self.question.ranking, self.question.filter, self.image, meant.region)
+        return excluding_parts(self.question.ranking, self.question.filter, self.image, target.region)
 
-    def _near(self, ranking: MarksRanking, meant: Hit) -> Note:
+    def _near(self, ranking: MarksRanking, target: Hit) -> Note:
         """Whether the region lies near one of the codes that are searched for."""
         questions = len(ranking.probe.questions)
-        row = next((row for row in self.rows if row.region == meant.region), None)
+        row = next((row for row in self.rows if row.region == target.region), None)
         figures = {
             "questions": questions,
             "depth": ranking.depth,
@@ -267,13 +268,13 @@ class _Situated:
             "bits_to_nearest": None if row is None else ranking.nearest_question_bits(row.code),
         }
         codes = f"the {counted(questions, 'code')} that are searched for"
-        is_ranked = self.rank.hit is not None and self.rank.hit.region == meant.region
-        if is_ranked or ranking.is_near(meant, self.question.filter):
+        is_ranked = self.rank.hit is not None and self.rank.hit.region == target.region
+        if is_ranked or ranking.is_near(target, self.question.filter):
             return noted("near", None, f"it is among the {ranking.depth:,} nearest to one of {codes}", figures)
         sentence = f"it lies beyond the {ranking.depth:,} regions nearest to each of {codes}, so marks did not rank it"
         return noted("near", Verdict.BEYOND, f"{sentence}: mark a hit that is more like it", figures)
 
-    def _codes(self, meant: Hit) -> Note:
+    def _codes(self, target: Hit) -> Note:
         """Its rank."""
         rank, ranking = self.rank, self.question.ranking
         figures = {
@@ -281,14 +282,14 @@ class _Situated:
             "looked_at": rank.looked_at,
             "exact": rank.exact,
             "bits": ranking.bits,
-            **self._said(meant),
+            **self._said(target),
             "nearest": self._named(rank.nearest[:1]),
         }
         sure = "" if rank.exact else " (the search was not exact)"
         if rank.rank is None:
-            sentence = f"it lies beyond the first {rank.looked_at:,} of the ranking{sure}, {self._how_near(meant)}"
+            sentence = f"it lies beyond the first {rank.looked_at:,} of the ranking{sure}, {self._how_near(target)}"
             return noted("codes", Verdict.BEYOND, sentence, figures)
-        return noted("codes", None, f"{self._by()} it is number {rank.rank:,}{sure}, {self._how_near(meant)}", figures)
+        return noted("codes", None, f"{self._by()} it is number {rank.rank:,}{sure}, {self._how_near(target)}", figures)
 
     def _by(self) -> str:
         ranking = self.question.ranking

@@ -141,7 +141,7 @@ def _methods(encoder: Encoder, image: RGBImage, query: EncodedQuery, found: _Fou
         ("indexed_features", "CLIP, indexed crop + mask features", indexed),
     ]
     return (
-        *(_by_cosine(*told, similar) for told, similar in zip(labels, cosines_of, strict=True)),
+        *(_by_cosine(*names, similar) for names, similar in zip(labels, cosines_of, strict=True)),
         Method("codes", f"{bits}-bit code", indexed, "distance_bits", distances, tuple(range(len(distances)))),
     )
 

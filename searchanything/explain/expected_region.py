@@ -1,4 +1,4 @@
-"""Which region of the expected image is meant: by a box, by what the page shows, or by similarity to the query."""
+"""Which region of the expected image is the target: by a box, by what the page shows, or by similarity to the query."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIN_FIT_IOU: Final = 0.5  # of the expected box with a region's box: the usual b
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetRegion:
-    """A row of the expected image's segmentation, None where there is none to be meant; `found` is whether it will do.
+    """A row of the expected image's segmentation, None where none can be the target; `found` is whether it will do.
 
     `figures` (plain JSON) and `sentence` say how it was found.
     """
@@ -75,7 +75,7 @@ def region_on_page(hit: Hit, segmentation: Segmentation, encoder: Encoder) -> Ta
         return None
     box = rounded(box_of(segmentation, row))
     figures = {"regions": len(segmentation.scores), "box_xyxy": box}
-    return TargetRegion(row, figures, f"no box was given, so the region among the hits is meant, in {_numbers(box)}")
+    return TargetRegion(row, figures, f"no box was given, so the region among the hits is taken, in {_numbers(box)}")
 
 
 def region_most_similar(
@@ -91,7 +91,7 @@ def region_most_similar(
     box = rounded(box_of(segmentation, row))
     figures = {"regions": count, "cosine": round(float(similar[row]), 4), "box_xyxy": box}
     sentence = (
-        f"no box was given, so the most similar of {counted(count, 'region')} is meant, in {_numbers(box)}, "
+        f"no box was given, so the most similar of {counted(count, 'region')} is taken, in {_numbers(box)}, "
         f"cosine {similar[row]:.3f}"
     )
     return TargetRegion(row, figures, sentence)

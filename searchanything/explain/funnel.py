@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from searchanything.answers.explanation import Explanation
 from searchanything.core.errors import PromptError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import ImageRow
+from searchanything.core.rows import ImageRow
 from searchanything.explain import index_steps, steps
 from searchanything.explain.expected_region import TargetRegion
 from searchanything.explain.index_steps import Note
@@ -42,7 +42,7 @@ def explain(
 ) -> Explanation:
     """Walk down the funnel for an expected image. `others` are indexes of other fingerprints, `first` is N.
 
-    Without an expected box, the image's region on the page is meant, or else the one most similar to the query.
+    Without an expected box, the image's region on the page is the target, or else the one most similar to the query.
 
     Of a page that reaches beyond N, the ranks by code alone are looked up: N regions are encoded again at most.
 
@@ -105,8 +105,8 @@ def _behind(inquiry: Inquiry, image: ImageRow) -> Iterator[_Seen]:
     if request.most_bits is not None:
         yield index_steps.chance(found.distance_bits, request.most_bits, rank.rank), view, target
     if request.group_by_image and target is not None and rank.hit is not None:
-        is_meant = inquiry.expected.box_xyxy is not None
-        yield index_steps.grouping(found.region, rank.hit, rank.rank, is_meant=is_meant), view, target
+        by_box = inquiry.expected.box_xyxy is not None
+        yield index_steps.grouping(found.region, rank.hit, rank.rank, by_box=by_box), view, target
     by_features = f" (by features it is number {place.features_rank})"
     yield index_steps.page(request, rank.rank or 0, besides=by_features), view, target
 

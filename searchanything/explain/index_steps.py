@@ -14,7 +14,8 @@ from searchanything.answers.explanation import Step, Verdict
 from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Hit, ImageRef, ImageRow, Outcome
+from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.types import Hit, ImageRef
 from searchanything.search.search import PageRequest
 
 
@@ -109,10 +110,10 @@ def chance(distance_bits: int, most_bits: int, rank: int | None) -> Note:
     return noted("chance", Verdict.CHANCE, sentence, figures)
 
 
-def grouping(region: int | None, shown: Hit, rank: int | None, *, is_meant: bool) -> Note:
+def grouping(region: int | None, shown: Hit, rank: int | None, *, by_box: bool) -> Note:
     """Whether its image is shown by this very region; another one explains only where this one was asked for."""
     figures = {"region": region, "shown_region": shown.region, "rank": rank}
-    if shown.region == region or not is_meant:
+    if shown.region == region or not by_box:
         return noted("grouping", None, f"its image is shown by region {shown.region}", figures)
     sentence = (
         f"its image stands at number {rank} by the nearer region {shown.region}, and with "

@@ -14,12 +14,13 @@ from searchanything.answers.combined import CombinedResults
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.answers.matching import one_in, rounded_rate
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, ImageRef, ImageRow, RGBImage
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import Filter, ImageRef, RGBImage
 from searchanything.explain import index_steps
 from searchanything.explain.by_index import candidate_of_row
 from searchanything.explain.index_steps import Note, noted
 from searchanything.explain.rank import GROWTH, Ranking, excluding_parts
-from searchanything.search.combine import (
+from searchanything.search.combination import (
     Combination,
     CombinedPage,
     Examined,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRow, row_id
+from searchanything.core.rows import ImageRow, row_id
+from searchanything.core.types import CodeKind, Codes, Filter, Hit
 from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import Asked, Page, PageRequest, query_code_of, search_images, search_regions
 
@@ -23,14 +24,23 @@ IsIt = Callable[[Hit], bool]
 Scorer = Callable[[Sequence[str], Codes], NDArray[np.floating]]  # of rows, by ids and codes
 
 
-class IndexRanking(Protocol):
+class Bounded(Protocol):
+    """A ranking that ends: at so many rows, and at a distance."""
+
+    @property
+    def max_limit(self) -> int: ...
+
+    @property
+    def most_bits(self) -> int | None:
+        """What is farther is left out; None: nothing is."""
+        ...
+
+
+class IndexRanking(Bounded, Protocol):
     """How a question ranks what is in an index, whatever it compares."""
 
     @property
     def index(self) -> RegionIndex: ...
-
-    @property
-    def max_limit(self) -> int: ...
 
     @property
     def whole_images(self) -> bool: ...
@@ -38,11 +48,6 @@ class IndexRanking(Protocol):
     @property
     def rescored(self) -> int:
         """How many rows are ordered by more than their distance."""
-        ...
-
-    @property
-    def most_bits(self) -> int | None:
-        """What is farther is left out; None: nothing is."""
         ...
 
     @property
@@ -129,17 +134,11 @@ class Ranking:
         return find_rank(self, filter, is_it=is_it, first=first, group_by_image=group_by_image)
 
 
-class Paged(Protocol):
+class Paged(Bounded, Protocol):
     """A ranking that is read page by page."""
 
     @property
-    def max_limit(self) -> int: ...
-
-    @property
     def rescore(self) -> int: ...
-
-    @property
-    def most_bits(self) -> int | None: ...
 
     def page(self, request: PageRequest, filter: Filter | None) -> Page: ...
 

@@ -1,6 +1,6 @@
 """Hits → pixels → float features again: what the codes in the index were once made of.
 
-Codes cannot tell what hashing lost. `reencode` reads the hits' images, each once, and encodes the regions anew, a few
+Codes do not show what hashing lost. `reencode` reads the hits' images, each once, and encodes the regions anew, a few
 images at a time, so that the feature maps of many images never lie in memory together. Who asks several questions about
 one answer keeps a `Recollection`, and encodes each hit once.
 """

@@ -16,7 +16,8 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.geometry import box_iou
 from searchanything.core.protocols import RegionIndex, Segmentation
-from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, ImageRow, RGBImage
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage
 from searchanything.encode.encoder import EncodedQuery, RegionJob
 from searchanything.explain.expected_region import TargetRegion, region_in_box, region_most_similar, region_on_page
 from searchanything.explain.index_steps import Note, noted

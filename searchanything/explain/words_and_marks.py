@@ -10,13 +10,14 @@ import numpy as np
 
 from searchanything.core.codes import hamming
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRow, row_id
+from searchanything.core.rows import ImageRow, row_id
+from searchanything.core.types import Filter, Hit
 from searchanything.explain.rank import IsIt, Rank, find_rank, with_scores
+from searchanything.search.by_words import search_words
 from searchanything.search.probe import Probe
 from searchanything.search.refine import allowed, near_probe, probe_depth, probe_scores, ranked_by_probe
 from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import Page, PageRequest
-from searchanything.search.words import search_words
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,8 @@ import numpy as np
 
 from searchanything.core.errors import StoreError
 from searchanything.core.protocols import ImageFeatures, StoredFile
-from searchanything.core.types import FloatArray, row_id
+from searchanything.core.rows import row_id
+from searchanything.core.types import FloatArray
 from searchanything.features.layout import FeatureCache
 from searchanything.features.parquet import (
     FINGERPRINT_KEY,

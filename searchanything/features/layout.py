@@ -16,8 +16,8 @@ from hashlib import blake2b
 from typing import Final
 
 from searchanything.core.codes import next_generation
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import FileStore
-from searchanything.core.types import IndexManifest
 from searchanything.features.parquet import parquet_libraries
 
 FEATURES: Final = ".parquet"

@@ -18,7 +18,8 @@ from searchanything.core.batching import batches
 from searchanything.core.codes import generation_at
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex, StoredFile
-from searchanything.core.types import ImageRef, Outcome, row_id
+from searchanything.core.rows import Outcome, row_id
+from searchanything.core.types import ImageRef
 from searchanything.features.contents import CachedFile, KeptImage
 from searchanything.features.keep import read_tombstones
 from searchanything.features.layout import FEATURES, TOMBSTONES, FeatureCache

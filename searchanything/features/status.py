@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Outcome
+from searchanything.core.rows import Outcome
 from searchanything.features.layout import FEATURES, FeatureCache
 from searchanything.features.liveness import FeatureState, liveness_of, open_files
 

@@ -17,7 +17,8 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
 from searchanything.core.escaping import printable
 from searchanything.core.protocols import FeatureKeeper, ImageFeatures, ImageStore, RegionIndex
-from searchanything.core.types import NO_REGION, ImageRef, ImageRow, Outcome, RegionRow, StoredObject, row_id
+from searchanything.core.rows import NO_REGION, ImageRow, Outcome, RegionRow, row_id
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import EncodedImage, box_tuple
 
 logger = logging.getLogger(__name__)

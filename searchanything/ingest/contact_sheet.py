@@ -30,7 +30,8 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import StoreError
 from searchanything.core.protocols import FileStore, RegionIndex
 from searchanything.core.types import ImageRef, MaskRLE, RGBImage
-from searchanything.drawing.overlays import RegionMark, Tile, contact_sheet, distinct_colors, draw_marks
+from searchanything.drawing.overlays import RegionMark, distinct_colors, draw_marks
+from searchanything.drawing.sheets import Tile, contact_sheet
 
 logger = logging.getLogger(__name__)
 

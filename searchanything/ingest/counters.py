@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from searchanything.core.omissions import Omissions
+from searchanything.core.rows import Outcome
 from searchanything.core.skips import SkipCounts, Skipped, sum_skips
-from searchanything.core.types import ImageRef, Outcome
+from searchanything.core.types import ImageRef
 from searchanything.encode.encoder import Stopwatch
 from searchanything.images.incoming import METADATA_PROBLEM
 from searchanything.images.sidecars import SIDECAR_PROBLEM

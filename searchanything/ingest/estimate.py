@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 
 from searchanything.core.omissions import Omissions
-from searchanything.core.types import RegionRow, StoredObject
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import StoredObject
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import Estimate, OnProgress

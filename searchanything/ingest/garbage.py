@@ -24,8 +24,9 @@ from searchanything.core.batching import batches
 from searchanything.core.codes import generation_at
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
+from searchanything.core.manifest import IndexCounts
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import ImageRef, IndexCounts
+from searchanything.core.types import ImageRef
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, StoreUnavailableError
+from searchanything.core.freed_memory import release_freed_memory
 from searchanything.core.libraries import LazyModule
-from searchanything.core.memory import release_freed_memory
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
 from searchanything.core.types import ImageRef, RGBImage, StoredObject

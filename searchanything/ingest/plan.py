@@ -18,7 +18,8 @@ from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import StoreError, StoreUnavailableError, UnusableKeyError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
-from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
+from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import Encoder
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import check_key, escaped, incoming, sound_object

@@ -8,9 +8,11 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from searchanything.core.errors import StoreError
+from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.core.omissions import Omissions
+from searchanything.core.rows import ImageRow
 from searchanything.core.skips import Skipped, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, IndexManifest, WordsPart
+from searchanything.core.types import ImageRef
 
 _SUMMED: Final = (
     *("indexed", "unchanged", "empty", "failed", "skipped"),

@@ -28,8 +28,9 @@ from searchanything.core.counting import counted
 from searchanything.core.digests import SIDECAR, KnownImages
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.skips import SkipCounts, sum_skips
-from searchanything.core.types import ImageRef, ImageRow, Outcome, StoredObject
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason

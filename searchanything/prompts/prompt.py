@@ -7,7 +7,7 @@ The rules (DESIGN "Prompt rules", supplement 2.1). All coordinates are pixels of
 - `Box`: the mask with the largest IoU with the box; the box itself where none reaches a minimum.
 - `Text`: the region whose embedding is closest to the text's.
 - `Mask`: the given mask. `WholeImage`: everything.
-- `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.prompts.combine`).
+- `Prompts`: several boxes, or boxes, points and a text read together (`searchanything.prompts.choose_together`).
 """
 
 from __future__ import annotations

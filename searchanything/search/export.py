@@ -17,8 +17,9 @@ from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.geometry import encode_rle, mask_of_size
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import IndexManifest, RegionRow
+from searchanything.core.rows import RegionRow
 
 _SUFFIXES = (".json", ".parquet")
 _BATCH_ROWS = 1000  # rows whose images are asked for at once

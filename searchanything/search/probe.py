@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import ProbeMismatchError, UsageError
+from searchanything.core.manifest import WordsPart
 from searchanything.core.reading import read_file
-from searchanything.core.types import Codes, FloatArray, WordsPart
+from searchanything.core.types import Codes, FloatArray
 
 WRONG_SHARE: Final = 0.4
 MAX_MARKS: Final = 100  # right ones, the question's own regions among them; and as many wrong ones

@@ -11,7 +11,8 @@ import numpy as np
 from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef, RegionRow, row_id
+from searchanything.core.rows import RegionRow, row_id
+from searchanything.core.types import Codes, Filter, FloatArray, Hit, ImageRef, RegionRef
 from searchanything.search.committed import committed
 from searchanything.search.probe import Marked, MarkedWords, Probe, layer_name
 from searchanything.search.search import Page, PageRequest

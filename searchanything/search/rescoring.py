@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from searchanything.core.codes import stacked
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import CodeKind, Codes, FloatArray, Hit, WordsMatch, row_id
+from searchanything.core.rows import WordsMatch, row_id
+from searchanything.core.types import CodeKind, Codes, FloatArray, Hit
 
 Match = TypeVar("Match", Hit, WordsMatch)
 DIGITS: Final = 9  # of a score: sums that are equal but for the order of their terms tie

@@ -10,25 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from searchanything.core.errors import UsageError
+from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import (
-    CodeKind,
-    Codes,
-    Filter,
-    Hit,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    IndexCounts,
-    IndexManifest,
-    Outcome,
-    Place,
-    RegionRow,
-    StoredCode,
-    WordsMatch,
-    WordsPart,
-    lies_in,
-)
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 
 READ_ONLY: Final = "this view of some places is for questions: nothing is written, deleted or backed up through it"
 _NOWHERE: Final = ImageRef("", "")  # no bucket has this name

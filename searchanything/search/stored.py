@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import (
-    ImageRef,
-    ImageRow,
-    MaskRLE,
-    RegionRef,
-    RegionRow,
-    Selection,
-    row_id,
-)
+from searchanything.core.rows import ImageRow, RegionRow, row_id
+from searchanything.core.types import ImageRef, MaskRLE, RegionRef, Selection
 
 _RUN_OF_ALL = MaskRLE((1, 1), "01")  # COCO's encoding of one cell that is set
 

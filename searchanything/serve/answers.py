@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from searchanything.answers.confidence import GOOD, Confidence
+from searchanything.answers.hit_confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
 from searchanything.client.remote_names import image_id
 from searchanything.core.documents import region_document
-from searchanything.core.types import Candidate, ImageRow, RegionRow
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Candidate
 from searchanything.ingest.reports import IndexStatus
 from searchanything.serve.uploads import Upload
 

@@ -19,14 +19,15 @@ from searchanything.answers.results import SearchResults, Segments
 from searchanything.client.client import Client
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.errors import AccessError, UsageError
+from searchanything.core.rows import ImageRow
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import ImageRow, Place, RGBImage
+from searchanything.core.types import Place, RGBImage
 from searchanything.ingest.reports import IndexStatus
 from searchanything.search.probe import Probe
 from searchanything.serve.frontier import CALLER
 from searchanything.serve.gates import Gate
+from searchanything.serve.image_pages import Listing
 from searchanything.serve.keys import RIGHTS, ApiKey, KeyRing, Right
-from searchanything.serve.listing import Listing
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.thumbnails import Thumbnails
 from searchanything.serve.uploads import Uploads
@@ -229,7 +230,7 @@ class Desk:
             return self.uploads.read(self.uploads.find(image.upload))
         if image.region is not None:
             raise UsageError(
-                "expected an image without region: a region says by itself what is meant, in a query without a prompt"
+                "expected an image without region: a region says by itself what is wanted, in a query without a prompt"
             )
         return caller.client.open_image(self.known(caller, image).image)
 

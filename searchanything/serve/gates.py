@@ -1,4 +1,4 @@
-"""How much is done at once: so many requests work, so many wait, and one more is told when to ask again.
+"""How much is done at once: so many requests work, so many wait, and one more learns when to ask again.
 
 Work runs in threads. One that takes too long is answered for, but keeps its place until it has ended: what cannot be
 interrupted must not be counted as gone. The threads are daemons: `ThreadPoolExecutor` would have the process wait for

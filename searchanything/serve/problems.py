@@ -163,7 +163,7 @@ def install(app: FastAPI) -> None:
 
 
 def defect_response(request: str) -> JSONResponse:
-    """An error that nobody meant: its text stays in the log."""
+    """An error that nobody foresaw: its text stays in the log."""
     detail = f"the log of the server has the cause under request {request}"
     return JSONResponse(
         problem_document("SearchAnythingError", 500, "A defect of the server", detail, request), 500, None, MEDIA_TYPE

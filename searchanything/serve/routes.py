@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -28,7 +28,7 @@ from searchanything.serve.answers import (
 )
 from searchanything.serve.desk import AtDesk, Reader, Refining
 from searchanything.serve.forms import BODY, FormRoute
-from searchanything.serve.listing import Wanted
+from searchanything.serve.image_pages import Wanted
 from searchanything.serve.problems import MEDIA_TYPE as PROBLEM
 from searchanything.serve.problems import TYPE_PREFIX
 from searchanything.serve.thumbnails import SIDES, THUMBNAIL_TYPE
@@ -74,6 +74,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": said, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, said in _DESCRIPTIONS.items()
 }
 SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
+_DRAWN: Final[dict[str, Any]] = {  # a question that is answered with a picture
+    "tags": ["ask"], "responses": SHEET, "response_class": Response, "openapi_extra": BODY,
+}  # fmt: skip
 PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {THUMBNAIL_TYPE: {}}}}
 Side = Annotated[int, Query(ge=1, le=SIDES[-1], description="Longest side in pixels, rounded up to a step.")]
 BoxText = Annotated[
@@ -87,7 +90,7 @@ pictures = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["images"])
 server = APIRouter(responses=PROBLEMS, tags=["server"])
 
 
-@questions.post("/query", tags=["ask"], summary="Find regions like the one that is meant", openapi_extra=BODY)
+@questions.post("/query", tags=["ask"], summary="Find regions like the one that the prompt selects", openapi_extra=BODY)
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)
@@ -96,14 +99,7 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
     return await desk.gate(asked).run(work)
 
 
-@questions.post(
-    "/sheet",
-    tags=["ask"],
-    summary="The answer, refined where there are marks, as a contact sheet",
-    responses=SHEET,
-    response_class=Response,
-    openapi_extra=BODY,
-)
+@questions.post("/sheet", summary="The answer, refined where there are marks, as a contact sheet", **_DRAWN)
 async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
     data = await desk.models.run(lambda: png_bytes(desk.drawn(caller, asked).plot()))
     return Response(data, media_type="image/png")
@@ -131,14 +127,7 @@ async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> Region
     return await desk.models.run(work)
 
 
-@questions.post(
-    "/segment/sheet",
-    tags=["ask"],
-    summary="All regions of an image, drawn and numbered",
-    responses=SHEET,
-    response_class=Response,
-    openapi_extra=BODY,
-)
+@questions.post("/segment/sheet", summary="All regions of an image, drawn and numbered", **_DRAWN)
 async def segment_sheet(asked: SegmentSheetRequest, caller: Reader, desk: AtDesk) -> Response:
     data = await desk.models.run(lambda: png_bytes(desk.segmented(caller, asked).plot()))
     return Response(data, media_type="image/png")

@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, desk: Desk, settings: ServeSettings, started: Callable[[str], None]) -> None:
         super().__init__(configured(make_app(desk), settings))
-        self._host, self._told = settings.host, started
+        self._host, self._on_start = settings.host, started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -86,11 +86,11 @@ class Server(uvicorn.Server):
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             host = f"[{self._host}]" if ":" in self._host else self._host
-            self._told(f"http://{host}:{port}")
+            self._on_start(f"http://{host}:{port}")
 
 
 def serve(client: Client, settings: Settings, *, started: Callable[[str], None]) -> bool:
-    """Serve until SIGTERM or Ctrl-C. `started` is told the address. False where work is left that has not ended.
+    """Serve until SIGTERM or Ctrl-C. `started` is given the address. False where work is left that has not ended.
 
     Raises: SettingsError, ServeError where the address cannot be had.
     """

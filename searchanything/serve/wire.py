@@ -181,7 +181,7 @@ class FilterModel(Wire):
 
 
 class SharedQuestion(Wire):
-    """What all questions have in common: the image with what is meant in it, and where to look."""
+    """What all questions have in common: the image with what is wanted of it, and where to look."""
 
     image: StoredImage | UploadedImage | None = None
     prompt: PromptModel | None = None

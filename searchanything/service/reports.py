@@ -27,10 +27,7 @@ _STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What happened to a batch, and where: `loads` is how often that process has loaded models so far.
-
-    `tiles` show some of its images.
-    """
+    """What happened to a batch, and where: that process has loaded models `loads` times; `tiles` show some images."""
 
     report: IndexReport
     seconds: float

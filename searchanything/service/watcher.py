@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,15 +151,10 @@ class Watcher:
 
     async def _wave(self, work: Work, keys: Sequence[str]) -> None:
         again: Sequence[str] = ()
+        lost = f"a wave of {len(keys)} images failed; a sync will find them"
         try:
-            again = await work.index_wave(keys)
-        except Exception:
-            logger.exception("a wave of %d images failed; a sync will find them", len(keys))
-            self.clock.failed()
-            self.queue.request_sync("a wave failed")
-        except asyncio.CancelledError:  # the period is over
-            self.queue.request_sync("a wave was cut off")
-            raise
+            with self._sync_if_cut("a wave", self.queue.request_sync, lost):
+                again = await work.index_wave(keys)
         finally:
             self.queue.done(keys)
         if again:
@@ -167,17 +162,22 @@ class Watcher:
 
     async def _sync(self, work: Work) -> None:
         self._pending = set()  # what is requested from now on may come too late for this sync
-        try:
+        with self._sync_if_cut("a sync", self._pending.add, "a sync failed; it is tried again"):
             await work.sync()
-        except Exception:
-            logger.exception("a sync failed; it is tried again")
-            self.clock.failed()
-            self._pending.add("a sync failed")
-        except asyncio.CancelledError:  # the period was cancelled
-            self._pending.add("a sync was cut off")
-            raise
-        else:
             self.clock.succeeded()
+
+    @contextmanager
+    def _sync_if_cut(self, work: str, request: Callable[[str], None], lost: str) -> Iterator[None]:
+        """Work that fails, or is cut off because the period is over: a sync is requested."""
+        try:
+            yield
+        except Exception:
+            logger.exception(lost)
+            self.clock.failed()
+            request(f"{work} failed")
+        except asyncio.CancelledError:
+            request(f"{work} was cut off")
+            raise
 
     async def _sleep(self, sync: asyncio.Task[None] | None, waves: set[asyncio.Task[None]], until: float) -> None:
         """Until something has changed or falls due."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-from searchanything.core.types import ImageRow, RegionRow, size_class_of
+import numpy as np
+
+from searchanything.core.conditions import Value
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import size_class_of
 
 Row: TypeAlias = RegionRow | ImageRow
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+ABSENT: Final = object()
 
 
 class Kind(StrEnum):
@@ -55,6 +62,39 @@ _DERIVED: Mapping[str, Callable[[Any], str | int | float]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A field that every row has."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataField:
+    """A name in the metadata, which a row may lack."""
+
+    name: str
+
+
+Field: TypeAlias = Column | MetadataField
+
+
 def column_reader(column: str) -> Callable[[Row], Any]:
     """Reads a field's value from a row that has it."""
     return _DERIVED.get(column) or attrgetter(column)
+
+
+def field_reader(field: Field) -> Callable[[Row], Any]:
+    """Reads what a row holds of a field: `ABSENT` for metadata that it lacks."""
+    if isinstance(field, MetadataField):
+        return lambda row: row.metadata.get(field.name, ABSENT)
+    read = column_reader(field.name)
+    if field.kind is Kind.FLOAT32:
+        return lambda row: float(np.float32(read(row)))
+    return read
+
+
+def as_stored(field: Field, value: Value) -> Value:
+    """A value as rows hold it: boxes and scores are 32-bit floats."""
+    return float(np.float32(value)) if isinstance(field, Column) and field.kind is Kind.FLOAT32 else value

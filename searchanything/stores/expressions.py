@@ -22,24 +22,10 @@ from typing import Final, cast
 
 import numpy as np
 
+from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
-from searchanything.stores.columns import Kind
-from searchanything.stores.predicates import (
-    INT64_MAX,
-    INT64_MIN,
-    All,
-    Among,
-    Column,
-    Compare,
-    Field,
-    MetadataField,
-    Predicate,
-    Prefix,
-    Relation,
-    Some,
-    Value,
-    negated,
-)
+from searchanything.stores.columns import INT64_MAX, INT64_MIN, Column, Field, Kind, MetadataField
+from searchanything.stores.predicates import All, Among, Compare, Predicate, Prefix, Relation, Some, negated
 
 MAX_LETTERS: Final = 1 << 20
 _MAX_VALUES: Final = 16_384  # of a list

@@ -7,22 +7,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
-from searchanything.core.types import Filter, ImageRef, Outcome
-from searchanything.stores.columns import IMAGE_COLUMNS, REGION_COLUMNS, Kind
-from searchanything.stores.expressions import parse_expression
-from searchanything.stores.predicates import (
+from searchanything.core.rows import Outcome
+from searchanything.core.types import Filter, ImageRef
+from searchanything.stores.columns import (
+    IMAGE_COLUMNS,
     INT64_MAX,
     INT64_MIN,
-    All,
-    Among,
+    REGION_COLUMNS,
     Column,
-    Compare,
+    Kind,
     MetadataField,
-    OfImages,
-    Predicate,
-    Prefix,
-    Some,
 )
+from searchanything.stores.expressions import parse_expression
+from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some
 
 _OUTCOME = Column("outcome", Kind.TEXT)
 _FINDABLE = Some(  # as `core.types.is_findable` says

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from searchanything.core.errors import IndexMismatchError
-from searchanything.core.types import Hit, ImageRef, ImageRow, ImageState, IndexManifest, Metadata
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.rows import ImageRow, ImageState
+from searchanything.core.types import Hit, ImageRef, Metadata
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 

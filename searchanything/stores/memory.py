@@ -8,30 +8,14 @@ from dataclasses import dataclass, replace
 
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
-from searchanything.core.types import (
-    CodeKind,
-    Codes,
-    Filter,
-    Hit,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    IndexCounts,
-    IndexManifest,
-    Outcome,
-    Place,
-    RegionRow,
-    StoredCode,
-    WordsMatch,
-    WordsPart,
-    least_ids,
-    lies_in,
-)
-from searchanything.stores.columns import IMAGE_COLUMNS
+from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
+from searchanything.stores.columns import IMAGE_COLUMNS, Column
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.memory_table import Table
-from searchanything.stores.predicates import Column, Compare, Predicate
+from searchanything.stores.predicates import Compare, Predicate
 from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, check_words, words_rows
 
 _OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])

@@ -14,25 +14,19 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.stores.columns import Kind, Row
-from searchanything.stores.predicates import (
+from searchanything.core.conditions import Value
+from searchanything.stores.columns import (
     ABSENT,
     INT64_MAX,
     INT64_MIN,
-    All,
-    Among,
-    Compare,
     Field,
+    Kind,
     MetadataField,
-    OfImages,
-    Predicate,
-    Prefix,
-    Some,
-    Value,
+    Row,
     as_stored,
     field_reader,
-    value_test,
 )
+from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, value_test
 
 Chosen: TypeAlias = NDArray[np.bool_]  # (N,), one for each row
 _IMAGE: Final = "image"  # the column of images, beside those of fields

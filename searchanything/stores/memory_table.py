@@ -8,10 +8,11 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from searchanything.core.codes import stacked
-from searchanything.core.types import Codes, ImageRef, ImageRow, RegionRow
-from searchanything.stores.columns import Kind
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import Codes, ImageRef
+from searchanything.stores.columns import Column, Kind
 from searchanything.stores.memory_columns import Columns, GrowingArray
-from searchanything.stores.predicates import All, Column, Compare, Predicate, Prefix
+from searchanything.stores.predicates import All, Compare, Predicate, Prefix
 from searchanything.stores.scans import Nearest, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)

@@ -15,8 +15,8 @@ import time
 
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import IndexManifest, WordsPart
 from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_address import lite_host_of

@@ -15,25 +15,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
 from searchanything.core.types import Filter
-from searchanything.stores.columns import Kind
+from searchanything.stores.columns import INT64_MIN, Column, Field, Kind, MetadataField
 from searchanything.stores.filters import check_filter, predicate_of
-from searchanything.stores.predicates import (
-    INT64_MIN,
-    All,
-    Among,
-    Column,
-    Compare,
-    Field,
-    MetadataField,
-    OfImages,
-    Predicate,
-    Prefix,
-    Some,
-    Value,
-    first_text_after,
-)
+from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, first_text_after
 
 _FLAT_LEVELS: Final = 4
 _LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)

@@ -6,25 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
-from searchanything.core.types import (
-    CodeKind,
-    Codes,
-    Filter,
-    Hit,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    IndexCounts,
-    IndexManifest,
-    Outcome,
-    Place,
-    RegionRow,
-    StoredCode,
-    WordsMatch,
-    WordsPart,
-    least_ids,
-    lies_in,
-)
+from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote

@@ -18,7 +18,7 @@ from typing import Any
 
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError, RegionIndexError
-from searchanything.core.types import IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import quote

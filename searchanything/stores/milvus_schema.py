@@ -12,17 +12,8 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from searchanything.core.batching import bounded_batches
-from searchanything.core.types import (
-    Hit,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-    StoredCode,
-    WordsMatch,
-)
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch
+from searchanything.core.types import Hit, ImageRef, MaskRLE
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES
 from searchanything.stores.columns import column_reader
 from searchanything.stores.matches import whole_image_hit

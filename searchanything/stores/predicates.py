@@ -12,38 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
-import numpy as np
-
-from searchanything.core.conditions import Value as Value  # of others, too
+from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
 from searchanything.core.types import ImageRef
-from searchanything.stores.columns import Kind, Row, column_reader
+from searchanything.stores.columns import ABSENT, INT64_MIN, Column, Field, Row, as_stored, field_reader
 
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 Relation: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
-ABSENT: Final = object()
 _OPPOSITE: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _CALCULATED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A field that every row has."""
-
-    name: str
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataField:
-    """A name in the metadata, which a row may lack."""
-
-    name: str
-
-
-Field: TypeAlias = Column | MetadataField
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +127,6 @@ def matcher(predicate: Predicate) -> Callable[[Row], bool]:
             return lambda row: test(read(row))
 
 
-def field_reader(field: Field) -> Callable[[Row], Any]:
-    """Reads what a row holds of a field: `ABSENT` for metadata that it lacks."""
-    if isinstance(field, MetadataField):
-        return lambda row: row.metadata.get(field.name, ABSENT)
-    read = column_reader(field.name)
-    if field.kind is Kind.FLOAT32:
-        return lambda row: float(np.float32(read(row)))
-    return read
-
-
 def value_test(predicate: Prefix | Among | Compare) -> Callable[[Any], bool]:
     """The predicate as a function of what a row holds of its field."""
     match predicate:
@@ -177,11 +145,6 @@ def value_test(predicate: Prefix | Among | Compare) -> Callable[[Any], bool]:
                 return lambda found: _equal(found, value) is wanted
             calculate = _CALCULATED[comparison]
             return lambda found: _ordered(found, value, calculate)
-
-
-def as_stored(field: Field, value: Value) -> Value:
-    """A value as rows hold it: boxes and scores are 32-bit floats."""
-    return float(np.float32(value)) if isinstance(field, Column) and field.kind is Kind.FLOAT32 else value
 
 
 def _equal(stored: Any, wanted: Value) -> bool:  # noqa: ANN401 - what a row holds, or nothing

@@ -14,9 +14,11 @@ from typing import TypeVar
 import numpy as np
 
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
-from searchanything.core.types import NO_REGION, Codes, ImageRow, Metadata, Outcome, RegionRow, WordsPart
+from searchanything.core.manifest import WordsPart
+from searchanything.core.rows import NO_REGION, ImageRow, Outcome, RegionRow
+from searchanything.core.types import Codes, Metadata
 from searchanything.images.incoming import BUCKET_BYTES, ETAG_BYTES, KEY_BYTES, METADATA_BYTES
-from searchanything.stores.predicates import INT64_MAX, INT64_MIN
+from searchanything.stores.columns import INT64_MAX, INT64_MIN
 
 NO_WORDS = "the index has no words codes; add them: searchanything index SOURCE --add-words"
 MAX_LIMIT = 16384  # rows of an answer: Milvus' own, for searches and queries alike; no index gives more

@@ -19,8 +19,8 @@ from integration.lite_processes import wait_until_ended
 
 from deploy.agreement import Difference, Holdings, compare, read_index
 from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.rows import RegionRow
 from searchanything.core.settings import MilvusSettings
-from searchanything.core.types import RegionRow
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob

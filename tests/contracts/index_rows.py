@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 
 from searchanything.core.codes import next_generation
-from searchanything.core.types import (
-    ImageRef,
-    ImageRow,
-    IndexManifest,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-    row_id,
-)
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.rows import ImageRow, Outcome, RegionRow, row_id
+from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 BITS = 256

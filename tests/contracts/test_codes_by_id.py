@@ -9,7 +9,8 @@ from contracts.conftest import Bench
 from contracts.index_rows import fresh_generation, image_row, random_codes, region_row
 
 from searchanything.core.codes import pack_signs
-from searchanything.core.types import Filter, row_id
+from searchanything.core.rows import row_id
+from searchanything.core.types import Filter
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest, search_regions
 

@@ -6,7 +6,7 @@ import pytest
 from contracts.conftest import Bench
 from contracts.index_rows import fresh_generation, image_row, region_row
 
-from searchanything.core.types import NO_REGION, Outcome, StoredCode, least_ids, row_id
+from searchanything.core.rows import NO_REGION, Outcome, StoredCode, least_ids, row_id
 
 
 def test_every_row_s_code(bench: Bench) -> None:

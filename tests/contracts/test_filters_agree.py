@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.types import Filter, ImageRef, RegionRow, SizeClass
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import Filter, ImageRef, SizeClass
 from searchanything.stores.memory import MemoryRegionIndex
 
 # Few letters, so that texts coincide and begin alike; each means something to some parser.

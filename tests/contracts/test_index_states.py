@@ -10,7 +10,9 @@ from contracts.conftest import Bench
 from contracts.index_rows import image_row, region_row
 
 from searchanything.core.codes import generation_at, next_generation
-from searchanything.core.types import ImageRef, ImageState, IndexCounts, Outcome
+from searchanything.core.manifest import IndexCounts
+from searchanything.core.rows import ImageState, Outcome
+from searchanything.core.types import ImageRef
 from searchanything.ingest.garbage import collect_garbage, holdings
 
 HOUR_NS = 3600 * 10**9

@@ -11,8 +11,9 @@ from contracts.conftest import StoreOpener
 from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manifest_of, region_row
 
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore
-from searchanything.core.types import ImageRef, IndexManifest
+from searchanything.core.types import ImageRef
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 

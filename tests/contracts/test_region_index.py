@@ -13,17 +13,9 @@ from contracts.conftest import Bench, StoreOpener
 from contracts.index_rows import BITS, fresh_generation, image_row, random_codes, region_row
 
 from searchanything.core.errors import FilterError, IndexMismatchError, RegionIndexError
-from searchanything.core.types import (
-    NO_REGION,
-    Filter,
-    ImageRef,
-    ImageRow,
-    IndexCounts,
-    MaskRLE,
-    Outcome,
-    RegionRow,
-    SizeClass,
-)
+from searchanything.core.manifest import IndexCounts
+from searchanything.core.rows import NO_REGION, ImageRow, Outcome, RegionRow
+from searchanything.core.types import Filter, ImageRef, MaskRLE, SizeClass
 
 HOSTILE_KEYS = [
     'quote".jpg', "single'.jpg", "back\\slash.jpg", 'both\\".jpg', "per%cent.jpg", "under_score.jpg", "a\\nb",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contracts.conftest import Bench
 from contracts.index_rows import fresh_generation, image_row, region_row
 
-from searchanything.core.types import row_id
+from searchanything.core.rows import row_id
 
 
 def test_rows_by_their_ids(bench: Bench) -> None:

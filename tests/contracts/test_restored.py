@@ -14,7 +14,8 @@ from searchanything.backup.files import TarPlace
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.types import Filter, ImageRef, Outcome
+from searchanything.core.rows import Outcome
+from searchanything.core.types import Filter, ImageRef
 from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.stores.memory import MemoryIndexStore
 

@@ -13,16 +13,17 @@ from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manife
 from searchanything.answers.duplicates import find_duplicates
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import IndexStore
-from searchanything.core.types import Filter, ImageRef, Place, RegionRef, RegionRow, lies_in
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import Filter, ImageRef, Place, RegionRef, lies_in
+from searchanything.search.by_words import search_words
 from searchanything.search.calibration import draw_background
-from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.probe import Probe
 from searchanything.search.refine import codes_of, search_by_probe
 from searchanything.search.rescoring import mean_of
 from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.search.stored import stored_rows
-from searchanything.search.words import search_words
 
 BITS, MANY = 256, 16384
 KEYS = ("a/1.jpg", "a/2.jpg", "ab/3.jpg", "b/4.jpg", "é/5 %_.jpg")

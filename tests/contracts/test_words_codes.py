@@ -14,10 +14,11 @@ from contracts.index_rows import HASH_LAYER, fresh_generation, image_row, manife
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.protocols import IndexStore
-from searchanything.core.types import Filter, ImageRef, RegionRow, StoredCode, row_id
+from searchanything.core.rows import RegionRow, StoredCode, row_id
+from searchanything.core.types import Filter, ImageRef
+from searchanything.search.by_words import search_words
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
-from searchanything.search.words import search_words
 from searchanything.stores import milvus
 
 LAYER, BITS, MANY = b"layer" * 9, 128, 16384

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from searchanything.core.types import ImageRef, ImageRow, RegionRow
+from searchanything.core.rows import ImageRow, RegionRow
+from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryRegionIndex
 
 SHARES = {"before": 0.0, "half": 0.5, "after": 1.0}  # of a call's effect, by when it breaks

@@ -9,7 +9,8 @@ from fakes.models import drawn, fake_encoder, poisoned
 from fakes.stores import InMemoryStore
 from PIL import Image
 
-from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, RGBImage, StoredObject
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.types import ImageRef, RGBImage, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob, IndexingOptions

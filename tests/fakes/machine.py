@@ -9,6 +9,7 @@ from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, drawn
 from PIL import Image
 
 from searchanything import wiring
+from searchanything.client import live_index
 from searchanything.core.errors import ModelError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
@@ -46,8 +47,9 @@ class Machine:
         )
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take the place of every preset's models and hash."""
+        """Take the place of every preset's models and hash. No other process makes an index at the same time."""
         layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5)
+        monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
         monkeypatch.setattr(wiring, "_models", {})
         monkeypatch.setattr(presets, "lazy_models", self.lazy_models)
         monkeypatch.setattr(presets, "load_hash", lambda _: layer)

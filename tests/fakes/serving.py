@@ -19,12 +19,12 @@ from fakes.models import FakeSegmenter, drawn
 from PIL import Image
 from starlette.testclient import TestClient
 
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.client.remote_names import image_id
+from searchanything.core.rows import row_id
 from searchanything.core.serve_settings import ServeSettings
-from searchanything.core.types import RGBImage, row_id
+from searchanything.core.types import RGBImage
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
@@ -72,7 +72,6 @@ class Served:
         machine = Machine()
         machine.segmenter = segmenter or machine.segmenter
         machine.install(monkeypatch)
-        monkeypatch.setattr(live_index, "SETTLING_S", 0.0)  # no other process makes this index
         bucket = folder / "images"
         for name, image in images.items():
             (bucket / name).parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from searchanything.core.settings import StorageSettings
+from searchanything.processes import attempts
 
 READY_S = 60.0
 
@@ -70,14 +70,10 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise RuntimeError(f"the server ended with code {server.returncode}")
+    for _ in attempts(server, within_s=READY_S):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"nothing listens on port {port}")
+            continue
+        return
+    raise RuntimeError(f"nothing listens on port {port}; the server's code: {server.poll()}")

@@ -13,8 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+from searchanything.processes import attempts
 
 _PYTHON_VARIABLE = "SEARCHANYTHING_TEST_MILVUS_PYTHON"
 _REPOSITORY = Path(__file__).parents[2]
@@ -112,7 +113,7 @@ class MilvusServer:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         try:
-            self._wait_until_usable(log_path)
+            self._wait_until_usable(self._process, log_path)
         except BaseException:
             self.stop()
             raise
@@ -130,19 +131,17 @@ class MilvusServer:
             self._process.wait()
             self._process = None
 
-    def _wait_until_usable(self, log_path: Path) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
+    def _wait_until_usable(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         last = "no attempt"
-        while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
-                raise RuntimeError(f"the Milvus server ended at once: {log_path.read_text(errors='replace')[-2000:]}")
+        for _ in attempts(process, within_s=_READY_TIMEOUT_S, pause_s=0.5):
             try:
                 _try_collection(self.uri)
             except Exception as error:  # noqa: BLE001 - anything may fail until the server is up
                 last = repr(error)
-                time.sleep(0.5)
             else:
                 return
+        if process.poll() is not None:
+            raise RuntimeError(f"the Milvus server ended at once: {log_path.read_text(errors='replace')[-2000:]}")
         raise RuntimeError(f"the Milvus server was not usable within {_READY_TIMEOUT_S} s: {last}")
 
 

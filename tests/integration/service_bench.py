@@ -25,8 +25,9 @@ from urllib3 import PoolManager, make_headers
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import ImageRow
 from searchanything.core.settings import ServiceSettings, Settings
-from searchanything.core.types import ImageRef, ImageRow
+from searchanything.core.types import ImageRef
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.service.cluster import cluster_security, worker_pids
 from searchanything.service.tree import ServiceTree

@@ -19,6 +19,7 @@ from searchanything.service.certificates import make_cluster_key
 from searchanything.service.cluster import cluster_security, local_cluster, worker_pids
 
 pytestmark = pytest.mark.server
+SILENT_S = 6.0  # who has not answered by then does not: to connect and to read have 2 s each
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_stranger_runs_no_code_on_any_port(address: str, others: set[int], tmp
 
 async def attempts(tries: list[tuple[str, Security | None]]) -> list[str]:
     """Those addresses that answered."""
-    done = await asyncio.gather(*(asyncio.wait_for(came_in(*one), 20) for one in tries), return_exceptions=True)
+    done = await asyncio.gather(*(asyncio.wait_for(came_in(*one), SILENT_S) for one in tries), return_exceptions=True)
     assert all(one is None or isinstance(one, OSError) for one in done), done
     return [address for (address, _), one in zip(tries, done, strict=True) if one is None]
 

@@ -274,8 +274,9 @@ def test_interruption_ends_cleanly(workplace, tmp_path):
         (many / f"{number}{path.suffix}").hardlink_to(path)
     interrupted = Workplace(many, workplace.scenes, str(tmp_path / "i.db"), workplace.environment)
     command = interrupted.command("index", str(many), "--preset", "pico", "--verbose")
+    environment = workplace.environment | {"SEARCHANYTHING_INGEST__BATCH_IMAGES": "4"}  # what is under way is brief
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=workplace.environment, preexec_fn=_heed_interrupts) as process:
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=_heed_interrupts) as process:
         deadline = time.monotonic() + 120
         assert process.stderr is not None
         for line in process.stderr:  # the first batch is there, the next ones are at work

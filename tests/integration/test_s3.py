@@ -156,6 +156,7 @@ class TestLocalS3:
             return ports
 
         monkeypatch.setattr(local_s3, "_free_ports", free_ports)
+        monkeypatch.setattr(local_s3, "_PROBE_S", 0.5)  # the other one never answers
         with socket.create_server(("127.0.0.1", choose()["s3"])) as taken, LocalS3(tmp_path) as server:
             assert server.endpoint == f"127.0.0.1:{chosen[-1]['s3']}"
 

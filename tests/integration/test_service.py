@@ -18,7 +18,8 @@ import pytest
 from service_bench import BUCKET, HEAL_S, SOURCE, TOKEN, Bench, png, service_bench, until
 from urllib3 import make_headers
 
-from searchanything.core.types import ImageRef, Outcome
+from searchanything.core.rows import Outcome
+from searchanything.core.types import ImageRef
 from searchanything.service.events import MAX_KEY_BYTES
 from searchanything.service.tree import deploy_flows
 

@@ -59,6 +59,21 @@ def browser():
         started.close()
 
 
+@pytest.fixture
+def opened(site, browser):
+    """Opens a page of the documentation in a window of some width."""
+    pages = []
+
+    def open_page(name: str, width: int):
+        pages.append(browser.new_page(viewport={"width": width, "height": 900}))
+        pages[-1].goto(f"file://{site}/{name}.html")
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
 @pytest.mark.parametrize("way", ["disk", "server"])
 def test_the_search_finds_and_nothing_is_fetched_from_elsewhere(way, site, hosted, browser) -> None:
     start = f"file://{site}" if way == "disk" else hosted
@@ -168,21 +183,17 @@ def test_plots_fit_a_phone(site, browser) -> None:
     page.close()
 
 
-def test_a_figure_in_a_card_says_of_what(site, browser) -> None:
+def test_a_figure_in_a_card_says_of_what(opened) -> None:
     """Rows are cards on narrow screens, without the table's head: a bare number needs its column's name."""
-    page = browser.new_page(viewport={"width": 400, "height": 900})
-    page.goto(f"file://{site}/cluster.html")
-    shown = page.evaluate(
+    shown = opened("cluster", 400).evaluate(
         "() => [...document.querySelectorAll('td:first-child')].filter((one) => one.textContent.trim() === '10⁶')"
         ".map((one) => getComputedStyle(one, '::before').content)"
     )
     assert shown == ['"regions"']
-    page.close()
 
 
-def test_meanings_have_room(site, browser) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"file://{site}/settings.html")
+def test_meanings_have_room(opened) -> None:
+    page = opened("settings", 1280)
     widths = page.evaluate(
         "() => [...document.querySelectorAll('td[data-column=meaning]')].map((one) => one.offsetWidth)"
     )
@@ -193,4 +204,3 @@ def test_meanings_have_room(site, browser) -> None:
         ".filter((one) => one.scrollWidth > one.clientWidth + 1).length"
     )
     assert scrolled == 0  # and yet the table is no wider than its place
-    page.close()

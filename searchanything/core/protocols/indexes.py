@@ -6,22 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from searchanything.core.types import (
-    CodeKind,
-    Codes,
-    Filter,
-    Hit,
-    ImageRef,
-    ImageRow,
-    ImageState,
-    IndexCounts,
-    IndexManifest,
-    Place,
-    RegionRow,
-    StoredCode,
-    WordsMatch,
-    WordsPart,
-)
+from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
+from searchanything.core.rows import ImageRow, ImageState, RegionRow, StoredCode, WordsMatch
+from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place
 
 
 class RegionIndex(Protocol):

@@ -20,7 +20,8 @@ from searchanything.answers.matching import Matching
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Candidate, Hit, ImageRef, ImageRow, Outcome, RegionRow, Selection, TextMatch
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.types import Candidate, Hit, ImageRef, Selection, TextMatch
 from searchanything.prompts.prompt import Mask
 from searchanything.search.probe import Probe
 

@@ -10,7 +10,7 @@ import pytest
 from searchanything.cli import checks
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexUnavailableError
-from searchanything.core.types import IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.ingest.reports import IndexStatus
 from searchanything.models import presets
 

@@ -15,7 +15,6 @@ from fakes.models import drawn
 
 from searchanything.cli import find as find_module
 from searchanything.cli.app import run
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 
@@ -45,7 +44,6 @@ Find = Callable[..., dict]
 def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     """A client of an empty index in memory, with models that find what is drawn."""
     Machine().install(monkeypatch)
-    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
     return connect("memory://", preset="pico")
 
 

@@ -23,7 +23,6 @@ from searchanything.answers import results as results_module
 from searchanything.cli import serve as serve_module
 from searchanything.cli.app import run
 from searchanything.cli.progress import indexing_progress
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.core.errors import UsageError
 from searchanything.drawing.overlays import RegionMark
@@ -34,7 +33,6 @@ IMAGE = drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40))
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     Machine().install(monkeypatch)
-    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
     (tmp_path / "images").mkdir()
     Image.fromarray(IMAGE).save(tmp_path / "images" / "a.png")
     monkeypatch.chdir(tmp_path)
@@ -147,14 +145,14 @@ def test_a_page_beyond_the_limit_is_said_in_numbers(client: Client, capsys: pyte
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A shell's background jobs, this run among them perhaps, ignore SIGINT."""
+def heeds_ctrl_c() -> Iterator[None]:
+    """As in a terminal: a shell makes what it runs in the background ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_ctrl_c_is_answered_before_the_work_under_way_ends(capfd: pytest.CaptureFixture[str]) -> None:
     before, said = signal.getsignal(signal.SIGINT), ""
 

@@ -1,13 +1,21 @@
-"""A server that listens, and the light client that asks it."""
+"""A machine with hand-written models; a server that listens, and the light client that asks it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from fakes.machine import Machine
 from fakes.serving import Served, listening
 
 from searchanything.client.remote import RemoteClient
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    machine.install(monkeypatch)
+    return machine
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from PIL import Image
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
+from searchanything.core.rows import row_id
 from searchanything.core.settings import Settings
-from searchanything.core.types import Filter, ImageRef, row_id
+from searchanything.core.types import Filter, ImageRef
 
 IMAGES = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),

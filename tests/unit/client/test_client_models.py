@@ -91,7 +91,7 @@ def test_six_prompts_on_one_image_segment_it_once(machine: Machine, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("machine")
-def test_the_time_of_loading_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_loading_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with connected() as client:
         client.index(tmp_path / "images")
         monkeypatch.setattr(wiring, "_models", {})
@@ -144,12 +144,12 @@ def test_models_asked_for_by_name_and_by_the_index_are_the_same(monkeypatch: pyt
     assert wiring.load_encoder("pico", layer, unnamed).segmenter is not first.segmenter
 
 
-@pytest.mark.parametrize(("version", "told"), [(1, "an earlier searchanything made it"), (9, "upgrade this one")])
+@pytest.mark.parametrize(("version", "said"), [(1, "an earlier searchanything made it"), (9, "upgrade this one")])
 def test_an_index_of_another_version_says_so_and_blames_no_weights(
     machine: Machine,  # noqa: ARG001 - its images
     tmp_path: Path,
     version: int,
-    told: str,
+    said: str,
 ) -> None:
     with connected() as client:
         stored = replace(manifest_of("f" * 32), schema_version=version)
@@ -164,5 +164,5 @@ def test_an_index_of_another_version_says_so_and_blames_no_weights(
             lambda: client.backup(tmp_path / "b.tar"),
         ]
         for call in calls:
-            with pytest.raises(IndexMismatchError, match=told):
+            with pytest.raises(IndexMismatchError, match=said):
                 call()

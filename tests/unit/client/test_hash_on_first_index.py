@@ -25,9 +25,10 @@ from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
 from searchanything.client.indexing import OPENING
 from searchanything.core.errors import PresetError
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import ModelSettings, Settings
-from searchanything.core.types import FloatArray, IndexManifest, RGBImage
+from searchanything.core.types import FloatArray, RGBImage
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
@@ -35,18 +36,6 @@ from searchanything.models.hashing import HashLayer
 from searchanything.models.presets import PRESETS
 
 IMAGES, REGIONS = 14, 42
-
-
-@pytest.fixture(autouse=True)
-def no_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    one = Machine()
-    one.install(monkeypatch)
-    return one
 
 
 @pytest.fixture
@@ -386,6 +375,7 @@ def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
     monkeypatch.setattr(presets, "PRESETS", {"small": tiny})
     monkeypatch.setattr("searchanything.wiring._models", {})
+    monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
     settings = settings_of(least=40)
     settings.models.preset = "small"
     settings.models.weights_dir = folder

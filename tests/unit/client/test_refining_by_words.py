@@ -62,7 +62,7 @@ def ranked(index: MemoryRegionIndex, probe: Probe) -> list[str]:
     return [hit.image.key for hit in page.hits]
 
 
-def test_what_the_codes_do_not_tell_the_words_codes_do() -> None:
+def test_what_the_codes_do_not_separate_the_words_codes_do() -> None:
     index = index_of({f"{'ab'[number % 2]}{number:02d}": number % 2 for number in range(40)})
     probe = probe_of(index, refs("a00", "a02"), refs("b01"))
     assert {key[0] for key in ranked(index, probe)[:20]} == {"a"}
@@ -103,7 +103,7 @@ def test_marks_of_another_layer_are_judged_by_codes_alone() -> None:
     assert ranked(other, probe) == ranked(other, without)
 
 
-def test_words_codes_tell_marks_of_one_code_apart() -> None:
+def test_words_codes_separate_marks_of_one_code() -> None:
     code, words = KINDS[:1], KINDS
     probe = Probe(code, code, "f", MarkedWords(words[:1], words[1:], "layer/256"))
     assert (len(probe.right), len(probe.wrong)) == (1, 1)

@@ -11,7 +11,6 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError
@@ -22,14 +21,6 @@ IMAGES = {
     "a/red.png": drawn(64, 96, red=(8, 4, 44, 60)),
     "b/blue.png": drawn(64, 96, blue=(20, 8, 60, 40)),
 }
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    machine = Machine()
-    machine.install(monkeypatch)
-    monkeypatch.setattr(live_index, "SETTLING_S", 0.0)  # no other process makes this index
-    return machine
 
 
 @pytest.fixture

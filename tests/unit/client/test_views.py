@@ -12,7 +12,6 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
-from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, UsageError
@@ -32,7 +31,6 @@ def client(bucket: str) -> Iterator[Client]:
     """120 images with two things each: those of `seen/` and those of `hidden/` are alike."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         Machine().install(monkeypatch)
-        monkeypatch.setattr(live_index, "SETTLING_S", 0.0)
         yield indexed(Path(bucket))
 
 

@@ -37,7 +37,7 @@ from searchanything.core.escaping import (
 )
 from searchanything.core.omissions import Omissions
 from searchanything.core.types import ImageRef
-from searchanything.drawing.overlays import Tile, contact_sheet
+from searchanything.drawing.sheets import Tile, contact_sheet
 from searchanything.drawing.text import legible
 from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile

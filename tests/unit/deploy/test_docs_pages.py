@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from searchanything.core.types import Outcome, SizeClass
+from searchanything.core.rows import Outcome
+from searchanything.core.types import SizeClass
 from searchanything.stores.milvus_schema import images_spec, regions_spec
 
 ROOT = Path(__file__).parents[3]

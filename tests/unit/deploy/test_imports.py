@@ -148,11 +148,11 @@ import_module(f"searchanything.stores.{kind}")
 
 
 def test_imports_by_name_are_seen() -> None:
-    found = [one.name for one in by_name(ast.parse(CODE), "search.words")]
+    found = [one.name for one in by_name(ast.parse(CODE), "search.by_words")]
     assert found == [
-        "torch", "torch.fx", "minio", None, "searchanything.search.words.deep", "searchanything.stores"
+        "torch", "torch.fx", "minio", None, "searchanything.search.by_words.deep", "searchanything.stores"
     ]  # fmt: skip
-    assert [name for name in found if name and refused(name, "search.words")] == [
+    assert [name for name in found if name and refused(name, "search.by_words")] == [
         "torch", "torch.fx", "minio", "searchanything.stores"
     ]  # fmt: skip
     assert not refused("torch", "models.quiet")

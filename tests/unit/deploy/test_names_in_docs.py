@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -82,29 +83,31 @@ def _targets(target: ast.expr) -> Iterator[str]:
             yield node.attr
 
 
-def sources() -> dict[Path, str]:
-    return {
-        path: path.read_text("utf-8")
-        for folder in ("searchanything", "flows", "deploy", "benchmarks", "training")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-    }
+@functools.cache
+def sources() -> dict[Path, tuple[str, ast.Module]]:
+    """Text and tree of each file."""
+    folders = (ROOT / folder for folder in ("searchanything", "flows", "deploy", "benchmarks", "training"))
+    texts = {path: path.read_text("utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))}
+    return {path: (text, ast.parse(text)) for path, text in texts.items()}
 
 
 @pytest.fixture(scope="module")
 def code() -> Code:
     found = Code()
-    for path, text in sources().items():
-        found.add(path, ast.parse(text))
+    for path, (_, tree) in sources().items():
+        found.add(path, tree)
     for folder in ("benchmarks", "training", "deploy"):
         found.modules.setdefault(folder, set()).update(path.stem for path in (ROOT / folder).glob("*.py"))
-    found.files = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    tops = [top for top in ROOT.iterdir() if not top.name.startswith(".")]  # environments have many files
+    files = [path for top in tops for path in ([top] if top.suffix == ".py" else top.rglob("*.py"))]
+    found.files = [path.relative_to(ROOT).as_posix() for path in files]
     return found
 
 
-def texts_of(source: str) -> str:
+def texts_of(source: str, nodes: Sequence[ast.AST]) -> str:
     """The docstrings and comments of a module."""
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr)]
-    strings = [str(node.value.value) for node in nodes if isinstance(node.value, ast.Constant)]
+    expressions = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    strings = [str(value.value) for value in expressions if isinstance(value, ast.Constant)]
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return "\n".join([*strings, *(token.string for token in tokens if token.type == tokenize.COMMENT)])
 
@@ -139,12 +142,12 @@ def test_stale_names_are_found(code: Code) -> None:
 
 def test_names_in_docstrings_and_comments_exist(code: Code) -> None:
     found = {}
-    for path, text in sources().items():
-        tree = ast.parse(text)
-        local = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        local |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-        local |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        if odd := stale(texts_of(text), code, local=local):
+    for path, (text, tree) in sources().items():
+        nodes = list(ast.walk(tree))
+        local = {node.id for node in nodes if isinstance(node, ast.Name)}
+        local |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        local |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        if odd := stale(texts_of(text, nodes), code, local=local):
             found[path.relative_to(ROOT).as_posix()] = odd
     assert found == {}
 

@@ -19,14 +19,12 @@ from searchanything.drawing.overlays import (
     PointMark,
     RegionMark,
     TextMark,
-    Tile,
     _free_place,
-    contact_sheet,
     distinct_colors,
     draw_marks,
-    full_rows,
     shown_size,
 )
+from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
 
 
 def plain(height: int, width: int, value: int = 128) -> np.ndarray:

@@ -86,7 +86,7 @@ def test_broken_annotations_are_an_error_that_names_the_field(folder: Path, caps
 @pytest.mark.parametrize(
     "wrong", [["eval", "coco"], ["eval", "voc", "--root", "nowhere"], ["eval", "coco", "--images", "nowhere"]]
 )
-def test_wrong_usage_is_told_before_anything_is_loaded(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_refused_before_anything_is_loaded(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(wrong) == 2
     assert "error:" in capsys.readouterr().err
 

@@ -48,7 +48,7 @@ def image(**boxes: Box4) -> RGBImage:
     return drawn(SIDE, SIDE, **boxes)
 
 
-def test_what_is_found_and_told_apart_is_perfect(tmp_path: Path) -> None:
+def test_what_is_found_and_kept_apart_is_perfect(tmp_path: Path) -> None:
     truth = saved(
         tmp_path,
         [image(red=LEFT, blue=RIGHT), image(red=RIGHT, green=LOW), image(blue=LEFT), image()],
@@ -162,15 +162,15 @@ def test_images_that_cannot_be_read_are_listed_and_left_out(tmp_path: Path) -> N
     )
     (tmp_path / "2.png").unlink()
     Image.fromarray(image()[:40]).save(tmp_path / "3.png")
-    told: list[tuple[int, int, int]] = []
-    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN, progress=lambda *counts: told.append(counts))
+    reported: list[tuple[int, int, int]] = []
+    report = evaluate(truth, tmp_path, fake_encoder(), PLAIN, progress=lambda *counts: reported.append(counts))
     assert [one["key"] for one in report["failures"]] == ["2.png", "3.png"]
     assert "cannot be read" in report["failures"][0]["message"]
     assert "expected 320 x 320 pixels" in report["failures"][1]["message"]
     assert report["dataset"]["images"] == 2
     assert report["dataset"]["failed"] == 2
     assert report["retrieval"]["float"]["map_10"] == 1.0  # of what could be read
-    assert told == [(4, 4, 2)]
+    assert reported == [(4, 4, 2)]
 
 
 def test_lengths_that_the_layer_lacks_are_fitted_and_said_to_be(tmp_path: Path) -> None:

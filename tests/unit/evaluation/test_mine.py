@@ -143,7 +143,7 @@ def test_status_quotes_the_last_measurement(client: Client, tmp_path: Path, caps
     assert client.status().consistency == kept
 
 
-def test_a_view_of_some_places_is_told_nothing_of_the_whole(client: Client, tmp_path: Path) -> None:
+def test_a_view_of_some_places_learns_nothing_of_the_whole(client: Client, tmp_path: Path) -> None:
     assert typed(client, "eval", "mine") == 0
     assert client.within([(str(tmp_path), "a")]).status().consistency is None
 

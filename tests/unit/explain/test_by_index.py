@@ -13,13 +13,14 @@ from fakes.interrupted_index import InterruptedIndex
 from searchanything.answers.combined import CombinedResults
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.geometry import encode_rle
-from searchanything.core.types import Filter, ImageRef, Outcome, RGBImage, Selection
+from searchanything.core.rows import Outcome
+from searchanything.core.types import Filter, ImageRef, RGBImage, Selection
 from searchanything.explain.by_index import IndexQuestion, Subject, explain_by_index
 from searchanything.explain.parts import PartsQuestion, explain_parts
 from searchanything.explain.rank import Ranking
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking
-from searchanything.search.combine import Combination, Part
+from searchanything.search.combination import Combination, Part
 from searchanything.search.probe import Probe
 from searchanything.search.rescoring import mean_of
 from searchanything.search.search import PageRequest

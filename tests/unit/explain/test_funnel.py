@@ -17,7 +17,8 @@ from PIL import Image
 
 from searchanything.answers.explanation import Explanation, Verdict
 from searchanything.core.errors import IndexUnavailableError, ObjectNotFoundError, PromptError, UsageError
-from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RegionRow, RGBImage, SizeClass
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage, SizeClass
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.explain.funnel import explain
 from searchanything.explain.reencode import Recollection, SearchContext, reencode
@@ -136,7 +137,7 @@ def test_an_image_under_another_fingerprint_only() -> None:
     assert last(found)["other_fingerprints"] == [other.manifest.fingerprint]
 
 
-def test_an_image_that_failed_tells_why() -> None:
+def test_an_image_that_failed_says_why() -> None:
     found = World(bad=b"\x89PNG no image").explain("bad")
     assert found.verdict is Verdict.FAILED
     assert last(found)["error"] == "ImageError"
@@ -198,7 +199,7 @@ def test_a_region_too_small_to_be_kept() -> None:
     assert [one.area_px for one in found.kept] == [1600, 800]
 
 
-def test_without_a_box_the_most_similar_region_is_meant_even_if_it_has_no_code() -> None:
+def test_without_a_box_the_most_similar_region_is_taken_even_if_it_has_no_code() -> None:
     image = drawn(64, 64, blue=(0, 0, 40, 40), green=(44, 0, 64, 40), red=(0, 44, 16, 60))
     found = World(regions=2, **reds(4), busy=image).explain("busy")
     assert figures(found, "mask")["box_xyxy"] == [0, 44, 16, 60]
@@ -263,7 +264,7 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
         (Filter(key_prefix="red", area_px=(9999, None), size_class=SizeClass.LARGE), ["area_px", "size_class"]),
     ],
 )
-def test_a_filter_tells_which_part_excludes(filter: Filter, parts: list[str]) -> None:
+def test_a_filter_names_which_part_excludes(filter: Filter, parts: list[str]) -> None:
     found = World(**reds(1)).explain("red0", BIG, filter=filter)
     assert (found.verdict, last(found)) == (Verdict.FILTER, {"excluded_by": parts})
     assert figures(found, "codes")["filter_applied"] is False
@@ -311,7 +312,7 @@ def test_the_rank_is_that_of_the_search() -> None:
         assert figures(found, "kept")["region"] == hit.region
 
 
-def test_without_a_box_the_region_among_the_hits_is_meant() -> None:
+def test_without_a_box_the_region_among_the_hits_is_taken() -> None:
     found = World(both=drawn(64, 64, red=BIG, blue=SMALL)).explain("both")
     assert found.verdict is Verdict.HIT
     assert figures(found, "mask")["box_xyxy"] == list(BIG)
@@ -408,7 +409,7 @@ class TestRecollection:
             explain(context, SearchQuestion(QUERY, RED_POINT, PageRequest()), Expected(ref("red0"), BIG))
             assert sum(world.encoder.segmenter.batch_sizes[1:]) == 3  # after indexing: query, own image, one rival
 
-    def test_only_so_many_hits_are_remembered_and_all_are_told(self) -> None:
+    def test_only_so_many_hits_are_remembered_and_all_are_reported(self) -> None:
         world = World(**reds(4))
         context = replace(world.context, recollection=Recollection(most=2))
         hits = self.hits(world)

@@ -19,8 +19,9 @@ from fakes.stores import InMemoryStore
 from searchanything.core.codes import hamming, next_generation
 from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.protocols import ImageFeatures
+from searchanything.core.rows import Outcome
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, Outcome
+from searchanything.core.types import ImageRef
 from searchanything.features.compact import Compaction, compact
 from searchanything.features.contents import CachedFile, batch_table, file_bytes
 from searchanything.features.keep import ParquetKeeper

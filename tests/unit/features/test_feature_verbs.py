@@ -13,8 +13,8 @@ from PIL import Image
 import searchanything
 from searchanything.cli.app import run
 from searchanything.core.errors import IndexNotFoundError, SettingsError, StoreError
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.settings import Settings
-from searchanything.core.types import IndexManifest
 from searchanything.wiring import open_feature_cache
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from searchanything.core.codes import hamming, pack_signs, unit_rows
 from searchanything.core.errors import ModelError
-from searchanything.hash_training.words import LEAST_ROWS, train_words
+from searchanything.hash_training.words_training import LEAST_ROWS, train_words
 from searchanything.models.hashing import HashLayer
-from searchanything.models.words import WordsLayer
+from searchanything.models.words_layer import WordsLayer
 
 D = 48
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from searchanything.core.errors import StoreError, UnusableKeyError, UsageError
 from searchanything.core.omissions import Omissions
-from searchanything.core.types import ImageRef, Outcome, StoredObject
+from searchanything.core.rows import Outcome
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.images.incoming import (
     ETAG_BYTES,
     KEY_BYTES,

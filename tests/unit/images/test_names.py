@@ -35,25 +35,24 @@ from searchanything.ingest.sync import SyncJob, sync_images
 from searchanything.service.reports import WaveReport, wave_markdown
 from searchanything.stores.folder import FolderStore
 
+IMAGES_BY_NAME = (
+    "a/b.jpg", "DSC0001.HIF", "a.MPO", "a.jif", "a.JFIF", "a.jpe", ".jpg", "a.heic", "eaDir/b.jpg",
+    "my__MACOSX/b.jpg",
+)  # fmt: skip
+OTHERS_BY_NAME = (
+    "a.b/c", "jpg", "a.jpg/readme", "a.jpg.txt", "a/.DS_Store", "$RECYCLE.BIN/S-1/x.jpg", "$Recycle.Bin/x.jpg",
+    "x/__MACOSX/y.jpg", "x/__MACOSX/._y.jpg",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("key", "content_type", "claims"),
     [
-        ("a/b.jpg", None, True),
+        *((key, None, True) for key in IMAGES_BY_NAME),
+        *((key, None, False) for key in OTHERS_BY_NAME),
         ("a/b.JPEG", "text/html", True),
         ("b.jpg", "application/octet-stream", True),
         ("b.jpg", "binary/octet-stream", True),
-        ("DSC0001.HIF", None, True),
-        ("a.MPO", None, True),
-        ("a.jif", None, True),
-        ("a.JFIF", None, True),
-        ("a.jpe", None, True),
-        ("a.b/c", None, False),
-        ("jpg", None, False),
-        (".jpg", None, True),
-        ("a.jpg/readme", None, False),
-        ("a.jpg.txt", None, False),
-        ("a.heic", None, True),
         ("a.svg", "image/svg+xml", False),
         ("drawing", "image/svg+xml", False),
         ("a.cr2", "image/x-canon-cr2", False),
@@ -70,15 +69,8 @@ from searchanything.stores.folder import FolderStore
         ("scan", "application/octet-stream", False),
         ("clip.mp4", "video/mp4", False),
         ("._IMG_1.jpg", "image/jpeg", False),
-        ("a/.DS_Store", None, False),
         ("a/Thumbs.db", "image/jpeg", False),
         ("a/@eaDir/b/c.jpg", "image/jpeg", False),
-        ("$RECYCLE.BIN/S-1/x.jpg", None, False),
-        ("$Recycle.Bin/x.jpg", None, False),
-        ("x/__MACOSX/y.jpg", None, False),
-        ("x/__MACOSX/._y.jpg", None, False),
-        ("eaDir/b.jpg", None, True),
-        ("my__MACOSX/b.jpg", None, True),
     ],
 )
 def test_what_is_an_image(key: str, content_type: str | None, claims: bool) -> None:
@@ -253,7 +245,8 @@ def test_failures_of_before_that_are_no_images_leave_the_index() -> None:
 def _renamed(row, key: str):  # type: ignore[no-untyped-def]
     from dataclasses import replace
 
-    from searchanything.core.types import ImageRef, row_id
+    from searchanything.core.rows import row_id
+    from searchanything.core.types import ImageRef
 
     image = ImageRef(row.image.bucket, key)
     return replace(row, image=image, id=row_id(image, row.generation))

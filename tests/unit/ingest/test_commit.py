@@ -13,7 +13,8 @@ from fakes.models import drawn, fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import ImageError, IndexMismatchError, RegionIndexError
-from searchanything.core.types import ImageRef, ImageRow, Outcome, RegionRow, StoredObject
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import EncodedImage
 from searchanything.ingest.commit import MESSAGE_CHARACTERS, Attempt, Committed, Failed, commit_batch
 from searchanything.stores.memory import MemoryRegionIndex

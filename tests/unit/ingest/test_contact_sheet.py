@@ -18,8 +18,8 @@ from searchanything.client.opening import connect
 from searchanything.core import codes
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import SettingsError, StoreError
+from searchanything.core.rows import ImageRow
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRow
 from searchanything.drawing.overlays import distinct_colors
 from searchanything.ingest.contact_sheet import TILE_AGE_S, Sheet, TileFiles, image_digits, sweep
 from searchanything.ingest.pipeline import index_images, refresh_images

@@ -9,7 +9,8 @@ import pytest
 from fakes.indexing import SMALL_BATCHES, Setting, png
 from fakes.models import drawn
 
-from searchanything.core.types import ImageRow, Outcome, RGBImage
+from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.types import RGBImage
 from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.reports import SyncReport

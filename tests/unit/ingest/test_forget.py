@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore
-from searchanything.core.types import NO_REGION, ImageRef, Outcome, StoredObject
+from searchanything.core.rows import NO_REGION, Outcome
+from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (
@@ -344,24 +345,33 @@ class TestIndex:
         assert world.sync().held == ()
 
 
-def test_a_folder_tells_its_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.png", "sub/deep/b.png", "plain/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(RED)
-    mounted = {"": 1, "sub/": 7, "sub/deep/": 1, "plain/": 1}
-    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted[folder])
+OnDisks = Callable[[Sequence[str], dict[str, int]], dict[str, int]]
+
+
+@pytest.fixture
+def on_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnDisks:
+    """Writes images into `tmp_path`, whose folders lie on these disks, others on disk 1, as the dict then says."""
+
+    def written(names: Sequence[str], disks: dict[str, int]) -> dict[str, int]:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(RED)
+        monkeypatch.setattr(FolderStore, "_device", lambda _, folder: disks.get(folder, 1))
+        return disks
+
+    return written
+
+
+def test_a_folder_names_its_devices(tmp_path: Path, on_disks: OnDisks) -> None:
+    on_disks(["a.png", "sub/deep/b.png", "plain/c.png"], {"sub/": 7})
     noted = Omissions()
     assert len(list(FolderStore(tmp_path).list("", noted))) == 3
     assert (noted.devices, noted.unreadable) == ({"": 1, "sub/": 7, "sub/deep/": 1}, [])
 
 
-def test_a_disk_that_goes_while_it_is_listed_was_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_goes_while_it_is_listed_was_not_listed(tmp_path: Path, on_disks: OnDisks) -> None:
     """Its files vanish one by one, and what is listed of it may be the end of what is there."""
-    for name in ("sub/a.png", "sub/b.png", "z.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(RED)
-    mounted = {"sub/": 7}
-    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted.get(folder, 1))
+    mounted = on_disks(["sub/a.png", "sub/b.png", "z.png"], {"sub/": 7})
     noted = Omissions()
     for one in FolderStore(tmp_path).list("", noted):
         if one.ref.key == "sub/a.png":
@@ -372,13 +382,9 @@ def test_a_disk_that_goes_while_it_is_listed_was_not_listed(tmp_path: Path, monk
 
 @pytest.mark.parametrize("force", [True, False])
 def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+    tmp_path: Path, on_disks: OnDisks, force: bool
 ) -> None:
-    (tmp_path / "sub").mkdir()
-    for name in ("sub/a.png", "sub/b.png"):
-        (tmp_path / name).write_bytes(RED)
-    mounted = {"sub/": 7}
-    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted.get(folder, 1))
+    mounted = on_disks(["sub/a.png", "sub/b.png"], {"sub/": 7})
     store = FolderStore(tmp_path)
     world = World(store).know(*store.list())
     listed = list(store.list())
@@ -391,15 +397,11 @@ def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
 
 
 @pytest.mark.parametrize("place", ["", "sub/"])
-def test_another_process_that_is_told_keys_knows_the_disks_of_earlier_listings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+def test_another_process_that_is_given_keys_knows_the_disks_of_earlier_listings(
+    tmp_path: Path, on_disks: OnDisks, place: str
 ) -> None:
     """A service's worker opens the folder anew: what it looks for and does not find may lie on a disk that went."""
-    (tmp_path / "sub").mkdir()
-    for name in ("z.png", "sub/a.png"):
-        (tmp_path / name).write_bytes(RED)
-    mounted = {"": 1, "sub/": 7}
-    monkeypatch.setattr(FolderStore, "_device", lambda _, folder: mounted[folder])
+    mounted = on_disks(["z.png", "sub/a.png"], {"": 1, "sub/": 7})
     world = World(FolderStore(tmp_path)).know(*FolderStore(tmp_path).list())
     world.sync()
     gone = "sub/a.png" if place else "z.png"

@@ -25,7 +25,8 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Segmentation
-from searchanything.core.types import Outcome, RGBImage, StoredObject
+from searchanything.core.rows import Outcome
+from searchanything.core.types import RGBImage, StoredObject
 from searchanything.ingest import pipeline
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob

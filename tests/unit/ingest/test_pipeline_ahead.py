@@ -12,7 +12,8 @@ from fakes.indexing import EMPTY, RED, Setting
 from fakes.models import FakeSegmenter, fake_encoder
 from fakes.stores import InMemoryStore
 
-from searchanything.core.types import ImageRow, StoredObject
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest import pipeline
 from searchanything.ingest.ahead import map_ahead

@@ -12,7 +12,8 @@ from fakes.models import fake_encoder
 from fakes.stores import InMemoryStore
 
 from searchanything.core.codes import next_generation
-from searchanything.core.types import RegionRow, StoredObject
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.pipeline import ROUNDS, index_images
 from searchanything.ingest.plan import IndexingJob

@@ -13,7 +13,8 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import RegionIndexError, StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
-from searchanything.core.types import Outcome, StoredObject
+from searchanything.core.rows import Outcome
+from searchanything.core.types import StoredObject
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.search.search import PageRequest, search_regions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -88,28 +88,39 @@ def test_the_line_says_total_rate_time_left_and_failures() -> None:
     assert str(line) == "training the hash: 3 done"
 
 
-def test_a_stage_without_anything_to_count_says_what_it_is_and_how_long_it_takes() -> None:
-    now = 0.0
-    line = ProgressLine("indexing", clock=lambda: now)
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def while_models_load() -> tuple[ProgressLine, Clock]:
+    clock = Clock()
+    line = ProgressLine("indexing", clock=clock)
     line(IndexProgress(0, None, 0, 0, "", stage="loading the models"))
-    now = 20.0
+    return line, clock
+
+
+def test_a_stage_without_anything_to_count_says_what_it_is_and_how_long_it_takes() -> None:
+    line, clock = while_models_load()
+    clock.now = 20.0
     assert str(line) == "loading the models: 0:00:20 so far"
     line(IndexProgress(0, 120, 0, 0, ""))
     assert str(line) == "indexing: 0 of 120 (0%)"
 
 
 def test_loading_is_not_in_the_rate_and_the_time_left_does_not_grow_between_batches() -> None:
-    now = 0.0
-    line = ProgressLine("indexing", clock=lambda: now)
-    line(IndexProgress(0, None, 0, 0, "", stage="loading the models"))
-    now = 500.0
+    line, clock = while_models_load()
+    clock.now = 500.0
     line(IndexProgress(40, 120, 0, 0, ""))  # 40 are unchanged
-    now = 510.0
+    clock.now = 510.0
     line(IndexProgress(60, 120, 20, 0, "k"))
     assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s, about 0:00:30 left"
-    now = 520.0
+    clock.now = 520.0
     assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s, about 0:00:20 left"
-    now = 600.0
+    clock.now = 600.0
     assert str(line) == "indexing: 60 of 120 (50%), 2.0 images/s"
 
 

@@ -13,7 +13,8 @@ from fakes.stores import InMemoryStore
 
 from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
-from searchanything.core.types import Outcome, StoredObject
+from searchanything.core.rows import Outcome
+from searchanything.core.types import StoredObject
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.estimate import DISK_BYTES_PER_ROW, estimate_images
 from searchanything.ingest.pipeline import ROUNDS, index_images, refresh_images

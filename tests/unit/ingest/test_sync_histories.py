@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from searchanything.core import codes
 from searchanything.core.errors import IndexUnavailableError
-from searchanything.core.types import Outcome
+from searchanything.core.rows import Outcome
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import ForgetLimits, Forgetting
 from searchanything.ingest.pipeline import index_images, refresh_images

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import genpareto
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import CodeKind, ImageRef, IndexCounts
+from searchanything.core.manifest import IndexCounts
+from searchanything.core.types import CodeKind, ImageRef
 from searchanything.search.calibration import (
     LEAST_CODES,
     LOOK_PLACES_S,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from searchanything.core.codes import hamming
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.types import Filter, ImageRef
-from searchanything.search import combine
+from searchanything.search import combination
 from searchanything.search.calibration import draw_background
-from searchanything.search.combine import Combination, Part, search_combined
+from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -178,7 +178,7 @@ def test_images_of_equal_scores_come_by_name_however_few_are_looked_at(
     index = index_of([pool[codes] for codes in images])
     asked = Combination(tuple(Part(f"all {n}", pool[code], None) for n, code in enumerate(wanted)))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(combine, "_IMAGES_AT_ONCE", at_once)
+        monkeypatch.setattr(combination, "_IMAGES_AT_ONCE", at_once)
         page = search_combined(index, asked, limit=limit, max_limit=4096)
     everything = search_combined(index, asked, limit=len(images), max_limit=4096)
     ranked = [(hit.score, hit.image) for hit in everything.hits]

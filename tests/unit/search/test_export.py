@@ -18,8 +18,9 @@ from pycocotools.coco import COCO
 
 import searchanything
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, UsageError
+from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, ImageRow, MaskRLE, RegionRow
+from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search import export
 from searchanything.search.export import committed_regions, export_regions
 from searchanything.stores.memory import MemoryRegionIndex

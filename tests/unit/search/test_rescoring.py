@@ -13,7 +13,8 @@ from unit.search.test_search import MANIFEST, MANY, World, image_row, region_row
 
 from searchanything.core.codes import pack_signs
 from searchanything.core.errors import UsageError
-from searchanything.core.types import CodeKind, Hit, ImageRef, RegionRow
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import CodeKind, Hit, ImageRef
 from searchanything.search.rescoring import QueryValues, similarities
 from searchanything.search.search import PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex

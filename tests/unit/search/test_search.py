@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchanything.core.errors import UsageError
-from searchanything.core.types import Codes, Filter, Hit, ImageRef, ImageRow, Outcome, RegionRow
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
+from searchanything.core.types import Codes, Filter, Hit, ImageRef
 from searchanything.search.search import _GROWTH, SLACK, PageRequest, search_images, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
 

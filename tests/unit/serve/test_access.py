@@ -34,7 +34,7 @@ def shown(served: Served, *prefixes: str, rights: tuple[str, ...] = ("read", "re
 OPEN = {"/healthz", "/readyz", "/v1/server"}
 
 
-def test_without_a_key_nothing_is_told(served: Served) -> None:
+def test_without_a_key_nothing_is_answered(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     asked = 0
     for path, methods in paths.items():

@@ -102,7 +102,7 @@ def test_forms_that_cannot_be_read(served: Served) -> None:
     assert kept(served) == 0
 
 
-def test_an_image_as_text_is_told_what_is_expected(served: Served) -> None:
+def test_an_image_as_text_is_refused_with_what_is_expected(served: Served) -> None:
     for fields in (
         {"image": "abc"},
         {"image": "abc", "question": "{}"},

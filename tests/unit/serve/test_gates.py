@@ -1,4 +1,4 @@
-"""How much is done at once: so many work, so many wait, one more is told when; what takes too long keeps its place."""
+"""How much is done at once: so many work, so many wait, one more learns when; what takes too long keeps its place."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from fakes.models import drawn
 from fakes.serving import IMAGES, Served, crowd, png_of
 
-from searchanything.answers.confidence import confidence_of
+from searchanything.answers.hit_confidence import confidence_of
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
 from searchanything.serve.wire import ExplainRequest
@@ -323,7 +323,7 @@ def test_a_refined_page_has_an_end(served: Served) -> None:
 
 
 @pytest.mark.parametrize("path", ["segment", "segment/sheet", "compare", "sheet", "query"])
-def test_a_region_is_not_ignored_where_the_image_is_meant(served: Served, path: str) -> None:
+def test_a_region_is_not_ignored_where_the_image_is_wanted(served: Served, path: str) -> None:
     point = {} if path.startswith("segment") else {"prompt": {"kind": "points", "foreground": [[60, 20]]}}
     refused = served.post(f"/v1/{path}", {"image": served.name("a/two.png", region=0), **point})
     assert (refused.status_code, "without region" in refused.json()["detail"]) == (422, True), refused.text

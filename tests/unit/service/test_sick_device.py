@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from searchanything.cli.app import run
 from searchanything.core.errors import DeviceError
-from searchanything.core.types import Outcome
+from searchanything.core.rows import Outcome
 from searchanything.encode.canary import check_models
 from searchanything.ingest.plan import IndexingOptions
 

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 from contracts.index_rows import image_row, region_row
 
-from searchanything.core.types import Hit, ImageRef, ImageState, IndexedRegion, Outcome
+from searchanything.core.rows import ImageState, Outcome
+from searchanything.core.types import Hit, ImageRef, IndexedRegion
 from searchanything.stores.matches import image_hit, image_state
 
 REF = ImageRef("bucket", "key")

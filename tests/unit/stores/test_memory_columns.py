@@ -9,23 +9,11 @@ from contracts.index_rows import region_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchanything.core.types import ImageRef, RegionRow
-from searchanything.stores.columns import REGION_COLUMNS, Kind
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import ImageRef
+from searchanything.stores.columns import INT64_MAX, INT64_MIN, REGION_COLUMNS, Column, Kind, MetadataField
 from searchanything.stores.memory_table import Table
-from searchanything.stores.predicates import (
-    INT64_MAX,
-    INT64_MIN,
-    All,
-    Among,
-    Column,
-    Compare,
-    MetadataField,
-    OfImages,
-    Predicate,
-    Prefix,
-    Some,
-    matcher,
-)
+from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, matcher
 
 IMAGES = [ImageRef(bucket, key) for bucket in ("a", "b") for key in ("", "x/1", "x/2", "y")]
 TEXTS = st.sampled_from(["", "a", "b", "x/", "x/1", "y", "small"])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchanything.core.errors import IndexNotFoundError
-from searchanything.core.types import ImageRef, RegionRow
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
 
 IMAGE = ImageRef("bucket", "key")

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 
 import pytest
 from fakes.http_servers import Answer, Asked, web_server
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 
 from searchanything.core.errors import ImageError, StoreError
 from searchanything.core.settings import StorageSettings
+from searchanything.stores import s3
 from searchanything.stores.crc import CRC32C, CRC64NVME, crc
 from searchanything.stores.s3 import S3Store
 from searchanything.stores.s3_bodies import DamagedTransferError, Limits, check_body, unpacked
 
 LIMITS = Limits(1 << 20, 5.0)
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def store(endpoint: str, **others: object) -> S3Store:
@@ -103,6 +106,14 @@ class TestTransfers:
         ):
             store(server.endpoint).read("a.png")
         assert len(server.asked) == 3
+
+    def test_each_further_attempt_waits_longer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        waited: list[float] = []
+        monkeypatch.setattr(s3, "BACKOFF_S", 10.0)
+        monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=waited.append))
+        with web_server(lambda _: (200, SAID["etag"](RED), flipped(RED))) as server, pytest.raises(StoreError):
+            store(server.endpoint).read("a.png")
+        assert waited == [0.0, 10.0, 30.0]
 
     @pytest.mark.parametrize("said", UNSAID)
     def test_what_says_nothing_of_the_bytes_is_not_compared(self, said: str) -> None:

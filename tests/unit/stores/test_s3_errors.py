@@ -27,6 +27,7 @@ from searchanything.core.errors import (
 from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3 import FOREIGN_ERRORS, S3Store, _header_text, store_error
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
 ACCESS_KEY, SECRET_KEY = "ACCESSKEY0123456789", "very/secret+key"
 
 # The error classes of both libraries at their pinned versions. A new one fails the test below: map it, then add it.

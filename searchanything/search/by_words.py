@@ -6,7 +6,8 @@ The ranking is that of `search`: by distance, bucket, key and region, the window
 from __future__ import annotations
 
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, WordsMatch
+from searchanything.core.rows import WordsMatch
+from searchanything.core.types import Filter, Hit
 from searchanything.search.rescoring import QueryValues, Window
 from searchanything.search.search import Order, Page, PageRequest, RowRanking, collect_ranked
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from searchanything.core.batching import batches
 from searchanything.core.protocols import RegionIndex, WordsHasher
-from searchanything.core.types import ImageRef, row_id
+from searchanything.core.rows import row_id
+from searchanything.core.types import ImageRef
 from searchanything.features.kept_regions import kept_regions
 from searchanything.features.layout import FeatureCache
 

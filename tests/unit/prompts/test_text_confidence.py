@@ -9,7 +9,7 @@ import pytest
 from fakes.models import FakeEmbedder
 
 from searchanything.core.types import FloatArray, TextMatch
-from searchanything.prompts.confidence import COMPARED_WORDS, TextConfidence, confidence_by_share
+from searchanything.prompts.text_confidence import COMPARED_WORDS, TextConfidence, confidence_by_share
 
 
 class Stairs(FakeEmbedder):

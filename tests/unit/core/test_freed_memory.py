@@ -8,8 +8,8 @@ import platform
 import psutil
 import pytest
 
-from searchanything.core import memory
-from searchanything.core.memory import release_freed_memory
+from searchanything.core import freed_memory
+from searchanything.core.freed_memory import release_freed_memory
 
 BLOCK, BLOCKS = 100_000, 2000  # below what is mapped by itself
 
@@ -35,7 +35,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
         def __getattr__(self, name: str) -> None:
             raise AttributeError(name)
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: Bare())
-    memory._trim.cache_clear()
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda _: Bare())
+    freed_memory._trim.cache_clear()
     release_freed_memory()
-    memory._trim.cache_clear()
+    freed_memory._trim.cache_clear()

@@ -16,6 +16,20 @@ from searchanything.search.search import PageRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Refinable:
+    """A question whose answers marks refine; `own` are the codes of its own regions, None for words.
+
+    `most` is its false-match rate: it bounds the distances to the probe's ideal code.
+    """
+
+    index: RegionIndex
+    own: Callable[[], Marked | None]
+    request: PageRequest
+    filter: Filter | None
+    most: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Judging:
     """Compares hits with samples of the index's own codes, which views of one index share. Thread-safe."""
 
@@ -31,31 +45,21 @@ class Judging:
         background = self.backgrounds.of(index, kind)
         return Scale(background, background.rates(code))
 
-    def refiner(
-        self,
-        index: RegionIndex,
-        own: Callable[[], Marked | None],
-        request: PageRequest,
-        *,
-        filter: Filter | None,
-        most: float | None,
-    ) -> Refiner:
-        """What answers `SearchResults.refine`; `own` are the codes of a question's own regions, None for words.
-
-        `most` is the false-match rate of the question: it bounds the distances to the probe's ideal code.
-        """
+    def refiner(self, question: Refinable) -> Refiner:
+        """What answers `SearchResults.refine`."""
+        index, most = question.index, question.most
         fingerprint, layer = index.manifest.fingerprint, layer_name(index.words)
 
         def refine(
             results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
         ) -> SearchResults:
-            known = results.probe or own()
+            known = results.probe or question.own()
             marked = marked_regions(index, right, wrong)
             probe = taught(known, marked, saved, fingerprint=fingerprint, layer=layer)
             scale = self.scale(index, probe.questions[0])
-            bounded = replace(request, most_bits=scale.most_bits(most))
-            page = search_by_probe(index, probe, bounded, filter=filter, max_limit=self.max_limit)
-            matching = scale.matching(page, most, before=request.offset)
+            bounded = replace(question.request, most_bits=scale.most_bits(most))
+            page = search_by_probe(index, probe, bounded, filter=question.filter, max_limit=self.max_limit)
+            matching = scale.matching(page, most, before=question.request.offset)
             return replace(
                 results,
                 hits=matching.hits,

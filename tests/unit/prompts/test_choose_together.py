@@ -23,7 +23,7 @@ from searchanything.core.errors import PromptError
 from searchanything.core.geometry import decode_rle
 from searchanything.core.types import FloatArray
 from searchanything.prompts.choose import RUNNERS_UP, Choice, choose, selection_of_choice
-from searchanything.prompts.combine import choose_together
+from searchanything.prompts.choose_together import choose_together
 from searchanything.prompts.prompt import Box, Points, Prompts
 
 Pixels = NDArray[np.bool_]

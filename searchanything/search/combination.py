@@ -20,7 +20,8 @@ from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, ImageRef, RegionRow
+from searchanything.core.rows import RegionRow
+from searchanything.core.types import Codes, Filter, ImageRef
 from searchanything.search.calibration import LEAST_CODES, Rates
 from searchanything.search.committed import committed
 

@@ -11,17 +11,18 @@ import numpy as np
 from searchanything.answers.matching import Scale
 from searchanything.answers.questions import words_document
 from searchanything.answers.results import SearchResults
-from searchanything.client.judging import Judging
+from searchanything.client.refining import Judging
 from searchanything.core.errors import UsageError, WordsMissingError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch, row_id
+from searchanything.core.rows import row_id
+from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection, TextMatch
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
+from searchanything.search.by_words import search_words
 from searchanything.search.calibration import check_rate
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
-from searchanything.search.words import search_words
 
 HOW_TO_ADD_WORDS: Final = (
     "the index cannot be searched by words alone yet: searchanything index SOURCE --add-words (a setting for new "

@@ -9,7 +9,7 @@ import numpy as np
 from searchanything.core.codes import unit_rows
 from searchanything.core.types import FloatArray
 from searchanything.hash_training.rotations import itq, random_projection, rotation_generator
-from searchanything.models.words import WordsLayer
+from searchanything.models.words_layer import WordsLayer
 
 WORDS_BITS: Final = 256
 LEAST_ROWS: Final = 512  # below it a fitted rotation would follow the sample's noise: a random one is taken

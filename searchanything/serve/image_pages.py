@@ -12,7 +12,8 @@ from typing import Final
 from searchanything.client.client import Client
 from searchanything.client.remote_names import image_id
 from searchanything.core.errors import ObjectNotFoundError, UsageError
-from searchanything.core.types import ImageRef, ImageRow, Place
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import ImageRef, Place
 from searchanything.serve.wire import image_of_id
 
 KEPT: Final = 8  # listings of different prefixes
