@@ -124,7 +124,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     pyplot = measuring.plotting()
     shown = [row for row in rows if "cold" not in row["what"]][::-1]
     figure, axes = pyplot.subplots(figsize=(4.9, 3))
-    names = [f"{row['what']}, {row['clients']} client{'s' * (row['clients'] > 1)}" for row in shown]
+    names = [row["what"] + (f", {row['clients']} clients" if row["clients"] > 1 else "") for row in shown]
     axes.barh(names, [row["p95_ms"] for row in shown], color="#c9d6de", label="95th percentile")
     axes.barh(names, [row["p50_ms"] for row in shown], color="#2f6f8f", label="median")
     axes.set_xlabel("milliseconds")
