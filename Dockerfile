@@ -1,8 +1,8 @@
 # Two images of one wheel. `service` (the default): scheduler, workers, watcher, Prefect's server and the command line, with
 # one lock, so that all have the same versions. `serve`: the web page and REST, without Prefect and Dask.
 #   docker build -t searchanything:local .            docker build --target serve -t searchanything-serve:local .
-# PyPI's torch for Linux brings CUDA along, so CPUs and GPUs run the same images (`serve`: 6.8 GB, 5.2 of them CUDA, triton
-# and torch). Built by buildah over a stand-in of the base image; docs/deployment.md says what was tried, and what was not.
+# PyPI's torch for Linux brings CUDA along, so CPUs and GPUs run the same images (`serve`: 6.8 GB, `service`: 7.2 GB, more than 5 of
+# them CUDA, triton and torch). Built over a stand-in of the base image; docs/deployment.md says what was tried, and what was not.
 
 FROM python:3.11-slim-bookworm AS wheel
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -29,7 +29,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (code.textContent.length <= SHORT_LETTERS || !/[\s/]/.test(code.textContent.slice(0, 44))) code.classList.add("short");
     const inCell = code.closest("td:not(.name)") !== null;
     const mayBreak = inCell && (code.textContent.length > SHORT_IN_CELL || /\s/.test(code.textContent));
-    const parts = code.textContent.split(/(?<=^|[\s[|(])(--?[A-Za-z][\w-]*)/); // every second one is an option
+    const parts = code.textContent.split(/(?<=^|[\s[|(])(--?[A-Za-z][\w-]*|'[^'\s]{1,24}')/); // every second one is an option, or a short text in quotes
     code.replaceChildren(...parts.flatMap((part, number) => (number % 2 ? [inOnePiece(part)] : mayBreak ? breakable(part) : [part])));
     if (mayBreak) code.classList.remove("short");
   }

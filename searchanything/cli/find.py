@@ -123,7 +123,7 @@ def _ask_for(folder: Path, preset: str | None, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         chosen = f" --preset {preset}" if preset else ""
-        raise UsageError(f"{folder} is not indexed: add --yes, or: searchanything index {name}{chosen}")
+        raise UsageError(f"{folder.absolute()} is not indexed: add --yes, or: searchanything index {name}{chosen}")
     say(f"{folder.absolute()} is not indexed. Index it now? [Y/n]")
     typed = sys.stdin.readline()  # typer's question would write to stdout, which is the answer's
     if not typed or typed.strip().lower() not in ("", "y", "yes"):

@@ -56,10 +56,9 @@ def find(client: Client, capsys: pytest.CaptureFixture[str]) -> Find:
     return call
 
 
-@pytest.mark.usefixtures("here")
-def test_elsewhere_than_on_a_terminal_it_says_what_to_add(find: Find) -> None:
+def test_elsewhere_than_on_a_terminal_it_says_what_to_add(here: Path, find: Find) -> None:
     error = find("a.png", "--point", "20,20", "--preset", "pico", code=2)["error"]
-    assert "--yes" in error["message"]
+    assert error["message"].startswith(f"{here} is not indexed: add --yes")
     assert "searchanything index . --preset pico" in error["message"]
 
 
