@@ -38,7 +38,10 @@ class CropMemory:
 
 
 class _RememberingEmbedder(WrappedEmbedder):
-    """A `RegionEncoder` that asks a memory first. Thread-safe."""
+    """A `RegionEncoder` that asks a memory first. Thread-safe.
+
+    A single crop passes through: it is a question's, or the known image's, which says whether the device works.
+    """
 
     def __init__(self, embedder: RegionEncoder, memory: CropMemory, *, keeps: bool) -> None:
         super().__init__(embedder)
@@ -46,6 +49,8 @@ class _RememberingEmbedder(WrappedEmbedder):
         self._keeps = keeps
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
+        if len(crops) < 2:
+            return self.embedder.embed_crops(crops)
         found = {row: known for row, crop in enumerate(crops) if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)

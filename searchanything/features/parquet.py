@@ -111,9 +111,7 @@ class FeatureFile:
         if class_column is not None:
             at = schema.get_field_index(class_column)
             kind = schema.field(at).type if at >= 0 else None
-            if kind is None or not any(
-                test(kind) for test in (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_integer)
-            ):
+            if kind is None or not _names_classes(kind, arrow.types):
                 raise UsageError(
                     f"{name}: expected a column {class_column} of strings or integers, the regions' classes, "
                     f"got {kind or 'none'}; its columns are {', '.join(schema.names)}"
@@ -139,6 +137,12 @@ class FeatureFile:
             raise UsageError(f"{self._name}: column {column} has rows without features")
         values = lists.flatten().to_numpy(zero_copy_only=False)
         return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)
+
+
+def _names_classes(kind: Any, types: Any) -> bool:  # noqa: ANN401 - pyarrow has no types
+    """Whether a column's type is of strings or integers; pandas writes categories as a dictionary of these."""
+    values = kind.value_type if types.is_dictionary(kind) else kind
+    return any(test(values) for test in (types.is_string, types.is_large_string, types.is_integer))
 
 
 def class_numbers(names: Sequence[str | int | None]) -> NDArray[np.int64]:

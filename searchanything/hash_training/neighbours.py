@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from searchanything.core.codes import unit_rows
 from searchanything.core.types import FloatArray
 from searchanything.features.parquet import NO_CLASS
+from searchanything.hash_training.rotations import covariance
 
 ANCHORS: Final = 4096  # rows whose neighbours are looked for: the scatter of a few thousand is stable
 _NEIGHBOURS: Final = 3
@@ -40,8 +41,8 @@ def whitened(scatter: NDArray[np.float64], rows: FloatArray, *, strength: float)
     values, vectors = np.linalg.eigh(scatter)
     scales = (np.maximum(values, 0) + _RIDGE * max(float(values.mean()), 1e-12)) ** (-strength / 2)
     whitening = (vectors * scales) @ vectors.T
-    mapped = rows.astype(np.float64) @ whitening
-    length = np.sqrt(max(float((mapped**2).sum(axis=1).mean()), 1e-12))
+    second = float(np.einsum("ij,ij->", whitening @ covariance(rows), whitening))  # of whitened rows: tr(A C A)
+    length = np.sqrt(max(second, 1e-12))
     return np.asarray(whitening / length, dtype=np.float32)
 
 
@@ -51,16 +52,18 @@ def class_whitening(rows: FloatArray, classes: NDArray[np.int64], *, strength: f
     S is the mean outer product of a row's difference to its class' mean, over all rows whose class has others; None
     where there are none. With `strength` 1 it is Relevant Component Analysis (source above), with a ridge.
     """
-    known = np.flatnonzero(classes != NO_CLASS)
-    _, places, counts = np.unique(classes[known], return_inverse=True, return_counts=True)
-    shared = counts[places] > 1
-    known, places = known[shared], places[shared]
+    kinds, counts = np.unique(classes[classes != NO_CLASS], return_counts=True)
+    known = np.flatnonzero(np.isin(classes, kinds[counts > 1]))
     if not len(known):
         return None
-    sums = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(sums, places, rows[known])
-    differences = rows[known] - (sums / counts[:, None])[places]
-    return whitened(differences.T @ differences / len(known), rows, strength=strength)
+    _, places, counts = np.unique(classes[known], return_inverse=True, return_counts=True)
+    sums, moments = np.zeros((len(counts), rows.shape[1])), np.zeros((rows.shape[1], rows.shape[1]))
+    for first in range(0, len(known), _CHUNK_ROWS):
+        chunk = rows[known[first : first + _CHUNK_ROWS]].astype(np.float64)
+        np.add.at(sums, places[first : first + _CHUNK_ROWS], chunk)
+        moments += chunk.T @ chunk
+    within = (moments - (sums / counts[:, None]).T @ sums) / len(known)
+    return whitened(within, rows, strength=strength)
 
 
 def _scatter(rows: FloatArray, anchors: NDArray[np.intp]) -> NDArray[np.float64]:

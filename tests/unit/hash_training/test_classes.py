@@ -136,8 +136,10 @@ def test_a_column_of_names_or_numbers_gives_the_classes(tmp_path: Path) -> None:
     (plain,) = open_features(str(path), mask_dimension=None, settings=Settings()).batches()
     assert plain.classes is None, "only where it is asked for"
     table = parquet.read_table(path)
-    for kind in (pa.int16(), pa.uint64()):
-        numbered = table.set_column(3, "kind", pa.array([5, None, 5, 7, 0, 8], kind))
+    numbers = pa.array([5, None, 5, 7, 0, 8])
+    categories = pa.array(["a", None, "a", "b", "c", "d"]).dictionary_encode()  # as pandas writes them
+    for column in (numbers.cast(pa.int16()), numbers.cast(pa.uint64()), categories):
+        numbered = table.set_column(3, "kind", column)
         parquet.write_table(numbered, tmp_path / "n.parquet")
         source = open_features(
             str(tmp_path / "n.parquet"), mask_dimension=None, settings=Settings(), class_column="kind"
