@@ -1,10 +1,16 @@
-"""OpenCLIP: embeddings of crops and texts in one space."""
+"""OpenCLIP: embeddings of crops and texts in one space.
+
+What embeds crops is loaded at once, open_clip itself where it is needed: for texts, and for every image tower but
+pico's, which `lite_tower` computes.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +20,10 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from searchanything.core.errors import ModelError, WeightsMissingError
+from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, CPU_CROPS, Compute
+from searchanything.models.lite_tower import IMAGES, LiteTower, is_lite_tower
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
@@ -41,6 +48,17 @@ class _Source:
     weights_sha256: str
     options: EncoderOptions = FROM_FILE
     tokenizer: Path | None = None
+    folder: Path | None = None  # with configuration and weights, where `model` names one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ImageTower:
+    """What embeds normalised pixels (B, 3, S, S), and what they are normalised by."""
+
+    embed: Callable[[Tensor], Tensor]
+    side_px: int
+    mean: Sequence[float]
+    std: Sequence[float]
 
 
 class OpenClipEncoder:
@@ -52,15 +70,14 @@ class OpenClipEncoder:
         self._dimension = source.dimension
         vocabulary = None if source.tokenizer is None else digest_of(source.tokenizer)
         self._description = source.options.description(source.name, source.weights_sha256, vocabulary)
-        self._model, self._tokenizer = _load(source, compute)
-        visual = self._model.visual
-        sides = set(np.atleast_1d(visual.image_size).tolist())
-        if len(sides) != 1:
-            raise ModelError(f"{source.name} takes images of {visual.image_size} px; expected square ones")
-        self._crop_size_px = int(sides.pop())
+        self._source = source
+        self._lock = threading.Lock()
+        self._loaded: tuple[Any, Any] | None = None
+        tower = _lite_tower(source, compute) or _image_tower(source, self._whole()[0])
+        self._embed, self._crop_size_px = tower.embed, tower.side_px
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255
-            for values in (source.options.mean or visual.image_mean, source.options.std or visual.image_std)
+            for values in (source.options.mean or tower.mean, source.options.std or tower.std)
         )
 
     @classmethod
@@ -85,6 +102,7 @@ class OpenClipEncoder:
             dimension=dimension,
             tokenizer_options={"bpe_path": str(merges.resolve())} if merges.is_file() else {},
             weights_sha256=digest_of(folder),
+            folder=folder,
         )
         return cls(source, compute=compute, batch=batch)
 
@@ -152,19 +170,35 @@ class OpenClipEncoder:
         return self._joined(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off."""
+        """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off.
+
+        Raises: ModelLoadError where what embeds texts is loaded now, and cannot be.
+        """
+        if not texts:
+            return self._joined([])
+        try:
+            model, tokenizer = self._whole()
+        except ModelError as error:
+            raise ModelLoadError(f"{self._source.name}: {error}") from error
         parts = []
         with torch.inference_mode():
             for start in range(0, len(texts), self._batch):
-                tokens = self._tokenizer(list(texts[start : start + self._batch])).to(self._compute.device)
-                parts.append(_unit_rows(self._model.encode_text(tokens)))
+                tokens = tokenizer(list(texts[start : start + self._batch])).to(self._compute.device)
+                parts.append(_unit_rows(model.encode_text(tokens)))
         return self._joined(parts)
+
+    def _whole(self) -> tuple[Any, Any]:
+        """open_clip's model and tokenizer, loaded once. Raises: ModelError."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._source, self._compute)
+            return self._loaded
 
     def _embed_images(self, crops: RGBImage) -> FloatArray:
         with torch.inference_mode():
             pixels = torch.from_numpy(crops).to(self._compute.device).permute(0, 3, 1, 2)  # stays channels-last
             scaled = ((pixels.float() - self._mean) / self._std).to(self._compute.dtype)
-            return _unit_rows(self._model.encode_image(scaled))
+            return _unit_rows(self._embed(scaled))
 
     def _joined(self, parts: list[FloatArray]) -> FloatArray:
         return np.concatenate([np.zeros((0, self._dimension), dtype=np.float32), *parts])
@@ -174,23 +208,53 @@ def _unit_rows(rows: Tensor) -> FloatArray:
     return nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
 
 
-def _load(source: _Source, compute: Compute) -> tuple[Any, Any]:
-    """The model in eval mode on the device, and its tokenizer."""
-    open_clip = import_open_clip()
+def _lite_tower(source: _Source, compute: Compute) -> _ImageTower | None:
+    """The image tower of a folder without open_clip, where that is known here. Raises: ModelError."""
+    if source.folder is None:
+        return None
+    with _loading(source):
+        config = json.loads((source.folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        vision, seen = config["model_cfg"]["vision_cfg"], config.get("preprocess_cfg", {})
+        if not is_lite_tower(vision) or not {"mean", "std"} <= seen.keys():
+            return None
+        with safetensors.safe_open(source.folder / WEIGHTS_FILE, framework="pt") as file:
+            tower = LiteTower({name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(IMAGES)})
+    tower.to(compute.device, compute.dtype).to(memory_format=torch.channels_last)
+    return _ImageTower(tower.eval(), vision["image_size"], seen["mean"], seen["std"])
+
+
+def _image_tower(source: _Source, model: Any) -> _ImageTower:  # noqa: ANN401 - untyped
+    """The image tower of open_clip's model. Raises: ModelError."""
+    visual = model.visual
+    sides = set(np.atleast_1d(visual.image_size).tolist())
+    if len(sides) != 1:
+        raise ModelError(f"{source.name} takes images of {visual.image_size} px; expected square ones")
+    return _ImageTower(model.encode_image, int(sides.pop()), visual.image_mean, visual.image_std)
+
+
+@contextmanager
+def _loading(source: _Source) -> Iterator[None]:
+    """Raises: ModelError for whatever damaged or foreign files provoke."""
     try:
-        with hub_offline():
-            model = open_clip.create_model(
-                source.model,
-                pretrained=None if source.checkpoint is None else str(source.checkpoint.resolve()),
-                precision=_PRECISIONS[compute.dtype],
-                device=compute.device,
-                require_pretrained=True,  # open_clip's default is silent random weights
-                weights_only=True,
-            )
-            tokenizer = _tokenizer(open_clip, source)
+        yield
     except _LOADING_ERRORS as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(f"the weights of {source.name} cannot be loaded: {type(error).__name__}: {line}") from error
+
+
+def _load(source: _Source, compute: Compute) -> tuple[Any, Any]:
+    """The model in eval mode on the device, and its tokenizer."""
+    open_clip = import_open_clip()
+    with _loading(source), hub_offline():
+        model = open_clip.create_model(
+            source.model,
+            pretrained=None if source.checkpoint is None else str(source.checkpoint.resolve()),
+            precision=_PRECISIONS[compute.dtype],
+            device=compute.device,
+            require_pretrained=True,  # open_clip's default is silent random weights
+            weights_only=True,
+        )
+        tokenizer = _tokenizer(open_clip, source)
     model.visual.to(memory_format=torch.channels_last)
     return model.requires_grad_(requires_grad=False).eval(), tokenizer
 

@@ -65,7 +65,7 @@ def test_texts_match_open_clips_own_pipeline(encoder: OpenClipEncoder, folder: P
 
 
 def test_the_folders_own_merges_are_used(encoder: OpenClipEncoder) -> None:
-    tokens = encoder._tokenizer(["the red car"])[0]
+    tokens = encoder._whole()[1](["the red car"])[0]
     assert int(tokens.max()) < tiny_models.TINY_VOCABULARY
     assert int((tokens != 0).sum()) == 2 + 1 + 1 + 1  # start, "the", "red", "car" (all merged), end
 
