@@ -92,12 +92,15 @@ class Operations:
         """
         self._models.check(with_models=with_models)
 
-    def load_models(self) -> None:
-        """Load the models of the index now, rather than at the first need.
+    def load_models(self, *, texts: bool = False) -> None:
+        """Load the models of the index now, rather than at the first need; with `texts` what embeds texts as well.
 
         Raises: IndexNotFoundError, PresetError, WeightsMissingError, ModelError.
         """
-        wiring.load_models(self._models.open_to_ask()[1], Stopwatch())
+        encoder = self._models.open_to_ask()[1]
+        wiring.load_models(encoder, Stopwatch())
+        if texts:
+            encoder.embedder.embed_texts(["anything"])
 
     def check_models(self) -> None:
         """Encode a built-in image with the models of the index.

@@ -109,7 +109,7 @@ class Desk:
         """Load them now. Raises: as `Client.operations.load_models`."""
         self._loading = True
         try:
-            self.client.operations.load_models()
+            self.client.operations.load_models(texts=True)
         finally:
             self._loading = False
         self.models_loaded = True

@@ -238,10 +238,10 @@ def test_nothing_indexed_is_not_ready(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_models_that_are_loaded_are_work(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bool] = []
-    monkeypatch.setattr(Operations, "load_models", lambda _: seen.append(served.desk.is_idle))
+    seen: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(Operations, "load_models", lambda _, texts: seen.append((served.desk.is_idle, texts)))
     served.desk.load_models()
-    assert (seen, served.desk.is_idle, served.desk.models_loaded) == ([False], True, True)
+    assert (seen, served.desk.is_idle, served.desk.models_loaded) == ([(False, True)], True, True), "for texts as well"
 
 
 def test_an_answer_that_takes_too_long_invites_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
