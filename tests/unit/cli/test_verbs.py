@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from searchanything import __main__
 from searchanything.cli import app, helping, verbs
 
 ROOT: Any = typer.main.get_command(app.app)
@@ -64,3 +67,27 @@ def test_help_is_printed_as_if_all_were_imported(capsys: pytest.CaptureFixture[s
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
     assert "--point" in shown[0]
+
+
+@pytest.fixture
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rarely"),
+    [([], True), (["--help"], True), (["status"], True), (["index", "images"], False), (["serve"], False)],
+)
+def test_only_what_answers_once_collects_cycles_rarely(
+    arguments: list[str], rarely: bool, thresholds: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(sys, "argv", ["searchanything", *arguments])
+    monkeypatch.setattr(app, "run", lambda _: seen.append(gc.get_threshold()) or 0)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert (ended.value.code, len(seen)) == (0, 1)
+    assert (seen[0][0] > 10 * thresholds[0], seen[0] == thresholds) == (rarely, not rarely)
+    assert set(verbs.VERBS) >= __main__.SHORT
