@@ -19,7 +19,7 @@ from searchanything.core.libraries import importing
 from searchanything.core.put_off import answer_questions_only
 
 # Verbs that answer once and end. Collecting cycles while they import costs a fifth of `status` and finds nothing.
-SHORT: Final = QUESTIONS | {"doctor", "failed", "models", "regions", "status"}
+SHORT: Final = QUESTIONS | {"doctor", "failed", "models", "status"}
 _RARELY: Final = (100_000, 50, 100)  # new objects between two collections, in place of 700 to 2,000
 # What a verb needs beside the command line: one command installs both.
 _EXTRAS: Final = {
