@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Tensors = Mapping[str, Tensor]
-IMAGES: Final = "visual."  # how names of an image tower's tensors begin
+_Tensors = Mapping[str, Tensor]
+TOWER_PREFIX: Final = "visual."  # how names of an image tower's tensors begin
 _NORM_EPS: Final = 1e-5
 _STRIDES: Final = (1, 2, 2, 2, 1, 2, 1)  # of each stage's first block
 _KNOWN: Final = {  # what of a configuration is built here; any other value or name is open_clip's to build
@@ -36,10 +36,10 @@ def is_lite_tower(vision: Mapping[str, Any]) -> bool:
 class LiteTower(nn.Module):
     """Normalised pixels (B, 3, S, S) -> embeddings (B, D). For inference alone."""
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: _Tensors) -> None:
         """Raises: KeyError, RuntimeError for tensors of another network."""
         super().__init__()
-        trunk = _below(f"{IMAGES}trunk.", tensors)
+        trunk = _below(f"{TOWER_PREFIX}trunk.", tensors)
         self.stem = _Layer(trunk, "conv_stem", "bn1", stride=2)
         self.blocks = nn.Sequential(
             *(
@@ -49,8 +49,8 @@ class LiteTower(nn.Module):
             )
         )
         self.head = _Layer(trunk, "conv_head", "bn2")
-        self.weight = _fixed(tensors[f"{IMAGES}head.proj.weight"])
-        self.bias = _fixed(tensors[f"{IMAGES}head.proj.bias"])
+        self.weight = _fixed(tensors[f"{TOWER_PREFIX}head.proj.weight"])
+        self.bias = _fixed(tensors[f"{TOWER_PREFIX}head.proj.bias"])
 
     def forward(self, pixels: Tensor) -> Tensor:
         pooled = functional.adaptive_avg_pool2d(self.head(self.blocks(self.stem(pixels))), 1).flatten(1)
@@ -60,7 +60,7 @@ class LiteTower(nn.Module):
 class _Block(nn.Module):
     """Widen, filter each channel, narrow; the first stage does not widen."""
 
-    def __init__(self, tensors: Tensors, *, stride: int) -> None:
+    def __init__(self, tensors: _Tensors, *, stride: int) -> None:
         super().__init__()
         if "conv_pwl.weight" in tensors:
             layers = [
@@ -84,7 +84,7 @@ class _Block(nn.Module):
 class _Layer(nn.Module):
     """A convolution, batch normalisation by what training saw, and, if activated, ReLU6."""
 
-    def __init__(self, tensors: Tensors, name: str, norm: str, *, stride: int = 1, activated: bool = True) -> None:
+    def __init__(self, tensors: _Tensors, name: str, norm: str, *, stride: int = 1, activated: bool = True) -> None:
         super().__init__()
         self.kernel = _fixed(tensors[f"{name}.weight"])
         self.mean, self.variance = (_fixed(tensors[f"{norm}.{part}"]) for part in ("running_mean", "running_var"))
@@ -100,11 +100,11 @@ class _Layer(nn.Module):
         return functional.relu6(normed, inplace=True) if self.activated else normed
 
 
-def _below(prefix: str, tensors: Tensors) -> Tensors:
+def _below(prefix: str, tensors: _Tensors) -> _Tensors:
     return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
 
 
-def _count(tensors: Tensors, prefix: str) -> int:
+def _count(tensors: _Tensors, prefix: str) -> int:
     """How many blocks there are below a stage's name."""
     return len({name.removeprefix(prefix).partition(".")[0] for name in tensors if name.startswith(prefix)})
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, CPU_CROPS, Compute
-from searchanything.models.lite_tower import IMAGES, LiteTower, is_lite_tower
+from searchanything.models.lite_tower import TOWER_PREFIX, LiteTower, is_lite_tower
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
@@ -218,7 +218,9 @@ def _lite_tower(source: _Source, compute: Compute) -> _ImageTower | None:
         if not is_lite_tower(vision) or not {"mean", "std"} <= seen.keys():
             return None
         with safetensors.safe_open(source.folder / WEIGHTS_FILE, framework="pt") as file:
-            tower = LiteTower({name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(IMAGES)})
+            tower = LiteTower(
+                {name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(TOWER_PREFIX)}
+            )
     tower.to(compute.device, compute.dtype).to(memory_format=torch.channels_last)
     return _ImageTower(tower.eval(), vision["image_size"], seen["mean"], seen["std"])
 
