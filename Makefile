@@ -28,9 +28,9 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Three runs, two at a time: most of the first computes, most of the others waits for servers.
+# Three runs side by side: most of the first computes, most of the others waits for servers.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=2 --output-sync=target test-parts test-services test-indexes
+	$(MAKE) --jobs=3 --keep-going --output-sync=target test-parts test-services test-indexes
 
 test-parts: .venv/.ready
 	$(BIN)/pytest tests/unit
