@@ -95,22 +95,25 @@ def labelled_tasks(regions: Regions, hasher: Hasher) -> list[Task]:
     return tasks
 
 
+def mixtures(
+    mask: FloatArray, image: FloatArray, count: int, generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """So many rows of f_M and f_I, mixed of two real rows each, with noise, so that they lie as real ones."""
+    pairs = generator.integers(0, len(mask), (2, count))
+    shares = generator.beta(0.6, 0.6, (count, 1)).astype(np.float32)
+    mixed = []
+    for part in (mask, image):
+        noise = generator.normal(size=(count, part.shape[1])).astype(np.float32) * part.std(axis=0) * 0.35
+        mixed.append((shares * part[pairs[0]] + (1 - shares) * part[pairs[1]] + noise).astype(np.float32))
+    return mixed[0], mixed[1]
+
+
 def synthetic_tasks(regions: Regions, hasher: Hasher, rows: int) -> Iterator[Task]:
-    """Queries among so many rows: mixtures of two real regions' features with noise, so that they lie as real ones."""
+    """Queries among so many rows, all of them mixtures of real regions."""
     generator = np.random.default_rng(17)
-
-    def drawn(count: int) -> tuple[FloatArray, FloatArray]:
-        pairs = generator.integers(0, len(regions.labels), (2, count))
-        shares = generator.beta(0.6, 0.6, (count, 1)).astype(np.float32)
-        mixed = []
-        for part in (regions.mask, regions.image):
-            noise = generator.normal(size=(count, part.shape[1])).astype(np.float32) * part.std(axis=0) * 0.35
-            mixed.append((shares * part[pairs[0]] + (1 - shares) * part[pairs[1]] + noise).astype(np.float32))
-        return mixed[0], mixed[1]
-
-    mask, image = drawn(rows)
+    mask, image = mixtures(regions.mask, regions.image, rows, generator)
     codes, joined = hasher.encode(mask, image), joined_features(mask, image)
-    asked = drawn(QUERIES)
+    asked = mixtures(regions.mask, regions.image, QUERIES, generator)
     own, projections, questions = hasher.encode(*asked), hasher.project(*asked), joined_features(*asked)
     for number in range(QUERIES):
         distances = hamming(own[[number]], codes)[0]
