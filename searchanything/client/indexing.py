@@ -149,8 +149,7 @@ class Ingestion:
             return None if layer is None else layer.to_bytes()
 
         index, encoder = connection.models.open_or_make(choice, learn)
-        opened = index, memory.recalling(encoder)
-        index, encoder = self._with_words(opened, source, add=add_words, progress=progress)
+        index, encoder = self._with_words((index, encoder), source, add=add_words, progress=progress)
         return index, memory.recalling(encoder)
 
     def _with_words(

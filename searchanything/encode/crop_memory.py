@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,19 +21,22 @@ _GLANCE_PX: Final = 16  # a pixel in each 16 x 16 tells nearly all other crops f
 class CropMemory:
     """Keeps what one encoder's embedder says of crops (4 D bytes each), for another encoder of the same embedder.
 
-    `known` has embeddings by the digest of a crop's pixels; `glances` has a few pixels of each of these crops.
+    `known` has embeddings by the digest of a crop's pixels; `glances` has a few pixels of each of these crops;
+    `made_by` describes the embedder: another one's encoder recalls nothing.
     """
 
     known: dict[bytes, FloatArray] = field(default_factory=dict)
     glances: set[bytes] = field(default_factory=set)
+    made_by: list[Mapping[str, str | int | float]] = field(default_factory=list)
 
     def keeping(self, encoder: Encoder) -> Encoder:
         """The encoder; what it embeds from now on is kept."""
+        self.made_by[:] = [encoder.embedder.description]
         return replace(encoder, embedder=_RememberingEmbedder(encoder.embedder, self, keeps=True))
 
     def recalling(self, encoder: Encoder) -> Encoder:
         """The encoder; crops that are known are not embedded again, and no others are kept."""
-        if not self.known:
+        if not self.known or self.made_by[0] != encoder.embedder.description:
             return encoder
         return replace(encoder, embedder=_RememberingEmbedder(encoder.embedder, self, keeps=False))
 

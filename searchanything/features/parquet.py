@@ -128,7 +128,7 @@ class FeatureFile:
             for batch in self._file.iter_batches(rows, columns=columns):
                 classes = None if self._class_column is None else class_numbers(batch[self._class_column].to_pylist())
                 yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN), classes)
-        except (arrow.ArrowException, OSError) as error:
+        except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._name} is damaged: {error}") from error
 
     def _matrix(self, batch: Any, column: str) -> FloatArray:  # noqa: ANN401 - pyarrow has no types

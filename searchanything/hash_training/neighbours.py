@@ -50,11 +50,11 @@ def class_whitening(rows: FloatArray, classes: NDArray[np.int64], *, strength: f
     """A symmetric map (d, d) that shrinks the directions in which rows of one class differ: S^(-strength / 2).
 
     S is the mean outer product of a row's difference to its class' mean, over all rows whose class has others; None
-    where there are none. With `strength` 1 it is Relevant Component Analysis (source above), with a ridge.
+    where fewer than two classes have. With `strength` 1 it is Relevant Component Analysis (source above), with a ridge.
     """
     kinds, counts = np.unique(classes[classes != NO_CLASS], return_counts=True)
     known = np.flatnonzero(np.isin(classes, kinds[counts > 1]))
-    if not len(known):
+    if (counts > 1).sum() < 2:
         return None
     _, places, counts = np.unique(classes[known], return_inverse=True, return_counts=True)
     sums, moments = np.zeros((len(counts), rows.shape[1])), np.zeros((rows.shape[1], rows.shape[1]))

@@ -149,7 +149,10 @@ def train_hash(
     fitting, choice, judged = sample.split(choosing=choosing, judging=judging, seed=options.seed)
     standardisation = Standardisation.of(fitting, mask_share=options.mask_share)
     if sample.classes is not None and standardisation.whitening is None:
-        raise UsageError("no two regions have the same class: their classes say nothing; train without them")
+        raise UsageError(
+            "fewer than two classes have two of the fitted regions: no two regions have the same class, or all have; "
+            "train without classes"
+        )
     rows, chooses, judges = (standardisation.apply(one) for one in (fitting.rows, choice, judged))
     layers: dict[str, HashLayer] = {}
     judgements: dict[str, Judgement] = {}
