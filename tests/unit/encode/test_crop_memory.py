@@ -79,3 +79,11 @@ def test_a_sick_device_is_found_out_all_the_same(encoder: Encoder, embedder: Cou
     embedder.sick = True
     with pytest.raises(DeviceError, match="illegal memory access"):
         check_models(memory.recalling(encoder))
+
+
+def test_another_model_recalls_nothing(encoder: Encoder) -> None:
+    memory = CropMemory()
+    memory.keeping(encoder).embedder.embed_crops(crops_of(4, 1))
+    other = replace(encoder, embedder=FakeEmbedder(weights="others"))
+    assert memory.recalling(other) is other
+    assert memory.recalling(encoder) is not encoder

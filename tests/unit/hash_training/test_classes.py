@@ -85,8 +85,8 @@ def test_the_map_makes_what_varies_within_a_class_even() -> None:
     assert ((rows @ found) ** 2).sum(axis=1).mean() == pytest.approx(1, rel=1e-4)
 
 
-@pytest.mark.parametrize("classes", [[NO_CLASS, NO_CLASS, NO_CLASS], [1, 2, 3], []])
-def test_without_two_of_a_class_there_is_no_map(classes: list[int]) -> None:
+@pytest.mark.parametrize("classes", [[NO_CLASS, NO_CLASS, NO_CLASS], [1, 2, 3], [4, 4, 4], [4, 4, 5, NO_CLASS], []])
+def test_without_two_of_two_classes_there_is_no_map(classes: list[int]) -> None:
     rows = np.ones((len(classes), 3), np.float32)
     assert class_whitening(rows, np.array(classes, np.int64), strength=1.0) is None
 
@@ -157,6 +157,15 @@ def test_a_column_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((3, 4), np.float32))
     with pytest.raises(UsageError, match="--class-column is for Parquet"):
         open_features(str(tmp_path / "f.npy"), mask_dimension=1, settings=Settings(), class_column="kind")
+
+
+def test_names_that_are_no_text_are_the_file_s_fault(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", blurred(3), ["a", "a", None])
+    damaged = pa.array([b"a", b"\xff\xfe", None], pa.binary()).view(pa.string())
+    parquet.write_table(parquet.read_table(path).set_column(3, "kind", damaged), path)
+    source = open_features(str(path), mask_dimension=None, settings=Settings(), class_column="kind")
+    with pytest.raises(UsageError, match=r"f\.parquet is damaged: .*utf-8"):
+        list(source.batches())
 
 
 def test_the_command_trains_by_a_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
