@@ -5,8 +5,10 @@ Six emoji sets draw the same thousand-odd concepts in six hands. This module fet
 renders each drawing to pixels.
 
     python -m training.pictograms --cache data/pictograms
+    python -m training.pictograms --cache data/unseen --unseen-of data/pictograms
 
-Packages and their licences are listed in `PICTOGRAM_SETS`. Sets under share-alike licences are left out on purpose.
+Packages and their licences are listed in `PICTOGRAM_SETS`. Sets under share-alike licences are left out on purpose: two
+of them (`UNSEEN_SETS`) draw the same concepts in hands that no training has seen, and only judge (the second line).
 """
 
 from __future__ import annotations
@@ -64,6 +66,12 @@ PICTOGRAM_SETS: tuple[PictogramSet, ...] = (
     PictogramSet("fluent-emoji", "1.2.7", *_FLUENT),
     PictogramSet("fluent-emoji-flat", "1.2.6", *_FLUENT),
     PictogramSet("emojione", "1.2.3", "CC-BY-4.0", "Emoji One / EmojiTwo", "https://github.com/EmojiTwo/emojitwo"),
+)
+
+_SHARE_ALIKE = "CC-BY-SA-4.0"
+UNSEEN_SETS: tuple[PictogramSet, ...] = (
+    PictogramSet("openmoji", "1.2.29", _SHARE_ALIKE, "OpenMoji", "https://github.com/hfg-gmuend/openmoji"),
+    PictogramSet("emojione-v1", "1.2.3", _SHARE_ALIKE, "Emoji One", "https://github.com/joypixels/emojione-legacy"),
 )
 
 
@@ -159,18 +167,24 @@ def zero_shot_families(pictograms: Pictograms) -> tuple[str, ...]:
     return tuple(sorted({family for family in pictograms.families if is_zero_shot_family(family)}))
 
 
-def build_cache(cache: Path) -> None:
+def build_cache(cache: Path, *, unseen_of: Path | None = None) -> None:
     """Fetch the sets that are not cached yet, render every drawing and write `pictograms.{npy,json}`.
+
+    With `unseen_of`, the cache of what trains, it is the unseen sets' drawings of the concepts there.
 
     Raises:
         RuntimeError: `npm` is not installed.
         subprocess.CalledProcessError: A package could not be fetched.
+        FileNotFoundError: There is no cache at `unseen_of`.
     """
     cache.mkdir(parents=True, exist_ok=True)
     (cache / "pictograms.json").unlink(missing_ok=True)  # written last: its presence says that the cache is whole
-    drawings = select_drawings({item.style: _read_set(item, cache) for item in PICTOGRAM_SETS})
+    chosen = PICTOGRAM_SETS if unseen_of is None else UNSEEN_SETS
+    sets = {item.style: _read_set(item, cache) for item in chosen}
+    known = None if unseen_of is None else frozenset(load_pictograms(unseen_of).names)
+    drawings = select_drawings(sets, known=known)
     names = sorted({drawing.concept for drawing in drawings})
-    styles = [item.style for item in PICTOGRAM_SETS]
+    styles = [item.style for item in chosen]
     shape = (len(drawings), RENDER_SIZE_PX, RENDER_SIZE_PX, 4)
     images = np.lib.format.open_memmap(cache / "pictograms.npy", mode="w+", dtype=np.uint8, shape=shape)
     for row, drawing in enumerate(drawings):
@@ -186,24 +200,26 @@ def build_cache(cache: Path) -> None:
     logger.info("%d drawings of %d concepts in %s", len(drawings), len(names), cache)
 
 
-def select_drawings(sets: Mapping[str, Mapping[str, Any]]) -> list[_Drawing]:
-    """The drawings of all concepts that enough sets know, ordered by concept and style.
+def select_drawings(sets: Mapping[str, Mapping[str, Any]], *, known: frozenset[str] | None = None) -> list[_Drawing]:
+    """The drawings of all concepts that enough sets know, or of the concepts that are given, by concept and style.
 
     Args:
         sets: Per style, the parsed `icons.json` of its package.
+        known: Names of concepts; those that enough of the sets know by default.
     """
     chosen: dict[str, dict[str, str]] = defaultdict(dict)
-    votes = Counter(name for icons in sets.values() for name in icons["icons"])
+    votes = Counter(known or (name for icons in sets.values() for name in icons["icons"]))
     for style, icons in sets.items():
         for name in sorted(icons["icons"]):
             concept = _agreed_name(name, icons, votes)
             if not _is_variant(name, icons["icons"]) and not _NOT_A_CONCEPT.search(concept):
                 chosen[concept].setdefault(style, name)
-    known = {concept for concept, by_style in chosen.items() if len(by_style) >= MIN_STYLES_PER_CONCEPT}
+    enough = {concept for concept, by_style in chosen.items() if len(by_style) >= MIN_STYLES_PER_CONCEPT}
+    wanted = enough if known is None else known & set(chosen)
     return [
         _Drawing(style, concept, _svg(sets[style], chosen[concept][style]))
-        for concept in sorted(known)
-        if not _has_neutral_form(concept, known)
+        for concept in sorted(wanted)
+        if known is not None or not _has_neutral_form(concept, enough)
         for style in sets
         if style in chosen[concept]
     ]
@@ -280,10 +296,11 @@ def main() -> None:
     """Build the cache named on the command line."""
     parser = argparse.ArgumentParser(description="Fetch and render the pictogram sets.")
     parser.add_argument("--cache", type=Path, default=Path("data/pictograms"), help="packages and renderings")
+    parser.add_argument("--unseen-of", type=Path, help="the unseen sets' drawings of the concepts in this cache")
     parser.add_argument("--zero-shot-list", type=Path, help="write the held-out families to this file, one a line")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    build_cache(arguments.cache)
+    build_cache(arguments.cache, unseen_of=arguments.unseen_of)
     if arguments.zero_shot_list:
         families = zero_shot_families(load_pictograms(arguments.cache))
         arguments.zero_shot_list.write_text("\n".join([*families, ""]), "utf-8")

@@ -112,11 +112,14 @@ class Example:
 def classes_of_rows(example: Example, boxes_xyxy: FloatArray) -> list[str | None]:
     """The class of each indexed region, by the boxes (R, 4), and of the whole image: R + 1.
 
-    The region that overlaps a thing most shows it, if their boxes overlap by at least a half.
+    The region that overlaps a thing most shows it, if their boxes overlap by at least a half; of two things that chose
+    the same region, it shows the one that it overlaps more.
     """
     found: list[str | None] = [None] * len(boxes_xyxy)
     overlap = box_iou(boxes_xyxy, example.boxes_xyxy)
-    for thing in np.flatnonzero(overlap.max(0, initial=0.0) >= _MIN_IOU).tolist():
+    most = overlap.max(0, initial=0.0)
+    rising = np.argsort(most, kind="stable")
+    for thing in rising[most[rising] >= _MIN_IOU].tolist():
         found[int(overlap[:, thing].argmax())] = example.classes[thing]
     return [*found, example.whole]
 

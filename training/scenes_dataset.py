@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--street", type=Path, help="annotated street photographs, see training.street_annotations")
     parser.add_argument("--out", type=Path, default=Path("data/scenes"))
     parser.add_argument("--scenes", type=int, nargs=2, default=(7000, 2000), help="scenes of each training phase")
+    parser.add_argument("--judged-alone", action="store_true", help="write the evaluation scenes alone")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -269,7 +270,7 @@ def main() -> None:
         Split("tune", second, TUNING_RECIPE, (2, 9), first_seed=500_000),
     )
     inputs = Inputs(options.pictograms, options.photographs, options.street)
-    build(inputs, options.out, splits=splits, processes=options.processes)
+    build(inputs, options.out, splits=() if options.judged_alone else splits, processes=options.processes)
 
 
 if __name__ == "__main__":

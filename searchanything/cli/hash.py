@@ -56,7 +56,7 @@ ClassColumn = Annotated[
     typer.Option(
         "--class-column",
         metavar="NAME",
-        help="Column of the .parquet files with regions' classes, null where not known: "
+        help="Column of the .parquet files with regions' classes, null or empty where not known: "
         "directions in which regions of one class differ count less.",
         show_default=False,
     ),

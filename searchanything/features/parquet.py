@@ -10,12 +10,14 @@ A row per region:
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
 float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time. One further
-column can be read as the regions' classes: strings or integers, null where a region's class is not known.
+column can be read as the regions' classes: strings or integers. Null, an empty name and a negative number say that a
+region's class is not known.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,12 +148,14 @@ def _names_classes(kind: Any, types: Any) -> bool:  # noqa: ANN401 - pyarrow has
 
 
 def class_numbers(names: Sequence[str | int | None]) -> NDArray[np.int64]:
-    """A number for each class, the same in every batch and file; `NO_CLASS` for None."""
-    return np.array([NO_CLASS if name is None else _class_number(str(name)) for name in names], dtype=np.int64)
+    """A number for each class, the same in every batch and file; `NO_CLASS` for None, empty names and those below 0."""
+    return np.array([NO_CLASS if name is None else _class_number(str(name).strip()) for name in names], dtype=np.int64)
 
 
 @lru_cache(maxsize=2**16)
 def _class_number(name: str) -> int:
+    if not name or re.fullmatch(r"-\d+", name):  # as tables and clusterings write that there is none
+        return NO_CLASS
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -80,7 +80,8 @@ class Standardisation:
 
     def fold(self, projection: FloatArray, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
         """W (bits, C + D) and b (bits,) that act on x as `projection` y + `offset` acts on y. Sums are in float64."""
-        whitened = projection if self.whitening is None else projection @ self.whitening
-        weight = whitened.astype(np.float64) * self.scale
+        exact = projection.astype(np.float64)
+        whitened = exact if self.whitening is None else exact @ self.whitening.astype(np.float64)
+        weight = whitened * self.scale
         bias = offset - weight @ self.mean.astype(np.float64)
         return weight.astype(np.float32), bias.astype(np.float32)

@@ -132,13 +132,19 @@ def test_a_column_of_names_or_numbers_gives_the_classes(tmp_path: Path) -> None:
     assert classes is not None
     assert classes.dtype == np.int64
     assert classes.tolist() == class_numbers(["cup", None, "cup", "shoe", "", "naïve"]).tolist()
-    assert (classes[0] == classes[2], classes[1], len(set(classes.tolist()))) == (True, NO_CLASS, 5)
+    assert (classes[0] == classes[2], classes[1], classes[4], len(set(classes.tolist()))) == (
+        True,
+        NO_CLASS,
+        NO_CLASS,
+        4,
+    )
     (plain,) = open_features(str(path), mask_dimension=None, settings=Settings()).batches()
     assert plain.classes is None, "only where it is asked for"
     table = parquet.read_table(path)
     numbers = pa.array([5, None, 5, 7, 0, 8])
+    signed = pa.array([5, -1, 5, 7, 0, -1])  # as clusterings number what is in none
     categories = pa.array(["a", None, "a", "b", "c", "d"]).dictionary_encode()  # as pandas writes them
-    for column in (numbers.cast(pa.int16()), numbers.cast(pa.uint64()), categories):
+    for column in (numbers.cast(pa.int16()), numbers.cast(pa.uint64()), signed, categories):
         numbered = table.set_column(3, "kind", column)
         parquet.write_table(numbered, tmp_path / "n.parquet")
         source = open_features(

@@ -77,6 +77,10 @@ def test_a_region_has_the_class_of_the_thing_that_it_overlaps_most() -> None:
     regions = np.array([[0, 0, 10, 7], [0, 0, 10, 9], [21, 0, 31, 10], [47, 0, 57, 10], [0, 0, 60, 20]], np.float32)
     assert classes_of_rows(example, regions) == [None, "cup", "shoe", None, None, "shelf"]
     assert classes_of_rows(example, regions[:0]) == ["shelf"]
+    both = np.array([[0, 0, 10, 9], [0, 0, 10, 10]], np.float32)
+    for order in ([0, 1], [1, 0]):
+        pair = Example(example.image, both[order], [["plate", "cup"][one] for one in order])
+        assert classes_of_rows(pair, both[1:]) == ["cup", None], "of two things in one region the better overlap wins"
     nothing = Example(example.image, np.zeros((0, 4), np.float32), ())
     assert classes_of_rows(nothing, regions) == [None] * 6
 

@@ -15,6 +15,7 @@ import pytest
 from training.photographs import PHOTOGRAPHS
 from training.pictograms import (
     PICTOGRAM_SETS,
+    UNSEEN_SETS,
     family_of,
     is_zero_shot_family,
     load_pictograms,
@@ -66,6 +67,18 @@ def test_the_split_is_the_published_rule() -> None:
 
 def test_a_concept_needs_three_sets() -> None:
     assert concepts(icons("dog", "cat"), icons("dog", "cat"), icons("dog")) == ["dog"]
+
+
+def test_unseen_sets_draw_the_known_concepts_alone_under_the_names_known() -> None:
+    unseen = icons("dog", "unicorn-face", "zebra", aliases={"unicorn": {"parent": "unicorn-face"}})
+    drawings = select_drawings({"one": unseen}, known=frozenset({"dog", "unicorn", "cat"}))
+    assert [(drawing.style, drawing.concept) for drawing in drawings] == [("one", "dog"), ("one", "unicorn")]
+
+
+def test_sets_under_share_alike_judge_and_never_train() -> None:
+    assert all("SA" in item.licence for item in UNSEEN_SETS)
+    assert not {item.style for item in UNSEEN_SETS} & {item.style for item in PICTOGRAM_SETS}
+    assert not any("SA" in item.licence for item in PICTOGRAM_SETS)
 
 
 def test_skin_tones_are_no_concepts_but_a_police_light_is() -> None:
