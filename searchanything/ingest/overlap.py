@@ -3,8 +3,9 @@
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
     (a model)      (the host)                    (a model)
 
-Each stage has a thread of its own, except that the models share one where they share a CPU (`Encoder.lanes`). Between
-the stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by itself, and is
+Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). The host cuts as
+many batches at once as models may work: beside a device it is the slowest stage as soon as the models are small. Between the
+stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by itself, and is
 halved until the image that fails it stands alone: a batch too large for the device's memory is halved as well.
 """
 
@@ -22,7 +23,7 @@ from searchanything.encode.canary import encoding_errors
 from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.ahead import map_ahead
 
-_AHEAD: Final = 2  # batches that a stage works on or has waiting
+_AHEAD: Final = 2  # batches that a thread of a stage works on or has waiting
 WAITING_BYTES: Final = 2**29  # of pixels in one stage; a larger batch still passes alone
 
 Item = TypeVar("Item")
@@ -51,14 +52,15 @@ class Overlap(Generic[Item]):
         """Each batch's items with their codes, in order. Raises: what `alone` raises."""
         with ExitStack() as stack:
             first = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="segment"))
-            host = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="crops"))
+            lanes = self._encoder.lanes
+            host = stack.enter_context(ThreadPoolExecutor(lanes, thread_name_prefix="crops"))
             last = first
-            if self._encoder.lanes > 1:
+            if lanes > 1:
                 last = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="embed"))
-            bounds = {"most": _AHEAD, "budget": WAITING_BYTES}
-            segmented = map_ahead(first, self._segment, batches, cost=self._bytes_of, **bounds)
-            cut = map_ahead(host, self._cut, segmented, cost=_bytes_of, **bounds)
-            embedded = map_ahead(last, self._embed, cut, cost=_bytes_of, **bounds)
+            budget = WAITING_BYTES
+            segmented = map_ahead(first, self._segment, batches, most=_AHEAD, cost=self._bytes_of, budget=budget)
+            cut = map_ahead(host, self._cut, segmented, most=_AHEAD * lanes, cost=_bytes_of, budget=budget * lanes)
+            embedded = map_ahead(last, self._embed, cut, most=_AHEAD, cost=_bytes_of, budget=budget)
             for stage in (segmented, cut, embedded):
                 stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
             for batch in embedded:

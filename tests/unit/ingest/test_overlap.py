@@ -115,6 +115,35 @@ def test_all_three_stages_work_at_once() -> None:
     assert stages.met, "nothing was segmented or cut while the first batch was embedded"
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
+    """Each batch waits, while it is cut, for another one that is cut as well; on a CPU there is none."""
+    pair, met = threading.Barrier(2), []
+
+    class Cutting(Meeting):
+        def cut_batch(self, images: Any, segmentations: Any, watch: Stopwatch) -> CutBatch:
+            try:
+                pair.wait(WAIT_S if lanes > 1 else 0.01)
+                met.append(True)
+            except threading.BrokenBarrierError:
+                met.append(False)
+            return super().cut_batch(images, segmentations, watch)
+
+        def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+            return [None]
+
+    stages, pixel = Cutting(), np.zeros((1, 1, 3), np.uint8)
+    stages.lanes = lanes
+    overlap: Overlap[RGBImage] = Overlap(
+        stages,  # type: ignore[arg-type]
+        image_of=lambda one: one,
+        alone=lambda batch: [(one, None) for one in batch],
+        watch=Stopwatch(),
+    )
+    assert len(list(overlap.run([[pixel]] * 16))) == 16
+    assert met == [lanes > 1] * 16
+
+
 def test_on_a_cpu_the_models_take_turns() -> None:
     """Two models at once would fight for the same cores."""
     working, most = [0], [0]
