@@ -3,10 +3,11 @@
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
     (a model)      (the host)                    (a model)
 
-Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). The host cuts as
-many batches at once as models may work: beside a device it is the slowest stage as soon as the models are small. Between the
-stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by itself, and is
-halved until the image that fails it stands alone: a batch too large for the device's memory is halved as well.
+Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). The host cuts
+as many batches at once as models may work: beside a device it is the slowest stage as soon as the models are small.
+Between the stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by
+itself, and is halved until the image that fails it stands alone: a batch too large for the device's memory is
+halved as well.
 """
 
 from __future__ import annotations
