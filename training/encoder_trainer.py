@@ -256,11 +256,18 @@ class ImageTrainer:
         partial.replace(self._run.checkpoint)
 
     def start_from(self, checkpoint: Path) -> None:
-        """Begin with another run's averaged weights and heads: same classes, new clock and learning rate."""
-        state = _read(checkpoint)
-        self._pupil.tower.load_state_dict(averaged_tower_state(checkpoint))
-        self.average.load_state_dict(state["average"])
-        self._pupil.heads.load_state_dict(state["heads"])
+        """Begin with another run's averaged weights and heads: same classes, new clock and learning rate.
+
+        Heads that it has not begin anew.
+
+        Raises:
+            RuntimeError: It is of other classes.
+        """
+        tower = averaged_tower_state(checkpoint)
+        self._pupil.tower.load_state_dict(tower)
+        self.average.module.load_state_dict(tower)
+        heads = self._pupil.heads
+        heads.load_state_dict({**heads.state_dict(), **_read(checkpoint)["heads"]})
 
     def resume(self) -> bool:
         """Take up the state of the run's checkpoint; False if there is none."""

@@ -245,6 +245,23 @@ def test_a_second_run_starts_from_the_first_ones_average(tmp_path: Path):
     assert state_of(tmp_path / "second")["step"] == 0
 
 
+def test_a_run_starts_from_one_that_kept_some_of_its_heads(tmp_path: Path):
+    trainer(tmp_path / "first", Clock(), steps=3).fit()
+    kept = state_of(tmp_path / "first")
+    kept["heads"] = {"prototypes": kept["heads"]["prototypes"]}
+    torch.save({name: kept[name] for name in ("average", "heads")}, tmp_path / "kept.pt")
+    second = trainer(tmp_path / "second", Clock(), steps=3)
+    second.save()
+    new = state_of(tmp_path / "second")["heads"]
+    second.start_from(tmp_path / "kept.pt")
+    second.save()
+    assert same(state_of(tmp_path / "second")["heads"], {**new, **kept["heads"]})
+    kept["heads"] = {"prototypes": torch.zeros(2, 256)}
+    torch.save(kept, tmp_path / "kept.pt")
+    with pytest.raises(RuntimeError, match="prototypes"):
+        second.start_from(tmp_path / "kept.pt")
+
+
 def test_training_learns_its_batch(tmp_path: Path):
     learns = trainer(tmp_path, Clock(), steps=1)
     learns.fit()

@@ -128,11 +128,13 @@ def test_a_run_on_a_gpu_becomes_a_run_folder() -> None:
         "trunk.bn1.num_batches_tracked": torch.tensor(3),
         "head.weight": torch.ones(4, 2, dtype=torch.float16),
     }
-    state = run_state(tower, torch.ones(4, 3, dtype=torch.float16), steps=7, minutes=2)
+    heads = {"names": torch.ones(4, 3, dtype=torch.float16), "protos": torch.ones(9, 4, dtype=torch.float16)}
+    state = run_state(tower, heads, steps=7, minutes=2)
     assert list(state["average"]) == [
         *("module.trunk.bn1.weight", "module.trunk.bn1.num_batches_tracked", "module.head.proj.weight")
     ]
     assert state["average"]["module.head.proj.weight"].dtype == torch.float32
     assert state["average"]["module.trunk.bn1.num_batches_tracked"].dtype == torch.int64
-    assert state["heads"]["from_names.weight"].shape == (4, 3)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state["heads"].items()}
+    assert shapes == {"from_names.weight": (4, 3), "prototypes": (9, 4)}
     assert (state["step"], state["elapsed_s"]) == (7, 120)
