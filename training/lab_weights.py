@@ -3,8 +3,8 @@
     python -m training.lab_weights --tower image_tower.pt --heads heads.pt --steps 5441 --minutes 24 --run FOLDER
 
 `--tower` holds `trunk.*` and `head.weight`, `head.bias` of the averaged image tower; `--heads` holds `names`, the
-(256, 384) map from the teacher's vectors to its space, the classes' prototypes `protos` (n, 256) and the logarithms `ls`
-of the three losses' scales. Float16, but for the last.
+(256, 384) map from the teacher's vectors to its space, the classes' prototypes `protos` (n, 256) and the logarithms
+`ls` of the three losses' scales. Float16, but for the last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROJECTION = "head.proj."  # as open_clip's TimmModel names it
 def run_state(
     tower: Mapping[str, torch.Tensor], heads: Mapping[str, torch.Tensor], *, steps: int, minutes: float
 ) -> dict[str, Any]:
-    """The part of a run's state that export and a second run need, in float32; of a run without prototypes, export's."""
+    """The part of a run's state that export and a second run need, in float32; what the heads have not is left out."""
     average = {f"module.{_renamed(name)}": _single(tensor) for name, tensor in tower.items()}
     known = {name: heads[stored].float() for name, stored in _HEADS.items() if stored in heads}
     return {"average": average, "heads": known, "step": steps, "elapsed_s": 60 * minutes}
