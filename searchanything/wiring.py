@@ -57,8 +57,7 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
         from searchanything.stores.memory import MemoryIndexStore
 
         return MemoryIndexStore(settings.uri)
-    with importing():
-        from searchanything.stores.milvus import open_milvus
+    from searchanything.stores.milvus_opening import open_milvus
 
     return open_milvus(settings)
 
