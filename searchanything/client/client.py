@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from searchanything import wiring
+from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
-from searchanything.client.parts import Parts
 from searchanything.client.status import index_status_of
 from searchanything.core.closing import Closing
 from searchanything.core.libraries import importing
@@ -29,7 +29,7 @@ from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.stored import list_images, stored_image, stored_regions
 
-if TYPE_CHECKING:  # what a method alone needs is imported when it is called, and the parts by `Parts`
+if TYPE_CHECKING:  # what a method alone needs is imported when it is called, and the parts by `ClientParts`
     from searchanything.answers.combined import CombinedResults
     from searchanything.answers.comparison import Comparison
     from searchanything.answers.duplicates import Duplicates
@@ -55,7 +55,7 @@ class Client(Closing):
         self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
-        self._parts = Parts(Connection(settings, self._indexes, self._models))
+        self._parts = ClientParts(Connection(settings, self._indexes, self._models))
 
     @property
     def _connection(self) -> Connection:

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from searchanything.client.syncing import Syncing
 
 
-class Parts:
+class ClientParts:
     """The parts of one client, or of a view of it.
 
     Thread-safe: of two threads that need a part at once each may make one, and one of them is kept.
     """
 
-    def __init__(self, connection: Connection, *, whole: Parts | None = None) -> None:
+    def __init__(self, connection: Connection, *, whole: ClientParts | None = None) -> None:
         """`whole`: the parts that these are a view of."""
         self.connection = connection
         self._whole = whole
 
-    def within(self, places: Sequence[Place]) -> Parts:
+    def within(self, places: Sequence[Place]) -> ClientParts:
         """The parts of a view of these places, with the models and the open buckets of this one."""
-        return Parts(self.connection.within(places), whole=self)
+        return ClientParts(self.connection.within(places), whole=self)
 
     @cached_property
     def asking(self) -> Asking:
