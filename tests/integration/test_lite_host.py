@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from subprocess import PIPE
@@ -252,11 +253,15 @@ def test_a_server_that_starts_early_is_the_one_that_is_used(file: Path) -> None:
     wait_until_ended(file)
 
 
-def test_an_early_start_that_nobody_waits_for_leaves_no_user(file: Path) -> None:
+def test_an_early_start_that_nobody_waits_for_leaves_no_user(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.touch()
-    host = host_of(file)
+    host, late = host_of(file), threading.Event()
+    acquire = host.acquire
+    monkeypatch.setattr(host, "acquire", lambda: late.wait(30.0) and acquire())
     host.start_early()
+    threading.Timer(0.2, late.set).start()
     host.release()
+    assert late.is_set(), "its user would have come after it left"
     wait_until_ended(file)
 
 
@@ -278,3 +283,13 @@ def test_what_an_early_start_meets_is_said_by_who_needs_the_server(
         host.acquire()
     host.release()
     assert capfd.readouterr().err == ""
+
+
+def test_who_comes_while_it_starts_in_vain_waits_no_second_time(file: Path) -> None:
+    file.touch()
+    host = host_of(file, timeout_s=0.2)
+    host._lock.acquire()  # as an early start does that finds no server
+    threading.Timer(0.4, host._lock.release).start()
+    with pytest.raises(IndexUnavailableError, match="did not start: no answer within"):
+        host.acquire()
+    assert processes_of(file)["server"] == []
