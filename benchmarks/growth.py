@@ -30,7 +30,7 @@ from searchanything.core.types import ImageRef
 from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.memory import MemoryRegionIndex
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 COMMIT_IMAGES = 16
 

@@ -28,7 +28,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.plan import IndexingOptions
 from searchanything.ingest.sync import SyncJob, sync_images
 from searchanything.stores.memory import MemoryIndexStore
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 BITS = 256
 INSERT_ROWS = 2000

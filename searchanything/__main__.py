@@ -20,7 +20,7 @@ from searchanything.core.put_off import answer_questions_only
 
 # Verbs that answer once and end. Collecting cycles while they import costs a fifth of `status` and finds nothing.
 SHORT: Final = QUESTIONS | {"doctor", "failed", "models", "status"}
-_RARELY: Final = (100_000, 50, 100)  # new objects between two collections, in place of 700 to 2,000
+_RARELY: Final = (1_000_000, 50, 100)  # new objects between two collections, in place of 700 to 2,000
 # What a verb needs beside the command line: one command installs both.
 _EXTRAS: Final = {
     "serve": "serve",
@@ -40,7 +40,8 @@ def main() -> None:
         sys.exit(code)
     if arguments and arguments[0] in QUESTIONS:
         answer_questions_only()
-    if not arguments or arguments[0].startswith("-") or arguments[0] in SHORT:
+    short = not arguments or arguments[0].startswith("-") or arguments[0] in SHORT
+    if short:
         gc.set_threshold(*_RARELY)
     try:
         with importing():
@@ -51,7 +52,10 @@ def main() -> None:
             return
         _explain(error, _cure(error, arguments), as_json="json" in arguments or "--format=json" in arguments)
         sys.exit(1)
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if short:
+        gc.freeze()  # at its end the interpreter looks for garbage in all that was imported: a sixth of `status`
+    sys.exit(code)
 
 
 def _cure(error: LibraryError, arguments: Sequence[str]) -> str:

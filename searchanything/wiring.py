@@ -1,6 +1,6 @@
 """Settings become stores, models and encoders: no other package names a concrete store or network.
 
-Heavy libraries are imported inside the functions, so that importing this module stays cheap.
+Each function imports what it makes, libraries and our own modules alike, so that importing this module stays cheap.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from searchanything.backup.files import BackupPlace, ObjectsPlace, TarPlace
 from searchanything.core.addresses import source_of, split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
@@ -30,16 +29,17 @@ from searchanything.core.protocols import (
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
 from searchanything.core.types import Place
-from searchanything.encode.encoder import Encoder, Stopwatch
-from searchanything.encode.region_policy import RegionPolicy
-from searchanything.features.layout import FeatureCache, index_name
-from searchanything.images.crop_policy import CropPolicy
-from searchanything.images.scopes import Patterns, Scope
-from searchanything.ingest.contact_sheet import TileFiles
-from searchanything.models.lazy import LazyEncoder, LazyModel, LazySegmenter
 
 if TYPE_CHECKING:
+    from searchanything.backup.files import BackupPlace
+    from searchanything.encode.encoder import Encoder, Stopwatch
+    from searchanything.encode.region_policy import RegionPolicy
+    from searchanything.features.layout import FeatureCache
     from searchanything.hash_training.features import FeatureSource
+    from searchanything.images.crop_policy import CropPolicy
+    from searchanything.images.scopes import Patterns, Scope
+    from searchanything.ingest.contact_sheet import TileFiles
+    from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 CHOOSE_PRESET = (
     "no preset chosen: run `searchanything models fetch small` and use `--preset small` for photographs, "
@@ -57,8 +57,7 @@ def open_index_store(settings: MilvusSettings) -> IndexStore:
         from searchanything.stores.memory import MemoryIndexStore
 
         return MemoryIndexStore(settings.uri)
-    with importing():
-        from searchanything.stores.milvus import open_milvus
+    from searchanything.stores.milvus_opening import open_milvus
 
     return open_milvus(settings)
 
@@ -118,6 +117,7 @@ def s3_access(source: str | Path, settings: Settings) -> str | None:
 
 def open_scoped(source: str | Path, settings: Settings, patterns: Patterns | None = None) -> tuple[ImageStore, Scope]:
     """An image store and which of its keys are meant, by the source and the settings (or other patterns)."""
+    from searchanything.images.scopes import Patterns, Scope
     from searchanything.stores.sidecars import SidecarStore
 
     store, prefix = open_source(source, settings)
@@ -149,6 +149,7 @@ def backup_place(target: str, settings: Settings) -> BackupPlace:
 
     Raises: SettingsError, UsageError.
     """
+    from searchanything.backup.files import ObjectsPlace, TarPlace
     from searchanything.stores.files import BucketFiles
     from searchanything.stores.sources import open_s3, parse_source
 
@@ -193,6 +194,8 @@ def open_feature_cache(bucket: str, manifest: IndexManifest, settings: Settings)
 
     Raises: SettingsError where the index of the source would meet them; UsageError without pyarrow.
     """
+    from searchanything.features.layout import FeatureCache
+
     folder = ("ingest.features_dir", settings.ingest.features_dir.expanduser().resolve())
     files = _own_files(bucket, "features", settings, folder=folder, below=manifest.feature_fingerprint)
     return FeatureCache(files, bucket, manifest)
@@ -203,6 +206,9 @@ def open_tiles(bucket: str, manifest: IndexManifest, settings: Settings) -> Tile
 
     Raises: SettingsError where the index of the source would meet them.
     """
+    from searchanything.features.layout import index_name
+    from searchanything.ingest.contact_sheet import TileFiles
+
     folder = ("service.folder", service_folder(settings) / "tiles")
     return TileFiles(_own_files(bucket, "tiles", settings, folder=folder), bucket, index_name(manifest))
 
@@ -265,6 +271,7 @@ def load_encoder(
         from searchanything.models import presets, quiet
 
         quiet.import_torch()
+        from searchanything.encode.encoder import Encoder
         from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
 
@@ -314,6 +321,8 @@ def words_hasher(part: WordsPart | None) -> WordsHasher | None:
 
 def load_models(encoder: Encoder, watch: Stopwatch) -> None:
     """Load what of an encoder is not loaded yet, as a stage of its own. Raises: ModelError."""
+    from searchanything.models.lazy import LazyModel
+
     segmenter = encoder.segmenter
     while not isinstance(segmenter, LazyModel) and hasattr(segmenter, "segmenter"):  # those that hold another one
         segmenter = segmenter.segmenter
@@ -326,6 +335,8 @@ def load_models(encoder: Encoder, watch: Stopwatch) -> None:
 
 def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolicy:
     """The region policy of an index, or of a new one. Raises: SettingsError if the settings contradict the index."""
+    from searchanything.encode.region_policy import RegionPolicy
+
     ingest = settings.ingest
     if manifest is None:
         if ingest.tiles is None:

@@ -10,44 +10,39 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from searchanything import wiring
-from searchanything.answers.combined import CombinedResults
-from searchanything.answers.comparison import Comparison
-from searchanything.answers.duplicates import Duplicates, find_duplicates
-from searchanything.answers.receipts import Replay
-from searchanything.answers.results import SearchResults, Segments
-from searchanything.backup.backup import BackupReport, back_up, restore
-from searchanything.client.asking import Asking
-from searchanything.client.combining import PartInput, PartsAsked, combine
+from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
-from searchanything.client.failures import Failures
-from searchanything.client.indexing import Ingestion
-from searchanything.client.kept_features import KeptFeatures
 from searchanything.client.live_index import LiveIndex
-from searchanything.client.operations import Operations
-from searchanything.client.refining import Judging
 from searchanything.client.status import index_status_of
-from searchanything.client.stored_questions import StoredInput
-from searchanything.client.syncing import Syncing
 from searchanything.core.closing import Closing
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.libraries import importing
+from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.protocols import IndexStore
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, Place, RGBImage
-from searchanything.encode.fingerprint import SCHEMA_VERSION
-from searchanything.features.compact import Compaction
-from searchanything.features.status import CacheStatus
-from searchanything.images.inputs import ImageInput
-from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import Estimate, FailedImage, IndexReport, IndexStatus, OnProgress, SyncReport
-from searchanything.search.combination import NONE_RATE
-from searchanything.search.export import check_export_path, export_regions
+from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
-from searchanything.search.search import PageRequest
 from searchanything.search.stored import list_images, stored_image, stored_regions
+
+if TYPE_CHECKING:  # what a method alone needs is imported when it is called, and the parts by `ClientParts`
+    from searchanything.answers.combined import CombinedResults
+    from searchanything.answers.comparison import Comparison
+    from searchanything.answers.duplicates import Duplicates
+    from searchanything.answers.receipts import Replay
+    from searchanything.answers.results import SearchResults, Segments
+    from searchanything.backup.backup import BackupReport
+    from searchanything.client.combining import PartInput
+    from searchanything.client.operations import Operations
+    from searchanything.client.stored_questions import StoredInput
+    from searchanything.features.compact import Compaction
+    from searchanything.features.status import CacheStatus
+    from searchanything.images.inputs import ImageInput
+    from searchanything.images.scopes import Patterns
 
 
 class Client(Closing):
@@ -60,20 +55,16 @@ class Client(Closing):
         self._settings = settings
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
-        connection = Connection(settings, self._indexes, self._models)
-        self._assemble(connection, Asking(connection, Judging(self._indexes.max_limit)))
+        self._parts = ClientParts(Connection(settings, self._indexes, self._models))
 
-    def _assemble(self, connection: Connection, asking: Asking) -> None:
-        self._connection, self._asking = connection, asking
-        self._syncing = Syncing(connection)
-        self._ingestion = Ingestion(connection, self._syncing)
-        self._failures = Failures(connection)
-        self._features = KeptFeatures(connection)
+    @property
+    def _connection(self) -> Connection:
+        return self._parts.connection
 
     @property
     def operations(self) -> Operations:
         """What services that index and answer do beside what people ask for."""
-        return Operations(self._models, self._ingestion, self._syncing, self._failures, self._asking)
+        return self._parts.operations
 
     @property
     def uri(self) -> str:
@@ -110,12 +101,15 @@ class Client(Closing):
         """
         search = self._settings.search
         depth = (search.rescore if text is None else search.rescore_words) if rescore is None else rescore
+        with importing():
+            from searchanything.search.search import PageRequest
+
         request = PageRequest(limit=limit, offset=offset, group_by_image=group_by_image, rescore=depth)
         if image is None or text is not None:
-            return self._asking.query_words(
+            return self._parts.asking.query_words(
                 text, image, prompt, request, filter=filter, max_false_match=max_false_match
             )
-        return self._asking.query(image, prompt, request, filter=filter, max_false_match=max_false_match)
+        return self._parts.asking.query(image, prompt, request, filter=filter, max_false_match=max_false_match)
 
     def combine(
         self,
@@ -133,8 +127,11 @@ class Client(Closing):
         A part is (image, prompt), `Hit`, `RegionRef` or words. A region of `none_of` is nearer than `none_rate` of
         unrelated ones; `max_false_match` asks so of each part. Raises: as `query`; UsageError for no or too many parts.
         """
+        with importing():
+            from searchanything.client.combining import PartsAsked, combine
+
         asked = PartsAsked(all_of, any_of, none_of, none_rate, max_false_match)
-        return combine(self._asking, asked, limit=limit, filter=filter)
+        return combine(self._parts.asking, asked, limit=limit, filter=filter)
 
     def duplicates(
         self,
@@ -150,6 +147,9 @@ class Client(Closing):
 
         Raises: UsageError for another distance than 0 to 31 bits; IndexNotFoundError, RegionIndexError.
         """
+        with importing():
+            from searchanything.answers.duplicates import find_duplicates
+
         return find_duplicates(
             self._connection.read_index(),
             whole_images=whole_images,
@@ -166,7 +166,7 @@ class Client(Closing):
 
         Raises: what `query` raises; PromptError without a prompt.
         """
-        return self._asking.compare(image, prompt, candidates=candidates, filter=filter)
+        return self._parts.asking.compare(image, prompt, candidates=candidates, filter=filter)
 
     def replay(
         self, receipt: Mapping[str, Any], image: ImageInput | None = None, *, folder: str | Path | None = None
@@ -178,14 +178,14 @@ class Client(Closing):
         `folder` (the receipt's own). Raises: UsageError for what is no receipt, or without an image; what `query`
         raises.
         """
-        return self._asking.replay(receipt, image, folder=folder)
+        return self._parts.asking.replay(receipt, image, folder=folder)
 
     def segment(self, image: ImageInput) -> Segments:
         """All regions of an image, surest first; the index is not asked where a preset was chosen.
 
         Raises: ImageError, PresetError, WeightsMissingError, ModelError.
         """
-        return self._asking.segment(image)
+        return self._parts.asking.segment(image)
 
     def within(self, places: Sequence[Place]) -> Self:
         """This client for questions about some places alone: nothing outside them is found, named or counted.
@@ -193,8 +193,8 @@ class Client(Closing):
         It shares models and connection with this one, and is not closed by itself. It refuses to write, delete and
         back up. No place: everything; within a view, what lies in both.
         """
-        view, connection = copy.copy(self), self._connection.within(places)
-        view._assemble(connection, self._asking.within(connection))  # noqa: SLF001 - of a copy of this one
+        view = copy.copy(self)
+        view._parts = self._parts.within(places)  # noqa: SLF001 - of a copy of this one
         return view
 
     @property
@@ -226,7 +226,7 @@ class Client(Closing):
 
     def open_image(self, image: ImageRef) -> RGBImage:
         """Fetch and decode an image of the index, (H, W, 3) uint8 RGB. Raises: StoreError, ImageError."""
-        return self._asking.load(image)
+        return self._parts.asking.load(image)
 
     def index(
         self,
@@ -251,7 +251,7 @@ class Client(Closing):
         Raises: PresetError (none chosen, or it contradicts the index), UsageError, ObjectNotFoundError,
         StoreUnavailableError, RegionIndexError, WeightsMissingError.
         """
-        return self._ingestion.index(
+        return self._parts.ingestion.index(
             source,
             hash_file=hash_file,
             force=force,
@@ -275,7 +275,7 @@ class Client(Closing):
 
         Raises: as `index`.
         """
-        return self._ingestion.estimate(source, images=images, patterns=patterns, progress=progress)
+        return self._parts.ingestion.estimate(source, images=images, patterns=patterns, progress=progress)
 
     def refresh(
         self,
@@ -295,7 +295,7 @@ class Client(Closing):
 
         Raises: as `index`; after StoreUnavailableError or RegionIndexError the same call can be repeated.
         """
-        return self._ingestion.refresh(source, keys, force=force, patterns=patterns, progress=progress)[0]
+        return self._parts.ingestion.refresh(source, keys, force=force, patterns=patterns, progress=progress)[0]
 
     def sync(
         self,
@@ -314,44 +314,44 @@ class Client(Closing):
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
         if repair:
-            return self._ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
-        return self._syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
+            return self._parts.ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
+        return self._parts.syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
 
     def delete(self, source: SourceName) -> int:
         """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
-        return self._syncing.delete(source)
+        return self._parts.syncing.delete(source)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:
         """The known failures, of one source if asked, in the order of their keys.
 
         Raises: IndexNotFoundError, RegionIndexError, UsageError.
         """
-        return self._failures.known(source)
+        return self._parts.failures.known(source)
 
     def retry_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> IndexReport:
         """Try the known failures again, however often they failed. Raises: as `refresh`."""
-        return self._failures.retry(source, progress=progress)
+        return self._parts.failures.retry(source, progress=progress)
 
     def drop_failed(self, source: SourceName | None = None) -> int:
         """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
 
         Raises: IndexNotFoundError, RegionIndexError, UsageError.
         """
-        return self._failures.drop(source)
+        return self._parts.failures.drop(source)
 
     def features_status(self, source: SourceName) -> CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
         Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
         """
-        return self._features.status(source)
+        return self._parts.features.status(source)
 
     def compact_features(self, source: SourceName) -> Compaction:
         """Merge the files of kept features, without those of images that were deleted or indexed again.
 
         Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
         """
-        return self._features.compact(source)
+        return self._parts.features.compact(source)
 
     def status(self) -> IndexStatus:
         """What the index holds and with what it was made."""
@@ -363,6 +363,9 @@ class Client(Closing):
         Raises: UsageError (another name, a place that cannot be written, no pyarrow), IndexNotFoundError,
         RegionIndexError.
         """
+        with importing():
+            from searchanything.search.export import check_export_path, export_regions
+
         check_export_path(destination)
         return export_regions(self._connection.read_index(), destination, bucket=bucket, key_prefix=key_prefix)
 
@@ -371,6 +374,9 @@ class Client(Closing):
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
         """
+        with importing():
+            from searchanything.backup.backup import back_up
+
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> BackupReport:
@@ -378,6 +384,9 @@ class Client(Closing):
 
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.
         """
+        with importing():
+            from searchanything.backup.backup import restore
+
         place = wiring.backup_place(str(source), self._settings)
         return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
 

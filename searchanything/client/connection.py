@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from searchanything import wiring
 from searchanything.client.live_index import ASKING_S, LiveIndex
@@ -14,19 +14,18 @@ from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, Place, lies_in
-from searchanything.encode.encoder import Encoder
-from searchanything.features.keep import ParquetKeeper
-from searchanything.features.layout import FeatureCache
 from searchanything.images.content_types import ContentTypes
-from searchanything.images.scopes import Patterns, Scope
-from searchanything.ingest.contact_sheet import Sheet
-from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
-from searchanything.ingest.plan import IndexingJob, IndexingOptions
 from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
+
+if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.encode.encoder import Encoder
+    from searchanything.features.layout import FeatureCache
+    from searchanything.images.scopes import Patterns, Scope
+    from searchanything.ingest.plan import IndexingJob, IndexingOptions
 
 SourceName: TypeAlias = str | Path
 TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
-OpenedSource: TypeAlias = tuple[ImageStore, Scope]
+OpenedSource: TypeAlias = "tuple[ImageStore, Scope]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,10 +82,16 @@ class Connection:
 
     def keeper(self, store: ImageStore, index: RegionIndex) -> FeatureKeeper | None:
         """What keeps features, where that is switched on."""
-        return ParquetKeeper(self.feature_cache(store, index)) if self.settings.ingest.keep_features else None
+        if not self.settings.ingest.keep_features:
+            return None
+        from searchanything.features.keep import ParquetKeeper
+
+        return ParquetKeeper(self.feature_cache(store, index))
 
     def options(self, *, force: bool = False, retry_forever: bool = False) -> IndexingOptions:
         """The settings' way to index."""
+        from searchanything.ingest.plan import IndexingOptions
+
         ingest = self.settings.ingest
         return IndexingOptions(
             batch_images=ingest.batch_images,
@@ -106,6 +111,9 @@ class Connection:
         tiles: int = 0,
     ) -> IndexingJob:
         """The work on a source, with what keeps features and tiles where that is switched on."""
+        from searchanything.ingest.contact_sheet import Sheet
+        from searchanything.ingest.plan import IndexingJob
+
         (store, scope), (index, encoder) = source, opened
         sheet = None
         if self.settings.service.sheet_images:
@@ -117,5 +125,7 @@ class Connection:
 
     def _check_gone(self, store: ImageStore, scope: Scope, keys: Collection[str]) -> None:
         """Raises: StoreUnavailableError where these lie on a disk that is away."""
+        from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
+
         memory = recalled(self.indexes, ImageRef(store.bucket, scope.prefix), ForgetLimits()).memory
         check_disks(store, memory.devices, keys)

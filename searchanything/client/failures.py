@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from searchanything.client.connection import Connection, SourceName
 from searchanything.core.addresses import source_of
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import ImageRow
-from searchanything.ingest.commit import Attempt, Failed, commit_batch
-from searchanything.ingest.pipeline import refresh_images
-from searchanything.ingest.plan import failed_rows
-from searchanything.ingest.progress import so_far, within
+from searchanything.core.rows import ImageRow, Outcome
 from searchanything.ingest.reports import FailedImage, IndexReport, OnProgress, sum_reports
-from searchanything.ingest.sync import WAVE_KEYS
+
+if TYPE_CHECKING:  # to list failures takes nothing that indexes
+    from searchanything.ingest.commit import Failed
+
+_ROWS_AT_ONCE: Final = 256  # per question to the index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +32,10 @@ class Failures:
 
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
         """As `Client.retry_failed`."""
+        from searchanything.ingest.pipeline import refresh_images
+        from searchanything.ingest.progress import so_far, within
+        from searchanything.ingest.sync import WAVE_KEYS
+
         self.connection.whole()
         opened, options = self.connection.models.open(), self.connection.options(retry_forever=True)
         rows = self._rows(opened[0], source)
@@ -56,6 +60,10 @@ class Failures:
 
     def record(self, source: SourceName, key: str, why: Failed) -> None:
         """As `Operations.record_failure`."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from searchanything.ingest.commit import Attempt, commit_batch
+
         store, _ = self.connection.open_source(source)
         stored, index = store.stat(key), self.connection.read_index()
         if stored is None:
@@ -71,4 +79,12 @@ class Failures:
         if source is not None:
             store, scope = self.connection.open_source(source)
             bucket, prefix = store.bucket, scope.prefix
-        return failed_rows(index, bucket=bucket, key_prefix=prefix)
+        return _failed_rows(index, bucket=bucket, key_prefix=prefix)
+
+
+def _failed_rows(index: RegionIndex, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
+    """The newest rows of the images that failed at their last attempt, in the order of their names."""
+    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
+    failed = {state.image for state in states if state.outcome is Outcome.FAILED}
+    rows = [row for images in batches(failed, _ROWS_AT_ONCE) for row in index.newest(images).values()]
+    return sorted((row for row in rows if row.outcome is Outcome.FAILED), key=lambda row: row.image)

@@ -7,22 +7,23 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
 from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
-from searchanything.encode.encoder import Encoder
-from searchanything.encode.fingerprint import NOTES, manifest_of
-from searchanything.encode.segmentation_cache import RememberingSegmenter
 from searchanything.wiring import HashChoice
+
+if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.encode.encoder import Encoder
+    from searchanything.encode.segmentation_cache import RememberingSegmenter
 
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
-Learn: TypeAlias = Callable[[Encoder], bytes | None]  # a trained hash layer for an encoder, None where it cannot be
+Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
 
 class LiveIndex:
@@ -103,7 +104,7 @@ class LiveIndex:
             if manifest.fingerprint not in self._opened:
                 index = self._index(manifest.fingerprint)  # first: an index of another version says so itself
                 encoder = self._load_encoder(preset, self._indexes.hash_layer(manifest.fingerprint), manifest)
-                self._check(manifest, manifest_of(encoder, preset))
+                self._check(manifest, _manifest_of(encoder, preset))
                 self._opened[manifest.fingerprint] = index, replace(encoder, words=wiring.words_hasher(index.words))
             return self._opened[manifest.fingerprint]
 
@@ -178,7 +179,7 @@ class LiveIndex:
             opened = self.open()
             if choice is not None:
                 layer = wiring.hash_layer_of(live.preset, choice, self._settings)
-                other = manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
+                other = _manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
                 if other.fingerprint != live.fingerprint:
                     raise PresetError(
                         f"the index at {self._indexes.uri} already has another hash layer; "
@@ -198,7 +199,7 @@ class LiveIndex:
             now = self._indexes.live()
             if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
                 return self.open()  # another process was faster
-        manifest = manifest_of(encoder, str(preset))
+        manifest = _manifest_of(encoder, str(preset))
         self._indexes.create(manifest, layer)
         agreed = self._agreed(manifest, live) if is_learnt else manifest
         self._indexes.switch(agreed.fingerprint)
@@ -237,13 +238,15 @@ class LiveIndex:
         """The trained layer of an index that is empty by now, if it is for these features."""
         if live is None or not live.hash_trained:
             return None
-        fits = manifest_of(encoder, live.preset).feature_fingerprint == live.feature_fingerprint
+        fits = _manifest_of(encoder, live.preset).feature_fingerprint == live.feature_fingerprint
         return self._indexes.hash_layer(live.fingerprint) if fits else None
 
     def _holds_rows(self, manifest: IndexManifest) -> bool:
         return self._indexes.open(manifest.fingerprint).counts() != IndexCounts(0, 0, 0, 0)
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
+        from searchanything.encode.segmentation_cache import RememberingSegmenter
+
         key = f"{preset} {segmenter.description.get('tile_px')}"
         return self._remembering.setdefault(key, RememberingSegmenter(segmenter))
 
@@ -256,9 +259,17 @@ class LiveIndex:
         """Raises: IndexMismatchError unless this machine's models are those of the index."""
         if index.fingerprint == local.fingerprint:
             return
+        from searchanything.encode.fingerprint import NOTES
+
         names = sorted({*index.details, *local.details} - NOTES)
         differing = [name for name in names if index.details.get(name) != local.details.get(name)]
         raise IndexMismatchError(
             f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
             f"(different: {', '.join(differing) or 'hash layer'}); fetch the same weights or make a new index"
         )
+
+
+def _manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
+    from searchanything.encode.fingerprint import manifest_of
+
+    return manifest_of(encoder, preset)

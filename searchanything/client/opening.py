@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import threading
+from typing import TYPE_CHECKING
 
-from searchanything.answers.results import SearchResults
 from searchanything.client.client import Client
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import Filter
-from searchanything.images.inputs import ImageInput
+
+if TYPE_CHECKING:
+    from searchanything.answers.results import SearchResults
+    from searchanything.images.inputs import ImageInput
 
 _clients: dict[str, Client] = {}
 _clients_lock = threading.Lock()

@@ -8,11 +8,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
-
-from PIL import Image
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from searchanything.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Result = TypeVar("Result")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.encode.encoder import Encoder
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN
 
-SCHEMA_VERSION: Final = 2  # of the rows in the index
 NOTES: Final = frozenset({"arithmetic"})  # details that no fingerprint is made of
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
 

@@ -258,11 +258,3 @@ def _forget(
         job.index.delete_before(ages)
     if job.sheet is not None:
         job.sheet.delete_before(ages, pool)
-
-
-def failed_rows(index: RegionIndex, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
-    """The newest rows of the images that failed at their last attempt, in the order of their names."""
-    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
-    failed = {state.image for state in states if state.outcome is Outcome.FAILED}
-    rows = [row for images in batches(failed, PLAN_BATCH) for row in index.newest(images).values()]
-    return sorted((row for row in rows if row.outcome is Outcome.FAILED), key=lambda row: row.image)

@@ -30,6 +30,7 @@ LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LOOK_S: Final = 10.0  # the index is counted no more often than that
 LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
 _GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
+NONE_RATE: Final = 1e-3  # a region that is as near to what no image is to hold as fewer unrelated ones are
 _LOW, _HIGH = 0.05, 0.20
 # Of the tail; 0 is exponential. Measured on labelled regions, and on names that texts ask for: docs/adr/0059
 SHAPES: Final[Mapping[CodeKind, float]] = {"regions": 0.08, "images": 0.08, "words": 0.0}

@@ -22,12 +22,11 @@ from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
 from searchanything.core.types import Codes, Filter, ImageRef
-from searchanything.search.calibration import LEAST_CODES, Rates
+from searchanything.search.calibration import LEAST_CODES, NONE_RATE, Rates
 from searchanything.search.committed import committed
 
 _DEPTH: Final = 4096  # regions that each part brings
 MAX_PARTS: Final = 16
-NONE_RATE: Final = 1e-3  # a region that is as near to a part of `none_of` as fewer unrelated ones are
 SURE_RATE: Final = 1e-4  # a part is there for sure; what is still nearer counts a tenth (docs/adr/0061)
 _BEYOND_SURE: Final = 0.1
 _IMAGES_AT_ONCE: Final = 128

@@ -42,7 +42,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError
+from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError, SearchAnythingError
 from searchanything.core.files import privately
 from searchanything.stores.lite_file import check_file_name, prepare_file
 from searchanything.stores.lite_supervisor import (
@@ -86,6 +86,7 @@ class LiteHost:
         self._lock = threading.Lock()
         self._users: int | None = None
         self._guard: int | None = None
+        self._early: threading.Thread | None = None
         _hosts.add(self)
 
     @property
@@ -102,13 +103,23 @@ class LiteHost:
         """Which file has the name now; None where there is none."""
         return identity_of(self._file)
 
+    def start_early(self) -> None:
+        """Begin to start the server of a file that is there, beside what this process does until `acquire`."""
+        if self.identity is not None:
+            self._early = threading.Thread(target=self._acquire_early, name="early", daemon=True)
+            self._early.start()
+
+    def _acquire_early(self) -> None:
+        with contextlib.suppress(SearchAnythingError):  # `acquire` comes to the same, and says so
+            self.acquire()
+
     def acquire(self) -> str:
         """Become a user and see that the server runs; return its socket's path. May be called again and again.
 
         Raises: IndexUnavailableError.
         """
+        deadline = time.monotonic() + self._timeout_s  # before the lock: what begins early may have used it up
         with self._lock, self._explained():
-            deadline = time.monotonic() + self._timeout_s
             self._make_folder()
             if self._users is not None and identity_of(self._users) != identity_of(self._folder / USERS):
                 self._leave()  # the folder was removed under us
@@ -123,6 +134,8 @@ class LiteHost:
 
     def release(self) -> None:
         """Stop being a user. The server stays for the others, and for `idle_s` seconds."""
+        if self._early is not None:
+            self._early.join()
         with self._lock:
             self._leave()
 
@@ -170,7 +183,7 @@ class LiteHost:
         for descriptor in (self._users, self._guard):
             if descriptor is not None:
                 os.close(descriptor)
-        self._users = self._guard = None
+        self._users = self._guard = self._early = None
         self._lock = threading.Lock()
 
     def _leave(self) -> None:

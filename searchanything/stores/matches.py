@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from searchanything.core.errors import IndexMismatchError
-from searchanything.core.manifest import IndexManifest
+from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.rows import ImageRow, ImageState
 from searchanything.core.types import Hit, ImageRef, Metadata
-from searchanything.encode.fingerprint import SCHEMA_VERSION
 
 
 def image_hit(row: ImageRow, distance_bits: int) -> Hit:

@@ -16,10 +16,7 @@ import time
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.manifest import IndexManifest, WordsPart
-from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.matches import check_schema
-from searchanything.stores.milvus_address import lite_host_of
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
@@ -32,20 +29,6 @@ _NAME_LETTERS = 16  # of a fingerprint, in the names of its collections
 WORDS_LOOK_S = 1.0  # words that another process adds are seen so soon
 WORDS_ROW_BYTES = 200  # of a row in the words collection besides code, bucket, key and metadata
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_]{16,128}")
-
-
-def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
-    """The index store at `settings.uri`: a file's name or `http(s)://host:port`. Connects at the first call.
-
-    Raises: SettingsError.
-    """
-    return MilvusIndexStore(connect_milvus(settings), settings.collection_prefix)
-
-
-def connect_milvus(settings: MilvusSettings) -> MilvusConnection:
-    """A connection to a file's embedded server, or to a server at an address. Raises: SettingsError."""
-    host = lite_host_of(settings)
-    return MilvusConnection(settings) if host is None else LiteConnection(settings, host)
 
 
 def _words_note(fingerprint: str) -> str:

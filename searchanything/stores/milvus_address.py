@@ -8,7 +8,6 @@ from typing import Any
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
-from searchanything.stores.milvus_errors import shown_address
 
 
 def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
@@ -23,6 +22,12 @@ def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
     if settings.index_type != "BIN_FLAT":
         raise SettingsError(f"an embedded index is BIN_FLAT; {settings.index_type} needs a Milvus server")
     return LiteHost(Path(settings.uri), idle_s=settings.lite_idle_s, timeout_s=settings.timeout_s)
+
+
+def shown_address(address: str) -> str:
+    """An address without the credentials that it may carry."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def tls_arguments(settings: MilvusSettings) -> dict[str, Any]:

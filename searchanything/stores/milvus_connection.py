@@ -26,9 +26,9 @@ from searchanything.core.errors import (
 )
 from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_host import LiteHost, server_at
-from searchanything.stores.milvus_address import tls_arguments
+from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_consistency import ReadLevels
-from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error, shown_address
+from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusClient, MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 from searchanything.stores.row_checks import MAX_LIMIT

@@ -50,9 +50,3 @@ def _message(error: Exception) -> str:
     if isinstance(error, grpc.Call):
         return f"{error.code()}: {error.details()}"
     return str(error)
-
-
-def shown_address(address: str) -> str:
-    """An address without the credentials that it may carry."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -25,7 +25,7 @@ from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexReport
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 from searchanything.stores.s3 import S3Store
 
 pytestmark = pytest.mark.server

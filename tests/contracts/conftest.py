@@ -16,7 +16,7 @@ from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
 from searchanything.stores.memory import MemoryIndexStore
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 KINDS = ["memory", "lite", pytest.param("server", marks=pytest.mark.server)]
 

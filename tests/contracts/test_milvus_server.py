@@ -17,7 +17,7 @@ from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import Filter, ImageRef
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 pytestmark = pytest.mark.server
 

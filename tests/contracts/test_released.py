@@ -16,7 +16,7 @@ from pymilvus.client.types import LoadState
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 IMAGE = ImageRef("b", "k")
 LONG_S = 1000.0

@@ -23,7 +23,7 @@ from searchanything.core.errors import IndexNotFoundError
 from searchanything.core.protocols import IndexStore
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import Filter, ImageRef
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 IMAGE = ImageRef("bucket", "the image.jpg")
 REGIONS = 60

@@ -32,7 +32,7 @@ from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
 from searchanything.stores.lite_host import LiteHost
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 NAME = "0" * 64
 REGIONS = 3

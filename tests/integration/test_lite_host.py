@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from subprocess import PIPE
@@ -19,7 +20,7 @@ from integration.lite_processes import kill, processes_of, wait_until, wait_unti
 from searchanything.core.errors import IndexUnavailableError, SettingsError
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_host import LiteHost
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 IDLE_S = 0.6
 
@@ -235,3 +236,60 @@ def test_reading_an_index_that_does_not_exist_makes_no_file(file: Path) -> None:
         assert (store.live(), store.manifests()) == (None, [])
     assert not file.parent.joinpath(".index.db.host").exists()
     assert not file.exists()
+
+
+def test_a_server_that_starts_early_is_the_one_that_is_used(file: Path) -> None:
+    first = host_of(file)
+    first.acquire()
+    first.release()
+    wait_until_ended(file)
+    host = host_of(file)
+    host.start_early()
+    wait_until(lambda: processes_of(file)["server"])
+    [server] = processes_of(file)["server"]
+    host.acquire()
+    assert processes_of(file)["server"] == [server]
+    host.release()
+    wait_until_ended(file)
+
+
+def test_an_early_start_that_nobody_waits_for_leaves_no_user(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.touch()
+    host, late = host_of(file), threading.Event()
+    acquire = host.acquire
+    monkeypatch.setattr(host, "acquire", lambda: late.wait(30.0) and acquire())
+    host.start_early()
+    threading.Timer(0.2, late.set).start()
+    host.release()
+    assert late.is_set(), "its user would have come after it left"
+    wait_until_ended(file)
+
+
+def test_an_early_start_makes_no_file(file: Path) -> None:
+    host = host_of(file)
+    host.start_early()
+    host.release()
+    assert not file.exists()
+    assert not file.parent.joinpath(".index.db.host").exists()
+
+
+def test_what_an_early_start_meets_is_said_by_who_needs_the_server(
+    file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("notes of mine")
+    host = host_of(file)
+    host.start_early()
+    with pytest.raises(IndexUnavailableError, match="notes of mine"):
+        host.acquire()
+    host.release()
+    assert capfd.readouterr().err == ""
+
+
+def test_who_comes_while_it_starts_in_vain_waits_no_second_time(file: Path) -> None:
+    file.touch()
+    host = host_of(file, timeout_s=0.2)
+    host._lock.acquire()  # as an early start does that finds no server
+    threading.Timer(0.4, host._lock.release).start()
+    with pytest.raises(IndexUnavailableError, match="did not start: no answer within"):
+        host.acquire()
+    assert processes_of(file)["server"] == []

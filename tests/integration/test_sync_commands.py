@@ -16,7 +16,7 @@ from searchanything.cli.app import run
 from searchanything.core.settings import MilvusSettings
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 from searchanything.stores.s3 import S3Store
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]

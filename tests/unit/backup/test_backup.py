@@ -21,10 +21,10 @@ from searchanything.backup.backup import back_up, restore
 from searchanything.backup.files import ObjectsPlace, TarPlace
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
+from searchanything.core.manifest import SCHEMA_VERSION
 from searchanything.core.rows import RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
-from searchanything.encode.fingerprint import SCHEMA_VERSION
 from searchanything.stores.files import FolderFiles
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
 

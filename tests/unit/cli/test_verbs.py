@@ -84,10 +84,13 @@ def test_only_what_answers_once_collects_cycles_rarely(
     arguments: list[str], rarely: bool, thresholds: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int, int]] = []
+    frozen: list[int] = []
     monkeypatch.setattr(sys, "argv", ["searchanything", *arguments])
     monkeypatch.setattr(app, "run", lambda _: seen.append(gc.get_threshold()) or 0)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(len(seen)))
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     assert (ended.value.code, len(seen)) == (0, 1)
+    assert frozen == ([1] if rarely else []), "the last look for garbage is left out once the answer was given"
     assert (seen[0][0] > 10 * thresholds[0], seen[0] == thresholds) == (rarely, not rarely)
     assert set(verbs.VERBS) >= __main__.SHORT

@@ -72,6 +72,7 @@ def test_an_unknown_name_is_refused() -> None:
         "import searchanything.wiring, searchanything.ingest.pipeline, searchanything.search.search",
         "import searchanything.answers.results",
         "import searchanything.client.opening",
+        "import searchanything.stores.lite_host, searchanything.stores.milvus_opening",
     ],
 )
 def test_importing_loads_no_heavy_library(statement: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ENV_PREFIX, MilvusSettings, check_token, load_settings
-from searchanything.stores.milvus import open_milvus
+from searchanything.stores.milvus_opening import open_milvus
 
 SECRET = "hunter2-hunter2"
 STEERING = {

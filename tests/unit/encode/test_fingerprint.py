@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, fake_encoder
 
+from searchanything.core.manifest import SCHEMA_VERSION
 from searchanything.encode.encoder import Encoder
-from searchanything.encode.fingerprint import PREPROCESSING_VERSION, SCHEMA_VERSION, manifest_of
+from searchanything.encode.fingerprint import PREPROCESSING_VERSION, manifest_of
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.models.hashing import HashLayer

@@ -19,9 +19,9 @@ from searchanything.core.errors import (
 )
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores import milvus_connection
-from searchanything.stores.milvus import open_milvus
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_errors import index_error
+from searchanything.stores.milvus_opening import open_milvus
 
 
 class _Host:

@@ -1,0 +1,108 @@
+"""What only asks the index imports no more than that takes: a client's parts come when a method needs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from searchanything.client.client import Client
+from searchanything.client.opening import connect
+from searchanything.core.errors import LibraryError
+
+# Of what segments, embeds, draws and explains nothing is needed to count rows.
+MODELLING = {"answers", "backup", "drawing", "encode", "explain", "features", "hash_training", "models", "prompts"}
+STATUS_MODULES = 75  # of ours; there were 195
+ASK_MILVUS = "import searchanything.client.opening, searchanything.stores.milvus, searchanything.stores.lite_connection"
+
+
+def imported(code: str, *arguments: str) -> list[str]:
+    """The modules in a process that has run a program; what that prints itself goes before the last line."""
+    program = f"{code}\nimport sys\nprint()\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.splitlines()[-1].split()
+
+
+def packages(modules: list[str]) -> set[str]:
+    """The packages of ours among them."""
+    return {one.split(".")[1] for one in modules if one.startswith("searchanything.")}
+
+
+@pytest.mark.parametrize("verb", [("status",), ("failed", "list"), ("export", "regions.json")])
+def test_verbs_that_ask_the_index_import_nothing_else(verb: tuple[str, ...], tmp_path: Path) -> None:
+    code = f"import os, sys; os.chdir({str(tmp_path)!r})\nfrom searchanything.cli.app import run; run(sys.argv[1:])"
+    modules = imported(code, *verb, "--uri", "memory://light")
+    assert "searchanything.client.client" in modules
+    assert "searchanything.stores.memory" in modules
+    assert packages(modules).isdisjoint(MODELLING)
+    assert "PIL" not in modules
+
+
+def test_status_imports_so_few_modules() -> None:
+    code = "import sys\nfrom searchanything.cli.app import run; run(sys.argv[1:])"
+    modules = imported(code, "status", "--uri", "memory://light")
+    assert len([one for one in modules if one.startswith("searchanything")]) <= STATUS_MODULES
+
+
+def test_asking_milvus_takes_nothing_that_draws_or_embeds() -> None:
+    modules = imported(ASK_MILVUS)
+    assert packages(modules).isdisjoint(MODELLING)
+    assert {"PIL", "pandas", "requests"}.isdisjoint(modules)
+
+
+def test_a_files_server_starts_before_pymilvus_is_imported(tmp_path: Path) -> None:
+    """They take as long as each other, on two cores."""
+    file = tmp_path / "index.db"
+    file.touch()
+    code = """
+import sys
+from searchanything.core.settings import MilvusSettings
+from searchanything.stores import lite_host, milvus_opening
+lite_host.LiteHost.start_early = lambda host: print(host.file.name, "pymilvus" in sys.modules)
+milvus_opening.open_milvus(MilvusSettings(uri=sys.argv[1])).close()
+print("pymilvus" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["index.db False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("client.asking", lambda client: client.query("a.jpg")),
+        ("client.indexing", lambda client: client.index("images")),
+        ("client.syncing", lambda client: client.sync("images")),
+        ("client.failures", lambda client: client.failures()),
+        ("client.kept_features", lambda client: client.features_status("images")),
+        ("client.operations", lambda client: client.operations),
+        ("client.combining", lambda client: client.combine(all_of=["a cat"])),
+        ("answers.duplicates", lambda client: client.duplicates()),
+        ("backup.backup", lambda client: client.backup("backup.tar")),
+        ("search.export", lambda client: client.export("regions.json")),
+    ],
+)
+def test_a_part_that_cannot_be_loaded_says_so_when_it_is_used(
+    module: str, use: Callable[[Client], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"searchanything.{module}", None)
+    with connect("memory://parts") as client:
+        assert client.status().exists is False
+        with pytest.raises(LibraryError, match=module):
+            use(client)
+
+
+def test_parts_are_made_once_and_a_views_own_are_its_own() -> None:
+    with connect("memory://parts") as client:
+        view = client.within([("bucket", "seen/")])
+        parts, within = client._parts, view._parts
+        assert parts.asking is parts.asking
+        assert parts.ingestion.syncing is parts.syncing
+        assert within.asking.judging is parts.asking.judging, "both know the same sample of the index"
+        assert within.asking.connection.places == (("bucket", "seen/"),)
+        assert within.failures.connection is within.connection is not parts.connection
+        assert parts.connection.places == ()
