@@ -13,7 +13,7 @@ cannot read of a damaged file; and any process may end the server that all share
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -108,6 +108,18 @@ class LiteConnection(MilvusConnection):
     def begin(self) -> None:
         """Whatever file is there now may be written to."""
         self._written = None
+
+    def rows_state(self) -> Hashable:
+        """Which server it is, and the file's change counter.
+
+        The server does one thing at a time. Within an insertion the counter moves after the rows can be read, within a
+        deletion before they are gone: who looks at the counter, and then asks, reads what it stands for or newer. What
+        a server shows though the file refused it is gone with that server.
+        """
+        try:
+            return None if self._made_for is None else (self._made_for, change_counter(self._lite.file))
+        except OSError:
+            return None
 
     def _again(self, action: Callable[[], Result]) -> Result:
         """The result of an action that may be repeated: what a server did not survive, the next one may."""

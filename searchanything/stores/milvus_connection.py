@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -81,6 +81,10 @@ class MilvusConnection:
 
     def begin(self) -> None:
         """A run begins, which looks up by itself what it is to write to."""
+
+    def rows_state(self) -> Hashable:
+        """What differs after every write by anybody; None where that is not known, as of a server."""
+        return None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
+from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
@@ -68,6 +69,7 @@ class MilvusRegionIndex:
         self._words = words
         self._limits = RowLimits(manifest.bits)
         self._known_codes = CodeMemory()
+        self._known_generations = GenerationMemory()
 
     @property
     def manifest(self) -> IndexManifest:
@@ -108,12 +110,14 @@ class MilvusRegionIndex:
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
         wanted = {image.image_id: image for image in images}
-        newest: dict[ImageRef, int] = {}
-        for ids in _portions(sorted(wanted), _IDS_PER_READ):
+        state = self._connection.rows_state()
+        newest = self._known_generations.find(state, wanted)
+        read = dict.fromkeys((one for one in sorted(wanted) if one not in newest), 0)
+        for ids in _portions(list(read), _IDS_PER_READ):
             for row in self._image_entities(ids, GENERATION_OUTPUT):
-                image = wanted[row["image_id"]]
-                newest[image] = max(row["generation"], newest.get(image, 0))
-        return newest
+                read[row["image_id"]] = max(row["generation"], read[row["image_id"]])
+        self._known_generations.keep(state, read)
+        return {wanted[one]: generation for one, generation in (newest | read).items() if generation}
 
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_OUTPUT)

@@ -53,8 +53,6 @@ def test_nobody_pings_the_embedded_server(tmp_path: Path, monkeypatch: pytest.Mo
     day_ms = 24 * 3600 * 1000  # Milvus Lite ends connections that ping more often than every five minutes
     patient = [(uri, options["grpc.keepalive_time_ms"] > day_ms) for uri, options in made]
     assert patient == [(f"unix:{socket}", True)] * 2
-        (f"unix:{socket}", True)
-    ] * 2
 
 
 @pytest.mark.parametrize("uri", ["htps://user:SECRET@host", "user:SECRET@host:19530"])
