@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias
@@ -208,7 +209,7 @@ def collect_ranked(
     search = _Search(index, ranking, request)
     repeated = False
     while True:
-        matches = sorted(ranking.fetch(limit), key=ranking.order)
+        matches, limit = search.fetch(limit, max_limit)
         look = search.look(matches, is_all=len(matches) < limit)
         page = look.page
         if not look.settled and limit >= max_limit:
@@ -243,6 +244,24 @@ class _Search(Generic[Match]):
     request: PageRequest
     generations: dict[ImageRef, int] = field(default_factory=dict)
 
+    @property
+    def _rows(self) -> int:
+        """How many rows must be known."""
+        return max(self.request.offset + self.request.limit, self.ranking.depth)
+
+    def fetch(self, limit: int, max_limit: int) -> tuple[list[Match], int]:
+        """The nearest rows in their total order, and how many were asked for: more where so many cannot settle it."""
+        while True:
+            matches = sorted(self.ranking.fetch(limit), key=self.ranking.order)
+            if len(matches) < limit or limit >= max_limit or self._may_settle(matches):
+                return matches, limit
+            limit = min(max_limit, limit * _GROWTH)
+
+    def _may_settle(self, matches: Sequence[Match]) -> bool:
+        most_bits, last = self.request.most_bits, matches[-1].distance_bits
+        nearer = bisect_left(matches, last, key=lambda one: one.distance_bits)
+        return nearer >= self._rows or (most_bits is not None and last > most_bits)
+
     def look(self, matches: Sequence[Match], *, is_all: bool) -> _Look[Match]:
         """The page as far as these matches, in their total order, decide it. `is_all`: the index has no others.
 
@@ -254,11 +273,10 @@ class _Search(Generic[Match]):
 
     def _likely_rows(self, matches: Sequence[Match]) -> int:
         """How many of the nearest rows hold the page, if nearly all of them are committed."""
-        end, depth = self.request.offset + self.request.limit, self.ranking.depth
-        rows = _with_spare(depth if self.request.group_by_image else max(end, depth))
+        rows = _with_spare(self._rows)
         if self.request.group_by_image:
             images: set[ImageRef] = set()
-            wanted = _with_spare(end)
+            wanted = _with_spare(self.request.offset + self.request.limit)
             for number, match in enumerate(matches):
                 images.add(match.image)
                 if len(images) == wanted:
@@ -270,7 +288,13 @@ class _Search(Generic[Match]):
         live, outdated = _committed(self.index, matches[:rows], self.generations)
         allowed = _within(live, self.request.most_bits)
         exhausted = len(allowed) < len(live) or (is_all and rows == len(matches))
-        page, settled = _settled(self.ranking, matches, allowed, self.request, exhausted=exhausted)
+        # The farthest distance may go on beyond the last row: only what is nearer is certain.
+        last = matches[-1].distance_bits if matches else 0
+        certain = [one for one in allowed if is_all or exhausted or one.distance_bits < last]
+        if not exhausted and len(certain) < self._rows:
+            return _Look(live, allowed, [], settled=False, outdated=outdated)
+        page = self.ranking.page(certain, group_by_image=self.request.group_by_image)
+        settled = exhausted or len(page) >= self.request.offset + self.request.limit
         return _Look(live, allowed, page, settled, outdated)
 
 
@@ -287,25 +311,6 @@ def _within(matches: list[Match], most_bits: int | None) -> list[Match]:
 def _first_round(depth: int, request: PageRequest) -> int:
     """How many rows are fetched first: those of one image lie near to each other, and count once where grouped."""
     return (2 * depth if request.group_by_image else depth + depth // 4) + SLACK
-
-
-def _settled(
-    ranking: RowRanking[Match],
-    matches: Sequence[Match],
-    live: Sequence[Match],
-    request: PageRequest,
-    *,
-    exhausted: bool,
-) -> tuple[list[Ranked[Match]], bool]:
-    """The ranking as far as it is certain, and whether that is as far as the page goes."""
-    end = request.offset + request.limit
-    # The farthest distance may go on beyond the last row: only what is nearer is settled.
-    last = matches[-1].distance_bits if matches else 0
-    certain = [one for one in live if exhausted or one.distance_bits < last]
-    if not exhausted and len(certain) < max(end, ranking.depth):
-        return [], False
-    page = ranking.page(certain, group_by_image=request.group_by_image)
-    return page, exhausted or len(page) >= end
 
 
 def _committed(
