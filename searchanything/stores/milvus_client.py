@@ -16,7 +16,7 @@ _BY_DISTANCE_AND_ID: Final = itemgetter(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
+class RowSearch:
     """What is searched for: the rows of a collection that are nearest to each of several codes.
 
     `fields` are what is wanted of each row, its id first. `level` is a consistency level by Milvus' name.
@@ -34,7 +34,7 @@ class Nearest:
 class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
     """A client of a server at an address."""
 
-    def nearest(self, asked: Nearest, timeout_s: float) -> list[FoundRows]:
+    def nearest(self, asked: RowSearch, timeout_s: float) -> list[FoundRows]:
         """For each code the rows, ordered by (distance, id)."""
         found = self.search(
             asked.collection,

@@ -28,7 +28,7 @@ from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import tls_arguments
-from searchanything.stores.milvus_client import FoundRows, Nearest, RowClient
+from searchanything.stores.milvus_client import FoundRows, RowClient, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error, shown_address
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException
@@ -224,7 +224,7 @@ class MilvusConnection:
     ) -> list[FoundRows]:
         """For each query rows (distance in bits, value of each field), ordered by (distance, id). `id` comes first."""
         with self._levels.reading(name, self._settings.consistency) as level:
-            asked = Nearest(name, queries, expression, fields, limit, effort, level)
+            asked = RowSearch(name, queries, expression, fields, limit, effort, level)
             return self._rows(name, "search", lambda client, timeout_s: client.nearest(asked, timeout_s))
 
     def effort(self, kind: str, *, limit: int, everywhere: bool = False) -> dict[str, int]:

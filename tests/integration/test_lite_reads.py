@@ -22,7 +22,7 @@ from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.milvus import open_milvus
-from searchanything.stores.milvus_client import Nearest, RowClient
+from searchanything.stores.milvus_client import RowClient, RowSearch
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
@@ -143,7 +143,7 @@ def test_rows_are_those_that_pymilvus_reads(index: RegionIndex) -> None:
     queries = [CODE.tobytes(), *(code.tobytes() for code in random_codes(2, seed=8))]
     for collection, fields in ((regions, REGION_HIT_OUTPUT), (images, IMAGE_HIT_OUTPUT)):
         for expression in ("", "generation >= 7", "generation == 1"):
-            asked = Nearest(collection, queries, expression, fields, 9, {}, "Session")
+            asked = RowSearch(collection, queries, expression, fields, 9, {}, "Session")
             expected = RowClient.nearest(client, asked, 10.0)
             assert client.nearest(asked, 10.0) == expected
             assert all(expected) == (expression != "generation == 1")
