@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, MaskRLE
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.lite_client import LiteClient
+from searchanything.stores.lite_connection import LiteConnection
 from searchanything.stores.milvus import open_milvus
 from searchanything.stores.milvus_client import RowClient, RowSearch
 from searchanything.stores.milvus_index import MilvusRegionIndex
@@ -30,6 +33,7 @@ from searchanything.stores.milvus_schema import (
     IMAGE_OUTPUT,
     REGION_HIT_OUTPUT,
     REGION_ROW_OUTPUT,
+    image_entity,
 )
 
 NAME = "0" * 64
@@ -206,6 +210,18 @@ def test_a_killed_server_takes_nothing_along(index: RegionIndex, file: Path) -> 
             other.insert_regions([near(image, 0, generation=generation)])
             other.insert_images([image_row(image, generation=generation, regions=1)])
         assert found(index) == {("a.jpg", generation)}
+
+
+def test_what_a_server_showed_though_the_file_refused_it_is_forgotten_with_it(index: RegionIndex, file: Path) -> None:
+    assert isinstance(index, MilvusRegionIndex)
+    connection, image = index._connection, ImageRef("b", "a.jpg")
+    assert isinstance(connection, LiteConnection)
+    with closing(sqlite3.connect(file, isolation_level=None)) as locked:
+        locked.execute("BEGIN EXCLUSIVE")
+        connection._connected().insert(index.collections[1], [image_entity(image_row(image, generation=6))], timeout=30)
+        assert index.generations([image]) == {image: 6}
+    connection._lite.retire()
+    assert found(index) == {("a.jpg", 5)}
 
 
 def test_words_and_whole_images_are_found_by_columns_too(file: Path, calls: list[str]) -> None:
