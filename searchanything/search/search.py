@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import operator
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias
 
 import numpy as np
@@ -99,9 +100,8 @@ class RowRanking(Generic[Match]):
     window: Window[Match] | None
 
     def page(self, matches: Sequence[Match], *, group_by_image: bool) -> list[Ranked[Match]]:
-        """Matches in their final order; of each image the first alone, if grouped."""
-        by_distance = sorted(matches, key=self.order)
-        ranked = [Ranked(one) for one in by_distance] if self.window is None else self.window.arrange(by_distance)
+        """Matches, which come in their total order, in their final one; of each image the first alone, if grouped."""
+        ranked = [Ranked(one) for one in matches] if self.window is None else self.window.arrange(matches)
         return _first_of_each_image(ranked) if group_by_image else ranked
 
     @property
@@ -206,24 +206,101 @@ def collect_ranked(
     start = time.perf_counter()
     end = _check_page(request, max_limit)
     limit = min(max_limit, _first_round(max(end, ranking.depth), request))
-    generations: dict[ImageRef, int] = {}
+    search = _Search(index, ranking, request)
     repeated = False
     while True:
-        matches = ranking.fetch(limit)
-        live, outdated = _committed(index, matches, generations)
-        allowed = _within(live, request.most_bits)
-        exhausted = len(matches) < limit or len(allowed) < len(live)
-        page, settled = _settled(ranking, matches, allowed, request, exhausted=exhausted)
-        if not settled and limit >= max_limit:
-            page = ranking.page(allowed, group_by_image=request.group_by_image)
-        if (outdated or ranking.lost_rows) and not repeated:  # an image was replaced meanwhile: look again, once
-            generations.clear()
+        matches, limit = search.fetch(limit, max_limit)
+        look = search.look(matches, is_all=len(matches) < limit)
+        page = look.page
+        if not look.settled and limit >= max_limit:
+            page = ranking.page(look.allowed, group_by_image=request.group_by_image)
+        if (look.outdated or ranking.lost_rows) and not repeated:  # an image was replaced meanwhile: look again, once
+            search.generations.clear()
             repeated = True
             continue
-        if settled or limit >= max_limit:
-            nearest = min(live, key=ranking.order, default=None)
-            return Stretch(page[request.offset : end], settled, ranking.stages(start, len(matches)), nearest)
+        if look.settled or limit >= max_limit:
+            stages = ranking.stages(start, len(matches))
+            return Stretch(page[request.offset : end], look.settled, stages, next(iter(look.live), None))
         limit = min(max_limit, limit * _GROWTH)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look(Generic[Match]):
+    """What is known of a ranking: rows that are committed, those near enough, and the page, if that is `settled`."""
+
+    live: list[Match]
+    allowed: list[Match]
+    page: list[Ranked[Match]]
+    settled: bool
+    outdated: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search(Generic[Match]):
+    """A search under way. `generations` remembers what was asked; -1 stands for an image without a commit."""
+
+    index: RegionIndex
+    ranking: RowRanking[Match]
+    request: PageRequest
+    generations: dict[ImageRef, int] = field(default_factory=dict)
+
+    @property
+    def _rows(self) -> int:
+        """How many rows must be known."""
+        return max(self.request.offset + self.request.limit, self.ranking.depth)
+
+    def fetch(self, limit: int, max_limit: int) -> tuple[list[Match], int]:
+        """The nearest rows in their total order, and how many were asked for: more where so many cannot settle it."""
+        while True:
+            matches = sorted(self.ranking.fetch(limit), key=self.ranking.order)
+            if len(matches) < limit or limit >= max_limit or self._may_settle(matches):
+                return matches, limit
+            limit = min(max_limit, limit * _GROWTH)
+
+    def _may_settle(self, matches: Sequence[Match]) -> bool:
+        most_bits, last = self.request.most_bits, matches[-1].distance_bits
+        nearer = bisect_left(matches, last, key=lambda one: one.distance_bits)
+        return nearer >= self._rows or (most_bits is not None and last > most_bits)
+
+    def look(self, matches: Sequence[Match], *, is_all: bool) -> _Look[Match]:
+        """The page as far as these matches, in their total order, decide it. `is_all`: the index has no others.
+
+        As few images as may do are asked for, and all only where rows of these were not committed.
+        """
+        few = self._likely_rows(matches)
+        look = self._look(matches, few, is_all=is_all)
+        return look if look.settled or few == len(matches) else self._look(matches, len(matches), is_all=is_all)
+
+    def _likely_rows(self, matches: Sequence[Match]) -> int:
+        """How many of the nearest rows hold the page, if nearly all of them are committed."""
+        rows = _with_spare(self._rows)
+        if self.request.group_by_image:
+            images: set[ImageRef] = set()
+            wanted = _with_spare(self.request.offset + self.request.limit)
+            for number, match in enumerate(matches):
+                images.add(match.image)
+                if len(images) == wanted:
+                    return min(len(matches), max(rows, number + 1))
+            return len(matches)
+        return min(len(matches), rows)
+
+    def _look(self, matches: Sequence[Match], rows: int, *, is_all: bool) -> _Look[Match]:
+        live, outdated = _committed(self.index, matches[:rows], self.generations)
+        allowed = _within(live, self.request.most_bits)
+        exhausted = len(allowed) < len(live) or (is_all and rows == len(matches))
+        # The farthest distance may go on beyond the last row: only what is nearer is certain.
+        last = matches[-1].distance_bits if matches else 0
+        certain = [one for one in allowed if is_all or exhausted or one.distance_bits < last]
+        if not exhausted and len(certain) < self._rows:
+            return _Look(live, allowed, [], settled=False, outdated=outdated)
+        page = self.ranking.page(certain, group_by_image=self.request.group_by_image)
+        settled = exhausted or len(page) >= self.request.offset + self.request.limit
+        return _Look(live, allowed, page, settled, outdated)
+
+
+def _with_spare(rows: int) -> int:
+    """So many, and a few for those that turn out not to be committed."""
+    return rows + rows // 16 + 2
 
 
 def _within(matches: list[Match], most_bits: int | None) -> list[Match]:
@@ -236,39 +313,26 @@ def _first_round(depth: int, request: PageRequest) -> int:
     return (2 * depth if request.group_by_image else depth + depth // 4) + SLACK
 
 
-def _settled(
-    ranking: RowRanking[Match],
-    matches: Sequence[Match],
-    live: Sequence[Match],
-    request: PageRequest,
-    *,
-    exhausted: bool,
-) -> tuple[list[Ranked[Match]], bool]:
-    """The ranking as far as it is certain, and whether that is as far as the page goes."""
-    end = request.offset + request.limit
-    # The farthest distance may go on beyond the last row: only what is nearer is settled.
-    last = matches[-1].distance_bits if matches else 0
-    certain = [one for one in live if exhausted or one.distance_bits < last]
-    if not exhausted and len(certain) < max(end, ranking.depth):
-        return [], False
-    page = ranking.page(certain, group_by_image=request.group_by_image)
-    return page, exhausted or len(page) >= end
-
-
 def _committed(
     index: RegionIndex, matches: Sequence[Match], generations: dict[ImageRef, int]
 ) -> tuple[list[Match], bool]:
     """The matches of the newest committed generation, and whether any was of an older one.
 
-    `generations` remembers what was asked; -1 stands for an image without a commit. A row younger than what is
-    remembered is either not committed or was so since: its image is asked for again.
+    `generations` are those that were asked for. A row younger than what is known of its image is either not committed
+    or was so since: the image is asked for again.
     """
     unknown = {match.image for match in matches if match.generation > generations.get(match.image, -1)}
     if unknown:
         generations.update(dict.fromkeys(unknown, -1))
         generations.update(index.generations(unknown))
-    live = [match for match in matches if generations[match.image] == match.generation]
-    return live, any(match.generation < generations[match.image] for match in matches)
+    live, outdated = [], False
+    for match in matches:
+        newest = generations[match.image]
+        if newest == match.generation:
+            live.append(match)
+        elif newest > match.generation:
+            outdated = True
+    return live, outdated
 
 
 def _first_of_each_image(ranked: Iterable[Ranked[Match]]) -> list[Ranked[Match]]:

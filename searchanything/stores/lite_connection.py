@@ -13,7 +13,7 @@ cannot read of a damaged file; and any process may end the server that all share
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -27,10 +27,11 @@ from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_file import count_rows, damaged
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
+from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
-from searchanything.stores.milvus_library import MilvusClient, MilvusException
+from searchanything.stores.milvus_library import MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
@@ -108,6 +109,18 @@ class LiteConnection(MilvusConnection):
         """Whatever file is there now may be written to."""
         self._written = None
 
+    def rows_state(self) -> Hashable:
+        """Which server it is, and the file's change counter.
+
+        The server does one thing at a time. Within an insertion the counter moves after the rows can be read, within a
+        deletion before they are gone: who looks at the counter, and then asks, reads what it stands for or newer. What
+        a server shows though the file refused it is gone with that server.
+        """
+        try:
+            return None if self._made_for is None else (self._made_for, change_counter(self._lite.file))
+        except OSError:
+            return None
+
     def _again(self, action: Callable[[], Result]) -> Result:
         """The result of an action that may be repeated: what a server did not survive, the next one may."""
         for pause_s in _PAUSES_S:
@@ -133,7 +146,7 @@ class LiteConnection(MilvusConnection):
 
     # What is checked
 
-    def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+    def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         if self.absent:
             raise IndexNotFoundError(f"nothing is indexed at {self.uri}: there is no such file")
         read = partial(super()._read, doing, call)
@@ -147,8 +160,8 @@ class LiteConnection(MilvusConnection):
                 raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
             raise
 
-    def _write(self, doing: str, call: Callable[[MilvusClient, float], object]) -> None:
-        def checked(client: MilvusClient, timeout_s: float) -> None:
+    def _write(self, doing: str, call: Callable[[RowClient, float], object]) -> None:
+        def checked(client: RowClient, timeout_s: float) -> None:
             before = change_counter(self._lite.file)
             done = call(client, timeout_s)
             if _has_rows(done) and change_counter(self._lite.file) == before:
@@ -173,13 +186,13 @@ class LiteConnection(MilvusConnection):
                 f"before went with the old file: run the same again"
             )
 
-    def _connected(self) -> MilvusClient:
+    def _connected(self) -> RowClient:
         with self._lock:
             if self._lite.identity != self._opened_file:
                 return self._surely_connected()
             return super()._connected()
 
-    def _surely_connected(self) -> MilvusClient:
+    def _surely_connected(self) -> RowClient:
         with self._lock:
             client = super()._surely_connected()
             self._opened_file = self._lite.identity
@@ -188,13 +201,13 @@ class LiteConnection(MilvusConnection):
                 self._checked = self._made_for
             return client
 
-    def _check_server(self, client: MilvusClient) -> None:
+    def _check_server(self, client: RowClient) -> None:
         """Raises: IndexDamagedError."""
         present = self._sound("list its collections", lambda: client.list_collections(timeout=self._settings.timeout_s))
         for name in self._loaded & set(present):
             self._check_rows(client, name)
 
-    def _check_rows(self, client: MilvusClient, name: str) -> None:
+    def _check_rows(self, client: RowClient, name: str) -> None:
         """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds."""
         timeout_s = self._settings.timeout_s
         self._sound(f"load {name}", lambda: client.load_collection(name, timeout=timeout_s))

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -25,13 +25,14 @@ from searchanything.core.errors import (
     SearchAnythingError,
 )
 from searchanything.core.settings import MilvusSettings, check_token
+from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
+from searchanything.stores.milvus_client import FoundRows, RowClient, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
-from searchanything.stores.milvus_library import DataType, LoadState, MilvusClient, MilvusException
+from searchanything.stores.milvus_library import DataType, LoadState, MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
-from searchanything.stores.row_checks import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -41,9 +42,6 @@ MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
 _ITERATOR_ROWS = 1000
-# Milvus Lite's server breaks off a connection that is idle and pings every ten seconds, as pymilvus' do; a Unix socket
-# needs no pings to tell that the other end is gone.
-_NEVER_MS: Final = 2**31 - 1
 
 
 class MilvusConnection:
@@ -61,7 +59,7 @@ class MilvusConnection:
         self._settings = settings
         self._host = host
         self._lock = threading.RLock()
-        self._client: MilvusClient | None = None
+        self._client: RowClient | None = None
         self._made_by = os.getpid()
         self._made_for: tuple[object, ...] | None = None  # which embedded server
         self._levels = ReadLevels()
@@ -83,6 +81,10 @@ class MilvusConnection:
 
     def begin(self) -> None:
         """A run begins, which looks up by itself what it is to write to."""
+
+    def rows_state(self) -> Hashable:
+        """What differs after every write by anybody; None where that is not known, as of a server."""
+        return None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -155,7 +157,7 @@ class MilvusConnection:
     def delete(self, name: str, expression: str) -> None:
         """Delete rows. This process's next reads do not see them."""
 
-        def call(client: MilvusClient, timeout_s: float) -> object:
+        def call(client: RowClient, timeout_s: float) -> object:
             return client.delete(name, filter=expression, timeout=timeout_s)
 
         self._in_memory(name, lambda: self._write("delete rows", call))
@@ -167,23 +169,15 @@ class MilvusConnection:
 
         with self._levels.reading(name, "Strong" if strong else self._read_consistency) as level:
 
-            def call(client: MilvusClient, timeout_s: float) -> list[Entity]:
-                rows = client.query(
-                    name,
-                    filter=expression,
-                    output_fields=fields,
-                    limit=MAX_LIMIT,
-                    timeout=timeout_s,
-                    consistency_level=level,
-                )
-                return list(rows)
+            def call(client: RowClient, timeout_s: float) -> list[Entity]:
+                return client.rows(name, expression, fields, level=level, timeout_s=timeout_s)
 
             return self._rows(name, "query rows", call)
 
     def count(self, name: str, expression: str) -> int:
         with self._levels.reading(name, self._read_consistency) as level:
 
-            def call(client: MilvusClient, timeout_s: float) -> int:
+            def call(client: RowClient, timeout_s: float) -> int:
                 rows = client.query(
                     name,
                     filter=expression,
@@ -200,7 +194,7 @@ class MilvusConnection:
 
         with self._levels.reading(name, self._read_consistency) as level:
 
-            def start(client: MilvusClient, timeout_s: float) -> Any:  # noqa: ANN401 - an iterator without a public type
+            def start(client: RowClient, timeout_s: float) -> Any:  # noqa: ANN401 - an iterator without a public type
                 return client.query_iterator(
                     name,
                     batch_size=_ITERATOR_ROWS,
@@ -227,28 +221,11 @@ class MilvusConnection:
         *,
         limit: int,
         effort: Mapping[str, int],
-    ) -> list[list[tuple[int, Entity]]]:
-        """For each query (distance in bits, row with its id), ordered by (distance, id)."""
-        parameters = {"metric_type": "HAMMING", "params": dict(effort)}
-
+    ) -> list[FoundRows]:
+        """For each query rows (distance in bits, value of each field), ordered by (distance, id). `id` comes first."""
         with self._levels.reading(name, self._settings.consistency) as level:
-
-            def call(client: MilvusClient, timeout_s: float) -> list[list[tuple[int, Entity]]]:
-                found = client.search(
-                    name,
-                    data=queries,
-                    anns_field="code",
-                    filter=expression,
-                    limit=limit,
-                    output_fields=fields,
-                    search_params=parameters,
-                    timeout=timeout_s,
-                    consistency_level=level,
-                )
-                ranked = [[(round(hit["distance"]), hit["entity"]) for hit in hits] for hits in found]
-                return [sorted(hits, key=lambda hit: (hit[0], hit[1]["id"])) for hits in ranked]
-
-            return self._rows(name, "search", call)
+            asked = RowSearch(name, queries, expression, fields, limit, effort, level)
+            return self._rows(name, "search", lambda client, timeout_s: client.nearest(asked, timeout_s))
 
     def effort(self, kind: str, *, limit: int, everywhere: bool = False) -> dict[str, int]:
         """How hard an index of this kind looks for so many rows, by the settings, whatever they say about new ones.
@@ -268,7 +245,7 @@ class MilvusConnection:
         """The state of images decides what is indexed: never weaker than this process's own writes."""
         return "Strong" if self._settings.consistency == "Strong" else "Session"
 
-    def _rows(self, name: str, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+    def _rows(self, name: str, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         return self._in_memory(name, lambda: self._read(doing, call))
 
     def _in_memory(self, name: str, call: Callable[[], Result]) -> Result:
@@ -280,7 +257,7 @@ class MilvusConnection:
             self.load(name)
             return call()
 
-    def _read(self, doing: str, call: Callable[[MilvusClient, float], Result]) -> Result:
+    def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
         except (IndexNotFoundError, CollectionReleasedError, TooLateError):
@@ -289,12 +266,10 @@ class MilvusConnection:
             logger.debug("once more after: %s", error)
             return self._call(doing, call, self._surely_connected)
 
-    def _write(self, doing: str, call: Callable[[MilvusClient, float], object]) -> None:
+    def _write(self, doing: str, call: Callable[[RowClient, float], object]) -> None:
         self._call(doing, call, self._surely_connected)
 
-    def _call(
-        self, doing: str, call: Callable[[MilvusClient, float], Result], connect: Callable[[], MilvusClient]
-    ) -> Result:
+    def _call(self, doing: str, call: Callable[[RowClient, float], Result], connect: Callable[[], RowClient]) -> Result:
         client = self._once("connect", connect)
         try:
             return self._once(doing, lambda: call(client, self._settings.timeout_s))
@@ -314,14 +289,14 @@ class MilvusConnection:
         except (MilvusException, grpc.RpcError, OSError, ValueError) as error:  # gRPC: ValueError on a closed channel
             raise index_error(error, doing, self._uri) from error
 
-    def _connected(self) -> MilvusClient:
+    def _connected(self) -> RowClient:
         """The client that was made before, or a new one; an embedded server is not asked whether it still lives."""
         with self._lock:
             if self._client is None or self._made_by != os.getpid():
                 return self._surely_connected()
             return self._client
 
-    def _surely_connected(self) -> MilvusClient:
+    def _surely_connected(self) -> RowClient:
         """The client; a new one where this process was forked or the embedded server was replaced meanwhile."""
         with self._lock:
             address = None if self._host is None else self._host.acquire()
@@ -332,12 +307,11 @@ class MilvusConnection:
                 self._made_by, self._made_for = os.getpid(), server
             return self._client
 
-    def _connect(self, socket_path: str | None) -> MilvusClient:
+    def _connect(self, socket_path: str | None) -> RowClient:
         settings = self._settings
         if socket_path is not None:
-            options = {"grpc.keepalive_time_ms": _NEVER_MS}
-            return MilvusClient(f"unix:{socket_path}", timeout=settings.timeout_s, dedicated=True, grpc_options=options)
-        return MilvusClient(
+            return LiteClient(socket_path, settings.timeout_s)
+        return RowClient(
             settings.uri,
             token="" if settings.token is None else settings.token.get_secret_value(),
             db_name=settings.database,
@@ -353,9 +327,9 @@ class MilvusConnection:
                 self._client.close()
         self._client = None
 
-    def _create(self, client: MilvusClient, spec: CollectionSpec, timeout_s: float) -> None:
+    def _create(self, client: RowClient, spec: CollectionSpec, timeout_s: float) -> None:
         if not client.has_collection(spec.name, timeout=timeout_s):
-            schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema = RowClient.create_schema(auto_id=False, enable_dynamic_field=False)
             for number, field in enumerate(spec.fields):
                 schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **_size_of(field))
             client.create_collection(spec.name, schema=schema, timeout=timeout_s, consistency_level="Session")

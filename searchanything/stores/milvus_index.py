@@ -10,6 +10,8 @@ from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.code_memory import CodeMemory
+from searchanything.stores.generation_memory import GenerationMemory
+from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
 from searchanything.stores.milvus_schema import (
@@ -17,7 +19,7 @@ from searchanything.stores.milvus_schema import (
     IMAGE_HIT_OUTPUT,
     IMAGE_OUTPUT,
     IMAGE_STATE_OUTPUT,
-    REGION_OUTPUT,
+    REGION_HIT_OUTPUT,
     REGION_ROW_OUTPUT,
     WORDS_OUTPUT,
     Entity,
@@ -67,6 +69,7 @@ class MilvusRegionIndex:
         self._words = words
         self._limits = RowLimits(manifest.bits)
         self._known_codes = CodeMemory()
+        self._known_generations = GenerationMemory()
 
     @property
     def manifest(self) -> IndexManifest:
@@ -106,12 +109,15 @@ class MilvusRegionIndex:
         return newest
 
     def generations(self, images: Collection[ImageRef]) -> dict[ImageRef, int]:
-        newest: dict[ImageRef, int] = {}
-        for ids in _portions(sorted({image.image_id for image in images}), _IDS_PER_READ):
+        wanted = {image.image_id: image for image in images}
+        state = self._connection.rows_state()
+        newest = self._known_generations.find(state, wanted)
+        read = dict.fromkeys((one for one in sorted(wanted) if one not in newest), 0)
+        for ids in _portions(list(read), _IDS_PER_READ):
             for row in self._image_entities(ids, GENERATION_OUTPUT):
-                image = ImageRef(row["bucket"], row["key"])
-                newest[image] = max(row["generation"], newest.get(image, 0))
-        return newest
+                read[row["image_id"]] = max(row["generation"], read[row["image_id"]])
+        self._known_generations.keep(state, read)
+        return {wanted[one]: generation for one, generation in (newest | read).items() if generation}
 
     def iterate_images(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageRow]:
         rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_OUTPUT)
@@ -163,14 +169,14 @@ class MilvusRegionIndex:
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter, is_server=not self._connection.embedded)
-        found = self._search(self._regions, queries, expression, REGION_OUTPUT, limit=limit, filter=filter)
-        return [[region_hit_of(entity, distance) for distance, entity in hits] for hits in found]
+        found = self._search(self._regions, queries, expression, REGION_HIT_OUTPUT, limit=limit, filter=filter)
+        return [list(map(region_hit_of, rows)) for rows in found]
 
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter, whole_images=True, is_server=not self._connection.embedded)
         found = self._search(self._images, queries, expression, IMAGE_HIT_OUTPUT, limit=limit, filter=filter)
-        return [[image_hit_of(entity, distance) for distance, entity in hits] for hits in found]
+        return [list(map(image_hit_of, rows)) for rows in found]
 
     @property
     def words(self) -> WordsPart | None:
@@ -189,7 +195,7 @@ class MilvusRegionIndex:
         queries = RowLimits(part.bits).queries(codes, limit=limit, max_limit=MAX_LIMIT)
         expression = compile_filter(filter, is_server=not self._connection.embedded)
         found = self._search(part.collection, queries, expression, WORDS_OUTPUT, limit=limit, filter=filter)
-        return [[words_match_of(entity, distance) for distance, entity in hits] for hits in found]
+        return [list(map(words_match_of, rows)) for rows in found]
 
     def count_words(self) -> int:
         return 0 if self._words is None else self._connection.count(self._words.collection, "")
@@ -295,8 +301,8 @@ class MilvusRegionIndex:
         *,
         limit: int,
         filter: Filter | None,
-    ) -> list[list[tuple[int, Entity]]]:
-        found: list[list[tuple[int, Entity]]] = []
+    ) -> list[FoundRows]:
+        found: list[FoundRows] = []
         named = filter is not None and bool(filter.images)
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from operator import itemgetter
 from typing import Any, TypeAlias
 
 from searchanything.core.batching import bounded_batches
@@ -25,6 +24,7 @@ from searchanything.stores.row_checks import (
 )
 
 Entity = Mapping[str, Any]  # a row as pymilvus takes and gives it
+FoundRow: TypeAlias = tuple[Any, ...]  # distance in bits, and the values of the fields that were asked for
 
 BODY_BYTES = 60_000
 _BATCH_ROWS = 2000
@@ -129,13 +129,14 @@ _IMAGE_FIELDS = (
     FieldSpec("modified_at_ms", FieldType.INT64),
     FieldSpec("sidecar_etag", FieldType.VARCHAR, ETAG_BYTES),
 )
-REGION_OUTPUT = [
-    field.name for field in regions_spec("", 8).fields if field.name not in ("code", "image_id", "size_class")
-]
-REGION_ROW_OUTPUT = [*REGION_OUTPUT, "code"]
+REGION_ROW_OUTPUT = [field.name for field in regions_spec("", 8).fields if field.name not in ("image_id", "size_class")]
+REGION_HIT_OUTPUT = [
+    "id", "bucket", "key", "etag", "generation", "image_width", "image_height", "metadata", "region",
+    "x1", "y1", "x2", "y2", "area_px", "mask_height", "mask_width", "mask_counts", "score",
+]  # fmt: skip
 WORDS_OUTPUT = ["id", "bucket", "key", "generation", "region"]
 IMAGE_OUTPUT = [field.name for field in images_spec("", 8).fields if field.name != "image_id"]
-GENERATION_OUTPUT = ["bucket", "key", "generation"]
+GENERATION_OUTPUT = ["image_id", "generation"]
 IMAGE_STATE_OUTPUT = [
     "bucket", "key", "etag", "generation", "outcome", "regions", "modified_at_ms", "sidecar_etag", "message",
 ]  # fmt: skip
@@ -166,8 +167,6 @@ def _same(kind: type, spec: CollectionSpec) -> tuple[str, ...]:
 
 _REGION_WRITERS, _IMAGE_WRITERS = _writers(regions_spec("", 8)), _writers(images_spec("", 8))
 _REGION_SAME = _same(RegionRow, regions_spec("", 8))
-_HIT_FIELDS = ("etag", "region", "area_px", "score", "image_width", "image_height", "metadata", "generation")
-_HIT_VALUES = itemgetter(*_HIT_FIELDS)
 _IMAGE_SAME, _STATE_SAME = (_same(kind, images_spec("", 8)) for kind in (ImageRow, ImageState))
 
 
@@ -188,12 +187,17 @@ def image_entity(row: ImageRow) -> dict[str, Any]:
     return {name: cast(read(row)) for name, read, cast in _IMAGE_WRITERS}
 
 
-def region_hit_of(entity: Entity, distance_bits: int) -> Hit:
-    """A hit of a search, with the fields of `REGION_OUTPUT`."""
-    image = ImageRef(entity["bucket"], entity["key"])
-    box_xyxy, mask = _shape(entity).values()
-    shared = dict(zip(_HIT_FIELDS, _HIT_VALUES(entity), strict=True))  # in one call: a search makes hundreds of hits
-    return Hit(image=image, box_xyxy=box_xyxy, mask=mask, distance_bits=distance_bits, **shared)
+def region_hit_of(row: FoundRow) -> Hit:
+    """A row that was found, with the fields of `REGION_HIT_OUTPUT`. In one step: a search makes hundreds of hits."""
+    (
+        distance_bits, _, bucket, key, etag, generation, image_width, image_height, metadata, region,
+        x1, y1, x2, y2, area_px, mask_height, mask_width, mask_counts, score,
+    ) = row  # fmt: skip
+    return Hit(
+        image=ImageRef(bucket, key), etag=etag, generation=generation, metadata=metadata, region=region,
+        box_xyxy=(x1, y1, x2, y2), mask=MaskRLE((mask_height, mask_width), mask_counts), area_px=area_px, score=score,
+        image_width=image_width, image_height=image_height, distance_bits=distance_bits,
+    )  # fmt: skip
 
 
 def region_row_of(entity: Entity) -> RegionRow:
@@ -207,17 +211,17 @@ def stored_code_of(entity: Entity) -> StoredCode:
     return StoredCode(image, entity["generation"], entity.get("region"), code_of(entity))
 
 
-def words_match_of(entity: Entity, distance_bits: int) -> WordsMatch:
-    """A hit of a search, with the fields of `WORDS_OUTPUT`."""
-    image = ImageRef(entity["bucket"], entity["key"])
-    return WordsMatch(entity["id"], image, entity["generation"], entity["region"], distance_bits)
+def words_match_of(row: FoundRow) -> WordsMatch:
+    """A row that was found, with the fields of `WORDS_OUTPUT`."""
+    distance_bits, name, bucket, key, generation, region = row
+    return WordsMatch(name, ImageRef(bucket, key), generation, region, distance_bits)
 
 
-def image_hit_of(entity: Entity, distance_bits: int) -> Hit:
-    """A hit of a search, with the fields of `IMAGE_HIT_OUTPUT`."""
-    image, version = ImageRef(entity["bucket"], entity["key"]), (entity["etag"], entity["generation"])
-    size = entity["image_width"], entity["image_height"]
-    return whole_image_hit(image, version, size=size, metadata=entity["metadata"], distance_bits=distance_bits)
+def image_hit_of(row: FoundRow) -> Hit:
+    """A row that was found, with the fields of `IMAGE_HIT_OUTPUT`."""
+    distance_bits, _, bucket, key, etag, generation, width, height, metadata = row
+    image, version = ImageRef(bucket, key), (etag, generation)
+    return whole_image_hit(image, version, size=(width, height), metadata=metadata, distance_bits=distance_bits)
 
 
 def image_row_of(entity: Entity) -> ImageRow:

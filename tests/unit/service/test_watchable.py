@@ -100,6 +100,6 @@ def test_watch_looks_before_it_starts_anything(
 )
 def test_no_proxy_leads_to_a_milvus_on_loopback(monkeypatch: pytest.MonkeyPatch, uri: str, direct: bool) -> None:
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(milvus_connection, "MilvusClient", lambda *_, **options: made.append(options))
+    monkeypatch.setattr(milvus_connection, "RowClient", lambda *_, **options: made.append(options))
     milvus_connection.MilvusConnection(MilvusSettings(uri=uri))._connect(None)
     assert made[0]["grpc_options"] == ({"grpc.enable_http_proxy": 0} if direct else {})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pymilvus.exceptions
 import pytest
 from pydantic import SecretStr
+from pymilvus import MilvusClient
 
 from searchanything.core.errors import (
     IndexNotFoundError,
@@ -18,7 +19,6 @@ from searchanything.core.errors import (
     SettingsError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores import milvus_connection
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_errors import index_error
 from searchanything.stores.milvus_opening import open_milvus
@@ -35,22 +35,24 @@ class _Host:
 
 
 def test_nobody_pings_the_embedded_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[dict[str, Any]] = []
+    made: list[tuple[str, dict[str, int]]] = []
+    open_channel = grpc.insecure_channel
 
-    class Client:
-        def __init__(self, uri: str, **options: Any) -> None:
-            made.append({"uri": uri, **options})
+    def client(_self: object, uri: str, *, grpc_options: dict[str, int], **_options: object) -> None:
+        made.append((uri, grpc_options))
 
-        def has_collection(self, _name: str, *, timeout: float) -> bool:
-            return timeout > 0
+    def channel(uri: str, *, options: Sequence[tuple[str, int]]) -> grpc.Channel:
+        made.append((uri, dict(options)))
+        return open_channel(uri, options=options)
 
     (socket := tmp_path / "socket").touch()
-    monkeypatch.setattr(milvus_connection, "MilvusClient", Client)
+    monkeypatch.setattr(MilvusClient, "__init__", client)
+    monkeypatch.setattr(MilvusClient, "has_collection", lambda _self, _name, timeout: timeout > 0)
+    monkeypatch.setattr(grpc, "insecure_channel", channel)
     assert MilvusConnection(MilvusSettings(uri="i.db"), _Host(socket)).has_collection("c")  # type: ignore[arg-type]
     day_ms = 24 * 3600 * 1000  # Milvus Lite ends connections that ping more often than every five minutes
-    assert [(one["uri"], one["grpc_options"]["grpc.keepalive_time_ms"] > day_ms) for one in made] == [
-        (f"unix:{socket}", True)
-    ]
+    patient = [(uri, options["grpc.keepalive_time_ms"] > day_ms) for uri, options in made]
+    assert patient == [(f"unix:{socket}", True)] * 2
 
 
 @pytest.mark.parametrize("uri", ["htps://user:SECRET@host", "user:SECRET@host:19530"])

@@ -12,6 +12,7 @@ from contracts.index_rows import BITS, HASH_LAYER, manifest_of
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
 from searchanything.core.types import ImageRef
 from searchanything.stores.code_memory import CodeMemory
+from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_index import MilvusRegionIndex
@@ -29,6 +30,11 @@ class RecordingServer:
         self.collections: dict[str, list[dict[str, Any]]] = {}
         self.alias: str | None = None
         self.requests: list[tuple[str, ...]] = []
+
+    state: int | None = None  # a server does not tell who else has written
+
+    def rows_state(self) -> int | None:
+        return self.state
 
     def begin(self) -> None:
         """A server has no file that could be another one by now."""
@@ -73,6 +79,7 @@ class RecordingServer:
             {field: row[field] for field in fields}
             for row in self.collections[name]
             if all(row[field] == value for field, value in wanted.items())
+            and ("image_id in" not in expression or row["image_id"] in expression)
         ]
 
     def writing(self) -> Any:
@@ -134,6 +141,56 @@ def test_the_codes_asked_for_longest_ago_make_room() -> None:
     memory.keep("regions", {"c": b"3"})
     assert memory.find("regions", ["a", "b", "c"]) == {"a": b"1", "c": b"3"}
     assert memory.find("images", ["a"]) == {}
+
+
+def test_what_is_committed_is_asked_once_while_nobody_writes(server: RecordingServer) -> None:
+    one, two, none = (ImageRef("b", name) for name in ("1", "2", "none"))
+    rows = [{"image_id": image.image_id, "generation": age} for image, age in ((one, 3), (one, 4), (two, 7))]
+    server.collections, server.state = {"regions": [], "images": rows}, 1
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
+    for _ in range(2):
+        assert index.generations([one, none]) == {one: 4}
+    assert index.generations([one, two, none]) == {one: 4, two: 7}
+    assert server.requests == [("read", "images")] * 2, "the second time for what is new"
+    rows.append({"image_id": none.image_id, "generation": 8})
+    server.state = 2
+    assert index.generations([one, two, none]) == {one: 4, two: 7, none: 8}
+    server.state = None
+    for _ in range(2):
+        assert index.generations([one]) == {one: 4}
+    assert server.requests == [("read", "images")] * 5, "where nobody knows of writes it is asked each time"
+
+
+def test_a_state_is_looked_at_before_rows_are(server: RecordingServer) -> None:
+    image = ImageRef("b", "1")
+    rows = [{"image_id": image.image_id, "generation": 1}]
+    server.collections, server.state = {"regions": [], "images": rows}, 1
+    index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
+    query = server.query
+
+    def write_meanwhile(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        answer = query(*arguments, **options)
+        rows[0] = rows[0] | {"generation": 2}
+        server.state = 2
+        return answer
+
+    server.query = write_meanwhile  # type: ignore[method-assign]
+    assert index.generations([image]) == {image: 1}
+    assert index.generations([image]) == {image: 2}
+
+
+def test_generations_of_another_state_make_room_and_so_do_too_many() -> None:
+    memory = GenerationMemory(most=3)
+    memory.keep(1, {"a": 1, "b": 0})
+    assert memory.find(1, ["a", "b", "c"]) == {"a": 1, "b": 0}
+    assert memory.find(2, ["a"]) == {}
+    memory.keep(1, {"c": 3, "d": 4})
+    assert memory.find(1, ["a", "c", "d"]) == {"c": 3, "d": 4}
+    memory.keep(2, {"a": 5})
+    assert memory.find(1, ["c"]) == {}
+    assert memory.find(2, ["a", "c"]) == {"a": 5}
+    memory.keep(None, {"a": 6})
+    assert memory.find(None, ["a"]) == {}
 
 
 def test_another_live_index_is_noticed_at_once(server: RecordingServer, store: MilvusIndexStore) -> None:

@@ -1,0 +1,239 @@
+"""What a question asks of an embedded server: how often, what comes back, and how soon others' writes are seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contracts.index_rows import HASH_LAYER, image_row, manifest_of, random_codes, region_row
+from integration.lite_processes import kill, wait_until_ended
+
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.rows import RegionRow, row_id
+from searchanything.core.settings import MilvusSettings
+from searchanything.core.types import ImageRef, MaskRLE
+from searchanything.search.search import PageRequest, search_regions
+from searchanything.stores.lite_client import LiteClient
+from searchanything.stores.lite_connection import LiteConnection
+from searchanything.stores.milvus_client import RowClient, RowSearch
+from searchanything.stores.milvus_index import MilvusRegionIndex
+from searchanything.stores.milvus_opening import open_milvus
+from searchanything.stores.milvus_schema import (
+    GENERATION_OUTPUT,
+    IMAGE_HIT_OUTPUT,
+    IMAGE_OUTPUT,
+    REGION_HIT_OUTPUT,
+    REGION_ROW_OUTPUT,
+    image_entity,
+)
+
+NAME = "0" * 64
+CODE = random_codes(1, seed=3)[0]
+TESTS = Path(__file__).parents[1]
+WRITER = """
+import json, os, signal, sys
+from pathlib import Path
+from integration.test_lite_reads import NAME, near, opened
+from contracts.index_rows import image_row
+from searchanything.core.types import ImageRef
+
+with opened(Path(sys.argv[1])) as store:
+    index = store.open(NAME)
+    for line in sys.stdin:
+        image, order = ImageRef("b", "a.jpg"), json.loads(line)
+        if "regions" in order:
+            index.insert_regions([near(image, number, generation=order["regions"]) for number in range(2)])
+        if "commit" in order:
+            index.insert_images([image_row(image, generation=order["commit"], regions=2)])
+        if "kill" in order:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "replace" in order:
+            index.delete_before({image: order["replace"]})
+        if "delete" in order:
+            index.delete_images([image])
+        print("done", flush=True)
+"""
+
+
+def opened(file: Path) -> IndexStore:
+    return open_milvus(MilvusSettings(uri=str(file), lite_idle_s=0.5))
+
+
+def near(image: ImageRef, region: int, *, generation: int, **changes: Any) -> RegionRow:
+    """A region whose code is that of the question."""
+    return region_row(image, region, generation=generation, code=CODE.tobytes(), **changes)
+
+
+def found(index: RegionIndex) -> set[tuple[str, int]]:
+    page = search_regions(index, CODE, PageRequest(10), filter=None, max_limit=1000)
+    return {(hit.image.key, hit.generation) for hit in page.hits}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "index.db"
+    wait_until_ended(tmp_path / "index.db")
+
+
+@pytest.fixture
+def index(file: Path) -> Iterator[RegionIndex]:
+    """An index with one image of two regions, a.jpg of generation 5."""
+    with opened(file) as store:
+        index = store.create(manifest_of(NAME), HASH_LAYER)
+        image = ImageRef("b", "a.jpg")
+        index.insert_regions([near(image, number, generation=5) for number in range(2)])
+        index.insert_images([image_row(image, generation=5, regions=2)])
+        yield index
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls to the server that read rows."""
+    made: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        call = getattr(LiteClient, name)
+
+        def through(self: LiteClient, *arguments: Any, **options: Any) -> Any:
+            made.append(name)
+            return call(self, *arguments, **options)
+
+        return through
+
+    for name in ("nearest", "rows"):
+        monkeypatch.setattr(LiteClient, name, noted(name))
+    return made
+
+
+@pytest.fixture
+def write(file: Path, index: RegionIndex) -> Iterator[Callable[[dict[str, Any]], bool]]:  # noqa: ARG001 - made first
+    """Has another process write; True once it has said so, False if it died."""
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(file)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths},
+    ) as writer:  # fmt: skip
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        orders, answers = writer.stdin, writer.stdout
+
+        def order(what: dict[str, Any]) -> bool:
+            orders.write(json.dumps(what) + "\n")
+            orders.flush()
+            return answers.readline() == "done\n"
+
+        yield order
+
+
+def test_rows_are_those_that_pymilvus_reads(index: RegionIndex) -> None:
+    assert isinstance(index, MilvusRegionIndex)
+    keys = ["é.jpg", "日本語/写真.jpg", 'quote".jpg', "z" * 3000]
+    metadata = [{}, {"n": 3, "f": 0.1, "t": "ä", "b": True}, {"n": -(2**62)}, {"t": ""}]
+    for number, (key, what) in enumerate(zip(keys, metadata, strict=True)):
+        image = ImageRef("b", key)
+        index.insert_regions([region_row(image, one, generation=7, metadata=what, score=0.1) for one in range(3)])
+        index.insert_images([image_row(image, generation=7 + number, metadata=what, message="m")])
+    regions, images = index.collections
+    client = index._connection._connected()
+    queries = [CODE.tobytes(), *(code.tobytes() for code in random_codes(2, seed=8))]
+    for collection, fields in ((regions, REGION_HIT_OUTPUT), (images, IMAGE_HIT_OUTPUT)):
+        for expression in ("", "generation >= 7", "generation == 1"):
+            asked = RowSearch(collection, queries, expression, fields, 9, {}, "Session")
+            expected = RowClient.nearest(client, asked, 10.0)
+            assert client.nearest(asked, 10.0) == expected
+            assert all(expected) == (expression != "generation == 1")
+    for collection, fields in ((regions, REGION_ROW_OUTPUT), (images, IMAGE_OUTPUT), (images, GENERATION_OUTPUT)):
+        for expression in ('bucket == "b"', "generation == 1"):
+            rows = RowClient.rows(client, collection, expression, fields, level="Session", timeout_s=10.0)
+            expected = [{name: row[name] for name in fields} for row in rows]
+            read = client.rows(collection, expression, fields, level="Session", timeout_s=10.0)
+            assert sorted(read, key=str) == sorted(expected, key=str)
+            assert bool(read) == (expression != "generation == 1")
+
+
+def test_answers_may_be_larger_than_grpc_allows_by_itself(index: RegionIndex) -> None:
+    mask = MaskRLE((120, 160), "0" * 4096)
+    index.insert_regions([near(ImageRef("b", "large.jpg"), one, generation=5, mask=mask) for one in range(1200)])
+    hits = index.search(CODE[None], limit=2000)[0]
+    assert sum(len(hit.mask.counts) for hit in hits if hit.mask is not None) > 2**22
+    assert len(list(index.regions_of([ImageRef("b", "large.jpg")]))) == 1200
+    assert len(index.regions([row_id(hit.image, 5, hit.region) for hit in hits])) == len(hits) == 1202
+
+
+def test_a_question_asked_again_is_the_search_alone(index: RegionIndex, file: Path, calls: list[str]) -> None:
+    assert found(index) == {("a.jpg", 5)}
+    assert calls == ["nearest", "rows"]
+    calls.clear()
+    assert found(index) == {("a.jpg", 5)}
+    assert calls == ["nearest"], "nobody has written: what is committed is known"
+    with opened(file) as other:
+        other.open(NAME).insert_images([image_row(ImageRef("b", "b.jpg"), generation=1)])
+    calls.clear()
+    assert found(index) == {("a.jpg", 5)}
+    assert calls == ["nearest", "rows"], "somebody has"
+
+
+def test_what_another_process_wrote_is_seen_at_once(
+    index: RegionIndex, write: Callable[[dict[str, Any]], bool]
+) -> None:
+    assert found(index) == {("a.jpg", 5)}
+    assert write({"regions": 6})
+    assert found(index) == {("a.jpg", 5)}, "not committed yet"
+    assert write({"commit": 6})
+    assert found(index) == {("a.jpg", 6)}, "committed, the older rows not deleted yet"
+    assert write({"replace": 6})
+    assert found(index) == {("a.jpg", 6)}
+    assert write({"delete": True})
+    assert found(index) == set()
+    assert write({"regions": 7, "commit": 7})
+    assert found(index) == {("a.jpg", 7)}
+    assert not write({"regions": 8, "commit": 8, "kill": True}), "killed before it could delete the older rows"
+    assert found(index) == {("a.jpg", 8)}
+
+
+def test_a_killed_server_takes_nothing_along(index: RegionIndex, file: Path) -> None:
+    assert found(index) == {("a.jpg", 5)}
+    for generation in (6, 7):
+        kill("server", file)
+        image = ImageRef("b", "a.jpg")
+        with opened(file) as store:
+            other = store.open(NAME)
+            other.insert_regions([near(image, 0, generation=generation)])
+            other.insert_images([image_row(image, generation=generation, regions=1)])
+        assert found(index) == {("a.jpg", generation)}
+
+
+def test_what_a_server_showed_though_the_file_refused_it_is_forgotten_with_it(index: RegionIndex, file: Path) -> None:
+    assert isinstance(index, MilvusRegionIndex)
+    connection, image = index._connection, ImageRef("b", "a.jpg")
+    assert isinstance(connection, LiteConnection)
+    with closing(sqlite3.connect(file, isolation_level=None)) as locked:
+        locked.execute("BEGIN EXCLUSIVE")
+        connection._connected().insert(index.collections[1], [image_entity(image_row(image, generation=6))], timeout=30)
+        assert index.generations([image]) == {image: 6}
+    connection._lite.retire()
+    assert found(index) == {("a.jpg", 5)}
+
+
+def test_words_and_whole_images_are_found_by_columns_too(file: Path, calls: list[str]) -> None:
+    with opened(file) as store:
+        store.create(manifest_of(NAME), HASH_LAYER)
+        index = store.add_words(NAME, b"layer", bits=64)
+        image, words = ImageRef("b", "a.jpg"), np.arange(8, dtype=np.uint8)
+        index.insert_regions([near(image, 4, generation=5, words_code=words.tobytes())])
+        index.insert_images([image_row(image, generation=5, code=CODE.tobytes())])
+        calls.clear()
+        [[match]] = index.search_words(words[None], limit=3)
+        assert (match.image, match.generation, match.region, match.distance_bits) == (image, 5, 4, 0)
+        [[hit]] = index.search_images(CODE[None], limit=3)
+        assert (hit.image, hit.region, hit.distance_bits, hit.box_xyxy) == (image, None, 0, (0.0, 0.0, 640.0, 480.0))
+        assert calls == ["nearest"] * 2
