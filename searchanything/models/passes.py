@@ -1,0 +1,144 @@
+"""Inputs through a model, so many in each pass: as many as are fastest, and never more than there is memory for."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import torch
+
+from searchanything.core.types import RGBImage
+from searchanything.models.climb import Climb
+from searchanything.models.compute import Compute
+from searchanything.models.measurements import Measurements, Question, machine_facts
+
+logger = logging.getLogger(__name__)
+
+Inputs = TypeVar("Inputs", RGBImage, list[int], list[str])
+Made = TypeVar("Made")
+OnChoice = Callable[[int, float], None]  # how many at once, and how many in a second
+# What devices say in errors of other types: cuBLAS and cuDNN, Apple's GPU, PyTorch on a CPU.
+_OUT_OF_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|(?:ALLOC|NOT_ENOUGH_MEM)\w*_?FAILED", re.I)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a model failed for want of memory, so that fewer inputs at once may pass."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+class Passes:
+    """How many of a model's inputs go through it at once. Thread-safe.
+
+    What runs out of memory is done in halves, and no pass is as large again: another one would fail as well. With a
+    `climb`, passes of runs are timed at its sizes until it has chosen; `on_choice` is told.
+    """
+
+    def __init__(
+        self,
+        at_once: int | None,
+        *,
+        climb: Climb | None = None,
+        on_choice: OnChoice = lambda _size, _rate: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`at_once`: of passes that are not timed, until there is a choice; None for all inputs."""
+        self._at_once = at_once
+        self._most: int | None = None  # that memory is left for, where it ran out
+        self._climb, self._on_choice, self._clock = climb, on_choice, clock
+        self._timing = threading.Lock()  # held by the one thread whose pass is timed
+        self._lock = threading.Lock()
+
+    def over(self, inputs: Inputs, make: Callable[[Inputs], Made], *, timed: bool = False) -> list[Made]:
+        """What `make` makes of the inputs, in order, by passes. `timed`: of a run, whose passes may be timed.
+
+        Raises: what `make` raises, running out of memory for a single input among it.
+        """
+        made: list[Made] = []
+        start = 0
+        while start < len(inputs):
+            trial = self._begin_trial(len(inputs) - start) if timed else None
+            size = trial or self.at_once or len(inputs)
+            part = inputs[start : start + size]
+            found = self._attempt(part, make) if trial is None else self._attempt_timed(part, make)
+            if found is not None:
+                made.append(found[0])
+                start += len(part)
+        return made
+
+    @property
+    def at_once(self) -> int | None:
+        """How many inputs a pass takes that is not timed; None for all.
+
+        What was given, until that size or the whole climb is judged.
+        """
+        climb, size = self._climb, self._at_once
+        if climb is not None and climb.best is not None and (climb.size is None or climb.speed(size or 0)):
+            size = climb.best
+        return min((one for one in (size, self._most) if one is not None), default=None)
+
+    def _begin_trial(self, left: int) -> int | None:
+        """The size to time a pass at, with the right to do so; None where there is none to time, or too little work."""
+        if self._climb is None or not self._timing.acquire(blocking=False):
+            return None
+        size = self._climb.size
+        if size is not None and size <= left and (self._most is None or size <= self._most):
+            return size
+        self._timing.release()
+        return None
+
+    def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made]) -> tuple[Made] | None:
+        """One pass with the right to time it, which ends here."""
+        climb: Any = self._climb
+        try:
+            began = self._clock()
+            found = self._attempt(part, make)
+            took = self._clock() - began
+            if found is None:
+                climb.stop()
+            else:
+                climb.add(took)
+            if climb.size is None and climb.best is not None:
+                self._on_choice(climb.best, climb.speed(climb.best))
+            return found
+        finally:
+            self._timing.release()
+
+    def _attempt(self, part: Inputs, make: Callable[[Inputs], Made]) -> tuple[Made] | None:
+        """One pass; None where memory ran out, and fewer are to be tried."""
+        try:
+            return (make(part),)
+        except Exception as error:
+            if len(part) < 2 or not is_out_of_memory(error):
+                raise
+        with self._lock:  # after the block: the error's frames hold the pass's tensors
+            self._most = min(len(part) // 2, self._most or len(part))
+        logger.warning("out of memory with %d at a time: at most %d from now on", len(part), self._most)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return None
+
+
+def measured_passes(model: Question, compute: Compute, measurements: Measurements) -> Passes:
+    """Passes of crops through an encoder: as many as were measured to be fastest here, or are to be measured.
+
+    `model` describes what an embedding depends on, and how large crops are.
+    """
+    sizes = compute.crops_to_try()
+    question = {"what": "crops at once", **machine_facts(compute.device), "precision": compute.precision, **model}
+    known = measurements.find(question)
+    size, rate = known.get("at_once"), known.get("per_s")
+    if type(size) is int and size in sizes and isinstance(rate, float) and rate > 0:
+        logger.info("encoder: %d crops at a time, %.0f crops/s, measured before", size, rate)
+        return Passes(size)
+
+    def keep(size: int, rate: float) -> None:
+        logger.info("encoder: %d crops at a time, %.0f crops/s, measured now", size, rate)
+        measurements.keep(question, {"at_once": size, "per_s": rate})
+
+    return Passes(compute.crops_at_once(), climb=Climb(sizes), on_choice=keep)
