@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
@@ -18,7 +18,6 @@ from searchanything.core.types import FloatArray, RGBImage
 logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model")
-Settle: TypeAlias = Callable[[RegionEncoder], tuple[RegionEncoder, str]]
 
 
 class LazyModel(Generic[Model]):
@@ -84,7 +83,7 @@ class LazyEncoder(LazyModel[RegionEncoder]):
         *,
         dimension: int,
         description: Mapping[str, str | int | float],
-        settle: Settle | None = None,
+        settle: Callable[[RegionEncoder], tuple[RegionEncoder, str]] | None = None,
     ) -> None:
         """`settle` is given the loaded model, and gives the one that is to be used, and the name of its precision."""
         super().__init__(name, load, dimension=dimension, description=description)

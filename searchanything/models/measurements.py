@@ -19,6 +19,7 @@ import torch
 
 from searchanything.core.errors import UsageError
 from searchanything.core.files import write_whole
+from searchanything.core.processor import processor_name
 
 Question: TypeAlias = Mapping[str, str | int | float]
 VERSION: Final = 1  # of how things are measured: raise it when older answers no longer count
@@ -67,14 +68,5 @@ def machine_facts(device: torch.device) -> dict[str, str | int | float]:
     if device.type == "cuda":
         return {**facts, "device": torch.cuda.get_device_name(device)}
     if device.type == "cpu":
-        return {**facts, "device": _processor(), "threads": torch.get_num_threads()}
+        return {**facts, "device": processor_name(), "threads": torch.get_num_threads()}
     return {**facts, "device": f"{device.type} {platform.machine()}"}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

@@ -36,7 +36,8 @@ class Passes:
     """How many of a model's inputs go through it at once. Thread-safe.
 
     What runs out of memory is done in halves, and no pass is as large again: another one would fail as well. With a
-    `climb`, passes of runs are timed at its sizes until it has chosen; `on_choice` is told.
+    `climb`, passes of runs are timed at its sizes until it has chosen; `on_choice` is told. The `clock` is read by the
+    thread that works.
     """
 
     def __init__(
@@ -73,14 +74,9 @@ class Passes:
 
     @property
     def at_once(self) -> int | None:
-        """How many inputs a pass takes that is not timed; None for all.
-
-        What was given, until that size or the whole climb is judged.
-        """
-        climb, size = self._climb, self._at_once
-        if climb is not None and climb.best is not None and (climb.size is None or climb.speed(size or 0)):
-            size = climb.best
-        return min((one for one in (size, self._most) if one is not None), default=None)
+        """How many inputs a pass takes that is not timed; None for all."""
+        chosen = None if self._climb is None else self._climb.choice
+        return min((one for one in (chosen or self._at_once, self._most) if one is not None), default=None)
 
     def _begin_trial(self, left: int) -> int | None:
         """The size to time a pass at, with the right to do so; None where there is none to time, or too little work."""
@@ -100,11 +96,11 @@ class Passes:
             found = self._attempt(part, make)
             took = self._clock() - began
             if found is None:
-                climb.stop()
+                climb.run_out()
             else:
                 climb.add(took)
-            if climb.size is None and climb.best is not None:
-                self._on_choice(climb.best, climb.speed(climb.best))
+            if climb.choice is not None:
+                self._on_choice(climb.choice, climb.speed)
             return found
         finally:
             self._timing.release()
@@ -119,8 +115,7 @@ class Passes:
         with self._lock:  # after the block: the error's frames hold the pass's tensors
             self._most = min(len(part) // 2, self._most or len(part))
         logger.warning("out of memory with %d at a time: at most %d from now on", len(part), self._most)
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # nothing where CUDA was not used
         return None
 
 
@@ -141,4 +136,12 @@ def measured_passes(model: Question, compute: Compute, measurements: Measurement
         logger.info("encoder: %d crops at a time, %.0f crops/s, measured now", size, rate)
         measurements.keep(question, {"at_once": size, "per_s": rate})
 
-    return Passes(compute.crops_at_once(), climb=Climb(sizes), on_choice=keep)
+    usual = compute.crops_at_once()
+    return Passes(usual, climb=Climb(sizes, usual), on_choice=keep, clock=_clock_of(compute))
+
+
+def _clock_of(compute: Compute) -> Callable[[], float]:
+    """On a CPU the time that the calling thread had a core: its share of a pass is as large as that of torch's others,
+    and what else works on the machine does not count. Other devices are done when results lie in the host's memory.
+    """
+    return time.thread_time if compute.device.type == "cpu" else time.perf_counter

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.climb import GAIN
 from searchanything.models.compute import open_device
-from searchanything.models.lazy import Settle
 from searchanything.models.measurements import Measurements, Question, machine_facts
 from searchanything.models.passes import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
+Settle: TypeAlias = Callable[[RegionEncoder], tuple[RegionEncoder, str]]  # the loaded one -> the best, its precision
 AGREEING: Final = 0.999  # cosine of the two embeddings of a crop, at least
 _ROUNDS: Final = 3
 _CROPS: Final = 64

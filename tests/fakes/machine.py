@@ -13,7 +13,8 @@ from searchanything.client import live_index
 from searchanything.core.errors import ModelError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
-from searchanything.models.lazy import LazyEncoder, LazySegmenter, Settle
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
+from searchanything.models.precision import Settle
 
 
 class Machine:

@@ -87,8 +87,8 @@ def test_until_it_is_measured_a_cpu_embeds_sixteen_crops_for_each_thread_at_a_ti
 ) -> None:
     for threads, wanted in ((1, 16), (4, 64), (1000, 128)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert OpenClipEncoder.from_directory(folder)._passes.at_once == wanted
-        assert OpenClipEncoder.from_directory(folder, batch=300)._passes.at_once == 300, "as asked for"
+        assert OpenClipEncoder.from_directory(folder).crops_at_once == wanted
+        assert OpenClipEncoder.from_directory(folder, batch=300).crops_at_once == 300, "as asked for"
 
 
 def sizes_of(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -117,7 +117,7 @@ def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, mo
         document["question"].items() >= {"encoder": "tiny", "crop_px": SIDE, "threads": 2, "precision": "fp32"}.items()
     )
     again = OpenClipEncoder.from_directory(folder, measurements=Measurements(tmp_path))
-    assert again._passes.at_once == document["answer"]["at_once"] == encoder._passes.at_once
+    assert again.crops_at_once == document["answer"]["at_once"] == encoder.crops_at_once
 
 
 def test_a_number_that_is_asked_for_is_obeyed_and_nothing_is_measured(

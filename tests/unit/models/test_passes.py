@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -50,7 +51,7 @@ def crops_of(count: int) -> RGBImage:
 
 def measuring(tower: Tower, *, chosen: list[tuple[int, float]] | None = None) -> Passes:
     told = chosen if chosen is not None else []
-    return Passes(FIXED, climb=Climb(SIZES), on_choice=lambda *choice: told.append(choice), clock=tower.clock)
+    return Passes(FIXED, climb=Climb(SIZES, FIXED), on_choice=lambda *choice: told.append(choice), clock=tower.clock)
 
 
 PEAK_AT_64 = {8: 1000.0, 16: 2000.0, 32: 3000.0, 64: 4000.0, 128: 3500.0}
@@ -58,10 +59,11 @@ PEAK_AT_64 = {8: 1000.0, 16: 2000.0, 32: 3000.0, 64: 4000.0, 128: 3500.0}
 
 def test_a_run_finds_the_fastest_size_on_its_own_crops() -> None:
     tower, chosen = Tower(PEAK_AT_64), list[tuple[int, float]]()
-    passes, crops = measuring(tower, chosen=chosen), crops_of(1000)
+    passes, crops = measuring(tower, chosen=chosen), crops_of(1400)
     made = np.concatenate(passes.over(crops, tower.embed, timed=True))
     assert np.array_equal(made, Tower().embed(crops)), "each crop once, in order"
-    assert tower.sizes == [8] * 3 + [16] * 3 + [32] * 3 + [64] * 3 + [128] * 3 + [64] * 3 + [64]
+    up = [8] * 3 + [16] * 3 + [32] * 3 + [64] * 3 + [128] * 3
+    assert tower.sizes == up + [64, 32] * 5 + [64] * 2 + [48]
     assert chosen == [(64, pytest.approx(4000.0))]
     assert passes.at_once == 64
 
@@ -84,19 +86,19 @@ def test_a_rest_that_is_smaller_than_the_size_is_not_timed() -> None:
     assert tower.sizes == [7] * 20
 
 
-def test_a_run_of_small_batches_uses_the_best_it_could_time() -> None:
-    """The climb does not end where a size never comes, but once the fixed size was judged, it is one of several."""
+def test_a_run_of_small_batches_keeps_what_is_usual() -> None:
+    """The climb does not end where a size never comes."""
     tower, chosen = Tower({8: 1000.0, 16: 2000.0, 32: 1500.0}), list[tuple[int, float]]()
     passes = measuring(tower, chosen=chosen)
     for _ in range(8):
         passes.over(crops_of(40), tower.embed, timed=True)
-    assert passes.at_once == 16
+    assert passes.at_once == FIXED
     assert chosen == [], "nothing is kept that was not measured to the end"
 
 
 def test_memory_that_runs_out_ends_the_climb() -> None:
     tower, chosen = Tower({8: 1000.0, 16: 2000.0, 32: 3000.0, 64: 4000.0}, memory=64), list[tuple[int, float]]()
-    passes, crops = measuring(tower, chosen=chosen), crops_of(900)
+    passes, crops = measuring(tower, chosen=chosen), crops_of(1400)
     made = np.concatenate(passes.over(crops, tower.embed, timed=True))
     assert np.array_equal(made, Tower().embed(crops))
     assert tower.sizes.count(128) == 1, "not again"
@@ -111,7 +113,7 @@ def test_a_smaller_batch_after_running_out_of_memory_is_remembered(
 ) -> None:
     logging.getLogger("searchanything.models.passes").setLevel(logging.ERROR)
     tower = Tower(memory=memory)
-    passes = Passes(128, climb=Climb(SIZES), clock=tower.clock)
+    passes = Passes(128, climb=Climb(SIZES, 128), clock=tower.clock)
     for count in counts:
         crops = crops_of(count)
         made = passes.over(crops, tower.embed, timed=timed)
@@ -171,7 +173,7 @@ def test_an_error_in_a_timed_pass_leaves_the_next_one_to_be_timed() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         passes.over(crops_of(50), broken, timed=True)
-    passes.over(crops_of(1000), tower.embed, timed=True)
+    passes.over(crops_of(1400), tower.embed, timed=True)
     assert passes.at_once == 64
 
 
@@ -198,8 +200,7 @@ def run_to_the_end(folder: Path, *, model: Question = MODEL, compute: Compute = 
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes take no time, and there are two threads."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    defaults = dict(Passes.__init__.__kwdefaults__ or {})
-    monkeypatch.setattr(Passes.__init__, "__kwdefaults__", {**defaults, "clock": lambda: 0.0})
+    monkeypatch.setattr(passes_module, "_clock_of", lambda _: lambda: 0.0)
 
 
 @pytest.mark.usefixtures("clocked")
@@ -298,6 +299,11 @@ def test_sizes_that_are_tried_on_a_cpu(threads: int, monkeypatch: pytest.MonkeyP
     assert sizes[0] == min(32, 4 * threads)
     assert all(2 * one == other for one, other in pairwise(sizes))
     assert sizes[-1] <= 512
+
+
+def test_on_a_cpu_other_programs_do_not_count() -> None:
+    assert passes_module._clock_of(CPU) is time.thread_time
+    assert passes_module._clock_of(Compute(torch.device("cuda"), torch.float16)) is time.perf_counter
 
 
 def test_sizes_that_are_tried_on_a_gpu() -> None:
