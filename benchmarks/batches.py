@@ -76,7 +76,7 @@ def by_size(load: Encoders, crops: RGBImage, rounds: int) -> list[dict[str, Any]
     rows = {size: embed(size) for size in {*sizes, usual}}
     nothing = np.zeros((len(crops), 1), np.float32)
     codes = {size: hasher.encode(nothing, one) for size, one in rows.items()}
-    best: dict[int, Mapping[str, float]] = dict.fromkeys(sizes, {"clock": 1e9, "core": 1e9})
+    best = {size: {"clock": 1e9, "core": 1e9} for size in sizes}
     for _ in range(rounds):
         for size in sizes:
             took = timed(partial(embed, size))

@@ -17,6 +17,7 @@ from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.models.compute import Compute
 from searchanything.models.lite_tower import is_lite_tower
 from searchanything.models.openclip import OpenClipEncoder
+from searchanything.models.presets import PICO, load_hash
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.weights import CONFIG_FILE, PACKAGED_WEIGHTS, WEIGHTS_FILE
 
@@ -58,7 +59,7 @@ def test_codes_are_the_same_however_many_crops_pass_at_once() -> None:
     crops = np.random.default_rng(7).integers(0, 256, (70, 96, 96, 3), dtype=np.uint8)
     hasher, of_masks = load_hash("pico"), np.zeros((70, PICO.feature_dimension), np.float32)
     expected = OpenClipEncoder.from_directory(FOLDER, batch=70).embed_crops(crops)
-    for size in (1, 2, 3, 4, 8, 16, 32, 64):
+    for size in (1, 3, 8, 32):
         found = OpenClipEncoder.from_directory(FOLDER, batch=size).embed_crops(crops)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert np.array_equal(hasher.encode(of_masks, found), hasher.encode(of_masks, expected)), size

@@ -17,6 +17,7 @@ from PIL import Image
 
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.types import RGBImage
+from searchanything.models import passes
 from searchanything.models.compute import Compute
 from searchanything.models.measurements import Measurements
 from searchanything.models.openclip import OpenClipEncoder
@@ -101,6 +102,7 @@ def sizes_of(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> list[
 
 def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(passes, "_clock_of", lambda _: lambda: 0.0)
     many = np.stack([tiny_models.scene(SIDE, SIDE, seed=seed % 7) for seed in range(800)])
     encoder = OpenClipEncoder.from_directory(folder, measurements=Measurements(tmp_path))
     sizes = sizes_of(encoder, monkeypatch)
@@ -108,8 +110,8 @@ def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, mo
     assert sizes == [32] * 25
     assert not list(tmp_path.iterdir())
     sizes.clear()
-    found = encoder.embed_many(many)
-    np.testing.assert_allclose(found, asked, atol=1e-6)
+    for _ in range(3):
+        np.testing.assert_allclose(encoder.embed_many(many), asked, atol=1e-6)
     assert sizes[:4] == [8, 8, 8, 16]
     (file,) = tmp_path.iterdir()
     document = json.loads(file.read_text())
@@ -117,7 +119,7 @@ def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, mo
         document["question"].items() >= {"encoder": "tiny", "crop_px": SIDE, "threads": 2, "precision": "fp32"}.items()
     )
     again = OpenClipEncoder.from_directory(folder, measurements=Measurements(tmp_path))
-    assert again.crops_at_once == document["answer"]["at_once"] == encoder.crops_at_once
+    assert again.crops_at_once == document["answer"]["at_once"] == encoder.crops_at_once == 128
 
 
 def test_a_number_that_is_asked_for_is_obeyed_and_nothing_is_measured(
