@@ -1,7 +1,7 @@
 """How many inputs at once are fastest: sizes are tried from the smallest, on work that has to be done anyway.
 
 Up: a size is timed in a few passes, of which the fastest counts, as whatever else a machine does makes a pass longer.
-Larger sizes follow until two in a row bring no gain, memory runs out, or the time for it is over.
+Larger sizes follow until two in a row bring no gain, work or memory is too small, or the time for it is over.
 Then the best one and the usual one take turns, and the usual one stays unless it loses every turn: a machine that is
 busy for some seconds must not choose for the weeks after.
 
@@ -74,6 +74,13 @@ class Climb:
             self._end_climb()
         else:
             self.choice = self._found  # whatever it is: the usual number is too large as well
+
+    def give_up(self) -> None:
+        """Work does not come in so many as `size`."""
+        if not self._up:
+            self.choice = self._usual
+        elif self._speeds:
+            self._end_climb()
 
     def _add_pass(self, seconds: float) -> None:
         self._seconds.append(seconds)

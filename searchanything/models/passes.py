@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Inputs = TypeVar("Inputs", RGBImage, list[int], list[str])
 Made = TypeVar("Made")
 OnChoice = Callable[[int, float], None]  # how many at once, and how many in a second
+TOO_FEW: Final = 8  # calls
 # What devices say in errors of other types: cuBLAS and cuDNN, Apple's GPU, PyTorch on a CPU.
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|(?:ALLOC|NOT_ENOUGH_MEM)\w*_?FAILED", re.I)
 
@@ -53,6 +54,7 @@ class Passes:
         self._most: int | None = None  # that memory is left for, where it ran out
         self._climb, self._on_choice, self._clock = climb, on_choice, clock
         self._timing = threading.Lock()  # held by the one thread whose pass is timed
+        self._too_few = 0  # calls in a row that brought less than is to be timed
         self._lock = threading.Lock()
 
     def over(self, inputs: Inputs, make: Callable[[Inputs], Made], *, timed: bool = False) -> list[Made]:
@@ -60,6 +62,8 @@ class Passes:
 
         Raises: what `make` raises, running out of memory for a single input among it.
         """
+        if timed:
+            self._see_amount(len(inputs))
         made: list[Made] = []
         start = 0
         while start < len(inputs):
@@ -77,6 +81,25 @@ class Passes:
         """How many inputs a pass takes that is not timed; None for all."""
         chosen = None if self._climb is None else self._climb.choice
         return min((one for one in (chosen or self._at_once, self._most) if one is not None), default=None)
+
+    def _see_amount(self, inputs: int) -> None:
+        """Do not wait for ever for a number that never comes."""
+        climb = self._climb
+        if climb is None or climb.size is None or not inputs or not self._timing.acquire(blocking=False):
+            return
+        try:
+            self._too_few = self._too_few + 1 if inputs < (climb.size or 0) else 0
+            if self._too_few == TOO_FEW:
+                self._too_few = 0
+                climb.give_up()
+                self._tell(climb)
+        finally:
+            self._timing.release()
+
+    def _tell(self, climb: Climb) -> None:
+        """Hand on a choice; one that was never timed is none for others."""
+        if climb.choice is not None and climb.speed:
+            self._on_choice(climb.choice, climb.speed)
 
     def _begin_trial(self, left: int) -> int | None:
         """The size to time a pass at, with the right to do so; None where there is none to time, or too little work."""
@@ -99,8 +122,7 @@ class Passes:
                 climb.run_out()
             else:
                 climb.add(took)
-            if climb.choice is not None:
-                self._on_choice(climb.choice, climb.speed)
+            self._tell(climb)
             return found
         finally:
             self._timing.release()

@@ -86,14 +86,23 @@ def test_a_rest_that_is_smaller_than_the_size_is_not_timed() -> None:
     assert tower.sizes == [7] * 20
 
 
-def test_a_run_of_small_batches_keeps_what_is_usual() -> None:
-    """The climb does not end where a size never comes."""
+def test_a_number_that_never_comes_is_not_waited_for() -> None:
     tower, chosen = Tower({8: 1000.0, 16: 2000.0, 32: 1500.0}), list[tuple[int, float]]()
     passes = measuring(tower, chosen=chosen)
-    for _ in range(8):
+    for _ in range(40):
         passes.over(crops_of(40), tower.embed, timed=True)
-    assert passes.at_once == FIXED
-    assert chosen == [], "nothing is kept that was not measured to the end"
+    assert max(tower.sizes) == 32
+    assert chosen == [(16, pytest.approx(2000.0))]
+    assert passes.at_once == 16
+
+
+@pytest.mark.parametrize("count", [3, 10, 20])
+def test_runs_of_few_crops_keep_the_usual_number_and_tell_nobody(count: int) -> None:
+    tower, chosen = Tower({8: 1000.0, 16: 2000.0, 32: 1500.0}), list[tuple[int, float]]()
+    passes = measuring(tower, chosen=chosen)
+    for _ in range(40):
+        passes.over(crops_of(count), tower.embed, timed=True)
+    assert (passes.at_once, chosen) == (FIXED, [])
 
 
 def test_memory_that_runs_out_ends_the_climb() -> None:
