@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-GAIN: Final = 1.05  # another size must be so much faster
+FASTER: Final = 1.05  # another size must be so much faster
 PASSES: Final = 3  # of each size
 LEAST_PASSES: Final = 2  # the first of a size may be slow for once: memory and kernels are made ready
 TURNS: Final = 5  # of the best size and the usual one
@@ -95,7 +95,7 @@ class Climb:
         self._speeds.append(self._sizes[len(self._speeds)] / min(self._seconds))
         self._seconds = []
         tried = len(self._speeds)
-        if self._best is None or self._speeds[-1] > self._speeds[self._best] * GAIN:
+        if self._best is None or self._speeds[-1] > self._speeds[self._best] * FASTER:
             self._best = tried - 1
         if tried - 1 - self._best == PATIENCE or tried == len(self._sizes):
             self._end_climb()
@@ -111,7 +111,7 @@ class Climb:
             return
         best, usual = self._turns[-2:]
         turns, spent_s = len(self._turns) // 2, sum(self._turns) * self._found
-        if usual <= best * GAIN:
+        if usual <= best * FASTER:
             self.choice = self._usual
         elif turns >= TURNS or (turns >= LEAST_TURNS and spent_s >= LONG_S):
             self.choice = self._found

@@ -21,7 +21,7 @@ from searchanything.core.errors import UsageError
 from searchanything.core.files import write_whole
 from searchanything.core.processor import processor_name
 
-Question: TypeAlias = Mapping[str, str | int | float]
+ModelFacts: TypeAlias = Mapping[str, str | int | float]
 VERSION: Final = 1  # of how things are measured: raise it when older answers no longer count
 
 
@@ -31,7 +31,7 @@ class Measurements:
 
     folder: Path | None
 
-    def find(self, question: Question) -> Mapping[str, Any]:
+    def find(self, question: ModelFacts) -> Mapping[str, Any]:
         """What was measured; nothing where it was not, or cannot be read."""
         if self.folder is None:
             return {}
@@ -44,7 +44,7 @@ class Measurements:
         answer = document.get("answer")
         return answer if isinstance(answer, dict) else {}
 
-    def keep(self, question: Question, answer: Mapping[str, Any]) -> None:
+    def keep(self, question: ModelFacts, answer: Mapping[str, Any]) -> None:
         """Keep an answer; a folder that cannot be written only costs the next measurement."""
         if self.folder is None:
             return
@@ -54,7 +54,7 @@ class Measurements:
             write_whole(self._file(self.folder, question), lambda file: file.write(text.encode()))
 
     @staticmethod
-    def _file(folder: Path, question: Question) -> Path:
+    def _file(folder: Path, question: ModelFacts) -> Path:
         canonical = json.dumps(dict(question), sort_keys=True)
         return folder / f"{sha256(canonical.encode()).hexdigest()[:32]}.json"
 

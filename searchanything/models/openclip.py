@@ -24,7 +24,7 @@ from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissin
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.lite_tower import TOWER_PREFIX, LiteTower, is_lite_tower
-from searchanything.models.measurements import NOT_KEPT, Measurements, Question
+from searchanything.models.measurements import NOT_KEPT, Measurements, ModelFacts
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.passes import Passes, measured_passes
 from searchanything.models.quiet import hub_offline, import_open_clip
@@ -82,7 +82,7 @@ class OpenClipEncoder:
         self._loaded: tuple[Any, Any] | None = None
         tower = _lite_tower(source, compute) or _image_tower(source, self._whole()[0])
         self._embed, self._crop_size_px = tower.embed, tower.side_px
-        model: Question = {**self._description, "crop_px": tower.side_px}
+        model: ModelFacts = {**self._description, "crop_px": tower.side_px}
         self._passes = Passes(batch) if batch is not None else measured_passes(model, compute, measurements)
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255

@@ -14,7 +14,7 @@ import torch
 from searchanything.core.types import RGBImage
 from searchanything.models.climb import Climb
 from searchanything.models.compute import Compute
-from searchanything.models.measurements import Measurements, Question, machine_facts
+from searchanything.models.measurements import Measurements, ModelFacts, machine_facts
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +92,11 @@ class Passes:
             if self._too_few == TOO_FEW:
                 self._too_few = 0
                 climb.give_up()
-                self._tell(climb)
+                self._hand_on(climb)
         finally:
             self._timing.release()
 
-    def _tell(self, climb: Climb) -> None:
+    def _hand_on(self, climb: Climb) -> None:
         """Hand on a choice; one that was never timed is none for others."""
         if climb.choice is not None and climb.speed:
             self._on_choice(climb.choice, climb.speed)
@@ -122,7 +122,7 @@ class Passes:
                 climb.run_out()
             else:
                 climb.add(took)
-            self._tell(climb)
+            self._hand_on(climb)
             return found
         finally:
             self._timing.release()
@@ -141,7 +141,7 @@ class Passes:
         return None
 
 
-def measured_passes(model: Question, compute: Compute, measurements: Measurements) -> Passes:
+def measured_passes(model: ModelFacts, compute: Compute, measurements: Measurements) -> Passes:
     """Passes of crops through an encoder: as many as were measured to be fastest here, or are to be measured.
 
     `model` describes what an embedding depends on, and how large crops are.

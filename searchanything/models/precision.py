@@ -16,9 +16,9 @@ import numpy as np
 from searchanything.core.protocols import RegionEncoder
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.models.climb import GAIN
+from searchanything.models.climb import FASTER
 from searchanything.models.compute import open_device
-from searchanything.models.measurements import Measurements, Question, machine_facts
+from searchanything.models.measurements import Measurements, ModelFacts, machine_facts
 from searchanything.models.passes import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _CROPS: Final = 64
 _SQUARES: Final = 8  # of a chequered crop, along a side
 
 
-def known_precision(model: Question, settings: ModelSettings) -> str | None:
+def known_precision(model: ModelFacts, settings: ModelSettings) -> str | None:
     """What was measured to be best for a model on this machine; None where nothing was, or the settings name one.
 
     `model` is the encoder's description. Raises: SettingsError for a device that is not there.
@@ -40,7 +40,7 @@ def known_precision(model: Question, settings: ModelSettings) -> str | None:
     return found if found in ("fp16", "fp32") else None
 
 
-def settling(model: Question, settings: ModelSettings, load: Callable[[str], RegionEncoder]) -> Settle | None:
+def settling(model: ModelFacts, settings: ModelSettings, load: Callable[[str], RegionEncoder]) -> Settle | None:
     """How to decide the precision before a run; None where it is decided. `load` is given one's name.
 
     Raises: SettingsError for a device that is not there.
@@ -76,7 +76,7 @@ def settle_precision(
         return half, "fp16", False
     faster = times_s[1] / max(times_s[0], 1e-9)
     logger.info("encoder: fp16 %s fp32, %.1f times as fast", "agrees with" if agree else "differs from", faster)
-    return (half, "fp16", True) if agree and faster > GAIN else (full, "fp32", True)
+    return (half, "fp16", True) if agree and faster > FASTER else (full, "fp32", True)
 
 
 def embeddings_agree(one: FloatArray, other: FloatArray) -> bool:
@@ -101,7 +101,7 @@ def probe_crops(side: int) -> RGBImage:
     return crops
 
 
-def _question(model: Question, settings: ModelSettings) -> Question:
+def _question(model: ModelFacts, settings: ModelSettings) -> ModelFacts:
     """What is asked of this machine where the precision is left open: `auto` on CUDA; else nothing."""
     device = open_device(settings)
     return {} if device is None else {"what": "precision", **machine_facts(device), **model}

@@ -170,8 +170,9 @@ def test_an_index_of_another_version_says_so_and_blames_no_weights(
                 call()
 
 
+@pytest.mark.parametrize("hash_file", [None, "untrained"])
 def test_a_new_index_notes_the_precision_that_was_decided_before_its_first_code(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hash_file: str | None
 ) -> None:
     decided: list[int] = []
 
@@ -184,7 +185,7 @@ def test_a_new_index_notes_the_precision_that_was_decided_before_its_first_code(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
     with connected() as client:
-        assert client.index(tmp_path / "images").indexed == 3
+        assert client.index(tmp_path / "images", hash_file=hash_file).indexed == 3
         noted = client._models.manifest().details["arithmetic"]
         assert noted == "cuda: segmenter fp32 without TF32, encoder fp32"
         assert decided == [0], "once, and before any image was looked at"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchanything.models.climb import BUDGET_S, GAIN, PASSES, PATIENCE, TURNS, Climb
+from searchanything.models.climb import BUDGET_S, FASTER, PASSES, PATIENCE, TURNS, Climb
 
 SIZES = (8, 16, 32, 64, 128, 256)
 USUAL = st.sampled_from(SIZES)
-CLEAR = st.floats(GAIN + 0.01, 3.0)  # a step that nobody takes for noise
+CLEAR = st.floats(FASTER + 0.01, 3.0)  # a step that nobody takes for noise
 STEPS = st.lists(CLEAR, min_size=len(SIZES) - 1, max_size=len(SIZES) - 1)
 
 
@@ -65,7 +65,7 @@ def test_of_any_curve_nothing_that_was_tried_is_much_faster(shape: list[float], 
     climb, timed = climbed(curve, usual)
     assert climb.choice is not None
     assert curve[climb.choice] >= curve[usual]
-    assert all(curve[size] <= curve[climb.choice] * GAIN**2 * (1 + 1e-9) for size in timed)
+    assert all(curve[size] <= curve[climb.choice] * FASTER**2 * (1 + 1e-9) for size in timed)
     up = list(dict.fromkeys(timed[: next((n for n, (a, b) in enumerate(pairwise(timed)) if b < a), len(timed)) + 1]))
     assert up == list(SIZES[: len(up)])
 
@@ -93,7 +93,7 @@ def test_in_whatever_noise_the_usual_size_stays_unless_it_loses_every_turn(delay
     if climb.choice != usual:
         turns = [(took[n] / timed[n], took[n + 1] / timed[n + 1]) for n in range(len(timed) - 2, -1, -2)]
         assert len(turns) >= 3
-        assert all(other > best * GAIN for best, other in turns[:3])
+        assert all(other > best * FASTER for best, other in turns[:3])
         assert timed[-6:] == [climb.choice, usual] * 3
 
 

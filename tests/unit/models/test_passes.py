@@ -18,12 +18,12 @@ from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models import passes as passes_module
 from searchanything.models.climb import Climb
 from searchanything.models.compute import CPU, Compute
-from searchanything.models.measurements import Measurements, Question, machine_facts
+from searchanything.models.measurements import Measurements, ModelFacts, machine_facts
 from searchanything.models.passes import Passes, is_out_of_memory, measured_passes
 
 SIZES = (8, 16, 32, 64, 128)
 FIXED = 32
-MODEL: Question = {"encoder": "tower", "weights_sha256": "0" * 64, "crop_px": 4}
+MODEL: ModelFacts = {"encoder": "tower", "weights_sha256": "0" * 64, "crop_px": 4}
 
 
 class Tower:
@@ -196,7 +196,7 @@ def test_threads_at_once_get_their_own_crops_and_one_of_them_is_timed() -> None:
     assert passes.at_once in SIZES
 
 
-def run_to_the_end(folder: Path, *, model: Question = MODEL, compute: Compute = CPU) -> tuple[int | None, list[int]]:
+def run_to_the_end(folder: Path, *, model: ModelFacts = MODEL, compute: Compute = CPU) -> tuple[int | None, list[int]]:
     """Which size a process uses at first, and the sizes of its run's passes."""
     tower = Tower()
     passes = measured_passes(model, compute, Measurements(folder))

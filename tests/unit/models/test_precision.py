@@ -16,7 +16,7 @@ from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models import measurements
 from searchanything.models.compute import arithmetic, prepare_compute
 from searchanything.models.lazy import LazyEncoder
-from searchanything.models.measurements import Question
+from searchanything.models.measurements import ModelFacts
 from searchanything.models.precision import (
     embeddings_agree,
     known_precision,
@@ -25,7 +25,7 @@ from searchanything.models.precision import (
     settling,
 )
 
-MODEL: Question = {"encoder": "tower", "weights_sha256": "0" * 64}
+MODEL: ModelFacts = {"encoder": "tower", "weights_sha256": "0" * 64}
 
 
 class Clock:
@@ -145,7 +145,7 @@ class Machine:
             return Tower(self._clock, 1.0)
         return Tower(self._clock, self._half_s, lambda rows: turned(rows, 0.9995))
 
-    def encoder(self, monkeypatch: pytest.MonkeyPatch, model: Question = MODEL) -> LazyEncoder:
+    def encoder(self, monkeypatch: pytest.MonkeyPatch, model: ModelFacts = MODEL) -> LazyEncoder:
         """As in a new process."""
         defaults = settle_precision.__kwdefaults__
         monkeypatch.setattr(settle_precision, "__kwdefaults__", {**(defaults or {}), "clock": self._clock})
