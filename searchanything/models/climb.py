@@ -2,8 +2,8 @@
 
 Up: a size is timed in a few passes, of which the fastest counts, as whatever else a machine does makes a pass longer.
 Larger sizes follow until two in a row bring no gain, work or memory is too small, or the time for it is over.
-Then the best one and the usual one take turns, and the usual one stays unless it loses every turn: a machine that is
-busy for some seconds must not choose for the weeks after.
+Then the best one and the usual one take turns at as much work, and the usual one stays unless it loses every turn: a
+machine that is busy for some seconds must not choose for the weeks after.
 
 Free of torch, clocks and threads: who does the work says how long it took.
 """
@@ -101,16 +101,23 @@ class Climb:
             self._end_climb()
 
     def _end_climb(self) -> None:
-        self._up = False
+        self._up, self._seconds = False, []
         if self._found == self._usual:
             self.choice = self._usual
 
     def _add_turn(self, seconds: float) -> None:
-        self._turns.append(seconds / (self.size or 1))
+        """Both sizes have as much work in a turn: what disturbs a pass is likelier to meet a long one."""
+        size = self._usual if len(self._turns) % 2 else self._found
+        self._seconds.append(seconds)
+        work = size * len(self._seconds)
+        if work < max(self._usual, self._found):
+            return
+        self._turns.append(sum(self._seconds) / work)
+        self._seconds = []
         if len(self._turns) % 2:
             return
         best, usual = self._turns[-2:]
-        turns, spent_s = len(self._turns) // 2, sum(self._turns) * self._found
+        turns, spent_s = len(self._turns) // 2, sum(self._turns) * max(self._usual, self._found)
         if usual <= best * FASTER:
             self.choice = self._usual
         elif turns >= TURNS or (turns >= LEAST_TURNS and spent_s >= LONG_S):
