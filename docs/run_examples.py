@@ -94,6 +94,7 @@ def each_image_once() -> Iterator[None]:
         mock.patch.object(example_images, "generate_demo_scenes", _drawn_once(example_images.generate_demo_scenes)),
         mock.patch.object(LazySegmenter, "segment", _remembered(LazySegmenter.segment)),
         mock.patch.object(LazyEncoder, "embed_crops", _remembered(LazyEncoder.embed_crops)),
+        mock.patch.object(LazyEncoder, "embed_many", lambda encoder, crops: encoder.embed_crops(crops)),
     ):
         yield
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -274,6 +275,7 @@ def load_encoder(
         from searchanything.encode.encoder import Encoder
         from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
+        from searchanything.models.precision import known_precision
 
     name = _chosen(preset or settings.models.preset)
     key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
@@ -296,9 +298,25 @@ def load_encoder(
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
         resizing=presets.find_preset(name).resizing,
-        arithmetic=arithmetic(settings.models),
+        arithmetic=arithmetic(settings.models, known_precision(embedder.description, settings.models)),
         lanes=lanes(settings.models),
     )
+
+
+def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:
+    """The encoder, what it leaves open decided, as an index is about to note it. Nothing is loaded where nothing is.
+
+    Raises: ModelLoadError.
+    """
+    embedder = encoder.embedder
+    if not isinstance(embedder, LazyEncoder):
+        return encoder
+    embedder.settle()
+    if embedder.precision is None:
+        return encoder
+    from searchanything.models.compute import arithmetic
+
+    return replace(encoder, arithmetic=arithmetic(settings.models, embedder.precision))
 
 
 def tiled(segmenter: Segmenter, tile_px: int) -> Segmenter:

@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the package sets it, h
 # compiles torch and the others anew, which is half of its start. Here it is kept once, beside the checkout's caches.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".cache" / "bytecode")
+os.environ["SEARCHANYTHING_MODELS__MEASURED_DIR"] = str(Path(__file__).parents[1] / ".cache" / "measured")
 sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 

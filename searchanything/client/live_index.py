@@ -191,11 +191,11 @@ class LiveIndex:
         """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
         preset = self._settings.models.preset or (live.preset if live else None)
         layer = wiring.hash_layer_of(preset, choice, self._settings)
-        encoder = self._load_encoder(preset, layer)
+        encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)
         is_learnt = choice is None and not encoder.hasher.trained
         if is_learnt:
             layer = self._learnt_before(live, encoder) or learn(encoder) or layer
-            encoder = self._load_encoder(preset, layer)
+            encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)
             now = self._indexes.live()
             if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
                 return self.open()  # another process was faster

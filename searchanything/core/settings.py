@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
+from searchanything.core.model_settings import ModelSettings as ModelSettings  # of others, too
 from searchanything.core.pattern_lists import PatternList
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
@@ -35,11 +36,6 @@ def default_features_dir() -> Path:
 def default_digests_dir() -> Path:
     """Where digests of folders' files are kept: `~/.cache/searchanything/digests`."""
     return Path.home() / ".cache" / "searchanything" / "digests"
-
-
-def default_weights_dir() -> Path:
-    """Where fetched weights lie: `~/.cache/searchanything/weights`."""
-    return Path.home() / ".cache" / "searchanything" / "weights"
 
 
 class StorageSettings(BaseModel):
@@ -134,26 +130,6 @@ class MilvusSettings(BaseModel):
     lite_idle_s: float = Field(
         10.0, gt=0, description="The embedded index's server stops after this many seconds without a user."
     )
-
-
-class ModelSettings(BaseModel):
-    """Which models compute features, and on what."""
-
-    preset: str | None = Field(
-        None, description="`pico`, `small`, `base`, `large`, `multilingual` or `paper`; an index remembers its own."
-    )
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic of the encoder; `auto` is fp16 on CUDA and fp32 elsewhere."
-    )
-    segmenter_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32",
-        description="Arithmetic of the segmenter; with less than fp32 a GPU finds other regions than a CPU, and their "
-        "codes differ.",
-    )
-    threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
-    weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")
-    encoder_batch: int = Field(128, ge=1, description="Crops per pass of the encoder, on a CPU at most 16 a thread.")
 
 
 class IngestSettings(BaseModel):

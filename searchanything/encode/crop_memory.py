@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -53,12 +53,18 @@ class _RememberingEmbedder(WrappedEmbedder):
         self._keeps = keeps
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
+        return self._with_memory(crops, self.embedder.embed_crops)
+
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        return self._with_memory(crops, self.embedder.embed_many)
+
+    def _with_memory(self, crops: RGBImage, embed: Callable[[RGBImage], FloatArray]) -> FloatArray:
         if len(crops) < 2:
-            return self.embedder.embed_crops(crops)
+            return embed(crops)
         found = {row: known for row, crop in enumerate(crops) if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
-        embedded[new] = self.embedder.embed_crops(crops[new])
+        embedded[new] = embed(crops[new])
         for row, known in found.items():
             embedded[row] = known
         if self._keeps:

@@ -224,7 +224,7 @@ class Encoder:
     def embed_batch(self, cut: CutBatch, watch: Stopwatch) -> list[EncodedImage]:
         """The third stage, of the encoder: crops to features to codes."""
         with watch.stage("embed"):
-            embedded = self.embedder.embed_crops(cut.crops)
+            embedded = self.embedder.embed_many(cut.crops)
         ends = np.cumsum([len(one.masks) + 1 for one in cut.regions])[:-1]
         features = [
             FeatureBatch(*pair) for pair in zip(np.split(cut.pooled, ends), np.split(embedded, ends), strict=True)

@@ -29,5 +29,8 @@ class WrappedEmbedder:
     def embed_crops(self, crops: RGBImage) -> FloatArray:
         return self.embedder.embed_crops(crops)
 
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        return self.embed_crops(crops)  # so that what is laid over one is laid over both
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         return self.embedder.embed_texts(texts)

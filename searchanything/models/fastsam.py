@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from searchanything.core.batching import batches
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
-from searchanything.models.compute import CPU, CPU_IMAGES, Compute
+from searchanything.models.compute import CPU, Compute
 from searchanything.models.options import SegmenterOptions
+from searchanything.models.passes import Passes
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import LOADING_ERRORS, digest_of
 from searchanything.models.yolo import Output, YoloSegmenter, exact_product
@@ -75,6 +76,7 @@ class FastSAMSegmenter:
         self._description = self._options.description(digest_of(weights))
         self._network = _load_network(weights).to_device(compute.device, compute.dtype)
         self._ops = import_torchvision().ops
+        self._passes = Passes(compute.images_at_once())
 
     @property
     def feature_dimension(self) -> int:
@@ -92,13 +94,15 @@ class FastSAMSegmenter:
         by_shape = defaultdict(list)
         for number, letterbox in enumerate(letterboxes):
             by_shape[letterbox.input_shape].append(number)
+
+        def segment_alike(numbers: list[int]) -> list[Segmentation]:
+            with torch.inference_mode():
+                output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
+                return [self._segmentation(letterboxes[number], output, row) for row, number in enumerate(numbers)]
+
         found: dict[int, Segmentation] = {}
-        with torch.inference_mode():
-            for alike in by_shape.values():
-                for numbers in batches(alike, self._compute.at_once(len(alike), CPU_IMAGES)):
-                    output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
-                    for row, number in enumerate(numbers):
-                        found[number] = self._segmentation(letterboxes[number], output, row)
+        for alike in by_shape.values():
+            found.update(zip(alike, chain(*self._passes.over(alike, segment_alike)), strict=True))
         return [found[number] for number in range(len(images))]
 
     def _forward(self, batch: NDArray[np.uint8]) -> Output:

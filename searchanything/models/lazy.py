@@ -74,7 +74,31 @@ class LazySegmenter(LazyModel[Segmenter]):
 
 
 class LazyEncoder(LazyModel[RegionEncoder]):
-    """A `RegionEncoder`."""
+    """A `RegionEncoder`. What is left open until the first run over many images is decided by `settle`."""
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], RegionEncoder],
+        *,
+        dimension: int,
+        description: Mapping[str, str | int | float],
+        settle: Callable[[RegionEncoder], tuple[RegionEncoder, str]] | None = None,
+    ) -> None:
+        """`settle` is given the loaded model, and gives the one that is to be used, and the name of its precision."""
+        super().__init__(name, load, dimension=dimension, description=description)
+        self._settle = settle
+        self.precision: str | None = None  # where it was settled
+
+    def settle(self) -> None:
+        """Decide what is open, before a run's first code. Raises: ModelLoadError."""
+        if self._settle is None:
+            return
+        model = self._needed()
+        with self._lock:
+            if self._settle is not None:  # another thread may have been faster
+                self._model, self.precision = self._settle(model)
+                self._settle = None
 
     @property
     def dimension(self) -> int:
@@ -86,6 +110,10 @@ class LazyEncoder(LazyModel[RegionEncoder]):
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
         return self._needed().embed_crops(crops)
+
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        self.settle()
+        return self._needed().embed_many(crops)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         return self._needed().embed_texts(texts)

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 
 from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.models.compute import CPU, CPU_CROPS, Compute
+from searchanything.models.compute import CPU, Compute
 from searchanything.models.lite_tower import TOWER_PREFIX, LiteTower, is_lite_tower
+from searchanything.models.measurements import NOT_KEPT, Measurements, ModelFacts
 from searchanything.models.options import FROM_FILE, EncoderOptions
+from searchanything.models.passes import Passes, measured_passes
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.tokenizer_file import FileTokenizer
 from searchanything.models.weights import BPE_FILE, CONFIG_FILE, LOADING_ERRORS, WEIGHTS_FILE, digest_of
 
-_PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _LOADING_ERRORS = (*LOADING_ERRORS, safetensors.SafetensorError, zlib.error)
 
 
@@ -64,9 +65,15 @@ class _ImageTower:
 class OpenClipEncoder:
     """A `RegionEncoder` from an open_clip model on this machine; nothing is ever downloaded."""
 
-    def __init__(self, source: _Source, *, compute: Compute = CPU, batch: int = 128) -> None:
+    def __init__(
+        self,
+        source: _Source,
+        *,
+        compute: Compute = CPU,
+        batch: int | None = None,
+        measurements: Measurements = NOT_KEPT,
+    ) -> None:
         self._compute = compute
-        self._batch = compute.at_once(batch, CPU_CROPS)
         self._dimension = source.dimension
         vocabulary = None if source.tokenizer is None else digest_of(source.tokenizer)
         self._description = source.options.description(source.name, source.weights_sha256, vocabulary)
@@ -75,16 +82,26 @@ class OpenClipEncoder:
         self._loaded: tuple[Any, Any] | None = None
         tower = _lite_tower(source, compute) or _image_tower(source, self._whole()[0])
         self._embed, self._crop_size_px = tower.embed, tower.side_px
+        model: ModelFacts = {**self._description, "crop_px": tower.side_px}
+        self._passes = Passes(batch) if batch is not None else measured_passes(model, compute, measurements)
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255
             for values in (source.options.mean or tower.mean, source.options.std or tower.std)
         )
 
     @classmethod
-    def from_directory(cls, folder: Path, *, compute: Compute = CPU, batch: int = 128) -> Self:
+    def from_directory(
+        cls,
+        folder: Path,
+        *,
+        compute: Compute = CPU,
+        batch: int | None = None,
+        measurements: Measurements = NOT_KEPT,
+    ) -> Self:
         """Load a folder with `open_clip_config.json`, `open_clip_model.safetensors` and, if it has any, its BPE merges.
 
-        `batch` is the most crops or texts per forward pass.
+        `batch` is how many crops or texts go through it at once; with None runs over many images find out how many are
+        fastest, and `measurements` keeps that.
         Raises: WeightsMissingError, ModelError.
         """
         config, weights, merges = folder / CONFIG_FILE, folder / WEIGHTS_FILE, folder / BPE_FILE
@@ -104,7 +121,7 @@ class OpenClipEncoder:
             weights_sha256=digest_of(folder),
             folder=folder,
         )
-        return cls(source, compute=compute, batch=batch)
+        return cls(source, compute=compute, batch=batch, measurements=measurements)
 
     @classmethod
     def from_checkpoint(
@@ -115,7 +132,8 @@ class OpenClipEncoder:
         options: EncoderOptions | None = None,
         tokenizer: Path | None = None,
         compute: Compute = CPU,
-        batch: int = 128,
+        batch: int | None = None,
+        measurements: Measurements = NOT_KEPT,
     ) -> Self:
         """Load a checkpoint file of an architecture that open_clip knows, e.g. `ViT-H-14`.
 
@@ -141,7 +159,7 @@ class OpenClipEncoder:
             options=options or FROM_FILE,
             tokenizer=tokenizer,
         )
-        return cls(source, compute=compute, batch=batch)
+        return cls(source, compute=compute, batch=batch, measurements=measurements)
 
     @property
     def dimension(self) -> int:
@@ -154,6 +172,11 @@ class OpenClipEncoder:
         return self._crop_size_px
 
     @property
+    def crops_at_once(self) -> int | None:
+        """How many crops go through it at once, where they are not timed: chosen, asked for or usual."""
+        return self._passes.at_once
+
+    @property
     def description(self) -> Mapping[str, str | int | float]:
         """Architecture and weights' sha256: the encoder's part of the fingerprint."""
         return dict(self._description)
@@ -163,11 +186,11 @@ class OpenClipEncoder:
 
         Raises: ValueError for crops of another shape or type.
         """
-        side = self._crop_size_px
-        if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
-            raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}")
-        parts = [self._embed_images(crops[start : start + self._batch]) for start in range(0, len(crops), self._batch)]
-        return self._joined(parts)
+        return self._embed_passes(crops, timed=False)
+
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        """The same, in passes that are timed until it is known how many crops at once are fastest."""
+        return self._embed_passes(crops, timed=True)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off.
@@ -180,12 +203,12 @@ class OpenClipEncoder:
             model, tokenizer = self._whole()
         except ModelError as error:
             raise ModelLoadError(f"{self._source.name}: {error}") from error
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(texts), self._batch):
-                tokens = tokenizer(list(texts[start : start + self._batch])).to(self._compute.device)
-                parts.append(_unit_rows(model.encode_text(tokens)))
-        return self._joined(parts)
+
+        def embed(some: list[str]) -> FloatArray:
+            with torch.inference_mode():
+                return _unit_rows(model.encode_text(tokenizer(some).to(self._compute.device)))
+
+        return self._joined(self._passes.over(list(texts), embed))
 
     def _whole(self) -> tuple[Any, Any]:
         """open_clip's model and tokenizer, loaded once. Raises: ModelError."""
@@ -193,6 +216,12 @@ class OpenClipEncoder:
             if self._loaded is None:
                 self._loaded = _load(self._source, self._compute)
             return self._loaded
+
+    def _embed_passes(self, crops: RGBImage, *, timed: bool) -> FloatArray:
+        side = self._crop_size_px
+        if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
+            raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}")
+        return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
 
     def _embed_images(self, crops: RGBImage) -> FloatArray:
         with torch.inference_mode():
@@ -251,7 +280,7 @@ def _load(source: _Source, compute: Compute) -> tuple[Any, Any]:
         model = open_clip.create_model(
             source.model,
             pretrained=None if source.checkpoint is None else str(source.checkpoint.resolve()),
-            precision=_PRECISIONS[compute.dtype],
+            precision=compute.precision,
             device=compute.device,
             require_pretrained=True,  # open_clip's default is silent random weights
             weights_only=True,

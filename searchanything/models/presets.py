@@ -248,17 +248,22 @@ def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
     return segmenter
 
 
-def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
-    """The preset's encoder, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
+def load_region_encoder(name: str, settings: ModelSettings, precision: str | None = None) -> RegionEncoder:
+    """The preset's encoder, on the device of the settings, in a precision that was measured to be best there.
+
+    Raises: WeightsMissingError, ModelError, PresetError.
+    """
     with importing():
         from searchanything.models.compute import prepare_compute
+        from searchanything.models.measurements import Measurements
         from searchanything.models.openclip import OpenClipEncoder
 
     preset = find_preset(name)
     path = locate(preset.encoder, settings.weights_dir)
-    compute, batch = prepare_compute(settings, "encoder"), settings.encoder_batch
+    compute = prepare_compute(settings, "encoder", precision)
+    batch, measurements = settings.encoder_batch, Measurements(settings.measured_dir)
     if preset.architecture is None:
-        encoder = OpenClipEncoder.from_directory(path, compute=compute, batch=batch)
+        encoder = OpenClipEncoder.from_directory(path, compute=compute, batch=batch, measurements=measurements)
     else:
         encoder = OpenClipEncoder.from_checkpoint(
             preset.architecture,
@@ -267,6 +272,7 @@ def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
             tokenizer=None if preset.tokenizer is None else locate(preset.tokenizer, settings.weights_dir),
             compute=compute,
             batch=batch,
+            measurements=measurements,
         )
     _check_dimension(preset.encoder, preset.embedding_dimension, encoder.dimension)
     return encoder
@@ -274,6 +280,9 @@ def load_region_encoder(name: str, settings: ModelSettings) -> RegionEncoder:
 
 def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, LazyEncoder]:
     """The preset's segmenter and encoder, loaded when they are first used. Raises: what `describe` raises."""
+    with importing():
+        from searchanything.models.precision import known_precision, settling
+
     preset = find_preset(name)
     of_segmenter, of_encoder = describe(name, settings)
     segmenter = LazySegmenter(
@@ -284,9 +293,10 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
     )
     encoder = LazyEncoder(
         preset.encoder.name,
-        lambda: load_region_encoder(name, settings),
+        lambda: load_region_encoder(name, settings, known_precision(of_encoder, settings)),
         dimension=preset.embedding_dimension,
         description=of_encoder,
+        settle=settling(of_encoder, settings, lambda precision: load_region_encoder(name, settings, precision)),
     )
     return segmenter, encoder
 

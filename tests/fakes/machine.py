@@ -14,6 +14,7 @@ from searchanything.core.errors import ModelError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter
+from searchanything.models.precision import Settle
 
 
 class Machine:
@@ -23,6 +24,7 @@ class Machine:
         self.segmenter, self.embedder = FakeSegmenter(), FakeEmbedder()
         self.loads: list[str] = []
         self.damaged = False
+        self.settle: Settle | None = None
 
     def lazy_models(self, _name: str, _settings: object) -> tuple[LazySegmenter, LazyEncoder]:
         def load(part: str) -> object:
@@ -43,6 +45,7 @@ class Machine:
                 lambda: load("encoder"),
                 dimension=self.embedder.dimension,
                 description=self.embedder.description,
+                settle=self.settle,
             ),
         )
 

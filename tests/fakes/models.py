@@ -162,6 +162,9 @@ class FakeEmbedder:
         near = np.abs(pixels - _COLOURS).max(axis=3) < 60
         return _unit(near.mean(axis=1))
 
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        return self.embed_crops(crops)
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         words = [set(text.lower().split()) for text in texts]
         return _unit(np.array([[name in present for name in PALETTE] for present in words], dtype=np.float64))

@@ -86,6 +86,10 @@ class RegionEncoder(Protocol):
         """(N, S, S, 3) uint8 RGB -> (N, D) float32 of unit length. N may be 0. Thread-safe."""
         ...
 
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        """As `embed_crops`, for a run over many images: it may be timed, to find how many crops at once are fastest."""
+        ...
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """N texts -> (N, D) float32 of unit length. Thread-safe."""
         ...

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from contracts.index_rows import manifest_of
 from fakes.machine import Machine, machine_with_images
 from fakes.models import drawn
@@ -16,6 +17,7 @@ from PIL import Image
 import searchanything
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, ModelLoadError, PresetError, UsageError
+from searchanything.core.protocols import RegionEncoder
 from searchanything.core.settings import Settings
 from searchanything.encode.encoder import Stopwatch
 from searchanything.models import presets
@@ -166,3 +168,33 @@ def test_an_index_of_another_version_says_so_and_blames_no_weights(
         for call in calls:
             with pytest.raises(IndexMismatchError, match=said):
                 call()
+
+
+@pytest.mark.parametrize("hash_file", [None, "untrained"])
+def test_a_new_index_notes_the_precision_that_was_decided_before_its_first_code(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hash_file: str | None
+) -> None:
+    decided: list[int] = []
+
+    def settle(loaded: RegionEncoder) -> tuple[RegionEncoder, str]:
+        decided.append(len(machine.segmenter.batch_sizes))
+        return loaded, "fp32"
+
+    machine.settle = settle
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    with connected() as client:
+        assert client.index(tmp_path / "images", hash_file=hash_file).indexed == 3
+        noted = client._models.manifest().details["arithmetic"]
+        assert noted == "cuda: segmenter fp32 without TF32, encoder fp32"
+        assert decided == [0], "once, and before any image was looked at"
+        monkeypatch.setattr(wiring, "_models", {})  # as in another process
+        forget(client)
+        machine.loads.clear()
+        client.query(tmp_path / "images" / "0.png", (10, 10))
+        assert client.index(tmp_path / "images").unchanged == 3
+        assert decided == [0], "no query decides, nor a run without work"
+        Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "images" / "new.png")
+        assert client.index(tmp_path / "images").indexed == 1
+        assert len(decided) == 2

@@ -24,9 +24,10 @@ from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.geometry import GRID_STRIDE, Letterbox, box_iou
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
-from searchanything.models.compute import Compute
+from searchanything.models.compute import CPU, Compute
 from searchanything.models.fastsam import FastSAMSegmenter, P3Map
 from searchanything.models.options import SegmenterOptions
+from searchanything.models.passes import Passes
 from searchanything.models.presets import PICO
 from searchanything.models.weights import locate
 
@@ -347,13 +348,38 @@ def test_a_cpu_segments_two_images_for_each_thread_at_a_time(
     segmenter: FastSAMSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = [tiny_models.scene(96, 128, seed=seed) for seed in range(5)]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     sizes: list[int] = []
     forward = segmenter._forward
     monkeypatch.setattr(segmenter, "_forward", lambda batch: (sizes.append(len(batch)), forward(batch))[1])
-    few = segmenter.segment(images)
-    assert sizes == [2, 2, 1]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    for one, other in zip(few, segmenter.segment(images), strict=True):
+    found = []
+    for threads, wanted in ((1, [2, 2, 1]), (8, [5])):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(segmenter, "_passes", Passes(CPU.images_at_once()))
+        sizes.clear()
+        found.append(segmenter.segment(images))
+        assert sizes == wanted
+    for one, other in zip(*found, strict=True):
         assert_same(one, other)
-    assert sizes[3:] == [5]
+
+
+def test_images_that_ran_out_of_memory_are_not_tried_again_together(
+    segmenter: FastSAMSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU has memory for two of them: the first batch finds out, the second knows."""
+    images = [tiny_models.scene(96, 128, seed=seed) for seed in range(6)]
+    expected = segmenter.segment(images)
+    sizes: list[int] = []
+    forward = segmenter._forward
+
+    def small(batch: np.ndarray) -> object:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(batch)
+
+    monkeypatch.setattr(segmenter, "_forward", small)
+    monkeypatch.setattr(segmenter, "_passes", Passes(None))
+    for _ in range(2):
+        for one, other in zip(segmenter.segment(images), expected, strict=True):
+            assert_same(one, other)
+    assert sizes == [6, 3, 1, 1, 1, 1, 1, 1] + [1] * 6

@@ -17,6 +17,7 @@ from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.models.compute import Compute
 from searchanything.models.lite_tower import is_lite_tower
 from searchanything.models.openclip import OpenClipEncoder
+from searchanything.models.presets import PICO, load_hash
 from searchanything.models.quiet import hub_offline, import_open_clip
 from searchanything.models.weights import CONFIG_FILE, PACKAGED_WEIGHTS, WEIGHTS_FILE
 
@@ -51,6 +52,21 @@ def test_embeddings_are_open_clips_to_the_last_bit(dtype: torch.dtype, count: in
     assert np.array_equal(found, encoder.embed_crops(crops))
     assert np.array_equal(encoder._mean.flatten().numpy(), np.float32(model.visual.image_mean) * np.float32(255))
     assert np.array_equal(encoder._std.flatten().numpy(), np.float32(model.visual.image_std) * np.float32(255))
+
+
+def test_codes_are_the_same_however_many_crops_pass_at_once() -> None:
+    """So a run may try numbers on crops that end in an index. Embeddings as well, on the CPUs that were seen."""
+    crops = np.random.default_rng(7).integers(0, 256, (70, 96, 96, 3), dtype=np.uint8)
+    hasher, of_masks = load_hash("pico"), np.zeros((70, PICO.feature_dimension), np.float32)
+    expected = OpenClipEncoder.from_directory(FOLDER, batch=70).embed_crops(crops)
+    for size in (1, 3, 8, 32):
+        found = OpenClipEncoder.from_directory(FOLDER, batch=size).embed_crops(crops)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert np.array_equal(hasher.encode(of_masks, found), hasher.encode(of_masks, expected)), size
+    tried = OpenClipEncoder.from_directory(FOLDER)
+    for _ in range(4):
+        found = tried.embed_many(crops)
+        assert np.array_equal(hasher.encode(of_masks, found), hasher.encode(of_masks, expected))
 
 
 def test_a_query_by_an_image_imports_none_of_open_clip_which_a_text_does() -> None:

@@ -17,7 +17,9 @@ from PIL import Image
 
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.types import RGBImage
+from searchanything.models import passes
 from searchanything.models.compute import Compute
+from searchanything.models.measurements import Measurements
 from searchanything.models.openclip import OpenClipEncoder
 from searchanything.models.quiet import import_open_clip
 
@@ -81,10 +83,53 @@ def test_nothing_in_nothing_out(encoder: OpenClipEncoder) -> None:
     assert encoder.embed_texts([]).shape == (0, 32)
 
 
-def test_a_cpu_embeds_sixteen_crops_for_each_thread_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_until_it_is_measured_a_cpu_embeds_sixteen_crops_for_each_thread_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for threads, wanted in ((1, 16), (4, 64), (1000, 128)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert OpenClipEncoder.from_directory(folder)._batch == wanted
+        assert OpenClipEncoder.from_directory(folder).crops_at_once == wanted
+        assert OpenClipEncoder.from_directory(folder, batch=300).crops_at_once == 300, "as asked for"
+
+
+def sizes_of(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The crops of each pass from now on."""
+    sizes: list[int] = []
+    embed = encoder._embed_images
+    monkeypatch.setattr(encoder, "_embed_images", lambda some: (sizes.append(len(some)), embed(some))[1])
+    return sizes
+
+
+def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(passes, "_clock_of", lambda _: lambda: 0.0)
+    many = np.stack([tiny_models.scene(SIDE, SIDE, seed=seed % 7) for seed in range(800)])
+    encoder = OpenClipEncoder.from_directory(folder, measurements=Measurements(tmp_path))
+    sizes = sizes_of(encoder, monkeypatch)
+    asked = encoder.embed_crops(many)
+    assert sizes == [32] * 25
+    assert not list(tmp_path.iterdir())
+    sizes.clear()
+    for _ in range(3):
+        np.testing.assert_allclose(encoder.embed_many(many), asked, atol=1e-6)
+    assert sizes[:4] == [8, 8, 8, 16]
+    (file,) = tmp_path.iterdir()
+    document = json.loads(file.read_text())
+    assert (
+        document["question"].items() >= {"encoder": "tiny", "crop_px": SIDE, "threads": 2, "precision": "fp32"}.items()
+    )
+    again = OpenClipEncoder.from_directory(folder, measurements=Measurements(tmp_path))
+    assert again.crops_at_once == document["answer"]["at_once"] == encoder.crops_at_once == 128
+
+
+def test_a_number_that_is_asked_for_is_obeyed_and_nothing_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = OpenClipEncoder.from_directory(folder, batch=50, measurements=Measurements(tmp_path))
+    sizes = sizes_of(encoder, monkeypatch)
+    encoder.embed_many(np.zeros((120, SIDE, SIDE, 3), np.uint8))
+    assert sizes == [50, 50, 20]
+    assert not list(tmp_path.iterdir())
 
 
 def test_batches_do_not_matter(folder: Path, encoder: OpenClipEncoder, crops: RGBImage) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 
 from searchanything.core.errors import ModelError, PresetError, SettingsError, WeightsMissingError
 from searchanything.core.settings import ModelSettings
 from searchanything.models import presets, weights
-from searchanything.models.compute import prepare_compute
+from searchanything.models.compute import Compute, prepare_compute
 from searchanything.models.hashing import HashLayer
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.presets import PRESETS, SMALL
@@ -136,3 +138,24 @@ def test_devices_that_are_not_there(name: str) -> None:
 def test_the_cpu_computes_in_fp32_unless_told_otherwise() -> None:
     assert str(prepare_compute(ModelSettings(device="cpu"), "encoder").dtype) == "torch.float32"
     assert str(prepare_compute(ModelSettings(device="cpu", precision="bf16"), "encoder").dtype) == "torch.bfloat16"
+
+
+def test_settings_say_how_many_crops_pass_at_once_and_where_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Compute, "crops_to_try", lambda _: (1, 2))
+    monkeypatch.setattr(Compute, "crops_at_once", lambda _: 2)
+    crops = np.zeros((40, 96, 96, 3), np.uint8)
+    asked = presets.load_region_encoder("pico", ModelSettings(device="cpu", measured_dir=tmp_path, encoder_batch=7))
+    measured = ModelSettings(device="cpu", measured_dir=tmp_path)
+    first = presets.load_region_encoder("pico", measured)
+    assert (asked.crops_at_once, first.crops_at_once) == (7, 2)  # type: ignore[attr-defined]  # open_clip's adapter
+    asked.embed_many(crops)
+    first.embed_crops(crops)
+    assert not list(tmp_path.iterdir())
+    first.embed_many(crops)
+    (file,) = tmp_path.iterdir()
+    document = json.loads(file.read_text())
+    assert document["question"].items() >= first.description.items()
+    again = presets.load_region_encoder("pico", measured)
+    assert again.crops_at_once == document["answer"]["at_once"]  # type: ignore[attr-defined]

@@ -33,6 +33,9 @@ class SickEmbedder:
     def embed_crops(self, _crops: object) -> object:
         raise ValueError("the activations are not finite")
 
+    def embed_many(self, _crops: object) -> object:
+        raise ValueError("the activations are not finite")
+
     def embed_texts(self, _texts: object) -> object:
         raise ValueError("the activations are not finite")
 

@@ -1,0 +1,49 @@
+"""The settings of the models, which `core.settings` holds with all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+def default_measured_dir() -> Path:
+    """Where it is kept what was measured on this machine: `~/.cache/searchanything/measured`."""
+    return Path.home() / ".cache" / "searchanything" / "measured"
+
+
+def default_weights_dir() -> Path:
+    """Where fetched weights lie: `~/.cache/searchanything/weights`."""
+    return Path.home() / ".cache" / "searchanything" / "weights"
+
+
+class ModelSettings(BaseModel):
+    """Which models compute features, and on what."""
+
+    preset: str | None = Field(
+        None, description="`pico`, `small`, `base`, `large`, `multilingual` or `paper`; an index remembers its own."
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic of the encoder. `auto` is fp32, but on CUDA fp16 unless `index` has measured that its "
+        "embeddings are others or that it is no faster.",
+    )
+    segmenter_precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Arithmetic of the segmenter; with less than fp32 a GPU finds other regions than a CPU, and their "
+        "codes differ.",
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
+    weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")
+    encoder_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Crops per pass of the encoder. By default the number that is fastest: `index` tries some on its "
+        "first images, and `measured_dir` keeps which was. Until then 128, on a CPU at most 16 a thread.",
+    )
+    measured_dir: Path | None = Field(
+        default_factory=default_measured_dir,
+        description="Where it is kept what was measured on this machine: crops per pass, and the precision on CUDA.",
+    )

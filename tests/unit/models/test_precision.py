@@ -1,0 +1,238 @@
+"""What `auto` is on CUDA: fp16 where it is the same and faster. The device is torch's word alone; towers are fakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes.models import FakeEmbedder
+
+from searchanything.core.settings import ModelSettings
+from searchanything.core.types import FloatArray, RGBImage
+from searchanything.models import measurements
+from searchanything.models.compute import arithmetic, prepare_compute
+from searchanything.models.lazy import LazyEncoder
+from searchanything.models.measurements import ModelFacts
+from searchanything.models.precision import (
+    embeddings_agree,
+    known_precision,
+    probe_crops,
+    settle_precision,
+    settling,
+)
+
+MODEL: ModelFacts = {"encoder": "tower", "weights_sha256": "0" * 64}
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Tower(FakeEmbedder):
+    """An encoder that takes so long for a batch by a clock of its own, and changes what it says."""
+
+    def __init__(
+        self, clock: Clock, seconds: float, change: Callable[[FloatArray], FloatArray] = lambda rows: rows
+    ) -> None:
+        super().__init__()
+        self._clock, self._seconds, self._change = clock, seconds, change
+
+    def embed_crops(self, crops: RGBImage) -> FloatArray:
+        self._clock.now_s += self._seconds
+        return self._change(super().embed_crops(crops))
+
+
+def turned(rows: FloatArray, cosine: float) -> FloatArray:
+    """Rows at that cosine to the given ones."""
+    other = np.roll(rows, 1, axis=1)
+    other -= (other * rows).sum(axis=1, keepdims=True) * rows
+    other /= np.maximum(np.linalg.norm(other, axis=1, keepdims=True), 1e-9)
+    return np.asarray(rows * cosine + other * np.sqrt(1 - cosine**2), dtype=np.float32)
+
+
+def with_one(value: float) -> Callable[[FloatArray], FloatArray]:
+    def changed(rows: FloatArray) -> FloatArray:
+        found = rows.copy()
+        found[len(rows) // 2, 0] = value
+        return found
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("half_s", "full_s", "change", "expected"),
+    [
+        (1.0, 3.0, lambda rows: rows, "fp16"),
+        (3.0, 1.0, lambda rows: rows, "fp32"),  # a card without fast fp16
+        (1.0, 1.0, lambda rows: rows, "fp32"),  # no gain: exact codes cost nothing
+        (1.0, 3.0, lambda rows: turned(rows, 0.9995), "fp16"),
+        (1.0, 3.0, lambda rows: turned(rows, 0.998), "fp32"),
+        (1.0, 3.0, with_one(float("nan")), "fp32"),
+        (1.0, 3.0, with_one(float("inf")), "fp32"),
+        (1.0, 3.0, lambda rows: -rows, "fp32"),
+    ],
+    ids=["faster", "slower", "as fast", "nearly the same", "others", "nan", "inf", "opposite"],
+)
+def test_fp16_is_taken_where_it_is_the_same_and_faster(
+    half_s: float, full_s: float, change: Callable[[FloatArray], FloatArray], expected: str
+) -> None:
+    clock = Clock()
+    half, full = Tower(clock, half_s, change), Tower(clock, full_s)
+    encoder, precision, compared = settle_precision(half, lambda: full, clock=clock)
+    assert (precision, compared) == (expected, True)
+    assert encoder is (half if expected == "fp16" else full)
+
+
+def test_one_row_that_differs_is_enough() -> None:
+    rows = FakeEmbedder().embed_crops(probe_crops(16))
+    assert embeddings_agree(rows, rows)
+    other = rows.copy()
+    other[5] = -other[5]
+    assert not embeddings_agree(rows, other)
+
+
+def test_a_device_without_room_for_fp32_stays_with_fp16_and_is_asked_again() -> None:
+    def no_room() -> FakeEmbedder:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    half = FakeEmbedder()
+    assert settle_precision(half, no_room) == (half, "fp16", False)
+
+    def broken() -> FakeEmbedder:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="assert"):
+        settle_precision(half, broken)
+
+
+def test_probes_are_always_the_same_and_of_all_kinds() -> None:
+    crops = probe_crops(32)
+    assert crops.shape == (64, 32, 32, 3)
+    assert np.array_equal(crops, probe_crops(32))
+    assert {0, 255} <= {int(crop.min()) for crop in crops if crop.min() == crop.max()}
+    assert len({crop.tobytes() for crop in crops}) > 60
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine with one CUDA device, as far as torch is asked."""
+    device = {"name": "NVIDIA P100"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: device["name"])
+    return device
+
+
+class Machine:
+    """A preset's encoder on that device: loads are counted, and fp16 is slow or fast."""
+
+    def __init__(self, folder: Path, *, half_s: float) -> None:
+        self.settings = ModelSettings(measured_dir=folder)
+        self.loads: list[str] = []
+        self._half_s = half_s
+        self._clock = Clock()
+
+    def load(self, precision: str | None) -> Tower:
+        self.loads.append(precision or "fp16")
+        if precision == "fp32":
+            return Tower(self._clock, 1.0)
+        return Tower(self._clock, self._half_s, lambda rows: turned(rows, 0.9995))
+
+    def encoder(self, monkeypatch: pytest.MonkeyPatch, model: ModelFacts = MODEL) -> LazyEncoder:
+        """As in a new process."""
+        defaults = settle_precision.__kwdefaults__
+        monkeypatch.setattr(settle_precision, "__kwdefaults__", {**(defaults or {}), "clock": self._clock})
+        self.loads.clear()
+        return LazyEncoder(
+            "tower",
+            lambda: self.load(known_precision(model, self.settings)),
+            dimension=FakeEmbedder.dimension,
+            description=model,
+            settle=settling(model, self.settings, self.load),
+        )
+
+
+CROPS = probe_crops(16)
+EXACT = FakeEmbedder().embed_crops(CROPS)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_run_decides_before_its_first_code_and_other_processes_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path, half_s=3.0)
+    encoder = machine.encoder(monkeypatch)
+    assert np.array_equal(encoder.embed_many(CROPS), EXACT), "the slow fp16 made no code"
+    assert (machine.loads, encoder.precision) == (["fp16", "fp32"], "fp32")
+    encoder.embed_many(CROPS)
+    assert np.array_equal(encoder.embed_crops(CROPS), EXACT), "queries have the run's arithmetic"
+    assert machine.loads == ["fp16", "fp32"]
+    encoder = machine.encoder(monkeypatch)
+    encoder.embed_many(CROPS)
+    assert machine.loads == ["fp32"]
+    assert known_precision(MODEL, machine.settings) == "fp32"
+    assert arithmetic(machine.settings, "fp32") == "cuda: segmenter fp32 without TF32, encoder fp32"
+    assert prepare_compute(machine.settings, "encoder", "fp32").dtype is torch.float32
+    assert prepare_compute(machine.settings, "segmenter", "fp16").dtype is torch.float32
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_query_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, half_s=3.0)
+    encoder = machine.encoder(monkeypatch)
+    encoder.embed_crops(CROPS)
+    encoder.embed_texts(["red"])
+    assert (machine.loads, encoder.precision) == (["fp16"], None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("change", [{"precision": "fp16"}, {"precision": "fp32"}, {"device": "cpu"}], ids=str)
+def test_a_precision_that_is_asked_for_is_obeyed(
+    change: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path, half_s=3.0)
+    machine.encoder(monkeypatch).embed_many(CROPS)
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_text())["answer"] == {"precision": "fp32"}
+    asked = ModelSettings(measured_dir=tmp_path, **change)
+    assert known_precision(MODEL, asked) is None
+    assert settling(MODEL, asked, machine.load) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "NVIDIA H200"}, {"torch": "9.9"}, {"version": 99}, {"weights_sha256": "1" * 64}], ids=str
+)
+def test_another_machine_or_model_is_measured_anew(
+    change: dict[str, str | int], cuda: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path, half_s=3.0)
+    machine.encoder(monkeypatch).embed_many(CROPS)
+    cuda["name"] = str(change.get("name", cuda["name"]))
+    monkeypatch.setattr(torch, "__version__", change.get("torch", torch.__version__))
+    monkeypatch.setattr(measurements, "VERSION", change.get("version", measurements.VERSION))
+    model = {**MODEL, "weights_sha256": change.get("weights_sha256", MODEL["weights_sha256"])}
+    assert known_precision(model, machine.settings) is None
+    machine.encoder(monkeypatch, model).embed_many(CROPS)
+    assert machine.loads == ["fp16", "fp32"]
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("answer", ["", '{"precision": "bf16"}', '{"precision": 7}', "[]", "null"])
+def test_a_damaged_answer_is_measured_anew(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, half_s=0.1)
+    machine.encoder(monkeypatch).embed_many(CROPS)
+    (file,) = tmp_path.iterdir()
+    sound = file.read_text()
+    file.write_text(sound.partition('"answer"')[0] + f'"answer": {answer}}}')
+    encoder = machine.encoder(monkeypatch)
+    encoder.embed_many(CROPS)
+    assert (machine.loads, encoder.precision) == (["fp16", "fp32"], "fp16")
+    assert file.read_text() == sound
