@@ -308,6 +308,8 @@ def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:
 
     Raises: ModelLoadError.
     """
+    from searchanything.models.lazy import LazyEncoder
+
     embedder = encoder.embedder
     if not isinstance(embedder, LazyEncoder):
         return encoder

@@ -28,7 +28,7 @@ class ModelSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Arithmetic of the encoder. `auto` is fp32, but on CUDA fp16 unless `index` has measured that its "
-        "embeddings are others or that it is no faster.",
+        "embeddings are others or that it is slower.",
     )
     segmenter_precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",

@@ -1,7 +1,8 @@
-"""Which precision `auto` is on CUDA: fp16 where its embeddings are fp32's and it is faster, else fp32.
+"""Which precision `auto` is on CUDA: fp16, unless its embeddings are not fp32's or it is slower.
 
-Cards before Volta compute fp16 slowly, and some models overflow in it. bf16 is never chosen: its codes differ from a
-CPU's in 7 bits of 256 in the median (docs/adr/0074).
+As fast is fast enough: in fp32 cuDNN's TF32 is allowed to the encoder's convolutions, which fp16 does not need. Cards
+before Volta compute fp16 slowly, and some models overflow in it. bf16 is never chosen: its codes differ from a CPU's in
+7 bits of 256 in the median (docs/adr/0074).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def settle_precision(
         return half, "fp16", False
     faster = times_s[1] / max(times_s[0], 1e-9)
     logger.info("encoder: fp16 %s fp32, %.1f times as fast", "agrees with" if agree else "differs from", faster)
-    return (half, "fp16", True) if agree and faster > FASTER else (full, "fp32", True)
+    return (half, "fp16", True) if agree and faster * FASTER > 1 else (full, "fp32", True)
 
 
 def embeddings_agree(one: FloatArray, other: FloatArray) -> bool:

@@ -63,7 +63,7 @@ def break_library(folder: Path, name: str, code: str) -> None:
         ("pymilvus", "ImportError", ["status", "--uri", "i.db"]),
         ("grpc", "OSError", ["query", "images/a.jpg", "--uri", "i.db"]),
         ("PIL", "ImportError", ["query", "images/a.jpg"]),
-        ("pi_heif", "OSError", ["status"]),
+        ("pi_heif", "OSError", ["query", "images/a.jpg"]),
         ("minio", "RuntimeError", ["sync", "check", "s3://bucket"]),
         ("pydantic", "ImportError", ["models", "list"]),
     ],
