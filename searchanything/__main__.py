@@ -20,6 +20,7 @@ from searchanything.core.put_off import answer_questions_only
 
 # Verbs that answer once and end. Collecting cycles while they import costs a fifth of `status` and finds nothing.
 SHORT: Final = QUESTIONS | {"doctor", "failed", "models", "status"}
+_LONG: Final = (["failed", "retry"],)  # it indexes
 _RARELY: Final = (1_000_000, 50, 100)  # new objects between two collections, in place of 700 to 2,000
 # What a verb needs beside the command line: one command installs both.
 _EXTRAS: Final = {
@@ -40,7 +41,7 @@ def main() -> None:
         sys.exit(code)
     if arguments and arguments[0] in QUESTIONS:
         answer_questions_only()
-    short = not arguments or arguments[0].startswith("-") or arguments[0] in SHORT
+    short = ends_soon(arguments)
     if short:
         gc.set_threshold(*_RARELY)
     try:
@@ -56,6 +57,11 @@ def main() -> None:
     if short:
         gc.freeze()  # at its end the interpreter looks for garbage in all that was imported: a sixth of `status`
     sys.exit(code)
+
+
+def ends_soon(arguments: Sequence[str]) -> bool:
+    """Whether a command answers once and ends: help and versions do, too."""
+    return not arguments or arguments[0].startswith("-") or (arguments[0] in SHORT and list(arguments[:2]) not in _LONG)
 
 
 def _cure(error: LibraryError, arguments: Sequence[str]) -> str:

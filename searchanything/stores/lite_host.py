@@ -111,12 +111,12 @@ class LiteHost:
 
     def _acquire_early(self) -> None:
         with contextlib.suppress(SearchAnythingError):  # `acquire` comes to the same, and says so
-            self.acquire()
+            self.acquire(create=False)
 
-    def acquire(self) -> str:
+    def acquire(self, *, create: bool = True) -> str:
         """Become a user and see that the server runs; return its socket's path. May be called again and again.
 
-        Raises: IndexUnavailableError.
+        Its server makes the file where there is none, unless `create` is false. Raises: IndexUnavailableError.
         """
         deadline = time.monotonic() + self._timeout_s  # before the lock: what begins early may have used it up
         with self._lock, self._explained():
@@ -127,7 +127,7 @@ class LiteHost:
                 self._users = self._lock_file(USERS, fcntl.LOCK_SH, deadline)
                 os.utime(self._users)
             try:
-                return self._running_server(deadline)
+                return self._running_server(deadline, create=create)
             except BaseException:
                 self._leave()
                 raise
@@ -193,7 +193,7 @@ class LiteHost:
             _unlock(self._users)
             self._users = None
 
-    def _running_server(self, deadline: float) -> str:
+    def _running_server(self, deadline: float, *, create: bool) -> str:
         starts, pause, last_words = 0, _POLL_S[0], ""
         while time.monotonic() < deadline:
             address = self._served_address()
@@ -203,6 +203,8 @@ class LiteHost:
                 last_words = self._last_words() if starts else ""
                 if starts == _STARTS:
                     break
+                if not create and self.identity is None:
+                    raise IndexUnavailableError(f"{self._file} is no longer there")
                 starts += self._try_start()
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_S[1])

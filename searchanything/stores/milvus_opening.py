@@ -22,10 +22,15 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
     host = lite_host_of(settings)
     if host is not None:
         host.start_early()
-    with importing():
-        from searchanything.stores.lite_connection import LiteConnection
-        from searchanything.stores.milvus import MilvusIndexStore
-        from searchanything.stores.milvus_connection import MilvusConnection
+    try:
+        with importing():
+            from searchanything.stores.lite_connection import LiteConnection
+            from searchanything.stores.milvus import MilvusIndexStore
+            from searchanything.stores.milvus_connection import MilvusConnection
+    except BaseException:
+        if host is not None:
+            host.release()
+        raise
 
     connection = MilvusConnection(settings) if host is None else LiteConnection(settings, host)
     return MilvusIndexStore(connection, settings.collection_prefix)

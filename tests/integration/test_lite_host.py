@@ -257,7 +257,7 @@ def test_an_early_start_that_nobody_waits_for_leaves_no_user(file: Path, monkeyp
     file.touch()
     host, late = host_of(file), threading.Event()
     acquire = host.acquire
-    monkeypatch.setattr(host, "acquire", lambda: late.wait(30.0) and acquire())
+    monkeypatch.setattr(host, "acquire", lambda **how: late.wait(30.0) and acquire(**how))
     host.start_early()
     threading.Timer(0.2, late.set).start()
     host.release()
@@ -271,6 +271,19 @@ def test_an_early_start_makes_no_file(file: Path) -> None:
     host.release()
     assert not file.exists()
     assert not file.parent.joinpath(".index.db.host").exists()
+
+
+def test_a_file_that_is_removed_while_its_server_starts_early_stays_removed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.touch()
+    host = host_of(file)
+    make_folder = host._make_folder
+    monkeypatch.setattr(host, "_make_folder", lambda: (make_folder(), file.unlink()))
+    host.start_early()
+    host.release()
+    assert not file.exists()
+    assert not processes_of(file)["server"]
 
 
 def test_what_an_early_start_meets_is_said_by_who_needs_the_server(

@@ -78,7 +78,10 @@ def thresholds() -> Iterator[tuple[int, int, int]]:
 
 @pytest.mark.parametrize(
     ("arguments", "rarely"),
-    [([], True), (["--help"], True), (["status"], True), (["index", "images"], False), (["serve"], False)],
+    [
+        *(([], True), (["--help"], True), (["status"], True), (["failed", "list"], True), (["failed"], True)),
+        *((["index", "images"], False), (["serve"], False), (["failed", "retry"], False)),
+    ],
 )
 def test_only_what_answers_once_collects_cycles_rarely(
     arguments: list[str], rarely: bool, thresholds: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch

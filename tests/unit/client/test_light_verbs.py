@@ -12,6 +12,9 @@ import pytest
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import LibraryError
+from searchanything.core.settings import MilvusSettings
+from searchanything.stores.lite_host import LiteHost
+from searchanything.stores.milvus_opening import open_milvus
 
 # Of what segments, embeds, draws and explains nothing is needed to count rows.
 MODELLING = {"answers", "backup", "drawing", "encode", "explain", "features", "hash_training", "models", "prompts"}
@@ -69,6 +72,17 @@ print("pymilvus" in sys.modules)
     command = [sys.executable, "-c", code, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == ["index.db False", "True"]
+
+
+def test_a_server_that_started_in_vain_keeps_no_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, released = tmp_path / "index.db", []
+    file.touch()
+    monkeypatch.setattr(LiteHost, "start_early", lambda _: None)
+    monkeypatch.setattr(LiteHost, "release", lambda host: released.append(host.file.name))
+    monkeypatch.setitem(sys.modules, "searchanything.stores.milvus_connection", None)
+    with pytest.raises(LibraryError):
+        open_milvus(MilvusSettings(uri=str(file)))
+    assert released == ["index.db"]
 
 
 @pytest.mark.parametrize(
