@@ -42,7 +42,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError, SearchAnythingError
+from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError
 from searchanything.core.files import privately
 from searchanything.stores.lite_file import check_file_name, prepare_file
 from searchanything.stores.lite_supervisor import (
@@ -110,7 +110,7 @@ class LiteHost:
             self._early.start()
 
     def _acquire_early(self) -> None:
-        with contextlib.suppress(SearchAnythingError):  # `acquire` comes to the same, and says so
+        with contextlib.suppress(Exception):  # `acquire` comes to the same, and says so
             self.acquire(create=False)
 
     def acquire(self, *, create: bool = True) -> str:

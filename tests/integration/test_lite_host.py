@@ -298,6 +298,17 @@ def test_what_an_early_start_meets_is_said_by_who_needs_the_server(
     assert capfd.readouterr().err == ""
 
 
+def test_whatever_an_early_start_meets_is_not_printed(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.touch()
+    host = host_of(file)
+    folder = file.parent / ".index.db.host"
+    folder.mkdir()
+    (folder / "address").write_bytes(b"\xff\xfe")  # no text at all
+    host.start_early()
+    host.release()
+    assert capfd.readouterr().err == ""
+
+
 def test_who_comes_while_it_starts_in_vain_waits_no_second_time(file: Path) -> None:
     file.touch()
     host = host_of(file, timeout_s=0.2)
