@@ -101,4 +101,5 @@ class Overlap(Generic[Item]):
 
 
 def _bytes_of(batch: _Batch[Item]) -> int:
-    return sum(image.nbytes for image in batch.images)
+    crops = batch.made.crops.nbytes if isinstance(batch.made, CutBatch) else 0
+    return crops + sum(image.nbytes for image in batch.images)

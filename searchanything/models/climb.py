@@ -70,7 +70,9 @@ class Climb:
     def run_out(self) -> None:
         """`size` inputs are more than memory holds."""
         size = self.size
-        if self._up and size is not None and size > self._usual:
+        if not self._up:
+            self.choice = min(self._found, self._usual)
+        elif size is not None and size > self._usual:
             self._end_climb()
         else:
             self.choice = self._found  # whatever it is: the usual number is too large as well

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from searchanything.core.errors import ModelError, ModelLoadError
@@ -55,9 +56,15 @@ class LazyModel(Generic[Model]):
             return self._model
 
     def _needed(self) -> Model:
-        """The model, in the midst of other work. Raises: ModelLoadError, which nobody takes for the work's failure."""
-        try:
+        """The model, in the midst of other work. Raises: ModelLoadError."""
+        with self._midst():
             return self.load()
+
+    @contextmanager
+    def _midst(self) -> Iterator[None]:
+        """Loading in the midst of other work. Raises: ModelLoadError, which nobody takes for the work's failure."""
+        try:
+            yield
         except ModelError as error:
             raise ModelLoadError(f"{self._name}: {error}") from error
 
@@ -95,7 +102,7 @@ class LazyEncoder(LazyModel[RegionEncoder]):
         if self._settle is None:
             return
         model = self._needed()
-        with self._lock:
+        with self._midst(), self._lock:
             if self._settle is not None:  # another thread may have been faster
                 self._model, self.precision = self._settle(model)
                 self._settle = None

@@ -27,10 +27,12 @@ _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|(?:ALLO
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a model failed for want of memory, so that fewer inputs at once may pass."""
+    """Whether a model failed for want of memory, itself or as the cause: fewer inputs at once may pass."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    if isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None:
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 class Passes:
@@ -105,11 +107,18 @@ class Passes:
         """The size to time a pass at, with the right to do so; None where there is none to time, or too little work."""
         if self._climb is None or not self._timing.acquire(blocking=False):
             return None
-        size = self._climb.size
-        if size is not None and size <= left and (self._most is None or size <= self._most):
+        size = self._size_to_time(self._climb)
+        if size is not None and size <= left:
             return size
         self._timing.release()
         return None
+
+    def _size_to_time(self, climb: Climb) -> int | None:
+        """The climb's next size; those that memory ran out for in any pass before, it does not try."""
+        while (size := climb.size) is not None and self._most is not None and size > self._most:
+            climb.run_out()
+            self._hand_on(climb)
+        return size
 
     def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made]) -> tuple[Made] | None:
         """One pass with the right to time it, which ends here."""
@@ -151,11 +160,11 @@ def measured_passes(model: ModelFacts, compute: Compute, measurements: Measureme
     known = measurements.find(question)
     size, rate = known.get("at_once"), known.get("per_s")
     if type(size) is int and size in sizes and isinstance(rate, float) and rate > 0:
-        logger.info("encoder: %d crops at a time, %.0f crops/s, measured before", size, rate)
+        logger.info("encoder: %d crops at a time, %.0f crops/s undisturbed, measured before", size, rate)
         return Passes(size)
 
     def keep(size: int, rate: float) -> None:
-        logger.info("encoder: %d crops at a time, %.0f crops/s, measured now", size, rate)
+        logger.info("encoder: %d crops at a time, %.0f crops/s undisturbed, measured now", size, rate)
         measurements.keep(question, {"at_once": size, "per_s": rate})
 
     usual = compute.crops_at_once()

@@ -162,6 +162,14 @@ def test_memory_that_runs_out_ends_the_climb_at_the_best_so_far(usual: int, choi
     assert climb.size == (16 if choice is None else None)
 
 
+def test_a_size_that_runs_out_in_its_turns_is_not_chosen() -> None:
+    climb = Climb(SIZES, 8)
+    while climb.size != 32 or climb._up:
+        climb.add((climb.size or 0) / {8: 100, 16: 200, 32: 300, 64: 250, 128: 250}[climb.size or 0])
+    climb.run_out()
+    assert climb.choice == 8
+
+
 def test_memory_for_nothing_that_is_tried_leaves_the_usual_size() -> None:
     climb = Climb(SIZES, 32)
     climb.run_out()

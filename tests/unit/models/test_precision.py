@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from fakes.models import FakeEmbedder
 
+from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.models import measurements
-from searchanything.models.compute import arithmetic, prepare_compute
+from searchanything.models import measurements, openclip
+from searchanything.models.compute import CPU, arithmetic, prepare_compute
 from searchanything.models.lazy import LazyEncoder
 from searchanything.models.measurements import ModelFacts
 from searchanything.models.precision import (
@@ -73,8 +75,8 @@ def with_one(value: float) -> Callable[[FloatArray], FloatArray]:
         (3.0, 1.0, lambda rows: rows, "fp32"),  # a card without fast fp16
         (1.0, 1.0, lambda rows: rows, "fp16"),
         (1.06, 1.0, lambda rows: rows, "fp32"),
-        (1.0, 3.0, lambda rows: turned(rows, 0.9995), "fp16"),
-        (1.0, 3.0, lambda rows: turned(rows, 0.998), "fp32"),
+        (1.0, 3.0, lambda rows: turned(rows, 0.99995), "fp16"),
+        (1.0, 3.0, lambda rows: turned(rows, 0.9993), "fp32"),
         (1.0, 3.0, with_one(float("nan")), "fp32"),
         (1.0, 3.0, with_one(float("inf")), "fp32"),
         (1.0, 3.0, lambda rows: -rows, "fp32"),
@@ -113,6 +115,40 @@ def test_a_device_without_room_for_fp32_stays_with_fp16_and_is_asked_again() -> 
         settle_precision(half, broken)
 
 
+def test_no_room_while_open_clip_loads_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_model(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(openclip, "import_open_clip", lambda: SimpleNamespace(create_model=create_model))
+    source = openclip._Source("tower", "tower", None, 4, {}, "0" * 64)
+    half = FakeEmbedder()
+    with pytest.raises(ModelError):
+        openclip._load(source, CPU)
+    assert settle_precision(half, lambda: openclip._load(source, CPU)) == (half, "fp16", False)  # type: ignore[arg-type, return-value]
+
+
+def test_weights_that_cannot_be_loaded_twice_end_the_run_and_blame_no_image() -> None:
+    def settle(_model: object) -> tuple[FakeEmbedder, str]:
+        raise ModelError("the file is gone")
+
+    encoder = LazyEncoder("tower", FakeEmbedder, dimension=4, description=MODEL, settle=settle)
+    with pytest.raises(ModelLoadError, match="gone"):
+        encoder.embed_many(CROPS)
+
+
+def test_the_two_take_turns_so_that_other_work_slows_both() -> None:
+    clock, order = Clock(), list[str]()
+
+    class Busy(Tower):
+        def embed_crops(self, crops: RGBImage) -> FloatArray:
+            order.append("half" if self is half else "full")
+            return super().embed_crops(crops)
+
+    half, full = Busy(clock, 1.0), Busy(clock, 1.0)
+    settle_precision(half, lambda: full, clock=clock)
+    assert order == ["half", "full"] * (len(order) // 2)
+
+
 def test_probes_are_always_the_same_and_of_all_kinds() -> None:
     crops = probe_crops(32)
     assert crops.shape == (64, 32, 32, 3)
@@ -144,7 +180,7 @@ class Machine:
         self.loads.append(precision or "fp16")
         if precision == "fp32":
             return Tower(self._clock, 1.0)
-        return Tower(self._clock, self._half_s, lambda rows: turned(rows, 0.9995))
+        return Tower(self._clock, self._half_s, lambda rows: turned(rows, 0.99995))
 
     def encoder(self, monkeypatch: pytest.MonkeyPatch, model: ModelFacts = MODEL) -> LazyEncoder:
         """As in a new process."""
