@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -275,7 +276,6 @@ def load_encoder(
         from searchanything.encode.encoder import Encoder
         from searchanything.models.compute import arithmetic, lanes
         from searchanything.models.hashing import HashLayer
-        from searchanything.models.precision import known_precision
 
     name = _chosen(preset or settings.models.preset)
     key = f"{name} {settings.models.model_dump_json(exclude={'preset'})}"  # which may be asked for by an index alone
@@ -298,7 +298,8 @@ def load_encoder(
         box_min_iou=settings.ingest.box_min_iou,
         crops=crops or presets.find_preset(name).crops,
         resizing=presets.find_preset(name).resizing,
-        arithmetic=arithmetic(settings.models, known_precision(embedder.description, settings.models)),
+        arithmetic=arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision),
+        settle=partial(_settle, segmenter, embedder),
         lanes=lanes(settings.models),
     )
 
@@ -308,17 +309,23 @@ def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:
 
     Raises: ModelLoadError.
     """
-    from searchanything.models.lazy import LazyEncoder
-
-    embedder = encoder.embedder
-    if not isinstance(embedder, LazyEncoder):
-        return encoder
-    embedder.settle()
-    if embedder.precision is None:
-        return encoder
+    encoder.settle()
+    from searchanything.encode.wrapped_segmenter import WrappedSegmenter
     from searchanything.models.compute import arithmetic
+    from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
-    return replace(encoder, arithmetic=arithmetic(settings.models, embedder.precision))
+    segmenter, embedder = encoder.segmenter, encoder.embedder
+    while isinstance(segmenter, WrappedSegmenter):
+        segmenter = segmenter.segmenter
+    if not (isinstance(segmenter, LazySegmenter) and isinstance(embedder, LazyEncoder)):
+        return encoder
+    settled = arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision)
+    return replace(encoder, arithmetic=settled)
+
+
+def _settle(*models: LazySegmenter | LazyEncoder) -> None:
+    for model in models:
+        model.settle()
 
 
 def tiled(segmenter: Segmenter, tile_px: int) -> Segmenter:

@@ -30,10 +30,11 @@ class ModelSettings(BaseModel):
         description="Arithmetic of the encoder. `auto` is fp32, but on CUDA fp16 unless `index` has measured that its "
         "embeddings are others or that it is slower.",
     )
-    segmenter_precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32",
-        description="Arithmetic of the segmenter; with less than fp32 a GPU finds other regions than a CPU, and their "
-        "codes differ.",
+    segmenter_precision: Literal["auto", "fp32", "tf32x3", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic of the segmenter. `auto` is fp32, but on CUDA tf32x3, sums of TF32 products that come "
+        "to fp32, where `index` has measured that its regions are the same and that it is quicker. With bf16 or fp16 "
+        "a GPU finds other regions than a CPU, and their codes differ.",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the models; all cores by default.")
     weights_dir: Path = Field(default_factory=default_weights_dir, description="Folder of fetched weights.")

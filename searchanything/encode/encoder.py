@@ -161,8 +161,8 @@ class Encoder:
     """Turns images into codes with one set of models.
 
     `crops` and `resizing` are how regions are shown to the embedder, for the index, queries and texts alike: the preset
-    says it. `arithmetic` names device and precisions. `lanes` is how many models may work at once: 1 where they share a
-    CPU.
+    says it. `arithmetic` names device and precisions; what the models leave open of it is decided by `settle`, before a
+    run's first code. `lanes` is how many models may work at once: 1 where they share a CPU.
     """
 
     segmenter: Segmenter
@@ -175,6 +175,7 @@ class Encoder:
     resizing: Resizing = PLAIN
     arithmetic: str = ""
     lanes: int = 1
+    settle: Callable[[], None] = lambda: None
     _judge: TextConfidence = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,7 +192,8 @@ class Encoder:
         return self.embed_batch(self.cut_batch(images, self.segment_batch(images, watch), watch), watch)
 
     def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Segmentation]:
-        """The first stage, of the segmenter."""
+        """The first stage, of the segmenter. Raises: ModelLoadError, which is no image's fault."""
+        self.settle()
         with watch.stage("segment"):
             return self.segmenter.segment(images)
 

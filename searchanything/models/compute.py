@@ -19,15 +19,16 @@ CPU_CROPS: Final = 16  # until it is measured how many are best
 CROPS: Final = 128  # on other devices, likewise
 _MOST_CROPS: Final = 512  # that are tried at once
 _FEWEST_CROPS: Final = 32  # tried first, unless they are more than 4 for each thread of a CPU
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "tf32x3": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A device and the precision of the arithmetic on it."""
+    """A device and the precision of the arithmetic on it. `tensor_cores`: fp32 is made of TF32's products there."""
 
     device: torch.device
     dtype: torch.dtype
+    tensor_cores: bool = False
 
     def images_at_once(self) -> int | None:
         """How many images go through the segmenter together; None for all."""
@@ -48,6 +49,8 @@ class Compute:
     @property
     def precision(self) -> str:
         """The name of the precision, as the settings have it."""
+        if self.tensor_cores and self.dtype is torch.float32:
+            return "tf32x3"
         return next(name for name, dtype in _DTYPES.items() if dtype is self.dtype)
 
 
@@ -57,12 +60,12 @@ CPU = Compute(torch.device("cpu"), torch.float32)
 def prepare_compute(settings: ModelSettings, part: ModelPart, measured: str | None = None) -> Compute:
     """The device and precision that the settings ask for, for one of the two models; sets torch's CPU threads.
 
-    `measured` is the precision that is best for this encoder on this machine, where that is known.
+    `measured` is the precision that is best for this model on this machine, where that is known.
 
-    The segmenter is fp32 unless another precision is asked for: in fp16 a twentieth of the codes has 17 bits of 256
-    that differ from a CPU's, and images get other regions. `auto` for the encoder is what was measured on CUDA, fp16
-    until then (codes differ in at most 2 bits), fp32 elsewhere: bf16 on CPUs without AVX512-BF16 or AMX is 70 times
-    slower. `mps` is taken only when asked for.
+    `auto` for the segmenter is fp32, on CUDA tf32x3 where that was measured to agree: in fp16 a twentieth of the codes
+    has 17 bits of 256 that differ from a CPU's, and images get other regions. `auto` for the encoder is what was
+    measured on CUDA, fp16 until then (codes differ in at most 2 bits), fp32 elsewhere: bf16 on CPUs without AVX512-BF16
+    or AMX is 70 times slower. `mps` is taken only when asked for.
 
     Raises: SettingsError if the device is unknown or not there.
     """
@@ -71,17 +74,19 @@ def prepare_compute(settings: ModelSettings, part: ModelPart, measured: str | No
     return _compute(settings, part, measured)
 
 
-def arithmetic(settings: ModelSettings, measured: str | None = None) -> str:
-    """Device and precisions in words, as an index notes them. Raises: as `prepare_compute`."""
-    segmenter, encoder = (_compute(settings, part, measured) for part in ("segmenter", "encoder"))
-    exact = " without TF32" if segmenter.device.type == "cuda" and segmenter.dtype is torch.float32 else ""
-    return f"{segmenter.device.type}: segmenter {segmenter.precision}{exact}, encoder {encoder.precision}"
+def arithmetic(settings: ModelSettings, *, segmenter: str | None = None, encoder: str | None = None) -> str:
+    """Device and precisions in words, as an index notes them; given what was measured. Raises: as `prepare_compute`."""
+    first, second = _compute(settings, "segmenter", segmenter), _compute(settings, "encoder", encoder)
+    exact = " without TF32" if first.device.type == "cuda" and first.precision == "fp32" else ""
+    return f"{first.device.type}: segmenter {first.precision}{exact}, encoder {second.precision}"
 
 
-def open_device(settings: ModelSettings) -> torch.device | None:
-    """The device, where the encoder's precision there is to be measured: `auto` on CUDA. Raises: as the above."""
+def open_device(settings: ModelSettings, part: ModelPart) -> torch.device | None:
+    """The device, where the precision of a part is to be measured there: `auto` on CUDA. Raises: as the above."""
     device = _device(settings.device)
-    return device if settings.precision == "auto" and device.type == "cuda" else None
+    if device.type != "cuda" or _asked(settings, part) != "auto":
+        return None
+    return device if part == "encoder" or _has_tensor_cores(device) else None
 
 
 def lanes(settings: ModelSettings) -> int:
@@ -90,12 +95,22 @@ def lanes(settings: ModelSettings) -> int:
 
 
 def _compute(settings: ModelSettings, part: ModelPart, measured: str | None) -> Compute:
-    device = _device(settings.device)
-    if part == "segmenter":
-        return Compute(device, _DTYPES[settings.segmenter_precision])
-    if settings.precision != "auto":
-        return Compute(device, _DTYPES[settings.precision])
-    return Compute(device, _DTYPES[measured or "fp16"] if device.type == "cuda" else torch.float32)
+    device, asked = _device(settings.device), _asked(settings, part)
+    if asked == "auto":
+        of_cuda = measured or ("fp32" if part == "segmenter" else "fp16")
+        asked = of_cuda if device.type == "cuda" else "fp32"
+    # Beside a trunk in half precision the segmenter's head is fp32, which tensor cores may do as well.
+    tensor_cores = part == "segmenter" and asked != "fp32" and _has_tensor_cores(device)
+    return Compute(device, _DTYPES[asked], tensor_cores)
+
+
+def _asked(settings: ModelSettings, part: ModelPart) -> str:
+    return settings.segmenter_precision if part == "segmenter" else settings.precision
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Whether TF32 is to be had: on NVIDIA's cards since Ampere."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _device(name: str) -> torch.device:

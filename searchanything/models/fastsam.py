@@ -21,11 +21,13 @@ from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
+from searchanything.models.device_lane import DeviceLane, uploaded
+from searchanything.models.exact import exact_product
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.passes import Passes
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import LOADING_ERRORS, digest_of
-from searchanything.models.yolo import Output, YoloSegmenter, exact_product
+from searchanything.models.yolo import Output, YoloSegmenter
 from searchanything.models.yolo_file import ForeignFileError, read_tensors
 
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
@@ -36,12 +38,16 @@ _LOADING_ERRORS = (*LOADING_ERRORS, AssertionError)
 class P3Map:
     """A `FeatureMap`: P3 of one image on the device where it was computed."""
 
-    __slots__ = ("_coverage", "_features")
+    __slots__ = ("_coverage", "_features", "_lane")
 
-    def __init__(self, features: Tensor, coverage: FloatArray) -> None:
-        """`features` (C, gh / 2, gw / 2) in the model's precision, `coverage` (gh, gw) of the letterbox."""
+    def __init__(self, features: Tensor, coverage: FloatArray, lane: DeviceLane) -> None:
+        """`features` (C, gh / 2, gw / 2) in the model's precision, `coverage` (gh, gw) of the letterbox.
+
+        `lane` is where masks are pooled; the features are computed by now.
+        """
         self._features = features
         self._coverage = coverage
+        self._lane = lane
 
     def pool(self, masks: BoolMasks) -> FloatArray:
         """Average P3 over each mask: (N, gh, gw) bool on the mask grid -> (N, C) float32.
@@ -55,18 +61,19 @@ class P3Map:
         if len(masks) == 0:
             return np.zeros((0, self._features.shape[0]), dtype=np.float32)
         device = self._features.device
-        with torch.inference_mode():
+        with self._lane.open(), torch.inference_mode():
             share = torch.from_numpy(masks).to(device) * torch.from_numpy(self._coverage).to(device)
             weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
             sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
-            pooled = exact_product(weights / sums, self._features.float().flatten(1).T)
-        return pooled.cpu().numpy()
+            pooled = exact_product(weights / sums, self._features.float().flatten(1).T).cpu()
+        found: FloatArray = pooled.numpy()
+        return found
 
 
 class FastSAMSegmenter:
     """A `Segmenter` from a FastSAM `.pt` file. The trunk runs in the precision of `compute`, the head in fp32.
 
-    On CUDA fp32 is without TF32: see `ExactConv2d`.
+    On CUDA fp32 is without TF32, or made of its products: see `ExactConv2d`.
     """
 
     def __init__(self, weights: Path, *, options: SegmenterOptions | None = None, compute: Compute = CPU) -> None:
@@ -74,7 +81,9 @@ class FastSAMSegmenter:
         self._options = options or SegmenterOptions()
         self._compute = compute
         self._description = self._options.description(digest_of(weights))
-        self._network = _load_network(weights).to_device(compute.device, compute.dtype)
+        network = _load_network(weights)
+        self._network = network.to_device(compute.device, compute.dtype, tensor_cores=compute.tensor_cores)
+        self._lane, self._pooling = (DeviceLane(compute.device, urgent=True) for _ in range(2))
         self._ops = import_torchvision().ops
         self._passes = Passes(compute.images_at_once())
 
@@ -96,7 +105,7 @@ class FastSAMSegmenter:
             by_shape[letterbox.input_shape].append(number)
 
         def segment_alike(numbers: list[int]) -> list[Segmentation]:
-            with torch.inference_mode():
+            with self._lane.open(), torch.inference_mode():
                 output = self._forward(np.stack([letterboxes[number].apply(images[number]) for number in numbers]))
                 return [self._segmentation(letterboxes[number], output, row) for row, number in enumerate(numbers)]
 
@@ -107,7 +116,7 @@ class FastSAMSegmenter:
 
     def _forward(self, batch: NDArray[np.uint8]) -> Output:
         """One pass over (B, height, width, 3) letterboxed RGB."""
-        pixels = torch.from_numpy(batch).to(self._compute.device).permute(0, 3, 1, 2)
+        pixels = uploaded(batch, self._compute.device).permute(0, 3, 1, 2)
         output: Output = self._network((pixels.float() / 255).to(self._compute.dtype))
         return output
 
@@ -115,13 +124,13 @@ class FastSAMSegmenter:
         boxes, scores, coefficients = self._detections(output.predictions[row])
         covered = torch.from_numpy(letterbox.coverage > 0).to(boxes.device)
         masks = _masks(coefficients, output.prototypes[row], boxes) & covered
-        filled = masks.flatten(1).any(dim=1)
+        filled = masks.flatten(1).any(dim=1).nonzero().flatten()
         return Segmentation(
             letterbox=letterbox,
             boxes_xyxy=letterbox.boxes_to_image(boxes[filled].cpu().numpy()),
             scores=scores[filled].cpu().numpy(),
             masks=to_host(masks[filled]),
-            features=P3Map(output.features[row], letterbox.coverage),
+            features=P3Map(output.features[row], letterbox.coverage, self._pooling),
         )
 
     def _detections(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
@@ -19,23 +19,37 @@ from searchanything.core.types import FloatArray, RGBImage
 logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model")
+Settle: TypeAlias = Callable[[Model], tuple[Model, str]]  # the loaded one -> the best, its precision
 
 
 class LazyModel(Generic[Model]):
     """A model, or how to load it. Thread-safe.
 
-    `dimension` and `description` are those that the loaded model will have.
+    `dimension` and `description` are those that the loaded model will have. What is left open until the first run over
+    many images is decided by `settle`.
     """
 
     def __init__(
-        self, name: str, load: Callable[[], Model], *, dimension: int, description: Mapping[str, str | int | float]
+        self,
+        name: str,
+        load: Callable[[], Model],
+        *,
+        dimension: int,
+        description: Mapping[str, str | int | float],
+        precision: str | None = None,
+        settle: Settle[Model] | None = None,
     ) -> None:
+        """`precision`, where it was measured. `settle` is given the loaded model, and gives the one that is to be used,
+        and the name of its precision.
+        """
         self._name = name
         self._load = load
         self._dimension = dimension
         self._description = description
+        self._settle = settle
         self._lock = threading.Lock()
         self._model: Model | None = None
+        self.precision = precision  # None where it was not measured
 
     @property
     def description(self) -> Mapping[str, str | int | float]:
@@ -54,6 +68,16 @@ class LazyModel(Generic[Model]):
                 self._model = self._load()
                 logger.info("%s loaded in %.1f s", self._name, time.perf_counter() - start)
             return self._model
+
+    def settle(self) -> None:
+        """Decide what is open, before a run's first code. Raises: ModelLoadError."""
+        if self._settle is None:
+            return
+        model = self._needed()
+        with self._midst(), self._lock:
+            if self._settle is not None:  # another thread may have been faster
+                self._model, self.precision = self._settle(model)
+                self._settle = None
 
     def _needed(self) -> Model:
         """The model, in the midst of other work. Raises: ModelLoadError."""
@@ -81,31 +105,7 @@ class LazySegmenter(LazyModel[Segmenter]):
 
 
 class LazyEncoder(LazyModel[RegionEncoder]):
-    """A `RegionEncoder`. What is left open until the first run over many images is decided by `settle`."""
-
-    def __init__(
-        self,
-        name: str,
-        load: Callable[[], RegionEncoder],
-        *,
-        dimension: int,
-        description: Mapping[str, str | int | float],
-        settle: Callable[[RegionEncoder], tuple[RegionEncoder, str]] | None = None,
-    ) -> None:
-        """`settle` is given the loaded model, and gives the one that is to be used, and the name of its precision."""
-        super().__init__(name, load, dimension=dimension, description=description)
-        self._settle = settle
-        self.precision: str | None = None  # where it was settled
-
-    def settle(self) -> None:
-        """Decide what is open, before a run's first code. Raises: ModelLoadError."""
-        if self._settle is None:
-            return
-        model = self._needed()
-        with self._midst(), self._lock:
-            if self._settle is not None:  # another thread may have been faster
-                self._model, self.precision = self._settle(model)
-                self._settle = None
+    """A `RegionEncoder`."""
 
     @property
     def dimension(self) -> int:
@@ -119,7 +119,6 @@ class LazyEncoder(LazyModel[RegionEncoder]):
         return self._needed().embed_crops(crops)
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
-        self.settle()
         return self._needed().embed_many(crops)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:

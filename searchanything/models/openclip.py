@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissingError
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
+from searchanything.models.device_lane import DeviceLane, uploaded
 from searchanything.models.lite_tower import TOWER_PREFIX, LiteTower, is_lite_tower
 from searchanything.models.measurements import NOT_KEPT, Measurements, ModelFacts
 from searchanything.models.options import FROM_FILE, EncoderOptions
@@ -80,6 +81,7 @@ class OpenClipEncoder:
         self._source = source
         self._lock = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
+        self._lane = DeviceLane(compute.device)
         tower = _lite_tower(source, compute) or _image_tower(source, self._whole()[0])
         self._embed, self._crop_size_px = tower.embed, tower.side_px
         model: ModelFacts = {**self._description, "crop_px": tower.side_px}
@@ -88,6 +90,7 @@ class OpenClipEncoder:
             torch.tensor(values, dtype=torch.float32, device=compute.device).view(1, 3, 1, 1) * 255
             for values in (source.options.mean or tower.mean, source.options.std or tower.std)
         )
+        self._lane.follow()
 
     @classmethod
     def from_directory(
@@ -204,37 +207,45 @@ class OpenClipEncoder:
         except ModelError as error:
             raise ModelLoadError(f"{self._source.name}: {error}") from error
 
-        def embed(some: list[str]) -> FloatArray:
+        def embed(some: list[str]) -> Tensor:
             with torch.inference_mode():
                 return _unit_rows(model.encode_text(tokenizer(some).to(self._compute.device)))
 
-        return self._joined(self._passes.over(list(texts), embed))
+        with self._lane.open():
+            return self._joined(self._passes.over(list(texts), embed))
 
     def _whole(self) -> tuple[Any, Any]:
         """open_clip's model and tokenizer, loaded once. Raises: ModelError."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = _load(self._source, self._compute)
+                self._lane.follow()
             return self._loaded
 
     def _embed_passes(self, crops: RGBImage, *, timed: bool) -> FloatArray:
         side = self._crop_size_px
         if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
             raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}")
-        return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
+        with self._lane.open():
+            return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
 
-    def _embed_images(self, crops: RGBImage) -> FloatArray:
+    def _embed_images(self, crops: RGBImage) -> Tensor:
+        """Embeddings (N, D) on the device: a GPU still computes them while the next pass is prepared."""
         with torch.inference_mode():
-            pixels = torch.from_numpy(crops).to(self._compute.device).permute(0, 3, 1, 2)  # stays channels-last
+            pixels = uploaded(crops, self._compute.device).permute(0, 3, 1, 2)  # stays channels-last
             scaled = ((pixels.float() - self._mean) / self._std).to(self._compute.dtype)
             return _unit_rows(self._embed(scaled))
 
-    def _joined(self, parts: list[FloatArray]) -> FloatArray:
-        return np.concatenate([np.zeros((0, self._dimension), dtype=np.float32), *parts])
+    def _joined(self, parts: list[Tensor]) -> FloatArray:
+        """What the passes made, in the host's memory."""
+        if not parts:
+            return np.zeros((0, self._dimension), dtype=np.float32)
+        found: FloatArray = torch.cat(parts).cpu().numpy()
+        return found
 
 
-def _unit_rows(rows: Tensor) -> FloatArray:
-    return nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+def _unit_rows(rows: Tensor) -> Tensor:
+    return nn.functional.normalize(rows.float(), dim=-1)
 
 
 def _lite_tower(source: _Source, compute: Compute) -> _ImageTower | None:

@@ -235,24 +235,25 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def load_segmenter(name: str, settings: ModelSettings) -> Segmenter:
-    """The preset's segmenter, on the device of the settings. Raises: WeightsMissingError, ModelError, PresetError."""
+def load_segmenter(name: str, settings: ModelSettings, precision: str | None = None) -> Segmenter:
+    """The preset's segmenter, on the device of the settings, in a precision that was measured to be best there.
+
+    Raises: WeightsMissingError, ModelError, PresetError.
+    """
     with importing():
         from searchanything.models.compute import prepare_compute
         from searchanything.models.fastsam import FastSAMSegmenter
 
     preset = find_preset(name)
     path = locate(preset.segmenter, settings.weights_dir)
-    segmenter = FastSAMSegmenter(path, options=preset.options, compute=prepare_compute(settings, "segmenter"))
+    compute = prepare_compute(settings, "segmenter", precision)
+    segmenter = FastSAMSegmenter(path, options=preset.options, compute=compute)
     _check_dimension(preset.segmenter, preset.feature_dimension, segmenter.feature_dimension)
     return segmenter
 
 
 def load_region_encoder(name: str, settings: ModelSettings, precision: str | None = None) -> RegionEncoder:
-    """The preset's encoder, on the device of the settings, in a precision that was measured to be best there.
-
-    Raises: WeightsMissingError, ModelError, PresetError.
-    """
+    """The preset's encoder, likewise. Raises: as the above."""
     with importing():
         from searchanything.models.compute import prepare_compute
         from searchanything.models.measurements import Measurements
@@ -281,22 +282,25 @@ def load_region_encoder(name: str, settings: ModelSettings, precision: str | Non
 def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, LazyEncoder]:
     """The preset's segmenter and encoder, loaded when they are first used. Raises: what `describe` raises."""
     with importing():
-        from searchanything.models.precision import known_precision, settling
+        from searchanything.models.precision import ENCODERS, SEGMENTERS, known_precision, settling
 
     preset = find_preset(name)
     of_segmenter, of_encoder = describe(name, settings)
     segmenter = LazySegmenter(
         preset.segmenter.name,
-        lambda: load_segmenter(name, settings),
+        lambda: load_segmenter(name, settings, known_precision(SEGMENTERS, of_segmenter, settings)),
         dimension=preset.feature_dimension,
         description=of_segmenter,
+        precision=known_precision(SEGMENTERS, of_segmenter, settings),
+        settle=settling(SEGMENTERS, of_segmenter, settings, lambda one: load_segmenter(name, settings, one)),
     )
     encoder = LazyEncoder(
         preset.encoder.name,
-        lambda: load_region_encoder(name, settings, known_precision(of_encoder, settings)),
+        lambda: load_region_encoder(name, settings, known_precision(ENCODERS, of_encoder, settings)),
         dimension=preset.embedding_dimension,
         description=of_encoder,
-        settle=settling(of_encoder, settings, lambda precision: load_region_encoder(name, settings, precision)),
+        precision=known_precision(ENCODERS, of_encoder, settings),
+        settle=settling(ENCODERS, of_encoder, settings, lambda one: load_region_encoder(name, settings, one)),
     )
     return segmenter, encoder
 

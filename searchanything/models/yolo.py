@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from searchanything.models.exact import ExactConv2d, ExactUpsampling
 from searchanything.models.yolo_file import ForeignFileError
 
 Tensors = Mapping[str, Tensor]
@@ -60,10 +61,19 @@ class YoloSegmenter(nn.Module):
         """C, the channels of P3 (n: 64, s: 128, x: 320)."""
         return self.head.feature_dimension
 
-    def to_device(self, device: torch.device, dtype: torch.dtype) -> YoloSegmenter:
-        """Move the network; `dtype` is the trunk's."""
+    def to_device(self, device: torch.device, dtype: torch.dtype, *, tensor_cores: bool = False) -> YoloSegmenter:
+        """Move the network; `dtype` is the trunk's. With `tensor_cores` what is fp32 is made of TF32's products."""
         self.to(device).to(memory_format=torch.channels_last)
         self.trunk.to(dtype)
+        for layer in self.modules():
+            if (
+                isinstance(layer, ExactConv2d | ExactUpsampling)
+                and tensor_cores
+                and layer.weight.dtype == torch.float32
+            ):
+                layer.use_tensor_cores()
+            if isinstance(layer, ExactConv2d):
+                layer.unfolded = None
         return self
 
     def forward(self, pixels: Tensor) -> Output:
@@ -223,73 +233,15 @@ def _conv(tensors: Tensors, name: str, *, stride: int = 1) -> nn.Sequential:
     )
     scale = gain / torch.sqrt(variance + _NORM_EPS)
     layer = _convolution(weight * scale[:, None, None, None], shift - mean * scale, stride=stride)
+    layer.unfolded = tensors[f"{name}.conv.weight"], scale
     return nn.Sequential(layer, nn.SiLU(inplace=True))
-
-
-def _has_cudnn() -> bool:
-    return bool(torch.backends.cudnn.is_available())  # type: ignore[no-untyped-call]
-
-
-class ExactConv2d(nn.Conv2d):
-    """A convolution whose fp32 on CUDA is fp32: cuDNN's TF32 is refused by the call, not by a switch of the process.
-
-    With TF32, which PyTorch allows convolutions by default, codes of a GPU differ from a CPU's in up to 59 of 256 bits.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not input.is_cuda or input.dtype != torch.float32 or not _has_cudnn():
-            return super().forward(input)
-        flags = torch.backends.cudnn
-        padding = [int(one) for one in self.padding]
-        strided, dilation = list(self.stride), list(self.dilation)
-        made: Tensor = torch.cudnn_convolution(
-            input,
-            self.weight,
-            padding,
-            strided,
-            dilation,
-            self.groups,
-            benchmark=flags.benchmark,
-            deterministic=flags.deterministic,
-            allow_tf32=False,
-        )
-        return made if self.bias is None else made + self.bias[:, None, None]
-
-
-class ExactUpsampling(nn.ConvTranspose2d):
-    """The same for a transposed convolution."""
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not input.is_cuda or input.dtype != torch.float32 or not _has_cudnn():
-            return super().forward(input, output_size)
-        flags = torch.backends.cudnn
-        made: Tensor = torch.cudnn_convolution_transpose(
-            input,
-            self.weight,
-            [0, 0],
-            [0, 0],
-            list(self.stride),
-            [1, 1],
-            self.groups,
-            benchmark=flags.benchmark,
-            deterministic=flags.deterministic,
-            allow_tf32=False,
-        )
-        return made if self.bias is None else made + self.bias[:, None, None]
-
-
-def exact_product(left: Tensor, right: Tensor) -> Tensor:
-    """A product of fp32 matrices in at least fp32, also where the process allows TF32 for its own."""
-    if left.is_cuda and torch.get_float32_matmul_precision() != "highest":
-        return (left.double() @ right.double()).float()
-    return left @ right
 
 
 def _plain(tensors: Tensors, name: str) -> nn.Conv2d:
     return _convolution(tensors[f"{name}.weight"].float(), tensors[f"{name}.bias"].float())
 
 
-def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1) -> nn.Conv2d:
+def _convolution(weight: Tensor, bias: Tensor, *, stride: int = 1) -> ExactConv2d:
     outputs, inputs, height, width = weight.shape
     layer = ExactConv2d(inputs, outputs, (height, width), stride=stride, padding=(height // 2, width // 2))
     _fill(layer, weight, bias)

@@ -11,10 +11,10 @@ from PIL import Image
 from searchanything import wiring
 from searchanything.client import live_index
 from searchanything.core.errors import ModelError
+from searchanything.core.protocols import RegionEncoder, Segmenter
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
-from searchanything.models.lazy import LazyEncoder, LazySegmenter
-from searchanything.models.precision import Settle
+from searchanything.models.lazy import LazyEncoder, LazySegmenter, Settle
 
 
 class Machine:
@@ -24,7 +24,8 @@ class Machine:
         self.segmenter, self.embedder = FakeSegmenter(), FakeEmbedder()
         self.loads: list[str] = []
         self.damaged = False
-        self.settle: Settle | None = None
+        self.settle: Settle[RegionEncoder] | None = None
+        self.settle_segmenter: Settle[Segmenter] | None = None
 
     def lazy_models(self, _name: str, _settings: object) -> tuple[LazySegmenter, LazyEncoder]:
         def load(part: str) -> object:
@@ -39,6 +40,7 @@ class Machine:
                 lambda: load("segmenter"),
                 dimension=self.segmenter.feature_dimension,
                 description=self.segmenter.description,
+                settle=self.settle_segmenter,
             ),
             LazyEncoder(
                 "encoder",

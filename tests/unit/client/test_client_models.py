@@ -11,13 +11,13 @@ import pytest
 import torch
 from contracts.index_rows import manifest_of
 from fakes.machine import Machine, machine_with_images
-from fakes.models import drawn
+from fakes.models import FakeSegmenter, drawn
 from PIL import Image
 
 import searchanything
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, ModelLoadError, PresetError, UsageError
-from searchanything.core.protocols import RegionEncoder
+from searchanything.core.protocols import RegionEncoder, Segmenter
 from searchanything.core.settings import Settings
 from searchanything.encode.encoder import Stopwatch
 from searchanything.models import presets
@@ -175,26 +175,35 @@ def test_a_new_index_notes_the_precision_that_was_decided_before_its_first_code(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hash_file: str | None
 ) -> None:
     decided: list[int] = []
+    quick = FakeSegmenter()
 
     def settle(loaded: RegionEncoder) -> tuple[RegionEncoder, str]:
-        decided.append(len(machine.segmenter.batch_sizes))
+        decided.append(len(machine.segmenter.batch_sizes) + len(quick.batch_sizes))
         return loaded, "fp32"
 
-    machine.settle = settle
+    def settle_segmenter(loaded: Segmenter) -> tuple[Segmenter, str]:
+        decided.append(len(machine.segmenter.batch_sizes) + len(quick.batch_sizes))
+        assert loaded is machine.segmenter
+        return quick, "tf32x3"
+
+    machine.settle, machine.settle_segmenter = settle, settle_segmenter
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     with connected() as client:
         assert client.index(tmp_path / "images", hash_file=hash_file).indexed == 3
         noted = client._models.manifest().details["arithmetic"]
-        assert noted == "cuda: segmenter fp32 without TF32, encoder fp32"
-        assert decided == [0], "once, and before any image was looked at"
+        assert noted == "cuda: segmenter tf32x3, encoder fp32"
+        assert decided == [0, 0], "once each, and before any image was looked at"
+        assert quick.batch_sizes, "the images went through the one that was chosen"
+        assert not machine.segmenter.batch_sizes
         monkeypatch.setattr(wiring, "_models", {})  # as in another process
         forget(client)
         machine.loads.clear()
         client.query(tmp_path / "images" / "0.png", (10, 10))
         assert client.index(tmp_path / "images").unchanged == 3
-        assert decided == [0], "no query decides, nor a run without work"
+        assert len(decided) == 2, "no query decides, nor a run without work"
         Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(tmp_path / "images" / "new.png")
         assert client.index(tmp_path / "images").indexed == 1
-        assert len(decided) == 2
+        assert len(decided) == 4

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from searchanything.core.settings import ModelSettings
 from searchanything.models.compute import arithmetic, lanes, prepare_compute
+from searchanything.models.exact import ExactConv2d, ExactUpsampling, exact_product
 from searchanything.models.fastsam import packed_bits, to_host
-from searchanything.models.yolo import ExactConv2d, ExactUpsampling, exact_product
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with one CUDA device, as far as torch is asked."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
 
 
 class OnCuda(Tensor):

@@ -25,6 +25,7 @@ from searchanything.core.geometry import GRID_STRIDE, Letterbox, box_iou
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
+from searchanything.models.device_lane import DeviceLane
 from searchanything.models.fastsam import FastSAMSegmenter, P3Map
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.passes import Passes
@@ -33,6 +34,7 @@ from searchanything.models.weights import locate
 
 INPUT_PX = 256
 OPTIONS = SegmenterOptions(input_size_px=INPUT_PX)
+LANE = DeviceLane(torch.device("cpu"))
 
 
 class Pairs(NamedTuple):
@@ -171,7 +173,7 @@ def test_pooling_equals_brute_force_at_full_resolution(
     features = generator.standard_normal((5, gh // 2, gw // 2)).astype(np.float32)
     masks = generator.random((4, gh, gw)) < density
     masks[3] = False
-    pooled = P3Map(torch.from_numpy(features), letterbox.coverage).pool(masks)
+    pooled = P3Map(torch.from_numpy(features), letterbox.coverage, LANE).pool(masks)
     (top, left), (inner_height, inner_width) = letterbox.offset, letterbox.scaled_size
     for mask, row in zip(masks, pooled, strict=True):
         pixels = mask.repeat(4, axis=0).repeat(4, axis=1)[top : top + inner_height, left : left + inner_width]
@@ -181,7 +183,7 @@ def test_pooling_equals_brute_force_at_full_resolution(
 
 
 def test_no_masks_and_foreign_masks() -> None:
-    features = P3Map(torch.ones(5, 4, 4), Letterbox(32, 32, 32).coverage)
+    features = P3Map(torch.ones(5, 4, 4), Letterbox(32, 32, 32).coverage, LANE)
     assert features.pool(np.zeros((0, 8, 8), np.bool_)).shape == (0, 5)
     with pytest.raises(ValueError, match=r"expected masks \(N, \*\(8, 8\)\), got \(1, 9, 8\)"):
         features.pool(np.zeros((1, 9, 8), np.bool_))

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -329,7 +330,21 @@ def test_sizes_that_are_tried_on_a_cpu(threads: int, monkeypatch: pytest.MonkeyP
 
 def test_on_a_cpu_other_programs_do_not_count() -> None:
     assert passes_module._clock_of(CPU) is time.thread_time
-    assert passes_module._clock_of(Compute(torch.device("cuda"), torch.float16)) is time.perf_counter
+    assert passes_module._clock_of(Compute(torch.device("mps"), torch.float16)) is time.perf_counter
+
+
+def test_on_a_gpu_a_pass_ends_when_its_answer_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+
+    def current_stream(device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(synchronize=lambda: waited.append(device))
+
+    monkeypatch.setattr(torch.cuda, "current_stream", current_stream)
+    device = torch.device("cuda", 1)
+    clock = passes_module._clock_of(Compute(device, torch.float16))
+    before = time.perf_counter()
+    assert before <= clock() <= time.perf_counter()
+    assert waited == [device]
 
 
 def test_sizes_that_are_tried_on_a_gpu() -> None:

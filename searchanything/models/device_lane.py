@@ -1,0 +1,49 @@
+"""Work on a GPU in several queues: who waits for an answer does not wait for what others have queued.
+
+Without them all threads of a process share one queue: the few numbers of a region's box would wait for the hundred
+crops that are being embedded meanwhile. On other devices there is nothing to queue.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class DeviceLane:
+    """A queue (CUDA stream) of a device. An urgent one's kernels go first. Thread-safe.
+
+    What is made in one lane may be read in another as soon as somebody has waited for it, and must be kept until that
+    lane's answer is there: its memory goes back to the lane that it was made in.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, device: torch.device, *, urgent: bool = False) -> None:
+        self._stream = _stream(device, priority=-1 if urgent else 0) if device.type == "cuda" else None
+        self.follow()
+
+    def follow(self) -> None:
+        """Let the lane wait for what the calling thread has queued so far: for weights that were just loaded."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+
+    def open(self) -> AbstractContextManager[object]:
+        """While it lasts, what the calling thread queues goes here."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+
+def _stream(device: torch.device, *, priority: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
+
+
+def uploaded(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on the device. To a GPU it travels while the host goes on, and while what was queued before computes."""
+    tensor = torch.from_numpy(values)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
