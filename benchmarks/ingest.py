@@ -1,12 +1,15 @@
 """`index` end to end beside the bare models, the naive way, and the stages one by one; or the overlap of fake stages.
 
 python benchmarks/ingest.py [--preset pico] [--scenes 48] [--rounds 3] [--json F] [--plot F]
+python benchmarks/ingest.py --preset paper --random-weights W --images F --scenes 256 --batch 32 --without-naive
 python benchmarks/ingest.py --fake [--stage-ms 96 128 160]
 
+Networks: prepared pixels on the device through the two networks alone, in the same passes: what no pipeline can beat.
 Bare: images decoded and crops cut beforehand, through segmenter and encoder in the same batches. Ours: `Client.index`
 of a folder into a new embedded index: listing, reading, decoding, models, commit; no hash is trained. Naive: the
 segmenter per image, the encoder per crop, one insertion per region, as the published demo does it. They take turns; the
-best round counts.
+best round counts. `--images` takes the JPEG files of a folder, again and again, in the place of scenes;
+`--random-weights` makes a preset's networks in a folder, where the published files are not at hand.
 
 --fake: stages that sleep so many milliseconds per batch, in the pipeline of `ingest.overlap`. The throughput is to be
 at least 0.92 of what the slowest stage alone would allow. It needs no device, and says nothing about one.
@@ -15,18 +18,22 @@ at least 0.92 of what the slowest stage alone would allow. It needs no device, a
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks import measuring
+from benchmarks.random_weights import make_weights
 from searchanything import wiring
 from searchanything.client.opening import connect
+from searchanything.core.geometry import Letterbox
 from searchanything.core.rows import RegionRow, row_id
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import ImageRef, RGBImage
@@ -35,6 +42,8 @@ from searchanything.encode.encoder import CutBatch, Encoder, RegionJob, Stopwatc
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.overlap import Overlap
+
+NAIVE: Final = "naive, a quarter"  # of the images
 
 
 class FakeStages:
@@ -80,14 +89,47 @@ def fake(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"what": name, "batches per s": rate, "of the bound": rate / bound} for name, rate in rates.items()]
 
 
-def scenes_in(folder: Path, count: int) -> list[RGBImage]:
-    """Scenes as JPEG files, and their pixels as they will be read."""
+def images_in(folder: Path, count: int, source: Path | None) -> list[RGBImage]:
+    """Scenes, or a folder's images, as JPEG files, and their pixels as they will be read."""
+    if source is None:
+        for number, (_, scene) in enumerate(generate_demo_scenes(count, seed=1)):
+            Image.fromarray(scene.image).save(folder / f"{number:05d}.jpg", quality=92)
+    else:
+        given = sorted(source.glob("*.jpg"))
+        for number in range(count):
+            shutil.copy(given[number % len(given)], folder / f"{number:05d}.jpg")
+    files = sorted(folder.iterdir())
+    return [decode_image(file.read_bytes(), name=file.name, max_pixels=10**8) for file in files]
+
+
+def networks(encoder: Encoder, images: list[RGBImage], size: int) -> Callable[[], object]:
+    """The two networks alone, on pixels that lie on the device."""
+    segmenter, embedder = encoder.segmenter.load(), encoder.embedder.load()  # type: ignore[attr-defined]
+    device, dtype = segmenter._compute.device, segmenter._compute.dtype  # noqa: SLF001
+    boxes = [Letterbox(one.shape[0], one.shape[1], segmenter._options.input_size_px) for one in images]  # noqa: SLF001
+    shapes = {box.input_shape for box in boxes}
     pixels = []
-    for number, (_, scene) in enumerate(generate_demo_scenes(count, seed=1)):
-        file = folder / f"{number:05d}.jpg"
-        Image.fromarray(scene.image).save(file, quality=92)
-        pixels.append(decode_image(file.read_bytes(), name=file.name, max_pixels=10**8))
-    return pixels
+    for shape in shapes:
+        alike = [box.apply(image) for box, image in zip(boxes, images, strict=True) if box.input_shape == shape]
+        stacks = [np.stack(alike[first : first + size]) for first in range(0, len(alike), size)]
+        pixels += [torch.from_numpy(one).to(device).permute(0, 3, 1, 2).float() / 255 for one in stacks]
+    few = images[:size]
+    crops = len(encoder.cut_batch(few, encoder.segment_batch(few, Stopwatch()), Stopwatch()).crops) * len(images)
+    at_once, side = embedder.crops_at_once, embedder.crop_size_px
+    passes = max(1, round(crops / len(few) / at_once))
+    of_encoder = embedder._compute.dtype  # noqa: SLF001
+    shown = torch.randn(at_once, side, side, 3, device=device, dtype=of_encoder).permute(0, 3, 1, 2)
+
+    def call() -> None:
+        with torch.inference_mode():
+            for batch in pixels:
+                segmenter._network(batch.to(dtype))  # noqa: SLF001
+            for _ in range(passes):
+                embedder._embed(shown)  # noqa: SLF001
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+    return call
 
 
 def bare(encoder: Encoder, images: list[RGBImage], size: int) -> Callable[[], object]:
@@ -136,11 +178,15 @@ def real(options: argparse.Namespace) -> list[dict[str, Any]]:
     settings.models.preset = options.preset
     settings.ingest.digests_dir = None
     settings.ingest.hash_sample_images = 0  # what a first index trains for presets without a hash is not compared here
+    settings.ingest.batch_images = options.batch or settings.ingest.batch_images
+    if options.random_weights is not None:
+        make_weights(options.preset, options.random_weights)
+        settings.models.weights_dir = options.random_weights
     encoder = wiring.load_encoder(None, wiring.hash_layer_of(None, None, settings), settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        images = scenes_in(folder / "images", options.scenes)
+        images = images_in(folder / "images", options.scenes, options.images)
         few = images[: max(1, len(images) // 4)]
         stages: dict[str, float] = {}
         number = iter(range(10**6))
@@ -149,18 +195,22 @@ def real(options: argparse.Namespace) -> list[dict[str, Any]]:
         def index() -> None:
             stages.update(ours(settings, folder / "images", fresh()))
 
+        index()  # what a machine measures at its first run is not compared here
         calls = {
+            "networks": networks(encoder, images, settings.ingest.batch_images),
             "bare models": bare(encoder, images, settings.ingest.batch_images),
             "index": index,
-            "naive, a quarter": lambda: naive(encoder, few, settings, fresh()),
+            NAIVE: lambda: naive(encoder, few, settings, fresh()),
         }
+        if options.without_naive:
+            del calls[NAIVE]
         calls["bare models"]()
         best = measuring.best_ms(calls, rounds=options.rounds)
-    rates = {name: 1000 * len(images) / ms for name, ms in best.items()}
-    rates["naive, a quarter"] = 1000 * len(few) / best["naive, a quarter"]
+    rates = {name: 1000 * len(few if name == NAIVE else images) / ms for name, ms in best.items()}
     rows = [
         {"what": name, "images per s": rate, "of bare": rate / rates["bare models"]} for name, rate in rates.items()
     ]
+    print(wiring.settle_encoder(encoder, settings).arithmetic)
     return rows + [
         {"what": f"stage {name}", "ms per image": spent / len(images)} for name, spent in sorted(stages.items())
     ]
@@ -183,6 +233,10 @@ def main() -> None:
     made = measuring.parser(__doc__, plots=True)
     made.add_argument("--preset", default="pico")
     made.add_argument("--scenes", type=int, default=48)
+    made.add_argument("--images", type=Path, help="a folder of JPEG files, instead of scenes")
+    made.add_argument("--random-weights", type=Path, help="make the preset's weights there")
+    made.add_argument("--batch", type=int, help="images in a batch, instead of the setting")
+    made.add_argument("--without-naive", action="store_true", help="leave out the naive way")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--fake", action="store_true", help="sleeping stages instead of models")
     made.add_argument("--stage-ms", type=float, nargs=3, default=[96, 128, 160])

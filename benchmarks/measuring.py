@@ -9,6 +9,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,19 +74,31 @@ def machine() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
     return {
-        "processor": processor_name(),
+        "processor": ", ".join([processor_name(), *_gpus()]),
         "cores": os.cpu_count(),
         "load": [round(one, 2) for one in os.getloadavg()],
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
     }
+
+
+def _gpus() -> list[str]:
+    """The GPU, where torch was used and has one."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name()] if torch is not None and torch.cuda.is_available() else []
+
+
+def _commit() -> str:
+    """The commit of the code; nothing where git or its folder is not at hand."""
+    ask = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        said = subprocess.run(ask, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+    return said.strip()
 
 
 def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:

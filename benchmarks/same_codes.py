@@ -1,0 +1,102 @@
+"""How many bits of a region's code differ between a GPU and the CPU of a machine, by precision of the two models.
+
+python benchmarks/same_codes.py [--preset pico] [--scenes 32 | --images F] [--device cuda] [--json F]
+
+The CPU computes in fp32. A region of one is that of the other whose box is nearest, at most 3 px apart. "equal counts":
+images that have the same number of regions. "s": seconds of the second of two passes over all images, in one batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import measuring
+from benchmarks.random_weights import make_weights
+from searchanything import wiring
+from searchanything.core.settings import load_settings
+from searchanything.core.types import RGBImage
+from searchanything.demo.scenes import generate_demo_scenes
+from searchanything.encode.encoder import EncodedImage
+from searchanything.images.decoding import decode_image
+
+PRECISIONS: Final = (  # of the segmenter and the encoder
+    ("auto", "auto"), ("fp32", "fp32"), ("tf32x3", "fp32"), ("fp32", "fp16"), ("tf32x3", "fp16"), ("fp16", "fp16"),
+)  # fmt: skip
+NEAR_PX: Final = 3.0
+FEW: Final = 4  # bits
+
+
+def encoded(
+    options: argparse.Namespace, images: list[RGBImage], device: str, segmenter: str, encoder: str
+) -> tuple[list[EncodedImage], str, float]:
+    """The images' codes, the arithmetic that they were made with, and seconds."""
+    settings = load_settings()
+    models = settings.models
+    settings.models = models.model_copy(
+        update={"preset": options.preset, "device": device, "precision": encoder, "segmenter_precision": segmenter}
+    )
+    if options.random_weights is not None:
+        settings.models.weights_dir = options.random_weights
+    made = wiring.load_encoder(None, wiring.hash_layer_of(None, None, settings), settings)
+    made = wiring.settle_encoder(made, settings)
+    made.encode_images(images[:2] if device == "cpu" else images)
+    start = time.perf_counter()
+    return made.encode_images(images), made.arithmetic, time.perf_counter() - start
+
+
+def compared(exact: list[EncodedImage], found: list[EncodedImage]) -> dict[str, Any]:
+    """Bits that differ over all regions that both have."""
+    bits = []
+    for one, other in zip(exact, found, strict=True):
+        if not len(one.codes) or not len(other.codes):
+            continue
+        apart = np.abs(one.boxes_xyxy[:, None] - other.boxes_xyxy[None]).max(axis=2)
+        nearest = apart.argmin(axis=1)
+        differ = np.bitwise_count(one.codes ^ other.codes[nearest]).sum(axis=1)
+        bits += differ[apart.min(axis=1) <= NEAR_PX].tolist()
+    regions = sum(len(one.codes) for one in exact)
+    equal = sum(len(one.codes) == len(other.codes) for one, other in zip(exact, found, strict=True))
+    if not bits:
+        return {"regions": regions, "found": 0, "equal counts": f"{equal}/{len(exact)}"}
+    return {
+        "regions": regions,
+        "found": len(bits),
+        "median": float(np.median(bits)),
+        "p95": float(np.percentile(bits, 95)),
+        "max": max(bits),
+        f"over {FEW}": float(np.mean(np.array(bits) > FEW)),
+        "equal counts": f"{equal}/{len(exact)}",
+    }
+
+
+def main() -> None:
+    """Print the table; write the JSON document where asked."""
+    made = measuring.parser(__doc__)
+    made.add_argument("--preset", default="pico")
+    made.add_argument("--scenes", type=int, default=32)
+    made.add_argument("--images", type=Path, help="a folder of JPEG files, instead of scenes")
+    made.add_argument("--device", default="cuda")
+    made.add_argument("--random-weights", type=Path, help="make the preset's weights there")
+    options = made.parse_args()
+    if options.random_weights is not None:
+        make_weights(options.preset, options.random_weights)
+    if options.images is None:
+        images = [scene.image for _, scene in generate_demo_scenes(options.scenes, seed=1)]
+    else:
+        files = sorted(options.images.glob("*.jpg"))[: options.scenes]
+        images = [decode_image(file.read_bytes(), name=file.name, max_pixels=10**8) for file in files]
+    exact, arithmetic, seconds = encoded(options, images, "cpu", "fp32", "fp32")
+    rows: list[dict[str, Any]] = [{"arithmetic": arithmetic, "s": seconds}]
+    for segmenter, encoder in PRECISIONS:
+        found, arithmetic, seconds = encoded(options, images, options.device, segmenter, encoder)
+        rows.append({"arithmetic": arithmetic, "s": seconds, **compared(exact, found)})
+    measuring.report("same_codes", rows, options)
+
+
+if __name__ == "__main__":
+    main()
