@@ -38,7 +38,8 @@ from searchanything.core.rows import RegionRow, row_id
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import ImageRef, RGBImage
 from searchanything.demo.scenes import generate_demo_scenes
-from searchanything.encode.encoder import CutBatch, Encoder, RegionJob, Stopwatch, box_tuple
+from searchanything.encode.cut_batch import CutBatch
+from searchanything.encode.encoder import Encoder, RegionJob, Stopwatch, box_tuple
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.images.decoding import decode_image
 from searchanything.ingest.overlap import Overlap

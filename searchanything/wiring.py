@@ -300,6 +300,7 @@ def load_encoder(
         resizing=presets.find_preset(name).resizing,
         arithmetic=arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision),
         settle=partial(_settle, segmenter, embedder),
+        cutter=presets.open_cutter(settings.models),
         lanes=lanes(settings.models),
     )
 

@@ -127,8 +127,11 @@ class Letterbox:
     def areas_px(self, masks: BoolMasks) -> FloatArray:
         """(N, gh, gw) grid masks -> (N,) float32 areas in image pixels; padding does not count."""
         flat = masks.reshape(len(masks), self.coverage.size).astype(np.float32)
-        covered = (flat @ self.coverage.ravel()).astype(np.float64)  # sixteenths of cells: exact in float32 too
-        return np.asarray(covered * self.cell_area_px, dtype=np.float32)
+        return self.areas_of(flat @ self.coverage.ravel())  # sixteenths of cells: exact in float32
+
+    def areas_of(self, covered: FloatArray) -> FloatArray:
+        """(N,) float32 areas in image pixels of masks that cover so many grid cells."""
+        return np.asarray(covered.astype(np.float64) * self.cell_area_px, dtype=np.float32)
 
     def box_share(self, box_xyxy: BoxXYXY) -> FloatArray:
         """(gh, gw) float32: the fraction of each grid cell that a box in image pixels fills, exactly; 0 on padding."""
@@ -196,6 +199,11 @@ class Letterbox:
         """(N, gh, gw) grid masks at the image's own size, (N, height, width) bool."""
         return self.mask_in_box(masks, (0, 0, self.width, self.height), (self.height, self.width))
 
+    def stored_size(self, side: int = STORED_MASK_SIDE) -> tuple[int, int]:
+        """(height, width) of the grid that masks are stored on, no side longer than `side`, the image or its grid."""
+        ratio = min(1.0, min(side, max(self.grid_size)) / max(self.height, self.width))
+        return max(1, round(self.height * ratio)), max(1, round(self.width * ratio))
+
     def stored_mask(self, mask: BoolMask) -> MaskRLE:
         """One grid mask (gh, gw) as `stored_masks` has it."""
         return self.stored_masks(mask[None])[0]
@@ -206,14 +214,13 @@ class Letterbox:
         All are sampled and encoded in one pass; those whose counts are too long once more, on a coarser grid.
         """
         found: dict[int, MaskRLE] = {}
-        waiting, side = list(range(len(masks))), min(STORED_MASK_SIDE, max(self.grid_size))
+        waiting, side = list(range(len(masks))), STORED_MASK_SIDE
         while waiting:
-            ratio = min(1.0, side / max(self.height, self.width))
-            size = max(1, round(self.height * ratio)), max(1, round(self.width * ratio))
+            size = self.stored_size(side)
             sampled = self.mask_in_box(masks[waiting], (0, 0, self.width, self.height), size)
             found.update(zip(waiting, encode_rles(sampled), strict=True))
-            waiting = [one for one in waiting if side > 1 and len(found[one].counts) > STORED_MASK_BYTES]
-            side //= 2
+            waiting = [one for one in waiting if max(size) > 1 and len(found[one].counts) > STORED_MASK_BYTES]
+            side = min(side, max(self.grid_size)) // 2
         return tuple(found[number] for number in range(len(masks)))
 
 
@@ -258,9 +265,13 @@ def encode_rle(mask: BoolMask) -> MaskRLE:
 
 def encode_rles(masks: BoolMasks) -> list[MaskRLE]:
     """(N, H, W) masks in COCO's compressed run-length encoding, in one call."""
-    by_column = np.ascontiguousarray(masks.transpose(0, 2, 1), dtype=np.uint8)
-    size = masks.shape[1], masks.shape[2]
-    return [MaskRLE(size, one["counts"].decode("ascii")) for one in coco_mask.encode(by_column.transpose(2, 1, 0))]
+    return encode_columns(np.ascontiguousarray(masks.transpose(0, 2, 1), dtype=np.uint8))
+
+
+def encode_columns(masks: NDArray[np.uint8]) -> list[MaskRLE]:
+    """The same for masks (N, W, H) of zeros and ones, column by column as the encoding goes."""
+    size = masks.shape[2], masks.shape[1]
+    return [MaskRLE(size, one["counts"].decode("ascii")) for one in coco_mask.encode(masks.transpose(2, 1, 0))]
 
 
 def check_rle(rle: MaskRLE, *, most_cells: int = MAX_MASK_CELLS) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter, WordsHasher
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage, TextMatch
+from searchanything.encode.cut_batch import CutBatch, Cutter, KeptRegions
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
 from searchanything.images.crop_policy import CropPolicy
@@ -134,35 +135,13 @@ class RegionJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _KeptRegions:
-    """An image's kept regions as they will be stored, and its (height, width)."""
-
-    boxes_xyxy: FloatArray
-    areas_px: FloatArray
-    scores: FloatArray
-    masks: tuple[MaskRLE, ...]
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CutBatch:
-    """A batch that waits for the encoder: kept regions per image, their f_M (R, C) and crops (R, S, S, 3) together.
-
-    Rows are those of each image's regions and then its own, image by image.
-    """
-
-    regions: list[_KeptRegions]
-    pooled: FloatArray
-    crops: RGBImage
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
     """Turns images into codes with one set of models.
 
     `crops` and `resizing` are how regions are shown to the embedder, for the index, queries and texts alike: the preset
     says it. `arithmetic` names device and precisions; what the models leave open of it is decided by `settle`, before a
-    run's first code. `lanes` is how many models may work at once: 1 where they share a CPU.
+    run's first code. `lanes` is how many models may work at once: 1 where they share a CPU. `cutter` makes a run's
+    crops on a device, where there is one.
     """
 
     segmenter: Segmenter
@@ -176,6 +155,7 @@ class Encoder:
     arithmetic: str = ""
     lanes: int = 1
     settle: Callable[[], None] = lambda: None
+    cutter: Cutter | None = None
     _judge: TextConfidence = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,8 +180,15 @@ class Encoder:
     def cut_batch(
         self, images: Sequence[RGBImage], segmentations: Sequence[Segmentation], watch: Stopwatch
     ) -> CutBatch:
-        """The second stage, of the host: which regions are kept, their pooled features, crops and stored masks."""
+        """The second stage: which regions are kept, their pooled features, crops and stored masks.
+
+        It is the host's, or that of a device where the segmenter has left its regions.
+        """
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
+        if self.cutter is not None and self.cutter.takes(images, segmentations, self.resizing):
+            side = self.embedder.crop_size_px
+            with watch.stage("cut"):
+                return self.cutter.cut(images, segmentations, kept, size_px=side, policy=self.crops)
         jobs = [
             RegionJob.of_rows(image, one, rows, whole_image=True)
             for image, one, rows in zip(images, segmentations, kept, strict=True)
@@ -212,13 +199,7 @@ class Encoder:
             crops = self._cut(jobs, self.crops)
         with watch.stage("masks"):
             regions = [
-                _KeptRegions(
-                    boxes_xyxy=job.boxes_xyxy,
-                    areas_px=job.segmentation.letterbox.areas_px(job.masks),
-                    scores=job.segmentation.scores[rows],
-                    masks=job.segmentation.letterbox.stored_masks(job.masks),
-                    size=(job.segmentation.letterbox.height, job.segmentation.letterbox.width),
-                )
+                KeptRegions.of_rows(job.segmentation, rows, job.segmentation.letterbox.stored_masks(job.masks))
                 for job, rows in zip(jobs, kept, strict=True)
             ]
         return CutBatch(regions, pooled, crops)
@@ -344,7 +325,7 @@ class Encoder:
             return np.zeros((len(image_features), 0), dtype=np.uint8)
         return self.words.encode(image_features)
 
-    def _encoded(self, kept: _KeptRegions, codes: Codes, features: FeatureBatch) -> EncodedImage:
+    def _encoded(self, kept: KeptRegions, codes: Codes, features: FeatureBatch) -> EncodedImage:
         regions, (height, width) = len(kept.masks), kept.size
         return EncodedImage(
             height=height,

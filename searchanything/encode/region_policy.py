@@ -47,8 +47,7 @@ class RegionPolicy:
 
     def keep(self, segmentation: Segmentation) -> NDArray[np.intp]:
         """Rows of the segmentation to keep, largest first; equal areas by falling score."""
-        areas = segmentation.letterbox.areas_px(segmentation.masks)
-        order = np.argsort(-areas, kind="stable")
+        order = np.argsort(-segmentation.areas_px, kind="stable")
         if self.name == "largest" or len(order) <= self.count:
             return order[: self.count]
         classes = _size_classes(segmentation)[order]

@@ -169,7 +169,7 @@ def _without_box(inquiry: Inquiry, view: View) -> TargetRegion:
 def kept(inquiry: Inquiry, image: ImageRow, view: View, row: int) -> tuple[Note, Indexed | None]:
     """The index's row of the region in this `row` of the segmentation, if the policy keeps it."""
     policy = inquiry.context.encoder.policy
-    areas = view.segmentation.letterbox.areas_px(view.segmentation.masks)
+    areas = view.segmentation.areas_px
     rows = policy.keep(view.segmentation).tolist()
     rank = int(np.flatnonzero(np.argsort(-areas, kind="stable") == row)[0]) + 1
     place = f"its region is number {rank} of {len(areas)} by area ({areas[row]:,.0f} px)"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.geometry import Letterbox
-from searchanything.core.types import BoolMask, BoolMasks, BoxXYXY, FloatArray, RGBImage, size_class_of
+from searchanything.core.types import BoolMask, BoolMasks, FloatArray, RGBImage, size_class_of
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.resizing import Resizing
 
@@ -31,14 +31,12 @@ def region_crops(
     longest side becomes `size_px` and the other is centred on black, or both become `size_px`.
     """
     crops = np.zeros((len(masks), size_px, size_px, 3), dtype=np.uint8)
-    for crop, mask, row in zip(crops, masks, boxes_xyxy, strict=True):
-        box: BoxXYXY = tuple(row.tolist())
-        size_class = size_class_of(box)
-        window = _window(box, image.shape[:2], policy.context(size_class))
+    windows, is_masked = crop_windows(boxes_xyxy, image.shape[:2], policy)
+    for crop, mask, window, masked in zip(crops, masks, windows.tolist(), is_masked.tolist(), strict=True):
         x1, y1, x2, y2 = window
         part = resizing.apply(image[y1:y2, x1:x2], size_px)
-        if policy.masks(size_class):
-            part = _masked(part, letterbox.mask_in_box(mask, window, part.shape[:2]))
+        if masked:
+            part = _masked(part, letterbox.mask_in_box(mask, (x1, y1, x2, y2), part.shape[:2]))
         _centre(crop, part)
     return crops
 
@@ -50,18 +48,24 @@ def image_crop(image: RGBImage, *, size_px: int, resizing: Resizing = PLAIN) -> 
     return crop
 
 
-def _window(box: BoxXYXY, image_size: tuple[int, int], factor: float) -> tuple[int, int, int, int]:
-    """The whole pixels that a box touches, `factor` times as wide and high around its centre, inside the image.
+def crop_windows(
+    boxes_xyxy: FloatArray, image_size: tuple[int, int], policy: CropPolicy
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What of an image (height, width) is shown of each region: (N, 4) whole pixels, and whether it is masked, (N,).
 
-    At least one pixel each way, wherever the box lies.
+    A window has the pixels that a box touches, as many times as wide and high around its centre as the policy says,
+    inside the image: at least one pixel each way, wherever the box lies.
     """
-    edges = []
-    for low, high, side in ((box[0], box[2], image_size[1]), (box[1], box[3], image_size[0])):
-        centre, half = (low + high) / 2, (high - low) / 2 * factor
-        start = min(max(math.floor(centre - half), 0), side - 1)
-        edges.append((start, min(max(math.ceil(centre + half), start + 1), side)))
-    (x1, x2), (y1, y2) = edges
-    return x1, y1, x2, y2
+    boxes = boxes_xyxy.astype(np.float64).reshape(-1, 4)
+    classes = [size_class_of((x1, y1, x2, y2)) for x1, y1, x2, y2 in boxes.tolist()]
+    factor = np.array([policy.context(one) for one in classes]).reshape(-1, 1)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    centre, half = (low + high) / 2, (high - low) / 2 * factor
+    sides = np.array(image_size[::-1])
+    start = np.clip(np.floor(centre - half), 0, sides - 1)
+    end = np.minimum(np.maximum(np.ceil(centre + half), start + 1), sides)
+    is_masked = np.array([policy.masks(one) for one in classes], dtype=np.bool_)
+    return np.concatenate([start, end], axis=1).astype(np.int64), is_masked
 
 
 def _masked(part: RGBImage, mask: BoolMask) -> RGBImage:

@@ -14,6 +14,7 @@ from searchanything.core.types import RGBImage
 if TYPE_CHECKING:
     import cv2
     import numpy as np
+    from numpy.typing import NDArray
 else:
     cv2, np = LazyModule("cv2"), LazyModule("numpy")
 
@@ -44,12 +45,17 @@ class Resizing:
         """As fingerprints have it."""
         return f"{self.mode} {self.interpolation}"
 
+    def sizes(self, sides: NDArray[np.int64], size_px: int) -> NDArray[np.int64]:
+        """The new (height, width) of pieces that have these, (..., 2)."""
+        if self.mode is ResizeMode.SQUASH:
+            return np.full_like(sides, size_px)
+        ratio = size_px / sides.max(axis=-1, keepdims=True)
+        made: NDArray[np.int64] = np.maximum(np.rint(sides * ratio), 1).astype(np.int64)
+        return made
+
     def apply(self, part: RGBImage, size_px: int) -> RGBImage:
         """A piece (H, W, 3) uint8 RGB at its new size: (size_px, size_px, 3), or one side shorter, at least 1."""
-        height, width = size_px, size_px
-        if self.mode is ResizeMode.LONGEST:
-            ratio = size_px / max(part.shape[:2])
-            height, width = (max(1, round(side * ratio)) for side in part.shape[:2])
+        height, width = self.sizes(np.array(part.shape[:2]), size_px).tolist()
         if self.interpolation is Interpolation.AREA_CUBIC:
             shrinks = size_px < max(part.shape[:2])
             way = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

@@ -21,7 +21,8 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import RGBImage
 from searchanything.encode.canary import encoding_errors
-from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
+from searchanything.encode.cut_batch import CutBatch
+from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.ahead import map_ahead
 
 _AHEAD: Final = 2  # batches that a thread of a stage works on or has waiting

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,7 +44,7 @@ def _stream(device: torch.device, *, priority: int) -> torch.cuda.Stream:
 
 def uploaded(values: NDArray[Any], device: torch.device) -> Tensor:
     """An array on the device. To a GPU it travels while the host goes on, and while what was queued before computes."""
-    tensor = torch.from_numpy(values)
+    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

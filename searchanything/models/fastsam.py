@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.device_lane import DeviceLane, uploaded
+from searchanything.models.device_regions import DeviceSegmentation, packed_bits
 from searchanything.models.exact import exact_product
 from searchanything.models.options import SegmenterOptions
 from searchanything.models.passes import Passes
@@ -30,6 +32,7 @@ from searchanything.models.weights import LOADING_ERRORS, digest_of
 from searchanything.models.yolo import Output, YoloSegmenter
 from searchanything.models.yolo_file import ForeignFileError, read_tensors
 
+_COVERAGES = 64  # of image sizes, that are kept on devices
 _P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
 _SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
 _LOADING_ERRORS = (*LOADING_ERRORS, AssertionError)
@@ -38,15 +41,15 @@ _LOADING_ERRORS = (*LOADING_ERRORS, AssertionError)
 class P3Map:
     """A `FeatureMap`: P3 of one image on the device where it was computed."""
 
-    __slots__ = ("_coverage", "_features", "_lane")
+    __slots__ = ("_features", "_lane", "_letterbox")
 
-    def __init__(self, features: Tensor, coverage: FloatArray, lane: DeviceLane) -> None:
-        """`features` (C, gh / 2, gw / 2) in the model's precision, `coverage` (gh, gw) of the letterbox.
+    def __init__(self, features: Tensor, letterbox: Letterbox, lane: DeviceLane) -> None:
+        """`features` (C, gh / 2, gw / 2) of the image in a letterbox, in the model's precision.
 
         `lane` is where masks are pooled; the features are computed by now.
         """
         self._features = features
-        self._coverage = coverage
+        self._letterbox = letterbox
         self._lane = lane
 
     def pool(self, masks: BoolMasks) -> FloatArray:
@@ -56,18 +59,32 @@ class P3Map:
         A mask of one grid cell thereby takes the P3 cell that holds it; an empty mask gives zeros.
         One matrix product in fp32. Raises: ValueError for masks on another grid.
         """
-        if masks.ndim != 3 or masks.shape[1:] != self._coverage.shape:
-            raise ValueError(f"expected masks (N, *{self._coverage.shape}), got {masks.shape}")
+        if masks.ndim != 3 or masks.shape[1:] != self._letterbox.grid_size:
+            raise ValueError(f"expected masks (N, *{self._letterbox.grid_size}), got {masks.shape}")
         if len(masks) == 0:
             return np.zeros((0, self._features.shape[0]), dtype=np.float32)
-        device = self._features.device
         with self._lane.open(), torch.inference_mode():
-            share = torch.from_numpy(masks).to(device) * torch.from_numpy(self._coverage).to(device)
-            weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
-            sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
-            pooled = exact_product(weights / sums, self._features.float().flatten(1).T).cpu()
-        found: FloatArray = pooled.numpy()
-        return found
+            pooled: FloatArray = self.pooled(torch.from_numpy(masks).to(self._features.device)).cpu().numpy()
+        return pooled
+
+    def pooled(self, masks: Tensor, *, whole: bool = False) -> Tensor:
+        """The same for masks on the device, in the caller's lane; `whole` adds a row for the whole image."""
+        coverage = _coverage_on(self._letterbox, self._features.device)
+        share = masks * coverage
+        if whole:
+            share = torch.cat([share, ((coverage > 0) * coverage)[None]])
+        weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
+        sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
+        return exact_product(weights / sums, self._features.float().flatten(1).T)
+
+
+@lru_cache(maxsize=_COVERAGES)
+def _coverage_on(letterbox: Letterbox, device: torch.device) -> Tensor:
+    """`Letterbox.coverage` on a device."""
+    coverage = torch.from_numpy(letterbox.coverage.copy()).to(device)
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()  # it may be used in any lane from now on
+    return coverage
 
 
 class FastSAMSegmenter:
@@ -84,6 +101,7 @@ class FastSAMSegmenter:
         network = _load_network(weights)
         self._network = network.to_device(compute.device, compute.dtype, tensor_cores=compute.tensor_cores)
         self._lane, self._pooling = (DeviceLane(compute.device, urgent=True) for _ in range(2))
+        self._stays_on_device = compute.device.type == "cuda"
         self._ops = import_torchvision().ops
         self._passes = Passes(compute.images_at_once())
 
@@ -122,16 +140,19 @@ class FastSAMSegmenter:
 
     def _segmentation(self, letterbox: Letterbox, output: Output, row: int) -> Segmentation:
         boxes, scores, coefficients = self._detections(output.predictions[row])
-        covered = torch.from_numpy(letterbox.coverage > 0).to(boxes.device)
-        masks = _masks(coefficients, output.prototypes[row], boxes) & covered
-        filled = masks.flatten(1).any(dim=1).nonzero().flatten()
-        return Segmentation(
-            letterbox=letterbox,
-            boxes_xyxy=letterbox.boxes_to_image(boxes[filled].cpu().numpy()),
-            scores=scores[filled].cpu().numpy(),
-            masks=to_host(masks[filled]),
-            features=P3Map(output.features[row], letterbox.coverage, self._pooling),
-        )
+        coverage = _coverage_on(letterbox, boxes.device)
+        masks = _masks(coefficients, output.prototypes[row], boxes) & (coverage > 0)
+        features = P3Map(output.features[row], letterbox, self._pooling)
+        if not self._stays_on_device:
+            filled = masks.flatten(1).any(dim=1)
+            corners, found, cells = (one[filled].cpu().numpy() for one in (boxes, scores, masks))
+            return Segmentation(letterbox, letterbox.boxes_to_image(corners), found, cells, features)
+        covered = (masks * coverage).sum(dim=(1, 2))  # sixteenths of cells: exact, in any order
+        filled = covered.nonzero().flatten()
+        facts = torch.cat([boxes, scores[:, None], covered[:, None]], dim=1)[filled].cpu().numpy()  # the one wait
+        boxes_xyxy, areas_px = letterbox.boxes_to_image(facts[:, :4]), letterbox.areas_of(facts[:, 5])
+        bits = packed_bits(masks[filled])
+        return DeviceSegmentation(letterbox, boxes_xyxy, facts[:, 4].copy(), bits, areas_px, features)
 
     def _detections(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (N, 4) xyxy in input pixels, scores (N,) falling and coefficients (N, K) after suppression."""
@@ -145,23 +166,6 @@ class FastSAMSegmenter:
         # Not ultralytics' suppression: that one stops after a time limit, and results would depend on the load.
         chosen = self._ops.nms(boxes, best, options.iou)[: options.max_detections]
         return boxes[chosen], best[chosen], coefficients[chosen]
-
-
-def packed_bits(masks: Tensor) -> Tensor:
-    """(N, h, w) bool -> (N, h, ⌈w / 8⌉) uint8 on the same device, the first cell highest: as `numpy.packbits`."""
-    padded = nn.functional.pad(masks.to(torch.uint8), (0, -masks.shape[-1] % 8))
-    cells = padded.reshape(*padded.shape[:-1], padded.shape[-1] // 8, 8)
-    weights = 2 ** torch.arange(7, -1, -1, device=masks.device, dtype=torch.uint8)
-    bits: Tensor = (cells * weights).sum(dim=-1, dtype=torch.uint8)
-    return bits
-
-
-def to_host(masks: Tensor) -> BoolMasks:
-    """Masks (N, h, w) bool in the host's memory: from a GPU they travel as bits, an eighth of the bytes."""
-    if masks.device.type == "cpu":
-        found: BoolMasks = masks.numpy()
-        return found
-    return np.unpackbits(packed_bits(masks).cpu().numpy(), axis=-1, count=masks.shape[-1]).view(np.bool_)
 
 
 def _masks(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:

@@ -192,7 +192,10 @@ class OpenClipEncoder:
         return self._embed_passes(crops, timed=False)
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
-        """The same, in passes that are timed until it is known how many crops at once are fastest."""
+        """The same, in passes that are timed until it is known how many crops at once are fastest.
+
+        Takes crops that lie on the device as well, as a tensor.
+        """
         return self._embed_passes(crops, timed=True)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -224,15 +227,17 @@ class OpenClipEncoder:
 
     def _embed_passes(self, crops: RGBImage, *, timed: bool) -> FloatArray:
         side = self._crop_size_px
-        if crops.ndim != 4 or crops.shape[1:] != (side, side, 3) or crops.dtype != np.uint8:
-            raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {crops.shape} {crops.dtype}")
+        kinds = np.uint8, torch.uint8
+        if crops.ndim != 4 or tuple(crops.shape[1:]) != (side, side, 3) or crops.dtype not in kinds:
+            raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {tuple(crops.shape)} {crops.dtype}")
         with self._lane.open():
             return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
 
-    def _embed_images(self, crops: RGBImage) -> Tensor:
+    def _embed_images(self, crops: Any) -> Tensor:  # noqa: ANN401 - an array, or a tensor on the device
         """Embeddings (N, D) on the device: a GPU still computes them while the next pass is prepared."""
         with torch.inference_mode():
-            pixels = uploaded(crops, self._compute.device).permute(0, 3, 1, 2)  # stays channels-last
+            there = crops if isinstance(crops, Tensor) else uploaded(crops, self._compute.device)
+            pixels = there.permute(0, 3, 1, 2)  # stays channels-last
             scaled = ((pixels.float() - self._mean) / self._std).to(self._compute.dtype)
             return _unit_rows(self._embed(scaled))
 

@@ -14,6 +14,7 @@ from searchanything.core.errors import ModelError, PresetError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
+from searchanything.encode.cut_batch import Cutter
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN
 from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
@@ -303,6 +304,19 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
         settle=settling(ENCODERS, of_encoder, settings, lambda one: load_region_encoder(name, settings, one)),
     )
     return segmenter, encoder
+
+
+def open_cutter(settings: ModelSettings) -> Cutter | None:
+    """What makes crops on the device of the settings; None where the host does. Raises: SettingsError."""
+    with importing():
+        from searchanything.models.compute import prepare_compute
+
+    device = prepare_compute(settings, "segmenter").device
+    if device.type != "cuda":
+        return None
+    from searchanything.models.device_cut import DeviceCutter
+
+    return DeviceCutter(device)
 
 
 def load_hash(name: str) -> Hasher:

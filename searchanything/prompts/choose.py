@@ -249,7 +249,7 @@ def box_of(segmentation: Segmentation, row: int) -> BoxXYXY:
 def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Candidate rows, best first, by the prompt's granularity or rule. Ties go to the surer mask."""
     rows = np.sort(rows)  # rows come by falling score
-    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows]
+    areas = segmentation.areas_px[rows]
     by_area = rows[np.argsort(areas, kind="stable")]
     match prompt.granularity:
         case "part":
@@ -264,7 +264,7 @@ def ranked_by(prompt: Points, segmentation: Segmentation, rows: RowNumbers) -> R
 
 def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
     """Rows by score / area^0.75; what is made of other masks comes behind what is not, the smallest of it first."""
-    areas = segmentation.letterbox.areas_px(segmentation.masks)[rows].astype(np.float64)
+    areas = segmentation.areas_px[rows].astype(np.float64)
     made_of_others = covered_by_parts(segmentation, rows) >= COVERED_SHARE
     for_its_size = segmentation.scores[rows] / np.maximum(areas, 1.0) ** SIZE_POWER
     return rows[np.lexsort((np.where(made_of_others, areas, -for_its_size), made_of_others))]
@@ -272,7 +272,7 @@ def things_first(segmentation: Segmentation, rows: RowNumbers) -> RowNumbers:
 
 def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_background: np.ndarray) -> Choice:
     """The published FastSAM rule: paint masks by falling area; a mask under a background point erases its pixels."""
-    areas = segmentation.letterbox.areas_px(segmentation.masks)
+    areas = segmentation.areas_px
     painted = np.zeros(segmentation.letterbox.grid_size, dtype=np.bool_)
     for row in np.argsort(-areas, kind="stable"):
         if holds_foreground[row]:

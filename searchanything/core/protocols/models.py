@@ -45,6 +45,11 @@ class Segmentation:
                 f"got masks {self.masks.shape}, boxes {self.boxes_xyxy.shape}"
             )
 
+    @property
+    def areas_px(self) -> FloatArray:
+        """(N,) float32: the masks' areas in image pixels."""
+        return self.letterbox.areas_px(self.masks)
+
 
 class Segmenter(Protocol):
     """Finds all regions of images, and their feature map, in one forward pass."""

@@ -14,7 +14,8 @@ from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
 
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.encode.encoder import CutBatch, EncodedImage, Encoder, Stopwatch
+from searchanything.encode.cut_batch import CutBatch
+from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.pipeline import _encode_parts
 

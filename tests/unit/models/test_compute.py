@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from searchanything.core.settings import ModelSettings
 from searchanything.models.compute import arithmetic, lanes, prepare_compute
+from searchanything.models.device_regions import host_masks, packed_bits, unpacked_bits
 from searchanything.models.exact import ExactConv2d, ExactUpsampling, exact_product
-from searchanything.models.fastsam import packed_bits, to_host
 
 
 @pytest.fixture
@@ -117,4 +117,6 @@ def test_masks_are_packed_as_numpy_packs_them(shape: tuple[int, int, int]) -> No
     expected = np.packbits(masks.numpy(), axis=-1)
     assert np.array_equal(packed_bits(masks).numpy(), expected)
     assert np.array_equal(np.unpackbits(expected, axis=-1, count=shape[-1]).view(np.bool_), masks.numpy())
-    assert np.array_equal(to_host(masks), masks.numpy())
+    packed = packed_bits(masks)
+    assert np.array_equal(host_masks(packed, shape[-1]), masks.numpy())
+    assert torch.equal(unpacked_bits(packed, shape[-1]), masks)

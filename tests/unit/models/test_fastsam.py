@@ -173,7 +173,7 @@ def test_pooling_equals_brute_force_at_full_resolution(
     features = generator.standard_normal((5, gh // 2, gw // 2)).astype(np.float32)
     masks = generator.random((4, gh, gw)) < density
     masks[3] = False
-    pooled = P3Map(torch.from_numpy(features), letterbox.coverage, LANE).pool(masks)
+    pooled = P3Map(torch.from_numpy(features), letterbox, LANE).pool(masks)
     (top, left), (inner_height, inner_width) = letterbox.offset, letterbox.scaled_size
     for mask, row in zip(masks, pooled, strict=True):
         pixels = mask.repeat(4, axis=0).repeat(4, axis=1)[top : top + inner_height, left : left + inner_width]
@@ -183,7 +183,7 @@ def test_pooling_equals_brute_force_at_full_resolution(
 
 
 def test_no_masks_and_foreign_masks() -> None:
-    features = P3Map(torch.ones(5, 4, 4), Letterbox(32, 32, 32).coverage, LANE)
+    features = P3Map(torch.ones(5, 4, 4), Letterbox(32, 32, 32), LANE)
     assert features.pool(np.zeros((0, 8, 8), np.bool_)).shape == (0, 5)
     with pytest.raises(ValueError, match=r"expected masks \(N, \*\(8, 8\)\), got \(1, 9, 8\)"):
         features.pool(np.zeros((1, 9, 8), np.bool_))
