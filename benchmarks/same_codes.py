@@ -44,7 +44,8 @@ def encoded(
         settings.models.weights_dir = options.random_weights
     made = wiring.load_encoder(None, wiring.hash_layer_of(None, None, settings), settings)
     made = wiring.settle_encoder(made, settings)
-    made.encode_images(images[:2] if device == "cpu" else images)
+    if device != "cpu":
+        made.encode_images(images)
     start = time.perf_counter()
     return made.encode_images(images), made.arithmetic, time.perf_counter() - start
 
@@ -81,6 +82,9 @@ def main() -> None:
     made.add_argument("--scenes", type=int, default=32)
     made.add_argument("--images", type=Path, help="a folder of JPEG files, instead of scenes")
     made.add_argument("--device", default="cuda")
+    made.add_argument(
+        "--precisions", nargs=2, action="append", metavar=("SEGMENTER", "ENCODER"), help="these alone; more than once"
+    )
     made.add_argument("--random-weights", type=Path, help="make the preset's weights there")
     options = made.parse_args()
     if options.random_weights is not None:
@@ -92,7 +96,7 @@ def main() -> None:
         images = [decode_image(file.read_bytes(), name=file.name, max_pixels=10**8) for file in files]
     exact, arithmetic, seconds = encoded(options, images, "cpu", "fp32", "fp32")
     rows: list[dict[str, Any]] = [{"arithmetic": arithmetic, "s": seconds}]
-    for segmenter, encoder in PRECISIONS:
+    for segmenter, encoder in map(tuple, options.precisions or PRECISIONS):
         found, arithmetic, seconds = encoded(options, images, options.device, segmenter, encoder)
         rows.append({"arithmetic": arithmetic, "s": seconds, **compared(exact, found)})
     measuring.report("same_codes", rows, options)

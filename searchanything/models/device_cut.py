@@ -175,7 +175,8 @@ def _encoded(bits: NDArray[np.uint8], masks: Tensor, letterbox: Letterbox) -> tu
     height, width = letterbox.stored_size()
     columns = np.unpackbits(bits.reshape(len(masks), width, -(-height // 8)), axis=-1, count=height)
     found = encode_columns(columns)
-    for number, one in enumerate(found):
-        if len(one.counts) > STORED_MASK_BYTES:
-            found[number] = letterbox.stored_mask(masks[number].cpu().numpy())
+    long = [number for number, one in enumerate(found) if len(one.counts) > STORED_MASK_BYTES]
+    if long:
+        for number, one in zip(long, letterbox.stored_masks(masks[long].cpu().numpy()), strict=True):
+            found[number] = one
     return tuple(found)
