@@ -57,6 +57,38 @@ def test_asking_milvus_takes_nothing_that_draws_or_embeds() -> None:
     assert {"PIL", "pandas", "requests"}.isdisjoint(modules)
 
 
+AWAITED = {"asyncio", "grpc.aio", "pymilvus.client.async_grpc_handler", "pymilvus.milvus_client.async_milvus_client"}
+ONLY_ASK = f"from searchanything.core.put_off import answer_questions_only\nanswer_questions_only()\n{ASK_MILVUS}"
+
+
+def test_a_process_that_only_asks_takes_nothing_that_is_awaited() -> None:
+    modules = imported(ONLY_ASK)
+    assert {"pymilvus", "pydantic_settings", "grpc"} < set(modules)
+    assert AWAITED.isdisjoint(modules)
+    assert "dateutil" not in modules
+
+
+def test_other_processes_have_it() -> None:
+    """Who embeds the client may import pymilvus, too, and finds what it always is."""
+    modules = imported(ASK_MILVUS)
+    assert set(modules) >= AWAITED
+    assert "dateutil" not in modules, "of which nobody makes classes"
+
+
+def test_what_was_left_out_is_there_when_it_is_used() -> None:
+    code = f"""{ONLY_ASK}
+import asyncio, grpc, pymilvus
+import pymilvus.client.utils
+from pymilvus.milvus_client.async_milvus_client import AsyncMilvusClient
+print(asyncio.run(asyncio.sleep(0, "slept")))
+print(grpc.aio.insecure_channel.__module__, issubclass(grpc.aio.AioRpcError, grpc.RpcError))
+print(type(AsyncMilvusClient) is type, AsyncMilvusClient.query.__qualname__)
+print(pymilvus.client.utils.isoparse("2026-11-27").year)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["slept", "grpc.aio._channel True", "True AsyncMilvusClient.query", "2026"]
+
+
 def test_a_files_server_starts_before_pymilvus_is_imported(tmp_path: Path) -> None:
     """They take as long as each other, on two cores."""
     file = tmp_path / "index.db"
