@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import json_text, printable, printable_lines
+from searchanything.core.put_off import questions_only
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
 Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
+_BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 
@@ -39,10 +41,26 @@ def open_client(uri: str | None, preset: str | None) -> Client:
     """
     from searchanything.core.libraries import importing
 
-    with importing():
+    with importing(), _one_blas_thread():
         from searchanything.client.opening import connect
 
     return connect(uri, preset=preset)
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """NumPy, imported meanwhile, starts no threads for large products, of which questions have none: 0.1 s of CPU.
+
+    What this process starts later is not told.
+    """
+    if not questions_only() or _BLAS_THREADS in os.environ:
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_BLAS_THREADS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,29 @@ print(pymilvus.client.utils.isoparse("2026-11-27").year)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == ["slept", "grpc.aio._channel True", "True AsyncMilvusClient.query", "2026"]
+
+
+@pytest.mark.parametrize(("only", "users", "seen"), [(True, None, "1"), (False, None, "None"), (True, "3", "3")])
+def test_numpy_has_one_thread_where_nothing_is_computed(only: bool, users: str | None, seen: str) -> None:
+    code = f"""
+import os, sys
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Noting())
+from searchanything.cli.session import open_client
+from searchanything.core.put_off import answer_questions_only
+if {only}:
+    answer_questions_only()
+open_client("memory://blas", None).close()
+print(os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if users is None else {"OPENBLAS_NUM_THREADS": users}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+    assert done.stdout.splitlines() == [seen, str(users)], "and its child processes as many as ever"
 
 
 def test_a_files_server_starts_before_pymilvus_is_imported(tmp_path: Path) -> None:
