@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from searchanything.client.client import Client
 
-Pairs: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
+TwoColumns: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
 Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
 _BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
@@ -97,7 +97,7 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
         _write_shown(text())
 
 
-def answer_pairs(document: Mapping[str, Any], format: Format, pairs: Callable[[], Pairs]) -> None:
+def answer_pairs(document: Mapping[str, Any], format: Format, pairs: Callable[[], TwoColumns]) -> None:
     """The same for two columns, for which Rich is loaded only where a terminal is too narrow for them."""
     if format == "json":
         write_stdout(one_line(document))

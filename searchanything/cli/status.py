@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
-from searchanything.cli.session import Pairs, answer, answer_pairs, client_of, plain
+from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, plain
 from searchanything.core.counting import counted
 
 
@@ -31,7 +31,7 @@ def status(
         answer(document, common.format, lambda: plain(f"{document['uri']}: {sentence}"))
 
 
-def _pairs(document: dict[str, Any]) -> Pairs:
+def _pairs(document: dict[str, Any]) -> TwoColumns:
     pairs = []
     for name, value in document.items():
         if name == "exists":

@@ -45,6 +45,8 @@ Result = TypeVar("Result")
 class LiteConnection(MilvusConnection):
     """A `MilvusConnection` to the server of a file on this machine."""
 
+    # Over 200 lines: what is tried again and what is checked go by one memory of servers, files and collections.
+
     def __init__(self, settings: MilvusSettings, host: LiteHost) -> None:
         super().__init__(settings, host)
         self._lite = host
