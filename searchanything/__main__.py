@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -19,8 +20,10 @@ from searchanything.core.libraries import importing
 from searchanything.core.put_off import answer_questions_only
 
 # Verbs that answer once and end. Collecting cycles while they import costs a fifth of `status` and finds nothing.
-SHORT: Final = QUESTIONS | {"doctor", "failed", "models", "status"}
+ONLY_ASK: Final = QUESTIONS | {"failed", "status"}  # for these, parts of libraries are left out
+SHORT: Final = ONLY_ASK | {"doctor", "models"}
 _LONG: Final = (["failed", "retry"],)  # it indexes
+_NO_PLUGINS: Final = ("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find them, it looks at all that is installed: 15 ms
 _RARELY: Final = (1_000_000, 50, 100)  # new objects between two collections, in place of 700 to 2,000
 # What a verb needs beside the command line: one command installs both.
 _EXTRAS: Final = {
@@ -39,11 +42,12 @@ def main() -> None:
     code = warm_answer(arguments)
     if code is not None:
         sys.exit(code)
-    if arguments and arguments[0] in QUESTIONS:
-        answer_questions_only()
     short = ends_soon(arguments)
     if short:
         gc.set_threshold(*_RARELY)
+    if short and arguments and arguments[0] in ONLY_ASK:
+        answer_questions_only()
+        os.environ.setdefault(*_NO_PLUGINS)
     try:
         with importing():
             from searchanything.cli.app import run

@@ -24,6 +24,7 @@ from searchanything.core.documents import hit_document, receipt_hit, region_docu
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.files import png_bytes, save_image, save_text
+from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
 from searchanything.drawing.loupe import draw_hit
@@ -33,7 +34,9 @@ from searchanything.search.probe import Probe
 from searchanything.search.search import Stage
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    import pandas as pd
+else:
+    pd = LazyModule("pandas")
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +214,7 @@ class SearchResults(Sliced[Hit]):
             raise UsageError("there is nothing to save: refine the answer first")
         save_text(json.dumps(self.probe.to_dict(), indent=1) + "\n", path, suffixes=(".json",))
 
-    def to_pandas(self) -> DataFrame:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
         return hits_table(self.hits)
 

@@ -10,23 +10,27 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
 from searchanything.core.errors import UsageError
-from searchanything.core.escaping import json_text, printable_lines
+from searchanything.core.escaping import json_text, printable, printable_lines
+from searchanything.core.put_off import questions_only
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from searchanything.client.client import Client
 
+TwoColumns: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
 Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
+_BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 
@@ -37,10 +41,26 @@ def open_client(uri: str | None, preset: str | None) -> Client:
     """
     from searchanything.core.libraries import importing
 
-    with importing():
+    with importing(), _one_blas_thread():
         from searchanything.client.opening import connect
 
     return connect(uri, preset=preset)
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """NumPy, imported meanwhile, starts no threads for large products, of which questions have none: 0.1 s of CPU.
+
+    What this process starts later is not told.
+    """
+    if not questions_only() or _BLAS_THREADS in os.environ:
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_BLAS_THREADS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,30 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
     """Print a verb's answer: the document as JSON, or what `text` makes of it."""
     if format == "json":
         write_stdout(one_line(document))
+    else:
+        _write_shown(text())
+
+
+def answer_pairs(document: Mapping[str, Any], format: Format, pairs: Callable[[], TwoColumns]) -> None:
+    """The same for two columns, for which Rich is loaded only where a terminal is too narrow for them."""
+    if format == "json":
+        write_stdout(one_line(document))
         return
+    shown = pairs()
+    indent = max(map(len, (name for name, _ in shown)), default=0)
+    lines = [f"{name:{indent}}  {printable(value)}" for name, value in shown]
+    if not sys.stdout.isatty() or all(one.isascii() and len(one) <= get_terminal_size().columns for one in lines):
+        write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
+        return
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in shown:
+        table.add_row(name, plain(value))
+    _write_shown(table)
+
+
+def _write_shown(content: RenderableType) -> None:
     from rich.console import Console
 
     from searchanything.cli.shown import Shown
@@ -81,7 +124,7 @@ def answer(document: Mapping[str, Any], format: Format, text: Callable[[], Rende
     # Rich writes into a buffer, because it would end the process itself where the reader has gone away.
     terminal, buffer = sys.stdout.isatty(), io.StringIO()
     width = None if terminal else WIDE_COLUMNS
-    Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(Shown(text()))
+    Console(file=buffer, force_terminal=terminal, width=width, highlight=False, soft_wrap=True).print(Shown(content))
     lines = buffer.getvalue().splitlines()
     write_stdout("".join(f"{line.rstrip()}\n" for line in lines))
 

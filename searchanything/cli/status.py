@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, plain
 from searchanything.core.counting import counted
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @expanded
@@ -27,17 +24,15 @@ def status(
     """
     with client_of(context, common) as client:
         document = client.status().to_dict()
-    answer(document, common.format, lambda: _text(document))
-
-
-def _text(document: dict[str, Any]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    if not document["exists"]:
+    if document["exists"]:
+        answer_pairs(document, common.format, lambda: _pairs(document))
+    else:
         sentence = "there is no index; check --uri, or make one: searchanything index SOURCE"
-        return Text(f"{document['uri']}: {sentence}")
-    table = Table.grid(padding=(0, 2))
+        answer(document, common.format, lambda: plain(f"{document['uri']}: {sentence}"))
+
+
+def _pairs(document: dict[str, Any]) -> TwoColumns:
+    pairs = []
     for name, value in document.items():
         if name == "exists":
             continue
@@ -48,8 +43,8 @@ def _text(document: dict[str, Any]) -> RenderableType:
         if name == "words" and value is None:
             value = "none; searchanything index SOURCE --add-words adds them"
         shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name, Text(shown))
-    return table
+        pairs.append((name, shown))
+    return pairs
 
 
 def _consistency(measured: dict[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
 from searchanything.core.closing import Closing
-from searchanything.core.libraries import importing
+from searchanything.core.libraries import LazyModule, importing
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.protocols import IndexStore
 from searchanything.core.rows import ImageRow, RegionRow
@@ -29,20 +29,10 @@ from searchanything.search.calibration import NONE_RATE
 from searchanything.search.locate import IndexedImage, find_image
 from searchanything.search.stored import list_images, stored_image, stored_regions
 
-if TYPE_CHECKING:  # what a method alone needs is imported when it is called, and the parts by `ClientParts`
-    from searchanything.answers.combined import CombinedResults
-    from searchanything.answers.comparison import Comparison
-    from searchanything.answers.duplicates import Duplicates
-    from searchanything.answers.receipts import Replay
-    from searchanything.answers.results import SearchResults, Segments
-    from searchanything.backup.backup import BackupReport
-    from searchanything.client.combining import PartInput
-    from searchanything.client.operations import Operations
-    from searchanything.client.stored_questions import StoredInput
-    from searchanything.features.compact import Compaction
-    from searchanything.features.status import CacheStatus
-    from searchanything.images.inputs import ImageInput
-    from searchanything.images.scopes import Patterns
+if TYPE_CHECKING:
+    from searchanything.client import given
+else:  # what a method alone needs is imported when it is called, and the parts by `ClientParts`
+    given = LazyModule("searchanything.client.given")
 
 
 class Client(Closing):
@@ -62,7 +52,7 @@ class Client(Closing):
         return self._parts.connection
 
     @property
-    def operations(self) -> Operations:
+    def operations(self) -> given.Operations:
         """What services that index and answer do beside what people ask for."""
         return self._parts.operations
 
@@ -73,7 +63,7 @@ class Client(Closing):
 
     def query(
         self,
-        image: ImageInput | StoredInput | None = None,
+        image: given.ImageInput | given.StoredInput | None = None,
         prompt: object = None,
         *,
         text: str | None = None,
@@ -83,7 +73,7 @@ class Client(Closing):
         group_by_image: bool = False,
         max_false_match: float | None = None,
         rescore: int | None = None,
-    ) -> SearchResults:
+    ) -> given.SearchResults:
         """Find regions like the one that `prompt` selects in `image`; without a prompt, images like this one.
 
         `image`: path, bytes, PIL image, (H, W, 3) uint8 RGB array, or `ImageRef` into the bucket. `prompt`: one of
@@ -114,14 +104,14 @@ class Client(Closing):
     def combine(
         self,
         *,
-        all_of: Sequence[PartInput] = (),
-        any_of: Sequence[PartInput] = (),
-        none_of: Sequence[PartInput] = (),
+        all_of: Sequence[given.PartInput] = (),
+        any_of: Sequence[given.PartInput] = (),
+        none_of: Sequence[given.PartInput] = (),
         none_rate: float = NONE_RATE,
         max_false_match: float | None = None,
         limit: int = 10,
         filter: Filter | None = None,
-    ) -> CombinedResults:
+    ) -> given.CombinedResults:
         """Images that hold all of some things, one of others, and none of further ones, each with its regions.
 
         A part is (image, prompt), `Hit`, `RegionRef` or words. A region of `none_of` is nearer than `none_rate` of
@@ -140,7 +130,7 @@ class Client(Closing):
         max_bits: int | None = None,
         bucket: str | None = None,
         key_prefix: str = "",
-    ) -> Duplicates:
+    ) -> given.Duplicates:
         """Groups of nearly equal regions, or whole images, of different images; no model is loaded.
 
         `max_bits`: from a group's first; 4 for regions and 8 for images where it is None.
@@ -160,8 +150,8 @@ class Client(Closing):
         )
 
     def compare(
-        self, image: ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
-    ) -> Comparison:
+        self, image: given.ImageInput, prompt: object, *, candidates: int = 50, filter: Filter | None = None
+    ) -> given.Comparison:
         """The nearest regions by code, ranked by CLIP alone, by features with and without masking, and by code.
 
         Raises: what `query` raises; PromptError without a prompt.
@@ -169,8 +159,8 @@ class Client(Closing):
         return self._parts.asking.compare(image, prompt, candidates=candidates, filter=filter)
 
     def replay(
-        self, receipt: Mapping[str, Any], image: ImageInput | None = None, *, folder: str | Path | None = None
-    ) -> Replay:
+        self, receipt: Mapping[str, Any], image: given.ImageInput | None = None, *, folder: str | Path | None = None
+    ) -> given.Replay:
         """Ask a receipt's question again (`SearchResults.receipt`) and say what differs.
 
         `image` is needed where the query image was given as bytes or an array, and where the receipt, which may be
@@ -180,7 +170,7 @@ class Client(Closing):
         """
         return self._parts.asking.replay(receipt, image, folder=folder)
 
-    def segment(self, image: ImageInput) -> Segments:
+    def segment(self, image: given.ImageInput) -> given.Segments:
         """All regions of an image, surest first; the index is not asked where a preset was chosen.
 
         Raises: ImageError, PresetError, WeightsMissingError, ModelError.
@@ -236,7 +226,7 @@ class Client(Closing):
         force: bool = False,
         prune: bool = False,
         add_words: bool = False,
-        patterns: Patterns | None = None,
+        patterns: given.Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> IndexReport:
         """Index the images of `s3://bucket/prefix` or a folder; only what is new or changed, unless `force`.
@@ -266,7 +256,7 @@ class Client(Closing):
         source: SourceName,
         *,
         images: int = 32,
-        patterns: Patterns | None = None,
+        patterns: given.Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> Estimate:
         """What indexing a source from nothing would take: time, size and memory, from `images` random ones of it.
@@ -283,7 +273,7 @@ class Client(Closing):
         keys: Iterable[str],
         *,
         force: bool = False,
-        patterns: Patterns | None = None,
+        patterns: given.Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> IndexReport:
         """Bring these keys of a source up to date with their objects as they are now. Nothing is listed.
@@ -303,7 +293,7 @@ class Client(Closing):
         *,
         repair: bool = False,
         forget: bool = False,
-        patterns: Patterns | None = None,
+        patterns: given.Patterns | None = None,
         progress: OnProgress | None = None,
     ) -> SyncReport:
         """Compare a source's listing with the index, and with `repair` make the index agree. See `SyncReport`.
@@ -339,14 +329,14 @@ class Client(Closing):
         """
         return self._parts.failures.drop(source)
 
-    def features_status(self, source: SourceName) -> CacheStatus:
+    def features_status(self, source: SourceName) -> given.CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
         Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
         """
         return self._parts.features.status(source)
 
-    def compact_features(self, source: SourceName) -> Compaction:
+    def compact_features(self, source: SourceName) -> given.Compaction:
         """Merge the files of kept features, without those of images that were deleted or indexed again.
 
         Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
@@ -369,7 +359,7 @@ class Client(Closing):
         check_export_path(destination)
         return export_regions(self._connection.read_index(), destination, bucket=bucket, key_prefix=key_prefix)
 
-    def backup(self, target: str | Path) -> BackupReport:
+    def backup(self, target: str | Path) -> given.BackupReport:
         """Write the live index to a tar file, or as objects below `s3://bucket/prefix`; it may be in use meanwhile.
 
         Raises: UsageError where nothing is indexed or something lies there; StoreError, RegionIndexError.
@@ -379,7 +369,7 @@ class Client(Closing):
 
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
-    def restore(self, source: str | Path) -> BackupReport:
+    def restore(self, source: str | Path) -> given.BackupReport:
         """Make the index of a backup, here where nothing is indexed, whatever it was taken from.
 
         Raises: UsageError where something is indexed; BackupError; StoreError, RegionIndexError.

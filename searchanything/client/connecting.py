@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, cast, overload
 
 from searchanything.client.remote import RemoteClient, is_server
 from searchanything.core.errors import LibraryError, UsageError
-from searchanything.core.libraries import importing
+from searchanything.core.libraries import LazyModule, importing
 
 if TYPE_CHECKING:
-    from searchanything.client.client import Client
-    from searchanything.core.settings import Settings
+    from searchanything.client import given
+else:
+    given = LazyModule("searchanything.client.given")
 
 
 @overload
@@ -18,12 +19,14 @@ def connect(uri: str, *, key: str) -> RemoteClient: ...
 
 
 @overload
-def connect(uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None) -> Client: ...
+def connect(
+    uri: str | None = None, *, settings: given.Settings | None = None, preset: str | None = None
+) -> given.Client: ...
 
 
 def connect(
-    uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None, key: str | None = None
-) -> Client | RemoteClient:
+    uri: str | None = None, *, settings: given.Settings | None = None, preset: str | None = None, key: str | None = None
+) -> given.Client | RemoteClient:
     """A client of the index at `uri` (default: the settings'), or of a server of `searchanything serve`.
 
     `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server, or `searchanything serve`) or
@@ -40,7 +43,7 @@ def connect(
             raise UsageError(f"a key goes with the address of a server, http(s)://host:port, got {uri!r}")
         return RemoteClient(uri, key=key)
     if uri is not None and web and settings is None and preset is None and is_server(uri):
-        return cast("Client", RemoteClient(uri))
+        return cast("given.Client", RemoteClient(uri))
     try:
         with importing():
             from searchanything.client.opening import connect as open_index

@@ -7,12 +7,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from searchanything.client.client import Client
+from searchanything.core.libraries import LazyModule
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import Filter
 
 if TYPE_CHECKING:
-    from searchanything.answers.results import SearchResults
-    from searchanything.images.inputs import ImageInput
+    from searchanything.client import given
+else:
+    given = LazyModule("searchanything.client.given")
 
 _clients: dict[str, Client] = {}
 _clients_lock = threading.Lock()
@@ -33,13 +35,13 @@ def connect(uri: str | None = None, *, settings: Settings | None = None, preset:
 
 
 def query(
-    image: ImageInput,
+    image: given.ImageInput,
     prompt: object = None,
     *,
     limit: int = 10,
     filter: Filter | None = None,
     uri: str | None = None,
-) -> SearchResults:
+) -> given.SearchResults:
     """`Client.query` on one client per URI that the process keeps. Thread-safe."""
     key = uri or load_settings().milvus.uri
     with _clients_lock:

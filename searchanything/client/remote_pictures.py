@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from searchanything.answers.showing import open_viewer
 from searchanything.core.errors import UsageError
+from searchanything.core.libraries import LazyModule
 
 if TYPE_CHECKING:
     from PIL import Image
+else:
+    Image = LazyModule("PIL.Image")
 
 
 class DrawnThere:

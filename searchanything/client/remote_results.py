@@ -18,12 +18,14 @@ from searchanything.client.calls import Call, document, hit_of, image_document, 
 from searchanything.client.remote_names import located
 from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.errors import UsageError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
+    import pandas as pd
+else:
+    pd = LazyModule("pandas")
 
 _SIDES = ("right", "wrong")
 
@@ -183,7 +185,7 @@ class RemoteAnswer(Sliced[Hit]):
         """Write the receipt. Raises: UsageError if refined, or for another suffix than .json."""
         _save_json(self.receipt(), path)
 
-    def to_pandas(self) -> DataFrame:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
         return hits_table(self.hits)
 

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import ClassVar
 
 from searchanything.core.short_reprs import ShortRepr
+from searchanything.core.types import BoxXYXY as BoxXYXY  # of a field that `RegionRow` inherits
 from searchanything.core.types import ImageRef, IndexedRegion, MaskRLE, Metadata
 
 NO_REGION = "no region was found in it; a search for whole images finds it"

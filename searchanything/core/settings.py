@@ -10,15 +10,18 @@ from typing import Annotated, Literal
 
 from annotated_types import MinLen
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from searchanything.core.addresses import host_of, is_loopback
 from searchanything.core.errors import SettingsError
 from searchanything.core.model_settings import ModelSettings as ModelSettings  # of others, too
 from searchanything.core.pattern_lists import PatternList
+from searchanything.core.put_off import put_off, questions_only
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
 from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, settings_files, with_new_names
+
+with put_off(*(("asyncio",) if questions_only() else ())):  # for commands that are awaited
+    from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 OWN_PREFIX = ".searchanything/"
 

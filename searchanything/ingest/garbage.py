@@ -56,12 +56,12 @@ def holdings(index: RegionIndex) -> Holdings:
 
     Raises: RegionIndexError.
     """
-    rows = index.counts()
+    rows = index.count_regions()
     known = KnownImages(index.iterate_states())
     failed = int(known.rows["failed"].sum())
     empty = int(((known.rows["regions"] == 0) & ~known.rows["failed"]).sum())
     committed = IndexCounts(images=len(known) - empty - failed, empty=empty, failed=failed, regions=known.regions)
-    return Holdings(committed, garbage=max(0, rows.regions - known.regions) + known.outdated)
+    return Holdings(committed, garbage=max(0, rows - known.regions) + known.outdated)
 
 
 def collect_garbage(

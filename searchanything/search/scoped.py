@@ -117,7 +117,7 @@ class ScopedIndex:
         images = {state.image for state in self.iterate_states()}
         return sum(1 for _ in self.words_of(images))
 
-    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+    def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         places = self._places_under(bucket, key_prefix)
         return sum(self.index.count_regions(bucket=place[0], key_prefix=place[1]) for place in places)
 

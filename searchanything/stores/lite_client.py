@@ -12,10 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import grpc
-
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowSearch, in_order
-from searchanything.stores.milvus_library import check_status, common_pb2, milvus_pb2, schema_pb2
+from searchanything.stores.milvus_library import check_status, common_pb2, grpc, milvus_pb2, schema_pb2
 from searchanything.stores.milvus_schema import Entity
 from searchanything.stores.row_checks import MAX_LIMIT
 

@@ -29,7 +29,7 @@ from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, MilvusConnection
-from searchanything.stores.milvus_errors import TooLateError
+from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
 from searchanything.stores.milvus_library import MilvusException
 from searchanything.stores.milvus_schema import CollectionSpec, Entity
@@ -44,6 +44,8 @@ Result = TypeVar("Result")
 
 class LiteConnection(MilvusConnection):
     """A `MilvusConnection` to the server of a file on this machine."""
+
+    # Over 200 lines: what is tried again and what is checked go by one memory of servers, files and collections.
 
     def __init__(self, settings: MilvusSettings, host: LiteHost) -> None:
         super().__init__(settings, host)
@@ -102,7 +104,7 @@ class LiteConnection(MilvusConnection):
     def load(self, name: str) -> None:
         """Raises: IndexDamagedError if there are fewer rows than the file has."""
         super().load(name)
-        self._again(lambda: self._check_rows(self._connected(), name))
+        self._again(lambda: self._check_loaded(name))
         self._loaded.add(name)
 
     def begin(self) -> None:
@@ -205,12 +207,22 @@ class LiteConnection(MilvusConnection):
         """Raises: IndexDamagedError."""
         present = self._sound("list its collections", lambda: client.list_collections(timeout=self._settings.timeout_s))
         for name in self._loaded & set(present):
+            self._load_and_check(client, name)
+
+    def _check_loaded(self, name: str) -> None:
+        client = self._connected()
+        try:
             self._check_rows(client, name)
+        except CollectionReleasedError:  # a new server has taken the place of the one that was just asked
+            self._load_and_check(client, name)
+
+    def _load_and_check(self, client: RowClient, name: str) -> None:
+        self._sound(f"load {name}", lambda: client.load_collection(name, timeout=self._settings.timeout_s))
+        self._check_rows(client, name)
 
     def _check_rows(self, client: RowClient, name: str) -> None:
         """Raises: IndexDamagedError if the server finds fewer rows of a collection than the file holds."""
         timeout_s = self._settings.timeout_s
-        self._sound(f"load {name}", lambda: client.load_collection(name, timeout=timeout_s))
         there, found = None, 0
         for _ in range(_LOOKS):
             there = count_rows(self._lite.file, name)
@@ -228,7 +240,7 @@ class LiteConnection(MilvusConnection):
         """What an undamaged file lets a server do."""
         try:
             return self._once(doing, call)
-        except (IndexNotFoundError, IndexUnavailableError):
+        except (IndexNotFoundError, IndexUnavailableError, CollectionReleasedError):
             raise
         except RegionIndexError as error:
             if not isinstance(error.__cause__, MilvusException):

@@ -106,7 +106,7 @@ class MemoryRegionIndex:
         with self._lock:
             return iter(self._regions.of_images(images))
 
-    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+    def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         with self._lock:
             return len(self._regions.under(bucket, key_prefix))
 

@@ -14,8 +14,6 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-import grpc
-
 from searchanything.core.addresses import host_of as address_host
 from searchanything.core.addresses import is_loopback
 from searchanything.core.errors import (
@@ -31,7 +29,7 @@ from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
-from searchanything.stores.milvus_library import DataType, LoadState, MilvusException
+from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
 logger = logging.getLogger(__name__)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import grpc
-
 from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError
-from searchanything.stores.milvus_library import MilvusException
+from searchanything.stores.milvus_library import MilvusException, grpc
 
 _CODE_UNAVAILABLE: Final = 2
 _CODE_COLLECTION_MISSING: Final = 100

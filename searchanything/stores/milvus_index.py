@@ -163,7 +163,7 @@ class MilvusRegionIndex:
             rows = self._connection.iterate(self._regions, one_of("image_id", portion), REGION_ROW_OUTPUT)
             yield from map(region_row_of, rows)
 
-    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
+    def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         return self._connection.count(self._regions, objects_expression(bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:

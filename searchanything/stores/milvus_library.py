@@ -1,10 +1,24 @@
-"""What is used of pymilvus, imported without pandas and requests: its older interface and its cloud's take these."""
+"""What is used of pymilvus, without what only its older interface and its cloud's take: pandas, requests, dateutil.
+
+A process that answers and ends does without asyncio and the clients that are awaited, too.
+"""
 
 from __future__ import annotations
 
-from searchanything.core.put_off import put_off
+from typing import Final
 
-with put_off("pandas", "pandas.api", "pandas.api.types", "requests"):
+from searchanything.core.put_off import put_off, questions_only
+
+_UNUSED: Final = ("pandas", "pandas.api", "pandas.api.types", "requests", "dateutil", "dateutil.parser")
+_AWAITED: Final = (
+    "asyncio",
+    "grpc.aio",
+    "pymilvus.client.async_grpc_handler",
+    "pymilvus.milvus_client.async_milvus_client",
+)
+
+with put_off(*_UNUSED, *(_AWAITED if questions_only() else ())):
+    import grpc
     from pymilvus import DataType, MilvusClient, MilvusException
     from pymilvus.client.types import LoadState
     from pymilvus.client.utils import check_status
@@ -17,6 +31,7 @@ __all__ = [
     "MilvusException",
     "check_status",
     "common_pb2",
+    "grpc",
     "milvus_pb2",
     "schema_pb2",
 ]

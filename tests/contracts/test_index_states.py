@@ -119,6 +119,7 @@ def test_what_others_write_meanwhile_makes_nobody_read_more(bench: Bench) -> Non
     assert collect_garbage(watched, bucket=bench.bucket, key_prefix="", again=pytest.fail) == 0  # type: ignore[arg-type]
     assert watched.streamed == [("iterate_states", bench.bucket)]
     assert bench.index.count_regions(bucket=bench.bucket) == 2
+    assert bench.index.count_regions() == 5
     assert bench.index.count_regions(bucket=elsewhere.bucket, key_prefix="b") == 3
     assert bench.index.count_regions(bucket=elsewhere.bucket, key_prefix="c") == 0
 

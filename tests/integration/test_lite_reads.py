@@ -17,10 +17,12 @@ import pytest
 from contracts.index_rows import HASH_LAYER, image_row, manifest_of, random_codes, region_row
 from integration.lite_processes import kill, wait_until_ended
 
+from searchanything.core.manifest import IndexCounts
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import RegionRow, row_id
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef, MaskRLE
+from searchanything.ingest.garbage import holdings
 from searchanything.search.search import PageRequest, search_regions
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_connection import LiteConnection
@@ -180,6 +182,25 @@ def test_a_question_asked_again_is_the_search_alone(index: RegionIndex, file: Pa
     calls.clear()
     assert found(index) == {("a.jpg", 5)}
     assert calls == ["nearest", "rows"], "somebody has"
+
+
+def test_an_index_is_loaded_once_and_its_rows_are_counted_once(
+    index: RegionIndex, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = RowClient.load_collection
+    monkeypatch.setattr(RowClient, "load_collection", lambda *a, **k: loaded.append(a[1]) or load(*a, **k))
+    queried: list[str] = []
+    query = RowClient.query
+    monkeypatch.setattr(RowClient, "query", lambda *a, **k: queried.append(a[1]) or query(*a, **k))
+    with opened(file) as store:
+        store.open(NAME)
+        meta, regions, images = loaded
+        assert {regions, images} == set(index.collections)
+        assert queried == [meta, regions, images], "all that is in the file is there"
+        del queried[:]
+        assert holdings(store.open(NAME)).counts == IndexCounts(images=1, empty=0, failed=0, regions=2)
+        assert queried.count(regions) == 2, "when it is opened, and for the holdings"
 
 
 def test_what_another_process_wrote_is_seen_at_once(

@@ -84,8 +84,11 @@ class RegionIndex(Protocol):
         """Stream all region rows of these images with their codes, garbage included, in no particular order."""
         ...
 
-    def count_regions(self, *, bucket: str, key_prefix: str = "") -> int:
-        """How many region rows a source has, garbage included; cheap. Too many where a name has control characters."""
+    def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        """How many region rows a source has, or all; garbage included. Cheap.
+
+        Too many where a name has control characters.
+        """
         ...
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:

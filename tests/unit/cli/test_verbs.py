@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,9 +92,35 @@ def test_only_what_answers_once_collects_cycles_rarely(
     monkeypatch.setattr(sys, "argv", ["searchanything", *arguments])
     monkeypatch.setattr(app, "run", lambda _: seen.append(gc.get_threshold()) or 0)
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(len(seen)))
+    monkeypatch.setattr(__main__, "answer_questions_only", lambda: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     assert (ended.value.code, len(seen)) == (0, 1)
     assert frozen == ([1] if rarely else []), "the last look for garbage is left out once the answer was given"
     assert (seen[0][0] > 10 * thresholds[0], seen[0] == thresholds) == (rarely, not rarely)
     assert set(verbs.VERBS) >= __main__.SHORT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "only"),
+    [
+        *((["status"], True), (["failed", "list"], True), (["query", "a.jpg", "--no-warm"], True)),
+        *((["failed", "retry"], False), (["doctor"], False), (["index", "images"], False), (["--help"], False)),
+    ],
+)
+@pytest.mark.usefixtures("thresholds")
+def test_only_what_asks_an_index_leaves_parts_of_libraries_out(
+    arguments: list[str], only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYDANTIC")}
+    monkeypatch.setattr(sys, "argv", ["searchanything", *arguments])
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(__main__, "answer_questions_only", lambda: said.append("only"))
+    monkeypatch.setattr(app, "run", lambda _: said.append("run") or 0)
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert said == (["only", "run"] if only else ["run"]), "before anything is imported"
+    assert ("PYDANTIC_DISABLE_PLUGINS" in environment) is only

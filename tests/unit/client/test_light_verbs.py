@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,6 +56,61 @@ def test_asking_milvus_takes_nothing_that_draws_or_embeds() -> None:
     modules = imported(ASK_MILVUS)
     assert packages(modules).isdisjoint(MODELLING)
     assert {"PIL", "pandas", "requests"}.isdisjoint(modules)
+
+
+AWAITED = {"asyncio", "grpc.aio", "pymilvus.client.async_grpc_handler", "pymilvus.milvus_client.async_milvus_client"}
+ONLY_ASK = f"from searchanything.core.put_off import answer_questions_only\nanswer_questions_only()\n{ASK_MILVUS}"
+
+
+def test_a_process_that_only_asks_takes_nothing_that_is_awaited() -> None:
+    modules = imported(ONLY_ASK)
+    assert {"pymilvus", "pydantic_settings", "grpc"} < set(modules)
+    assert AWAITED.isdisjoint(modules)
+    assert "dateutil" not in modules
+
+
+def test_other_processes_have_it() -> None:
+    """Who embeds the client may import pymilvus, too, and finds what it always is."""
+    modules = imported(ASK_MILVUS)
+    assert set(modules) >= AWAITED
+    assert "dateutil" not in modules, "of which nobody makes classes"
+
+
+def test_what_was_left_out_is_there_when_it_is_used() -> None:
+    code = f"""{ONLY_ASK}
+import asyncio, grpc, pymilvus
+import pymilvus.client.utils
+from pymilvus.milvus_client.async_milvus_client import AsyncMilvusClient
+print(asyncio.run(asyncio.sleep(0, "slept")))
+print(grpc.aio.insecure_channel.__module__, issubclass(grpc.aio.AioRpcError, grpc.RpcError))
+print(type(AsyncMilvusClient) is type, AsyncMilvusClient.query.__qualname__)
+print(pymilvus.client.utils.isoparse("2026-11-27").year)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["slept", "grpc.aio._channel True", "True AsyncMilvusClient.query", "2026"]
+
+
+@pytest.mark.parametrize(("only", "users", "seen"), [(True, None, "1"), (False, None, "None"), (True, "3", "3")])
+def test_numpy_has_one_thread_where_nothing_is_computed(only: bool, users: str | None, seen: str) -> None:
+    code = f"""
+import os, sys
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Noting())
+from searchanything.cli.session import open_client
+from searchanything.core.put_off import answer_questions_only
+if {only}:
+    answer_questions_only()
+open_client("memory://blas", None).close()
+print(os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if users is None else {"OPENBLAS_NUM_THREADS": users}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+    assert done.stdout.splitlines() == [seen, str(users)], "and its child processes as many as ever"
 
 
 def test_a_files_server_starts_before_pymilvus_is_imported(tmp_path: Path) -> None:
