@@ -11,6 +11,7 @@ import numpy as np
 
 from searchanything.core.protocols import RegionEncoder
 from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.cut_batch import host_crops
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
@@ -61,7 +62,8 @@ class _RememberingEmbedder(WrappedEmbedder):
     def _with_memory(self, crops: RGBImage, embed: Callable[[RGBImage], FloatArray]) -> FloatArray:
         if len(crops) < 2:
             return embed(crops)
-        found = {row: known for row, crop in enumerate(crops) if (known := self._recalled(crop)) is not None}
+        seen = host_crops(crops)
+        found = {row: known for row, crop in enumerate(seen) if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
         embedded[new] = embed(crops[new])
@@ -69,8 +71,8 @@ class _RememberingEmbedder(WrappedEmbedder):
             embedded[row] = known
         if self._keeps:
             for row in new:
-                self._memory.known[_digest_of(crops[row])] = embedded[row].copy()
-                self._memory.glances.add(_glance_at(crops[row]))
+                self._memory.known[_digest_of(seen[row])] = embedded[row].copy()
+                self._memory.glances.add(_glance_at(seen[row]))
         return embedded
 
     def _recalled(self, crop: RGBImage) -> FloatArray | None:

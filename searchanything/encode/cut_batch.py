@@ -51,6 +51,11 @@ class CutBatch:
     crops: Any
 
 
+def host_crops(crops: Any) -> RGBImage:  # noqa: ANN401 - as in a `CutBatch`
+    """A batch's crops in the host's memory."""
+    return crops if isinstance(crops, np.ndarray) else np.asarray(crops.cpu())
+
+
 class Cutter(Protocol):
     """Makes the second stage's `CutBatch` on a device. Thread-safe."""
 

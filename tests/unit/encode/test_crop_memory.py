@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fakes.models import FakeEmbedder, fake_encoder
 
 from searchanything.core.errors import DeviceError
@@ -59,6 +61,38 @@ def test_known_crops_come_from_memory_and_only_they(encoder: Encoder, embedder: 
     np.testing.assert_array_equal(found, FakeEmbedder().embed_crops(mixed))
     memory.recalling(encoder).embedder.embed_crops(others)
     assert embedder.crops == 24, "what was not of the sample is not kept"
+
+
+class OnDevice(torch.Tensor):
+    """Crops on a GPU: NumPy cannot look at them."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self, *_: object, **__: object) -> torch.Tensor:  # type: ignore[override]
+        return self.as_subclass(torch.Tensor)
+
+
+class DeviceEmbedder(CountingEmbedder):
+    """Takes crops on its device."""
+
+    def embed_many(self, crops: RGBImage) -> FloatArray:
+        assert isinstance(crops, torch.Tensor)
+        return self.embed_crops(crops.cpu().numpy())
+
+
+def test_crops_that_lie_on_a_device_are_known_as_well(encoder: Encoder) -> None:
+    embedder = DeviceEmbedder()
+    encoder, memory = replace(encoder, embedder=embedder), CropMemory()
+    sample, others = crops_of(6, 1), crops_of(3, 2)
+    there: Any = torch.from_numpy(sample).as_subclass(OnDevice)
+    memory.keeping(encoder).embedder.embed_many(there)
+    embedder.crops = 0
+    mixed = np.concatenate([others, sample])
+    there = torch.from_numpy(mixed).as_subclass(OnDevice)
+    found = memory.recalling(encoder).embedder.embed_many(there)
+    assert embedder.crops == 3
+    np.testing.assert_array_equal(found, FakeEmbedder().embed_crops(mixed))
 
 
 def test_what_is_kept_does_not_change_with_what_was_given_out(encoder: Encoder) -> None:
