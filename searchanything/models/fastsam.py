@@ -149,9 +149,9 @@ class FastSAMSegmenter:
             return Segmentation(letterbox, letterbox.boxes_to_image(corners), found, cells, features)
         covered = (masks * coverage).sum(dim=(1, 2))  # sixteenths of cells: exact, in any order
         filled = covered.nonzero().flatten()
-        facts = torch.cat([boxes, scores[:, None], covered[:, None]], dim=1)[filled].cpu().numpy()  # the one wait
+        bits = packed_bits(masks[filled])  # before the wait: other lanes read them
+        facts = torch.cat([boxes, scores[:, None], covered[:, None]], dim=1)[filled].cpu().numpy()
         boxes_xyxy, areas_px = letterbox.boxes_to_image(facts[:, :4]), letterbox.areas_of(facts[:, 5])
-        bits = packed_bits(masks[filled])
         return DeviceSegmentation(letterbox, boxes_xyxy, facts[:, 4].copy(), bits, areas_px, features)
 
     def _detections(self, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:

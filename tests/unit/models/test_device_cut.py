@@ -28,7 +28,7 @@ from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, crop_windows, region_crops
 from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
-from searchanything.models import device_cut
+from searchanything.models import device_cut, fastsam
 from searchanything.models.device_cut import DeviceCutter
 from searchanything.models.device_lane import DeviceLane
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
@@ -143,6 +143,28 @@ def test_masks_come_to_the_host_when_they_are_asked_for() -> None:
     np.testing.assert_array_equal(one.masks, masks)
     assert one.masks is one.masks
     np.testing.assert_array_equal(one.masks_of(torch.tensor([3, 1])).numpy(), masks[[3, 1]])
+
+
+def test_what_other_lanes_read_is_queued_before_the_segmenter_waits(
+    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of CUDA sees what another has made only after somebody has waited for it."""
+    segmenter, queue = cast("LazySegmenter", pico.segmenter).load(), list[str]()
+    copied = torch.Tensor.cpu
+
+    def packed(masks: torch.Tensor) -> torch.Tensor:
+        queue.append("bits")
+        return packed_bits(masks)
+
+    def waited(tensor: torch.Tensor) -> torch.Tensor:
+        queue.clear()
+        return copied(tensor)
+
+    monkeypatch.setattr(fastsam, "packed_bits", packed)
+    monkeypatch.setattr(torch.Tensor, "cpu", waited)
+    monkeypatch.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
+    assert len(segmenter.segment(images[:1])[0].scores)
+    assert not queue
 
 
 def test_masks_whose_text_is_too_long_are_stored_coarser_as_on_the_host() -> None:
