@@ -71,6 +71,6 @@ class Cutter(Protocol):
         *,
         size_px: int,
         policy: CropPolicy,
-    ) -> CutBatch:
-        """Images, what was found in them, and which regions of each are kept."""
+    ) -> CutBatch | None:
+        """Images, what was found in them, and which regions of each are kept; None where its memory is too small."""
         ...

@@ -182,13 +182,15 @@ class Encoder:
     ) -> CutBatch:
         """The second stage: which regions are kept, their pooled features, crops and stored masks.
 
-        It is the host's, or that of a device where the segmenter has left its regions.
+        It is the host's, or that of a device where the segmenter has left its regions and there is memory for it.
         """
         kept = [self.policy.keep(segmentation) for segmentation in segmentations]
         if self.cutter is not None and self.cutter.takes(images, segmentations, self.resizing):
             side = self.embedder.crop_size_px
             with watch.stage("cut"):
-                return self.cutter.cut(images, segmentations, kept, size_px=side, policy=self.crops)
+                cut = self.cutter.cut(images, segmentations, kept, size_px=side, policy=self.crops)
+            if cut is not None:
+                return cut
         jobs = [
             RegionJob.of_rows(image, one, rows, whole_image=True)
             for image, one, rows in zip(images, segmentations, kept, strict=True)

@@ -7,6 +7,7 @@ is stored, to be run-length encoded.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from searchanything.core.counting import counted
 from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox, encode_columns
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import MaskRLE, RGBImage
@@ -34,6 +36,9 @@ from searchanything.models.device_sampling import (
     summed_area_table,
 )
 from searchanything.models.fastsam import P3Map
+from searchanything.models.passes import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 MOST_PIXELS: Final = 2**25  # of an image: its table takes 24 bytes for each
 GROUP_PIXELS: Final = 2**25  # of images whose tables are made together
@@ -61,8 +66,27 @@ class DeviceCutter:
         *,
         size_px: int,
         policy: CropPolicy,
-    ) -> CutBatch:
+    ) -> CutBatch | None:
         found = cast("Sequence[DeviceSegmentation]", segmentations)
+        try:
+            return self._cut(images, found, rows, size_px=size_px, policy=policy)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        logger.warning("out of memory for the crops of %s: made by the host", counted(len(images), "image"))
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # after the block: the error's frames held its tensors
+        return None
+
+    def _cut(
+        self,
+        images: Sequence[RGBImage],
+        found: Sequence[DeviceSegmentation],
+        rows: Sequence[NDArray[np.intp]],
+        *,
+        size_px: int,
+        policy: CropPolicy,
+    ) -> CutBatch:
         with self._lane.open(), torch.inference_mode():
             chosen = uploaded(np.concatenate([*rows, np.zeros(0, np.intp)]), self._device)
             ends = np.cumsum([len(one) for one in rows]).tolist()

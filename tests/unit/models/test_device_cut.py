@@ -181,6 +181,7 @@ def test_masks_whose_text_is_too_long_are_stored_coarser_as_on_the_host() -> Non
     rows = [np.array([2, 0, 1])]
     segmentation = on_device(letterbox, masks, boxes)
     found = DeviceCutter(DEVICE).cut([image], [segmentation], rows, size_px=32, policy=CropPolicy.PAPER)
+    assert found is not None
     assert found.regions[0].masks == tuple(expected[number] for number in (2, 0, 1))
 
 
@@ -202,6 +203,32 @@ def test_what_it_cannot_do_is_left_to_the_host(
     assert "crop" in watch.timings_ms
 
 
+def test_a_device_without_memory_for_it_leaves_it_to_the_host(
+    pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segmenter = cast("LazySegmenter", pico.segmenter).load()
+    host = pico.cut_batch(images, segmenter.segment(images), Stopwatch())
+    monkeypatch.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
+    encoder = replace(pico, cutter=DeviceCutter(DEVICE))
+    there = segmenter.segment(images)
+
+    def failing(error: Exception) -> None:
+        def table(_image: torch.Tensor) -> torch.Tensor:
+            raise error
+
+        monkeypatch.setattr(device_cut, "summed_area_table", table)
+
+    failing(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 768.00 MiB"))
+    found = encoder.cut_batch(images, there, Stopwatch())
+    np.testing.assert_array_equal(found.crops, host.crops)
+    np.testing.assert_array_equal(found.pooled, host.pooled)
+    assert [one.masks for one in found.regions] == [one.masks for one in host.regions]
+    assert "6 images: made by the host" in caplog.text
+    failing(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal"):
+        encoder.cut_batch(images, there, Stopwatch())
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_window_is_sampled_as_opencv_samples_it(data: st.DataObject) -> None:
@@ -217,6 +244,7 @@ def test_any_window_is_sampled_as_opencv_samples_it(data: st.DataObject) -> None
     found = DeviceCutter(DEVICE).cut(
         [image], [on_device(letterbox, masks, boxes)], [rows], size_px=side, policy=CropPolicy.MASKED
     )
+    assert found is not None
     expected = region_crops(image, letterbox, masks, boxes, size_px=side, policy=CropPolicy.MASKED)
     apart = np.abs(found.crops.numpy()[:6].astype(np.int16) - expected)
     assert apart.max() <= 1
