@@ -89,6 +89,8 @@ def settling(
 ) -> Settle[Model] | None:
     """How to decide the precision before a run; None where it is decided. `load` is given one's name.
 
+    What it is given must be of the first precision.
+
     Raises: SettingsError for a device that is not there.
     """
     question = _question(rivals, model, settings)
@@ -96,6 +98,9 @@ def settling(
         return None
 
     def settle(loaded: Model) -> tuple[Model, str]:
+        known = known_precision(rivals, model, settings)
+        if known is not None:  # by another process, since
+            return loaded if known == rivals.first else load(known), known
         best, precision, compared = settle_precision(rivals, loaded, lambda: load(rivals.second))
         if compared:
             Measurements(settings.measured_dir).keep(question, {"precision": precision})

@@ -287,20 +287,23 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
 
     preset = find_preset(name)
     of_segmenter, of_encoder = describe(name, settings)
+    # Once: what is loaded must be what `settling` takes it for, though another process may measure meanwhile.
+    of_regions = known_precision(SEGMENTERS, of_segmenter, settings)
+    of_crops = known_precision(ENCODERS, of_encoder, settings)
     segmenter = LazySegmenter(
         preset.segmenter.name,
-        lambda: load_segmenter(name, settings, known_precision(SEGMENTERS, of_segmenter, settings)),
+        lambda: load_segmenter(name, settings, of_regions),
         dimension=preset.feature_dimension,
         description=of_segmenter,
-        precision=known_precision(SEGMENTERS, of_segmenter, settings),
+        precision=of_regions,
         settle=settling(SEGMENTERS, of_segmenter, settings, lambda one: load_segmenter(name, settings, one)),
     )
     encoder = LazyEncoder(
         preset.encoder.name,
-        lambda: load_region_encoder(name, settings, known_precision(ENCODERS, of_encoder, settings)),
+        lambda: load_region_encoder(name, settings, of_crops),
         dimension=preset.embedding_dimension,
         description=of_encoder,
-        precision=known_precision(ENCODERS, of_encoder, settings),
+        precision=of_crops,
         settle=settling(ENCODERS, of_encoder, settings, lambda one: load_region_encoder(name, settings, one)),
     )
     return segmenter, encoder

@@ -18,7 +18,7 @@ from searchanything.core.errors import ModelError, ModelLoadError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import ModelSettings
 from searchanything.core.types import FloatArray, RGBImage
-from searchanything.models import measurements, openclip
+from searchanything.models import measurements, openclip, precision, presets
 from searchanything.models.compute import CPU, arithmetic, prepare_compute
 from searchanything.models.lazy import LazyEncoder
 from searchanything.models.measurements import ModelFacts
@@ -187,9 +187,10 @@ class Machine:
         defaults = settle_precision.__kwdefaults__
         monkeypatch.setattr(settle_precision, "__kwdefaults__", {**(defaults or {}), "clock": self._clock})
         self.loads.clear()
+        known = known_precision(ENCODERS, model, self.settings)
         return LazyEncoder(
             "tower",
-            lambda: self.load(known_precision(ENCODERS, model, self.settings)),
+            lambda: self.load(known),
             dimension=FakeEmbedder.dimension,
             description=model,
             settle=settling(ENCODERS, model, self.settings, self.load),
@@ -219,6 +220,27 @@ def test_a_run_decides_before_its_first_code_and_other_processes_know(
     assert known_precision(ENCODERS, MODEL, machine.settings) == "fp32"
     assert arithmetic(machine.settings, encoder="fp32") == "cuda: segmenter fp32 without TF32, encoder fp32"
     assert prepare_compute(machine.settings, "encoder", "fp32").dtype is torch.float32
+
+
+@pytest.mark.parametrize(("measured", "loads"), [("tf32x3", [None, "tf32x3"]), ("fp32", [None])])
+def test_what_another_process_has_measured_since_is_taken_and_not_measured_again(
+    measured: str, loads: list[str | None], cuda: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda["name"] = "NVIDIA H200"
+    loaded = list[str | None]()
+
+    def load(_name: str, _settings: ModelSettings, precision: str | None = None) -> FakeSegmenter:
+        loaded.append(precision)
+        return FakeSegmenter()
+
+    monkeypatch.setattr(presets, "load_segmenter", load)
+    asked = ModelSettings(measured_dir=tmp_path)
+    segmenter, _ = presets.lazy_models("pico", asked)
+    question = precision._question(SEGMENTERS, segmenter.description, asked)
+    measurements.Measurements(tmp_path).keep(question, {"precision": measured})
+    segmenter.settle()
+    assert (segmenter.precision, loaded) == (measured, loads)
+    assert known_precision(SEGMENTERS, segmenter.description, asked) == measured
 
 
 @pytest.mark.usefixtures("cuda")
