@@ -1,4 +1,4 @@
-"""The second stage on a device beside the host's: regions, features and masks to the last bit, pixels but for roundings.
+"""The second stage on a device and on the host: regions, features and masks to the last bit, pixels but for roundings.
 
 The device is the CPU: what a kernel of CUDA rounds otherwise, `benchmarks/same_codes.py` measures where there is one.
 """
