@@ -33,7 +33,7 @@ from searchanything.models.device_sampling import (
     image_masks,
     summed_area_table,
 )
-from searchanything.models.fastsam import P3Map
+from searchanything.models.p3_map import P3Map
 
 MOST_PIXELS: Final = 2**25  # of an image: its table takes 24 bytes for each
 GROUP_PIXELS: Final = 2**25  # of images whose tables are made together
