@@ -35,7 +35,7 @@ from searchanything.models.device_sampling import (
     image_masks,
     summed_area_table,
 )
-from searchanything.models.fastsam import P3Map
+from searchanything.models.p3_map import P3Map
 from searchanything.models.passes import is_out_of_memory
 
 logger = logging.getLogger(__name__)

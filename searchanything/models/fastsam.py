@@ -8,83 +8,31 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
-from searchanything.core.types import BoolMasks, FloatArray, RGBImage
+from searchanything.core.types import RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.device_lane import DeviceLane, uploaded
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
 from searchanything.models.exact import exact_product
 from searchanything.models.options import SegmenterOptions
+from searchanything.models.p3_map import P3Map, coverage_on
 from searchanything.models.passes import Passes
 from searchanything.models.quiet import import_torchvision
 from searchanything.models.weights import LOADING_ERRORS, digest_of
 from searchanything.models.yolo import Output, YoloSegmenter
 from searchanything.models.yolo_file import ForeignFileError, read_tensors
 
-_COVERAGES = 64  # of image sizes, that are kept on devices
-_P3_CELLS = 2  # mask grid cells along a P3 cell: strides 4 and 8
-_SMALLEST_WEIGHT = 1 / 64  # a grid cell that is covered by 1 of its 16 pixels, in a P3 cell of 4
 _LOADING_ERRORS = (*LOADING_ERRORS, AssertionError)
-
-
-class P3Map:
-    """A `FeatureMap`: P3 of one image on the device where it was computed."""
-
-    __slots__ = ("_features", "_lane", "_letterbox")
-
-    def __init__(self, features: Tensor, letterbox: Letterbox, lane: DeviceLane) -> None:
-        """`features` (C, gh / 2, gw / 2) of the image in a letterbox, in the model's precision.
-
-        `lane` is where masks are pooled; the features are computed by now.
-        """
-        self._features = features
-        self._letterbox = letterbox
-        self._lane = lane
-
-    def pool(self, masks: BoolMasks) -> FloatArray:
-        """Average P3 over each mask: (N, gh, gw) bool on the mask grid -> (N, C) float32.
-
-        P3 cells are exact 2 x 2 blocks of grid cells, so a cell's weight is the part of it that is mask and image.
-        A mask of one grid cell thereby takes the P3 cell that holds it; an empty mask gives zeros.
-        One matrix product in fp32. Raises: ValueError for masks on another grid.
-        """
-        if masks.ndim != 3 or masks.shape[1:] != self._letterbox.grid_size:
-            raise ValueError(f"expected masks (N, *{self._letterbox.grid_size}), got {masks.shape}")
-        if len(masks) == 0:
-            return np.zeros((0, self._features.shape[0]), dtype=np.float32)
-        with self._lane.open(), torch.inference_mode():
-            pooled: FloatArray = self.pooled(torch.from_numpy(masks).to(self._features.device)).cpu().numpy()
-        return pooled
-
-    def pooled(self, masks: Tensor, *, whole: bool = False) -> Tensor:
-        """The same for masks on the device, in the caller's lane; `whole` adds a row for the whole image."""
-        coverage = _coverage_on(self._letterbox, self._features.device)
-        share = masks * coverage
-        if whole:
-            share = torch.cat([share, ((coverage > 0) * coverage)[None]])
-        weights = nn.functional.avg_pool2d(share, _P3_CELLS).flatten(1)
-        sums = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST_WEIGHT)
-        return exact_product(weights / sums, self._features.float().flatten(1).T)
-
-
-@lru_cache(maxsize=_COVERAGES)
-def _coverage_on(letterbox: Letterbox, device: torch.device) -> Tensor:
-    """`Letterbox.coverage` on a device."""
-    coverage = torch.from_numpy(letterbox.coverage.copy()).to(device)
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()  # it may be used in any lane from now on
-    return coverage
 
 
 class FastSAMSegmenter:
@@ -140,7 +88,7 @@ class FastSAMSegmenter:
 
     def _segmentation(self, letterbox: Letterbox, output: Output, row: int) -> Segmentation:
         boxes, scores, coefficients = self._detections(output.predictions[row])
-        coverage = _coverage_on(letterbox, boxes.device)
+        coverage = coverage_on(letterbox, boxes.device)
         masks = _masks(coefficients, output.prototypes[row], boxes) & (coverage > 0)
         features = P3Map(output.features[row], letterbox, self._pooling)
         if not self._stays_on_device:

@@ -20,7 +20,6 @@ from searchanything.core.protocols import RegionEncoder, Segmenter
 from searchanything.core.settings import ModelSettings
 from searchanything.models.climb import FASTER
 from searchanything.models.compute import ModelPart, open_device
-from searchanything.models.lazy import Settle
 from searchanything.models.measurements import Measurements, ModelFacts, machine_facts
 from searchanything.models.passes import is_out_of_memory
 from searchanything.models.probes import embeddings_agree, probe_crops, probe_images, segmentations_agree
@@ -86,7 +85,7 @@ def known_precision(rivals: Rivals[Any], model: ModelFacts, settings: ModelSetti
 
 def settling(
     rivals: Rivals[Model], model: ModelFacts, settings: ModelSettings, load: Callable[[str], Model]
-) -> Settle[Model] | None:
+) -> Callable[[Model], tuple[Model, str]] | None:
     """How to decide the precision before a run; None where it is decided. `load` is given one's name.
 
     What it is given must be of the first precision.

@@ -1,4 +1,4 @@
-"""The second stage on a device beside the host's: regions, features, masks to the last bit, pixels but for roundings.
+"""The second stage on a device and on the host: regions, features and masks to the last bit, pixels but for roundings.
 
 The device is the CPU: what a kernel of CUDA rounds otherwise, `benchmarks/same_codes.py` measures where there is one.
 """
@@ -33,8 +33,9 @@ from searchanything.models.device_cut import DeviceCutter
 from searchanything.models.device_lane import DeviceLane
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
 from searchanything.models.device_sampling import image_masks
-from searchanything.models.fastsam import FastSAMSegmenter, P3Map
+from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.lazy import LazySegmenter
+from searchanything.models.p3_map import P3Map
 
 DEVICE = torch.device("cpu")
 SIZES = [(480, 640), (60, 90), (700, 200), (1500, 2000), (33, 500), (1, 40)]

@@ -26,8 +26,9 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.device_lane import DeviceLane
-from searchanything.models.fastsam import FastSAMSegmenter, P3Map
+from searchanything.models.fastsam import FastSAMSegmenter
 from searchanything.models.options import SegmenterOptions
+from searchanything.models.p3_map import P3Map
 from searchanything.models.passes import Passes
 from searchanything.models.presets import PICO
 from searchanything.models.weights import locate
