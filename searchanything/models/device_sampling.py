@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -131,9 +131,8 @@ def crop_masks(cells: Tensor, places: CropPlaces, grids: GridPlaces, side: int) 
     stride = grids.cells[:, 1].long()[:, None, None]
     above, below = (grids.first[:, None, None] + one[:, :, None] * stride for one in (above, below))
     left, right, down, across = left[:, None, :], right[:, None, :], down[:, :, None], across[:, None, :]
-    values = cells.float()
-    first = values[above + left] * (1 - down) + values[below + left] * down
-    second = values[above + right] * (1 - down) + values[below + right] * down
+    first = cells[above + left] * (1 - down) + cells[below + left] * down
+    second = cells[above + right] * (1 - down) + cells[below + right] * down
     part = inside[0][:, :, None] & inside[1][:, None, :]
     found = ((first * (1 - across) + second * across) >= 0.5) & part
     return torch.where(found.flatten(1).any(1)[:, None, None], found, part)
@@ -159,9 +158,9 @@ def _taps(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two cells beside each position in image pixels, and the second one's share."""
     places = (positions * scale + offset) / GRID_STRIDE - 0.5
-    last = torch.as_tensor(cells, device=places.device, dtype=places.dtype) - 1
-    low = torch.minimum(places.floor().clamp(min=0), last)
-    high = torch.minimum(low + 1, last)
+    last: Any = cells - 1  # no tensor is made of a number: the host would wait for it
+    low = places.floor().clamp(min=0).clamp(max=last)
+    high = (low + 1).clamp(max=last)
     return low.long(), high.long(), (places - low).clamp(0, 1).float()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchanything import wiring
 from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox
@@ -166,6 +167,30 @@ def test_what_other_lanes_read_is_queued_before_the_segmenter_waits(
     monkeypatch.setattr(cast("FastSAMSegmenter", segmenter), "_stays_on_device", True)
     assert len(segmenter.segment(images[:1])[0].scores)
     assert not queue
+
+
+class Operations(TorchDispatchMode):
+    """The names of what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_number_is_made_a_tensor_which_the_host_would_wait_for() -> None:
+    letterbox = Letterbox(60, 90, 128)
+    masks = torch.ones((2, *letterbox.grid_size), dtype=torch.bool)
+    with Operations() as seen:
+        image_masks(masks, letterbox, letterbox.stored_size())
+    assert "index_select" in seen.names
+    assert "lift_fresh" not in seen.names
+    with Operations() as seen:
+        torch.as_tensor(5.0)
+    assert "lift_fresh" in seen.names
 
 
 def test_masks_whose_text_is_too_long_are_stored_coarser_as_on_the_host() -> None:
