@@ -22,7 +22,9 @@ _COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
     **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
     "given_up": "exhausted",
 }
-_STAGES: Final = ("plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "draw", "commit")
+_STAGES: Final = (
+    "plan", "read", "decode", "segment", "cut", "pool", "crop", "embed", "hash", "masks", "draw", "commit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,13 +67,13 @@ def test_reports_add_up() -> None:
 
 def test_stage_times_are_summed_over_all_batches_and_told_in_the_order_of_the_pipeline() -> None:
     first = IndexReport(timings_ms={"commit": 500.0, "segment": 1000.0})
-    second = IndexReport(timings_ms={"segment": 250.0, "read": 120.0, "a|b": 10.0})
+    second = IndexReport(timings_ms={"segment": 250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0})
     wave = WaveReport(tuple(BatchReport(report, 1.0, "host", 11, 1) for report in (first, second)), (), 2.0)
-    assert wave.total.timings_ms == {"commit": 500.0, "segment": 1250.0, "read": 120.0, "a|b": 10.0}
+    assert wave.total.timings_ms == {"commit": 500.0, "segment": 1250.0, "cut": 40.0, "read": 120.0, "a|b": 10.0}
     lines = wave_markdown("s3://images", wave).splitlines()
     start = lines.index("| stage, summed over its threads | |")
-    rows = ["| read | 0.12 s |", "| segment | 1.25 s |", "| commit | 0.50 s |", "| a&#124;b | 0.01 s |"]
-    assert lines[start + 2 : start + 6] == rows
+    rows = ["| read | 0.12 s |", "| segment | 1.25 s |", "| cut | 0.04 s |", "| commit | 0.50 s |", "| a&#124;b | 0.01 s |"]
+    assert lines[start + 2 : start + 7] == rows
 
 
 def test_an_artifact_shows_tiles_by_their_links_and_names_files() -> None:
