@@ -26,12 +26,14 @@ class KeptRegions:
     size: tuple[int, int]
 
     @classmethod
-    def of_rows(cls, segmentation: Segmentation, rows: NDArray[np.intp], masks: tuple[MaskRLE, ...]) -> KeptRegions:
-        """Some of a segmentation's regions, and their masks as they will be stored."""
+    def of_rows(
+        cls, segmentation: Segmentation, rows: NDArray[np.intp], *, areas_px: FloatArray, masks: tuple[MaskRLE, ...]
+    ) -> KeptRegions:
+        """Some of a segmentation's regions, their areas, and their masks as they will be stored."""
         letterbox = segmentation.letterbox
         return cls(
             boxes_xyxy=segmentation.boxes_xyxy[rows],
-            areas_px=segmentation.areas_px[rows],
+            areas_px=areas_px,
             scores=segmentation.scores[rows],
             masks=masks,
             size=(letterbox.height, letterbox.width),

@@ -201,7 +201,12 @@ class Encoder:
             crops = self._cut(jobs, self.crops)
         with watch.stage("masks"):
             regions = [
-                KeptRegions.of_rows(job.segmentation, rows, job.segmentation.letterbox.stored_masks(job.masks))
+                KeptRegions.of_rows(
+                    job.segmentation,
+                    rows,
+                    areas_px=job.segmentation.letterbox.areas_px(job.masks),  # of these alone: the others are many
+                    masks=job.segmentation.letterbox.stored_masks(job.masks),
+                )
                 for job, rows in zip(jobs, kept, strict=True)
             ]
         return CutBatch(regions, pooled, crops)

@@ -106,7 +106,8 @@ class DeviceCutter:
         parts = np.split(bits, np.cumsum([one.numel() for one in stored])[:-1])
         regions = []
         for one, some, kept, part in zip(found, masks, rows, parts, strict=True):
-            regions.append(KeptRegions.of_rows(one, kept, _encoded(part, some, one.letterbox)))
+            stored_masks = _encoded(part, some, one.letterbox)
+            regions.append(KeptRegions.of_rows(one, kept, areas_px=one.areas_px[kept], masks=stored_masks))
         return CutBatch(regions, f_m, crops)
 
 

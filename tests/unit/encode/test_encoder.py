@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from searchanything.core.codes import hamming
 from searchanything.core.errors import PromptError
-from searchanything.core.geometry import decode_rle
+from searchanything.core.geometry import Letterbox, decode_rle
 from searchanything.core.protocols import Segmentation
-from searchanything.core.types import FloatArray, RGBImage
+from searchanything.core.types import BoolMasks, FloatArray, RGBImage
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch, box_tuple
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
@@ -224,6 +224,20 @@ def test_each_model_runs_once_for_a_batch() -> None:
     assert encoder.segmenter.batch_sizes == [3]
     assert embedder.calls == [2 + 1 + 3]  # regions, and the whole image of each
     assert set(watch.timings_ms) == {"segment", "pool", "crop", "embed", "hash", "masks"}
+
+
+def test_regions_are_measured_once_to_choose_and_only_the_kept_ones_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, measure = list[int](), Letterbox.areas_px
+
+    def counted(letterbox: Letterbox, masks: BoolMasks) -> FloatArray:
+        measured.append(len(masks))
+        return measure(letterbox, masks)
+
+    monkeypatch.setattr(Letterbox, "areas_px", counted)
+    image = drawn(60, 90, red=(2, 2, 12, 20), blue=(30, 5, 50, 20), green=(60, 5, 80, 40))
+    (found,) = replace(fake_encoder(), policy=RegionPolicy(count=1)).encode_images([image])
+    assert len(found.areas_px) == 1
+    assert measured == [3, 1]
 
 
 def test_images_are_not_touched() -> None:
