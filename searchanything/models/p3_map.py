@@ -59,9 +59,16 @@ class P3Map:
         return exact_product(weights / sums, self._features.float().flatten(1).T)
 
 
-@lru_cache(maxsize=_COVERAGES)
 def coverage_on(letterbox: Letterbox, device: torch.device) -> Tensor:
-    """`Letterbox.coverage` on a device."""
+    """`Letterbox.coverage` on a device, for the caller's lane."""
+    coverage = _kept_coverage(letterbox, device)
+    if coverage.is_cuda:  # its memory is not given to others before this lane has read it, also when it is forgotten
+        coverage.record_stream(torch.cuda.current_stream(device))
+    return coverage
+
+
+@lru_cache(maxsize=_COVERAGES)
+def _kept_coverage(letterbox: Letterbox, device: torch.device) -> Tensor:
     coverage = torch.from_numpy(letterbox.coverage.copy()).to(device)
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()  # it may be used in any lane from now on

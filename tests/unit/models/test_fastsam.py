@@ -8,7 +8,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.geometry import GRID_STRIDE, Letterbox, box_iou
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
+from searchanything.models import p3_map
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.device_lane import DeviceLane
 from searchanything.models.fastsam import FastSAMSegmenter
@@ -181,6 +183,16 @@ def test_pooling_equals_brute_force_at_full_resolution(
         values = features.repeat(8, axis=1).repeat(8, axis=2)[:, top : top + inner_height, left : left + inner_width]
         expected = values[:, pixels].mean(axis=1, dtype=np.float64) if pixels.any() else np.zeros(5)
         np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+def test_a_coverage_that_is_forgotten_waits_for_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of CUDA goes back to the stream that it was made in, though another one may still read it."""
+    readers = list[str]()
+    kept = SimpleNamespace(is_cuda=True, record_stream=readers.append)
+    monkeypatch.setattr(p3_map, "_kept_coverage", lambda *_: kept)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the thread's own on {device}")
+    assert p3_map.coverage_on(Letterbox(10, 10, 32), torch.device("cuda", 1)) is cast("Any", kept)
+    assert readers == ["the thread's own on cuda:1"]
 
 
 def test_no_masks_and_foreign_masks() -> None:
