@@ -70,13 +70,19 @@ class LazyModel(Generic[Model]):
             return self._model
 
     def settle(self) -> None:
-        """Decide what is open, before a run's first code. Raises: ModelLoadError."""
+        """Decide what is open, before a run's first code. Raises: ModelLoadError.
+
+        Where the device cannot do the other one, the loaded one stays: if it is ill, the first image will tell.
+        """
         if self._settle is None:
             return
         model = self._needed()
         with self._midst(), self._lock:
             if self._settle is not None:  # another thread may have been faster
-                self._model, self.precision = self._settle(model)
+                try:
+                    self._model, self.precision = self._settle(model)
+                except RuntimeError as error:
+                    logger.warning("%s: its precision stays as it is, the other one fails: %s", self._name, error)
                 self._settle = None
 
     def _needed(self) -> Model:

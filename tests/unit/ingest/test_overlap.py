@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
 
-from searchanything.core.protocols import Segmentation
+from searchanything.core.protocols import Segmentation, Segmenter
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.pipeline import _encode_parts
+from searchanything.models.lazy import LazySegmenter
 
 WAIT_S = 20.0  # of a failing test; a passing one waits for nothing but the other threads
 
@@ -75,6 +76,21 @@ def test_a_batch_too_large_for_the_device_is_halved_and_the_run_goes_on(changes:
     found = run(encoder, images(10), size=5)
     expected = fake_encoder().encode_images(images(10))
     assert [one.codes.tolist() for one in found if one is not None] == [one.codes.tolist() for one in expected]
+
+
+def test_a_precision_that_the_device_cannot_do_fails_no_image(caplog: pytest.LogCaptureFixture) -> None:
+    asked = list[object]()
+
+    def settle(model: Segmenter) -> tuple[Segmenter, str]:
+        asked.append(model)
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+
+    segmenter = LazySegmenter("tower", FakeSegmenter, dimension=4, description={}, settle=settle)
+    found = run(replace(fake_encoder(), segmenter=segmenter, settle=segmenter.settle), images(6))
+    expected = fake_encoder().encode_images(images(6))
+    assert [one.codes.tolist() for one in found if one is not None] == [one.codes.tolist() for one in expected]
+    assert (len(asked), segmenter.precision) == (1, None)
+    assert "NOT_SUPPORTED" in caplog.text
 
 
 class Meeting:
