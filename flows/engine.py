@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect import tags
-from prefect.context import SettingsContext, TagsContext
+from prefect.context import TagsContext
 from prefect_dask.client import PrefectDaskClient
 
 from searchanything.core.settings import load_settings
@@ -35,7 +35,7 @@ class Workers:
         self.stopping = False
         """Set when the process is to end: long runs stop between waves."""
         self._client = client
-        self._settings = SentSettings(SettingsContext.get())
+        self._settings = SentSettings()
 
     @property
     def lost(self) -> bool:

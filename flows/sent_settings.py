@@ -1,7 +1,7 @@
 """Prefect's settings, as a task takes them along to its worker: written once, built once in each worker process.
 
-Prefect writes them anew with each task, as a dictionary, and has the worker build its 54 models of settings from it, each
-of which looks through the environment again: 40 to 50 ms on either side, in which the worker has nothing else to do.
+Prefect writes them anew with each task, as a dictionary, and has the worker build its 54 models of settings from it,
+each of which looks through the environment again: 40 to 50 ms on either side, in which no model runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from prefect.settings import Settings
 class SentSettings:
     """The settings of a process as bytes; in a worker they become `Settings` when they are unpickled."""
 
-    def __init__(self, context: SettingsContext) -> None:
+    def __init__(self) -> None:
+        context = SettingsContext.get()
+        if context is None:
+            raise RuntimeError("expected Prefect's settings, which it reads when it is imported")
         self._context = context
         written = context.serialize()
         self._profile = written["profile"]
