@@ -1,7 +1,7 @@
-"""Prefect's SQLite refuses a write at once if another was committed since its transaction began (SQLITE_BUSY_SNAPSHOT).
+"""Prefect's SQLite refuses a write at once if another is under way, or was committed, since its transaction began.
 
-Prefect answers 503 then, with everything rolled back, and its client tries again after 2 s: so long a wave waited that
-began while the events of the last one were being written. A moment later the same request succeeds.
+Prefect answers 503 then (SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT), with everything rolled back, and its client tries again
+after 2 s: so long a wave waited that began while the last one's events were written. A moment later it succeeds.
 """
 
 from __future__ import annotations
