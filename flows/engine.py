@@ -16,6 +16,8 @@ from prefect_dask.client import PrefectDaskClient
 from searchanything.core.settings import load_settings
 from searchanything.service.cluster import cluster_security, local_cluster, warm, worker_process
 
+from .sent_settings import SentSettings
+
 if TYPE_CHECKING:
     from distributed import Future
     from prefect import Task
@@ -33,6 +35,7 @@ class Workers:
         self.stopping = False
         """Set when the process is to end: long runs stop between waves."""
         self._client = client
+        self._settings = SentSettings()
 
     @property
     def lost(self) -> bool:
@@ -50,7 +53,8 @@ class Workers:
         Raises: KilledWorker if too many workers died under it; TimeoutError; CancelledError if the scheduler went away.
         """
         priority = 10 if urgent else 0
-        with TagsContext(current_tags=set()):  # for a tag, Prefect is asked for a slot: 2 s where its SQLite is busy
+        # For a tag, Prefect is asked for a slot: 2 s where its SQLite is busy.
+        with TagsContext(current_tags=set()), self._settings.context():
             future = self._client.submit(  # type: ignore[no-untyped-call]
                 task, parameters=parameters, return_type="state", pure=False, priority=priority
             )

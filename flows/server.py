@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .busy_database import WritesAgain
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -53,7 +55,7 @@ def serve_prefect(host: str, port: int) -> None:
     api = get_current_settings().server.api
     names = dict.fromkeys((host, "127.0.0.1", "localhost", "[::1]"))
     uvicorn.run(
-        OwnPages(create_app(final=True), [f"{name}:{port}" for name in names]),
+        OwnPages(WritesAgain(create_app(final=True)), [f"{name}:{port}" for name in names]),
         host=host,
         port=port,
         log_level="warning",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final, cast
 
 import numpy as np
@@ -51,7 +52,11 @@ class DeviceCutter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._lane = DeviceLane(device, urgent=True)
+
+    @cached_property
+    def _lane(self) -> DeviceLane:
+        """Opened when there is something to cut: until then the device is left alone."""
+        return DeviceLane(self._device, urgent=True)
 
     def takes(self, images: Sequence[RGBImage], segmentations: Sequence[Segmentation], resizing: Resizing) -> bool:
         """Whether all lie on the device, no image is huge, and the resizing is OpenCV's."""
