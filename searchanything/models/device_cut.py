@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, cast
 
 import numpy as np
@@ -41,9 +41,9 @@ from searchanything.models.passes import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-MOST_PIXELS: Final = 2**25  # of an image: its table takes 24 bytes for each
+MOST_PIXELS: Final = 2**25  # of an image: its table takes 24 bytes for each, twice while it is made
 GROUP_PIXELS: Final = 2**25  # of images whose tables are made together
-_CROPS_AT_ONCE: Final = 64  # crops that are sampled together: 30 MB for each of a dozen tensors
+_CROPS_AT_ONCE: Final = 64  # crops that are sampled together: up to 80 MB for each of a dozen tensors
 _TAKEN: Final = Resizing(ResizeMode.LONGEST, Interpolation.AREA_CUBIC)
 
 
@@ -114,6 +114,12 @@ class DeviceCutter:
             stored_masks = _encoded(part, some, one.letterbox)
             regions.append(KeptRegions.of_rows(one, kept, areas_px=one.areas_px[kept], masks=stored_masks))
         return CutBatch(regions, f_m, crops)
+
+
+@cache
+def cutter_of(device: torch.device) -> DeviceCutter:
+    """The device's one cutter: each encoder's own would have a stream, and memory that is kept for that stream."""
+    return DeviceCutter(device)
 
 
 class _CropPlan:

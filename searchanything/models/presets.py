@@ -310,16 +310,16 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
 
 
 def open_cutter(settings: ModelSettings) -> Cutter | None:
-    """What makes crops on the device of the settings; None where the host does. Raises: SettingsError."""
+    """What makes crops on the device of the settings, one for all; None where the host does. Raises: SettingsError."""
     with importing():
         from searchanything.models.compute import prepare_compute
 
     device = prepare_compute(settings, "segmenter").device
     if device.type != "cuda":
         return None
-    from searchanything.models.device_cut import DeviceCutter
+    from searchanything.models.device_cut import cutter_of
 
-    return DeviceCutter(device)
+    return cutter_of(device)
 
 
 def load_hash(name: str) -> Hasher:

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from searchanything import wiring
 from searchanything.core.geometry import STORED_MASK_BYTES, Letterbox
-from searchanything.core.settings import load_settings
+from searchanything.core.settings import ModelSettings, load_settings
 from searchanything.core.types import BoolMasks, RGBImage
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import Encoder, Stopwatch
@@ -29,7 +29,7 @@ from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN, crop_windows, region_crops
 from searchanything.images.resizing import Interpolation, ResizeMode, Resizing
-from searchanything.models import device_cut, fastsam
+from searchanything.models import device_cut, fastsam, presets
 from searchanything.models.device_cut import DeviceCutter
 from searchanything.models.device_lane import DeviceLane
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
@@ -128,6 +128,16 @@ def test_stratified_regions_are_chosen_by_the_same_areas(
     pico: Encoder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_alike(*cut_twice(replace(pico, policy=RegionPolicy("stratified", 6)), images, monkeypatch))
+
+
+def test_a_device_has_one_cutter_for_all_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    first, same, other = (presets.open_cutter(ModelSettings(device=name)) for name in ("cuda:0", "cuda:0", "cuda:1"))
+    assert first is same is not other
+    assert first is not None
+    assert presets.open_cutter(ModelSettings(device="cpu")) is None
 
 
 def on_device(letterbox: Letterbox, masks: BoolMasks, boxes: NDArray[np.float32]) -> DeviceSegmentation:
