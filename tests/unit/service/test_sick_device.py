@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes.indexing import GREEN_BLUE, POISONED, RED, Setting, png, whole
-from fakes.models import FakeSegmenter, SickDevice, SmallMemory, drawn, fake_encoder
+from fakes.models import SickDevice, SmallMemory, drawn, fake_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,11 +106,13 @@ def test_the_command_line_says_whose_fault_it_is(
 
     from searchanything.models import presets
     from searchanything.models.hashing import HashLayer
+    from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
-    class Device(SickDevice):
-        description = FakeSegmenter().description
-
-    models = (Device(healthy_calls=1), FakeEmbedder())
+    segmenter, embedder = SickDevice(healthy_calls=1), FakeEmbedder()
+    models = (
+        LazySegmenter("s", lambda: segmenter, dimension=CHANNELS, description=segmenter.description),
+        LazyEncoder("e", lambda: embedder, dimension=embedder.dimension, description=embedder.description),
+    )
     monkeypatch.setattr(presets, "lazy_models", lambda *_: models)
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
     monkeypatch.setattr(presets, "load_hash", lambda _: layer)
