@@ -299,7 +299,7 @@ def load_encoder(
         crops=crops or presets.find_preset(name).crops,
         resizing=presets.find_preset(name).resizing,
         arithmetic=arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision),
-        settle=partial(_settle, segmenter, embedder),
+        settle=partial(presets.settle, segmenter, embedder),
         cutter=presets.open_cutter(settings.models),
         lanes=lanes(settings.models),
     )
@@ -310,23 +310,18 @@ def settle_encoder(encoder: Encoder, settings: Settings) -> Encoder:
 
     Raises: ModelLoadError.
     """
-    encoder.settle()
     from searchanything.encode.wrapped_segmenter import WrappedSegmenter
     from searchanything.models.compute import arithmetic
     from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
+    encoder.settle()
     segmenter, embedder = encoder.segmenter, encoder.embedder
     while isinstance(segmenter, WrappedSegmenter):
         segmenter = segmenter.segmenter
     if not (isinstance(segmenter, LazySegmenter) and isinstance(embedder, LazyEncoder)):
         return encoder
-    settled = arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision)
-    return replace(encoder, arithmetic=settled)
-
-
-def _settle(*models: LazySegmenter | LazyEncoder) -> None:
-    for model in models:
-        model.settle()
+    of_both = {"segmenter": segmenter.precision, "encoder": embedder.precision}
+    return replace(encoder, arithmetic=arithmetic(settings.models, **of_both))
 
 
 def tiled(segmenter: Segmenter, tile_px: int) -> Segmenter:

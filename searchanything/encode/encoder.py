@@ -133,6 +133,27 @@ class RegionJob:
         boxes = np.array([choice.box_xyxy], dtype=np.float32)
         return cls(image, segmentation, choice.mask[None][:regions], boxes[:regions], choice.kind == "image")
 
+    def crops(self, policy: CropPolicy, resizing: Resizing, size_px: int) -> RGBImage:
+        """Its rows' crops, (R, size_px, size_px, 3) uint8."""
+        letterbox, masks, boxes = self.segmentation.letterbox, self.masks, self.boxes_xyxy
+        crops = region_crops(self.image, letterbox, masks, boxes, size_px=size_px, policy=policy, resizing=resizing)
+        if not self.whole_image:
+            return crops
+        return np.concatenate([crops, image_crop(self.image, size_px=size_px, resizing=resizing)[None]])
+
+    def kept(self, rows: NDArray[np.intp]) -> KeptRegions:
+        """Its regions, which are these rows of the segmentation, as they will be stored."""
+        letterbox = self.segmentation.letterbox
+        areas_px = letterbox.areas_px(self.masks)  # of these alone: the others are many
+        return KeptRegions.of_rows(self.segmentation, rows, areas_px=areas_px, masks=letterbox.stored_masks(self.masks))
+
+    def pooled(self) -> FloatArray:
+        """f_M of its rows, (R, C)."""
+        masks = self.masks
+        if self.whole_image:
+            masks = np.concatenate([masks, (self.segmentation.letterbox.coverage > 0)[None]])
+        return self.segmentation.features.pool(masks)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
@@ -200,15 +221,7 @@ class Encoder:
         with watch.stage("crop"):
             crops = self._cut(jobs, self.crops)
         with watch.stage("masks"):
-            regions = [
-                KeptRegions.of_rows(
-                    job.segmentation,
-                    rows,
-                    areas_px=job.segmentation.letterbox.areas_px(job.masks),  # of these alone: the others are many
-                    masks=job.segmentation.letterbox.stored_masks(job.masks),
-                )
-                for job, rows in zip(jobs, kept, strict=True)
-            ]
+            regions = [job.kept(rows) for job, rows in zip(jobs, kept, strict=True)]
         return CutBatch(regions, pooled, crops)
 
     def embed_batch(self, cut: CutBatch, watch: Stopwatch) -> list[EncodedImage]:
@@ -263,7 +276,7 @@ class Encoder:
 
     def pool_masks(self, jobs: Sequence[RegionJob]) -> FloatArray:
         """f_M of the jobs' regions, one after the other: (R, C) float32."""
-        return np.concatenate([_pooled(job) for job in jobs])
+        return np.concatenate([job.pooled() for job in jobs])
 
     def embed_regions(
         self, jobs: Sequence[RegionJob], *, crops: CropPolicy | None = None, watch: Stopwatch | None = None
@@ -280,8 +293,9 @@ class Encoder:
 
     def _cut(self, jobs: Sequence[RegionJob], policy: CropPolicy) -> RGBImage:
         """The crops of the jobs' regions, one after the other."""
+        side = self.embedder.crop_size_px
         with ThreadPoolExecutor(min(CROP_THREADS, len(jobs))) as pool:
-            return np.concatenate(list(pool.map(lambda job: self._crops(job, policy), jobs)))
+            return np.concatenate(list(pool.map(lambda job: job.crops(policy, self.resizing, side), jobs)))
 
     def _choose(self, image: RGBImage, segmentation: Segmentation, prompt: Prompt) -> Choice:
         match prompt:
@@ -318,15 +332,6 @@ class Encoder:
             codes = self.hasher.encode(mask, np.concatenate([batch.image for batch in features]))
         return np.split(codes, np.cumsum([len(batch.mask) for batch in features])[:-1])
 
-    def _crops(self, job: RegionJob, policy: CropPolicy) -> RGBImage:
-        size = self.embedder.crop_size_px
-        letterbox = job.segmentation.letterbox
-        masks, boxes, resizing = job.masks, job.boxes_xyxy, self.resizing
-        crops = region_crops(job.image, letterbox, masks, boxes, size_px=size, policy=policy, resizing=resizing)
-        if not job.whole_image:
-            return crops
-        return np.concatenate([crops, image_crop(job.image, size_px=size, resizing=resizing)[None]])
-
     def _words_codes(self, image_features: FloatArray) -> Codes:
         if self.words is None:
             return np.zeros((len(image_features), 0), dtype=np.uint8)
@@ -346,14 +351,6 @@ class Encoder:
             features=features,
             words_codes=self._words_codes(features.image[:regions]),
         )
-
-
-def _pooled(job: RegionJob) -> FloatArray:
-    """f_M of a job's regions, and of the whole image where wanted."""
-    masks = job.masks
-    if job.whole_image:
-        masks = np.concatenate([masks, (job.segmentation.letterbox.coverage > 0)[None]])
-    return job.segmentation.features.pool(masks)
 
 
 def box_tuple(box_xyxy: FloatArray) -> BoxXYXY:

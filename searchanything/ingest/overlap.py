@@ -1,10 +1,10 @@
 """Images → codes in three stages that work on three batches at once.
 
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
-    (a model)      (the host)                    (a model)
+    (a model)      (the host, or a GPU)          (a model)
 
-Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). The host cuts
-as many batches at once as models may work: beside a device it is the slowest stage as soon as the models are small.
+Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). As many
+batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
 Between the stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by
 itself, and is halved until the image that fails it stands alone: a batch too large for the device's memory is
 halved as well.

@@ -156,12 +156,12 @@ class _CropPlan:
             shrunk, grown = members[self.shrinks[members]], members[~self.shrinks[members]]
             pixels = [uploaded(np.ascontiguousarray(self.images[number]), device) for number in group]
             if len(shrunk):
-                tables = torch.cat([summed_area_table(one) for one in pixels])
+                tables = _joined([summed_area_table(one) for one in pixels])
                 for some in _chunks(shrunk):
                     places = self._places(some, group, device, margin=1)
                     made[uploaded(some, device)] = area_crops(tables, places, self.side)
             if len(grown):
-                flat = torch.cat([one.flatten(0, 1) for one in pixels])
+                flat = _joined([one.flatten(0, 1) for one in pixels])
                 for some in _chunks(grown):
                     made[uploaded(some, device)] = cubic_crops(flat, self._places(some, group, device), self.side)
         self._mask(made, masks, device)
@@ -199,6 +199,11 @@ class _CropPlan:
             group.append(number)
             held += image.size
         yield group
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other; a large image's, which is alone, is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _chunks(numbers: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

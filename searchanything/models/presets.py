@@ -309,6 +309,12 @@ def lazy_models(name: str, settings: ModelSettings) -> tuple[LazySegmenter, Lazy
     return segmenter, encoder
 
 
+def settle(segmenter: LazySegmenter, encoder: LazyEncoder) -> None:
+    """Decide what two models leave open, before a run's first code. Raises: ModelLoadError."""
+    segmenter.settle()
+    encoder.settle()
+
+
 def open_cutter(settings: ModelSettings) -> Cutter | None:
     """What makes crops on the device of the settings, one for all; None where the host does. Raises: SettingsError."""
     with importing():

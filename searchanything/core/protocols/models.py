@@ -92,7 +92,10 @@ class RegionEncoder(Protocol):
         ...
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
-        """As `embed_crops`, for a run over many images: it may be timed, to find how many crops at once are fastest."""
+        """As `embed_crops`, for a run over many images: it may be timed, to find how many crops at once are fastest.
+
+        It takes a `CutBatch`'s crops on its own device as well.
+        """
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:

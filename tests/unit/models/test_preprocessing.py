@@ -95,8 +95,8 @@ def test_the_encoder_s_own_resizing_reaches_the_embedder() -> None:
     (segmentation,) = encoder.segmenter.segment([image])
     job = RegionJob.of_rows(image, segmentation, np.arange(1), whole_image=True)
     squashed = replace(encoder, resizing=Resizing(ResizeMode.SQUASH, Interpolation.BILINEAR))
-    assert (encoder._crops(job, encoder.crops) == 0).any(axis=(1, 2, 3)).all()
-    assert (squashed._crops(job, encoder.crops) == 250).all()
+    assert (job.crops(encoder.crops, encoder.resizing, encoder.embedder.crop_size_px) == 0).any(axis=(1, 2, 3)).all()
+    assert (job.crops(encoder.crops, squashed.resizing, encoder.embedder.crop_size_px) == 250).all()
     assert squashed.embed_regions([job]).shape == (2, encoder.embedder.dimension)
 
 
