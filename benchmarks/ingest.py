@@ -55,6 +55,9 @@ class FakeStages:
 
     lanes = 2
 
+    def crop_bytes(self, _segmentations: Sequence[Any]) -> int:
+        return 0
+
     def __init__(self, stage_s: Sequence[float]) -> None:
         self._segment_s, self._cut_s, self._embed_s = stage_s
 

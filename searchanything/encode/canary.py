@@ -1,7 +1,7 @@
 """Whose failure is it, the image's or the device's? A known image says: where that fails too, no image is to blame.
 
 After an error of its device (a "sticky" CUDA error, a driver that was reset) a process fails at whatever it is given,
-until it ends. The built-in image goes through every model that an image goes through.
+until it ends. The built-in image goes through everything that an image of a run goes through.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 
 from searchanything.core.errors import DeviceError, ModelError
 from searchanything.core.types import RGBImage
-from searchanything.encode.encoder import Encoder
-from searchanything.prompts.prompt import WholeImage
+from searchanything.encode.encoder import Encoder, Stopwatch
 
 _SIDE_PX: Final = 96
 
@@ -31,7 +30,8 @@ def encoding_errors() -> tuple[type[Exception], ...]:
 def check_models(encoder: Encoder) -> None:
     """Encode the known image. Raises: DeviceError if that fails."""
     try:
-        encoder.encode_query(canary(), WholeImage())
+        image, watch = [canary()], Stopwatch()
+        encoder.embed_batch(encoder.cut_batch(image, encoder.segmenter.segment(image), watch), watch)
     except encoding_errors() as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise DeviceError(f"{type(error).__name__}: {reason}", host=socket.gethostname(), pid=os.getpid()) from error

@@ -198,6 +198,11 @@ class Encoder:
         with watch.stage("segment"):
             return self.segmenter.segment(images)
 
+    def crop_bytes(self, segmentations: Sequence[Segmentation]) -> int:
+        """What the crops of a batch will take, on the host or on a device."""
+        crops = sum(min(len(one.scores), self.policy.count) + 1 for one in segmentations)
+        return crops * 3 * self.embedder.crop_size_px**2
+
     def cut_batch(
         self, images: Sequence[RGBImage], segmentations: Sequence[Segmentation], watch: Stopwatch
     ) -> CutBatch:

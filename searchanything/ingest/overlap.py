@@ -61,8 +61,8 @@ class Overlap(Generic[Item]):
                 last = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="embed"))
             budget = WAITING_BYTES
             segmented = map_ahead(first, self._segment, batches, most=_AHEAD, cost=self._bytes_of, budget=budget)
-            cut = map_ahead(host, self._cut, segmented, most=_AHEAD * lanes, cost=_bytes_of, budget=budget * lanes)
-            embedded = map_ahead(last, self._embed, cut, most=_AHEAD, cost=_bytes_of, budget=budget)
+            cut = map_ahead(host, self._cut, segmented, most=_AHEAD * lanes, cost=self._price, budget=budget * lanes)
+            embedded = map_ahead(last, self._embed, cut, most=_AHEAD, cost=self._price, budget=budget)
             for stage in (segmented, cut, embedded):
                 stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
             for batch in embedded:
@@ -70,6 +70,17 @@ class Overlap(Generic[Item]):
 
     def _bytes_of(self, items: Sequence[Item]) -> int:
         return sum(image.nbytes for image in map(self._image_of, items) if image is not None)
+
+    def _price(self, batch: _Batch[Item]) -> int:
+        """A batch's pixels, with those of its crops or of the crops to come."""
+        match batch.made:
+            case CutBatch(crops=crops):
+                held = int(crops.nbytes)
+            case [_, *_] as segmentations:
+                held = self._encoder.crop_bytes(segmentations)  # type: ignore[arg-type]  # of this stage
+            case _:
+                held = 0
+        return held + sum(image.nbytes for image in batch.images)
 
     def _segment(self, items: Sequence[Item]) -> _Batch[Item]:
         images = [image for image in map(self._image_of, items) if image is not None]
@@ -99,8 +110,3 @@ class Overlap(Generic[Item]):
             return self._alone(batch.items)
         done = iter(batch.made)  # type: ignore[arg-type]  # encoded images, after the last stage
         return [(item, None if self._image_of(item) is None else next(done)) for item in batch.items]  # type: ignore[misc]
-
-
-def _bytes_of(batch: _Batch[Item]) -> int:
-    crops = batch.made.crops.nbytes if isinstance(batch.made, CutBatch) else 0
-    return crops + sum(image.nbytes for image in batch.images)

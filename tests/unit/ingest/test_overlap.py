@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from searchanything.core.protocols import Segmentation, Segmenter
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
+from searchanything.ingest import overlap as overlap_module
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.pipeline import _encode_parts
 from searchanything.models.lazy import LazySegmenter
@@ -97,6 +99,9 @@ class Meeting:
     """Stages of which the last waits, at its first batch, until the other two have begun on later ones."""
 
     lanes = 2
+
+    def crop_bytes(self, _segmentations: Sequence[Any]) -> int:
+        return 0
 
     def __init__(self) -> None:
         self.embedding, self.segmented, self.cut = (threading.Event() for _ in range(3))
@@ -206,3 +211,32 @@ def test_what_is_no_fault_of_the_models_ends_the_run() -> None:
         list(overlap.run(broken()))
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(int, "7").result() == 7
+
+
+def test_crops_to_come_count_where_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches whose crops are larger than the budget are never cut at once."""
+    cutting, most, lock = 0, 0, threading.Lock()
+    encoder = replace(fake_encoder(), lanes=2)
+    cut_batch = Encoder.cut_batch
+
+    def cut(self: Encoder, *arguments: Any) -> CutBatch:
+        nonlocal cutting, most
+        with lock:
+            cutting += 1
+            most = max(most, cutting)
+        try:
+            time.sleep(0.02)
+            return cut_batch(self, *arguments)
+        finally:
+            with lock:
+                cutting -= 1
+
+    monkeypatch.setattr(Encoder, "cut_batch", cut)
+    assert len(run(encoder, images(16), size=2)) == 16
+    assert most == 2
+    most = 0
+    crops = encoder.crop_bytes(encoder.segmenter.segment(images(2)))
+    assert crops == 6 * 3 * encoder.embedder.crop_size_px**2, "two regions and the image, twice"
+    monkeypatch.setattr(overlap_module, "WAITING_BYTES", crops - 1)
+    assert len(run(encoder, images(16), size=2)) == 16
+    assert most == 1
