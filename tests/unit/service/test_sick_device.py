@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes.indexing import GREEN_BLUE, POISONED, RED, Setting, png, whole
+from fakes.machine import lazy_fakes
 from fakes.models import SickDevice, SmallMemory, drawn, fake_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,13 +107,8 @@ def test_the_command_line_says_whose_fault_it_is(
 
     from searchanything.models import presets
     from searchanything.models.hashing import HashLayer
-    from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
-    segmenter, embedder = SickDevice(healthy_calls=1), FakeEmbedder()
-    models = (
-        LazySegmenter("s", lambda: segmenter, dimension=CHANNELS, description=segmenter.description),
-        LazyEncoder("e", lambda: embedder, dimension=embedder.dimension, description=embedder.description),
-    )
+    models = lazy_fakes(SickDevice(healthy_calls=1), FakeEmbedder())
     monkeypatch.setattr(presets, "lazy_models", lambda *_: models)
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
     monkeypatch.setattr(presets, "load_hash", lambda _: layer)

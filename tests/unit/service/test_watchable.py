@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.indexing import RED
+from fakes.machine import lazy_fakes
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
 
 from searchanything.client.client import Client
@@ -27,7 +28,7 @@ LAZY = presets.lazy_models
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder, indexed with the preset pico, whose models are fakes."""
-    monkeypatch.setattr(presets, "lazy_models", lambda *_: (FakeSegmenter(), FakeEmbedder()))
+    monkeypatch.setattr(presets, "lazy_models", lambda *_: lazy_fakes(FakeSegmenter(), FakeEmbedder()))
     layer = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
     monkeypatch.setattr(presets, "load_hash", lambda _: layer)
     monkeypatch.setattr("searchanything.wiring._models", {})
@@ -67,7 +68,7 @@ def test_models_that_are_not_those_of_the_index_are_refused_where_they_would_run
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("searchanything.wiring._models", {})
-    monkeypatch.setattr(presets, "lazy_models", lambda *_: (FakeSegmenter(weights="other"), FakeEmbedder()))
+    monkeypatch.setattr(presets, "lazy_models", lambda *_: lazy_fakes(FakeSegmenter(weights="other"), FakeEmbedder()))
     with pytest.raises(IndexMismatchError):
         opened("pico").operations.check_usable()
     opened("pico").operations.check_usable(with_models=False)
