@@ -15,11 +15,11 @@ _SYNCING = """
 import sys, time
 from pathlib import Path
 import searchanything
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, lazy_fakes
 from searchanything.core.errors import SearchAnythingError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
-presets.lazy_models = lambda *_: (FakeSegmenter(), FakeEmbedder())
+presets.lazy_models = lambda *_: lazy_fakes(FakeSegmenter(), FakeEmbedder())
 presets.load_hash = lambda _: HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
 with searchanything.connect() as client:
     while True:

@@ -29,12 +29,12 @@ _SYNCING = """
 import sys, time
 from pathlib import Path
 import searchanything
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, lazy_fakes
 from searchanything.core.errors import SearchAnythingError
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.folder import FolderStore
-presets.lazy_models = lambda *_: (FakeSegmenter(), FakeEmbedder())
+presets.lazy_models = lambda *_: lazy_fakes(FakeSegmenter(), FakeEmbedder())
 presets.load_hash = lambda _: HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=5)
 device, away = FolderStore._device, Path("away")
 FolderStore._device = lambda store, folder: (

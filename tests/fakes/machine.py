@@ -17,14 +17,6 @@ from searchanything.models.hashing import HashLayer
 from searchanything.models.lazy import LazyEncoder, LazySegmenter, Settle
 
 
-def lazy_fakes(segmenter: FakeSegmenter, embedder: FakeEmbedder) -> tuple[LazySegmenter, LazyEncoder]:
-    """Two models as a preset's are held, with nothing left to decide."""
-    return (
-        LazySegmenter("segmenter", lambda: segmenter, dimension=CHANNELS, description=segmenter.description),
-        LazyEncoder("encoder", lambda: embedder, dimension=embedder.dimension, description=embedder.description),
-    )
-
-
 class Machine:
     """Models of a preset that count how often they were loaded."""
 

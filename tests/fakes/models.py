@@ -21,6 +21,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.models.hashing import HashLayer
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (250, 20, 20),
@@ -168,6 +169,14 @@ class FakeEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         words = [set(text.lower().split()) for text in texts]
         return _unit(np.array([[name in present for name in PALETTE] for present in words], dtype=np.float64))
+
+
+def lazy_fakes(segmenter: FakeSegmenter, embedder: FakeEmbedder) -> tuple[LazySegmenter, LazyEncoder]:
+    """Two models as a preset's are held, with nothing left to decide."""
+    return (
+        LazySegmenter("segmenter", lambda: segmenter, dimension=CHANNELS, description=segmenter.description),
+        LazyEncoder("encoder", lambda: embedder, dimension=embedder.dimension, description=embedder.description),
+    )
 
 
 def fake_encoder(*, bits: int = 64, regions: int = 25, crops: CropPolicy = CropPolicy.PAPER) -> Encoder:

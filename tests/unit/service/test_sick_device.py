@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes.indexing import GREEN_BLUE, POISONED, RED, Setting, png, whole
-from fakes.machine import lazy_fakes
-from fakes.models import SickDevice, SmallMemory, drawn, fake_encoder
+from fakes.models import SickDevice, SmallMemory, drawn, fake_encoder, lazy_fakes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

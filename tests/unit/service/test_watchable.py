@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.indexing import RED
-from fakes.machine import lazy_fakes
-from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter
+from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, lazy_fakes
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
