@@ -72,9 +72,9 @@ class DeviceCutter:
         size_px: int,
         policy: CropPolicy,
     ) -> CutBatch | None:
-        found = cast("Sequence[DeviceSegmentation]", segmentations)
+        plan = _CropPlan(images, segmentations, rows, size_px=size_px, policy=policy)
         try:
-            return self._cut(images, found, rows, size_px=size_px, policy=policy)
+            return self._cut(plan, cast("Sequence[DeviceSegmentation]", segmentations), rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -83,15 +83,7 @@ class DeviceCutter:
             torch.cuda.empty_cache()  # after the block: the error's frames held its tensors
         return None
 
-    def _cut(
-        self,
-        images: Sequence[RGBImage],
-        found: Sequence[DeviceSegmentation],
-        rows: Sequence[NDArray[np.intp]],
-        *,
-        size_px: int,
-        policy: CropPolicy,
-    ) -> CutBatch:
+    def _cut(self, plan: _CropPlan, found: Sequence[DeviceSegmentation], rows: Sequence[NDArray[np.intp]]) -> CutBatch:
         with self._lane.open(), torch.inference_mode():
             chosen = uploaded(np.concatenate([*rows, np.zeros(0, np.intp)]), self._device)
             ends = np.cumsum([len(one) for one in rows]).tolist()
@@ -100,7 +92,6 @@ class DeviceCutter:
             ]
             maps = [cast("P3Map", one.features) for one in found]
             pooled = torch.cat([one.pooled(some, whole=True) for one, some in zip(maps, masks, strict=True)])
-            plan = _CropPlan(images, found, rows, size_px=size_px, policy=policy)
             crops = plan.crops(masks, self._device)
             stored = [
                 packed_bits(image_masks(some, one.letterbox, one.letterbox.stored_size()).transpose(1, 2))
@@ -154,7 +145,7 @@ class _CropPlan:
         for group in self._groups():
             members = np.flatnonzero(np.isin(self.numbers, group))
             shrunk, grown = members[self.shrinks[members]], members[~self.shrinks[members]]
-            pixels = [uploaded(np.ascontiguousarray(self.images[number]), device) for number in group]
+            pixels = [uploaded(self.images[number], device) for number in group]
             if len(shrunk):
                 tables = _joined([summed_area_table(one) for one in pixels])
                 for some in _chunks(shrunk):
@@ -164,7 +155,8 @@ class _CropPlan:
                 flat = _joined([one.flatten(0, 1) for one in pixels])
                 for some in _chunks(grown):
                     made[uploaded(some, device)] = cubic_crops(flat, self._places(some, group, device), self.side)
-        self._mask(made, masks, device)
+        if self.is_masked.any():
+            self._mask(made, masks, device)
         return made
 
     def _mask(self, made: Tensor, masks: Sequence[Tensor], device: torch.device) -> None:
