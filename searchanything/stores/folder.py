@@ -32,6 +32,7 @@ _FIRST_BYTES = 256  # that tell a format
 _ETAG_DIGITS = 32  # the first 128 bits of the content's SHA-256
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _DISK_WENT = "its disk was mounted or unmounted while it was listed; what lies there is unknown"
+_FOLDER_WENT = "what was listed of it first and last is gone again: it was emptied or replaced while it was listed"
 _DEFAULT_MAX_BYTES = int(StorageSettings.model_fields["max_object_bytes"].default)
 
 
@@ -68,7 +69,8 @@ class FolderStore:
         Images are read once to digest them; those of unchanged files are remembered (see `folder_digests`).
         A file that cannot be opened is listed all the same: reading it raises the StoreError that belongs to it.
         `omissions` are told of names that are not UTF-8, of pipes, sockets and devices, of links to anything but a file
-        of this folder, of subfolders that cannot be read, and of the disks that the folder and its subfolders lie on.
+        of this folder, of subfolders that cannot be read, of the folder itself where it was emptied meanwhile, and of the
+        disks that the folder and its subfolders lie on.
 
         Raises: ObjectNotFoundError if there is no such folder; StoreError if it cannot be read, or, without
         `omissions`, at the very end if a part of it cannot.
@@ -76,6 +78,7 @@ class FolderStore:
         if not self._root.is_dir():
             raise ObjectNotFoundError(f"{self._root}: no such folder; check the path, or whether its disk is mounted")
         noted = Omissions() if omissions is None else omissions
+        ends: list[Path] = []
         for key, path in self._files("", (prefix, None), noted):
             try:
                 found = self._describe(key, path)
@@ -83,8 +86,11 @@ class FolderStore:
                 noted.miss(key, _why_unreadable(error))
                 continue
             if found is not None:
+                ends[1:] = [path]
                 yield found
         self._digests.flush()
+        if ends and not any(map(os.path.exists, ends)):
+            noted.miss("", _FOLDER_WENT)  # then "some are listed" does not tell that the folder is there
         for place, device in noted.devices.items():
             if self._device(place) != device:  # what was listed of it may be the end of what was there
                 noted.miss(place, _DISK_WENT)

@@ -380,6 +380,34 @@ def test_a_disk_that_goes_while_it_is_listed_was_not_listed(tmp_path: Path, on_d
     assert [one.key for one in noted.unreadable] == ["sub/"]
 
 
+@pytest.mark.parametrize("moment", ["a.png", "c.png", "sub/d.png"])
+def test_a_folder_that_is_emptied_while_it_is_listed_loses_no_image(tmp_path: Path, moment: str) -> None:
+    """Some of it was listed by then, the rest is few: as if these alone had been deleted."""
+    folder, away = tmp_path / "images", tmp_path / "away"
+    (folder / "sub").mkdir(parents=True)
+    names = {"a.png", "b.png", "c.png", "sub/d.png", "sub/e.png"}
+    for name in names:
+        (folder / name).write_bytes(RED)
+
+    class Emptied(FolderStore):
+        def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+            for one in super().list(prefix, omissions):
+                yield one
+                if one.ref.key == moment and not away.exists():
+                    folder.rename(away)
+                    (folder / "sub").mkdir(parents=True)
+
+    world = World(Emptied(folder)).know(*FolderStore(folder).list())
+    report = world.sync()
+    assert ([one.key for one in report.unlisted], report.orphaned, world.keys) == (["./"], (), names)
+    (folder / "sub").rmdir()
+    folder.rmdir()
+    away.rename(folder)
+    (folder / "a.png").unlink()
+    away.mkdir()  # nothing is moved any more
+    assert (world.sync().orphaned, world.keys) == (("a.png",), names - {"a.png"})
+
+
 @pytest.mark.parametrize("force", [True, False])
 def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
     tmp_path: Path, on_disks: OnDisks, force: bool
