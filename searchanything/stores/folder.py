@@ -69,8 +69,8 @@ class FolderStore:
         Images are read once to digest them; those of unchanged files are remembered (see `folder_digests`).
         A file that cannot be opened is listed all the same: reading it raises the StoreError that belongs to it.
         `omissions` are told of names that are not UTF-8, of pipes, sockets and devices, of links to anything but a file
-        of this folder, of subfolders that cannot be read, of the folder itself where it was emptied meanwhile, and of the
-        disks that the folder and its subfolders lie on.
+        of this folder, of subfolders that cannot be read, of the folder itself where it was emptied meanwhile, and of
+        the disks that the folder and its subfolders lie on.
 
         Raises: ObjectNotFoundError if there is no such folder; StoreError if it cannot be read, or, without
         `omissions`, at the very end if a part of it cannot.
