@@ -1,7 +1,8 @@
 """How many bits of a region's code differ between a GPU and the CPU of a machine, by precision of the two models.
 
-python benchmarks/same_codes.py [--preset pico] [--scenes 32 | --images F] [--device cuda] [--json F]
+python benchmarks/same_codes.py [--preset pico] [--scenes 32 | --images F] [--device cuda | --emulated] [--json F]
 
+--emulated: a GPU's arithmetic is carried out on this machine's CPU, slowly; see `benchmarks.emulated`.
 The CPU computes in fp32. A region of one is that of the other whose box is nearest, at most 3 px apart. "equal counts":
 images that have the same number of regions. "s": seconds of the second of two passes over all images, in one batch.
 """
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks import measuring
+from benchmarks.emulated import emulated_gpu
 from benchmarks.random_weights import make_weights
 from searchanything import wiring
 from searchanything.core.settings import load_settings
@@ -27,6 +30,7 @@ from searchanything.images.decoding import decode_image
 PRECISIONS: Final = (  # of the segmenter and the encoder
     ("auto", "auto"), ("fp32", "fp32"), ("tf32x3", "fp32"), ("fp32", "fp16"), ("tf32x3", "fp16"), ("fp16", "fp16"),
 )  # fmt: skip
+EMULATED: Final = (("tf32x3", "fp16"),)
 NEAR_PX: Final = 3.0
 FEW: Final = 4  # bits
 
@@ -82,6 +86,7 @@ def main() -> None:
     made.add_argument("--scenes", type=int, default=32)
     made.add_argument("--images", type=Path, help="a folder of JPEG files, instead of scenes")
     made.add_argument("--device", default="cuda")
+    made.add_argument("--emulated", action="store_true", help="a GPU, on the CPU")
     made.add_argument(
         "--precisions", nargs=2, action="append", metavar=("SEGMENTER", "ENCODER"), help="these alone; more than once"
     )
@@ -96,8 +101,10 @@ def main() -> None:
         images = [decode_image(file.read_bytes(), name=file.name, max_pixels=10**8) for file in files]
     exact, arithmetic, seconds = encoded(options, images, "cpu", "fp32", "fp32")
     rows: list[dict[str, Any]] = [{"arithmetic": arithmetic, "s": seconds}]
-    for segmenter, encoder in map(tuple, options.precisions or PRECISIONS):
-        found, arithmetic, seconds = encoded(options, images, options.device, segmenter, encoder)
+    device, arithmetics = ("cpu", EMULATED) if options.emulated else (options.device, PRECISIONS)
+    for segmenter, encoder in map(tuple, options.precisions or arithmetics):
+        with emulated_gpu() if options.emulated else nullcontext():
+            found, arithmetic, seconds = encoded(options, images, device, segmenter, encoder)
         rows.append({"arithmetic": arithmetic, "s": seconds, **compared(exact, found)})
     measuring.report("same_codes", rows, options)
 

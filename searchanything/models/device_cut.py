@@ -102,7 +102,7 @@ class DeviceCutter:
         parts = np.split(bits, np.cumsum([one.numel() for one in stored])[:-1])
         regions = []
         for one, some, kept, part in zip(found, masks, rows, parts, strict=True):
-            stored_masks = _encoded(part, some, one.letterbox)
+            stored_masks = encoded_masks(part, some, one.letterbox)
             regions.append(KeptRegions.of_rows(one, kept, areas_px=one.areas_px[kept], masks=stored_masks))
         return CutBatch(regions, f_m, crops)
 
@@ -203,7 +203,7 @@ def _chunks(numbers: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         yield numbers[start : start + _CROPS_AT_ONCE]
 
 
-def _encoded(bits: NDArray[np.uint8], masks: Tensor, letterbox: Letterbox) -> tuple[MaskRLE, ...]:
+def encoded_masks(bits: NDArray[np.uint8], masks: Tensor, letterbox: Letterbox) -> tuple[MaskRLE, ...]:
     """Masks as they are stored; those whose text is too long once more by the host, on coarser grids."""
     height, width = letterbox.stored_size()
     columns = np.unpackbits(bits.reshape(len(masks), width, -(-height // 8)), axis=-1, count=height)
