@@ -66,7 +66,7 @@ class _RememberingEmbedder(WrappedEmbedder):
         found = {row: known for row, crop in enumerate(seen) if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
-        embedded[new] = embed(crops[new])
+        embedded[new] = embed(crops[new] if found else crops)  # the more are on a device, the more to copy
         for row, known in found.items():
             embedded[row] = known
         if self._keeps:

@@ -230,6 +230,8 @@ class OpenClipEncoder:
         kinds = np.uint8, torch.uint8
         if crops.ndim != 4 or tuple(crops.shape[1:]) != (side, side, 3) or crops.dtype not in kinds:
             raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {tuple(crops.shape)} {crops.dtype}")
+        if isinstance(crops, Tensor):
+            self._lane.follow()  # some of a batch's crops were picked in the thread's own queue a moment ago
         with self._lane.open():
             return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
 

@@ -78,6 +78,7 @@ class DeviceEmbedder(CountingEmbedder):
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
         assert isinstance(crops, torch.Tensor)
+        self.seen = crops
         return self.embed_crops(crops.cpu().numpy())
 
 
@@ -87,6 +88,7 @@ def test_crops_that_lie_on_a_device_are_known_as_well(encoder: Encoder) -> None:
     sample, others = crops_of(6, 1), crops_of(3, 2)
     there: Any = torch.from_numpy(sample).as_subclass(OnDevice)
     memory.keeping(encoder).embedder.embed_many(there)
+    assert embedder.seen is there, "all of them, and no copy"
     embedder.crops = 0
     mixed = np.concatenate([others, sample])
     there = torch.from_numpy(mixed).as_subclass(OnDevice)
