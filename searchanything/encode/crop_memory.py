@@ -45,7 +45,7 @@ class CropMemory:
 class _RememberingEmbedder(WrappedEmbedder):
     """A `RegionEncoder` that asks a memory first. Thread-safe.
 
-    A single crop passes through: it is a question's, or the known image's, which says whether the device works.
+    A single crop passes through: it is a question's.
     """
 
     def __init__(self, embedder: RegionEncoder, memory: CropMemory, *, keeps: bool) -> None:

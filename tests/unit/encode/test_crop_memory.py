@@ -26,7 +26,7 @@ class CountingEmbedder(FakeEmbedder):
         self.sick = False
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
-        if self.sick:
+        if self.sick and len(crops):  # no pass, no error
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         self.crops += len(crops)
         return super().embed_crops(crops)
