@@ -23,8 +23,8 @@ _LONGEST_BODY: Final = 2**20  # bytes; a longer one is left to the client, which
 class WritesAgain:
     """An ASGI application that tries a write that was answered by 503 again, a few times within half a second.
 
-    The last answer is passed on as it is, so that the client waits and tries again by itself. What SQLite has waited for
-    itself, up to a minute, is not tried again: the client would have given up, and asked anew, long before.
+    The last answer is passed on as it is, so that the client waits and tries again by itself. What SQLite itself has
+    waited for, up to a minute, is not tried again: the client would have given up, and asked anew, long before.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -56,7 +56,7 @@ def crop_windows(
     A window has the pixels that a box touches, as many times as wide and high around its centre as the policy says,
     inside the image: at least one pixel each way, wherever the box lies.
 
-    Raises: ValueError for boxes that are not finite: on a GPU a window outside of all would end the process' work there.
+    Raises: ValueError for boxes that are not finite: a kernel that looks outside of all fails a GPU's whole process.
     """
     boxes = boxes_xyxy.astype(np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all():

@@ -225,7 +225,7 @@ class OpenClipEncoder:
                 self._lane.follow()
             return self._loaded
 
-    def _embed_passes(self, crops: RGBImage, *, timed: bool) -> FloatArray:
+    def _embed_passes(self, crops: Any, *, timed: bool) -> FloatArray:  # noqa: ANN401 - an array, or a tensor
         side = self._crop_size_px
         kinds = np.uint8, torch.uint8
         if crops.ndim != 4 or tuple(crops.shape[1:]) != (side, side, 3) or crops.dtype not in kinds:
