@@ -15,6 +15,7 @@ from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.canary import check_models
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
+from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
 
 class CountingEmbedder(FakeEmbedder):
@@ -95,6 +96,17 @@ def test_crops_that_lie_on_a_device_are_known_as_well(encoder: Encoder) -> None:
     found = memory.recalling(encoder).embedder.embed_many(there)
     assert embedder.crops == 3
     np.testing.assert_array_equal(found, FakeEmbedder().embed_crops(mixed))
+
+
+def test_what_is_laid_over_an_embedder_sees_pixels_of_the_host() -> None:
+    class Mirrored(WrappedEmbedder):
+        def embed_crops(self, crops: RGBImage) -> FloatArray:
+            return self.embedder.embed_crops(crops[:, :, ::-1])
+
+    sample = crops_of(3, 1)
+    there: Any = torch.from_numpy(sample).as_subclass(OnDevice)
+    expected = FakeEmbedder().embed_crops(sample[:, :, ::-1])
+    np.testing.assert_array_equal(Mirrored(FakeEmbedder()).embed_many(there), expected)
 
 
 def test_what_is_kept_does_not_change_with_what_was_given_out(encoder: Encoder) -> None:
