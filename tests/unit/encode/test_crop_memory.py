@@ -65,12 +65,15 @@ def test_known_crops_come_from_memory_and_only_they(encoder: Encoder, embedder: 
 
 
 class OnDevice(torch.Tensor):
-    """Crops on a GPU: NumPy cannot look at them."""
+    """Crops on a GPU: NumPy cannot look at them. Counts the values that are fetched."""
+
+    fetched = 0
 
     def __array__(self, *_: object, **__: object) -> np.ndarray:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     def cpu(self, *_: object, **__: object) -> torch.Tensor:  # type: ignore[override]
+        OnDevice.fetched += self.numel()
         return self.as_subclass(torch.Tensor)
 
 
@@ -93,8 +96,12 @@ def test_crops_that_lie_on_a_device_are_known_as_well(encoder: Encoder) -> None:
     embedder.crops = 0
     mixed = np.concatenate([others, sample])
     there = torch.from_numpy(mixed).as_subclass(OnDevice)
+    OnDevice.fetched = 0
     found = memory.recalling(encoder).embedder.embed_many(there)
     assert embedder.crops == 3
+    assert OnDevice.fetched == there[::, :1, :1].numel() + 6 * there[0].numel() + 3 * there[0].numel(), (
+        "a pixel of each, the known ones, and the others by this embedder"
+    )
     np.testing.assert_array_equal(found, FakeEmbedder().embed_crops(mixed))
 
 
