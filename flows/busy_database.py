@@ -24,7 +24,7 @@ class WritesAgain:
     """An ASGI application that tries a write that was answered by 503 again, a few times within half a second.
 
     The last answer is passed on as it is, so that the client waits and tries again by itself. What SQLite itself has
-    waited for, up to a minute, is not tried again: the client would have given up, and asked anew, long before.
+    waited for, up to a minute, is not tried again: the client would have asked anew long before.
     """
 
     def __init__(self, app: ASGIApp) -> None:
