@@ -103,12 +103,13 @@ def networks(encoder: Encoder, images: list[RGBImage], size: int) -> Callable[[]
     segmenter, embedder = encoder.segmenter.load(), encoder.embedder.load()  # type: ignore[attr-defined]
     device, dtype = segmenter._compute.device, segmenter._compute.dtype  # noqa: SLF001
     boxes = [Letterbox(one.shape[0], one.shape[1], segmenter._options.input_size_px) for one in images]  # noqa: SLF001
-    shapes = {box.input_shape for box in boxes}
     pixels = []
-    for shape in shapes:
-        alike = [box.apply(image) for box, image in zip(boxes, images, strict=True) if box.input_shape == shape]
-        stacks = [np.stack(alike[first : first + size]) for first in range(0, len(alike), size)]
-        pixels += [torch.from_numpy(one).to(device).permute(0, 3, 1, 2).float() / 255 for one in stacks]
+    for shape in {box.input_shape for box in boxes}:
+        alike = [pair for pair in zip(boxes, images, strict=True) if pair[0].input_shape == shape]
+        first = np.stack([box.apply(image) for box, image in alike[:size]])  # again and again: 3,000 would take 26 GB
+        there = torch.from_numpy(first).to(device).permute(0, 3, 1, 2).float() / 255
+        whole, rest = divmod(len(alike), size)
+        pixels += [there] * whole + [there[:rest]] * (rest > 0)
     few = images[:size]
     crops = len(encoder.cut_batch(few, encoder.segment_batch(few, Stopwatch()), Stopwatch()).crops) * len(images)
     at_once, side = embedder.crops_at_once, embedder.crop_size_px

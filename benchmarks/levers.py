@@ -81,7 +81,8 @@ class SeenOnce(WrappedSegmenter):
 def _surer(found: Segmentation, confidence: float) -> Segmentation:
     """The regions above a confidence."""
     kept = found.scores > confidence
-    return replace(found, boxes_xyxy=found.boxes_xyxy[kept], scores=found.scores[kept], masks=found.masks[kept])
+    boxes, scores, masks = found.boxes_xyxy[kept], found.scores[kept], found.masks[kept]
+    return Segmentation(found.letterbox, boxes, scores, masks, found.features)  # on the host, also one of a device
 
 
 class Mirrored(WrappedEmbedder):

@@ -7,6 +7,8 @@ after 2 s: so long a wave waited that began while the last one's events were wri
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,13 +16,15 @@ if TYPE_CHECKING:
 
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _PAUSES_S: Final = (0.01, 0.03, 0.1, 0.3)
+_LONGEST_S: Final = 0.5  # of all tries together, after which there is none
 _LONGEST_BODY: Final = 2**20  # bytes; a longer one is left to the client, which has it
 
 
 class WritesAgain:
     """An ASGI application that tries a write that was answered by 503 again, a few times within half a second.
 
-    The last answer is passed on as it is, so that the client waits and tries again by itself.
+    The last answer is passed on as it is, so that the client waits and tries again by itself. What SQLite itself has
+    waited for, up to a minute, is not tried again: the client would have asked anew long before.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -31,30 +35,49 @@ class WritesAgain:
         if scope["type"] != "http" or scope["method"] not in _WRITES:
             await self._app(scope, receive, send)
             return
-        messages = await _request(receive)
-        if not messages[-1].get("more_body", False):
-            for pause_s in _PAUSES_S:
-                if await self._answered(scope, _again(messages, receive), send):
-                    return
-                await asyncio.sleep(pause_s)
-        await self._app(scope, _again(messages, receive), send)
+        messages, began = await _request(receive), monotonic()
+        if messages[-1].get("more_body", False):
+            await self._app(scope, _again(messages, receive), send)
+            return
+        pauses_s = iter(_PAUSES_S)
+        while (refusal := await self._refusal(scope, _again(messages, receive), send)) is not None:
+            pause_s = next(pauses_s, None)
+            if pause_s is None or monotonic() - began > _LONGEST_S:
+                await refusal.pass_on(send)
+                return
+            await asyncio.sleep(pause_s)
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Whether there was an answer other than 503; that one is not sent."""
-        refused = False
+    async def _refusal(self, scope: Scope, receive: Receive, send: Send) -> _Refusal | None:
+        """An answer by 503, which is not sent; None where there was another one."""
+        refused: list[Message] = []
 
         async def send_unless_refused(message: Message) -> None:
-            nonlocal refused
-            refused = refused or (message["type"] == "http.response.start" and message["status"] == 503)
-            if not refused:
+            if refused or (message["type"] == "http.response.start" and message["status"] == 503):
+                refused.append(message)
+            else:
                 await send(message)
 
         try:
             await self._app(dict(scope), receive, send_unless_refused)
-        except Exception:
+        except Exception as error:
             if not refused:  # else it is the reason for the 503, which Starlette raises besides
                 raise
-        return not refused
+            return _Refusal(refused, error)
+        return _Refusal(refused) if refused else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A 503 as Starlette gave it: its messages, and what it raised after them."""
+
+    messages: list[Message]
+    error: Exception | None = None
+
+    async def pass_on(self, send: Send) -> None:
+        for message in self.messages:
+            await send(message)
+        if self.error is not None:
+            raise self.error
 
 
 async def _request(receive: Receive) -> list[Message]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -16,6 +17,7 @@ import numpy as np
 from searchanything.core.errors import DeviceError, ModelError
 from searchanything.core.types import RGBImage
 from searchanything.encode.encoder import Encoder, Stopwatch
+from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
 _SIDE_PX: Final = 96
 
@@ -28,7 +30,11 @@ def encoding_errors() -> tuple[type[Exception], ...]:
 
 
 def check_models(encoder: Encoder) -> None:
-    """Encode the known image. Raises: DeviceError if that fails."""
+    """Encode the known image, whatever is remembered of it. Raises: DeviceError if that fails."""
+    embedder = encoder.embedder
+    while isinstance(embedder, WrappedEmbedder):
+        embedder = embedder.embedder
+    encoder = replace(encoder, embedder=embedder)
     try:
         image, watch = [canary()], Stopwatch()
         encoder.embed_batch(encoder.cut_batch(image, encoder.segmenter.segment(image), watch), watch)

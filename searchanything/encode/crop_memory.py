@@ -45,7 +45,7 @@ class CropMemory:
 class _RememberingEmbedder(WrappedEmbedder):
     """A `RegionEncoder` that asks a memory first. Thread-safe.
 
-    A single crop passes through: it is a question's, or the known image's, which says whether the device works.
+    A single crop passes through: it is a question's.
     """
 
     def __init__(self, embedder: RegionEncoder, memory: CropMemory, *, keeps: bool) -> None:
@@ -62,11 +62,11 @@ class _RememberingEmbedder(WrappedEmbedder):
     def _with_memory(self, crops: RGBImage, embed: Callable[[RGBImage], FloatArray]) -> FloatArray:
         if len(crops) < 2:
             return embed(crops)
-        seen = host_crops(crops)
-        found = {row: known for row, crop in enumerate(seen) if (known := self._recalled(crop)) is not None}
+        seen = self._seen(crops)
+        found = {row: known for row, crop in seen.items() if (known := self._recalled(crop)) is not None}
         new = [row for row in range(len(crops)) if row not in found]
         embedded = np.empty((len(crops), self.dimension), dtype=np.float32)
-        embedded[new] = embed(crops[new])
+        embedded[new] = embed(crops[new] if found else crops)  # the more are on a device, the more to copy
         for row, known in found.items():
             embedded[row] = known
         if self._keeps:
@@ -74,6 +74,14 @@ class _RememberingEmbedder(WrappedEmbedder):
                 self._memory.known[_digest_of(seen[row])] = embedded[row].copy()
                 self._memory.glances.add(_glance_at(seen[row]))
         return embedded
+
+    def _seen(self, crops: RGBImage) -> dict[int, RGBImage]:
+        """By row, in the host's memory: those that may be known; all, where all are kept. No others leave a device."""
+        if self._keeps:
+            return dict(enumerate(host_crops(crops)))
+        glances = host_crops(crops[:, ::_GLANCE_PX, ::_GLANCE_PX])
+        rows = [row for row, glance in enumerate(glances) if glance.tobytes() in self._memory.glances]
+        return dict(zip(rows, host_crops(crops[rows]), strict=True)) if rows else {}
 
     def _recalled(self, crop: RGBImage) -> FloatArray | None:
         return self._memory.known.get(_digest_of(crop)) if _glance_at(crop) in self._memory.glances else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from searchanything.core.protocols import RegionEncoder
 from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.cut_batch import host_crops
 
 
 class WrappedEmbedder:
@@ -30,7 +31,7 @@ class WrappedEmbedder:
         return self.embedder.embed_crops(crops)
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
-        return self.embed_crops(crops)  # so that what is laid over one is laid over both
+        return self.embed_crops(host_crops(crops))  # so that what is laid over one is laid over both
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         return self.embedder.embed_texts(texts)

@@ -55,8 +55,12 @@ def crop_windows(
 
     A window has the pixels that a box touches, as many times as wide and high around its centre as the policy says,
     inside the image: at least one pixel each way, wherever the box lies.
+
+    Raises: ValueError for boxes that are not finite: a kernel that looks outside of all fails a GPU's whole process.
     """
     boxes = boxes_xyxy.astype(np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        raise ValueError("expected boxes of finite numbers, got others; the segmenter's precision may be too low")
     classes = [size_class_of((x1, y1, x2, y2)) for x1, y1, x2, y2 in boxes.tolist()]
     factor = np.array([policy.context(one) for one in classes]).reshape(-1, 1)
     low, high = boxes[:, :2], boxes[:, 2:]

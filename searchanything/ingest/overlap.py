@@ -77,10 +77,17 @@ class Overlap(Generic[Item]):
             case CutBatch(crops=crops):
                 held = int(crops.nbytes)
             case [_, *_] as segmentations:
-                held = self._encoder.crop_bytes(segmentations)  # type: ignore[arg-type]  # of this stage
+                held = self._crops_to_come(segmentations)  # type: ignore[arg-type]  # of this stage
             case _:
                 held = 0
         return held + sum(image.nbytes for image in batch.images)
+
+    def _crops_to_come(self, segmentations: list[Segmentation]) -> int:
+        """Their bytes; 0 where the encoder fails that has to say how large they are: the cut will fail as well."""
+        try:
+            return self._encoder.crop_bytes(segmentations)
+        except encoding_errors():
+            return 0
 
     def _segment(self, items: Sequence[Item]) -> _Batch[Item]:
         images = [image for image in map(self._image_of, items) if image is not None]

@@ -115,9 +115,15 @@ def kept_by_tf32(values: Tensor) -> Tensor:
 
 def exact_product(left: Tensor, right: Tensor) -> Tensor:
     """A product of fp32 matrices in at least fp32, also where the process allows TF32 for its own."""
-    if left.is_cuda and torch.get_float32_matmul_precision() != "highest":
+    if left.is_cuda and not _is_plain_fp32():
         return (left.double() @ right.double()).float()
     return left @ right
+
+
+def _is_plain_fp32() -> bool:
+    """Whether products of fp32 matrices on CUDA are that: by PyTorch's newer switch, which the older cannot read."""
+    switch = getattr(torch.backends.cuda.matmul, "fp32_precision", None)  # since PyTorch 2.9
+    return torch.get_float32_matmul_precision() == "highest" if switch is None else switch in ("none", "ieee")
 
 
 def _is_exact(values: Tensor) -> bool:

@@ -225,11 +225,13 @@ class OpenClipEncoder:
                 self._lane.follow()
             return self._loaded
 
-    def _embed_passes(self, crops: RGBImage, *, timed: bool) -> FloatArray:
+    def _embed_passes(self, crops: Any, *, timed: bool) -> FloatArray:  # noqa: ANN401 - an array, or a tensor
         side = self._crop_size_px
         kinds = np.uint8, torch.uint8
         if crops.ndim != 4 or tuple(crops.shape[1:]) != (side, side, 3) or crops.dtype not in kinds:
             raise ValueError(f"expected crops (N, {side}, {side}, 3) uint8, got {tuple(crops.shape)} {crops.dtype}")
+        if isinstance(crops, Tensor):
+            self._lane.follow()  # some of a batch's crops were picked in the thread's own queue a moment ago
         with self._lane.open():
             return self._joined(self._passes.over(crops, self._embed_images, timed=timed))
 

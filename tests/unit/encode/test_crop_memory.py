@@ -15,6 +15,7 @@ from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.canary import check_models
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
+from searchanything.encode.wrapped_embedder import WrappedEmbedder
 
 
 class CountingEmbedder(FakeEmbedder):
@@ -26,7 +27,7 @@ class CountingEmbedder(FakeEmbedder):
         self.sick = False
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
-        if self.sick:
+        if self.sick and len(crops):  # no pass, no error
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         self.crops += len(crops)
         return super().embed_crops(crops)
@@ -64,12 +65,15 @@ def test_known_crops_come_from_memory_and_only_they(encoder: Encoder, embedder: 
 
 
 class OnDevice(torch.Tensor):
-    """Crops on a GPU: NumPy cannot look at them."""
+    """Crops on a GPU: NumPy cannot look at them. Counts the values that are fetched."""
+
+    fetched = 0
 
     def __array__(self, *_: object, **__: object) -> np.ndarray:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     def cpu(self, *_: object, **__: object) -> torch.Tensor:  # type: ignore[override]
+        OnDevice.fetched += self.numel()
         return self.as_subclass(torch.Tensor)
 
 
@@ -78,6 +82,7 @@ class DeviceEmbedder(CountingEmbedder):
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
         assert isinstance(crops, torch.Tensor)
+        self.seen = crops
         return self.embed_crops(crops.cpu().numpy())
 
 
@@ -87,12 +92,28 @@ def test_crops_that_lie_on_a_device_are_known_as_well(encoder: Encoder) -> None:
     sample, others = crops_of(6, 1), crops_of(3, 2)
     there: Any = torch.from_numpy(sample).as_subclass(OnDevice)
     memory.keeping(encoder).embedder.embed_many(there)
+    assert embedder.seen is there, "all of them, and no copy"
     embedder.crops = 0
     mixed = np.concatenate([others, sample])
     there = torch.from_numpy(mixed).as_subclass(OnDevice)
+    OnDevice.fetched = 0
     found = memory.recalling(encoder).embedder.embed_many(there)
     assert embedder.crops == 3
+    assert OnDevice.fetched == there[::, :1, :1].numel() + 6 * there[0].numel() + 3 * there[0].numel(), (
+        "a pixel of each, the known ones, and the others by this embedder"
+    )
     np.testing.assert_array_equal(found, FakeEmbedder().embed_crops(mixed))
+
+
+def test_what_is_laid_over_an_embedder_sees_pixels_of_the_host() -> None:
+    class Mirrored(WrappedEmbedder):
+        def embed_crops(self, crops: RGBImage) -> FloatArray:
+            return self.embedder.embed_crops(crops[:, :, ::-1])
+
+    sample = crops_of(3, 1)
+    there: Any = torch.from_numpy(sample).as_subclass(OnDevice)
+    expected = FakeEmbedder().embed_crops(sample[:, :, ::-1])
+    np.testing.assert_array_equal(Mirrored(FakeEmbedder()).embed_many(there), expected)
 
 
 def test_what_is_kept_does_not_change_with_what_was_given_out(encoder: Encoder) -> None:

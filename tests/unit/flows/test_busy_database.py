@@ -73,6 +73,14 @@ def test_one_that_is_refused_for_long_is_left_to_the_client() -> None:
     assert prefect.bodies == [b"a run"] * TRIES
 
 
+def test_one_that_the_database_itself_has_waited_for_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite waits a minute for another one's write: with four tries more the client would have asked five times."""
+    prefect, now = Prefect([REFUSED] * TRIES), iter([0.0, 60.0])
+    monkeypatch.setattr(busy_database, "monotonic", lambda: next(now))
+    assert ask(prefect, "POST", b"a run") == [REFUSED, b"503", "raised"]
+    assert prefect.bodies == [b"a run"]
+
+
 def test_a_read_is_passed_on_as_it_is() -> None:
     assert ask(Prefect([REFUSED]), "GET", b"") == [REFUSED, b"503", "raised"]
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
 
-from searchanything.core.protocols import Segmentation, Segmenter
+from searchanything.core.errors import DeviceError
+from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest import overlap as overlap_module
 from searchanything.ingest.overlap import Overlap
 from searchanything.ingest.pipeline import _encode_parts
-from searchanything.models.lazy import LazySegmenter
+from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 WAIT_S = 20.0  # of a failing test; a passing one waits for nothing but the other threads
 
@@ -199,6 +200,17 @@ def test_on_a_cpu_the_models_take_turns() -> None:
     )
     assert len(list(overlap.run([[pixel]] * 16))) == 16
     assert most == [1]
+
+
+def test_an_encoder_that_the_device_has_no_memory_for_is_a_failure_of_the_device() -> None:
+    """It is loaded where crops are priced."""
+
+    def load() -> RegionEncoder:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    embedder = LazyEncoder("tower", load, dimension=FakeEmbedder().dimension, description={})
+    with pytest.raises(DeviceError, match="out of memory"):
+        run(replace(fake_encoder(), embedder=embedder), images(6))
 
 
 def test_what_is_no_fault_of_the_models_ends_the_run() -> None:

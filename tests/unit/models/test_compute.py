@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,19 +98,37 @@ def test_a_transposed_convolution_does_so_as_well(monkeypatch: pytest.MonkeyPatc
     assert [one["allow_tf32"] for one in calls] == [False]
 
 
-def test_a_product_on_cuda_is_exact_where_the_process_allows_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def mixed() -> str:
+    raise RuntimeError("you have used mix of the legacy and new APIs to set the matmul precision")
+
+
+OLD, NEW = {"torch": "2.6"}, {"torch": "2.9"}
+
+
+@pytest.mark.parametrize(
+    ("switches", "legacy", "exact"),
+    [
+        (OLD, lambda: "high", False),
+        (OLD, lambda: "highest", True),
+        (NEW | {"fp32_precision": "none"}, lambda: "highest", True),
+        (NEW | {"fp32_precision": "tf32"}, lambda: "high", False),
+        (NEW | {"fp32_precision": "tf32"}, mixed, False),  # where the process uses the newer switch, as is advised
+        (NEW | {"fp32_precision": "ieee"}, mixed, True),
+    ],
+)
+def test_a_product_on_cuda_is_exact_where_the_process_allows_tf32(
+    switches: dict[str, str], legacy: Callable[[], str], exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left, right = torch.rand(5, 300), torch.rand(300, 6)
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(**switches))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", legacy)
     doubles: list[torch.dtype] = []
     monkeypatch.setattr(
         OnCuda, "double", lambda self: (doubles.append(self.dtype), self.as_subclass(Tensor).to(torch.float64))[1]
     )
     found = exact_product(on_cuda(left), on_cuda(right))
-    assert len(doubles) == 2
-    assert torch.equal(found, (left.double() @ right.double()).float())
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
-    exact_product(on_cuda(left), on_cuda(right))
-    assert len(doubles) == 2, "fp32 is exact there"
+    assert len(doubles) == (0 if exact else 2)
+    assert torch.equal(found, left @ right if exact else (left.double() @ right.double()).float())
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 16), (3, 5, 1), (2, 7, 8), (4, 3, 21)])

@@ -297,6 +297,19 @@ def test_stored_grids_are_sampled_to_the_last_bit(height: int, width: int, seed:
     np.testing.assert_array_equal(found, letterbox.mask_in_box(masks, (0, 0, width, height), size))
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_box_that_is_no_box_is_the_images_fault(odd: float) -> None:
+    """A kernel of CUDA would look outside of all images: whatever the process asks of the device then fails."""
+    letterbox = Letterbox(60, 90, 96)
+    masks = np.ones((2, *letterbox.grid_size), dtype=np.bool_) & (letterbox.coverage > 0)
+    boxes = np.array([[3, 4, 50, 40], [3, odd, 50, 40]], dtype=np.float32)
+    image, there = np.zeros((60, 90, 3), dtype=np.uint8), on_device(letterbox, masks, boxes)
+    with pytest.raises(ValueError, match="finite"):
+        DeviceCutter(DEVICE).cut([image], [there], [np.arange(2)], size_px=32, policy=CropPolicy.BOX)
+    with pytest.raises(ValueError, match="finite"):
+        region_crops(image, letterbox, masks, boxes, size_px=32, policy=CropPolicy.BOX)
+
+
 def test_windows_lie_inside_the_image_and_touch_their_box() -> None:
     boxes = np.array([[-9, -9, -3, -3], [10.2, 5.7, 30.1, 20.4], [98, 50, 250, 300], [3, 3, 3, 3]], dtype=np.float32)
     windows, is_masked = crop_windows(boxes, (60, 100), CropPolicy.BOX)

@@ -7,7 +7,9 @@ import logging
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +100,29 @@ def sizes_of(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> list[
     embed = encoder._embed_images
     monkeypatch.setattr(encoder, "_embed_images", lambda some: (sizes.append(len(some)), embed(some))[1])
     return sizes
+
+
+class RecordingLane:
+    """A queue of a GPU: what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def follow(self) -> None:
+        self.calls.append("follow")
+
+    def open(self) -> AbstractContextManager[object]:
+        self.calls.append("open")
+        return nullcontext()
+
+
+def test_crops_on_a_device_are_waited_for(folder: Path, crops: RGBImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that picks some of them queues that copy elsewhere: the encoder's queue alone would not wait for it."""
+    encoder, lane = OpenClipEncoder.from_directory(folder), RecordingLane()
+    monkeypatch.setattr(encoder, "_lane", lane)
+    there: Any = torch.from_numpy(crops)
+    np.testing.assert_allclose(encoder.embed_many(there[[1, 3]]), encoder.embed_many(crops)[[1, 3]], atol=1e-6)
+    assert lane.calls == ["follow", "open", "open"]
 
 
 def test_a_run_tries_sizes_and_a_query_does_not(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
