@@ -274,7 +274,8 @@ def load_encoder(
 
         quiet.import_torch()
         from searchanything.encode.encoder import Encoder
-        from searchanything.models.compute import arithmetic, lanes
+        from searchanything.models.compute import arithmetic, lanes, workers
+        from searchanything.models.cores import sharing
         from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
@@ -302,6 +303,8 @@ def load_encoder(
         settle=partial(presets.settle, segmenter, embedder),
         cutter=presets.open_cutter(settings.models),
         lanes=lanes(settings.models),
+        workers=workers(settings.models),
+        sharing=sharing,
     )
 
 

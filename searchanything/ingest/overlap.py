@@ -3,11 +3,11 @@
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
     (a model)      (the host, or a GPU)          (a model)
 
-Each model has a thread of its own, except that they share one where they share a CPU (`Encoder.lanes`). As many
-batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
-Between the stages a batch or two wait at most. A batch that fails somewhere goes through all stages once more by
-itself, and is halved until the image that fails it stands alone: a batch too large for the device's memory is
-halved as well.
+Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.lanes`, `workers`). As
+many batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are
+small. Between the stages a batch or two wait at most, for each thread. A batch that fails somewhere goes through all
+stages once more by itself, and is halved until the image that fails it stands alone: a batch too large for the device's
+memory is halved as well.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class Overlap(Generic[Item]):
     def run(self, batches: Iterable[Sequence[Item]]) -> Generator[list[tuple[Item, EncodedImage | None]], None, None]:
         """Each batch's items with their codes, in order. Raises: what `alone` raises."""
         with ExitStack() as stack:
-            first = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="segment"))
-            lanes = self._encoder.lanes
+            lanes, workers = self._encoder.lanes, self._encoder.workers
+            first = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="segment"))
             host = stack.enter_context(ThreadPoolExecutor(lanes, thread_name_prefix="crops"))
             last = first
             if lanes > 1:
-                last = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="embed"))
-            budget = WAITING_BYTES
-            segmented = map_ahead(first, self._segment, batches, most=_AHEAD, cost=self._bytes_of, budget=budget)
-            cut = map_ahead(host, self._cut, segmented, most=_AHEAD * lanes, cost=self._price, budget=budget * lanes)
-            embedded = map_ahead(last, self._embed, cut, most=_AHEAD, cost=self._price, budget=budget)
+                last = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="embed"))
+            most, budget = _AHEAD * workers, WAITING_BYTES * workers
+            segmented = map_ahead(first, self._segment, batches, most=most, cost=self._bytes_of, budget=budget)
+            cut = map_ahead(host, self._cut, segmented, most=most * lanes, cost=self._price, budget=budget * lanes)
+            embedded = map_ahead(last, self._embed, cut, most=most, cost=self._price, budget=budget)
             for stage in (segmented, cut, embedded):
                 stack.callback(stage.close)  # before the pools end: what has not begun is cancelled
             for batch in embedded:

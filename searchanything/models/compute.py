@@ -9,6 +9,7 @@ import torch
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ModelSettings
+from searchanything.models.cores import sharers
 
 ModelPart: TypeAlias = Literal["segmenter", "encoder"]
 # A pass over more is slower on a CPU: its values no longer fit the caches, and the system hands out their memory anew
@@ -92,6 +93,11 @@ def open_device(settings: ModelSettings, part: ModelPart) -> torch.device | None
 def lanes(settings: ModelSettings) -> int:
     """How many models may work at once: on a CPU one has all cores. Raises: as `prepare_compute`."""
     return 1 if _device(settings.device).type == "cpu" else 2
+
+
+def workers(settings: ModelSettings) -> int:
+    """How many batches models work on at once: on a CPU some share its cores. Raises: as `prepare_compute`."""
+    return sharers(settings.threads) if _device(settings.device).type == "cpu" else 1
 
 
 def _compute(settings: ModelSettings, part: ModelPart, measured: str | None) -> Compute:

@@ -14,6 +14,7 @@ import torch
 from searchanything.core.types import RGBImage
 from searchanything.models.climb import Climb
 from searchanything.models.compute import Compute
+from searchanything.models.cores import take_share
 from searchanything.models.measurements import Measurements, ModelFacts, machine_facts
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,8 @@ class Passes:
         while start < len(inputs):
             trial = self._begin_trial(len(inputs) - start) if timed else None
             size = trial or self.at_once or len(inputs)
-            part = inputs[start : start + size]
-            found = self._attempt(part, make) if trial is None else self._attempt_timed(part, make)
+            part, share = inputs[start : start + size], take_share()
+            found = self._attempt(part, make) if trial is None else self._attempt_timed(part, make, share)
             if found is not None:
                 made.append(found[0])
                 start += len(part)
@@ -120,13 +121,13 @@ class Passes:
             self._hand_on(climb)
         return size
 
-    def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made]) -> tuple[Made] | None:
-        """One pass with the right to time it, which ends here."""
+    def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made], share: float) -> tuple[Made] | None:
+        """One pass with the right to time it, which ends here. With a share of the cores it takes longer."""
         climb: Any = self._climb
         try:
             began = self._clock()
             found = self._attempt(part, make)
-            took = self._clock() - began
+            took = share * (self._clock() - began)
             if found is None:
                 climb.run_out()
             else:

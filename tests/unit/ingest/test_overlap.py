@@ -42,10 +42,10 @@ def run(encoder: Encoder, items: Sequence[RGBImage | None], size: int = 4) -> li
     return [found for batch in overlap.run(batches) for _, found in batch]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_codes_are_those_of_the_stages_one_after_the_other(lanes: int) -> None:
+@pytest.mark.parametrize(("lanes", "workers"), [(1, 1), (1, 3), (2, 1)])
+def test_codes_are_those_of_the_stages_one_after_the_other(lanes: int, workers: int) -> None:
     every: list[RGBImage | None] = [*images(11), None, *images(3), None]
-    encoder = replace(fake_encoder(), lanes=lanes)
+    encoder = replace(fake_encoder(), lanes=lanes, workers=workers)
     found = run(encoder, every)
     assert [one is None for one in found] == [image is None for image in every]
     expected = fake_encoder().encode_images([image for image in every if image is not None])
@@ -99,7 +99,7 @@ def test_a_precision_that_the_device_cannot_do_fails_no_image(caplog: pytest.Log
 class Meeting:
     """Stages of which the last waits, at its first batch, until the other two have begun on later ones."""
 
-    lanes = 2
+    lanes, workers = 2, 1
 
     def crop_bytes(self, _segmentations: Sequence[Any]) -> int:
         return 0
@@ -167,13 +167,18 @@ def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
     assert met == [lanes > 1] * 16
 
 
-def test_on_a_cpu_the_models_take_turns() -> None:
-    """Two models at once would fight for the same cores."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int) -> None:
+    """More would fight for them."""
     working, most = [0], [0]
     lock = threading.Lock()
 
     class Counting(Meeting):
         lanes = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.workers = workers
 
         def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Any]:
             return self._counted(lambda: super(Counting, self).segment_batch(images, watch))
@@ -186,6 +191,7 @@ def test_on_a_cpu_the_models_take_turns() -> None:
                 working[0] += 1
                 most[0] = max(most[0], working[0])
             try:
+                time.sleep(0.01)
                 return work()
             finally:
                 with lock:
@@ -199,7 +205,7 @@ def test_on_a_cpu_the_models_take_turns() -> None:
         watch=Stopwatch(),
     )
     assert len(list(overlap.run([[pixel]] * 16))) == 16
-    assert most == [1]
+    assert most == [workers]
 
 
 def test_an_encoder_that_the_device_has_no_memory_for_is_a_failure_of_the_device() -> None:
