@@ -8,13 +8,11 @@ takes, holding the interpreter's lock as PyTorch does.
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count as numbers
 from typing import Final
 from unittest import mock
 
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import Letterbox
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMasks, FloatArray, RGBImage
+from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch, KeptRegions
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.resizing import Resizing
@@ -37,7 +36,6 @@ from searchanything.models.lazy import LazyEncoder, LazySegmenter
 
 FOUND: Final = 300  # regions of an image, of which the policy keeps some
 _CHANNELS, _DIMENSION, _SIDE_PX, _INPUT_PX = 320, 1024, 224, 1024  # the paper's
-_SLICE_S: Final = 0.004  # what kernels of other queues wait for at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +58,42 @@ class Pace:
         return self.networks_ms + self.cut_ms
 
 
-@dataclass(slots=True)
 class SleepingDevice:
-    """Does one thing at a time, a slice of it at once. Thread-safe."""
+    """Does one thing at a time: what is urgent in its order, and the rest of the time the other queue. Thread-safe."""
 
-    worked_s: float = 0.0
-    _free: threading.Condition = field(default_factory=threading.Condition)
-    _waiting: list[tuple[bool, int]] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=numbers)
-    _taken: bool = False
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._urgent_s = 0.0  # of urgent work so far, that to come among it
+        self._urgent_until = 0.0
+        self.worked_s = 0.0
 
-    def work(self, seconds: float, *, urgent: bool = False) -> None:
-        """Return when the device has worked so long on this; what is urgent goes first, else who waits longest."""
-        while seconds > 0:
-            place = (not urgent, next(self._numbers))
-            with self._free:
-                heapq.heappush(self._waiting, place)
-                self._free.wait_for(lambda mine=place: not self._taken and self._waiting[0] == mine)  # type: ignore[misc]
-                heapq.heappop(self._waiting)
-                self._taken = True
-            began = time.perf_counter()
-            time.sleep(min(seconds, _SLICE_S))
-            spent = time.perf_counter() - began
-            with self._free:
-                self._taken = False
-                self.worked_s += min(seconds, spent)
-                self._free.notify_all()
-            seconds -= spent
+    def work_urgently(self, seconds: float) -> None:
+        """Return when the device has worked so long on this."""
+        with self._lock:
+            until = max(time.perf_counter(), self._urgent_until) + seconds
+            self._urgent_until, self._urgent_s = until, self._urgent_s + seconds
+            self.worked_s += seconds
+        _sleep_until(until)
+
+    def work(self, seconds: float) -> None:
+        """The same for the queue of what is not urgent: one thread's."""
+        now, urgent_s = self._now_and_urgent_s()
+        end = now + seconds - urgent_s  # and what urgent work has taken by then
+        while now < end + urgent_s:
+            _sleep_until(max(end + urgent_s, self._urgent_until))
+            now, urgent_s = self._now_and_urgent_s()
+        with self._lock:
+            self.worked_s += seconds
+
+    def _now_and_urgent_s(self) -> tuple[float, float]:
+        """The time, and how much urgent work was done by then."""
+        with self._lock:
+            now = time.perf_counter()
+            return now, self._urgent_s - max(0.0, self._urgent_until - now)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.perf_counter()))
 
 
 class _Nothing:
@@ -104,6 +111,7 @@ class _Models:
     pace: Pace
     policy_count: int
     _seen: dict[tuple[int, int], DeviceSegmentation] = field(default_factory=dict)
+    _values: FloatArray = field(default_factory=lambda: _unit_rows(1024))
 
     feature_dimension = _CHANNELS
     dimension = _DIMENSION
@@ -119,7 +127,8 @@ class _Models:
         letterboxes = [Letterbox(image.shape[0], image.shape[1], _INPUT_PX) for image in images]
         for letterbox, image in zip(letterboxes, images, strict=True):
             letterbox.apply(image)
-        self._work(self.pace.segment_ms * len(images), len(images), urgent=True)
+        self._spin(len(images))
+        self.device.work_urgently(self.pace.segment_ms * len(images) / 1000)
         return [self._found(one) for one in letterboxes]
 
     def takes(self, _images: Sequence[RGBImage], _found: Sequence[Segmentation], _resizing: Resizing) -> bool:
@@ -134,7 +143,8 @@ class _Models:
         size_px: int,
         policy: CropPolicy,  # noqa: ARG002
     ) -> CutBatch:
-        self._work(self.pace.cut_ms * len(images), len(images), urgent=True)
+        self._spin(len(images))
+        self.device.work_urgently(self.pace.cut_ms * len(images) / 1000)
         regions = []
         for one, kept in zip(segmentations, rows, strict=True):
             masks = one.masks_of(torch.from_numpy(kept))  # type: ignore[attr-defined]
@@ -147,21 +157,21 @@ class _Models:
 
     def embed_many(self, crops: RGBImage) -> FloatArray:
         images = len(crops) / (self.policy_count + 1)
-        self._work(self.pace.embed_ms * images, images)
+        self._spin(images)
+        self.device.work(self.pace.embed_ms * images / 1000)
         return self.embed_crops(crops)
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
-        values = np.random.default_rng(len(crops)).standard_normal((len(crops), _DIMENSION), dtype=np.float32)
-        return values / np.linalg.norm(values, axis=1, keepdims=True)
+        return np.resize(self._values, (len(crops), _DIMENSION))
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         return np.zeros((len(texts), _DIMENSION), np.float32)
 
-    def _work(self, device_ms: float, images: float, *, urgent: bool = False) -> None:
+    def _spin(self, images: float) -> None:
+        """Python's time for so many images."""
         until = time.thread_time() + self.pace.python_ms * images / 1000
         while time.thread_time() < until:
             pass
-        self.device.work(device_ms / 1000, urgent=urgent)
 
     def _found(self, letterbox: Letterbox) -> DeviceSegmentation:
         """The same regions for all images of a size."""
@@ -169,6 +179,11 @@ class _Models:
         if size not in self._seen:
             self._seen[size] = _ellipses(letterbox)
         return self._seen[size]
+
+
+def _unit_rows(count: int) -> FloatArray:
+    values = np.random.default_rng(0).standard_normal((count, _DIMENSION), dtype=np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def _ellipses(letterbox: Letterbox) -> DeviceSegmentation:
@@ -213,7 +228,7 @@ def sleeping_models(pace: Pace, *, count: int) -> Iterator[SleepingDevice]:
             (presets, "lazy_models", lambda *_: lazy),
             (presets, "load_hash", lambda _: layer),
             (presets, "open_cutter", lambda _: models),
-            (compute, "lanes", lambda _: 2),
+            (compute, "at_once", lambda _: AtOnce(models=2)),
         ):
             patches.enter_context(mock.patch.object(owner, name, new))
         yield device

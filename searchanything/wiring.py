@@ -274,8 +274,7 @@ def load_encoder(
 
         quiet.import_torch()
         from searchanything.encode.encoder import Encoder
-        from searchanything.models.compute import arithmetic, lanes, workers
-        from searchanything.models.cores import sharing
+        from searchanything.models.compute import arithmetic, at_once
         from searchanything.models.hashing import HashLayer
 
     name = _chosen(preset or settings.models.preset)
@@ -302,9 +301,7 @@ def load_encoder(
         arithmetic=arithmetic(settings.models, segmenter=segmenter.precision, encoder=embedder.precision),
         settle=partial(presets.settle, segmenter, embedder),
         cutter=presets.open_cutter(settings.models),
-        lanes=lanes(settings.models),
-        workers=workers(settings.models),
-        sharing=sharing,
+        at_once=at_once(settings.models),
     )
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Final, ParamSpec, Self, TypeVar
@@ -23,6 +23,7 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Hasher, RegionEncoder, Segmentation, Segmenter, WordsHasher
 from searchanything.core.types import BoolMasks, BoxXYXY, Codes, FloatArray, MaskRLE, RGBImage, TextMatch
+from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch, Cutter, KeptRegions
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.features.parquet import FeatureBatch
@@ -161,9 +162,7 @@ class Encoder:
 
     `crops` and `resizing` are how regions are shown to the embedder, for the index, queries and texts alike: the preset
     says it. `arithmetic` names device and precisions; what the models leave open of it is decided by `settle`, before a
-    run's first code. `lanes` is how many models may work at once: 1 where they share a CPU. There `workers` batches are
-    worked on at once by either, and `sharing` gives each its part of the cores. `cutter` makes a run's crops on a
-    device, where there is one.
+    run's first code. `at_once` is for runs. `cutter` makes their crops on a device, where there is one.
     """
 
     segmenter: Segmenter
@@ -175,9 +174,7 @@ class Encoder:
     words: WordsHasher | None = None
     resizing: Resizing = PLAIN
     arithmetic: str = ""
-    lanes: int = 1
-    workers: int = 1
-    sharing: Callable[[], AbstractContextManager[None]] = nullcontext
+    at_once: AtOnce = field(default_factory=AtOnce)
     settle: Callable[[], None] = lambda: None
     cutter: Cutter | None = None
     _judge: TextConfidence = field(init=False)
@@ -198,7 +195,7 @@ class Encoder:
     def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Segmentation]:
         """The first stage, of the segmenter. Raises: ModelLoadError, which is no image's fault."""
         self.settle()
-        with self.sharing(), watch.stage("segment"):
+        with self.at_once.sharing(), watch.stage("segment"):
             return self.segmenter.segment(images)
 
     def crop_bytes(self, segmentations: Sequence[Segmentation]) -> int:
@@ -234,7 +231,7 @@ class Encoder:
 
     def embed_batch(self, cut: CutBatch, watch: Stopwatch) -> list[EncodedImage]:
         """The third stage, of the encoder: crops to features to codes."""
-        with self.sharing(), watch.stage("embed"):
+        with self.at_once.sharing(), watch.stage("embed"):
             embedded = self.embedder.embed_many(cut.crops)
         ends = np.cumsum([len(one.masks) + 1 for one in cut.regions])[:-1]
         features = [

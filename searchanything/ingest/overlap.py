@@ -3,11 +3,11 @@
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
     (a model)      (the host, or a GPU)          (a model)
 
-Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.lanes`, `workers`). As
-many batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are
-small. Between the stages a batch or two wait at most, for each thread. A batch that fails somewhere goes through all
-stages once more by itself, and is halved until the image that fails it stands alone: a batch too large for the device's
-memory is halved as well.
+Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.at_once`). As many
+batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
+Between the stages a batch or two wait at most, for each thread. A batch that fails somewhere goes through all stages
+once more by itself, and is halved until the image that fails it stands alone: a batch too large for the device's memory
+is halved as well.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Overlap(Generic[Item]):
     def run(self, batches: Iterable[Sequence[Item]]) -> Generator[list[tuple[Item, EncodedImage | None]], None, None]:
         """Each batch's items with their codes, in order. Raises: what `alone` raises."""
         with ExitStack() as stack:
-            lanes, workers = self._encoder.lanes, self._encoder.workers
+            lanes, workers = self._encoder.at_once.models, self._encoder.at_once.batches
             first = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="segment"))
             host = stack.enter_context(ThreadPoolExecutor(lanes, thread_name_prefix="crops"))
             last = first

@@ -9,7 +9,8 @@ import torch
 
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ModelSettings
-from searchanything.models.cores import sharers
+from searchanything.encode.at_once import AtOnce
+from searchanything.models.cores import sharers, sharing
 
 ModelPart: TypeAlias = Literal["segmenter", "encoder"]
 # A pass over more is slower on a CPU: its values no longer fit the caches, and the system hands out their memory anew
@@ -90,14 +91,11 @@ def open_device(settings: ModelSettings, part: ModelPart) -> torch.device | None
     return device if part == "encoder" or _has_tensor_cores(device) else None
 
 
-def lanes(settings: ModelSettings) -> int:
-    """How many models may work at once: on a CPU one has all cores. Raises: as `prepare_compute`."""
-    return 1 if _device(settings.device).type == "cpu" else 2
-
-
-def workers(settings: ModelSettings) -> int:
-    """How many batches models work on at once: on a CPU some share its cores. Raises: as `prepare_compute`."""
-    return sharers(settings.threads) if _device(settings.device).type == "cpu" else 1
+def at_once(settings: ModelSettings) -> AtOnce:
+    """How much a run's models work on at once: on a CPU batches share its cores. Raises: as `prepare_compute`."""
+    if _device(settings.device).type == "cpu":
+        return AtOnce(models=1, batches=sharers(settings.threads), sharing=sharing)
+    return AtOnce(models=2)
 
 
 def _compute(settings: ModelSettings, part: ModelPart, measured: str | None) -> Compute:

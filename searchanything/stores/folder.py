@@ -97,7 +97,7 @@ class FolderStore:
         if noted.unreadable and omissions is None:
             raise StoreError(
                 f"{self._root}: {counted(len(noted.unreadable), 'place')} cannot be read, the listing is incomplete: "
-                f"{', '.join(one.key for one in noted.unreadable[:5])}; check their permissions, or remove them"
+                f"{', '.join(one.key or './' for one in noted.unreadable[:5])}; check their permissions, or remove them"
             )
 
     def stat(self, key: str) -> StoredObject | None:

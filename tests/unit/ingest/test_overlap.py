@@ -16,6 +16,7 @@ from fakes.models import FakeEmbedder, FakeSegmenter, drawn, fake_encoder
 from searchanything.core.errors import DeviceError
 from searchanything.core.protocols import RegionEncoder, Segmentation, Segmenter
 from searchanything.core.types import FloatArray, RGBImage
+from searchanything.encode.at_once import AtOnce
 from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest import overlap as overlap_module
@@ -45,7 +46,7 @@ def run(encoder: Encoder, items: Sequence[RGBImage | None], size: int = 4) -> li
 @pytest.mark.parametrize(("lanes", "workers"), [(1, 1), (1, 3), (2, 1)])
 def test_codes_are_those_of_the_stages_one_after_the_other(lanes: int, workers: int) -> None:
     every: list[RGBImage | None] = [*images(11), None, *images(3), None]
-    encoder = replace(fake_encoder(), lanes=lanes, workers=workers)
+    encoder = replace(fake_encoder(), at_once=AtOnce(lanes, workers))
     found = run(encoder, every)
     assert [one is None for one in found] == [image is None for image in every]
     expected = fake_encoder().encode_images([image for image in every if image is not None])
@@ -99,7 +100,7 @@ def test_a_precision_that_the_device_cannot_do_fails_no_image(caplog: pytest.Log
 class Meeting:
     """Stages of which the last waits, at its first batch, until the other two have begun on later ones."""
 
-    lanes, workers = 2, 1
+    at_once = AtOnce(models=2)
 
     def crop_bytes(self, _segmentations: Sequence[Any]) -> int:
         return 0
@@ -156,7 +157,7 @@ def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
             return [None]
 
     stages, pixel = Cutting(), np.zeros((1, 1, 3), np.uint8)
-    stages.lanes = lanes
+    stages.at_once = AtOnce(models=lanes)
     overlap: Overlap[RGBImage] = Overlap(
         stages,  # type: ignore[arg-type]
         image_of=lambda one: one,
@@ -174,11 +175,7 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
     lock = threading.Lock()
 
     class Counting(Meeting):
-        lanes = 1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.workers = workers
+        at_once = AtOnce(models=1, batches=workers)
 
         def segment_batch(self, images: Sequence[RGBImage], watch: Stopwatch) -> list[Any]:
             return self._counted(lambda: super(Counting, self).segment_batch(images, watch))
@@ -234,7 +231,7 @@ def test_what_is_no_fault_of_the_models_ends_the_run() -> None:
 def test_crops_to_come_count_where_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches whose crops are larger than the budget are never cut at once."""
     cutting, most, lock = 0, 0, threading.Lock()
-    encoder = replace(fake_encoder(), lanes=2)
+    encoder = replace(fake_encoder(), at_once=AtOnce(models=2))
     cut_batch = Encoder.cut_batch
 
     def cut(self: Encoder, *arguments: Any) -> CutBatch:

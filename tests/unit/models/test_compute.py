@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from searchanything.core.settings import ModelSettings
-from searchanything.models.compute import arithmetic, lanes, prepare_compute
+from searchanything.models.compute import arithmetic, at_once, prepare_compute
 from searchanything.models.device_regions import host_masks, packed_bits, unpacked_bits
 from searchanything.models.exact import ExactConv2d, ExactUpsampling, exact_product
 
@@ -41,7 +41,7 @@ def test_on_cuda_the_segmenter_is_exact_and_the_encoder_fp16() -> None:
     assert prepare_compute(settings, "segmenter").dtype is torch.float32
     assert prepare_compute(settings, "encoder").dtype is torch.float16
     assert arithmetic(settings) == "cuda: segmenter fp32 without TF32, encoder fp16"
-    assert lanes(settings) == 2
+    assert (at_once(settings).models, at_once(settings).batches) == (2, 1)
     asked = ModelSettings(precision="bf16", segmenter_precision="fp16")
     assert arithmetic(asked) == "cuda: segmenter fp16, encoder bf16"
 
@@ -49,7 +49,8 @@ def test_on_cuda_the_segmenter_is_exact_and_the_encoder_fp16() -> None:
 def test_on_a_cpu_both_are_fp32() -> None:
     settings = ModelSettings(device="cpu")
     assert arithmetic(settings) == "cpu: segmenter fp32, encoder fp32"
-    assert lanes(settings) == 1
+    assert at_once(settings).models == 1
+    assert [at_once(ModelSettings(device="cpu", threads=threads)).batches for threads in (1, 2, 16)] == [1, 2, 4]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

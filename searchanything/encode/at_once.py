@@ -1,0 +1,19 @@
+"""How much models work on at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AtOnce:
+    """`models` is how many work at once: 1 where they share a CPU. Each works on `batches`.
+
+    `sharing` is entered for each of them, and gives it its part of the cores.
+    """
+
+    models: int = 1
+    batches: int = 1
+    sharing: Callable[[], AbstractContextManager[None]] = nullcontext
