@@ -123,10 +123,11 @@ def test_a_library_that_torch_does_not_heed_is_not_taken() -> None:
 
 
 def test_a_timed_pass_counts_as_with_all_cores() -> None:
-    """Else a number of crops at once seems slow because another batch came in between."""
-    clock, rates = SimpleNamespace(now_s=0.0), list[tuple[int, float]]()
+    """Else a number of crops at once seems slow because another batch came in between. Passes ask for their share."""
+    clock, rates, seen = SimpleNamespace(now_s=0.0), list[tuple[int, float]](), set[int]()
 
     def embed(crops: np.ndarray) -> np.ndarray:
+        seen.add(torch.get_num_threads())
         clock.now_s += len(crops) * THREADS / torch.get_num_threads()
         return crops
 
@@ -146,7 +147,7 @@ def test_a_timed_pass_counts_as_with_all_cores() -> None:
 
     entered, leave = threading.Event(), threading.Event()
     in_thread(work)
-    assert rates == [(2, pytest.approx(1.0))]
+    assert (rates, seen) == ([(2, pytest.approx(1.0))], {THREADS // 2})
 
 
 def in_thread_sharing(entered: threading.Event, leave: threading.Event) -> threading.Thread:
