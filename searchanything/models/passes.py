@@ -39,6 +39,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Passes:
     """How many of a model's inputs go through it at once. Thread-safe.
 
+    With a share of a CPU's cores (`models.cores`) a pass has that share of the inputs: it takes as long, and the passes
+    of all who share hold as many values as one with all cores.
+
     What runs out of memory is done in halves, and no pass is as large again: another one would fail as well. With a
     `climb`, passes of runs are timed at its sizes until it has chosen; `on_choice` is told. The `clock` is read by the
     thread that works.
@@ -72,8 +75,9 @@ class Passes:
         while start < len(inputs):
             trial = self._begin_trial(len(inputs) - start) if timed else None
             size = trial or self.at_once or len(inputs)
-            part, share = inputs[start : start + size], take_share()
-            found = self._attempt(part, make) if trial is None else self._attempt_timed(part, make, share)
+            shared = size * take_share()
+            part = inputs[start : start + max(1, round(shared))]
+            found = self._attempt(part, make) if trial is None else self._attempt_timed(part, make, shared / len(part))
             if found is not None:
                 made.append(found[0])
                 start += len(part)
@@ -121,13 +125,13 @@ class Passes:
             self._hand_on(climb)
         return size
 
-    def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made], share: float) -> tuple[Made] | None:
-        """One pass with the right to time it, which ends here. With a share of the cores it takes longer."""
+    def _attempt_timed(self, part: Inputs, make: Callable[[Inputs], Made], factor: float) -> tuple[Made] | None:
+        """One pass with the right to time it, which ends here: with all cores the size takes `factor` times as long."""
         climb: Any = self._climb
         try:
             began = self._clock()
             found = self._attempt(part, make)
-            took = share * (self._clock() - began)
+            took = factor * (self._clock() - began)
             if found is None:
                 climb.run_out()
             else:

@@ -123,11 +123,11 @@ def test_a_library_that_torch_does_not_heed_is_not_taken() -> None:
 
 
 def test_a_timed_pass_counts_as_with_all_cores() -> None:
-    """Else a number of crops at once seems slow because another batch came in between. Passes ask for their share."""
-    clock, rates, seen = SimpleNamespace(now_s=0.0), list[tuple[int, float]](), set[int]()
+    """With half of the cores it has half of the crops, and counts for all: the number that is found is of all cores."""
+    clock, rates, seen = SimpleNamespace(now_s=0.0), list[tuple[int, float]](), set[tuple[int, int]]()
 
     def embed(crops: np.ndarray) -> np.ndarray:
-        seen.add(torch.get_num_threads())
+        seen.add((len(crops), torch.get_num_threads()))
         clock.now_s += len(crops) * THREADS / torch.get_num_threads()
         return crops
 
@@ -136,18 +136,18 @@ def test_a_timed_pass_counts_as_with_all_cores() -> None:
             other = in_thread_sharing(entered, leave)
             entered.wait(WAIT_S)
             passes = Passes(
-                2,
-                climb=Climb((2,), 2),
+                8,
+                climb=Climb((8,), 8),
                 on_choice=lambda *choice: rates.append(choice),
                 clock=lambda: clock.now_s,
             )
-            passes.over(np.zeros((40, 1), np.uint8), embed, timed=True)
+            passes.over(np.zeros((80, 1), np.uint8), embed, timed=True)
             leave.set()
             other.join(WAIT_S)
 
     entered, leave = threading.Event(), threading.Event()
     in_thread(work)
-    assert (rates, seen) == ([(2, pytest.approx(1.0))], {THREADS // 2})
+    assert (rates, seen) == ([(8, pytest.approx(1.0))], {(4, THREADS // 2)})
 
 
 def in_thread_sharing(entered: threading.Event, leave: threading.Event) -> threading.Thread:
