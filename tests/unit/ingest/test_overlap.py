@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -203,6 +204,32 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
     )
     assert len(list(overlap.run([[pixel]] * 16))) == 16
     assert most == [workers]
+
+
+def test_both_models_share_the_cores() -> None:
+    inside, seen = threading.local(), set[tuple[str, bool]]()
+
+    @contextmanager
+    def sharing() -> Iterator[None]:
+        inside.now = True
+        try:
+            yield
+        finally:
+            inside.now = False
+
+    class Seen(FakeSegmenter):
+        def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+            seen.add(("segment", getattr(inside, "now", False)))
+            return super().segment(images)
+
+    class SeenCrops(FakeEmbedder):
+        def embed_many(self, crops: RGBImage) -> FloatArray:
+            seen.add(("embed", getattr(inside, "now", False)))
+            return super().embed_many(crops)
+
+    at_once = AtOnce(models=1, batches=2, sharing=sharing)
+    run(replace(fake_encoder(), segmenter=Seen(), embedder=SeenCrops(), at_once=at_once), images(9))
+    assert seen == {("segment", True), ("embed", True)}
 
 
 def test_batches_that_share_cores_share_the_memory() -> None:
