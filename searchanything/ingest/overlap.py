@@ -5,9 +5,9 @@
 
 Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.at_once`). As many
 batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
-Between the stages a batch or two wait at most, for each thread. A batch that fails somewhere goes through all stages
-once more by itself, and is halved until the image that fails it stands alone: a batch too large for the device's memory
-is halved as well.
+Between the stages a few batches wait at most, and no more pixels where more threads work. A batch that fails somewhere
+goes through all stages once more by itself, and is halved until the image that fails it stands alone: a batch too large
+for the device's memory is halved as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from searchanything.encode.cut_batch import CutBatch
 from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.ingest.ahead import map_ahead
 
-_AHEAD: Final = 2  # batches that a thread of a stage works on or has waiting
+_AHEAD: Final = 2  # batches that a stage works on or has waiting, unless more threads work on them
 WAITING_BYTES: Final = 2**29  # of pixels in one stage; a larger batch still passes alone
 
 Item = TypeVar("Item")
@@ -59,7 +59,7 @@ class Overlap(Generic[Item]):
             last = first
             if lanes > 1:
                 last = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="embed"))
-            most, budget = _AHEAD * workers, WAITING_BYTES * workers
+            most, budget = max(_AHEAD, workers), WAITING_BYTES
             segmented = map_ahead(first, self._segment, batches, most=most, cost=self._bytes_of, budget=budget)
             cut = map_ahead(host, self._cut, segmented, most=most * lanes, cost=self._price, budget=budget * lanes)
             embedded = map_ahead(last, self._embed, cut, most=most, cost=self._price, budget=budget)

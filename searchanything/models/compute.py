@@ -10,7 +10,7 @@ import torch
 from searchanything.core.errors import SettingsError
 from searchanything.core.settings import ModelSettings
 from searchanything.encode.at_once import AtOnce
-from searchanything.models.cores import sharers, sharing
+from searchanything.models.cores import all_threads, sharers, sharing
 
 ModelPart: TypeAlias = Literal["segmenter", "encoder"]
 # A pass over more is slower on a CPU: its values no longer fit the caches, and the system hands out their memory anew
@@ -34,15 +34,15 @@ class Compute:
 
     def images_at_once(self) -> int | None:
         """How many images go through the segmenter together; None for all."""
-        return CPU_IMAGES * torch.get_num_threads() if self.device.type == "cpu" else None
+        return CPU_IMAGES * all_threads() if self.device.type == "cpu" else None
 
     def crops_at_once(self) -> int:
         """How many crops go through the encoder together, as long as that is not measured."""
-        return min(CROPS, CPU_CROPS * torch.get_num_threads()) if self.device.type == "cpu" else CROPS
+        return min(CROPS, CPU_CROPS * all_threads()) if self.device.type == "cpu" else CROPS
 
     def crops_to_try(self) -> tuple[int, ...]:
         """How many at once may be the fastest, `crops_at_once` among them: each twice the one before."""
-        threads = torch.get_num_threads() if self.device.type == "cpu" else _MOST_CROPS
+        threads = all_threads() if self.device.type == "cpu" else _MOST_CROPS
         sizes = [min(_FEWEST_CROPS, 4 * threads)]
         while 2 * sizes[-1] <= min(_MOST_CROPS, 64 * threads):
             sizes.append(2 * sizes[-1])

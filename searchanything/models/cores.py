@@ -4,7 +4,8 @@ A layer that is spread over all cores ends when the slowest of them does, and be
 alone. Batches that have a core each, or some, wait for none: `index` is 1.5 times as fast on two (docs/adr/0082).
 
 OpenMP keeps a number of threads for every thread that begins parallel work. Its own function changes that of the caller
-alone; torch's changes the process's as well.
+alone; torch's changes that of threads to come as well. Where that was called, MKL, which multiplies matrices, has a
+number of its own in each thread, and heeds OpenMP's no more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 MOST_SHARERS: Final = 4  # batches hold memory, and the threads of one share caches
 
 _lock = threading.Lock()
-_sharers = 0
+_sharers: list[int] = []  # identities of the threads that share
 _mine = threading.local()
 
 
@@ -31,24 +32,30 @@ def sharers(threads: int | None) -> int:
     return max(1, min(MOST_SHARERS, threads or torch.get_num_threads())) if _setter() is not None else 1
 
 
+def all_threads() -> int:
+    """Torch's threads of this thread, also while it has but a share of them."""
+    return getattr(_mine, "threads", None) or torch.get_num_threads()
+
+
 @contextmanager
 def sharing() -> Iterator[None]:
     """Meanwhile this thread takes its share of its threads in torch, as often as it asks for it; then all again."""
-    global _sharers
     set_threads = _setter()
     if set_threads is None or getattr(_mine, "threads", None) is not None:
         yield
         return
-    _mine.threads = torch.get_num_threads()
+    _mine.threads, me = torch.get_num_threads(), threading.get_ident()
+    of_mkl = _set_mkl(_mine.threads)
     with _lock:
-        _sharers += 1
+        _sharers.append(me)
     try:
         take_share()
         yield
     finally:
         with _lock:
-            _sharers -= 1
+            _sharers.remove(me)
         set_threads(_mine.threads)
+        _set_mkl(of_mkl)
         _mine.threads = None
 
 
@@ -57,10 +64,30 @@ def take_share() -> float:
     threads, set_threads = getattr(_mine, "threads", None), _setter()
     if threads is None or set_threads is None:
         return 1.0
-    share = max(1, threads // _sharers)
+    with _lock:
+        share = max(1, (threads + _sharers.index(threading.get_ident())) // len(_sharers))  # no thread is left over
     if torch.get_num_threads() != share:
         set_threads(share)
+    _set_mkl(share)
     return float(share / threads)
+
+
+def _set_mkl(threads: int) -> int:
+    """Give this thread so many in MKL, 0 for OpenMP's number, where torch has MKL. Returns what it had before."""
+    set_threads = _mkl()
+    return 0 if set_threads is None else set_threads(threads)
+
+
+@cache
+def _mkl() -> Callable[[int], int] | None:
+    """MKL's function for the calling thread alone; None where torch is made without MKL, or hides it."""
+    for file in (*map(str, sorted((Path(torch.__file__).parent / "lib").glob("*torch_cpu*"))), None):
+        try:
+            found: Callable[[int], int] = ctypes.CDLL(file).MKL_Set_Num_Threads_Local
+        except (OSError, AttributeError, TypeError):
+            continue
+        return found
+    return None
 
 
 @cache

@@ -20,6 +20,7 @@ import torch
 from searchanything.core.errors import UsageError
 from searchanything.core.files import write_whole
 from searchanything.core.processor import processor_name
+from searchanything.models.cores import all_threads
 
 ModelFacts: TypeAlias = Mapping[str, str | int | float]
 VERSION: Final = 1  # of how things are measured: raise it when older answers no longer count
@@ -68,5 +69,5 @@ def machine_facts(device: torch.device) -> dict[str, str | int | float]:
     if device.type == "cuda":
         return {**facts, "device": torch.cuda.get_device_name(device)}
     if device.type == "cpu":
-        return {**facts, "device": processor_name(), "threads": torch.get_num_threads()}
+        return {**facts, "device": processor_name(), "threads": all_threads()}
     return {**facts, "device": f"{device.type} {platform.machine()}"}

@@ -408,6 +408,17 @@ def test_a_folder_that_is_emptied_while_it_is_listed_loses_no_image(tmp_path: Pa
     assert (world.sync().orphaned, world.keys) == (("a.png",), names - {"a.png"})
 
 
+@pytest.mark.parametrize("key", ["a.png", "c.png"])
+def test_a_listing_whose_first_or_last_image_is_deleted_meanwhile_is_believed(tmp_path: Path, key: str) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(RED)
+    noted = Omissions()
+    for one in FolderStore(tmp_path).list("", noted):
+        if one.ref.key == "c.png":
+            (tmp_path / key).unlink()
+    assert noted.unreadable == []
+
+
 @pytest.mark.parametrize("force", [True, False])
 def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
     tmp_path: Path, on_disks: OnDisks, force: bool

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -203,6 +204,67 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
     )
     assert len(list(overlap.run([[pixel]] * 16))) == 16
     assert most == [workers]
+
+
+def test_both_models_share_the_cores() -> None:
+    inside, seen = threading.local(), set[tuple[str, bool]]()
+
+    @contextmanager
+    def sharing() -> Iterator[None]:
+        inside.now = True
+        try:
+            yield
+        finally:
+            inside.now = False
+
+    class Seen(FakeSegmenter):
+        def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+            seen.add(("segment", getattr(inside, "now", False)))
+            return super().segment(images)
+
+    class SeenCrops(FakeEmbedder):
+        def embed_many(self, crops: RGBImage) -> FloatArray:
+            seen.add(("embed", getattr(inside, "now", False)))
+            return super().embed_many(crops)
+
+    at_once = AtOnce(models=1, batches=2, sharing=sharing)
+    run(replace(fake_encoder(), segmenter=Seen(), embedder=SeenCrops(), at_once=at_once), images(9))
+    assert seen == {("segment", True), ("embed", True)}
+
+
+def test_batches_that_share_cores_share_the_memory() -> None:
+    """Four of large images hold no more of them than one would."""
+
+    class Quick(Meeting):
+        def segment_batch(self, images: Sequence[RGBImage], _watch: Stopwatch) -> list[Any]:
+            return list(images)
+
+        def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+            return [None]
+
+    def most_in_flight(workers: int) -> int:
+        stages, image = Quick(), np.broadcast_to(np.zeros(1, np.uint8), (8000, 8000, 3))
+        stages.at_once = AtOnce(models=1, batches=workers)
+        taken, most = 0, 0
+
+        def batches() -> Iterator[list[RGBImage]]:
+            nonlocal taken, most
+            for _ in range(40):
+                taken += 1
+                most = max(most, taken)
+                yield [image]
+
+        overlap: Overlap[RGBImage] = Overlap(
+            stages,  # type: ignore[arg-type]
+            image_of=lambda one: one,
+            alone=lambda batch: [(one, None) for one in batch],
+            watch=Stopwatch(),
+        )
+        for _ in overlap.run(batches()):
+            taken -= 1
+        return most
+
+    assert most_in_flight(4) == most_in_flight(1)
 
 
 def test_an_encoder_that_the_device_has_no_memory_for_is_a_failure_of_the_device() -> None:

@@ -20,7 +20,9 @@ from searchanything.encode.encoder import Stopwatch
 from searchanything.ingest.overlap import Overlap
 from searchanything.models import cores
 from searchanything.models.climb import Climb
+from searchanything.models.compute import CPU
 from searchanything.models.cores import sharers, sharing, take_share
+from searchanything.models.measurements import machine_facts
 from searchanything.models.passes import Passes
 
 Made = TypeVar("Made")
@@ -45,50 +47,106 @@ def in_thread(work: Callable[[], Made]) -> Made:
 def test_alone_all_threads_are_taken() -> None:
     def work() -> tuple[float, int, int]:
         with sharing():
-            return take_share(), torch.get_num_threads(), cores._sharers
+            return take_share(), torch.get_num_threads(), len(cores._sharers)
 
     assert in_thread(work) == (1.0, THREADS, 1)
-    assert cores._sharers == 0
+    assert cores._sharers == []
 
 
 @pytest.mark.parametrize("others", [1, 2, 3, 7])
 def test_those_who_share_divide_the_threads_and_the_last_has_all_again(others: int) -> None:
-    """A share is asked for again before each pass, so it grows while a batch is worked on."""
+    """A share is asked for again before each pass, so it grows while a batch is worked on. No core is left over."""
     here, before = threading.Barrier(others + 1), torch.get_num_threads()
-    gone, asked = threading.Barrier(others + 1), threading.Event()
+    gone, asked = threading.Barrier(others + 1), threading.Barrier(others + 1)
 
-    def other() -> int:
+    def other() -> tuple[tuple[float, int], int]:
         with sharing():
             here.wait(WAIT_S)
+            seen = take_share(), torch.get_num_threads()
             asked.wait(WAIT_S)
         left = torch.get_num_threads()
         gone.wait(WAIT_S)
-        return left
+        return seen, left
 
     def work() -> list[tuple[float, int]]:
         seen = []
         with sharing():
             here.wait(WAIT_S)
             seen.append((take_share(), torch.get_num_threads()))
-            asked.set()
+            asked.wait(WAIT_S)
             gone.wait(WAIT_S)
             seen.append((take_share(), torch.get_num_threads()))
         return seen
 
     with ThreadPoolExecutor(others, initializer=given_threads) as pool:
         waiting = [pool.submit(other) for _ in range(others)]
-        share = max(1, THREADS // (others + 1))
-        assert in_thread(work) == [(share / THREADS, share), (1.0, THREADS)]
-        assert [one.result(WAIT_S) for one in waiting] == [THREADS] * others
+        mine, after = in_thread(work)
+        shared, left = zip(*(one.result(WAIT_S) for one in waiting), strict=True)
+    assert all(part == threads / THREADS for part, threads in (mine, *shared))
+    assert sum(threads for _, threads in (mine, *shared)) == max(THREADS, others + 1)
+    assert (after, set(left)) == ((1.0, THREADS), {THREADS})
     assert torch.get_num_threads() == before, "other threads, a question's, keep theirs"
+
+
+def test_mkl_heeds_a_share_where_threads_were_set() -> None:
+    """As `models.threads` does, in each worker of `watch`: else two batches' matrices have all cores twice."""
+    if cores._mkl() is None:
+        pytest.skip("torch without MKL")
+
+    def work() -> tuple[str, str, str]:
+        torch.set_num_threads(THREADS)
+        before = mkl_threads()
+        with sharing():
+            other = in_thread_sharing(entered, leave)
+            entered.wait(WAIT_S)
+            take_share()
+            inside = mkl_threads()
+            leave.set()
+            other.join(WAIT_S)
+        return before, inside, mkl_threads()
+
+    before = torch.get_num_threads()
+    entered, leave = threading.Event(), threading.Event()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(work).result(WAIT_S) == (str(THREADS), str(THREADS // 2), str(THREADS))
+    finally:
+        torch.set_num_threads(before)
+
+
+def mkl_threads() -> str:
+    """How many the calling thread has in MKL."""
+    return torch.__config__.parallel_info().partition("mkl_get_max_threads() : ")[2].split()[0]
+
+
+def test_a_model_that_is_loaded_by_a_batch_knows_of_all_threads() -> None:
+    """How many images it takes at once, and what a measurement is kept for, is not what others left it by chance."""
+
+    def facts() -> tuple[object, ...]:
+        return CPU.images_at_once(), CPU.crops_at_once(), CPU.crops_to_try(), machine_facts(CPU.device)
+
+    def work() -> tuple[object, object, int]:
+        with sharing():
+            other = in_thread_sharing(entered, leave)
+            entered.wait(WAIT_S)
+            take_share()
+            inside, threads = facts(), torch.get_num_threads()
+            leave.set()
+            other.join(WAIT_S)
+        return inside, facts(), threads
+
+    entered, leave = threading.Event(), threading.Event()
+    inside, outside, threads = in_thread(work)
+    assert inside == outside
+    assert threads == THREADS // 2
 
 
 def test_a_share_within_a_share_is_none_of_its_own() -> None:
     def work() -> tuple[int, int, int]:
         with sharing():
             with sharing():
-                inside = cores._sharers
-            return inside, cores._sharers, torch.get_num_threads()
+                inside = len(cores._sharers)
+            return inside, len(cores._sharers), torch.get_num_threads()
 
     assert in_thread(work) == (1, 1, THREADS)
 
@@ -99,7 +157,7 @@ def test_what_fails_gives_its_share_back() -> None:
             raise ValueError("a bad image")
         return torch.get_num_threads()
 
-    assert (in_thread(work), cores._sharers) == (THREADS, 0)
+    assert (in_thread(work), cores._sharers) == (THREADS, [])
 
 
 def test_a_thread_that_does_not_share_keeps_its_threads() -> None:
@@ -115,7 +173,7 @@ def test_without_openmp_one_batch_has_all(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cores, "_setter", lambda: None)
     assert sharers(16) == 1
     with sharing():
-        assert (take_share(), cores._sharers) == (1.0, 0)
+        assert (take_share(), cores._sharers) == (1.0, [])
 
 
 def test_a_library_that_torch_does_not_heed_is_not_taken() -> None:
