@@ -1,7 +1,7 @@
 """The cores of a CPU, shared by the batches that models work on at the same time.
 
 A layer that is spread over all cores ends when the slowest of them does, and between layers there is work for one core
-alone. Batches that have a core each, or some, wait for none: `index` is 1.5 times as fast on two (docs/adr/0082).
+alone. Batches that have a core each, or some, wait for none: `index` is 1.3 times as fast on two (docs/adr/0082).
 
 OpenMP keeps a number of threads for every thread that begins parallel work. Its own function changes that of the caller
 alone; torch's changes that of threads to come as well. Where that was called, MKL, which multiplies matrices, has a
