@@ -89,7 +89,8 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     keys = [*found.missing, *found.stale, *tried]
     gone = [key for key in found.orphaned if key not in held]
     wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
-    wave += await index_in_waves(engine, source, gone, total=len(gone), said="gone")
+    if gone:
+        wave += await index_in_waves(engine, source, gone, total=len(gone), said="gone")
     if keys or gone or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
