@@ -374,7 +374,7 @@ def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> Non
         added += len(every)
         return plain_sum(every)
 
-    async def wave(_source: str, keys: list[str], **_: Any) -> WaveReport:  # noqa: ARG001
+    async def wave(_source: str, keys: list[str], **_: Any) -> WaveReport:
         failed = tuple(Failure(key, "ImageError", "bad") for key in keys)
         return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1, 1),))
 
