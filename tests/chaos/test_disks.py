@@ -191,12 +191,13 @@ class History:
         store.rename(machine.images)
 
     def emptied_while_read(self) -> None:
-        """What a sync found to have changed is away when it is read."""
+        """What a sync found to have changed is away when it is read. None of it is on the disk, which would tell."""
         machine, store = self.machine, self.machine.folder / "store"
+        machine.write(machine.images / self.names[0])
         self.settle()
         machine.images.rename(store)  # no sync shall see half of the changes, nor read before all is set up
         machine.images.mkdir()
-        for file in sorted(store.rglob("*.png")):
+        for file in sorted(store.glob("*.png")):
             machine.write(file)
         (machine.folder / "pull").touch()
         machine.images.rmdir()
