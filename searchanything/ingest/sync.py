@@ -35,7 +35,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
-from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
+from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen, still_missing
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
@@ -203,7 +203,9 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
     listed = int(known.rows["seen"].sum())
     decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
-    missing = forgetting.memory.missing if job.refresh is None else decision.missing
+    missing = decision.missing
+    if job.refresh is None:  # what is listed again is no longer missing; what is not has no first time yet
+        missing = still_missing(forgetting.memory.missing, unseen.images)
     forgetting.keep(SourceMemory(missing, unseen.devices))
     failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[known_before:]))
     if job.refresh is None:

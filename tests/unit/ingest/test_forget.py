@@ -344,6 +344,17 @@ class TestIndex:
         world.now_ms += 1_000_000
         assert world.sync().held == ()
 
+    def test_a_run_that_lists_them_again_ends_the_hold(self) -> None:
+        world = World().put(*names(20), *names(20, "gone/"))
+        world.delete(*names(20, "gone/"))
+        assert len(world.sync().held) == 20
+        for key in names(10, "gone/"):
+            world.store.put(key, RED)  # type: ignore[attr-defined]
+        world.run(prune=False)
+        world.delete(*names(10, "gone/"))
+        world.now_ms += 1_000_000
+        assert world.sync().held == tuple(names(10, "gone/"))
+
 
 OnDisks = Callable[[Sequence[str], dict[str, int]], dict[str, int]]
 
