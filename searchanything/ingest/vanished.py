@@ -24,7 +24,7 @@ Said: TypeAlias = Literal["listed", "named", "gone"]
 that a listing lacks them and they may be forgotten."""
 
 
-def limits_of(said: Said, limits: ForgetLimits) -> ForgetLimits:
+def limits_for(said: Said, limits: ForgetLimits) -> ForgetLimits:
     """What may be gone of keys of which this was said. Of what somebody names any number, but not all that there is."""
     if said == "named":
         return replace(limits, share=1.0)

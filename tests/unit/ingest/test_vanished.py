@@ -16,7 +16,7 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import ForgetLimits
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.vanished import Said, VanishedCheck, limits_of
+from searchanything.ingest.vanished import Said, VanishedCheck, limits_for
 
 LIMITS = ForgetLimits(images=10, share=0.1)
 
@@ -36,7 +36,7 @@ def names(count: int) -> list[str]:
 
 
 def check_of(store: InMemoryStore, said: Said = "listed", limits: ForgetLimits = LIMITS) -> VanishedCheck:
-    return VanishedCheck(store, Scope(), limits_of(said, limits), dict)
+    return VanishedCheck(store, Scope(), limits_for(said, limits), dict)
 
 
 def is_held(check: VanishedCheck, gone: Collection[str], looked: int) -> bool:
