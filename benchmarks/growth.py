@@ -3,9 +3,9 @@
 python benchmarks/growth.py [--index memory|lite] [--regions 10000 30000 100000] [--rounds 5] [--json F] [--plot F]
 
 commit: 16 images of 25 regions, inserted, committed and their older rows looked for. search: `search_regions`; Milvus
-alone: its own call, beside it. sync: all image states read and found. status: `holdings`. The exponent is that of a
-power of the number of regions, fitted to the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with
-its square.
+alone: its own call; both right after a commit of one image, so that nothing is remembered and neither is warmer. sync:
+all image states read and found. status: `holdings`. The exponent is that of a power of the number of regions, fitted to
+the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with its square.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.milvus_opening import open_milvus
 
 COMMIT_IMAGES = 16
+SEARCH, MILVUS = "search", "Milvus alone"
+LIMITS = (10, 100)
 
 
 def grown(source: MemoryRegionIndex, target: RegionIndex, first: int, last: int) -> None:
@@ -44,16 +47,18 @@ def grown(source: MemoryRegionIndex, target: RegionIndex, first: int, last: int)
         target.insert_images(list(source.newest(part).values()))
 
 
+def committed(index: RegionIndex, rows: tuple[list[RegionRow], list[ImageRow]]) -> None:
+    """Insert the rows of some images, commit them and look for older ones."""
+    regions, images = rows
+    index.insert_regions(regions)
+    index.insert_images(images)
+    index.delete_before({row.image: row.generation for row in images})
+
+
 def calls_of(
     index: RegionIndex, spare: list[tuple[list[RegionRow], list[ImageRow]]]
 ) -> dict[str, Callable[[], object]]:
     query = made_codes("clustered", 1, seed=7)[0]
-
-    def commit() -> None:
-        regions, images = spare.pop()
-        index.insert_regions(regions)
-        index.insert_images(images)
-        index.delete_before({row.image: row.generation for row in images})
 
     def sync() -> int:
         known = KnownImages(index.iterate_states())
@@ -63,9 +68,8 @@ def calls_of(
         return lambda: search_regions(index, query, PageRequest(limit), filter=None, max_limit=16384)
 
     return {
-        "commit": commit,
-        "search, top 10": search(10),
-        "search, top 100": search(100),
+        "commit": lambda: committed(index, spare.pop()),
+        **{f"{SEARCH}, top {limit}": search(limit) for limit in LIMITS},
         **({} if isinstance(index, MemoryRegionIndex) else bare_searches(index, query.tobytes())),
         "sync": sync,
         "status": lambda: holdings(index),
@@ -76,28 +80,36 @@ def bare_searches(index: RegionIndex, code: bytes) -> dict[str, Callable[[], obj
     """Milvus' own answer: ids and distances alone, over the connection that the index uses."""
     client = index._connection._connected()  # type: ignore[attr-defined]  # noqa: SLF001 - nobody else needs it
     bare = partial(client.search, index.collections[0], data=[code], anns_field="code", output_fields=[])
-    return {f"Milvus alone, top {limit}": partial(bare, limit=limit) for limit in (10, 100)}
+    return {f"{MILVUS}, top {limit}": partial(bare, limit=limit) for limit in LIMITS}
 
 
 def measure(index: RegionIndex, source: MemoryRegionIndex, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows, done = [], 0
-    free = max(options.regions) // PER_IMAGE
-    for count in sorted(options.regions):
-        images = count // PER_IMAGE
+    unused = count(max(options.regions) // PER_IMAGE)
+    spare: list[tuple[list[RegionRow], list[ImageRow]]] = []
+
+    def more(images: int) -> tuple[list[RegionRow], list[ImageRow]]:
+        refs = [ImageRef("bucket", f"photos/{number:08d}.jpg") for number in islice(unused, images)]
+        return list(source.regions_of(refs)), list(source.newest(refs).values())
+
+    def before(name: str) -> None:
+        if name == "commit":
+            spare.append(more(COMMIT_IMAGES))
+        elif name.startswith((SEARCH, MILVUS)):
+            committed(index, more(1))
+
+    for regions in sorted(options.regions):
+        images = regions // PER_IMAGE
         start = time.perf_counter()
         grown(source, index, done, images)
-        print(f"{count} regions after {time.perf_counter() - start:.1f} s", flush=True)
+        print(f"{regions} regions after {time.perf_counter() - start:.1f} s", flush=True)
         done = images
-        spare = []
-        for _ in range(options.rounds + 1):
-            refs = [ImageRef("bucket", f"photos/{number:08d}.jpg") for number in range(free, free + COMMIT_IMAGES)]
-            free += COMMIT_IMAGES
-            spare.append((list(source.regions_of(refs)), list(source.newest(refs).values())))
         calls = calls_of(index, spare)
-        for call in calls.values():
+        for name, call in calls.items():
+            before(name)
             call()
-        best = measuring.best_ms(calls, rounds=options.rounds)
-        rows += [{"what": name, "regions": count, "ms": ms} for name, ms in best.items()]
+        best = measuring.best_ms(calls, rounds=options.rounds, before=before)
+        rows += [{"what": name, "regions": regions, "ms": ms} for name, ms in best.items()]
     return rows
 
 
@@ -128,7 +140,8 @@ def main() -> None:
     made.add_argument("--regions", type=int, nargs="+", default=[10_000, 30_000, 100_000])
     made.add_argument("--rounds", type=int, default=5)
     options = made.parse_args()
-    more = len(options.regions) * (options.rounds + 1) * COMMIT_IMAGES * PER_IMAGE
+    commits = COMMIT_IMAGES + 2 * len(LIMITS)  # images of a round
+    more = len(options.regions) * (options.rounds + 1) * commits * PER_IMAGE
     source = filled(made_codes("clustered", max(options.regions) + more))
     if options.index == "memory":
         rows = measure(MemoryRegionIndex(MANIFEST), source, options)

@@ -44,15 +44,19 @@ def best_ms(
     rounds: int,
     least_s: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
+    before: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
     """The least milliseconds of each call. They take turns, so that a machine that slows down slows all of them.
 
-    With `time.thread_time` as the clock, what other programs take does not count: for calls of one thread alone.
+    `before` is given each call's name before it, and its time does not count. With `time.thread_time` as the clock,
+    what other programs take does not count: for calls of one thread alone.
     """
     best = dict.fromkeys(calls, float("inf"))
     began, done = time.perf_counter(), 0
     while done < rounds or time.perf_counter() - began < least_s:
         for name, call in calls.items():
+            if before is not None:
+                before(name)
             start = clock()
             call()
             best[name] = min(best[name], (clock() - start) * 1000)

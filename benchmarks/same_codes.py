@@ -3,6 +3,7 @@
 python benchmarks/same_codes.py [--preset pico] [--scenes 32 | --images F] [--device cuda | --emulated] [--json F]
 
 --emulated: a GPU's arithmetic is carried out on this machine's CPU, slowly; see `benchmarks.emulated`.
+--probes: instead of codes, whether `auto` finds the segmenter's answers to its built-in images alike.
 The CPU computes in fp32. A region of one is that of the other whose box is nearest, at most 3 px apart. "equal counts":
 images that have the same number of regions. "s": seconds of the second of two passes over all images, in one batch.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +23,15 @@ from benchmarks import measuring
 from benchmarks.emulated import emulated_gpu
 from benchmarks.random_weights import make_weights
 from searchanything import wiring
-from searchanything.core.settings import load_settings
+from searchanything.core.protocols import Segmentation
+from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import RGBImage
 from searchanything.demo.scenes import generate_demo_scenes
 from searchanything.encode.encoder import EncodedImage
 from searchanything.images.decoding import decode_image
+from searchanything.models import presets
+from searchanything.models.precision import SEGMENTERS
+from searchanything.models.probes import found_again, probe_images
 
 PRECISIONS: Final = (  # of the segmenter and the encoder
     ("auto", "auto"), ("fp32", "fp32"), ("tf32x3", "fp32"), ("fp32", "fp16"), ("tf32x3", "fp16"), ("fp16", "fp16"),
@@ -35,17 +41,41 @@ NEAR_PX: Final = 3.0
 FEW: Final = 4  # bits
 
 
+def settings_of(options: argparse.Namespace, device: str, segmenter: str, encoder: str) -> Settings:
+    """Settings of one arithmetic."""
+    settings = load_settings()
+    given = {"preset": options.preset, "device": device, "precision": encoder, "segmenter_precision": segmenter}
+    settings.models = settings.models.model_copy(update=given)
+    if options.random_weights is not None:
+        settings.models.weights_dir = options.random_weights
+    return settings
+
+
+def probed(options: argparse.Namespace, precisions: Iterable[str]) -> list[dict[str, Any]]:
+    """Whether a segmenter's answers to the built-in images are the CPU's in fp32, as `auto` asks."""
+
+    def answers(device: str, precision: str) -> list[Segmentation]:
+        models = settings_of(options, device, precision, "fp32").models
+        return SEGMENTERS.ask(presets.load_segmenter(options.preset, models), probe_images())
+
+    exact = answers("cpu", "fp32")
+    rows = [{"segmenter": "fp32", "regions": sum(len(one.scores) for one in exact)}]
+    for precision in precisions:
+        with emulated_gpu() if options.emulated else nullcontext():
+            found = answers("cpu" if options.emulated else options.device, precision)
+        regions = sum(len(one.scores) for one in found)
+        again = found_again(found, exact)
+        rows.append(
+            {"segmenter": precision, "regions": regions, "again": again, "alike": SEGMENTERS.agree(found, exact)}
+        )
+    return rows
+
+
 def encoded(
     options: argparse.Namespace, images: list[RGBImage], device: str, segmenter: str, encoder: str
 ) -> tuple[list[EncodedImage], str, float]:
     """The images' codes, the arithmetic that they were made with, and seconds."""
-    settings = load_settings()
-    models = settings.models
-    settings.models = models.model_copy(
-        update={"preset": options.preset, "device": device, "precision": encoder, "segmenter_precision": segmenter}
-    )
-    if options.random_weights is not None:
-        settings.models.weights_dir = options.random_weights
+    settings = settings_of(options, device, segmenter, encoder)
     made = wiring.load_encoder(None, wiring.hash_layer_of(None, None, settings), settings)
     made = wiring.settle_encoder(made, settings)
     if device != "cpu":
@@ -86,6 +116,7 @@ def main() -> None:
     made.add_argument("--scenes", type=int, default=32)
     made.add_argument("--images", type=Path, help="a folder of JPEG files, instead of scenes")
     made.add_argument("--device", default="cuda")
+    made.add_argument("--probes", action="store_true", help="auto's own comparison of the segmenter, instead of codes")
     made.add_argument("--emulated", action="store_true", help="a GPU, on the CPU")
     made.add_argument(
         "--precisions", nargs=2, action="append", metavar=("SEGMENTER", "ENCODER"), help="these alone; more than once"
@@ -94,6 +125,11 @@ def main() -> None:
     options = made.parse_args()
     if options.random_weights is not None:
         make_weights(options.preset, options.random_weights)
+    device, arithmetics = ("cpu", EMULATED) if options.emulated else (options.device, PRECISIONS)
+    arithmetics = options.precisions or arithmetics
+    if options.probes:
+        measuring.report("same_codes", probed(options, dict.fromkeys(first for first, _ in arithmetics)), options)
+        return
     if options.images is None:
         images = [scene.image for _, scene in generate_demo_scenes(options.scenes, seed=1)]
     else:
@@ -101,8 +137,7 @@ def main() -> None:
         images = [decode_image(file.read_bytes(), name=file.name, max_pixels=10**8) for file in files]
     exact, arithmetic, seconds = encoded(options, images, "cpu", "fp32", "fp32")
     rows: list[dict[str, Any]] = [{"arithmetic": arithmetic, "s": seconds}]
-    device, arithmetics = ("cpu", EMULATED) if options.emulated else (options.device, PRECISIONS)
-    for segmenter, encoder in map(tuple, options.precisions or arithmetics):
+    for segmenter, encoder in map(tuple, arithmetics):
         with emulated_gpu() if options.emulated else nullcontext():
             found, arithmetic, seconds = encoded(options, images, device, segmenter, encoder)
         rows.append({"arithmetic": arithmetic, "s": seconds, **compared(exact, found)})

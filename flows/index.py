@@ -13,6 +13,7 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import CancelledRun
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 waves_logger = logging.getLogger(WAVES_LOGGER)
 
 DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
+RESULTS: Final = get_current_settings().results.local_storage_path
+"""For errors alone. Named, as each run asks Prefect's server twice otherwise where results would be kept."""
 
 
 def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -73,7 +76,7 @@ def _run_name() -> str:
     return f"{counted(len(keys), 'image')} of {parameters['source']}"
 
 
-@flow(name="index", flow_run_name=_run_name, persist_result=False, validate_parameters=True)
+@flow(name="index", flow_run_name=_run_name, persist_result=False, result_storage=RESULTS, validate_parameters=True)
 async def index(
     source: str,
     keys: list[str],

@@ -80,6 +80,7 @@ class DeviceCutter:
                 raise
         logger.warning("out of memory for the crops of %s: made by the host", counted(len(images), "image"))
         if self._device.type == "cuda":
+            self._lane.wait()  # what was begun reads what the segmenter made, which the caller may drop
             torch.cuda.empty_cache()  # after the block: the error's frames held its tensors
         return None
 

@@ -33,6 +33,11 @@ class DeviceLane:
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
+    def wait(self) -> None:
+        """Wait until what is queued here is done: for answers that nobody will ask for."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
     def open(self) -> AbstractContextManager[object]:
         """While it lasts, what the calling thread queues goes here."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -74,14 +74,18 @@ def segmentations_agree(some: Sequence[Segmentation], exact: Sequence[Segmentati
     pairs = list(zip(some, exact, strict=True))
     regions = sum(len(one.scores) for _, one in pairs)
     others = sum(abs(len(one.scores) - len(other.scores)) for one, other in pairs)
-    if sum(_found_again(one, other) for one, other in pairs) < ALIKE * regions or others > (1 - ALIKE) * regions:
+    if found_again(some, exact) < ALIKE * regions or others > (1 - ALIKE) * regions:
         return False
     whole = [(one.letterbox.coverage > 0)[None] for _, one in pairs]
     return all(_same_way(one, other, mask, mask).all() for (one, other), mask in zip(pairs, whole, strict=True))
 
 
-def _found_again(one: Segmentation, exact: Segmentation) -> int:
-    """How many regions of the exact one the other has as well."""
+def found_again(some: Sequence[Segmentation], exact: Sequence[Segmentation]) -> int:
+    """How many regions of the exact segmentations the others have as well."""
+    return sum(_of_both(one, other) for one, other in zip(some, exact, strict=True))
+
+
+def _of_both(one: Segmentation, exact: Segmentation) -> int:
     if not len(one.scores) or not len(exact.scores):
         return 0
     apart = np.abs(exact.boxes_xyxy[:, None] - one.boxes_xyxy[None]).max(axis=2)

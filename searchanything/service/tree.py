@@ -221,13 +221,18 @@ class ServiceTree(Closing):
         self._wait(lambda: _healthy(f"{self.api_url}/health"), child)
 
     def _login(self, port: int) -> dict[str, str]:
-        """A password for Prefect's API, which is kept, and pages of other servers kept away from it."""
+        """A password for Prefect's API, which is kept, and pages of other servers kept away from it.
+
+        The server hands out no CSRF tokens, so that clients need not ask it for one with each new connection.
+        """
         own = self._environment.get("PREFECT_SERVER_API_AUTH_STRING") or kept_password(self.password_file)
         origins = ",".join(f"http://{host}:{port}" for host in (_HOST, "localhost"))
         return {
             "PREFECT_SERVER_API_AUTH_STRING": own,
             "PREFECT_API_AUTH_STRING": own,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "false",
+            "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
         }
 
     def _one_authority(self) -> Path:

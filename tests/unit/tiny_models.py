@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gzip
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from ultralytics_peer import import_ultralytics
 
 from searchanything.core.types import RGBImage
+from searchanything.models import presets
 from searchanything.models.quiet import import_open_clip
 
 TINY_BPE = ["t h", "th e</w>", "r e", "re d</w>", "c a", "ca r</w>"]
@@ -75,6 +78,24 @@ def save_encoder(folder: Path, *, seed: int = 0) -> Path:
     model = open_clip.CLIP(**copy.deepcopy(model_cfg))
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def save_small_preset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights of a preset `small` that is made of the two above, and until the end the only preset."""
+    folder.mkdir()
+    save_segmenter(folder / "FastSAM-s.pt")
+    save_encoder(folder / "encoder")
+    small = presets.PRESETS["small"]
+    tiny = dataclasses.replace(
+        small,
+        options=dataclasses.replace(small.options, input_size_px=128, max_detections=20),
+        encoder=dataclasses.replace(small.encoder, file_name="encoder"),
+        architecture=None,
+        feature_dimension=64,
+        embedding_dimension=32,
+    )
+    monkeypatch.setattr(presets, "PRESETS", {"small": tiny})
     return folder
 
 

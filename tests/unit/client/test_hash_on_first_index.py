@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import shutil
@@ -33,7 +32,6 @@ from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexProgress
 from searchanything.models import presets
 from searchanything.models.hashing import HashLayer
-from searchanything.models.presets import PRESETS
 
 IMAGES, REGIONS = 14, 42
 
@@ -360,20 +358,7 @@ def test_the_command_line_takes_untrained_and_no_missing_file(images: Path, caps
 @pytest.fixture
 def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The preset `small` of tiny real models with random weights."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    tiny_models.save_segmenter(folder / "FastSAM-s.pt")
-    tiny_models.save_encoder(folder / "encoder")
-    small = PRESETS["small"]
-    tiny = dataclasses.replace(
-        small,
-        options=dataclasses.replace(small.options, input_size_px=128, max_detections=20),
-        encoder=dataclasses.replace(small.encoder, file_name="encoder"),
-        architecture=None,
-        feature_dimension=64,
-        embedding_dimension=32,
-    )
-    monkeypatch.setattr(presets, "PRESETS", {"small": tiny})
+    folder = tiny_models.save_small_preset(tmp_path / "weights", monkeypatch)
     monkeypatch.setattr("searchanything.wiring._models", {})
     monkeypatch.setattr("searchanything.client.live_index.SETTLING_S", 0.0)
     settings = settings_of(least=40)
