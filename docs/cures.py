@@ -41,7 +41,7 @@ CURES: Final[Mapping[str, str]] = {
     "automatically.",
     "EventsNotOfferedError": "Use the webhook if the server can send to one; else syncs find what changes.",
     "StoreUnavailableError": "Check `SEARCHANYTHING_STORAGE__ENDPOINT` and whether the server runs: `searchanything "
-    "doctor`.",
+    "doctor`; of a folder, whether its disk is mounted.",
     "RegionIndexError": "Read the server's own text in the message; `searchanything doctor` checks the index.",
     "IndexNotFoundError": "`searchanything index SOURCE`, or name the right index: `--uri`.",
     "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "

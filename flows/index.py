@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import DeviceError, IndexUnavailableError, StoreUnavailableError
 from searchanything.core.settings import ServiceSettings, load_settings
 from searchanything.ingest.reports import Failure
+from searchanything.ingest.vanished import Said
 from searchanything.service.cluster import KilledWorker
 from searchanything.service.reports import BatchReport, WaveReport, sum_waves, summary
 from searchanything.service.wave_lines import WAVES_LOGGER, wave_line
@@ -57,9 +58,9 @@ def is_io(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=is_io,
 )
-def index_batch(source: str, keys: list[str], force: bool, tiles: int, label: str) -> BatchReport:  # noqa: ARG001, FBT001
+def index_batch(source: str, keys: list[str], force: bool, tiles: int, said: Said, label: str) -> BatchReport:  # noqa: ARG001, FBT001
     """Bring these keys up to date. Runs in a worker; `label` is what Prefect shows."""
-    return refresh_keys(source, keys, force=force, tiles=tiles)
+    return refresh_keys(source, keys, force=force, tiles=tiles, said=said)
 
 
 @task(name="check models", cache_policy=NO_CACHE, persist_result=False)
@@ -76,7 +77,13 @@ def _run_name() -> str:
 
 
 @flow(name="index", flow_run_name=_run_name, persist_result=False, result_storage=RESULTS, validate_parameters=True)
-async def index(source: str, keys: list[str], force: bool = False, urgent: bool = True) -> State[WaveReport]:  # noqa: FBT001, FBT002
+async def index(
+    source: str,
+    keys: list[str],
+    force: bool = False,  # noqa: FBT001, FBT002
+    urgent: bool = True,  # noqa: FBT001, FBT002
+    said: Said = "named",
+) -> State[WaveReport]:
     """Bring the index up to date with these keys: present objects are indexed, absent ones forgotten.
 
     Args:
@@ -84,10 +91,13 @@ async def index(source: str, keys: list[str], force: bool = False, urgent: bool 
         keys: Object keys, whole, as the bucket has them; a few hundred at most.
         force: Index images again that have not changed.
         urgent: Go before the batches that are waiting already.
+        said: How many of the keys may be gone: all if they were "named" by an event or by you, as long as the source
+            has images; few if a listing named them ("listed"); any number if a listing showed them to be "gone".
     """
     async with workers(source) as engine:
         try:
-            wave = await stop_if_cancelled(_wave(engine, source, keys, force=force, urgent=urgent))
+            work = _wave(engine, source, keys, force=force, urgent=urgent, said=said)
+            wave = await stop_if_cancelled(work)
         except CancelledRun as stopped:
             waves_logger.info("%s: %s", counted(len(keys), "image"), stopped)
             return Cancelled(message=str(stopped))
@@ -113,11 +123,14 @@ async def report_of(state: State[Any]) -> WaveReport:
     return report
 
 
-async def _wave(engine: Workers, source: str, keys: Sequence[str], *, force: bool, urgent: bool) -> WaveReport:
+async def _wave(
+    engine: Workers, source: str, keys: Sequence[str], *, force: bool, urgent: bool, said: Said = "named"
+) -> WaveReport:
     """All batches at once; one that fails does not stop the others. Raises: what the first that failed raised."""
     start = time.perf_counter()
     settings = load_settings().service
-    runner = _BatchRunner(engine, source, settings, force=force, urgent=urgent)
+    asked = {"source": source, "force": force, "said": said}
+    runner = _BatchRunner(engine, asked, settings, urgent=urgent)
     size = settings.batch_keys
     batches = [list(keys[first : first + size]) for first in range(0, len(keys), size)]
     tiles = [len(range(number, settings.sheet_images, len(batches))) for number in range(len(batches))]
@@ -140,8 +153,9 @@ class _BatchRunner:
     wave fails, and no image with it.
     """
 
-    def __init__(self, engine: Workers, source: str, settings: ServiceSettings, *, force: bool, urgent: bool) -> None:
-        self._engine, self._source, self._force, self._urgent = engine, source, force, urgent
+    def __init__(self, engine: Workers, asked: Mapping[str, Any], settings: ServiceSettings, *, urgent: bool) -> None:
+        """`asked` are the parameters that all batches have in common."""
+        self._engine, self._asked, self._source, self._urgent = engine, asked, str(asked["source"]), urgent
         self._task = index_batch.with_options(retries=settings.retries)
         self._timeout_s = settings.batch_timeout_s
         self.suspects: list[str] = []
@@ -190,7 +204,7 @@ class _BatchRunner:
 
     async def _once(self, keys: list[str], tiles: int) -> WaveReport:
         label = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
-        parameters = {"source": self._source, "keys": keys, "force": self._force, "tiles": tiles, "label": label}
+        parameters = {**self._asked, "keys": keys, "tiles": tiles, "label": label}
         state = await self._engine.run(self._task, parameters, urgent=self._urgent, timeout_s=self._timeout_s)
         report: BatchReport = await state.aresult()
         publish_batch(self._source, report)

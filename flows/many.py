@@ -11,6 +11,7 @@ from prefect.exceptions import CancelledRun
 
 from searchanything.core.batching import batches
 from searchanything.core.settings import load_settings
+from searchanything.ingest.vanished import Said
 from searchanything.service.reports import WaveReport, sum_waves
 
 from .engine import Workers
@@ -19,7 +20,7 @@ from .publish import Progress
 
 
 async def index_in_waves(
-    engine: Workers, source: str, keys: Iterable[str], *, total: int, force: bool = False
+    engine: Workers, source: str, keys: Iterable[str], *, total: int, force: bool = False, said: Said = "listed"
 ) -> WaveReport:
     """Run the flow `index` over all keys, a few waves at a time; `keys` may block, and is read as needed.
 
@@ -33,7 +34,7 @@ async def index_in_waves(
     try:
         while True:
             while len(running) < settings.waves and (wave := await asyncio.to_thread(next, waves, None)):
-                running.add(asyncio.create_task(_wave(source, wave, force=force)))
+                running.add(asyncio.create_task(_wave(source, wave, force=force, said=said)))
             if not running:
                 break
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -47,5 +48,5 @@ async def index_in_waves(
     return replace(sum_waves(ended), seconds=time.perf_counter() - start)
 
 
-async def _wave(source: str, keys: list[str], *, force: bool) -> WaveReport:
-    return await report_of(await index(source, keys, force=force, urgent=False, return_state=True))
+async def _wave(source: str, keys: list[str], *, force: bool, said: Said) -> WaveReport:
+    return await report_of(await index(source, keys, force=force, urgent=False, said=said, return_state=True))

@@ -29,7 +29,9 @@ async def retry_failed(source: str) -> State[WaveReport]:
     keys = [one.image.key for one in failed]
     try:
         async with workers(source) as engine:
-            wave = await stop_if_cancelled(index_in_waves(engine, source, keys, total=len(keys), force=True))
+            wave = await stop_if_cancelled(
+                index_in_waves(engine, source, keys, total=len(keys), said="named", force=True)
+            )
     except CancelledRun as stopped:
         return Cancelled(message=str(stopped))
     await publish_run("retry-failed", source, wave_markdown(source, wave))

@@ -86,9 +86,12 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
         return found, unlisted
     tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
     held = frozenset(found.held)
-    keys = [*found.missing, *found.stale, *(key for key in found.orphaned if key not in held), *tried]
+    keys = [*found.missing, *found.stale, *tried]
+    gone = [key for key in found.orphaned if key not in held]
     wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
-    if keys or source not in _tidied:
+    if gone:
+        wave += await index_in_waves(engine, source, gone, total=len(gone), said="gone")
+    if keys or gone or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
     await asyncio.to_thread(worker_client().operations.sweep_tiles, source)

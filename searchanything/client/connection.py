@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -21,7 +20,9 @@ if TYPE_CHECKING:  # who only reads an index needs none of these
     from searchanything.encode.encoder import Encoder
     from searchanything.features.layout import FeatureCache
     from searchanything.images.scopes import Patterns, Scope
+    from searchanything.ingest.forget import ForgetLimits
     from searchanything.ingest.plan import IndexingJob, IndexingOptions
+    from searchanything.ingest.vanished import Said, VanishedCheck
 
 SourceName: TypeAlias = str | Path
 TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
@@ -109,8 +110,9 @@ class Connection:
         options: IndexingOptions,
         *,
         tiles: int = 0,
+        said: Said = "listed",
     ) -> IndexingJob:
-        """The work on a source, with what keeps features and tiles where that is switched on."""
+        """The work on a source, with what keeps features and tiles where that is switched on; `said` of its keys."""
         from searchanything.ingest.contact_sheet import Sheet
         from searchanything.ingest.plan import IndexingJob
 
@@ -120,12 +122,21 @@ class Connection:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
         if wiring.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
-        keeper, gone = self.keeper(store, index), partial(self._check_gone, store, scope)
-        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, gone)
+        keeper, vanished = self.keeper(store, index), self.check_of_vanished(source, said)
+        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, vanished)
 
-    def _check_gone(self, store: ImageStore, scope: Scope, keys: Collection[str]) -> None:
-        """Raises: StoreUnavailableError where these lie on a disk that is away."""
-        from searchanything.ingest.forget import ForgetLimits, check_disks, recalled
+    def forget_limits(self) -> ForgetLimits:
+        """How much is forgotten without being asked to."""
+        from searchanything.ingest.forget import ForgetLimits
 
-        memory = recalled(self.indexes, ImageRef(store.bucket, scope.prefix), ForgetLimits()).memory
-        check_disks(store, memory.devices, keys)
+        ingest = self.settings.ingest
+        return ForgetLimits(ingest.forget_images, ingest.forget_share, ingest.forget_after_s)
+
+    def check_of_vanished(self, source: OpenedSource, said: Said) -> VanishedCheck:
+        """What holds back images of a run that are gone, of whose keys this was said."""
+        from searchanything.ingest.forget import recalled
+        from searchanything.ingest.vanished import VanishedCheck, limits_for
+
+        (store, scope), limits = source, limits_for(said, self.forget_limits())
+        name = ImageRef(store.bucket, scope.prefix)
+        return VanishedCheck(store, scope, limits, lambda: recalled(self.indexes, name, limits).memory.devices)

@@ -45,7 +45,7 @@ class Failures:
         reports: list[IndexReport] = []
         for bucket, failed in keys.items():
             whole = self.connection.open_source(source_of(bucket))
-            job = self.connection.job(whole, opened, options)
+            job = self.connection.job(whole, opened, options, said="named")
             for wave in batches(failed, WAVE_KEYS):
                 before = so_far(sum_reports(reports), total=len(rows))
                 reports.append(refresh_images(job, wave, progress=progress and within(progress, before)))
@@ -64,7 +64,8 @@ class Failures:
 
         from searchanything.ingest.commit import Attempt, commit_batch
 
-        store, _ = self.connection.open_source(source)
+        opened = self.connection.open_source(source)
+        store, check = opened[0], self.connection.check_of_vanished(opened, "named")
         stored, index = store.stat(key), self.connection.read_index()
         if stored is None:
             return
@@ -72,7 +73,7 @@ class Failures:
         generation = next_generation(after=previous.generation if previous else 0)
         attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=why)
         with ThreadPoolExecutor(1) as pool:
-            commit_batch(index, store, [(attempt, None)], pool)
+            commit_batch(index, store, [(attempt, None)], pool, check_vanished=check)
 
     def _rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
         bucket, prefix = None, ""

@@ -35,6 +35,7 @@ from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
 from searchanything.ingest.reports import Estimate, IndexProgress, IndexReport, OnProgress, SyncReport, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS, account_for_gone
+from searchanything.ingest.vanished import Said
 from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ class Ingestion:
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
         if add_words:
             report = sum_reports((report, self._fill_words(job, progress)))
-        refresh = partial(refresh_images, job) if prune else None
+        sure = replace(job, check_vanished=connection.check_of_vanished((store, scope), "gone"))
+        refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
         return sum_reports((before, report, account_for_gone(ended, known, omissions)))
@@ -108,11 +110,12 @@ class Ingestion:
         patterns: Patterns | None = None,
         progress: OnProgress | None = None,
         tiles: int = 0,
+        said: Said = "named",
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """As `Operations.refresh_with_sheet`."""
         opened_source = self.connection.open_source(source, patterns)
         opened = self._open_or_make(opened_source, progress)
-        job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles)
+        job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles, said=said)
         report = refresh_images(job, keys, progress=progress)
         return report, tuple(job.sheet.kept) if job.sheet is not None else ()
 

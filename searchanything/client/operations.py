@@ -20,6 +20,7 @@ from searchanything.explain.reencode import SearchContext
 from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.ingest.vanished import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,15 @@ class Operations:
     _asking: Asking
 
     def refresh_with_sheet(
-        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False
+        self, source: SourceName, keys: Iterable[str], *, tiles: int, force: bool = False, said: Said = "named"
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
 
-        A tile goes with its image, and after a week. Raises: as `refresh`; SettingsError where tiles would be indexed.
+        A tile goes with its image, and after a week. How many keys may be gone depends on what is `said` of them.
+
+        Raises: as `refresh`; SettingsError where tiles would be indexed.
         """
-        return self._ingestion.refresh(source, keys, force=force, tiles=tiles)
+        return self._ingestion.refresh(source, keys, force=force, tiles=tiles, said=said)
 
     def plan_sync(self, source: SourceName, *, forget: bool = False) -> SyncReport:
         """What `sync` finds before it repairs, for whoever repairs by other means: what it holds back is remembered.

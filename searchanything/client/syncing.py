@@ -22,7 +22,7 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.contact_sheet import sweep
-from searchanything.ingest.forget import ForgetLimits, recalled
+from searchanything.ingest.forget import recalled
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.reports import OnProgress, SyncReport
 from searchanything.ingest.sync import SyncJob, collect, sync_images
@@ -98,8 +98,7 @@ class Syncing:
     ) -> SyncJob:
         """A source against an index. `keep` what is found to be missing, for the next; `forget` whatever is gone."""
         (store, scope), settings = source, self.connection.settings
-        ingest = settings.ingest
-        limits = ForgetLimits(ingest.forget_images, ingest.forget_share, ingest.forget_after_s, always=forget)
+        limits = replace(self.connection.forget_limits(), always=forget)
         forgetting = recalled(self.connection.indexes, ImageRef(store.bucket, scope.prefix), limits)
         return SyncJob(
             store=store,
@@ -125,10 +124,13 @@ class Syncing:
     def _repairing(self, job: SyncJob) -> SyncJob:
         """The same, with the means to repair."""
         connection = self.connection
-        work = connection.job((job.store, job.scope), (job.index, connection.models.encoder()), job.options)
+        source = job.store, job.scope
+        work = connection.job(source, (job.index, connection.models.encoder()), job.options)
+        sure = connection.check_of_vanished(source, "gone")
         return replace(
             job,
             refresh=partial(refresh_images, work),
+            forget=partial(refresh_images, replace(work, check_vanished=sure)),
             again=partial(refresh_images, replace(work, options=connection.options(force=True))),
             garbage_age_s=connection.settings.ingest.garbage_age_s,
         )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, TypeAlias
 
 from searchanything.core.counting import counted
 from searchanything.core.errors import RegionIndexError, SearchAnythingError, StoreError, StoreUnavailableError
@@ -23,6 +23,8 @@ from searchanything.encode.encoder import EncodedImage, box_tuple
 
 logger = logging.getLogger(__name__)
 
+CheckVanished: TypeAlias = Callable[[Collection[str], int], None]
+"""Is told of indexed images that are gone, and how many more are looked at; raises where they may be hidden."""
 MESSAGE_CHARACTERS = 500  # of an error, kept in the index
 
 
@@ -82,10 +84,14 @@ def commit_batch(
     batch: Sequence[tuple[Attempt, EncodedImage | None]],
     pool: Executor,
     keeper: FeatureKeeper | None = None,
+    *,
+    check_vanished: CheckVanished = lambda *_: None,
 ) -> Committed:
     """Write a batch so that each of its images becomes visible whole or not at all. `pool` asks the store.
 
     `keeper` gets the features first: whatever is committed has them.
+
+    `check_vanished` is asked before rows of an image that is gone are deleted.
 
     Raises: RegionIndexError, StoreUnavailableError, StoreError where features cannot be kept; the batch's region rows
     may then lie there as garbage.
@@ -100,6 +106,7 @@ def commit_batch(
     attempts = [attempt for attempt, _ in batch]
     etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
     gone = [attempt for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
+    check_vanished([attempt.stored.ref.key for attempt in gone if attempt.previous], 0)
     rows = [
         _image_row(attempt, image, now_ms, code_bytes=bits // 8)
         for (attempt, image), etag in zip(batch, etags, strict=True)

@@ -145,6 +145,12 @@ def decide(gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, 
     )
 
 
+def still_missing(missing: NDArray[np.void], gone: Iterable[ImageRef]) -> NDArray[np.void]:
+    """Of the remembered rows of `MISSING` those of images that are gone this time, too."""
+    names = np.fromiter(map(_name, gone), dtype=np.uint64)
+    return missing[np.isin(missing["image"], names)]
+
+
 def _name(image: ImageRef) -> int:
     """64 bits that stand for an image."""
     return int(image.image_id[:16], 16)

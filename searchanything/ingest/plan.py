@@ -8,7 +8,7 @@ image is up to date, exhausted or wanted at all is decided here and nowhere else
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import check_key, escaped, incoming, sound_object
 from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
-from searchanything.ingest.commit import Attempt, Failed
+from searchanything.ingest.commit import Attempt, CheckVanished, Failed
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.counters import Counters
 from searchanything.ingest.reports import Failure
@@ -56,7 +56,7 @@ class IndexingOptions:
 class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
-    `check_gone` raises StoreUnavailableError where keys that are indexed and not there may be hidden, not deleted.
+    `check_vanished` raises StoreUnavailableError where keys that are indexed and gone may be hidden, not deleted.
     """
 
     store: ImageStore
@@ -67,7 +67,7 @@ class IndexingJob:
     keeper: FeatureKeeper | None = None
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
-    check_gone: Callable[[Collection[str]], None] = lambda _: None
+    check_vanished: CheckVanished = lambda *_: None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -88,6 +88,7 @@ def plan_listed(
         for one, unchanged in zip(images, same, strict=True):
             attempt = _attempt(job, one, known.get(one.ref), counters, unchanged=unchanged)
             if attempt is not None:
+                job.check_vanished((), int(attempt.previous is not None))
                 yield attempt
 
 
@@ -118,8 +119,7 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: E
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
             gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
-            if missing := [ref.key for ref in gone if found[ref] is None and ref in known]:
-                job.check_gone(missing)
+            job.check_vanished([ref.key for ref in gone if found[ref] is None and ref in known], len(known))
             _forget(job, gone, known, pool, before=before)
         counters.forget(sum(ref in known for ref in gone))
         for ref, one in found.items():

@@ -35,7 +35,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
-from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen
+from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen, still_missing
 from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
@@ -78,6 +78,7 @@ class Refresh(Protocol):
 class SyncJob:
     """What is compared. `refresh` repairs, `again` indexes even what seems unchanged; without them nothing is changed.
 
+    `forget` (`refresh` if unset) deletes what the listing lacks and may be forgotten.
     `ask_each` asks the store about every known object: for what no listing shows, such as new tags. `elsewhere` says
     which images indexes of other models have: what this index lacks of them is stale rather than missing.
     Region rows without an image row are garbage when they are older than `garbage_age_s`: `garbage.collect_garbage`.
@@ -95,6 +96,7 @@ class SyncJob:
     elsewhere: Callable[[Collection[ImageRef]], Collection[ImageRef]] = lambda _: ()
     forgetting: Forgetting = field(default_factory=Forgetting)
     types: ContentTypes = field(default_factory=ContentTypes)
+    forget: Refresh | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -106,6 +108,7 @@ class _Compared:
 
     differing: dict[SyncState, list[str]] = field(default_factory=lambda: {verdict: [] for verdict in DIFFERING})
     orphaned: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
     held: tuple[str, ...] = ()
     checked: int = 0
     listed: int = 0
@@ -156,6 +159,7 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, known, found, pool)
     _repair(job, found, least=1)
+    _forget(job, found)
     garbage = _collect(job, found)
     return SyncReport(
         missing=_each_once(found.differing[SyncState.MISSING]),
@@ -199,7 +203,9 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
     unseen = find_unseen(Covered(job.index, job.store.bucket, job.scope), known, omissions, devices)
     listed = int(known.rows["seen"].sum())
     decision = decide(unseen.images, forgetting, covered=unseen.covered, listed=listed)
-    missing = forgetting.memory.missing if job.refresh is None else decision.missing
+    missing = decision.missing
+    if job.refresh is None:  # what is listed again is no longer missing; what is not has no first time yet
+        missing = still_missing(forgetting.memory.missing, unseen.images)
     forgetting.keep(SourceMemory(missing, unseen.devices))
     failures = unlisted_failures(Omissions(unreadable=omissions.unreadable[known_before:]))
     if job.refresh is None:
@@ -207,7 +213,8 @@ def account_for_gone(job: SyncJob, known: KnownImages, omissions: Omissions) -> 
     held = tuple(sorted(image.key for image in decision.held))
     keys = sorted(image.key for image in decision.forget)
     found = IndexReport(gone=len(held), held=held, failed=len(failures), failures=failures)
-    return sum_reports([found, *(job.refresh(wave) for wave in batches(keys, WAVE_KEYS))])
+    forget = job.forget or job.refresh
+    return sum_reports([found, *(forget(wave) for wave in batches(keys, WAVE_KEYS))])
 
 
 def _compare(
@@ -286,7 +293,7 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Compared) -> None:
     forgetting.keep(SourceMemory(decision.missing, unseen.devices))
     found.held = tuple(sorted(image.key for image in decision.held))
     found.orphaned.extend(image.key for image in unseen.images)
-    found.waiting.extend(image.key for image in decision.forget)
+    found.forgotten.extend(image.key for image in decision.forget)
     if decision.held:
         logger.info("held back: of %s, %d not listed", counted(unseen.covered, "known image"), len(decision.held))
 
@@ -330,3 +337,12 @@ def _repair(job: SyncJob, found: _Compared, *, least: int) -> None:
         before = found.progress(found.waiting[0])
         wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
         found.add_repair(job.refresh(wave, progress=within(found.report, before)))
+
+
+def _forget(job: SyncJob, found: _Compared) -> None:
+    """Forget what may be forgotten, in a repair: what is there nevertheless is refreshed."""
+    if job.refresh is None:
+        return
+    forget = job.forget or job.refresh
+    for wave in batches(found.forgotten, WAVE_KEYS):
+        found.add_repair(forget(wave, progress=within(found.report, found.progress(wave[0]))))

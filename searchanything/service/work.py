@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.ingest.reports import IndexReport
+from searchanything.ingest.vanished import Said
 from searchanything.service.reports import BatchReport
 
 logger = logging.getLogger(__name__)
@@ -30,13 +31,18 @@ def warm_up(source: str) -> None:
     client.operations.load_models()
 
 
-def refresh_keys(source: str, keys: Sequence[str], *, force: bool = False, tiles: int = 0) -> BatchReport:
+def refresh_keys(
+    source: str, keys: Sequence[str], *, force: bool = False, tiles: int = 0, said: Said = "named"
+) -> BatchReport:
     """Bring these keys up to date, as `Client.refresh` does, in this process, with up to `tiles` for the contact sheet.
+
+    `said` of them tells how many may be gone: a batch goes by itself.
 
     Raises: the same.
     """
     start = time.perf_counter()
-    report, shown = worker_client().operations.refresh_with_sheet(source, keys, force=force, tiles=tiles)
+    operations = worker_client().operations
+    report, shown = operations.refresh_with_sheet(source, keys, force=force, tiles=tiles, said=said)
     seconds = time.perf_counter() - start
     return BatchReport(report, seconds, socket.gethostname(), os.getpid(), len(_clients), shown)
 

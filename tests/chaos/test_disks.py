@@ -28,6 +28,7 @@ _STEPS = 14
 _SYNCING = """
 import sys, time
 from pathlib import Path
+from threading import Lock
 import searchanything
 from fakes.models import CHANNELS, FakeEmbedder, FakeSegmenter, lazy_fakes
 from searchanything.core.errors import SearchAnythingError
@@ -40,6 +41,17 @@ device, away = FolderStore._device, Path("away")
 FolderStore._device = lambda store, folder: (
     7_000_000 if folder == "disk/" and not away.exists() else device(store, folder)
 )
+read, images, pull, store, reading = FolderStore.read, Path(sys.argv[1]), Path("pull"), Path("store"), Lock()
+
+def read_of_what_goes(folder, key):
+    with reading:
+        if pull.exists():
+            images.rename(store)
+            images.mkdir()
+            pull.unlink()
+    return read(folder, key)
+
+FolderStore.read = read_of_what_goes
 with searchanything.connect() as client:
     while True:
         began = time.time_ns()
@@ -133,6 +145,7 @@ class History:
 
     def step(self) -> str:
         choices = [self.write, self.write, self.delete, self.disk_away, self.folder_empty, self.kill]
+        choices.append(self.emptied_while_read)
         chosen = self.rng.choice(choices)
         chosen()
         return chosen.__name__
@@ -177,6 +190,23 @@ class History:
         shutil.rmtree(machine.images)
         store.rename(machine.images)
 
+    def emptied_while_read(self) -> None:
+        """What a sync found to have changed is away when it is read. None of it is on the disk, which would tell."""
+        machine, store = self.machine, self.machine.folder / "store"
+        machine.write(machine.images / self.names[0])
+        self.settle()
+        machine.images.rename(store)  # no sync shall see half of the changes, nor read before all is set up
+        machine.images.mkdir()
+        for file in sorted(store.glob("*.png")):
+            machine.write(file)
+        (machine.folder / "pull").touch()
+        machine.images.rmdir()
+        store.rename(machine.images)
+        machine.wait_for(lambda: not (machine.folder / "pull").exists(), "a sync reads what has changed")
+        self.syncs_forget_nothing()
+        shutil.rmtree(machine.images)
+        store.rename(machine.images)
+
     def settle(self) -> None:
         self.machine.wait_for(self.machine.agrees, "folder and index agree before a disk goes")
         self.before = self.machine.known()
@@ -196,7 +226,8 @@ def test_disks_that_come_and_go(machine: Machine, seed: int) -> None:
         machine.write(machine.images / name)
         machine.write(machine.disk / name)
     machine.wait_for(machine.agrees, "the first images are indexed")
-    for steps in (history.step, history.step, history.disk_away, *[history.step] * (_STEPS - 4), history.folder_empty):
+    begin, end = (history.disk_away, history.emptied_while_read), history.folder_empty
+    for steps in (history.step, history.step, *begin, *[history.step] * (_STEPS - 5), end):
         say(f"  {steps() or steps.__name__}")
     machine.wait_for(machine.agrees, "folder and index agree in the end")
     say(f"history {seed}: {time.monotonic() - start:.1f} s")

@@ -28,7 +28,6 @@ from searchanything.ingest.forget import (
     Covered,
     ForgetLimits,
     SourceMemory,
-    check_disks,
     decide,
     marking,
     recalled,
@@ -37,6 +36,7 @@ from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.ingest.sync import SyncJob, account_for_gone, sync_images
+from searchanything.ingest.vanished import VanishedCheck, limits_for
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -344,6 +344,17 @@ class TestIndex:
         world.now_ms += 1_000_000
         assert world.sync().held == ()
 
+    def test_a_run_that_lists_them_again_ends_the_hold(self) -> None:
+        world = World().put(*names(20), *names(20, "gone/"))
+        world.delete(*names(20, "gone/"))
+        assert len(world.sync().held) == 20
+        for key in names(10, "gone/"):
+            world.store.put(key, RED)  # type: ignore[attr-defined]
+        world.run(prune=False)
+        world.delete(*names(10, "gone/"))
+        world.now_ms += 1_000_000
+        assert world.sync().held == tuple(names(10, "gone/"))
+
 
 OnDisks = Callable[[Sequence[str], dict[str, int]], dict[str, int]]
 
@@ -449,8 +460,8 @@ def test_another_process_that_is_given_keys_knows_the_disks_of_earlier_listings(
     def refresh() -> None:
         memory = recalled(world.indexes, ImageRef(world.store.bucket, ""), LIMITS).memory
         fresh = FolderStore(tmp_path)
-        check = partial(check_disks, fresh, memory.devices)
-        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, check_gone=check), [gone])
+        check = VanishedCheck(fresh, Scope(), limits_for("gone", LIMITS), lambda: memory.devices)
+        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, check_vanished=check), [gone])
 
     mounted[place] += 1
     with pytest.raises(StoreUnavailableError, match="lies on another disk"):

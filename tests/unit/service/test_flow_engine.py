@@ -172,6 +172,7 @@ class Deadly:
         self._key, self._beside = key, beside
         self.sizes: list[int] = []
         self.tiles: list[int] = []
+        self.said: set[str] = set()
 
     async def run(self, _task: Any, parameters: dict[str, Any], *, urgent: bool, timeout_s: float) -> Any:
         assert urgent
@@ -181,6 +182,7 @@ class Deadly:
         keys = parameters["keys"]
         self.sizes.append(len(keys))
         self.tiles.append(parameters["tiles"])
+        self.said.add(parameters["said"])
         if self._beside in keys and len(keys) == 1:
             self._beside = ""  # the next time it runs alone
             raise killed()
@@ -266,9 +268,14 @@ class Waves:
 
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.said: dict[str, str] = {}
 
-    async def __call__(self, _engine: Any, _source: str, keys: Iterable[str], **_: Any) -> WaveReport:
+    async def __call__(
+        self, _engine: Any, _source: str, keys: Iterable[str], said: str = "listed", **_: Any
+    ) -> WaveReport:
+        keys = list(keys)
         self.keys += keys
+        self.said.update(dict.fromkeys(keys, said))
         return WaveReport((BatchReport(IndexReport(indexed=len(self.keys)), 0.1, "host", 1, 1),))
 
 
@@ -320,6 +327,7 @@ def test_a_sync_hands_on_what_may_be_forgotten_and_ends_held_back(
     state = asyncio.run(module.sync.fn("folder", repair=True, forget=forget))
     assert asked == [forget]
     assert waves.keys == (["new.jpg", *GONE, "old.jpg"] if forget else ["new.jpg", "old.jpg"])
+    assert waves.said == {key: "listed" if key == "new.jpg" else "gone" for key in waves.keys}
     assert state.name == ("Completed" if forget else "Held back")
     assert state.is_completed()
     assert ("**Held back: 30 images are gone" in told["artifact"]) is not forget
@@ -366,7 +374,7 @@ def test_many_waves_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> Non
         added += len(every)
         return plain_sum(every)
 
-    async def wave(_source: str, keys: list[str], *, force: bool) -> WaveReport:  # noqa: ARG001
+    async def wave(_source: str, keys: list[str], **_: Any) -> WaveReport:
         failed = tuple(Failure(key, "ImageError", "bad") for key in keys)
         return WaveReport((BatchReport(IndexReport(failed=len(keys), failures=failed), 0.1, "host", 1, 1),))
 
