@@ -91,8 +91,8 @@ async def index(
         keys: Object keys, whole, as the bucket has them; a few hundred at most.
         force: Index images again that have not changed.
         urgent: Go before the batches that are waiting already.
-        said: How many of the keys may be gone: all if they were "named" by an event or by you, as long as the source
-            has images; few if a listing named them ("listed"); any number if a listing showed them to be "gone".
+        said: How many of the keys may be gone: any number if they were "named" by an event or by you, but all images
+            of a folder; few if a listing named them ("listed"); all if a listing showed them to be "gone".
     """
     async with workers(source) as engine:
         try:

@@ -135,8 +135,8 @@ class Connection:
     def check_of_vanished(self, source: OpenedSource, said: Said) -> VanishedCheck:
         """What holds back images of a run that are gone, of whose keys this was said."""
         from searchanything.ingest.forget import recalled
-        from searchanything.ingest.vanished import VanishedCheck, limits_for
+        from searchanything.ingest.vanished import VanishedCheck
 
-        (store, scope), limits = source, limits_for(said, self.forget_limits())
+        (store, scope), limits = source, self.forget_limits()
         name = ImageRef(store.bucket, scope.prefix)
-        return VanishedCheck(store, scope, limits, lambda: recalled(self.indexes, name, limits).memory.devices)
+        return VanishedCheck(store, scope, said, limits, lambda: recalled(self.indexes, name, limits).memory.devices)

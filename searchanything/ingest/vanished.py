@@ -25,7 +25,7 @@ that a listing lacks them and they may be forgotten."""
 
 
 def limits_for(said: Said, limits: ForgetLimits) -> ForgetLimits:
-    """What may be gone of keys of which this was said. Of what somebody names any number, but not all that there is."""
+    """What may be gone of keys of which this was said: any number of those that somebody names."""
     if said == "named":
         return replace(limits, share=1.0)
     return replace(limits, always=said == "gone")
@@ -35,12 +35,15 @@ def limits_for(said: Said, limits: ForgetLimits) -> ForgetLimits:
 class VanishedCheck:
     """Holds back the images of one run that are gone, where they may be hidden. Thread-safe.
 
+    A source without any image is taken for one that is away; but not a bucket of whose keys somebody `said` that they
+    changed, and that can be listed.
     `devices` gives those of the source's `SourceMemory`. What earlier listings lacked does not count: it may have come
     back since.
     """
 
     store: ImageStore
     scope: Scope
+    said: Said
     limits: ForgetLimits
     devices: Callable[[], Mapping[str, tuple[int, ...]]]
     _looked: int = 0
@@ -59,26 +62,28 @@ class VanishedCheck:
             self._gone.update(ImageRef(self.store.bucket, key) for key in gone)
             try:
                 check_disks(self.store, self.devices(), gone)
-                listed = self.limits.always or self._lists_an_image()
+                there = self.said == "gone" or self._is_there()
             except StoreUnavailableError:
                 raise
             except StoreError as error:
                 reason = f"images are gone, and whether they were deleted is unknown: {error}"
                 raise StoreUnavailableError(reason) from error
-            self._decide(int(listed))
+            self._decide(is_there=there)
 
-    def _decide(self, listed: int) -> None:
-        looked = max(self._looked, len(self._gone))
-        decision = decide(self._gone, Forgetting(self.limits), covered=looked, listed=listed)
+    def _decide(self, *, is_there: bool) -> None:
+        looked, limits = max(self._looked, len(self._gone)), limits_for(self.said, self.limits)
+        decision = decide(self._gone, Forgetting(limits), covered=looked, listed=int(is_there))
         if decision.held:
-            found = f"{len(self._gone):,} of {counted(looked, 'indexed image')}" if listed else "all images"
+            found = f"{len(self._gone):,} of {counted(looked, 'indexed image')}" if is_there else "all images"
             raise StoreUnavailableError(
                 f"{self.store.bucket}: {found} that were there before are gone, which is not taken for a deletion: a "
                 "disk that is away looks the same; when it is back, repeat; if they were deleted: `searchanything sync "
                 "repair SOURCE`, which tells what it holds back"
             )
 
-    def _lists_an_image(self) -> bool:
-        """Whether the source has any image at this moment."""
-        listed = self.store.list(self.scope.prefix, Omissions())
-        return any(self.scope.may_be_image(one.ref.key) for one in listed)
+    def _is_there(self) -> bool:
+        """Whether the source is what it was: it has an image, or says for itself that it has none."""
+        seen = Omissions()
+        if any(self.scope.may_be_image(one.ref.key) for one in self.store.list(self.scope.prefix, seen)):
+            return True
+        return self.said == "named" and not seen.devices  # of a folder, which is empty where its disk is away

@@ -36,7 +36,7 @@ from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.ingest.sync import SyncJob, account_for_gone, sync_images
-from searchanything.ingest.vanished import VanishedCheck, limits_for
+from searchanything.ingest.vanished import VanishedCheck
 from searchanything.stores.folder import FolderStore
 from searchanything.stores.memory import MemoryIndexStore
 
@@ -460,7 +460,7 @@ def test_another_process_that_is_given_keys_knows_the_disks_of_earlier_listings(
     def refresh() -> None:
         memory = recalled(world.indexes, ImageRef(world.store.bucket, ""), LIMITS).memory
         fresh = FolderStore(tmp_path)
-        check = VanishedCheck(fresh, Scope(), limits_for("gone", LIMITS), lambda: memory.devices)
+        check = VanishedCheck(fresh, Scope(), "gone", LIMITS, lambda: memory.devices)
         refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, check_vanished=check), [gone])
 
     mounted[place] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fakes.indexing import GREEN_BLUE, RED, SMALL_BATCHES, Setting
@@ -16,7 +17,8 @@ from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import ForgetLimits
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.vanished import Said, VanishedCheck, limits_for
+from searchanything.ingest.vanished import Said, VanishedCheck
+from searchanything.stores.folder import FolderStore
 
 LIMITS = ForgetLimits(images=10, share=0.1)
 
@@ -36,7 +38,7 @@ def names(count: int) -> list[str]:
 
 
 def check_of(store: InMemoryStore, said: Said = "listed", limits: ForgetLimits = LIMITS) -> VanishedCheck:
-    return VanishedCheck(store, Scope(), limits_for(said, limits), dict)
+    return VanishedCheck(store, Scope(), said, limits, dict)
 
 
 def is_held(check: VanishedCheck, gone: Collection[str], looked: int) -> bool:
@@ -58,7 +60,7 @@ def is_held(check: VanishedCheck, gone: Collection[str], looked: int) -> bool:
         ("listed", 200, 1, "z.txt", True),  # nor any image
         ("listed", 200, 0, "", False),
         ("named", 200, 200, "z.png", False),
-        ("named", 200, 1, "", True),
+        ("named", 200, 200, "", False),  # a bucket says itself that it is empty
         ("gone", 200, 200, "", False),
     ],
 )
@@ -69,6 +71,14 @@ def test_the_rule_of_listings_holds_for_what_vanished(
     store.put(listed or "away.png", RED)
     store.left = (listed,)
     assert is_held(check_of(store, said), names(gone), looked) is held
+
+
+def test_a_folder_that_is_empty_does_not_tell_that_the_last_image_was_deleted(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    check = VanishedCheck(store, Scope(), "named", LIMITS, dict)
+    assert is_held(check, ["a.png"], 1)
+    (tmp_path / "b.png").write_bytes(RED)
+    assert not is_held(check, ["a.png"], 0)
 
 
 def test_many_that_vanish_a_few_at_a_time_are_many() -> None:
