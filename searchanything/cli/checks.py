@@ -21,7 +21,7 @@ from searchanything.core.counting import counted
 from searchanything.core.errors import LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
 from searchanything.core.libraries import importing, library_cure
-from searchanything.core.settings_files import ENV_PREFIX
+from searchanything.core.settings_files import ENV_PREFIX, settings_files
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -99,6 +99,7 @@ def run_checks(session: Session, *, uri: str | None, preset: str | None, source:
     try:
         with importing():
             from searchanything.core.settings import load_settings
+            from searchanything.core.unknown_settings import unknown_settings
         settings = load_settings()
     except LibraryError as error:
         yield Finding("settings", "broken", str(error), error.cure)
@@ -106,7 +107,11 @@ def run_checks(session: Session, *, uri: str | None, preset: str | None, source:
     except SearchAnythingError as error:
         yield Finding("settings", "broken", str(error), "correct these variables; docs/settings.md lists them")
         return
-    yield Finding("settings", "ok", "can be read")
+    unknown = unknown_settings(type(settings), [path for path, _ in settings_files()])
+    for one in unknown:
+        yield Finding("settings", "warning", str(one), "correct or unset it")
+    if not unknown:
+        yield Finding("settings", "ok", "can be read")
     patient = Patient(settings, session, uri, preset, source)
     yield from index_answers(patient)
     yield from bucket_access(patient)

@@ -82,7 +82,9 @@ class Ingestion:
                 report_progress(IndexProgress(0, None, 0, 0, ""))
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
         if add_words:
-            report = sum_reports((report, self._fill_words(job, progress)))
+            filled = self._fill_words(job, progress)
+            again = filled.indexed + filled.empty + filled.failed  # they were unchanged until then
+            report = sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), filled))
         sure = replace(job, check_vanished=connection.check_of_vanished((store, scope), "gone"))
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -22,6 +23,8 @@ from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, 
 
 with put_off(*(("asyncio",) if questions_only() else ())):  # for commands that are awaited
     from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+
+    from searchanything.core.unknown_settings import unknown_settings, warn_of_unknown
 
 OWN_PREFIX = ".searchanything/"
 
@@ -243,6 +246,8 @@ class SearchSettings(BaseModel):
 class ServiceSettings(BaseModel):
     """The ingestion service: `searchanything watch`, its workers and its flows."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"shift_s": "period_s"}
+
     folder: Path | None = Field(
         None, description="State and logs of `watch`, Prefect's database included; by default beside the index."
     )
@@ -296,7 +301,7 @@ class ServiceSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_new_names(cls, values: object) -> object:
-        return with_new_names(values, "service", {"shift_s": "period_s"})
+        return with_new_names(values, "service", cls.renamed)
 
 
 class Settings(BaseSettings):
@@ -331,6 +336,8 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings, from the places of `settings_files`.
 
+    A name that is none, but was meant to be a setting, is told in a warning.
+
     Raises: SettingsError, which names variables but never their values; also where a credential would go to an address
     from a less trusted place.
     """
@@ -338,6 +345,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings(_env_file=tuple(path for path, _ in files))
         check_trust(_places(files))
+        warn_of_unknown(unknown_settings(Settings, [path for path, _ in files]))
     except ValidationError as error:
         wrong = "; ".join(
             f"{ENV_PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"

@@ -50,14 +50,14 @@ def test_words_are_added_to_an_index_that_has_none(folder: Path) -> None:
     with pytest.raises(UsageError, match="index SOURCE --add-words"):
         client.query(text="red")
     again = client.index(folder, add_words=True)
-    assert (again.indexed, again.failed) == (4, 0)
+    assert (again.indexed, again.unchanged, again.failed) == (4, 0, 0)  # each image once
     assert client.status().to_dict()["words"]["regions"] == client.status().regions == 6
     assert client.status().garbage == 0
     assert set(found(client, "red")[:2]) == {"a/two.png", "a/red.png"}
     assert set(found(client, "blue", limit=2)) == {"a/two.png", "b/blue.png"}
     assert found(client, "green", limit=1) == ["b/green.png"]
     third = client.index(folder, add_words=True)
-    assert third.indexed == 0
+    assert (third.indexed, third.unchanged) == (0, 4)
 
 
 def test_a_setting_gives_a_new_index_words_from_the_start(folder: Path) -> None:

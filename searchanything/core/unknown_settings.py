@@ -1,0 +1,86 @@
+"""Names in the environment or a settings file that look like settings of ours and are none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
+from searchanything.core.settings_files import ENV_PREFIX
+
+logger = logging.getLogger(__name__)
+
+# Kubernetes and Docker tell the address of a service whose name begins like ours in such variables.
+_OF_CLUSTERS: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
+_CLOSE: Final = 0.85
+_reported: set[tuple[str, str]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSetting:
+    """A name that does nothing, where it stands, and the setting that may be meant, "" if none is near."""
+
+    name: str
+    place: str
+    nearest: str
+
+    def __str__(self) -> str:
+        hint = f"did you mean {self.nearest}?" if self.nearest else "docs/settings.md lists all"
+        return f"{self.name} ({self.place}) is no setting and does nothing; {hint}"
+
+
+def unknown_settings(settings: type[BaseSettings], files: Iterable[Path]) -> list[UnknownSetting]:
+    """Those of the environment and of these files, in this order."""
+    known = {
+        f"{ENV_PREFIX}{group}__{name}".upper()
+        for group, outer in settings.model_fields.items()
+        for name in (*getattr(outer.annotation, "model_fields", ()), *getattr(outer.annotation, "renamed", ()))
+    }
+    found = list(_unknown(os.environ, "the environment", known))
+    for path in files:
+        found += _unknown(DotEnvSettingsSource(settings, env_file=path).env_vars, str(path), known)
+    return found
+
+
+def warn_of_unknown(found: Iterable[UnknownSetting]) -> None:
+    """Say each once in a process."""
+    for one in found:
+        if (one.name, one.place) not in _reported:
+            _reported.add((one.name, one.place))
+            logger.warning("%s", one)
+
+
+def _unknown(names: Iterable[str], place: str, known: Collection[str]) -> Iterator[UnknownSetting]:
+    """A name was meant to be a setting if it has a group (`__`), or is one but for underscores, its group or a letter.
+
+    Others may be anybody's.
+    """
+    for name in map(str.upper, names):
+        if not name.startswith(ENV_PREFIX) or name in known or _OF_CLUSTERS.search(name):
+            continue
+        nearest = _nearest(name, known)
+        if nearest or "__" in name:
+            yield UnknownSetting(name, place, nearest)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The setting that is nearest to a name, "" if none is near."""
+    from difflib import get_close_matches
+
+    whole = {_letters(one): one for one in sorted(known)}
+    ends = {_letters(ENV_PREFIX + one.rpartition("__")[2]): one for one in sorted(known, reverse=True)}
+    letters = _letters(name)
+    if letters in ends:
+        return ends[letters]
+    return next((whole[one] for one in get_close_matches(letters, whole, 1, _CLOSE)), "")
+
+
+def _letters(name: str) -> str:
+    """A name without the prefix, which all share, and underscores."""
+    return name.removeprefix(ENV_PREFIX).replace("_", "")

@@ -1,0 +1,74 @@
+"""A name that was meant to be a setting is told; what others have named is left alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
+from searchanything.core.unknown_settings import unknown_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MILVUS__URL", "MILVUS__URI"),
+        ("STORAGE__ENDPONT", "STORAGE__ENDPOINT"),
+        ("STORAGE_ENDPOINT", "STORAGE__ENDPOINT"),
+        ("STORGE__ENDPOINT", "STORAGE__ENDPOINT"),
+        ("PRESET", "MODELS__PRESET"),
+        ("FOO__BAR", ""),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_nearest_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, "x")
+    (found,) = unknown_settings(Settings, [])
+    assert (found.name, found.nearest) == (ENV_PREFIX + name, ENV_PREFIX + nearest if nearest else "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MILVUS__URI",
+        "milvus__uri",
+        "SERVICE__SHIFT_S",  # an old name, of which another warning tells
+        "ENV_FILE",
+        "DEBUG",
+        "SERVICE_HOST",  # of Kubernetes, for a service with this name
+        "SERVICE_PORT_HTTP",
+        "PORT_8600_TCP_ADDR",
+        "STORAGE_PORT",
+        "CHAOS_SEEDS",
+    ],
+)
+def test_settings_and_names_of_others_are_not_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, "1")
+    assert unknown_settings(Settings, []) == []
+
+
+def test_a_file_is_looked_through_as_well_and_each_name_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "project.env"
+    file.write_text(f"{ENV_PREFIX}MODELS__PRESETS=pico\n{ENV_PREFIX}MODELS__PRESET=pico\nOTHER__NAME=1\n")
+    monkeypatch.setenv(f"{ENV_PREFIX}ENV_FILE", str(file))
+    with caplog.at_level(logging.WARNING):
+        load_settings()
+        load_settings()
+    (record,) = [one for one in caplog.records if "no setting" in one.message]
+    assert record.message == (
+        f"{ENV_PREFIX}MODELS__PRESETS ({file}) is no setting and does nothing; did you mean {ENV_PREFIX}MODELS__PRESET?"
+    )
