@@ -118,9 +118,12 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Names
 
 
 def write(document: object, file: Path | None) -> None:
-    """Write figures as JSON, where a file is asked for."""
-    if file is not None:
-        file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    """Write figures as JSON, where a file is asked for; what is no list says on which machine, unless it does."""
+    if file is None:
+        return
+    if isinstance(document, dict) and "machine" not in document:
+        document = {"machine": machine(), **document}
+    file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
 def plotting() -> Any:  # noqa: ANN401 - a module

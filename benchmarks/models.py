@@ -6,7 +6,6 @@ python benchmarks/models.py [--preset pico] [--repeat 10] [--json FILE]
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -98,7 +97,7 @@ def measure(preset: str, repeat: int) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         "preset": preset,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "threads": torch.get_num_threads(),
         "image_px": [WIDTH, HEIGHT],
         "regions_per_image": round(statistics.mean(regions), 1),
         "median_ms": {stage: round(statistics.median(run[stage] for run in runs), 2) for stage in runs[0]},

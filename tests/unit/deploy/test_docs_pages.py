@@ -191,5 +191,27 @@ def test_commands_of_our_programs_have_the_arguments_that_they_need() -> None:
     assert seen > 15
 
 
+BENCHMARK = re.compile(r"^(?:python )?(?:-m )?benchmarks[./](\w+)(?:\.py)?((?: .*)?)$")
+
+
+def options_of(program: Path) -> set[str]:
+    """The options that a program and what all of them share name."""
+    text = program.read_text("utf-8") + (ROOT / "benchmarks" / "measuring.py").read_text("utf-8")
+    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', text))
+
+
+def test_benchmarks_that_pages_name_are_there_and_have_the_options_of_their_commands() -> None:
+    """Tables name them without `python`."""
+    found = set()
+    for name, text in pages().items():
+        for span in re.findall(r"`([^`]+)`", text):
+            if (match := BENCHMARK.match(" ".join(span.split()))) is not None:
+                program = ROOT / "benchmarks" / f"{match[1]}.py"
+                assert program.is_file(), f"{name}: {span}"
+                assert set(re.findall(r"--[a-z-]+", match[2])) <= options_of(program), f"{name}: {span}"
+                found.add(match[1])
+    assert {"ingest", "growth", "search", "same_codes", "service", "query"} <= found
+
+
 def test_powers_are_written_as_people_write_them() -> None:
     assert [name for name, text in pages().items() if re.search(r"\b10\^\d", text)] == []
