@@ -84,6 +84,11 @@ class VanishedCheck:
     def _is_there(self) -> bool:
         """Whether the source is what it was: it has an image, or says for itself that it has none."""
         seen = Omissions()
-        if any(self.scope.may_be_image(one.ref.key) for one in self.store.list(self.scope.prefix, seen)):
-            return True
-        return self.said == "named" and not seen.devices  # of a folder, which is empty where its disk is away
+        for one in self.store.list(self.scope.prefix, seen):
+            if self.scope.may_be_image(one.ref.key) or self._is_believed(seen):
+                return True
+        return self._is_believed(seen)
+
+    def _is_believed(self, seen: Omissions) -> bool:
+        """A bucket is, whatever it lists; not a folder, which is empty where its disk is away."""
+        return self.said == "named" and not seen.devices

@@ -168,6 +168,14 @@ def test_any_number_is_forgotten_that_is_named_while_images_are_left(client: Cli
     assert known(client) == set()
 
 
+def test_any_number_of_failures_may_be_gone_while_images_are_left(client: Client, images: Path) -> None:
+    for name in NAMES[1:]:
+        client.operations.record_failure(images, name, error="WorkerLostError", message="died")
+        (images / name).unlink()
+    assert client.retry_failed(images).deleted == 39
+    assert known(client) == {NAMES[0]}
+
+
 @pytest.mark.parametrize("prune", [True, False])
 def test_what_a_listing_lacks_is_not_held_a_second_time(client: Client, tmp_path: Path, prune: bool) -> None:
     """Twelve are few of what is listed, but all of what is then looked at."""

@@ -13,7 +13,7 @@ from fakes.stores import InMemoryStore
 from searchanything.core.errors import ObjectNotFoundError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
 from searchanything.core.types import StoredObject
-from searchanything.images.scopes import Scope
+from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import ForgetLimits
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
@@ -79,6 +79,49 @@ def test_a_folder_that_is_empty_does_not_tell_that_the_last_image_was_deleted(tm
     assert is_held(check, ["a.png"], 1)
     (tmp_path / "b.png").write_bytes(RED)
     assert not is_held(check, ["a.png"], 0)
+
+
+def test_of_a_bucket_that_is_believed_no_more_than_one_object_is_listed() -> None:
+    """Millions of other objects may come before its first image, and events ask often."""
+    listed: list[str] = []
+
+    class Counting(InMemoryStore):
+        def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+            for one in super().list(prefix, omissions):
+                listed.append(one.ref.key)
+                yield one
+
+    store = Counting()
+    for number in range(5):
+        store.put(f"{number}.txt", RED)
+    assert not is_held(check_of(store, "named"), ["a.png"], 1)
+    assert len(listed) == 1
+
+
+def test_what_is_excluded_is_not_gone() -> None:
+    setting, keys = Setting(), names(12)
+    for key in keys:
+        setting.store.put(key, RED)
+    setting.run()
+    scope, check = Scope(patterns=Patterns(exclude=("*",))), check_of(setting.store)
+    job = IndexingJob(setting.store, setting.encoder, setting.index, scope=scope, check_vanished=check)
+    assert refresh_images(job, keys).deleted == 12
+
+
+def test_what_the_index_never_had_does_not_make_a_few_of_what_is_gone() -> None:
+    setting = Setting()
+    told: list[int] = []
+    for key in names(5):
+        setting.store.put(key, RED)
+    setting.run()
+    for key in names(50):
+        setting.store.put(key, GREEN_BLUE)
+
+    def check(_: Collection[str], looked: int) -> None:
+        told.append(looked)
+
+    index_images(IndexingJob(setting.store, setting.encoder, setting.index, check_vanished=check), setting.store.list())
+    assert sum(told) == 5
 
 
 def test_many_that_vanish_a_few_at_a_time_are_many() -> None:
