@@ -118,7 +118,7 @@ def recalled(indexes: IndexStore, source: ImageRef, limits: ForgetLimits) -> For
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
-    """Which of the images that are gone may be forgotten, which are held back, and what to remember of these."""
+    """Which of the images that are gone may be forgotten, which are held back, and what to remember of them."""
 
     forget: tuple[ImageRef, ...]
     held: tuple[ImageRef, ...]
@@ -136,12 +136,12 @@ def decide(gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, 
     since = _first_missed(forgetting.memory.missing, names, now)
     ripe = since <= now - round(limits.after_s * 1000)
     ripe &= np.isin(names, forgetting.memory.missing["image"])  # missed by an earlier listing, however short the time
-    held = np.zeros(int((~ripe).sum()), dtype=MISSING)
-    held["image"], held["since_ms"] = names[~ripe], since[~ripe]
+    missing = np.zeros(len(images), dtype=MISSING)  # what may be forgotten too: the run may end before it is
+    missing["image"], missing["since_ms"] = names, since
     return Decision(
         forget=tuple(image for image, is_ripe in zip(images, ripe, strict=True) if is_ripe),
         held=tuple(image for image, is_ripe in zip(images, ripe, strict=True) if not is_ripe),
-        missing=held[np.argsort(held["image"])],
+        missing=missing[np.argsort(missing["image"])],
     )
 
 

@@ -196,6 +196,23 @@ def test_what_two_listings_lack_goes_although_nothing_is_left(client: Client, im
     assert known(client) == set()
 
 
+def test_what_waited_long_enough_does_not_wait_again_where_a_repair_fails(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES[:15]:
+        (images / name).unlink()
+    assert client.sync(images, repair=True).held == tuple(NAMES[:15])
+    connection_of(client).settings.ingest.forget_after_s = 0
+    fill(images, NAMES[15:], GREEN_BLUE)
+    with monkeypatch.context() as patched:
+        at_call(patched, "read", 1, lambda: empty(images))
+        with pytest.raises(StoreUnavailableError):
+            client.sync(images, repair=True)
+    fill_again(images)
+    assert client.sync(images, repair=True).held == ()
+    assert known(client) == set(NAMES[15:])
+
+
 def test_a_sync_that_is_to_forget_takes_nothing_else_along(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
