@@ -78,6 +78,8 @@ def index(
     """
     patterns = keys.patterns()
     layer = hash_choice(hash_file)
+    if common.preset is not None:
+        _warn_of_limits(common.preset, source)
     if estimate:
         if hash_file is not None or force or prune or add_words:
             raise UsageError(
@@ -104,6 +106,15 @@ def index(
     answer(document, common.format, lambda: report_text(document))
     if nothing or report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _warn_of_limits(preset: str, source: str) -> None:
+    """Before hours of work, what the preset does not know; of the demo's own bucket it knows all."""
+    from searchanything.demo.bucket import BUCKET
+    from searchanything.models.limits import state_limits
+
+    if source.removeprefix("s3://").split("/")[0] != BUCKET:
+        state_limits(preset)
 
 
 def hash_choice(text: str | None) -> HashChoice:
