@@ -13,6 +13,7 @@ from searchanything.cli.no_images import found_no_image, no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
+from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
@@ -113,7 +114,7 @@ def _warn_of_limits(preset: str, source: str) -> None:
     from searchanything.demo.bucket import BUCKET
     from searchanything.models.limits import state_limits
 
-    if source.removeprefix("s3://").split("/")[0] != BUCKET:
+    if (split_s3(source) or ("", ""))[0] != BUCKET:
         state_limits(preset)
 
 
