@@ -191,7 +191,7 @@ def test_what_cannot_be_answered_is_a_problem(served: Served, document: dict, st
 
 @pytest.mark.parametrize("path", ["/v1/query", "/v1/segment", "/v1/refine", "/v1/explain", "/v1/compare", "/v1/sheet"])
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
-def test_json_without_its_header_is_told_the_header(served: Served, path: str, kind: str) -> None:
+def test_json_without_its_header_is_answered_with_it(served: Served, path: str, kind: str) -> None:
     response = served.http.post(path, content=b'{"text": "a red bicycle"}', headers={"Content-Type": kind})
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
     problem = response.json()
