@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ _CURES: tuple[tuple[type[SearchAnythingError], str], ...] = (
     (WeightsMissingError, "searchanything models list"),
     (ImageError, "give a JPEG, PNG or WebP file that other programs open"),
 )
+_LIMIT = re.compile(r"SEARCHANYTHING_\w+(?= allows\b)")  # as an ImageError's reason names it
 
 
 def asked_format(arguments: Sequence[str]) -> Format:
@@ -96,4 +98,6 @@ def cure_of(error: Exception, arguments: Sequence[str] = ()) -> str | None:
         return error.cure
     if "searchanything " in str(error):
         return None
+    if isinstance(error, ImageError) and (limit := _LIMIT.search(error.reason)):
+        return f"give a smaller image, or raise {limit.group()} if you trust this one"
     return next((cure for kind, cure in _CURES if isinstance(error, kind)), None)

@@ -13,6 +13,7 @@ from searchanything.cli.no_images import found_no_image, no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
+from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
@@ -78,6 +79,8 @@ def index(
     """
     patterns = keys.patterns()
     layer = hash_choice(hash_file)
+    if common.preset is not None:
+        _warn_of_limits(common.preset, source)
     if estimate:
         if hash_file is not None or force or prune or add_words:
             raise UsageError(
@@ -104,6 +107,15 @@ def index(
     answer(document, common.format, lambda: report_text(document))
     if nothing or report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
+
+
+def _warn_of_limits(preset: str, source: str) -> None:
+    """Before hours of work, what the preset does not know; of the demo's own bucket it knows all."""
+    from searchanything.demo.bucket import BUCKET
+    from searchanything.models.limits import state_limits
+
+    if (split_s3(source) or ("", ""))[0] != BUCKET:
+        state_limits(preset)
 
 
 def hash_choice(text: str | None) -> HashChoice:

@@ -6,23 +6,30 @@ import os
 import sys
 import threading
 import webbrowser
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from searchanything.cli.failures import DONE
 from searchanything.cli.options import CommonOptions, expanded, option
 from searchanything.cli.session import client_of, say
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import IndexNotFoundError, SearchAnythingError, UsageError
 from searchanything.core.extras import install_command
+
+if TYPE_CHECKING:
+    from searchanything.client.client import Client
 
 _CLOSING_S: Final = 5.0  # for the index, where work is left
 _SERVER: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client")
 HostOption = Annotated[
     str | None, option("--host", "ADDRESS", "Where to listen; default 127.0.0.1. Beyond it, keys are demanded.")
 ]
-PortOption = Annotated[int | None, option("--port", "N", "Port; default 8600, 0 for any free one.")]
-
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--port", metavar="N", min=0, max=65535, help="Port; default 8600, 0 for any free one.", show_default=False
+    ),
+]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")]
 
 
@@ -61,16 +68,27 @@ def serve(
     settings.models.preset = common.preset or settings.models.preset
 
     def started(url: str) -> None:
-        say(f"serving {settings.milvus.uri} at {url}")
+        say(f"serving {settings.milvus.uri}{empty} at {url}")
         if open_page:  # in a thread: a browser may run for as long as this call
             threading.Thread(target=_open, args=(url,), daemon=True).start()
 
     with client_of(context, common) as client:
+        empty = "" if _has_index(client) else " (nothing is indexed there yet)"
         finished = run_server(client, settings, started=started)
         if not finished:
             _end_after(_CLOSING_S)
     if not finished:
         _end()
+
+
+def _has_index(client: Client) -> bool:
+    """False where nothing is indexed. What cannot be reached now may be later: the server's answers say so."""
+    try:
+        return bool(client.manifest)
+    except IndexNotFoundError:
+        return False
+    except SearchAnythingError:
+        return True
 
 
 def _end_after(seconds: float) -> None:

@@ -35,6 +35,8 @@ PILLOW_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+# What it says of a mode that it does not know; the file may be in order, or its header damaged.
+_UNSUPPORTED = re.compile(r"unknown pixel mode|unknown data organization|unsupported|cannot handle", re.IGNORECASE)
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def _reason(error: Exception, kind: str) -> str:
         return f"is a {kind} file that needs more memory than there is"
     if "truncated" in message or isinstance(error, EOFError):
         return f"is a {kind} file that is cut off ({message or 'early end'})"
+    if _UNSUPPORTED.search(message):
+        return f"is a {kind} file of an unsupported kind ({message}); convert it to 8-bit RGB"
     return f"is a damaged {kind} file ({message or type(error).__name__})"
 
 

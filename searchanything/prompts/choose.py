@@ -288,15 +288,14 @@ def _painted(segmentation: Segmentation, holds_foreground: np.ndarray, holds_bac
 
 
 def _nearest(segmentation: Segmentation, prompt: Points, *, excluded: np.ndarray) -> Choice:
-    """No usable mask holds a foreground point: select nothing, offer the nearest masks."""
+    """No usable mask holds a foreground point: select nothing, offer the nearest masks, if there are some."""
     x, y = prompt.foreground[0]
     where = f"points, the first at ({x:g}, {y:g})" if len(prompt.foreground) > 1 else f"point at ({x:g}, {y:g})"
-    return nothing(
-        segmentation,
-        rule="points",
-        reason=f"no usable mask lies under the foreground {where}; the nearest are offered",
-        others=nearest_rows(segmentation, (x, y), ~excluded),
-    )
+    others = nearest_rows(segmentation, (x, y), ~excluded)
+    reason = f"no usable mask lies under the foreground {where}" + ("; the nearest are offered" if others else "")
+    if not len(excluded):
+        reason = "no region was found in this image"
+    return nothing(segmentation, rule="points", reason=reason, others=others)
 
 
 def nearest_rows(segmentation: Segmentation, point: Point, usable: np.ndarray) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 TYPE_PREFIX: Final = "urn:searchanything:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
+_QUOTED: Final = 100  # characters of a header
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
 STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
@@ -142,7 +143,10 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):
             raise TypeError(f"expected an error of validation, got {type(error).__name__}")
-        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10])
+        faults = [(one["loc"], one["msg"]) for one in error.errors()[:10]]
+        if isinstance(error.body, bytes):  # FastAPI leaves a body as it came where no header says that it is JSON
+            faults = [(loc, _not_json(request) if loc == ("body",) else message) for loc, message in faults]
+        said = "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in faults)
         document = problem_document("UsageError", 422, "The request is not of the documented form", said, _id(request))
         return JSONResponse(document, 422, None, MEDIA_TYPE)
 
@@ -167,6 +171,15 @@ def defect_response(request: str) -> JSONResponse:
     detail = f"the log of the server has the cause under request {request}"
     return JSONResponse(
         problem_document("SearchAnythingError", 500, "A defect of the server", detail, request), 500, None, MEDIA_TYPE
+    )
+
+
+def _not_json(request: Request) -> str:
+    kind = request.headers.get("content-type", "")[:_QUOTED]
+    got = f"Content-Type: {kind}" if kind else "none"
+    return (
+        f"expected JSON with the header Content-Type: application/json, got {got}; "
+        f"curl sends it with -H 'Content-Type: application/json'"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,17 @@ def key_ring(settings: Settings) -> KeyRing | None:
             f"to listen on {serve.host} the server demands keys, and there is none: searchanything keys add NAME"
         )
     return ring
+
+
+def check_host(serve: ServeSettings) -> None:
+    """Look the host up, before keys are asked for on its account. Raises: SettingsError where it has no address."""
+    try:
+        socket.getaddrinfo(serve.host or None, serve.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
+        raise SettingsError(
+            f"there is no such address to listen on: {serve.host} ({getattr(error, 'strerror', None) or error}); "
+            f"name one of this machine's: --host"
+        ) from error
 
 
 def make_desk(client: Client, settings: Settings) -> Desk:
@@ -94,6 +106,7 @@ def serve(client: Client, settings: Settings, *, started: Callable[[str], None])
 
     Raises: SettingsError, ServeError where the address cannot be had.
     """
+    check_host(settings.serve)
     desk = make_desk(client, settings)
     server = Server(desk, settings.serve, started)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -28,8 +28,10 @@ from searchanything.core.errors import (
 )
 from searchanything.core.geometry import encode_rle
 from searchanything.core.types import Candidate, Filter, ImageRef, Selection, SizeClass, TextMatch
+from searchanything.images.inputs import load_image
 from searchanything.ingest.reports import Failure, IndexProgress, IndexReport, IndexStatus
 from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
+from searchanything.stores.folder import FolderStore
 
 ROOT = Path(__file__).parents[3]
 PIXELS = np.full((40, 60, 3), 100, dtype=np.uint8)
@@ -235,6 +237,24 @@ def test_cures_are_commands(capsys):
     assert "cure:  searchanything index SOURCE" in capsys.readouterr().err
     call(FakeClient(error=WeightsMissingError("fetch with: searchanything models fetch small")), "status")
     assert "cure:" not in capsys.readouterr().err  # the message says it
+
+
+def test_the_cure_for_a_large_image_is_no_other_format(capsys, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"longer than a byte")
+    reads = {
+        "SEARCHANYTHING_INGEST__MAX_PIXELS": lambda: load_image(
+            Image.new("RGB", (8, 8)), read_object=lambda _: b"", max_pixels=63
+        ),
+        "SEARCHANYTHING_STORAGE__MAX_OBJECT_BYTES": lambda: FolderStore(tmp_path, max_object_bytes=1).read("a.png"),
+    }
+    for variable, read in reads.items():
+        with pytest.raises(ImageError) as raised:
+            read()
+        call(FakeClient(error=raised.value), "status")
+        cure = f"cure:  give a smaller image, or raise {variable} if you trust this one\n"
+        assert cure in capsys.readouterr().err
+    call(FakeClient(error=ImageError("SEARCHANYTHING_X allows.png", "is empty (0 bytes)")), "status")
+    assert "cure:  give a JPEG, PNG or WebP file that other programs open\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

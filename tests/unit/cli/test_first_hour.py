@@ -24,8 +24,9 @@ from searchanything.cli import serve as serve_module
 from searchanything.cli.app import run
 from searchanything.cli.progress import indexing_progress
 from searchanything.client.client import Client
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import IndexUnavailableError, UsageError
 from searchanything.drawing.overlays import RegionMark
+from searchanything.serve import run as serve_run
 
 IMAGE = drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40))
 
@@ -120,6 +121,25 @@ def test_the_page_is_opened_or_named(
     serve_module._open("http://127.0.0.1:8600")
     assert opened == ["http://127.0.0.1:8600"]
     assert ("open http://127.0.0.1:8600 yourself" in capsys.readouterr().err) is not there
+
+
+def test_the_address_comes_with_whether_anything_is_indexed(
+    client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://127.0.0.1:8600"
+    monkeypatch.setattr(serve_run, "serve", lambda _client, _settings, *, started: started(url) or True)
+    assert call(client, "serve", "--uri", "some.db") == 0
+    assert f"serving some.db at {url}\n" in capsys.readouterr().err
+    assert run(["serve", "--uri", "none.db"]) == 0
+    assert f"serving none.db (nothing is indexed there yet) at {url}\n" in capsys.readouterr().err
+    assert not Path("none.db").exists()
+
+    def unreachable(_: Client) -> None:
+        raise IndexUnavailableError("the server restarts")
+
+    monkeypatch.setattr(Client, "manifest", property(unreachable))
+    assert call(client, "serve", "--uri", "some.db") == 0
+    assert f"serving some.db at {url}\n" in capsys.readouterr().err, "what is not known is not said"
 
 
 def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.CaptureFixture[str]) -> None:

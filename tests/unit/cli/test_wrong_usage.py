@@ -23,6 +23,8 @@ LIBRARY_WORDS = ("Input should", "Value error", "Invalid value", "unable to pars
         (["query", "q.png", "--limit=1.5"], "--limit 1.5: expected a whole number of 1 or more"),
         (["query", "q.png", "--offset", "-1"], "--offset -1: expected a whole number of 0 or more"),
         (["duplicates", "--bits", "99"], "--bits 99: expected a whole number from 0 to 31"),
+        (["serve", "--port", "99999"], "--port 99999: expected a whole number from 0 to 65535"),
+        (["serve", "--port", "-1"], "--port -1: expected a whole number from 0 to 65535"),
         (["tune", "--recall", "2"], "--recall 2: expected a number from 0.01 to 1"),
         (["tune", "--recall", "most"], "--recall most: expected a number from 0.01 to 1"),
         (["query", "q.png", "--max-false-match", "few"], "--max-false-match few: expected a number"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from importlib.resources import files
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
+from searchanything.cli.app import run
 from searchanything.client.opening import connect
+from searchanything.core.errors import SettingsError
 from searchanything.models import limits
 from searchanything.models.limits import limits_of, state_limits
 from searchanything.models.presets import PRESETS
@@ -41,6 +44,24 @@ def test_a_query_on_pico_warns_once(
     assert said(caplog) == [PRESETS["pico"].limits]
     assert "pictograms" in said(caplog)[0]
     assert "on other photographs its answers are often arbitrary" in said(caplog)[0]
+
+
+@pytest.mark.parametrize(
+    ("preset", "source", "warns"),
+    [("pico", "images", True), ("pico", "s3://searchanything-demo/", False), ("small", "images", False)],
+)
+def test_the_command_index_warns_before_it_begins(
+    preset: str, source: str, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[list[str]] = []
+
+    def connected(_uri: str | None, _preset: str | None) -> NoReturn:
+        heard.append(said(caplog))
+        raise SettingsError("no index here")
+
+    for _ in range(2):
+        assert run(["index", source, "--preset", preset], connect=connected) == 2
+    assert heard == [[PRESETS["pico"].limits] if warns else []] * 2
 
 
 def test_presets_for_photographs_and_foreign_ones_do_not(caplog: pytest.LogCaptureFixture) -> None:

@@ -138,6 +138,21 @@ class TestJpeg:
         with pytest.raises(ImageError, match="90 scans of 16,000,000 pixels"):
             decoded(tiff(tags, strip))
 
+    def test_modes_that_are_not_read_are_not_called_damage(self) -> None:
+        """A TIFF of RGB in 32-bit floats, a JPEG of 12 bits, a BMP of 3 bits a pixel."""
+        floats = {256: (4, [2]), 257: (4, [2]), 258: (3, [32] * 3), 259: (3, [1]), 262: (3, [2]), 273: (4, [8])}
+        floats |= {277: (3, [3]), 278: (4, [2]), 279: (4, [48]), 339: (3, [3] * 3)}
+        jpeg = b"\xff\xd8\xff\xc1" + struct.pack(">HBHHB3B", 11, 12, 8, 8, 1, 1, 0x11, 0)
+        bmp = struct.pack("<2sI4xIIiiHHI20x", b"BM", 70, 54, 40, 4, 4, 1, 3, 0) + bytes(16)
+        refused = {
+            "TIFF": (tiff(floats, bytes(48)), "unknown pixel mode"),
+            "JPEG": (jpeg, "cannot handle 12-bit layers"),
+            "BMP": (bmp, r"Unsupported BMP pixel depth \(3\)"),
+        }
+        for kind, (data, why) in refused.items():
+            with pytest.raises(ImageError, match=rf"is a {kind} file of an unsupported kind \({why}\); convert"):
+                decoded(data)
+
     @given(st.binary(max_size=300))
     @settings(max_examples=100, deadline=None)
     def test_any_bytes_have_some_number_of_scans(self, noise: bytes) -> None:

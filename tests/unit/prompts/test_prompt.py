@@ -157,6 +157,15 @@ def test_a_point_on_no_mask_selects_nothing_and_offers_the_nearest() -> None:
     assert [one.box_xyxy for one in selection.runners_up] == [(40, 40, 48, 48), (0, 0, 8, 8)]
 
 
+def test_a_miss_says_that_the_nearest_are_offered_only_where_there_are_some() -> None:
+    one = segmented(64, [rectangle(64, (40, 40, 48, 48))])
+    missed = "no usable mask lies under the foreground point at (5, 5)"
+    assert choose_by_points(Points((5, 5)), one).reason == f"{missed}; the nearest are offered"
+    assert choose_by_points(Points((5, 5), background=(44, 44)), one).reason == missed
+    for points in (Points((5, 5)), Points([(5, 5), (9, 9)], background=(44, 44))):
+        assert choose_by_points(points, segmented(64, [])).reason == "no region was found in this image"
+
+
 @pytest.mark.parametrize("point", [(-0.1, 5), (64, 5), (5, -1), (5, 48), (1e9, 1e9)])
 @pytest.mark.parametrize("rule", ["searchanything", "fastsam"])
 def test_a_point_outside_names_itself_and_the_size(point: tuple[float, float], rule: str) -> None:

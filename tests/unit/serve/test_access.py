@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings import Settings
 from searchanything.serve.keys import KeyRing
 from searchanything.serve.problems import STATUS, status_of
-from searchanything.serve.run import key_ring
+from searchanything.serve.run import check_host, key_ring, serve
 
 
 @pytest.fixture
@@ -279,6 +280,30 @@ def test_beyond_loopback_keys_are_demanded(tmp_path: Path, host: str, loopback: 
     KeyRing(tmp_path).revoke("one")
     with pytest.raises(SettingsError, match="keys add"):
         key_ring(settings)
+
+
+@pytest.mark.parametrize("host", ["nosuchhost", "n" * 64])
+def test_a_host_without_an_address_is_said_before_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    looked_up = socket.getaddrinfo
+
+    def resolver(name: str, *more: object, **options: object) -> object:
+        if name == "nosuchhost":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return looked_up(name, *more, **options)
+
+    served = Served.make(tmp_path, monkeypatch)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    settings = settings_of(tmp_path, host=host)
+    with pytest.raises(SettingsError, match=f"no such address to listen on: {host} ") as raised:
+        serve(served.client, settings, started=pytest.fail)
+    assert "keys" not in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "::1", "localhost"])  # noqa: S104
+def test_a_host_with_an_address_is_one(host: str) -> None:
+    check_host(ServeSettings(host=host, port=0))
 
 
 def test_names_of_keys(tmp_path: Path) -> None:

@@ -189,6 +189,20 @@ def test_what_cannot_be_answered_is_a_problem(served: Served, document: dict, st
     assert problem["instance"].endswith(response.headers["x-request-id"])
 
 
+@pytest.mark.parametrize("path", ["/v1/query", "/v1/segment", "/v1/refine", "/v1/explain", "/v1/compare", "/v1/sheet"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_json_without_its_header_is_answered_with_it(served: Served, path: str, kind: str) -> None:
+    response = served.http.post(path, content=b'{"text": "a red bicycle"}', headers={"Content-Type": kind})
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    problem = response.json()
+    assert problem["type"].endswith(":UsageError")
+    assert "Content-Type: application/json" in problem["detail"]
+    assert f"got Content-Type: {kind};" in problem["detail"]
+    assert "dictionary" not in problem["detail"]
+    right = served.http.post(path, content=b"[]", headers={"Content-Type": "application/json"}).json()
+    assert "Content-Type" not in right["detail"], "its header is right, its content is not"
+
+
 def test_a_point_outside_and_a_region_with_a_prompt(served: Served) -> None:
     outside = {"kind": "points", "foreground": [[600, 20]]}
     response = served.post("/v1/query", {"image": served.name("a/two.png"), "prompt": outside})
