@@ -279,7 +279,7 @@ class Client(Closing):
         """Bring these keys of a source up to date with their objects as they are now. Nothing is listed.
 
         Present and wanted: indexed, unless the index has it as it is (`force`: all the same). Absent, excluded, outside
-        the source or no image: its rows are deleted; if the source has no image left at all, StoreUnavailableError is
+        the source or no image: its rows are deleted; if a folder has no image left at all, StoreUnavailableError is
         raised instead, and only a `sync` forgets them. Failing: recorded with reason, attempts and times; an image that
         failed `ingest.max_attempts` times with the same content is exhausted (`force` tries it). Doubled, late or
         reordered calls end the same. An empty index is made, as by `index`.
