@@ -91,8 +91,9 @@ async def index(
         keys: Object keys, whole, as the bucket has them; a few hundred at most.
         force: Index images again that have not changed.
         urgent: Go before the batches that are waiting already.
-        said: How many of the keys may be gone: any number if they were "named" by an event or by you, but all images
-            of a folder; few if a listing named them ("listed"); all if a listing showed them to be "gone".
+        said: Which keys are forgotten where they are gone: any number if they were "named" by an event or by you, but
+            for all images of a folder; none if a listing named them ("listed"), as the next one decides; all if a
+            listing showed them to be "gone".
     """
     async with workers(source) as engine:
         try:

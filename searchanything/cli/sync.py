@@ -101,6 +101,8 @@ def _says_nothing(source: str, report: SyncReport) -> str:
 def _text(document: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
+    from searchanything.ingest.reports import images_are
+
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
     lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
@@ -120,4 +122,6 @@ def _text(document: dict[str, Any]) -> RenderableType:
             f"repaired: {images['indexed'] + images['empty']:,} indexed, {document['repaired']['deleted']:,} "
             f"forgotten, {images['failed']:,} failed; garbage of {counted(document['garbage'], 'image')} deleted"
         )
+        if gone := document["repaired"]["gone"]:
+            lines.append(f"gone: {images_are(gone)} no longer there since the listing; the next sync decides on them")
     return Text("\n".join(lines))

@@ -122,8 +122,8 @@ class Connection:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
         if wiring.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
-        keeper, vanished = self.keeper(store, index), self.check_of_vanished(source, said)
-        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, vanished)
+        keeper, may_forget = self.keeper(store, index), self.vanished(source, said)
+        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, may_forget)
 
     def forget_limits(self) -> ForgetLimits:
         """How much is forgotten without being asked to."""
@@ -132,11 +132,13 @@ class Connection:
         ingest = self.settings.ingest
         return ForgetLimits(ingest.forget_images, ingest.forget_share, ingest.forget_after_s)
 
-    def check_of_vanished(self, source: OpenedSource, said: Said) -> VanishedCheck:
-        """What holds back images of a run that are gone, of whose keys this was said."""
+    def vanished(self, source: OpenedSource, said: Said) -> VanishedCheck:
+        """Whether images of a run that are gone may be forgotten, of whose keys this was said."""
         from searchanything.ingest.forget import recalled
         from searchanything.ingest.vanished import VanishedCheck
 
         (store, scope), limits = source, self.forget_limits()
         name = ImageRef(store.bucket, scope.prefix)
-        return VanishedCheck(store, scope, said, limits, lambda: recalled(self.indexes, name, limits).memory.devices)
+        return VanishedCheck(
+            store, scope, self.types, said, lambda: recalled(self.indexes, name, limits).memory.devices
+        )

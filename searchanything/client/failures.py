@@ -65,7 +65,7 @@ class Failures:
         from searchanything.ingest.commit import Attempt, commit_batch
 
         opened = self.connection.open_source(source)
-        store, check = opened[0], self.connection.check_of_vanished(opened, "named")
+        store, may_forget = opened[0], self.connection.vanished(opened, "named")
         stored, index = store.stat(key), self.connection.read_index()
         if stored is None:
             return
@@ -73,7 +73,7 @@ class Failures:
         generation = next_generation(after=previous.generation if previous else 0)
         attempt = Attempt(stored=stored, generation=generation, previous=previous, failed=why)
         with ThreadPoolExecutor(1) as pool:
-            commit_batch(index, store, [(attempt, None)], pool, check_vanished=check)
+            commit_batch(index, store, [(attempt, None)], pool, may_forget=may_forget)
 
     def _rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
         bucket, prefix = None, ""

@@ -85,7 +85,7 @@ class Ingestion:
             filled = self._fill_words(job, progress)
             again = filled.indexed + filled.empty + filled.failed  # they were unchanged until then
             report = sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), filled))
-        sure = replace(job, check_vanished=connection.check_of_vanished((store, scope), "gone"))
+        sure = replace(job, may_forget=connection.vanished((store, scope), "gone"))
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()

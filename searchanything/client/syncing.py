@@ -126,11 +126,11 @@ class Syncing:
         connection = self.connection
         source = job.store, job.scope
         work = connection.job(source, (job.index, connection.models.encoder()), job.options)
-        sure = connection.check_of_vanished(source, "gone")
+        sure = connection.vanished(source, "gone")
         return replace(
             job,
             refresh=partial(refresh_images, work),
-            forget=partial(refresh_images, replace(work, check_vanished=sure)),
+            forget=partial(refresh_images, replace(work, may_forget=sure)),
             again=partial(refresh_images, replace(work, options=connection.options(force=True))),
             garbage_age_s=connection.settings.ingest.garbage_age_s,
         )

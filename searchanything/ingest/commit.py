@@ -23,8 +23,8 @@ from searchanything.encode.encoder import EncodedImage, box_tuple
 
 logger = logging.getLogger(__name__)
 
-CheckVanished: TypeAlias = Callable[[Collection[str], int], None]
-"""Is told of indexed images that are gone, and how many more are looked at; raises where they may be hidden."""
+MayForget: TypeAlias = Callable[[Collection[str]], bool]
+"""Whether the rows of these keys, which are gone, may be deleted; raises where they may be hidden."""
 MESSAGE_CHARACTERS = 500  # of an error, kept in the index
 
 
@@ -70,12 +70,15 @@ class Attempt:
 class Committed:
     """What became of a batch: image rows now in the index, and images whose object changed before the commit.
 
-    All rows of an image with a generation below that in `outdated` were deleted.
+    All rows of an image with a generation below that in `outdated` were deleted. Of images whose object is gone so many
+    are `forgotten`, and so many are `left` in the index.
     """
 
     rows: tuple[ImageRow, ...]
     changed: tuple[ImageRef, ...]
     outdated: Mapping[ImageRef, int] = field(default_factory=dict)
+    forgotten: int = 0
+    left: int = 0
 
 
 def commit_batch(
@@ -85,13 +88,13 @@ def commit_batch(
     pool: Executor,
     keeper: FeatureKeeper | None = None,
     *,
-    check_vanished: CheckVanished = lambda *_: None,
+    may_forget: MayForget = lambda _: True,
 ) -> Committed:
     """Write a batch so that each of its images becomes visible whole or not at all. `pool` asks the store.
 
     `keeper` gets the features first: whatever is committed has them.
 
-    `check_vanished` is asked before rows of an image that is gone are deleted.
+    `may_forget` is asked before rows of an image that is gone are deleted.
 
     Raises: RegionIndexError, StoreUnavailableError, StoreError where features cannot be kept; the batch's region rows
     may then lie there as garbage.
@@ -106,7 +109,11 @@ def commit_batch(
     attempts = [attempt for attempt, _ in batch]
     etags = list(pool.map(lambda one: _current_etag(store, one), attempts))
     gone = [attempt for attempt, etag in zip(attempts, etags, strict=True) if etag is None]
-    check_vanished([attempt.stored.ref.key for attempt in gone if attempt.previous], 0)
+    # Of an object that is gone, what another worker found there since has a younger generation, and stays.
+    deleted = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
+    known = {image for image, row in index.newest(list(deleted)).items() if row.generation < deleted[image]}
+    left = known if known and not may_forget([image.key for image in known]) else set()
+    deleted = {image: age for image, age in deleted.items() if image not in left}
     rows = [
         _image_row(attempt, image, now_ms, code_bytes=bits // 8)
         for (attempt, image), etag in zip(batch, etags, strict=True)
@@ -122,8 +129,6 @@ def commit_batch(
     newest = index.newest([row.image for row in rows])
     _check_written([row for row in rows if not _is_there(row, newest)], store)
     outdated = {image: row.generation for image, row in newest.items()}
-    # Of an object that is gone, what another worker found there since has a younger generation, and stays.
-    deleted = {attempt.stored.ref: attempt.generation + 1 for attempt in gone}
     if keeper is not None and deleted:
         keeper.add_tombstones(deleted)
     index.delete_before(outdated | deleted)
@@ -132,7 +137,7 @@ def commit_batch(
         "committed %s, %s in %.0f ms; %d vanished, %d changed",
         counted(len(rows), "image"), counted(len(regions), "region"), spent, len(gone), len(changed),
     )  # fmt: skip
-    return Committed(rows=tuple(rows), changed=tuple(changed), outdated=outdated | deleted)
+    return Committed(tuple(rows), tuple(changed), outdated | deleted, forgotten=len(known - left), left=len(left))
 
 
 def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:

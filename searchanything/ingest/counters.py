@@ -56,9 +56,9 @@ class Counters:
         self._report = replace(self._report, given_up=self._report.given_up + 1)
         self._report_progress(key)
 
-    def forget(self, images: int) -> None:
-        """Count images whose rows were deleted."""
-        self._report = replace(self._report, deleted=self._report.deleted + images)
+    def forget(self, images: int, *, left: int = 0) -> None:
+        """Count images that are gone: whose rows were deleted, and whose rows were left."""
+        self._report = replace(self._report, deleted=self._report.deleted + images, gone=self._report.gone + left)
 
     def add(self, batch: Committed) -> None:
         """Count a committed batch."""
@@ -70,6 +70,7 @@ class Counters:
             empty=self._report.empty + outcomes.count(Outcome.EMPTY),
             regions=self._report.regions + sum(row.regions for row in rows),
         )
+        self.forget(batch.forgotten, left=batch.left)
         failed = [row for row in rows if row.outcome is Outcome.FAILED]
         self.add_failures(Failure(row.image.key, row.error, row.message) for row in failed)
         self._warnings.extend(

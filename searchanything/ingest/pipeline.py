@@ -212,7 +212,7 @@ def _drawn(
 
 def _commit(job: IndexingJob, batch: Sequence[tuple[Attempt, EncodedImage | None]], pool: Executor) -> Committed:
     """Commit a batch; tiles of contact sheets come and go after their rows."""
-    committed = commit_batch(job.index, job.store, batch, pool, job.keeper, check_vanished=job.check_vanished)
+    committed = commit_batch(job.index, job.store, batch, pool, job.keeper, may_forget=job.may_forget)
     if job.sheet is not None:
         job.sheet.delete_before(committed.outdated, pool)
         generations = {row.image: row.generation for row in committed.rows}

@@ -25,7 +25,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import check_key, escaped, incoming, sound_object
 from searchanything.images.names import SkipReason, may_be_image
 from searchanything.images.scopes import Scope
-from searchanything.ingest.commit import Attempt, CheckVanished, Failed
+from searchanything.ingest.commit import Attempt, Failed, MayForget
 from searchanything.ingest.contact_sheet import Sheet
 from searchanything.ingest.counters import Counters
 from searchanything.ingest.reports import Failure
@@ -56,7 +56,7 @@ class IndexingOptions:
 class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
-    `check_vanished` raises StoreUnavailableError where keys that are indexed and gone may be hidden, not deleted.
+    `may_forget` says of keys that are indexed and gone whether their rows go.
     """
 
     store: ImageStore
@@ -67,7 +67,7 @@ class IndexingJob:
     keeper: FeatureKeeper | None = None
     sheet: Sheet | None = None
     types: ContentTypes = field(default_factory=ContentTypes)
-    check_vanished: CheckVanished = lambda *_: None
+    may_forget: MayForget = lambda _: True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", incoming(self.store))
@@ -88,7 +88,6 @@ def plan_listed(
         for one, unchanged in zip(images, same, strict=True):
             attempt = _attempt(job, one, known.get(one.ref), counters, unchanged=unchanged)
             if attempt is not None:
-                job.check_vanished((), int(attempt.previous is not None))
                 yield attempt
 
 
@@ -118,10 +117,12 @@ def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: E
         with counters.watch.stage("plan"):
             known = job.index.newest(refs)
             found = dict(zip(refs, pool.map(lambda ref: _look(job, ref), refs), strict=True))
+            absent = [ref for ref, one in found.items() if one is None and ref in known]
+            left = set(absent) if absent and not job.may_forget([ref.key for ref in absent]) else set()
             gone = [ref for ref, one in found.items() if one is None or isinstance(one, SkipReason)]
-            job.check_vanished([ref.key for ref in gone if found[ref] is None and ref in known], len(known))
+            gone = [ref for ref in gone if ref not in left]
             _forget(job, gone, known, pool, before=before)
-        counters.forget(sum(ref in known for ref in gone))
+        counters.forget(sum(ref in known for ref in gone), left=len(left))
         for ref, one in found.items():
             previous = known.get(ref)
             if isinstance(one, Failed):

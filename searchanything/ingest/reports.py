@@ -43,7 +43,8 @@ class IndexReport:
     changing: they are in `failures` too, and the next sync finds them. `warnings` are of images that were indexed
     without their sidecar, and of the first 100 skipped things that are no objects. A place that could not be listed is
     one failure. `skips` says why objects were `skipped`, by reason and with examples. `gone` images are in the index
-    and no longer in the listing: they stay hits until `sync repair` or `index --prune` forgets them. `held` are the
+    and no longer in the listing, or went after they were listed: they stay hits until `sync repair` or `index --prune`
+    forgets them. `held` are the
     keys of those that `--prune` held back, because so many at once may be a mistake. `timings_ms` are summed over the
     threads of each stage: stages overlap, so they add up to more than `seconds`.
     """

@@ -21,6 +21,7 @@ _SHOWN_FAILURES: Final = 50  # in an artifact; `searchanything failed list` has 
 _COUNTS: Final = {  # fields of an `IndexReport`, and how people read them
     **{name: name for name in ("indexed", "unchanged", "empty", "failed", "skipped", "deleted")},
     "given_up": "exhausted",
+    "gone": "gone but not forgotten",
 }
 _STAGES: Final = (
     "plan", "read", "decode", "segment", "cut", "pool", "crop", "embed", "hash", "masks", "draw", "commit",

@@ -46,7 +46,7 @@ def remove(store: S3Store) -> None:
 @pytest.mark.parametrize(
     ("lose", "by_event", "reason"),
     [
-        (empty, False, "all images that were there before are gone"),
+        (empty, False, "no image is left"),
         (empty, True, ""),  # the bucket itself says that it has none of what an event named
         (remove, False, "no such bucket"),
         (remove, True, "no such bucket"),

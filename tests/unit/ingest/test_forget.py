@@ -22,6 +22,7 @@ from searchanything.core.protocols import ImageStore
 from searchanything.core.rows import NO_REGION, Outcome
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.images.content_types import ContentTypes
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (
     MISSING,
@@ -460,8 +461,8 @@ def test_another_process_that_is_given_keys_knows_the_disks_of_earlier_listings(
     def refresh() -> None:
         memory = recalled(world.indexes, ImageRef(world.store.bucket, ""), LIMITS).memory
         fresh = FolderStore(tmp_path)
-        check = VanishedCheck(fresh, Scope(), "gone", LIMITS, lambda: memory.devices)
-        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, check_vanished=check), [gone])
+        check = VanishedCheck(fresh, Scope(), ContentTypes(), "gone", lambda: memory.devices)
+        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, may_forget=check), [gone])
 
     mounted[place] += 1
     with pytest.raises(StoreUnavailableError, match="lies on another disk"):
