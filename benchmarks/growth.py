@@ -4,7 +4,8 @@ python benchmarks/growth.py [--index memory|lite] [--regions 10000 30000 100000]
 python benchmarks/growth.py --regions 10000 100000 1000000    # a minute and 2 GB
 
 commit: 16 images of 25 regions, inserted, committed and their older rows looked for. search: `search_regions`; Milvus
-alone: its own call; both right after a commit of one image, so that nothing is remembered and neither is warmer. sync:
+alone: its own call; both right after a commit of one image, so that nothing is remembered and neither is warmer, and
+each with another code. search again: the same code once more, while nobody writes. sync:
 all image states read and found. status: `holdings`. The exponent is that of a power of the number of regions, fitted to
 the three or more sizes: 0 does not grow, 1 grows as the index does, 2 with its square.
 """
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count, islice
+from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import measuring
 from benchmarks.search import MANIFEST, PER_IMAGE, filled, made_codes
@@ -35,7 +37,7 @@ from searchanything.stores.memory import MemoryRegionIndex
 from searchanything.stores.milvus_opening import open_milvus
 
 COMMIT_IMAGES = 16
-SEARCH, MILVUS = "search", "Milvus alone"
+SEARCH, MILVUS, AGAIN = "search", "Milvus alone", "search again"
 LIMITS = (10, 100)
 
 
@@ -59,29 +61,35 @@ def committed(index: RegionIndex, rows: tuple[list[RegionRow], list[ImageRow]]) 
 def calls_of(
     index: RegionIndex, spare: list[tuple[list[RegionRow], list[ImageRow]]]
 ) -> dict[str, Callable[[], object]]:
-    query = made_codes("clustered", 1, seed=7)[0]
+    queries = cycle(made_codes("clustered", 4096, seed=7))
 
     def sync() -> int:
         known = KnownImages(index.iterate_states())
         return len(known)
 
-    def search(limit: int) -> Callable[[], object]:
-        return lambda: search_regions(index, query, PageRequest(limit), filter=None, max_limit=16384)
+    def search(codes: Iterator[NDArray[np.uint8]], limit: int) -> Callable[[], object]:
+        return lambda: search_regions(index, next(codes), PageRequest(limit), filter=None, max_limit=16384)
 
+    same = repeat(next(queries))
     return {
         "commit": lambda: committed(index, spare.pop()),
-        **{f"{SEARCH}, top {limit}": search(limit) for limit in LIMITS},
-        **({} if isinstance(index, MemoryRegionIndex) else bare_searches(index, query.tobytes())),
+        **{f"{SEARCH}, top {limit}": search(queries, limit) for limit in LIMITS},
+        **({} if isinstance(index, MemoryRegionIndex) else bare_searches(index, queries)),
+        **{f"{AGAIN}, top {limit}": search(same, limit) for limit in LIMITS},
         "sync": sync,
         "status": lambda: holdings(index),
     }
 
 
-def bare_searches(index: RegionIndex, code: bytes) -> dict[str, Callable[[], object]]:
+def bare_searches(index: RegionIndex, queries: Iterator[NDArray[np.uint8]]) -> dict[str, Callable[[], object]]:
     """Milvus' own answer: ids and distances alone, over the connection that the index uses."""
     client = index._connection._connected()  # type: ignore[attr-defined]  # noqa: SLF001 - nobody else needs it
-    bare = partial(client.search, index.collections[0], data=[code], anns_field="code", output_fields=[])
-    return {f"{MILVUS}, top {limit}": partial(bare, limit=limit) for limit in LIMITS}
+    bare = partial(client.search, index.collections[0], anns_field="code", output_fields=[])
+
+    def search(limit: int) -> Callable[[], object]:
+        return lambda: bare(data=[next(queries).tobytes()], limit=limit)
+
+    return {f"{MILVUS}, top {limit}": search(limit) for limit in LIMITS}
 
 
 def measure(index: RegionIndex, source: MemoryRegionIndex, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -96,6 +104,8 @@ def measure(index: RegionIndex, source: MemoryRegionIndex, options: argparse.Nam
     def before(name: str) -> None:
         if name == "commit":
             spare.append(more(COMMIT_IMAGES))
+        elif name.startswith(AGAIN):
+            calls[name]()
         elif name.startswith((SEARCH, MILVUS)):
             committed(index, more(1))
 
