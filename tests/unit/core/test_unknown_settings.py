@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import pytest
+from fakes.environments import without_settings
 
 from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
 from searchanything.core.unknown_settings import unknown_settings
@@ -14,9 +14,7 @@ from searchanything.core.unknown_settings import unknown_settings
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith(ENV_PREFIX):
-            monkeypatch.delenv(name)
+    without_settings(monkeypatch)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
