@@ -36,7 +36,7 @@ def refresh_keys(
 ) -> BatchReport:
     """Bring these keys up to date, as `Client.refresh` does, in this process, with up to `tiles` for the contact sheet.
 
-    What is `said` of them tells whether those that are gone are forgotten.
+    What is `said` of them decides whether those that are gone are forgotten.
 
     Raises: the same.
     """
