@@ -16,6 +16,7 @@ from searchanything.client.connection import Connection
 from searchanything.client.opening import connect
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.settings import Settings
+from searchanything.images.scopes import Patterns
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.stores.folder import FolderStore
 
@@ -232,3 +233,49 @@ def test_a_sync_that_is_to_forget_takes_nothing_else_along(
     with pytest.raises(StoreUnavailableError):
         client.sync(images, repair=True, forget=True)
     assert set(NAMES[15:]) <= known(client)
+
+
+def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was cut off leaves rows of its attempts; when they are old, a repair indexes their images again."""
+    connection_of(client).settings.ingest.garbage_age_s = 0
+    with monkeypatch.context() as patched:
+        at_call(patched, "stat", 5, lambda: empty(images))
+        with pytest.raises(StoreUnavailableError):
+            client.index(images, force=True)
+    assert client.status().garbage > 0
+    report = client.sync(images, repair=True)
+    assert report.held == tuple(NAMES)
+    assert report.repaired is not None
+    assert report.repaired.gone == 0  # they are held: none of them went since the listing
+    fill_again(images)
+    client.sync(images, repair=True)
+    assert client.status().garbage == 0
+
+
+def test_what_lost_rows_and_is_excluded_is_held_like_others(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection_of(client).settings.ingest.garbage_age_s = 0
+    with monkeypatch.context() as patched:
+        at_call(patched, "stat", 5, lambda: empty(images))
+        with pytest.raises(StoreUnavailableError):
+            client.index(images, force=True)
+    fill_again(images)
+    assert client.sync(images, repair=True, patterns=Patterns(include=("sub/*",))).held == tuple(NAMES[:20])
+    assert known(client) == set(NAMES)
+
+
+def test_the_filling_in_of_words_counts_and_forgets_nothing_of_what_is_gone(client: Client, images: Path) -> None:
+    for name in NAMES[:3]:
+        (images / name).unlink()
+    report = client.index(images, add_words=True)
+    assert (report.gone, report.deleted, report.indexed) == (3, 0, 37)
+    assert known(client) == set(NAMES)
+
+
+def test_the_filling_in_of_words_with_patterns_leaves_the_others(client: Client, images: Path) -> None:
+    report = client.index(images, add_words=True, patterns=Patterns(include=("sub/*",)))
+    assert (report.deleted, report.indexed) == (0, 20)
+    assert known(client) == set(NAMES)
