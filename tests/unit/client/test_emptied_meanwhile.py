@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,7 +17,9 @@ from searchanything.client.connection import Connection
 from searchanything.client.opening import connect
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
+from searchanything.ingest.forget import recalled
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.stores.folder import FolderStore
 
@@ -177,6 +180,16 @@ def test_any_number_is_forgotten_that_is_named_while_images_are_left(client: Cli
     assert known(client) == set()
 
 
+def test_the_disks_of_earlier_listings_count_for_what_is_named(client: Client, images: Path) -> None:
+    connection = connection_of(client)
+    memory = recalled(connection.indexes, ImageRef(str(images), ""), connection.forget_limits())
+    memory.keep(replace(memory.memory, devices={"": (1,)}))
+    (images / NAMES[0]).unlink()
+    with pytest.raises(StoreUnavailableError, match="another disk"):
+        client.refresh(images, NAMES[:1])
+    assert known(client) == set(NAMES)
+
+
 def test_any_number_of_failures_may_be_gone_while_images_are_left(client: Client, images: Path) -> None:
     for name in NAMES[1:]:
         client.operations.record_failure(images, name, error="WorkerLostError", message="died")
@@ -249,6 +262,7 @@ def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
     assert report.held == tuple(NAMES)
     assert report.repaired is not None
     assert report.repaired.gone == 0  # they are held: none of them went since the listing
+    assert known(client) == set(NAMES)
     fill_again(images)
     client.sync(images, repair=True)
     assert client.status().garbage == 0
