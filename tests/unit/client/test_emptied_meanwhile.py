@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -293,3 +294,24 @@ def test_the_filling_in_of_words_with_patterns_leaves_the_others(client: Client,
     report = client.index(images, add_words=True, patterns=Patterns(include=("sub/*",)))
     assert (report.deleted, report.indexed) == (0, 20)
     assert known(client) == set(NAMES)
+
+
+def test_an_image_that_cannot_be_opened_stays_though_its_name_says_nothing(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, real = tmp_path / "other", Path.open
+    fill(images, ["photo"])
+    client.index(images)
+
+    def broken(path: Path, *mode: Any, **options: Any) -> Any:
+        if path.name == "photo":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *mode, **options)
+
+    (images / "photo").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", broken)
+        report = client.sync(images, repair=True)
+    assert report.repaired is not None
+    assert (report.repaired.deleted, report.repaired.failed) == (0, 1)
+    assert known(client) == {"photo"}
