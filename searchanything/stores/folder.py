@@ -103,8 +103,8 @@ class FolderStore:
     def stat(self, key: str) -> StoredObject | None:
         """The file as it is now; None where there is none.
 
-        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError, also where only its
-        first bytes tell its type and it cannot be opened: it may be an image.
+        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError, also where its type
+        shows in its first bytes alone and it cannot be opened: it may be an image.
         """
         path = self._locate(key)
         found = None if path is None else self._describe(key, path)
