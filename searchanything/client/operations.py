@@ -38,7 +38,7 @@ class Operations:
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
 
-        A tile goes with its image, and after a week. What is `said` of keys tells whether they are forgotten where they
+        A tile goes with its image, and after a week. What is `said` of keys decides if they are forgotten where they
         are gone.
 
         Raises: as `refresh`; SettingsError where tiles would be indexed.
