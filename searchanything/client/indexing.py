@@ -15,6 +15,7 @@ from searchanything.client.hash_on_first_index import LearningOptions, learn_has
 from searchanything.client.syncing import Syncing
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
+from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import FloatArray, StoredObject
@@ -82,7 +83,7 @@ class Ingestion:
                 report_progress(IndexProgress(0, None, 0, 0, ""))
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
         if add_words:
-            filled = self._fill_words(job, progress)
+            filled = self._fill_words(job, known, progress)
             again = filled.indexed + filled.empty + filled.failed  # they were unchanged until then
             report = sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), filled))
         sure = replace(job, may_forget=connection.vanished((store, scope), "gone"))
@@ -179,14 +180,26 @@ class Ingestion:
         kept = kept_sample(self.connection.feature_cache(store, index), most=MOST_ROWS)
         return None if kept is None or len(kept) < min(LEAST_ROWS, index.counts().regions) else kept
 
-    def _fill_words(self, job: IndexingJob, progress: OnProgress | None) -> IndexReport:
-        """Words codes for what lacks them: of kept features; what has none is indexed again, in one commit each."""
+    def _fill_words(self, job: IndexingJob, known: KnownImages, progress: OnProgress | None) -> IndexReport:
+        """Words codes for what lacks them: of kept features; what has none is indexed again, in one commit each.
+
+        What the listing did not mark as seen among the `known` is accounted for at the end of the run, and what is not
+        wanted this time stays as it is.
+        """
         prefix, words = job.scope.prefix, job.encoder.words
         if job.keeper is not None and words is not None:
             cache = self.connection.feature_cache(job.store, job.index)
             filled = words_from_features(job.index, cache, words, key_prefix=prefix)
             logger.info("words codes of %s are made of kept features", counted(filled, "region"))
-        keys = [one.key for one in lacking_words(job.index, bucket=job.store.bucket, key_prefix=job.scope.prefix)]
+        lacking = list(lacking_words(job.index, bucket=job.store.bucket, key_prefix=prefix))
+        numbers = known.find(lacking)
+        listed = numbers < 0  # new since
+        listed[~listed] = known.rows["seen"][numbers[~listed]]
+        keys = [
+            one.key
+            for one, is_listed in zip(lacking, listed.tolist(), strict=True)
+            if is_listed and job.scope.wants(one.key)
+        ]
         again = replace(job, options=self.connection.options(force=True, retry_forever=True))
         return sum_reports(refresh_images(again, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
 

@@ -38,8 +38,8 @@ class Operations:
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """`refresh`, and tiles of up to `tiles` of the images indexed, where `service.sheet_images` asks for them.
 
-        A tile goes with its image, and after a week. What is `said` of keys decides whether they are forgotten where
-        they are gone.
+        A tile goes with its image, and after a week. What is `said` of keys decides if they are forgotten where they
+        are gone.
 
         Raises: as `refresh`; SettingsError where tiles would be indexed.
         """

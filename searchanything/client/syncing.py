@@ -131,7 +131,9 @@ class Syncing:
             job,
             refresh=partial(refresh_images, work),
             forget=partial(refresh_images, replace(work, may_forget=sure)),
-            again=partial(refresh_images, replace(work, options=connection.options(force=True))),
+            again=partial(
+                refresh_images, replace(work, options=connection.options(force=True), may_forget=lambda _: False)
+            ),
             garbage_age_s=connection.settings.ingest.garbage_age_s,
         )
 

@@ -61,7 +61,8 @@ def index_images(
     """Bring the index up to date with these objects. One bad image never stops the run.
 
     Unchanged objects (same etag and metadata, indexed or empty before) are skipped; known failures are tried again;
-    objects that vanish meanwhile leave the index. `omissions` are those of the listing, and belong into the report.
+    of objects that vanish meanwhile `job.may_forget` says whether they leave the index. `omissions` are those of the
+    listing, and belong into the report.
 
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; what was committed until then stays. StoreError where
     the listing breaks, after everything that it gave is indexed.
@@ -86,9 +87,9 @@ def nothing_listed(omissions: Omissions) -> IndexReport:
 def refresh_images(job: IndexingJob, keys: Iterable[str], *, progress: OnProgress | None = None) -> IndexReport:
     """Bring the rows of these keys up to date with their objects as they are now, whatever was said of them.
 
-    Present and wanted: indexed, unless the index has it as it is. Absent, excluded or no image: its rows are deleted.
-    Failing: recorded, until it has failed `max_attempts` times with the same content. Nothing is listed; doing it
-    twice, late or in another order ends the same.
+    Present and wanted: indexed, unless the index has it as it is. Excluded or no image: its rows are deleted; absent:
+    too, where `job.may_forget` lets them go. Failing: recorded, until it has failed `max_attempts` times with the same
+    content. Nothing is listed to find work; doing it twice, late or in another order ends the same.
 
     Raises: StoreUnavailableError, RegionIndexError, DeviceError; calling it again is always right.
     """

@@ -109,7 +109,8 @@ def _images(
 def plan_keys(job: IndexingJob, keys: Iterable[str], counters: Counters, pool: Executor) -> Iterator[Attempt]:
     """Attempts at the objects that these keys name now, where the index does not have them as they are.
 
-    What is gone, not wanted or no image leaves the index. A sidecar's key stands for its image; keys may be repeated.
+    What is not wanted or no image leaves the index; so does what is gone, if it may be forgotten. A sidecar's key
+    stands for its image; keys may be repeated.
     """
     unique = dict.fromkeys(job.scope.image_key(key) for key in keys if is_usable(key, counters))
     for refs in batches((ImageRef(job.store.bucket, key) for key in unique), PLAN_BATCH):

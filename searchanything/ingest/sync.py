@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -316,13 +316,14 @@ def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Compared, p
 
 
 def _collect(job: SyncJob, found: _Compared) -> int:
-    """Delete what belongs to nobody, in a repair."""
+    """Delete what belongs to nobody, in a repair. It decides nothing about images that are gone or not wanted."""
     refresh_again = job.again
     if refresh_again is None:
         return 0
 
     def again(keys: Sequence[str]) -> None:
-        found.add_repair(refresh_again(keys))
+        wanted = [key for key in keys if job.scope.wants(key)]
+        found.add_repair(replace(refresh_again(wanted), gone=0))
 
     bucket, prefix = job.store.bucket, job.scope.prefix
     return collect_garbage(job.index, bucket=bucket, key_prefix=prefix, again=again, age_s=job.garbage_age_s)

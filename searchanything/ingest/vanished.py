@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.omissions import Omissions
@@ -21,6 +21,8 @@ from searchanything.ingest.plan import why_skipped
 Said: TypeAlias = Literal["listed", "named", "gone"]
 """What was said of keys: that a listing named them, that somebody who may have deleted them did, such as an event, or
 that a listing lacks them and they may be forgotten."""
+
+MOST_LOOKED_AT: Final = 1000  # objects that are no images, a page of a bucket's listing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +57,14 @@ class VanishedCheck:
         return self.said != "listed"
 
     def _check_there(self) -> None:
-        """Whether the source is what it was: it has an image, or says for itself that it has none."""
+        """Whether the source is what it was: it has an image, or says for itself that it has none.
+
+        Where nothing is forgotten in any case no more is looked at than costs little, for each batch asks again.
+        """
         seen = Omissions()
-        for one in self.store.list(self.scope.prefix, seen):
+        for number, one in enumerate(self.store.list(self.scope.prefix, seen)):
+            if self.said == "listed" and number == MOST_LOOKED_AT:
+                return
             if self._is_believed(seen) or why_skipped(self.scope, self.types, self.store, one, {}) is None:
                 return
         if not self._is_believed(seen):

@@ -103,10 +103,13 @@ class FolderStore:
     def stat(self, key: str) -> StoredObject | None:
         """The file as it is now; None where there is none.
 
-        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError.
+        Raises: StoreUnavailableError where the disk that a listing found it on is away; StoreError, also where its type
+        shows in its first bytes alone and it cannot be opened: it may be an image.
         """
         path = self._locate(key)
         found = None if path is None else self._describe(key, path)
+        if found is not None and found.content_type is None and needs_type(key):
+            raise StoreError(f"{path}: cannot be opened, so its type is unknown; check its permissions and its disk")
         if found is None:
             self._check_disk(key)
         return found

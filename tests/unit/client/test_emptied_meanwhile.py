@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,6 +18,9 @@ from searchanything.client.connection import Connection
 from searchanything.client.opening import connect
 from searchanything.core.errors import StoreUnavailableError
 from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef
+from searchanything.images.scopes import Patterns
+from searchanything.ingest.forget import recalled
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.stores.folder import FolderStore
 
@@ -176,6 +181,16 @@ def test_any_number_is_forgotten_that_is_named_while_images_are_left(client: Cli
     assert known(client) == set()
 
 
+def test_the_disks_of_earlier_listings_count_for_what_is_named(client: Client, images: Path) -> None:
+    connection = connection_of(client)
+    memory = recalled(connection.indexes, ImageRef(str(images), ""), connection.forget_limits())
+    memory.keep(replace(memory.memory, devices={"": (1,)}))
+    (images / NAMES[0]).unlink()
+    with pytest.raises(StoreUnavailableError, match="another disk"):
+        client.refresh(images, NAMES[:1])
+    assert known(client) == set(NAMES)
+
+
 def test_any_number_of_failures_may_be_gone_while_images_are_left(client: Client, images: Path) -> None:
     for name in NAMES[1:]:
         client.operations.record_failure(images, name, error="WorkerLostError", message="died")
@@ -232,3 +247,71 @@ def test_a_sync_that_is_to_forget_takes_nothing_else_along(
     with pytest.raises(StoreUnavailableError):
         client.sync(images, repair=True, forget=True)
     assert set(NAMES[15:]) <= known(client)
+
+
+def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was cut off leaves rows of its attempts; when they are old, a repair indexes their images again."""
+    connection_of(client).settings.ingest.garbage_age_s = 0
+    with monkeypatch.context() as patched:
+        at_call(patched, "stat", 5, lambda: empty(images))
+        with pytest.raises(StoreUnavailableError):
+            client.index(images, force=True)
+    assert client.status().garbage > 0
+    report = client.sync(images, repair=True)
+    assert report.held == tuple(NAMES)
+    assert report.repaired is not None
+    assert report.repaired.gone == 0  # they are held: none of them went since the listing
+    assert known(client) == set(NAMES)
+    fill_again(images)
+    client.sync(images, repair=True)
+    assert client.status().garbage == 0
+
+
+def test_what_lost_rows_and_is_excluded_is_held_like_others(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection_of(client).settings.ingest.garbage_age_s = 0
+    with monkeypatch.context() as patched:
+        at_call(patched, "stat", 5, lambda: empty(images))
+        with pytest.raises(StoreUnavailableError):
+            client.index(images, force=True)
+    fill_again(images)
+    assert client.sync(images, repair=True, patterns=Patterns(include=("sub/*",))).held == tuple(NAMES[:20])
+    assert known(client) == set(NAMES)
+
+
+def test_the_filling_in_of_words_counts_and_forgets_nothing_of_what_is_gone(client: Client, images: Path) -> None:
+    for name in NAMES[:3]:
+        (images / name).unlink()
+    report = client.index(images, add_words=True)
+    assert (report.gone, report.deleted, report.indexed) == (3, 0, 37)
+    assert known(client) == set(NAMES)
+
+
+def test_the_filling_in_of_words_with_patterns_leaves_the_others(client: Client, images: Path) -> None:
+    report = client.index(images, add_words=True, patterns=Patterns(include=("sub/*",)))
+    assert (report.deleted, report.indexed) == (0, 20)
+    assert known(client) == set(NAMES)
+
+
+def test_an_image_that_cannot_be_opened_stays_though_its_name_says_nothing(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, real = tmp_path / "other", Path.open
+    fill(images, ["photo"])
+    client.index(images)
+
+    def broken(path: Path, *mode: Any, **options: Any) -> Any:
+        if path.name == "photo":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *mode, **options)
+
+    (images / "photo").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", broken)
+        report = client.sync(images, repair=True)
+    assert report.repaired is not None
+    assert (report.repaired.deleted, report.repaired.failed) == (0, 1)
+    assert known(client) == {"photo"}

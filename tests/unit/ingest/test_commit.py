@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -154,6 +154,22 @@ def test_what_is_gone_spares_younger_generations(index: Recording, store: Asked,
     commit(index, store, (Attempt(stored, 5), encoded))
     assert {row.generation for row in index.iterate_images()} == {6}
     assert {row.generation for row in index._regions.rows} == {6}
+
+
+def test_nothing_is_asked_or_counted_of_what_is_gone_and_was_found_again(
+    index: Recording, store: Asked, encoded: EncodedImage
+) -> None:
+    """The row is another worker's: a question about it would hold back, or count, what is not to be deleted."""
+    older, younger = store.put("a.png", RED), store.put("b.png", RED)
+    asked: list[Collection[str]] = []
+    commit(index, store, (Attempt(older, 4), encoded), (Attempt(younger, 6), encoded))
+    batch = [(Attempt(one, 5, vanished=True), None) for one in (older, younger)]
+    with ThreadPoolExecutor(2) as pool:
+        done = commit_batch(index, store, batch, pool, may_forget=lambda gone: asked.append(gone) is None)
+        again = commit_batch(index, store, batch, pool, may_forget=lambda _: False)
+    assert asked == [["a.png"]]
+    assert (done.forgotten, done.left) == (1, 0)
+    assert (again.forgotten, again.left) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from searchanything.core.omissions import Omissions
 from searchanything.core.types import StoredObject
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.scopes import Patterns, Scope
+from searchanything.ingest import vanished
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.reports import IndexReport
-from searchanything.ingest.vanished import Said, VanishedCheck
+from searchanything.ingest.vanished import MOST_LOOKED_AT, Said, VanishedCheck
 from searchanything.stores.folder import FolderStore
 
 
@@ -102,6 +103,43 @@ def test_of_a_bucket_that_is_believed_no_more_than_one_object_is_listed() -> Non
         store.put(f"{number}.txt", RED)
     assert check_of(store, "named")(["a.png"])
     assert len(listed) == 1
+
+
+def test_images_beside_the_prefix_are_none_of_the_source() -> None:
+    store = InMemoryStore()
+    store.put("beside/a.png", RED)
+    assert is_away(check_of(store, scope=Scope(prefix="in/")))
+
+
+def test_where_nothing_is_forgotten_the_look_for_an_image_ends_soon() -> None:
+    """Each of these names says nothing: a question each, for each batch of which an image is gone."""
+    asked: list[str] = []
+
+    class Asked(InMemoryStore):
+        def stat(self, key: str) -> StoredObject | None:
+            asked.append(key)
+            return super().stat(key)
+
+    store = Asked()
+    for number in range(MOST_LOOKED_AT):
+        store.put(f"{number}", b"text", content_type="text/plain")
+    check = check_of(store)
+    assert is_away(check)
+    assert len(asked) == MOST_LOOKED_AT
+    store.put("more", b"text", content_type="text/plain")
+    asked.clear()
+    assert check(["a.png"]) is False
+    assert len(asked) <= MOST_LOOKED_AT
+
+
+def test_of_a_folder_whose_images_may_be_forgotten_all_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vanished, "MOST_LOOKED_AT", 2)
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text("text")
+    assert is_away(check_of(FolderStore(tmp_path), "named"))
+    assert not is_away(check_of(FolderStore(tmp_path), "listed"))
 
 
 def test_what_is_excluded_is_not_gone() -> None:
