@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed
 
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError
 from searchanything.core.settings import load_settings
-from searchanything.ingest.reports import IndexReport, SyncReport, images_are
+from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service.reports import BatchReport, WaveReport, summary, sync_markdown
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
@@ -66,8 +66,8 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
     if not found.held:
         return finished(wave)
     publish_held(source, found.held)
-    message = f"{images_are(len(found.held))} gone, not forgotten; {summary(wave)}"
-    waves_logger.info("sync: %s", message)
+    message = summary(wave)
+    waves_logger.info("sync, held back: %s", message)
     return Completed(name=HELD_BACK, message=message, data=wave)
 
 
