@@ -60,9 +60,10 @@ class WaveReport:
 
     @property
     def images(self) -> int:
-        """Images that were looked at."""
-        total = self.total
-        return total.indexed + total.unchanged + total.empty + total.failed - self.listing.failed
+        """Images that were looked at, or for."""
+        total, listing = self.total, self.listing
+        found = total.indexed + total.unchanged + total.empty + total.failed - listing.failed
+        return found + total.gone - listing.gone
 
     def __add__(self, other: WaveReport) -> WaveReport:
         """Two waves as one; their times are added."""

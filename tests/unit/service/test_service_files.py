@@ -51,6 +51,14 @@ def test_the_package_and_its_commands_load_no_prefect_and_no_dask() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_vanished_counts_as_looked_for_once() -> None:
+    """What a listing lacked and held back is not in a wave's batches."""
+    batch = BatchReport(IndexReport(indexed=3, gone=2), 1.0, "host", 11, 1)
+    held = WaveReport(listing=IndexReport(failed=1, gone=40))
+    assert (held + WaveReport((batch,))).images == 5
+    assert summary(held + WaveReport((batch,))) == "3 indexed, 1 failed, 42 gone but not forgotten"
+
+
 def test_reports_add_up() -> None:
     bad = Failure("b|<img>.jpg", "ImageError", "broken")
     first = BatchReport(IndexReport(indexed=3, failed=1, regions=7, failures=(bad,)), 2.0, "host", 11, 1)
