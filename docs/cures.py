@@ -47,7 +47,10 @@ CURES: Final[Mapping[str, str]] = {
     "IndexDamagedError": "Restore the index from a backup. Without one, move its file away and run `searchanything "
     "index SOURCE`: it is rebuilt from the images.",
     "IndexReadOnlyError": "The message has the system's reason. Make the file and its folder writable for this user "
-    "(`chmod u+w`), or make room on the disk; else copy the index elsewhere and name the copy: `--uri`.",
+    "(`chmod u+w`, a mount that can be written); else copy the index elsewhere and name the copy: `--uri`. Questions "
+    "and `status` need no writing.",
+    "IndexFullError": "Make room on the disk that the message names, then run the same again: what was indexed stays "
+    "indexed, and is not computed again.",
     "IndexMismatchError": "Do what the message says: another version of searchanything made the index (see "
     "[Backups and versions](backups.md)), or other weights did: fetch those; a new index elsewhere is always possible.",
     "ProbeMismatchError": "Mark hits of this index instead; a saved probe is good for indexes of the same models.",

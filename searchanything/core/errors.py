@@ -27,6 +27,7 @@
     │   │   └── ProbeMismatchError     a saved probe of other models
     │   ├── IndexDamagedError      what comes back is not what was written
     │   ├── IndexReadOnlyError     an embedded index whose file cannot be written
+    │   │   └── IndexFullError         whose disk has no room left
     │   └── IndexUnavailableError  the index cannot be reached, or answered too late
     ├── BackupError                a backup that is damaged, cut short, or of another version
     ├── LibraryError               a library that this package needs cannot be loaded
@@ -216,6 +217,10 @@ class IndexDamagedError(RegionIndexError):
 
 class IndexReadOnlyError(RegionIndexError):
     """An embedded index that can be read, but whose file or folder cannot be written."""
+
+
+class IndexFullError(IndexReadOnlyError):
+    """An embedded index to which nothing can be added, for its disk is full. What is in it stays."""
 
 
 class IndexUnavailableError(RegionIndexError):

@@ -24,7 +24,7 @@ from searchanything.core.errors import (
     RegionIndexError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_file import count_rows, damaged
+from searchanything.stores.lite_file import check_room, count_rows, damaged
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
@@ -32,7 +32,7 @@ from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_filters import one_of, quote
 from searchanything.stores.milvus_library import MilvusException
-from searchanything.stores.milvus_schema import CollectionSpec, Entity
+from searchanything.stores.milvus_schema import CollectionSpec, Entity, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
 _IDS_PER_READ: Final = 1024
@@ -76,6 +76,7 @@ class LiteConnection(MilvusConnection):
             missing = missing if first else self._absent(name, missing)
             first = False
             if missing:
+                check_room(self._lite.file, sum(map(entity_bytes, missing)))
                 insert(name, missing)
 
         self._again(insert_missing)
@@ -177,7 +178,14 @@ class LiteConnection(MilvusConnection):
         self._lite.check_writable()
         self._once("connect", self._surely_connected)
         self._check_same_file()
-        super()._write(doing, checked)
+        try:
+            super()._write(doing, checked)
+        except (IndexNotFoundError, IndexUnavailableError, CollectionReleasedError):
+            raise
+        except RegionIndexError:
+            self._lite.retire()  # it shows rows that it could not write
+            check_room(self._lite.file)
+            raise
 
     def _check_same_file(self) -> None:
         """Raises: RegionIndexError, once, if the file that this process wrote to was replaced by another."""

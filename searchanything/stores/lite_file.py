@@ -10,6 +10,7 @@ rows say it cannot find: for that the last server's supervisor left a checksum, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,7 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from searchanything.core.errors import IndexDamagedError, IndexUnavailableError, SettingsError
+from searchanything.core.errors import (
+    IndexDamagedError,
+    IndexFullError,
+    IndexReadOnlyError,
+    IndexUnavailableError,
+    RegionIndexError,
+    SettingsError,
+)
+from searchanything.stores.lite_folder import READ_ONLY_ERRORS
 from searchanything.stores.lite_supervisor import change_counter, identity_of, seal_of
 
 FILE_NAME_LENGTH = 36  # Milvus Lite's own limit
@@ -27,6 +36,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _MAGIC = b"SQLite format 3\0"
 _LITE_TABLE, _LITE_COLUMNS = "collection_meta", {"collection_name", "meta_type", "blob_field", "string_field"}
 _BUSY_S = 2.0
+_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_ROOM_BYTES = 1 << 20  # left to SQLite's journal, and to what the index's users share
+_GROWTH = 2  # of a file by rows, for each byte of theirs; generous
 _CURE = (
     "restore it from a backup, or move it away (`mv {file} {file}.damaged`) and run `searchanything index` "
     "to make it anew from the images"
@@ -55,6 +67,8 @@ def prepare_file(file: Path, *, filled: str, seal: str) -> str:
 
     Raises: IndexUnavailableError for another program's file, IndexDamagedError, OSError.
     """
+    if not file.exists() or file.stat().st_size == 0:
+        check_room(file)
     if not file.exists():
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return ""
@@ -72,6 +86,51 @@ def prepare_file(file: Path, *, filled: str, seal: str) -> str:
 def damaged(file: Path, how: str) -> IndexDamagedError:
     """The error for a file that cannot be what was written to it."""
     return IndexDamagedError(f"{file}: the index is damaged: {how}; {_CURE.format(file=file)}")
+
+
+def read_only(file: Path, why: str) -> IndexReadOnlyError:
+    """The error for a file that cannot be written."""
+    return IndexReadOnlyError(
+        f"{file}: the index can be read but not written: {why}; make the file and its folder writable for this user "
+        f"(`chmod u+w`, another disk or mount, more room), or name another index with --uri"
+    )
+
+
+def unusable(file: Path, error: Exception) -> RegionIndexError:
+    """The error for what the system said of a file or its folder."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _FULL_ERRORS:
+        return _full(file, str(error))
+    if code in READ_ONLY_ERRORS and not file.exists():
+        return IndexReadOnlyError(
+            f"{file}: no index can be made here: {error}; make the folder writable for this user, or name another "
+            f"place with --uri"
+        )
+    return IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}")
+
+
+def check_room(file: Path, rows_bytes: int = 0) -> None:
+    """Raises: IndexFullError where the disk of a file has no room for such rows.
+
+    Looked at before a server is asked: it does not say what it failed on, and pymilvus asks again until the time is up.
+    """
+    try:
+        disk = os.statvfs(file.parent)
+    except OSError:
+        return  # who goes on is told
+    if disk.f_flag & os.ST_RDONLY or not disk.f_blocks:  # of which free room tells nothing
+        return
+    free_bytes = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+    wanted_bytes = _ROOM_BYTES + _GROWTH * rows_bytes
+    if free_bytes < wanted_bytes:
+        raise _full(file, f"{free_bytes / 1e6:.2f} MB are left, {wanted_bytes / 1e6:.2f} MB needed")
+
+
+def _full(file: Path, how: str) -> IndexFullError:
+    return IndexFullError(
+        f"{file}: no space left on its disk ({how}): nothing can be written; make room in {file.parent}, then run the "
+        f"same again: what was indexed stays indexed"
+    )
 
 
 def _check_kind(file: Path) -> None:

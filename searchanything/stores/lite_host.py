@@ -1,6 +1,7 @@
 """One Milvus Lite server per file, shared by all processes of the machine (design decision 9).
 
-Beside `index.db` lies a folder `.index.db.host`, which only its owner can look into, with
+Beside `index.db` (or, if nobody can write there, elsewhere: `lite_folder`) lies a folder `.index.db.host`, which only
+its owner can look into, with
 
     guard     locked (flock) by the supervisor and inherited by the server: while either lives, no other can start
     users     every user holds a shared lock; the supervisor ends the server when it could hold the exclusive one
@@ -25,26 +26,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import importlib.util
 import json
 import logging
 import os
-import re
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from searchanything.core.errors import IndexReadOnlyError, IndexUnavailableError
+from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.files import privately
-from searchanything.stores.lite_file import check_file_name, prepare_file
+from searchanything.stores.lite_file import check_file_name, check_room, prepare_file, read_only, unusable
+from searchanything.stores.lite_folder import choose_socket, folder_beside, make_folder
 from searchanything.stores.lite_supervisor import (
     ADDRESS,
     FILLED,
@@ -62,7 +60,6 @@ from searchanything.stores.lite_supervisor import (
 logger = logging.getLogger(__name__)
 
 _READ_ONLY = "readonly"
-_SOCKET_PATH = re.compile(r"[A-Za-z0-9._/-]{1,100}")  # sun_path holds 104 bytes on macOS; gRPC unquotes the rest
 _STARTS = 3  # of a server that ends at once: a start may meet another program's last moments
 _POLL_S = (0.002, 0.05)
 
@@ -80,7 +77,7 @@ class LiteHost:
         """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
         check_file_name(file)
         self._file = Path(os.path.realpath(file.expanduser()))
-        self._folder = self._file.with_name(f".{self._file.name}.host")
+        self._folder = folder_beside(self._file)
         self._idle_s = idle_s
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -153,16 +150,14 @@ class LiteHost:
     def check_writable(self) -> None:
         """Where the server could only read its file, look again: replace the server if it could write by now.
 
-        Raises: IndexReadOnlyError, IndexUnavailableError.
+        Raises: IndexReadOnlyError, IndexFullError, IndexUnavailableError.
         """
+        check_room(self._file)
         if self._note(_READ_ONLY):
             self.retire()
             self.acquire()
             if why := self._note(_READ_ONLY):
-                raise IndexReadOnlyError(
-                    f"{self._file}: the index can be read but not written: {why}; make the file and its folder "
-                    f"writable for this user (`chmod u+w`, another disk, more room), or name another index with --uri"
-                )
+                raise read_only(self._file, why)
 
     def retire(self) -> None:
         """Have the server replaced: what it shows is not what its file holds. Its other users will find the next one.
@@ -208,6 +203,7 @@ class LiteHost:
                 starts += self._try_start()
             time.sleep(pause)
             pause = min(pause * 1.5, _POLL_S[1])
+        check_room(self._file)
         hint = f"no answer within {self._timeout_s} s; does another machine hold {self._folder / 'guard'}?"
         raise IndexUnavailableError(f"{self._file}: its Milvus Lite server did not start: {last_words or hint}")
 
@@ -225,17 +221,19 @@ class LiteHost:
         return True
 
     def _start(self, guard: int) -> None:
-        read_only = prepare_file(self._file, filled=self._note(FILLED), seal=self._note(SEAL))
-        write_private(self._folder / _READ_ONLY, read_only)
-        address = self._choose_address()
+        why_not = prepare_file(self._file, filled=self._note(FILLED), seal=self._note(SEAL))
+        with contextlib.suppress(OSError):  # a full disk, of which `check_room` tells
+            write_private(self._folder / _READ_ONLY, why_not)
+        address = choose_socket(self._file, self._folder)
         orders = {
             "library": _library(),
             "file": str(self._file),
             "socket": address,
             "folder": str(self._folder),
-            "lite_lock": str(self._file.with_name(f".{self._file.name}.lock")),
+            "lite_lock": str(self._folder.with_suffix(".lock")),
             "guard": guard,
             "idle_s": self._idle_s,
+            "read_only": bool(why_not),
         }
         script = Path(__file__).with_name("lite_supervisor.py")
         # Written before the start and read by all: runtime folders may differ between this machine's processes.
@@ -253,21 +251,6 @@ class LiteHost:
             )
         logger.debug("started the server of %s on %s", self._file, address)
 
-    def _choose_address(self) -> str:
-        """A socket beside the file, or, where that path is too long or odd for a socket, in a folder of this user."""
-        beside = str(self._folder / "socket")
-        if _SOCKET_PATH.fullmatch(beside):
-            return beside
-        name = hashlib.sha256(os.fsencode(self._file)).hexdigest()[:24]
-        for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - a folder in it
-            folder = Path(base or "/nonexistent") / f"searchanything-{os.getuid()}"
-            if _SOCKET_PATH.fullmatch(str(folder / name)) and _made_ours(folder):
-                return str(folder / name)
-        raise IndexUnavailableError(
-            f"{self._file}: its path is too long or odd for a socket, and there is no other place for one: "
-            "set XDG_RUNTIME_DIR to a folder of yours with a short plain name"
-        )
-
     def _served_address(self) -> str | None:
         """Where the server of the file answers: of the one that has the name now."""
         address = self._note(ADDRESS)
@@ -282,17 +265,7 @@ class LiteHost:
             return ""
 
     def _make_folder(self) -> None:
-        """Make the folder, for its owner alone. Raises: IndexUnavailableError if it is somebody else's."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self._folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self._file.parent.stat().st_uid):
-            raise IndexUnavailableError(
-                f"{self._file}: {self._folder} belongs to another user (uid {found.st_uid}), who could hold the index "
-                f"or read it; index in a folder of yours, or have it removed"
-            )
-        if found.st_mode & 0o077:
-            with contextlib.suppress(OSError):  # a file system without modes
-                self._folder.chmod(0o700)
+        self._folder = make_folder(self._file)
 
     def _guard_is_free(self) -> bool:
         descriptor = self._try_lock(GUARD)
@@ -335,7 +308,7 @@ class LiteHost:
         try:
             yield
         except (OSError, subprocess.SubprocessError) as error:
-            raise IndexUnavailableError(f"{self._file}: the embedded index cannot be used: {error}") from error
+            raise unusable(self._file, error) from error
 
 
 def server_at(address: str) -> tuple[object, ...]:
@@ -356,16 +329,6 @@ def _answers(address: str) -> bool:
             return bool(probe.recv(1))
         except OSError:
             return False
-
-
-def _made_ours(folder: Path) -> bool:
-    """Make a folder that no other user can write to; False where that is not so."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:
-        return False
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _library() -> str:

@@ -53,6 +53,7 @@ class Orders:
     lite_lock: str
     guard: int
     idle_s: float
+    read_only: bool
 
 
 class End(Enum):
@@ -72,7 +73,7 @@ def main() -> None:
     if os.fork():
         os._exit(0)  # the user who started us waits for this and keeps no child
     lite_lock = _own_lite_lock(Path(orders.lite_lock))
-    if lite_lock is None or not _wait_for_other_servers(orders.file):
+    if lite_lock is None or not (orders.read_only or _wait_for_other_servers(orders.file)):
         sys.exit(f"{orders.file} has been opened by another program")
     folder = Path(orders.folder)
     for stale in (Path(orders.socket), folder / RETIRE, folder / SEAL):
@@ -86,7 +87,7 @@ def main() -> None:
         _end(server, gently=end is not End.DISPLACED)
         # Where it was idle, the exclusive lock on `users` is still held: who arrives now waits until all is gone.
         guardian.unlink_socket()
-        if end in (End.DIED, End.IDLE, End.ASKED):
+        if end in (End.DIED, End.IDLE, End.ASKED) and not orders.read_only:
             _seal(orders.file, folder / SEAL, since=counter)
 
 
@@ -124,11 +125,21 @@ def _header_number(file: str | Path, place: int) -> int:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a small file at once, for its owner alone. Raises: OSError."""
+    """Write a small file at once, for its owner alone; not if it says that already: the disk may be full.
+
+    Raises: OSError.
+    """
+    with contextlib.suppress(OSError):
+        if file.read_text() == text:
+            return
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
-        opened.write(text)
-    fresh.replace(file)
+    try:
+        with open(fresh, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
+            opened.write(text)
+        fresh.replace(file)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 class _Guardian:
@@ -142,6 +153,7 @@ class _Guardian:
         self._users = users
         self._file = identity_of(orders.file)
         self._size = _size_of(orders.file)
+        self._counter = change_counter(orders.file)
         self._filled = False
         self._socket: str | None = None
         self._last_used = time.monotonic()
@@ -175,9 +187,11 @@ class _Guardian:
             self._socket = identity_of(self._orders.socket)
 
     def _file_changed(self) -> bool:
-        """Whether the file is gone, another, or shorter than before, which SQLite never makes it."""
+        """Whether the file is gone, another, shorter than before (SQLite never makes it so), or written by others."""
         if identity_of(self._orders.file) != self._file:
             return True
+        if self._orders.read_only and change_counter(self._orders.file) != self._counter:
+            return True  # written by whoever can
         before, self._size = self._size, _size_of(self._orders.file)
         if self._size and not self._filled:
             self._filled = True

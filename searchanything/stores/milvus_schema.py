@@ -251,10 +251,10 @@ def code_of(entity: Entity) -> bytes:
 
 def messages(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Rows as messages bounded by rows and by bytes."""
-    return bounded_batches(entities, _BATCH_BYTES, size_of=_entity_bytes, items_at_most=_BATCH_ROWS)
+    return bounded_batches(entities, _BATCH_BYTES, size_of=entity_bytes, items_at_most=_BATCH_ROWS)
 
 
-def _entity_bytes(entity: dict[str, Any]) -> int:
+def entity_bytes(entity: dict[str, Any]) -> int:
     return _ROW_OVERHEAD_BYTES + sum(_text_bytes(value) for value in entity.values())
 
 

@@ -1,0 +1,180 @@
+"""Embedded indexes on disks that are full, or only read: what can be done is done, and the rest is told at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from integration.lite_processes import processes_of, wait_until, wait_until_ended
+from integration.test_lite_faults import NAME, add, keys, made, make, opened
+
+from searchanything.core.errors import IndexFullError, IndexReadOnlyError, RegionIndexError
+from searchanything.core.settings import MilvusSettings
+from searchanything.stores.lite_folder import folder_beside
+from searchanything.stores.milvus_opening import open_milvus
+
+
+def nothing_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, free = os.statvfs("/"), {"f_bavail": 0, "f_bfree": 0, "f_flag": 0}
+    values = [free.get(name, getattr(found, name)) for name in found.__match_args__]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(values))
+
+
+def test_a_full_disk_is_told_before_anything_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(file) as store:
+        index = make(store, 1)
+        servers = processes_of(file)["server"]
+        nothing_is_free(monkeypatch)
+        with pytest.raises(IndexFullError, match=r"no space left on its disk.*make room in .*stays indexed"):
+            add(index, 2)
+        assert processes_of(file)["server"] == servers, "it was given something to fail on"
+        assert keys(store) == {1}
+        monkeypatch.undo()
+        add(index, 2)
+        assert keys(store) == {1, 2}
+
+
+def test_no_index_is_begun_on_a_full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_is_free(monkeypatch)
+    with opened(file) as store, pytest.raises(IndexFullError):
+        make(store, 1)
+    assert not file.exists()
+
+
+# On disks of their own
+
+
+def mount(*words: str) -> None:
+    done = subprocess.run(["mount", *words], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this machine does not let us mount a disk: {done.stderr.decode()}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    if os.geteuid():
+        pytest.skip("to mount a disk takes a superuser")
+    (folder := tmp_path / "disk").mkdir()
+    mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
+    yield folder
+    wait_until_ended(folder / "index.db")
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(disk: Path, *, left: int) -> Path:
+    """Leave so many bytes of a disk."""
+    with (disk / "filling").open("wb", buffering=0) as filling:
+        filling.write(bytes(shutil.disk_usage(disk).free))
+        filling.truncate(filling.tell() - left)
+    return disk / "filling"
+
+
+@pytest.mark.parametrize("left", [0, 1 << 14])
+def test_an_index_on_a_full_disk_is_read(disk: Path, left: int) -> None:
+    """By a new server, which has nothing to write that it finds written."""
+    made(disk / "index.db", 1)
+    filling = fill(disk, left=left)
+    with opened(disk / "index.db") as store:
+        assert keys(store) == {1}
+        with pytest.raises(IndexFullError):
+            add(store.open(NAME), 2)
+    assert not list(folder_beside(disk / "index.db").glob("*.[0-9]*")), "what could not be written was left"
+    filling.unlink()
+    with opened(disk / "index.db") as store:
+        add(store.open(NAME), 2)
+        assert keys(store) == {1, 2}
+
+
+def test_rows_that_the_disk_did_not_take_are_not_shown(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milvus Lite keeps them in memory, once for each time that it is asked."""
+    made(disk / "index.db", 1)
+    with open_milvus(MilvusSettings(uri=str(disk / "index.db"), lite_idle_s=0.3, timeout_s=2.0)) as store:
+        index = store.open(NAME)
+        fill(disk, left=1 << 14)  # another program, in this moment
+        for module in ("lite_host", "lite_connection"):
+            monkeypatch.setattr(f"searchanything.stores.{module}.check_room", lambda *_: None)
+        with pytest.raises(RegionIndexError, match="could not insert rows"):
+            add(index, 2, regions=200)
+        assert keys(store) == {1}
+
+
+# What is only read
+
+
+def chmod(folder: Path) -> Callable[[], None]:
+    folder.chmod(0o555)
+    return lambda: folder.chmod(0o755)
+
+
+@pytest.fixture
+def only_read(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[], None]]]:
+    """Makes a folder one that is only read, by its mode or, for a superuser, by its mount; gives what takes it back."""
+    undo: list[Callable[[], None]] = []
+
+    def by_mount(folder: Path) -> Callable[[], None]:
+        mount("--bind", str(folder), str(folder))
+        undo.append(lambda: subprocess.run(["umount", str(folder)], check=True) and None)
+        mount("-o", "remount,bind,ro", str(folder))
+        return lambda: mount("-o", "remount,bind,rw", str(folder))
+
+    yield by_mount if os.geteuid() == 0 else chmod
+    for one in undo:
+        wait_until_ended(tmp_path / "index.db")
+        one()
+    tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_index_in_a_folder_that_is_only_read(
+    file: Path, only_read: Callable[[Path], Callable[[], None]], shared: bool
+) -> None:
+    made(file, 1)
+    if not shared:
+        shutil.rmtree(folder_beside(file))
+        file.with_name(".index.db.lock").unlink()
+    take_back = only_read(file.parent)
+    with opened(file) as store:
+        assert keys(store) == {1}
+        with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
+            add(store.open(NAME), 2)
+        assert keys(store) == {1}
+        take_back()
+        add(store.open(NAME), 2)
+        assert keys(store) == {1, 2}
+    with opened(file) as store:
+        assert keys(store) == {1, 2}
+
+
+def test_no_index_can_be_made_where_it_is_only_read(
+    file: Path, only_read: Callable[[Path], Callable[[], None]]
+) -> None:
+    only_read(file.parent)
+    with opened(file) as store, pytest.raises(IndexReadOnlyError, match="no index can be made here"):
+        make(store, 1)
+
+
+def test_what_others_write_to_an_index_that_is_only_read_here_is_seen(file: Path, tmp_path: Path) -> None:
+    """Such as a container's, by a mount of its own."""
+    if os.geteuid():
+        pytest.skip("to mount a folder takes a superuser")
+    made(file, 1)
+    (reading := tmp_path / "reading").mkdir()
+    mount("--bind", str(file.parent), str(reading))
+    mount("-o", "remount,bind,ro", str(reading))
+    try:
+        with opened(reading / "index.db", idle_s=5.0) as reader, opened(file) as store:
+            assert keys(reader) == {1}
+            [server] = processes_of(reading / "index.db")["server"]
+            add(store.open(NAME), 2)
+            wait_until(lambda: server not in processes_of(reading / "index.db")["server"])
+            assert keys(reader) == {1, 2}
+            assert keys(store) == {1, 2}
+        os.kill(processes_of(reading / "index.db")["server"][0], 15)
+        wait_until_ended(reading / "index.db")
+    finally:
+        subprocess.run(["umount", "-l", str(reading)], check=True)
