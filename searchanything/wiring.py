@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from searchanything.core.addresses import source_of, split_s3
+from searchanything.core.addresses import split_s3
 from searchanything.core.errors import ModelError, PresetError, SettingsError
 from searchanything.core.libraries import importing
 from searchanything.core.manifest import IndexManifest, WordsPart
@@ -30,7 +30,7 @@ from searchanything.core.protocols import (
 )
 from searchanything.core.settings import MilvusSettings, Settings, StorageSettings
 from searchanything.core.state_folders import service_folder
-from searchanything.core.types import Place
+from searchanything.core.types import Place, source_of
 
 if TYPE_CHECKING:
     from searchanything.backup.files import BackupPlace

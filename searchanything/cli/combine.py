@@ -12,6 +12,7 @@ from searchanything.cli.regions import named_region
 from searchanything.cli.session import answer, check_save, client_of, plain, save_where_asked
 from searchanything.core.errors import PromptError, UsageError
 from searchanything.core.escaping import printable
+from searchanything.core.types import ImageRef
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,7 +113,7 @@ def _text(document: dict[str, Any]) -> RenderableType:
 
     lines = []
     for number, hit in enumerate(document["hits"], start=1):
-        lines.append(f"{number}: {printable(hit['bucket'] + '/' + hit['key'])}")
+        lines.append(f"{number}: {ImageRef(hit['bucket'], hit['key'])}")
         for one in hit["parts"]:
             chance = "" if one["false_match"] is None else f", chance {one['false_match']:.0e}"
             weak = ", weak" if one["weak"] else ""

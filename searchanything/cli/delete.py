@@ -6,6 +6,7 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
 from searchanything.cli.session import answer, client_of, say
+from searchanything.core.addresses import unmarked
 from searchanything.core.counting import counted
 
 
@@ -23,5 +24,6 @@ def delete(
     with client_of(context, common) as client:
         deleted = client.delete(source)
     if not deleted:
-        say(f"nothing under {source} is in the index: check how it is spelled")
+        hint = "" if unmarked(source) is None else f"; is s3://{source} meant?"
+        say(f"nothing under {source} is in the index: check how it is spelled{hint}")
     answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

@@ -9,7 +9,7 @@ import typer
 from searchanything.cli.export import BucketOption, KeyPrefixOption
 from searchanything.cli.options import CommonOptions, Save, expanded
 from searchanything.cli.session import answer, check_save, client_of, save_where_asked
-from searchanything.core.escaping import printable
+from searchanything.core.types import ImageRef, RegionRef
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,5 +70,4 @@ def _text(document: dict[str, Any]) -> RenderableType:
 
 
 def _name(member: dict[str, Any]) -> str:
-    region = "" if member["region"] is None else f" region {member['region']}"
-    return printable(f"{member['bucket']}/{member['key']}{region}")
+    return str(RegionRef(ImageRef(member["bucket"], member["key"]), member["region"]))

@@ -15,6 +15,7 @@ from searchanything.cli.session import answer, check_receipt, check_save, client
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import printable
+from searchanything.core.types import ImageRef
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -115,7 +116,7 @@ def answer_text(document: dict[str, Any], *, first: int) -> RenderableType:
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, hit in enumerate(document["hits"], start=first):
         region = "whole" if hit["region"] is None else str(hit["region"])
-        image = Text(printable(f"{hit['bucket']}/{hit['key']}"))
+        image = Text(str(ImageRef(hit["bucket"], hit["key"])))
         similarity = "" if hit["similarity"] is None else f"{hit['similarity']:.3f}"
         chance = "" if hit["false_match"] is None else f"{hit['false_match']:.0e}"
         box = _numbers(hit["box_xyxy"])

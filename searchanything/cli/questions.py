@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,13 @@ from searchanything.cli.options import option
 from searchanything.cli.prompting import PAGE, PageOptions
 from searchanything.cli.regions import REGION_FORM, named_region, named_regions, split_region, whole_number
 from searchanything.cli.session import check_image
-from searchanything.core.errors import UsageError
+from searchanything.core.addresses import unmarked
+from searchanything.core.errors import IndexNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from searchanything.answers.results import SearchResults
     from searchanything.client.client import Client
-    from searchanything.core.types import Filter, RegionRef
+    from searchanything.core.types import Filter, ImageRef, RegionRef
     from searchanything.prompts.prompt import Prompt
 
 MARKS = "Marks: refine the answer"
@@ -116,11 +118,13 @@ class Question:
         )
         return self.marks.refined(client, results, first=self.page.offset + 1) if self.marks.given else results
 
-    def _asked(self, client: Client) -> str | RegionRef | list[RegionRef] | None:
+    def _asked(self, client: Client) -> str | ImageRef | RegionRef | list[RegionRef] | None:
         """The image, or the indexed regions that are the question. Raises: UsageError."""
         if self.like:
             return named_regions(client, [*([] if self.image is None else [self.image]), *self.like])
-        return self.image if self.image is None else named_region(client, self.image) or self.image
+        if self.image is None:
+            return None
+        return named_region(client, self.image) or _indexed_object(client, self.image) or self.image
 
 
 def words_alone(
@@ -129,10 +133,28 @@ def words_alone(
     """The text where there is no image; else the image is looked for. Raises: UsageError, typer.BadParameter."""
     from searchanything.prompts.prompt import Text
 
-    if image is not None and split_region(image) is None:
+    if image is not None and split_region(image) is None and _without_scheme(image) is None:
         check_image(image)
     if image is not None or like:
         return None
     if not isinstance(prompt, Text):
         raise typer.BadParameter("expected an IMAGE, or --text T alone, which asks the whole index", ctx=context)
     return prompt.text
+
+
+def _without_scheme(image: str) -> ImageRef | None:
+    """The object that is meant if the index has it; None for what a file's path is."""
+    named = unmarked(image)
+    return None if named is None or Path(named.bucket).exists() else named
+
+
+def _indexed_object(client: Client, image: str) -> ImageRef | None:
+    """An image of the index that is named without its `s3://`. Raises: UsageError where neither it nor a file is."""
+    named = _without_scheme(image)
+    if named is None:
+        return None
+    with contextlib.suppress(IndexNotFoundError):
+        if client.locate(image) == named:
+            return named
+    check_image(image)
+    return None

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from searchanything.client.connection import Connection, SourceName
-from searchanything.core.addresses import source_of
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.types import source_of
 from searchanything.ingest.reports import FailedImage, IndexReport, OnProgress, sum_reports
 
 if TYPE_CHECKING:  # to list failures takes nothing that indexes

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from searchanything.client.calls import Call, document, image_document
-from searchanything.core.addresses import names_of
+from searchanything.core.addresses import names_of, unmarked
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import ImageRef
 
@@ -53,8 +53,10 @@ def _is_known(ref: ImageRef, send: Send) -> bool:
 
 
 def _of_key(key: str, send: Send) -> ImageRef | None:
-    """The image with exactly this key. Raises: UsageError for a key of several buckets."""
+    """The image with exactly this key, or with this bucket and key. Raises: UsageError for a key of several buckets."""
+    whole = unmarked(key)
     found = [ref for ref in _images_under(key, send) if ref.key == key]
+    found += [] if whole is None or not _is_known(whole, send) else [whole]
     if len(found) > 1:
         names = ", ".join(ref.bucket for ref in found)
         raise UsageError(

@@ -36,9 +36,10 @@ def split_s3(text: str) -> tuple[str, str] | None:
     return bucket, key
 
 
-def source_of(bucket: str) -> str:
-    """A bucket as rows name it, as people write it: a folder's absolute path stays, another one is `s3://bucket`."""
-    return bucket if Path(bucket).is_absolute() else f"s3://{bucket}"
+def unmarked(text: str) -> ImageRef | None:
+    """`bucket/key`, an object's name that lacks its `s3://`; None for a path that can be nothing else."""
+    bucket, _, key = text.partition("/")
+    return ImageRef(bucket, key) if key and ":" not in bucket and bucket not in ("", ".", "..", "~") else None
 
 
 def names_of(path: Path) -> list[ImageRef]:

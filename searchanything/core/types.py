@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from searchanything.core.conditions import Where, conditions_of
@@ -38,6 +39,11 @@ SMALL_AREA_PX = 32**2  # boxes up to this area are small regions [D]
 MEDIUM_AREA_PX = 96**2  # boxes up to this area are medium regions [D]
 
 
+def source_of(bucket: str) -> str:
+    """A bucket as rows name it, as people write it: a folder's absolute path stays, another one is `s3://bucket`."""
+    return bucket if Path(bucket).is_absolute() else f"s3://{bucket}"
+
+
 class SizeClass(StrEnum):
     """Size of a region by the area of its box (COCO's bounds)."""
 
@@ -59,8 +65,8 @@ class ImageRef:
         return blake2b(f"{self.bucket}\0{self.key}".encode(), digest_size=16).hexdigest()
 
     def __str__(self) -> str:
-        """For people: what cannot be seen is escaped, so this is no name to look things up by."""
-        return printable(f"{self.bucket}/{self.key}")
+        """For people, who may paste it: a file's path, or `s3://bucket/key`. What cannot be seen is escaped."""
+        return printable(f"{source_of(self.bucket)}/{self.key}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from searchanything.core.addresses import names_of, split_s3
+from searchanything.core.addresses import names_of, split_s3, unmarked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef
@@ -15,7 +15,8 @@ IndexedImage: TypeAlias = str | Path | ImageRef
 
 
 def find_image(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
-    """The image that is meant: an `ImageRef`, `s3://bucket/key`, the path of a file that was indexed, or a key alone.
+    """The image that is meant: an `ImageRef`, `s3://bucket/key`, the path of a file that was indexed, or a key, alone
+    or after its bucket.
 
     Indexes are asked in turn. An image that none of them knows gets the name that it would have.
 
@@ -39,8 +40,12 @@ def find_image(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
 
 
 def _of_key(key: str, index: RegionIndex) -> list[ImageRef]:
-    """The indexed images with exactly this key."""
-    found = sorted({row.image for row in index.iterate_images(key_prefix=key) if row.image.key == key})
+    """The indexed images with exactly this key, or with this bucket and key."""
+    whole = unmarked(key)
+    found = sorted(
+        {row.image for row in index.iterate_images(key_prefix=key) if row.image.key == key}
+        | (set() if whole is None else set(index.newest([whole])))
+    )
     if len(found) > 1:
         names = ", ".join(image.bucket for image in found)
         raise UsageError(

@@ -257,7 +257,7 @@ def test_jupyter_shows_the_sheet():
 
 def test_repr_says_what_was_found():
     assert repr(results(hit(3), hit(4))) == (
-        "<SearchResults: 2 hits for point (the surest of 2), nearest bucket/images/3.jpg at 3 bits>"
+        "<SearchResults: 2 hits for point (the surest of 2), nearest s3://bucket/images/3.jpg at 3 bits>"
     )
     assert "0 hits" in repr(results())
 

@@ -100,8 +100,8 @@ def test_what_is_printed_is_one_short_line(value: object) -> None:
 
 
 def test_what_is_printed_names_what_matters() -> None:
-    assert repr(HIT) == "Hit(image=b/a.jpg, region=3, distance_bits=12, box_xyxy=(40, 30, 100, 90))"
-    assert repr(IMAGE_ROW) == "ImageRow(image=b/k, outcome='failed', regions=0, generation=5)"
+    assert repr(HIT) == "Hit(image=s3://b/a.jpg, region=3, distance_bits=12, box_xyxy=(40, 30, 100, 90))"
+    assert repr(IMAGE_ROW) == "ImageRow(image=s3://b/k, outcome='failed', regions=0, generation=5)"
     assert "\x1b" not in repr(replace(HIT, image=ImageRef("b", "\x1b[2J")))
     assert "\x1b" not in repr(replace(SELECTION, reason="\x1b[2J"))
 

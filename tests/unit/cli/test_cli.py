@@ -435,7 +435,7 @@ def test_hits_are_listed_with_their_place_and_keys_stay_whole(client, capsys):
     text = capsys.readouterr().out
     assert "selected: a region of 500 px in 1,2,30,20: the surest of 1" in text
     assert [line.split() for line in text.splitlines() if "k[red].jpg" in line] == [
-        ["21", "17", "b/k[red].jpg", "3", "0,0,60,40"]
+        ["21", "17", "s3://b/k[red].jpg", "3", "0,0,60,40"]
     ]
 
 

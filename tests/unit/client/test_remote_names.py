@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from searchanything.client.calls import Call
-from searchanything.client.remote_names import located
+from searchanything.client.remote_names import image_id, located
 from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.types import ImageRef
 
 
 def server(*pages: list[tuple[str, str]]) -> Any:
@@ -43,3 +44,14 @@ def test_a_key_of_two_buckets_is_said_to_be_although_they_are_on_two_pages() -> 
 
 def test_a_key_that_nobody_has_gets_the_name_that_it_would_have() -> None:
     assert located("7.jpg", server(NEAR, NEAR))["key"] == "7.jpg"
+
+
+def test_a_bucket_and_key_without_the_scheme() -> None:
+    def send(call: Call[Any]) -> dict[str, Any]:
+        if call.path == f"/v1/images/{image_id(ImageRef('holiday', 'sea/7.jpg'))}":
+            return {}
+        if call.path.startswith("/v1/images?"):
+            return {"images": [], "next": None}
+        raise ObjectNotFoundError("not there")
+
+    assert located("holiday/sea/7.jpg", send) == {"bucket": "holiday", "key": "sea/7.jpg"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from searchanything.core.addresses import source_of, split_s3
+from searchanything.core.addresses import split_s3, unmarked
+from searchanything.core.types import ImageRef, source_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,25 @@ def test_one_reading_of_an_s3_name(text: str, parts: tuple[str, str] | None) -> 
 @pytest.mark.parametrize(("bucket", "source"), [("photos", "s3://photos"), ("/home/me/photos", "/home/me/photos")])
 def test_a_bucket_as_people_write_it(bucket: str, source: str) -> None:
     assert source_of(bucket) == source
+
+
+@pytest.mark.parametrize(("bucket", "shown"), [("photos", "s3://photos/a/7.jpg"), ("/home/me", "/home/me/a/7.jpg")])
+def test_what_is_shown_of_an_image_can_be_pasted(bucket: str, shown: str) -> None:
+    assert str(ImageRef(bucket, "a/7.jpg")) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("photos/a/7.jpg", ImageRef("photos", "a/7.jpg")),
+        ("7.jpg", None),
+        ("photos/", None),
+        ("/photos/7.jpg", None),
+        ("./photos/7.jpg", None),
+        ("~/7.jpg", None),
+        ("s3://photos/7.jpg", None),
+        ("file:///photos/7.jpg", None),
+    ],
+)
+def test_an_object_without_its_scheme(text: str, named: ImageRef | None) -> None:
+    assert unmarked(text) == named

@@ -247,4 +247,4 @@ def test_what_a_listing_skips() -> None:
     omissions = Omissions()
     omissions.skip("a\udcff\x1b.jpg", "its name is not UTF-8")
     harmless(printable(omissions.examples[0].key), lines=1)
-    assert str(ImageRef("b", HOSTILE)).startswith("b/a\\x1b[2J")
+    assert str(ImageRef("b", HOSTILE)).startswith("s3://b/a\\x1b[2J")

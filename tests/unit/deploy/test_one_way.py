@@ -14,7 +14,7 @@ ONLY_IN = {
     r"\bS3Store\(": ("stores/sources.py", "stores.sources.open_s3, or wiring.open_s3_bucket"),
     r"frombuffer\(\s*(?:joined|b\"\"\.join)": ("core/codes.py", "core.codes.stacked"),
     r"\[:5\]\.lower|startswith\(\(?[\"']s3:|removeprefix\([\"']s3:": ("core/addresses.py", "core.addresses.split_s3"),
-    r"is_absolute\(\) else f?[\"']s3:": ("core/addresses.py", "core.addresses.source_of"),
+    r"is_absolute\(\) else f?[\"']s3:": ("core/types.py", "core.types.source_of"),
     r"\bislice\(\w+, size\)": ("core/batching.py", "core.batching.batches"),
     r"Callable\[\[\], BinaryIO\]": ("core/protocols/storage.py", "core.protocols.Opener"),
     r"^ENV_PREFIX\b.*=": ("core/settings_files.py", "core.settings_files.ENV_PREFIX"),

@@ -357,7 +357,7 @@ def test_text_has_a_line_per_step_and_the_verdict() -> None:
     lines = found.to_text().splitlines()
     assert len(lines) == len(found.steps) + 2
     assert lines[-1] == "verdict: paging"
-    assert repr(found).startswith("<Explanation: memory/red2.png: paging: ")
+    assert repr(found).startswith("<Explanation: s3://memory/red2.png: paging: ")
 
 
 def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -365,6 +365,8 @@ def test_an_image_is_named_by_address_path_or_key(tmp_path) -> None:  # type: ig
     assert find_image(ImageRef("x", "y"), []) == ImageRef("x", "y")
     assert find_image("s3://bucket/a/b.png", []) == ImageRef("bucket", "a/b.png")
     assert find_image("a.png", [world.index]) == ImageRef("memory", "a.png")
+    assert find_image("memory/a.png", [world.index]) == ImageRef("memory", "a.png")
+    assert find_image("memory/none.png", [world.index]).key == "none.png"
     folder = str(tmp_path.resolve())
     row = replace(next(iter(world.index.iterate_images())), image=ImageRef(folder, "sub/b.png"), id="0" * 32)
     world.index.insert_images([row])
