@@ -11,7 +11,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import report_text
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, plain
 from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
@@ -26,6 +26,9 @@ OptionalSource = Annotated[
         metavar="[SOURCE]", help="s3://bucket/prefix, or a folder; by default all sources.", show_default=False
     ),
 ]
+EmptyOnes = Annotated[
+    bool, typer.Option("--empty", help="List instead the images that were indexed, but have no region.")
+]
 app = typer.Typer(help="List, try again or forget the images that could not be indexed.", no_args_is_help=True)
 
 
@@ -34,15 +37,23 @@ app = typer.Typer(help="List, try again or forget the images that could not be i
 def list_failed(
     context: typer.Context,
     source: OptionalSource = None,
+    empty: EmptyOnes = False,
     *,
     common: CommonOptions,
 ) -> None:
     """List the images that failed, why, how often, and when first and last.
 
-    Example: [bold]searchanything failed list s3://holiday/ --format json[/bold]
+    Examples: [bold]searchanything failed list s3://holiday/ --format json[/bold]
+
+    [bold]searchanything failed list --empty[/bold]
     """
     with client_of(context, common) as client:
-        failed = client.failures(source)
+        images = client.empty_images(source) if empty else []
+        failed = [] if empty else client.failures(source)
+    if empty:
+        document = {"empty": [{"bucket": one.bucket, "key": one.key} for one in images]}
+        answer(document, common.format, lambda: plain("\n".join(map(str, images)) or "no empty images"))
+        return
     answer({"failed": [one.to_dict() for one in failed]}, common.format, lambda: _text(failed))
 
 

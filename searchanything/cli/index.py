@@ -137,6 +137,11 @@ def report_text(document: dict[str, Any]) -> RenderableType:
 
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
+    if empty := document["images"]["empty"]:
+        lines.append(
+            f"empty: in {counted(empty, 'image')} no region was found, so only a query for whole images finds "
+            f"{'it' if empty == 1 else 'them'}; to list: searchanything failed list --empty"
+        )
     failures = document["failures"]
     lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
     if len(failures) > SHOWN_FAILURES:

@@ -319,6 +319,10 @@ class Client(Closing):
         """
         return self._parts.failures.known(source)
 
+    def empty_images(self, source: SourceName | None = None) -> list[ImageRef]:
+        """The images in which no region was found, which only whole images find. Order and errors as `failures`."""
+        return self._parts.failures.empty(source)
+
     def retry_failed(self, source: SourceName | None = None, *, progress: OnProgress | None = None) -> IndexReport:
         """Try the known failures again, however often they failed. Raises: as `refresh`."""
         return self._parts.failures.retry(source, progress=progress)

@@ -10,7 +10,7 @@ from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
-from searchanything.core.types import source_of
+from searchanything.core.types import ImageRef, source_of
 from searchanything.ingest.reports import FailedImage, IndexReport, OnProgress, sum_reports
 
 if TYPE_CHECKING:  # to list failures takes nothing that indexes
@@ -29,6 +29,10 @@ class Failures:
         """As `Client.failures`."""
         limit = self.connection.settings.ingest.max_attempts
         return [FailedImage.of(row, max_attempts=limit) for row in self._rows(self.connection.read_index(), source)]
+
+    def empty(self, source: SourceName | None) -> list[ImageRef]:
+        """As `Client.empty_images`."""
+        return [row.image for row in self._rows(self.connection.read_index(), source, Outcome.EMPTY)]
 
     def retry(self, source: SourceName | None, *, progress: OnProgress | None) -> IndexReport:
         """As `Client.retry_failed`."""
@@ -75,17 +79,17 @@ class Failures:
         with ThreadPoolExecutor(1) as pool:
             commit_batch(index, store, [(attempt, None)], pool, may_forget=may_forget)
 
-    def _rows(self, index: RegionIndex, source: SourceName | None) -> list[ImageRow]:
+    def _rows(self, index: RegionIndex, source: SourceName | None, outcome: Outcome = Outcome.FAILED) -> list[ImageRow]:
         bucket, prefix = None, ""
         if source is not None:
             store, scope = self.connection.open_source(source)
             bucket, prefix = store.bucket, scope.prefix
-        return _failed_rows(index, bucket=bucket, key_prefix=prefix)
+        return _newest_rows(index, outcome, bucket=bucket, key_prefix=prefix)
 
 
-def _failed_rows(index: RegionIndex, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
-    """The newest rows of the images that failed at their last attempt, in the order of their names."""
+def _newest_rows(index: RegionIndex, outcome: Outcome, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
+    """The newest rows of the images whose last attempt ended so, in the order of their names."""
     states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
-    failed = {state.image for state in states if state.outcome is Outcome.FAILED}
-    rows = [row for images in batches(failed, _ROWS_AT_ONCE) for row in index.newest(images).values()]
-    return sorted((row for row in rows if row.outcome is Outcome.FAILED), key=lambda row: row.image)
+    found = {state.image for state in states if state.outcome is outcome}
+    rows = [row for images in batches(found, _ROWS_AT_ONCE) for row in index.newest(images).values()]
+    return sorted((row for row in rows if row.outcome is outcome), key=lambda row: row.image)
