@@ -38,7 +38,6 @@ _LITE_TABLE, _LITE_COLUMNS = "collection_meta", {"collection_name", "meta_type",
 _BUSY_S = 2.0
 _FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES = 1 << 20  # left to SQLite's journal, and to what the index's users share
-_GROWTH = 2  # of a file by rows, for each byte of theirs; generous
 _CURE = (
     "restore it from a backup, or move it away (`mv {file} {file}.damaged`) and run `searchanything index` "
     "to make it anew from the images"
@@ -110,7 +109,7 @@ def unusable(file: Path, error: Exception) -> RegionIndexError:
 
 
 def check_room(file: Path, rows_bytes: int = 0) -> None:
-    """Raises: IndexFullError where the disk of a file has no room for such rows.
+    """Raises: IndexFullError where the disk of a file has no room for rows of at most so many bytes.
 
     Looked at before a server is asked: it does not say what it failed on, and pymilvus asks again until the time is up.
     """
@@ -121,7 +120,7 @@ def check_room(file: Path, rows_bytes: int = 0) -> None:
     if disk.f_flag & os.ST_RDONLY or not disk.f_blocks:  # of which free room tells nothing
         return
     free_bytes = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
-    wanted_bytes = _ROOM_BYTES + _GROWTH * rows_bytes
+    wanted_bytes = _ROOM_BYTES + rows_bytes
     if free_bytes < wanted_bytes:
         raise _full(file, f"{free_bytes / 1e6:.2f} MB are left, {wanted_bytes / 1e6:.2f} MB needed")
 

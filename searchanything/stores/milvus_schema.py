@@ -255,6 +255,7 @@ def messages(entities: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]
 
 
 def entity_bytes(entity: dict[str, Any]) -> int:
+    """An upper bound of what a row takes in a message, or in an embedded index's file."""
     return _ROW_OVERHEAD_BYTES + sum(_text_bytes(value) for value in entity.values())
 
 
