@@ -10,10 +10,12 @@ import pytest
 from contracts.index_rows import BITS, HASH_LAYER, manifest_of
 
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
 from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus import MilvusIndexStore
+from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_schema import images_spec, regions_spec
@@ -30,6 +32,7 @@ class RecordingServer:
         self.collections: dict[str, list[dict[str, Any]]] = {}
         self.alias: str | None = None
         self.requests: list[tuple[str, ...]] = []
+        self.released: set[str] = set()
 
     state: int | None = None  # a server does not tell who else has written
 
@@ -48,6 +51,13 @@ class RecordingServer:
     def load(self, name: str) -> None:
         if name not in self.collections:
             raise IndexNotFoundError(name)
+        self.released.discard(name)
+
+    def release(self, name: str) -> None:
+        self.released.add(name)
+
+    def is_loaded(self, name: str) -> bool:
+        return name in self.collections and name not in self.released
 
     def fields(self, name: str) -> dict[str, int | None]:
         self.load(name)
@@ -203,6 +213,19 @@ def test_another_live_index_is_noticed_at_once(server: RecordingServer, store: M
     assert store.live() == manifest_of("9" * 64)
 
 
+def test_what_is_not_live_any_more_leaves_the_memory_after_a_while(
+    server: RecordingServer, store: MilvusIndexStore
+) -> None:
+    store.switch(G)
+    assert store.release_replaced(1000.0) == []
+    assert server.released == set()
+    assert store.release_replaced(0.0) == [F]
+    assert server.released == {f"regions_{F[:16]}", f"images_{F[:16]}"}
+    assert store.release_replaced(0.0) == [], "it is out of memory already"
+    store.open(F)
+    assert server.released == set()
+
+
 def test_an_index_that_another_process_dropped_is_not_found(server: RecordingServer, store: MilvusIndexStore) -> None:
     store.open(G)
     MilvusIndexStore(server, "").drop(G)  # type: ignore[arg-type]
@@ -246,6 +269,26 @@ def test_the_first_read_after_deletions_is_strong() -> None:
             assert level == expected
     with levels.reading("images", "Bounded") as level:
         assert level == "Bounded"
+
+
+def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[str] = []
+
+    class Client:
+        def delete(self, name: str, **_: Any) -> None: ...
+
+        def rows(self, *_: str, level: str, **__: float) -> list[dict[str, Any]]:
+            levels.append(level)
+            return []
+
+    connection = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1"))
+    monkeypatch.setattr(connection, "_connect", lambda _: Client())
+    connection.query("regions", "", ["id"])
+    for identity in "ab":
+        connection.delete("regions", f'id in ["{identity}"]')
+    for _ in range(2):
+        connection.query("regions", "", ["id"])
+    assert levels == ["Session", "Strong", "Session"]
 
 
 def test_a_read_that_failed_or_began_before_a_deletion_does_not_count() -> None:
