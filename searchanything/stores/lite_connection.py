@@ -13,7 +13,7 @@ cannot read of a damaged file; and any process may end the server that all share
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -30,9 +30,9 @@ from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
-from searchanything.stores.milvus_filters import one_of, quote
+from searchanything.stores.milvus_filters import one_of
 from searchanything.stores.milvus_library import MilvusException
-from searchanything.stores.milvus_schema import CollectionSpec, Entity, entity_bytes
+from searchanything.stores.milvus_schema import CollectionSpec, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
 _IDS_PER_READ: Final = 1024
@@ -80,27 +80,6 @@ class LiteConnection(MilvusConnection):
                 insert(name, missing)
 
         self._again(insert_missing)
-
-    def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
-        """Stream rows in the order of their ids; after a server's end, those that follow."""
-        last, failures = "", 0
-        while True:
-            after = " and ".join(
-                part for part in (expression and f"({expression})", last and f"id > {quote(last)}") if part
-            )
-            try:
-                for row in super().iterate(name, after, fields):
-                    last, failures = max(last, str(row["id"])), 0
-                    yield row
-            except TooLateError:
-                raise
-            except IndexUnavailableError:
-                if failures == len(_PAUSES_S):
-                    raise
-                time.sleep(_PAUSES_S[failures])
-                failures += 1
-            else:
-                return
 
     def load(self, name: str) -> None:
         """Raises: IndexDamagedError if there are fewer rows than the file has."""

@@ -26,7 +26,7 @@ from searchanything.core.settings import MilvusSettings, check_token
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
-from searchanything.stores.milvus_client import FoundRows, RowClient, RowSearch
+from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
@@ -39,7 +39,7 @@ LOADING: Final = "load a collection"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_ITERATOR_ROWS = 1000
+_PAGE_ROWS = 1000
 
 
 class MilvusConnection:
@@ -188,27 +188,18 @@ class MilvusConnection:
             return self._rows(name, "count rows", call)
 
     def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
-        """Stream rows in batches; memory holds one batch."""
+        """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page."""
 
-        with self._levels.reading(name, self._read_consistency) as level:
+        def page(after: str) -> list[Entity]:
+            asked = RowPage(name, expression, fields, after, _PAGE_ROWS, as_of)
+            return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
-            def start(client: RowClient, timeout_s: float) -> Any:  # noqa: ANN401 - an iterator without a public type
-                return client.query_iterator(
-                    name,
-                    batch_size=_ITERATOR_ROWS,
-                    filter=expression,
-                    output_fields=fields,
-                    timeout=timeout_s,
-                    consistency_level=level,
-                )
-
-            iterator = self._rows(name, "stream rows", start)
-        try:
-            while rows := self._once("stream rows", iterator.next):
-                yield from rows
-        finally:
-            with contextlib.suppress(MilvusException, grpc.RpcError):
-                iterator.close()
+        with self._levels.reading(name, "Strong"):
+            as_of = self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
+            rows = page("")
+        while rows:
+            yield from rows
+            rows = page(str(rows[-1]["id"]))
 
     def search(
         self,

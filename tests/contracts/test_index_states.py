@@ -14,6 +14,7 @@ from searchanything.core.manifest import IndexCounts
 from searchanything.core.rows import ImageState, Outcome
 from searchanything.core.types import ImageRef
 from searchanything.ingest.garbage import collect_garbage, holdings
+from searchanything.stores import milvus_connection
 
 HOUR_NS = 3600 * 10**9
 
@@ -45,6 +46,22 @@ def test_states_and_attempts_are_as_much_of_the_rows_as_a_sync_needs(bench: Benc
     assert sorted(bench.index.iterate_attempts(key_prefix="a/")) == [(image, 3), (image, generation)]
     assert list(bench.index.iterate_attempts(bucket=bench.bucket, key_prefix="b")) == []
     assert bench.index.newest([image])[image] == row
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 10])
+def test_streams_have_each_row_once_whatever_fits_into_a_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(milvus_connection, "_PAGE_ROWS", most)
+    for number in range(5):
+        put(bench, f"{number}.jpg", 10 - number, rows=2)
+    found = [(row.image.key, row.region) for row in bench.index.iterate_regions(bucket=bench.bucket)]
+    assert sorted(found) == [(f"{number}.jpg", region) for number in range(5) for region in range(2)]
+    assert sorted(state.image.key for state in bench.index.iterate_states()) == [f"{number}.jpg" for number in range(5)]
+    some = bench.index.regions_of([bench.image("1.jpg"), bench.image("4.jpg")])
+    assert sorted((row.image.key, row.region) for row in some) == [
+        (f"{one}.jpg", row) for one in (1, 4) for row in (0, 1)
+    ]
 
 
 def test_holdings_leave_garbage_out(bench: Bench) -> None:
