@@ -3,7 +3,7 @@
 Of an object in a bucket a few megabytes are fetched at a time, as they are read.
 
 The Parquet contract is that of `searchanything.features.parquet`. Of an image that is in kept features more than once
-the newest rows are read (`searchanything.features.copies`). A `.npy` file holds one matrix (N, C + D) of float16,
+the newest rows are read (`searchanything.features.newest_copies`). A `.npy` file holds one matrix (N, C + D) of float16,
 float32 or float64: f_M, then f_I.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Opener
-from searchanything.features.copies import ListedImages, newest_rows
+from searchanything.features.newest_copies import ListedImages, newest_rows
 from searchanything.features.parquet import FeatureBatch, FeatureFile
 
 BATCH_ROWS: Final = 8192
