@@ -3,8 +3,8 @@
 Of an object in a bucket a few megabytes are fetched at a time, as they are read.
 
 The Parquet contract is that of `searchanything.features.parquet`. Of an image that is in kept features more than once
-the newest rows are read (`searchanything.features.newest_copies`). A `.npy` file holds one matrix (N, C + D) of float16,
-float32 or float64: f_M, then f_I.
+the newest rows are read (`searchanything.features.newest_copies`). A `.npy` file holds one matrix (N, C + D) of
+float16, float32 or float64: f_M, then f_I.
 """
 
 from __future__ import annotations
