@@ -386,5 +386,8 @@ class Client(Closing):
         return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
 
     def close(self) -> None:
-        """Free the connection. Other processes that share the index are not disturbed."""
+        """Free the connection. Other processes that share the index are not disturbed.
+
+        The client can be used again: what is asked of it afterwards opens the index anew.
+        """
         self._indexes.close()

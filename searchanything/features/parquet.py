@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO, Final
@@ -53,6 +53,10 @@ class FeatureBatch:
     def __post_init__(self) -> None:
         if self.mask.ndim != 2 or self.image.ndim != 2 or len(self.mask) != len(self.image):
             raise ValueError(f"expected (n, C) and (n, D) features, got {self.mask.shape} and {self.image.shape}")
+
+    def only(self, rows: NDArray[np.bool_]) -> FeatureBatch:
+        """The rows that are True in an (n,) array."""
+        return FeatureBatch(self.mask[rows], self.image[rows], None if self.classes is None else self.classes[rows])
 
 
 def feature_schema(
@@ -118,7 +122,8 @@ class FeatureFile:
                     f"{name}: expected a column {class_column} of strings or integers, the regions' classes, "
                     f"got {kind or 'none'}; its columns are {', '.join(schema.names)}"
                 )
-        stated = (schema.metadata or {}).get(FINGERPRINT_KEY)
+        self.metadata: Mapping[bytes, bytes] = schema.metadata or {}
+        stated = self.metadata.get(FINGERPRINT_KEY)
         self.fingerprint: str | None = None if stated is None else stated.decode()
         self.rows: int = self._file.metadata.num_rows
 

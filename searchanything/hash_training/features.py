@@ -2,8 +2,9 @@
 
 Of an object in a bucket a few megabytes are fetched at a time, as they are read.
 
-The Parquet contract is that of `searchanything.features.parquet`. A `.npy` file holds one matrix (N, C + D) of float16,
-float32 or float64: f_M, then f_I.
+The Parquet contract is that of `searchanything.features.parquet`. Of an image that is in kept features more than once
+the newest rows are read (`searchanything.features.newest_copies`). A `.npy` file holds one matrix (N, C + D) of
+float16, float32 or float64: f_M, then f_I.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Opener
+from searchanything.features.newest_copies import ListedImages, newest_rows
 from searchanything.features.parquet import FeatureBatch, FeatureFile
 
 BATCH_ROWS: Final = 8192
@@ -92,7 +95,8 @@ class NpyFeatures:
 class ParquetFeatures:
     """Parquet files of one fingerprint; `rows` is None where counting would take too many requests.
 
-    `class_column` names the column of the regions' classes, where they are to be read.
+    `class_column` names the column of the regions' classes, where they are to be read. `newest` says of each file which
+    of its rows are read (None: all), and is itself None while the files were not looked at.
     """
 
     names: Sequence[str]
@@ -100,6 +104,7 @@ class ParquetFeatures:
     fingerprint: str | None
     rows: int | None
     class_column: str | None = None
+    newest: Sequence[NDArray[np.bool_] | None] | None = None
 
     @classmethod
     def of(
@@ -108,22 +113,38 @@ class ParquetFeatures:
         """Look at the first file, or at all of them to `count` their rows. Raises: UsageError."""
         last = len(names) if count else 1
         looked_at = [FeatureFile(*pair, class_column=class_column) for pair in _opened(names[:last], openers[:last])]
-        rows = sum(file.rows for file in looked_at) if count else None
-        return cls(names, openers, looked_at[0].fingerprint, rows, class_column)
+        fingerprint = looked_at[0].fingerprint
+        if not count:
+            return cls(names, openers, fingerprint, None, class_column)
+        newest = newest_rows([ListedImages.of(file.metadata, file.rows) for file in looked_at])
+        rows = sum(file.rows if kept is None else int(kept.sum()) for file, kept in zip(looked_at, newest, strict=True))
+        return cls(names, openers, fingerprint, rows, class_column, newest)
 
     def batches(self) -> Iterator[FeatureBatch]:
-        """Stream row groups, file after file."""
-        for name, opened in _opened(self.names, self.openers):
-            file = FeatureFile(name, opened, class_column=self.class_column)
-            if file.fingerprint != self.fingerprint:
-                raise UsageError(
-                    f"{name} holds features of fingerprint {file.fingerprint}, {self.names[0]} of {self.fingerprint}; "
-                    "features of different models cannot be mixed: give a prefix that holds one kind"
-                )
+        """Stream row groups, file after file, without the older rows of an image that is there more than once."""
+        newest = self._newest() if self.newest is None else self.newest
+        for (name, opened), kept in zip(_opened(self.names, self.openers), newest, strict=True):
+            file = self._checked_file(name, opened)
             first = 0
             for batch in file.batches(BATCH_ROWS):
-                yield _checked(name, first, batch)
-                first += len(batch.mask)
+                rows = len(batch.mask)
+                checked = _checked(name, first, batch)
+                yield checked if kept is None else checked.only(kept[first : first + rows])
+                first += rows
+
+    def _newest(self) -> list[NDArray[np.bool_] | None]:
+        """Look at all footers, which costs requests, but few beside those that read the files."""
+        files = (self._checked_file(*pair) for pair in _opened(self.names, self.openers))
+        return newest_rows([ListedImages.of(file.metadata, file.rows) for file in files])
+
+    def _checked_file(self, name: str, opened: BinaryIO) -> FeatureFile:
+        file = FeatureFile(name, opened, class_column=self.class_column)
+        if file.fingerprint != self.fingerprint:
+            raise UsageError(
+                f"{name} holds features of fingerprint {file.fingerprint}, {self.names[0]} of {self.fingerprint}; "
+                "features of different models cannot be mixed: give a prefix that holds one kind"
+            )
+        return file
 
 
 def feature_source(

@@ -5,7 +5,9 @@
 - A mask that holds a background point is out, everywhere.
 - Of the masks that a place leaves, a text chooses the closest to it; without one a box chooses the mask with the
   largest IoU, and a point in no box the mask that a click would. With a text, over half of a mask must lie in the box.
-- A box whose masks all stay below the least IoU is its own mask, less the masks that hold background points.
+- Where no mask under a point in a box reaches the least IoU, the box is loose and says only where: the point chooses,
+  as a click would, among the masks over half of which lie in the box.
+- A box that finds no mask in these ways is its own mask, less the masks that hold background points.
 
 SAM reads a box with points as one thing, refined, and ultralytics' FastSAM merges whatever each prompt chose alone; the
 rule here refines within a box and merges between places (docs/adr/0009).
@@ -14,7 +16,7 @@ rule here refines within a box and merges between places (docs/adr/0009).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -38,7 +40,7 @@ from searchanything.prompts.choose import (
 )
 from searchanything.prompts.prompt import Point, Prompts
 
-LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text to choose it in a box: the greater part
+LEAST_SHARE_IN_BOX: Final = 0.5  # of a mask, for a text or a point to choose it in a loose box: the greater part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +69,7 @@ class _Pick:
     box_xyxy: BoxXYXY = (0.0, 0.0, 0.0, 0.0)
     score: float = 0.0
     order: Sequence[int] = ()
+    by: str = "iou"
 
     @property
     def found(self) -> bool:
@@ -119,12 +122,15 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
     """One pick for each foreground point in the box, or one for the box; the box itself where one finds nothing."""
     groups = [(scene.points.under[:, number], f"under {_point_in_words(scene, number)} in {name}") for number in points]
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
+    mostly = scene.usable & (_share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
     if scene.similarities is not None:
-        mostly = _share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX
-        return [_by_text(scene, scene.usable & group & mostly, where) for group, where in groups]
+        return [_by_text(scene, mostly & group, where) for group, where in groups]
     ious = box_ious(box, scene.segmentation)
     fitting = scene.usable & (ious > 0) & (ious >= scene.min_iou)
     picks = [_best(scene, fitting & group, ious, f"{where}, by IoU") for group, where in groups]
+    if points:  # a loose box says only where: a click chooses in it
+        clicks = [_by_click(scene, mostly & group, where) for group, where in groups]
+        picks = [pick if pick.found else click for pick, click in zip(picks, clicks, strict=True)]
     if all(pick.found for pick in picks):
         return picks
     return [_box_itself(scene, box, points, ious, name)]
@@ -135,8 +141,13 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
     group = scene.usable & scene.points.under[:, number]
     if scene.similarities is not None:
         return _by_text(scene, group, where)
-    order = things_first(scene.segmentation, np.flatnonzero(group)).tolist()
-    return _first(scene, order, scene.segmentation.scores, f"{where}, by score for its size")
+    return _by_click(scene, group, where)
+
+
+def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:
+    """The allowed mask that a click means."""
+    order = things_first(scene.segmentation, np.flatnonzero(allowed)).tolist()
+    return replace(_first(scene, order, scene.segmentation.scores, f"{where}, by score for its size"), by="thing")
 
 
 def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
@@ -171,7 +182,9 @@ def _box_itself(scene: _Scene, box: BoxXYXY, points: Sequence[int], ious: FloatA
     whole = bool((cut == mask).all())
     x1, y1, x2, y2 = box if whole else boxes_of(cut[None], letterbox)[0].tolist()
     less = "" if whole else ", less what background points exclude"
-    sentence = f"{name} itself{less}, as no usable mask reaches IoU {scene.min_iou:g}"
+    where = " under its points" if len(points) > 1 else f" under {_point_in_words(scene, points[0])}" if points else ""
+    or_inside = " or lies mostly inside" if points else ""
+    sentence = f"{name} itself{less}, as no usable mask{where} reaches IoU {scene.min_iou:g}{or_inside}"
     return _Pick(sentence, own=cut, box_xyxy=(x1, y1, x2, y2), order=order)
 
 
@@ -204,8 +217,8 @@ def _rule(prompt: Prompts, found: Sequence[_Pick]) -> str:
     given = "+".join(name for name, value in parts.items() if value)
     if prompt.text is not None:
         return f"{given}/cosine"
-    itself = bool(found) and all(pick.own is not None for pick in found)
-    return f"{given}/itself" if itself else f"{given}/iou"
+    ways = {"itself" if pick.own is not None else pick.by for pick in found}
+    return f"{given}/{ways.pop() if len(ways) == 1 else 'iou'}"
 
 
 def _offered(scene: _Scene, picks: Sequence[_Pick]) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from searchanything.features.contents import CachedFile, batch_table, file_bytes
 from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
+from searchanything.hash_training.features import feature_source
 from searchanything.hash_training.training import TrainingOptions, train_hash
 from searchanything.ingest.pipeline import index_images, refresh_images
 from searchanything.ingest.plan import IndexingJob
@@ -355,6 +356,44 @@ def test_indexes_that_share_a_bucket_leave_each_other_alone(keeping: Keeping) ->
     assert compact(cache, other, age_s=0).files_before == 0
     assert cache_status(cache, other, age_s=0).other_files == len(names) == 1
     assert keeping.names() == names
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "uncounted"])
+def test_training_and_hashing_meet_each_image_once(keeping: Keeping, counted: bool) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE, c=BLUE)
+    keeping.run()
+    other = new_index()  # another hash of the same models
+    manifest = replace(other.manifest, created_at_ms=keeping.index.manifest.created_at_ms + 1)
+    keeper = ParquetKeeper(FeatureCache(keeping.files, "memory", manifest))
+    keeping.put(c=RED)  # changed since
+    index_images(replace(keeping.job, index=other, keeper=keeper), keeping.store.list())
+    tables = [pq.read_table(keeping.folder / name) for name in keeping.names()]
+    assert sum(table.num_rows for table in tables) == 8
+    newest = {row.id for row in all_regions(other)}
+    expected = [row["mask_features"] for table in tables for row in table.to_pylist() if row["region_id"] in newest]
+    files = [(name, partial((keeping.folder / name).open, "rb")) for name in keeping.names()]
+    source = feature_source("kept", files, mask_dimension=None, count_rows=counted)
+    found = np.concatenate([batch.mask for batch in source.batches()])
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+    assert source.rows == (len(expected) if counted else None)
+
+
+def test_rows_that_a_killed_compaction_left_twice_are_read_once(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE)
+    keeping.run()
+    (name,) = keeping.names()
+    (keeping.folder / keeping.cache.new_name(FEATURES)).write_bytes((keeping.folder / name).read_bytes())
+    source = open_features(str(keeping.folder), mask_dimension=None, settings=Settings(_env_file=None))
+    assert source.rows == sum(len(batch.mask) for batch in source.batches()) == 3
+
+
+def test_a_part_of_a_kept_file_is_read_whole(keeping: Keeping) -> None:
+    keeping.put(a=RED, b=GREEN_BLUE)
+    keeping.run()
+    (name,) = keeping.names()
+    pq.write_table(pq.read_table(keeping.folder / name).slice(1), keeping.folder / "part.parquet")  # keeps the footer
+    source = open_features(str(keeping.folder), mask_dimension=None, settings=Settings(_env_file=None))
+    assert source.rows == sum(len(batch.mask) for batch in source.batches()) == 5
 
 
 def test_what_a_killed_writer_left_is_swept(keeping: Keeping) -> None:

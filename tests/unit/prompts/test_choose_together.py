@@ -59,13 +59,21 @@ def best(rows: list[int], figures: dict[int, float]) -> int:
 def of_box(
     box: Corners, points: list[tuple[float, float]], masks: list[Pixels], usable: list[int], erased: Pixels
 ) -> Pixels | None:
-    """A box without a text, in words: each of its points takes the fittest mask that holds it; else the box itself."""
+    """A box without a text, in words: each of its points takes the fittest mask that holds it.
+
+    Where none fits, it takes what a click takes of the masks mostly in the box; else the box itself.
+    """
     height = len(erased)
     ious = {row: iou_with(box, masks[row], height) for row in usable}
     fitting = [row for row in usable if ious[row] >= MIN_IOU]
     groups = [[row for row in fitting if held(masks[row], point)] for point in points] or [fitting]
-    if all(groups):
-        return np.any([masks[best(group, ious)] for group in groups], axis=0)
+    chosen = [[best(group, ious)] if group else [] for group in groups]
+    mostly = [row for row in usable if (masks[row] & rectangle(height, box)).sum() > 0.5 * masks[row].sum()]
+    for number, point in enumerate(points):
+        under = [row for row in mostly if held(masks[row], point)]
+        chosen[number] = chosen[number] or things_in_order(masks, under)[:1]
+    if all(chosen):
+        return np.any([masks[row] for (row,) in chosen], axis=0)
     itself = rectangle(height, tuple(side // 4 * 4 for side in box)) & ~erased  # the boxes here lie at whole cells
     return itself if itself.any() and all(held(itself, point) for point in points) else None
 
@@ -206,6 +214,21 @@ def test_two_wheels_without_a_bicycle() -> None:
     choice = together(wheels, boxes=(0, 16, 64, 56), foreground=((10, 40), (50, 40)))
     assert choice.rows == (0, 1)
     assert choice.rule == "box+point/iou"
+
+
+def test_a_point_chooses_in_a_loose_box_too() -> None:
+    apple, tree, street = rectangle(64, (8, 8, 16, 16)), rectangle(64, (6, 4, 18, 24)), rectangle(64, (0, 8, 64, 64))
+    loose = (0, 0, 56, 60)
+    choice = together([apple, tree], boxes=loose, foreground=(12, 12))
+    assert (choice.rows, choice.rule) == ((0,), "box+point/thing")
+    assert choice.reason.startswith("the best of 2 under (12, 12) in the box, by score for its size")
+    assert together([apple, tree], boxes=loose, foreground=(12, 20)).rows == (1,)
+    assert together([apple, tree], boxes=loose).rule == "box/itself"
+    left = together([apple, tree], boxes=loose, foreground=(40, 40))
+    assert left.rule == "box+point/itself"
+    assert "no usable mask under (40, 40) reaches IoU" in left.reason
+    outside = together([street], boxes=(10, 10, 14, 14), foreground=(12, 12))  # only a corner of it is in the box
+    assert outside.rule == "box+point/itself"
 
 
 def test_a_box_that_nothing_fits_is_itself_less_what_the_background_excludes() -> None:
