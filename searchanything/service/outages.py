@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, StoreUnavailableError
+from searchanything.core.errors import IndexUnavailableError, SearchAnythingError, StoreError
 from searchanything.service.wave_lines import WAVES_LOGGER
 
 _PARTS: Final[tuple[tuple[type[SearchAnythingError], str], ...]] = (
-    (StoreUnavailableError, "the source"),
+    (StoreError, "the source"),  # a folder or bucket that is gone, or a key that is refused, as well
     (IndexUnavailableError, "the index"),
 )
 _REASON_LETTERS: Final = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from searchanything.core.errors import ImageError, IndexUnavailableError, StoreUnavailableError
+from searchanything.core.errors import ImageError, IndexUnavailableError, ObjectNotFoundError, StoreUnavailableError
 from searchanything.core.settings import Settings
 from searchanything.service.outages import Outages
 from searchanything.service.watcher import Watcher, Work
@@ -82,4 +82,12 @@ def test_source_and_index_are_told_apart_and_other_errors_are_no_outage(caplog: 
         "the index cannot be reached, and is tried again until it can: no answer",
         STORE_LINE,
         "the index and the source can be reached again, and a sync has found what was missed",
+    ]
+
+
+def test_a_folder_or_bucket_that_is_gone_is_an_outage_of_the_source(caplog: pytest.LogCaptureFixture) -> None:
+    outages = Outages()
+    outages.failed(ObjectNotFoundError("/photos: no such folder"))
+    assert lines_of(caplog) == [
+        "the source cannot be reached, and is tried again until it can: /photos: no such folder"
     ]
