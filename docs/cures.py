@@ -12,25 +12,24 @@ CURES: Final[Mapping[str, str]] = {
     "IMAGE` prints its size), and the prompt's own form: [Prompts](prompts.md).",
     "FilterError": "Write the filter as the message says; see [Filters](filters.md).",
     "WordsMissingError": "`searchanything index SOURCE --add-words` adds them: [by words alone](search.md).",
-    "BackupError": "Take another backup, or index the images again, which needs no backup.",
     "SettingsError": "Set or correct the variable that the message names: [Settings](settings.md). `searchanything "
     "doctor` checks all.",
     "PresetError": "Name a preset for a new index (`--preset small`); leave it out for an existing one, which "
     "remembers its own.",
-    "AnnotationsError": "Correct the annotations at the place that the message names: [Evaluation](evaluation.md).",
     "EventError": "Send notifications in the format of S3 or of SeaweedFS's filer: [the service](service.md).",
     "UniformFeaturesError": "Give features of different regions, or index with `--hash untrained`.",
+    "NotOfferedHereError": "Run it where the index is: `searchanything.connect(URI)` with the index's own address.",
     "ImageError": "The message says which of the usual causes it is. A truncated upload: upload it again. Not an "
     "image, despite its name: remove or `--exclude` it. Larger than the limits against decompression bombs: "
     "raise `ingest.max_pixels` or `storage.max_object_bytes` if you trust it. In a run it is one failure: the other "
     "images are indexed.",
+    "AnnotationsError": "Correct the annotations at the place that the message names: [Evaluation](evaluation.md).",
     "ModelError": "Delete the file that the message names and fetch it again: `searchanything models fetch PRESET`.",
     "WeightsMissingError": "`searchanything models fetch PRESET`; `searchanything models list` says what is here.",
+    "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
     "DeviceError": "Run the same again: what was indexed stays indexed, nothing was counted against an image. If it "
     "happens again, check the device (`nvidia-smi`, the system's log), or set `SEARCHANYTHING_MODELS__DEVICE=cpu`. "
     "`watch` replaces the worker automatically.",
-    "ModelLoadError": "As for `ModelError`, then run the same again: what was indexed stays indexed.",
-    "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
     "StoreError": "Read the store's own text in the message; often it is a permission. `searchanything doctor "
     "SOURCE` tries "
     "a listing.",
@@ -56,6 +55,8 @@ CURES: Final[Mapping[str, str]] = {
     "ProbeMismatchError": "Mark hits of this index instead; a saved probe is good for indexes of the same models.",
     "IndexUnavailableError": "Check `--uri` and whether the server runs: `searchanything doctor`. What was read stays "
     "right; ask again.",
+    "BackupError": "Take another backup, or index the images again, which needs no backup.",
+    "LibraryError": "Run the commands that the message names; `searchanything doctor` loads all libraries one by one.",
     "ServiceError": "Read the log that the message names; start `searchanything watch` again. Nothing is lost.",
     "ServeError": "Read the message: it says whether to ask again later, or another server.",
     "AccessError": "Give a valid key (`searchanything keys add NAME` on the server makes one), with the right and the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import typer
@@ -115,16 +115,16 @@ def errors_page() -> str:
     names = {one.__name__ for one in classes}
     if names != set(CURES):
         raise LookupError(f"docs/cures.py and searchanything/core/errors.py differ in {sorted(names ^ set(CURES))}")
-    order = list(CURES)
-    rows = (_error_row(one) for one in sorted(classes, key=lambda one: order.index(one.__name__)))
-    return ERRORS + "".join(rows)
+    return ERRORS + "".join(_error_rows(errors.SearchAnythingError, classes))
 
 
-def _error_row(kind: type[Exception]) -> str:
-    depth = len([one for one in kind.__mro__ if issubclass(one, errors.SearchAnythingError)]) - 1
+def _error_rows(kind: type[Exception], classes: Sequence[type[Exception]], depth: int = 0) -> list[str]:
+    """The row of a class, and those of its subclasses below it, in the order of the cures."""
     meaning = (kind.__doc__ or "").partition("\n")[0]
     code = exit_code_of(kind.__new__(kind))  # the class decides, whatever its message needs
-    return f"| {'· ' * depth}`{kind.__name__}` | {meaning} | {CURES[kind.__name__]} | {code} |\n"
+    row = f"| {'· ' * depth}`{kind.__name__}` | {meaning} | {CURES[kind.__name__]} | {code} |\n"
+    below = sorted((one for one in classes if kind in one.__bases__), key=lambda one: list(CURES).index(one.__name__))
+    return [row, *(line for one in below for line in _error_rows(one, classes, depth + 1))]
 
 
 def presets_page() -> str:

@@ -66,13 +66,13 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 
 async def bring_up_to_date(source: str) -> int:
-    """One sync; 3 if images failed or were held back, as for every command."""
+    """One sync; 3 if images failed, are exhausted or were held back, as of `sync repair`."""
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
         state = await sync(source, return_state=True)
         report = (await report_of(state)).total
     sys.stdout.write(json.dumps(report.to_dict()) + "\n")
-    return 3 if report.failed or report.held else 0
+    return 3 if report.failed or report.given_up or report.held else 0
 
 
 def main() -> int:

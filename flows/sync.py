@@ -85,6 +85,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     if not repair:
         return found, unlisted
     tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
+    unlisted += WaveReport(listing=IndexReport(given_up=len(found.failed) - len(tried)))
     held = frozenset(found.held)
     keys = [*found.missing, *found.stale, *tried]
     gone = [key for key in found.orphaned if key not in held]

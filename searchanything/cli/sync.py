@@ -104,9 +104,11 @@ def _text(document: dict[str, Any]) -> RenderableType:
     from searchanything.ingest.reports import images_are
 
     counts = ", ".join(f"{len(document[heading]):,} {heading}" for heading in HEADINGS)
+    held = frozenset(document["held"])  # they are orphaned, too, and have lines of their own below
+    counts += f", {len(held):,} of the orphaned held back" if held else ""
     lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
-        keys = document[heading]
+        keys = [key for key in document[heading] if heading != "orphaned" or key not in held]
         lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
         if len(keys) > SHOWN_KEYS:
             lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")

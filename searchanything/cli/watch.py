@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,8 +61,8 @@ def watch(
         if once:
             code, document = tree.once()
             page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
-            held = held_lines(document.get("held", []))
-            answer(document, common.format, lambda: plain("\n".join([*held, f"up to date{page}"])))
+            lines = [*held_lines(document["held"]), _ended(document) + page]
+            answer(document, common.format, lambda: plain("\n".join(lines)))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
             tree.start_watching()
@@ -170,6 +170,20 @@ def _announce(tree: ServiceTree, source: str, format: Format) -> None:
         "Ctrl-C stops it.",
     ]
     answer(document, format, lambda: plain("\n".join(lines)))
+
+
+def _ended(document: Mapping[str, Any]) -> str:
+    """The last line of `--once`: whether the index agrees with the source now, and what keeps it from that."""
+    numbers = {
+        "failed": document["images"]["failed"],
+        "exhausted": document["given_up"],
+        "held back": len(document["held"]),
+    }
+    left = [f"{number:,} {what}" for what, number in numbers.items() if number]
+    if not left:
+        return "up to date"
+    listed = numbers["failed"] or numbers["exhausted"]
+    return f"not all is up to date: {', '.join(left)}{' (searchanything failed list)' if listed else ''}"
 
 
 def _password(tree: ServiceTree) -> str:

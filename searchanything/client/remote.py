@@ -29,7 +29,7 @@ from searchanything.client.calls import (
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
 from searchanything.core.closing import Closing
-from searchanything.core.errors import ServerUnreachableError, UsageError
+from searchanything.core.errors import NotOfferedHereError, ServerUnreachableError, UsageError
 from searchanything.core.types import Filter
 
 __all__ = ["RemoteClient", "RemoteResults", "RemoteSegments"]
@@ -39,10 +39,6 @@ _PROBE_S: Final = 2.0
 _NOT_BEGUN: Final = 429  # all other errors are answers to work that was done, or still goes on
 _KNOWN_UPLOADS: Final = 100
 _UPLOAD_MARGIN_MS: Final = 60_000
-
-
-class NotOfferedHereError(UsageError, AttributeError):
-    """A method of `Client` that needs the index itself. It is an AttributeError, so that `hasattr` says False."""
 
 
 class RemoteClient(Closing):

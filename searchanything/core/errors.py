@@ -8,7 +8,8 @@
     │   ├── SettingsError          a setting that is missing or contradicts another
     │   ├── PresetError            no preset chosen, or one that contradicts the index
     │   ├── EventError             a notification in an unknown format
-    │   └── UniformFeaturesError   features that are all the same, of which no hash can be learnt
+    │   ├── UniformFeaturesError   features that are all the same, of which no hash can be learnt
+    │   └── NotOfferedHereError    a method of `Client` that a server's client does not have
     ├── ImageError                 an object that cannot be decoded as an image
     ├── AnnotationsError           an annotation file that is not in its format
     ├── ModelError                 weights that are damaged, foreign or do not fit together
@@ -101,6 +102,10 @@ class EventError(UsageError):
 
 class UniformFeaturesError(UsageError):
     """Features that are all the same: no hash can be learnt from them."""
+
+
+class NotOfferedHereError(UsageError, AttributeError):
+    """A method of `Client` that needs the index itself, not a server. It is an AttributeError: `hasattr` says False."""
 
 
 class ImageError(SearchAnythingError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from searchanything.answers.hit_confidence import GOOD, Confidence
 from searchanything.answers.results import SearchResults
@@ -119,13 +119,20 @@ class ProbeDocument(BaseModel):
     saved: dict[str, Any]
 
 
+_ANSWERS_PROMPT: Final = (
+    "What was asked, to be read, not sent again: a request's prompt has other kinds. `kind` is here `point`, `points`, "
+    "`background`, `box`, `boxes`, `text`, `mask` (with its area alone), `mixed`, `image`, or what a question by "
+    "stored regions or words alone is called."
+)
+
+
 class AnswerDocument(BaseModel):
     """The answer to a question. `good_match` is False where even the best hit is hardly better than by chance.
 
     `probe` is None where nothing was marked; a refined answer has no `receipt`.
     """
 
-    prompt: dict[str, Any]
+    prompt: Annotated[dict[str, Any], Field(description=_ANSWERS_PROMPT)]
     selection: SelectionDocument
     hits: list[HitDocument]
     good_match: bool

@@ -20,6 +20,7 @@ from typing import Final
 from searchanything import wiring
 from searchanything.core.settings import ServiceSettings, Settings
 from searchanything.service.listening import HintFilter, Listener
+from searchanything.service.outages import Outages
 from searchanything.service.waves import WaveLimits, WaveQueue
 from searchanything.service.webhook import Webhook
 
@@ -85,6 +86,7 @@ class Watcher:
         self.queue = WaveQueue(limits, on_change=self._wake_up)
         self._polled_s = self._settings.poll_s if self._settings.webhook_port is None else self._settings.sync_s
         self.clock = SyncClock(self._polled_s)
+        self._outages = Outages()
         self.events_offered: bool | None = None
         self.webhook_url: str | None = None
         self._open = ExitStack()
@@ -165,14 +167,16 @@ class Watcher:
         with self._sync_if_cut("a sync", self._pending.add, "a sync failed; it is tried again"):
             await work.sync()
             self.clock.succeeded()
+            self._outages.synced()
 
     @contextmanager
     def _sync_if_cut(self, work: str, request: Callable[[str], None], lost: str) -> Iterator[None]:
         """Work that fails, or is cut off because the period is over: a sync is requested."""
         try:
             yield
-        except Exception:
+        except Exception as error:
             logger.exception(lost)
+            self._outages.failed(error)
             self.clock.failed()
             request(f"{work} failed")
         except asyncio.CancelledError:

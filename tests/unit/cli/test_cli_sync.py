@@ -116,14 +116,20 @@ GONE = tuple(f"{number:02}.jpg" for number in range(30))
 
 @pytest.mark.parametrize("verb", ["check", "repair"])
 def test_a_sync_that_holds_back_says_so_and_names_the_way_out(verb, capsys):
-    report = SyncReport(orphaned=GONE, held=GONE, checked=1, repaired=IndexReport() if verb == "repair" else None)
+    orphaned, repaired = ("gone.jpg", *GONE), IndexReport() if verb == "repair" else None
+    report = SyncReport(orphaned=orphaned, held=GONE, checked=1, repaired=repaired)
     assert call(FakeClient(report), "sync", verb, "src", "--format", "json") == 3
-    assert json.loads(capsys.readouterr().out)["held"] == list(GONE)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["orphaned"], document["held"]) == (list(orphaned), list(GONE))
     assert call(FakeClient(report), "sync", verb, "src") == 3
     text = capsys.readouterr().out
     assert "held back: 30 images are gone from the listing" in text
     assert "searchanything sync repair SOURCE --forget" in text
     assert "held back: 19.jpg\n… and 10 more held back" in text
+    first, *others = [line for line in text.splitlines() if "orphaned" in line]
+    assert "31 orphaned" in first
+    assert first.endswith("30 of the orphaned held back")
+    assert others == ["orphaned: gone.jpg"]
 
 
 def test_forget_goes_along(capsys):

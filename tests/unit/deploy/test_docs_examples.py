@@ -21,6 +21,7 @@ import typer
 import searchanything
 from searchanything.cli.app import app
 from searchanything.cli.verbs import ListedVerb
+from searchanything.core import errors
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -224,6 +225,30 @@ def test_an_error_class_without_a_cure_stops_the_generator(monkeypatch) -> None:
     with pytest.raises(LookupError, match="FilterError"):
         reference.errors_page()
     sys.modules.pop("cures", None)
+
+
+def parents(rows: list[tuple[int, str]]) -> dict[str, str | None]:
+    """By name, what stands above it in a tree of (depth, name)."""
+    above: list[str] = []
+    found: dict[str, str | None] = {}
+    for depth, name in rows:
+        above = above[:depth]
+        found[name] = above[-1] if above else None
+        above.append(name)
+    return found
+
+
+def test_the_trees_of_errors_are_those_of_the_classes() -> None:
+    """Of the page, and of the module's docstring: each class once, below its own base."""
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    ours = {kind.__name__: [base.__name__ for base in kind.__bases__ if base in classes] for kind in classes}
+    row = re.compile(r"^\| ((?:· )*)`(\w+)` \|", re.M)
+    page = [(len(dots) // 2, name) for dots, name in row.findall((DOCS / "errors.md").read_text("utf-8"))]
+    line = re.compile(r"^    ((?:│   |    |[├└]── )*)(\w+Error)\b", re.M)
+    drawn = [(len(lines) // 4, name) for lines, name in line.findall(errors.__doc__)]
+    for tree in (page, drawn):
+        assert len(tree) == len(classes)
+        assert {name: [above] if above else [] for name, above in parents(tree).items()} == ours
 
 
 def test_pages_that_arrive_later_and_decisions_are_linked(tmp_path) -> None:

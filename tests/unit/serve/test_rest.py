@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -224,6 +225,13 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path, monkeypatch: p
     for content in (long, iter([long.encode()])):
         headers = {"content-type": "application/json"}
         assert served.http.post("/v1/query", content=content, headers=headers).status_code == 413
+
+
+def test_the_page_of_the_server_names_every_path(served: Served) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "serve.md").read_text("utf-8")
+    table = page.partition("| request | gives |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(?:GET |POST )?(/[^` ]*)`", table.replace("`…", "`/v1/images/{image}"))
+    assert sorted(named) == sorted(served.get("/openapi.json").json()["paths"])
 
 
 def test_the_server_says_how_it_is(served: Served) -> None:
