@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -81,15 +82,14 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
         gone=len(found.held),
         held=found.held,
     )
-    unlisted = WaveReport(listing=listing)
     if not repair:
-        return found, unlisted
+        return found, WaveReport(listing=listing)
     tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
-    unlisted += WaveReport(listing=IndexReport(given_up=len(found.failed) - len(tried)))
+    listing = replace(listing, given_up=len(found.failed) - len(tried))
     held = frozenset(found.held)
     keys = [*found.missing, *found.stale, *tried]
     gone = [key for key in found.orphaned if key not in held]
-    wave = unlisted + await index_in_waves(engine, source, keys, total=len(keys))
+    wave = WaveReport(listing=listing) + await index_in_waves(engine, source, keys, total=len(keys))
     if gone:
         wave += await index_in_waves(engine, source, gone, total=len(gone), said="gone")
     if keys or gone or source not in _tidied:

@@ -194,7 +194,7 @@ class MilvusConnection:
             asked = RowPage(name, expression, fields, after, _PAGE_ROWS, as_of)
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
-        with self._levels.reading(name, "Strong"):
+        with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
             as_of = self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
             rows = page("")
         while rows:

@@ -249,15 +249,19 @@ def test_a_sync_that_is_to_forget_takes_nothing_else_along(
     assert set(NAMES[15:]) <= known(client)
 
 
-def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
-    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that was cut off leaves rows of its attempts; when they are old, a repair indexes their images again."""
+def cut_off(client: Client, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave rows of attempts that ended, as the folder was away; they count as old, so a repair indexes again."""
     connection_of(client).settings.ingest.garbage_age_s = 0
     with monkeypatch.context() as patched:
         at_call(patched, "stat", 5, lambda: empty(images))
         with pytest.raises(StoreUnavailableError):
             client.index(images, force=True)
+
+
+def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(client, images, monkeypatch)
     assert client.status().garbage > 0
     report = client.sync(images, repair=True)
     assert report.held == tuple(NAMES)
@@ -272,11 +276,7 @@ def test_what_lost_rows_does_not_end_a_repair_of_a_folder_that_is_away(
 def test_what_lost_rows_and_is_excluded_is_held_like_others(
     client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection_of(client).settings.ingest.garbage_age_s = 0
-    with monkeypatch.context() as patched:
-        at_call(patched, "stat", 5, lambda: empty(images))
-        with pytest.raises(StoreUnavailableError):
-            client.index(images, force=True)
+    cut_off(client, images, monkeypatch)
     fill_again(images)
     assert client.sync(images, repair=True, patterns=Patterns(include=("sub/*",))).held == tuple(NAMES[:20])
     assert known(client) == set(NAMES)
