@@ -266,7 +266,8 @@ def _lite_tower(source: _Source, compute: Compute) -> _ImageTower | None:
             return None
         with safetensors.safe_open(source.folder / WEIGHTS_FILE, framework="pt") as file:
             tower = LiteTower(
-                {name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(TOWER_PREFIX)}
+                {name: file.get_tensor(name) for name in file.offset_keys() if name.startswith(TOWER_PREFIX)},
+                folded=compute.device.type == "cpu" and compute.dtype == torch.float32,
             )
     tower.to(compute.device, compute.dtype).to(memory_format=torch.channels_last)
     return _ImageTower(tower.eval(), vision["image_size"], seen["mean"], seen["std"])
