@@ -146,6 +146,10 @@ class RegionIndex(Protocol):
         """
         ...
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        """Delete region rows by their ids (`row_id`), their words first: of an attempt that nobody will commit."""
+        ...
+
     def delete_images(self, images: Collection[ImageRef]) -> None:
         """Delete all rows of these images: image rows first, words, then regions."""
         ...
