@@ -270,6 +270,9 @@ class MemoryIndexStore(Closing):
         self._entry(fingerprint)
         return False
 
+    def check_writable(self) -> None:
+        """Memory always is."""
+
     def drop(self, fingerprint: str) -> None:
         self._entry(fingerprint)
         with self._lock:

@@ -219,6 +219,10 @@ class IndexStore(Protocol):
         """Whether an index is out of memory, so that opening it costs a load. Raises: IndexNotFoundError."""
         ...
 
+    def check_writable(self) -> None:
+        """Look whether anything can be written here; nothing is. Raises: IndexReadOnlyError, IndexUnavailableError."""
+        ...
+
     def drop(self, fingerprint: str) -> None:
         """Remove an index that is not live. Raises: RegionIndexError if it is."""
         ...
