@@ -26,7 +26,7 @@ from searchanything.service.wave_lines import write_lines_to
 from .automations import ensure_automations
 from .deployments import deploy
 from .engine import Workers, workers
-from .index import report_of
+from .index import NO_IMAGE, report_of
 from .server import serve_prefect
 from .sync import sync
 from .watch import watch, watcher_of
@@ -66,13 +66,14 @@ async def _stop_when_lost(engine: Workers, stop: Callable[[], None]) -> None:
 
 
 async def bring_up_to_date(source: str) -> int:
-    """One sync; 3 if images failed, are exhausted or were held back, as of `sync repair`."""
+    """One sync; 3 if images failed, are exhausted or were held back, or there is none at all, as of `sync repair`."""
     async with workers(source) as engine:
         _when_stdin_ends(lambda: setattr(engine, "stopping", True))
         state = await sync(source, return_state=True)
         report = (await report_of(state)).total
-    sys.stdout.write(json.dumps(report.to_dict()) + "\n")
-    return 3 if report.failed or report.given_up or report.held else 0
+    no_image = state.name == NO_IMAGE
+    sys.stdout.write(json.dumps({**report.to_dict(), "no_image": no_image}) + "\n")
+    return 3 if report.failed or report.given_up or report.held or no_image else 0
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from .publish import FAILURES_EVENT
 
 # Ours send heartbeats every 30 s, other runs of a shared server every 180 s by default: twice that is no slip.
 _SILENCE: Final = timedelta(seconds=400)
-_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed", "Held back"})
+_ENDS: Final = frozenset({"Completed", "Failed", "Crashed", "Cancelled", "Some failed", "Held back", "No image"})
 
 
 def crashed_runs() -> AutomationCore:

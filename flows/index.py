@@ -33,6 +33,7 @@ from .publish import publish_batch, publish_wave, stop_if_cancelled
 logger = logging.getLogger(__name__)
 waves_logger = logging.getLogger(WAVES_LOGGER)
 
+NO_IMAGE: Final = "No image"
 DEVICE_TRIES: Final = 3  # at a batch, each in a fresh worker
 RESULTS: Final = get_current_settings().results.local_storage_path
 """For errors alone. Named, as each run asks Prefect's server twice otherwise where results would be kept."""
@@ -111,9 +112,15 @@ async def index(
 
 
 def finished(wave: WaveReport) -> State[WaveReport]:
-    """The last state of a run: its message says what was done, its name whether images failed."""
-    name = "Some failed" if wave.total.failed else "Completed"
+    """The last state of a run: its message says what was done, its name whether images failed, now or too often."""
+    total = wave.total
+    name = "Some failed" if total.failed or total.given_up else "Completed"
     return Completed(name=name, message=summary(wave), data=wave)
+
+
+def finished_without_image(source: str, wave: WaveReport) -> State[WaveReport]:
+    """The last state of a run over a source that holds no image, as one does whose name is mistyped."""
+    return Completed(name=NO_IMAGE, message=f"no image under {source}: {summary(wave)}", data=wave)
 
 
 async def report_of(state: State[Any]) -> WaveReport:

@@ -18,7 +18,7 @@ from searchanything.service.reports import WaveReport, wave_markdown
 from searchanything.service.work import worker_client
 
 from .engine import Workers, workers
-from .index import finished
+from .index import finished, finished_without_image
 from .many import index_in_waves
 from .publish import publish_failures, publish_run, stop_if_cancelled
 
@@ -37,7 +37,9 @@ async def reindex(source: str) -> State[WaveReport]:
         return Cancelled(message=str(stopped))
     await publish_run("reindex", source, wave_markdown(source, wave))
     publish_failures(source, wave.listing.failures)  # the waves publish the images that failed
-    return finished(wave)
+    total = wave.total
+    found = wave.images or total.failed or total.given_up or total.deleted
+    return finished(wave) if found else finished_without_image(source, wave)
 
 
 async def _reindex(engine: Workers, source: str) -> WaveReport:

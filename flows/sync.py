@@ -22,7 +22,7 @@ from searchanything.service.reports import BatchReport, WaveReport, summary, syn
 from searchanything.service.work import refresh_keys, tidy, worker_client
 
 from .engine import Workers, workers
-from .index import finished, is_io, waves_logger
+from .index import finished, finished_without_image, is_io, waves_logger
 from .many import index_in_waves
 from .publish import publish_failures, publish_held, publish_run, stop_if_cancelled
 
@@ -50,7 +50,8 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
     """Compare the listing with the index: missing, stale and orphaned images, known failures; repair in waves.
 
     A folder that cannot be listed is a failure of the run, and nothing below it counts as deleted. If very many images
-    are gone, or all of them, none is forgotten and the run ends as "Held back".
+    are gone, or all of them, none is forgotten and the run ends as "Held back". Where neither listing nor index has an
+    image it ends as "No image", as a mistyped prefix looks like this.
 
     Args:
         source: s3://bucket/prefix, or a folder.
@@ -64,6 +65,9 @@ async def sync(source: str, repair: bool = True, forget: bool = False) -> State[
         return Cancelled(message=str(stopped))
     await publish_run("sync", source, sync_markdown(source, found.to_dict(), wave))
     publish_failures(source, found.unlisted)  # the waves publish the images that failed
+    done = replace(found, repaired=wave.total)
+    if done.found_nothing or done.found_no_image:
+        return finished_without_image(source, wave)
     if not found.held:
         return finished(wave)
     publish_held(source, found.held)
@@ -83,7 +87,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
         held=found.held,
     )
     if not repair:
-        return found, WaveReport(listing=listing)
+        return found, WaveReport(listing=replace(listing, failed=listing.failed + len(found.failed)))
     tried = await asyncio.to_thread(_not_exhausted, source, found.failed)
     listing = replace(listing, given_up=len(found.failed) - len(tried))
     held = frozenset(found.held)

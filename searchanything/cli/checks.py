@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
 from searchanything.core.counting import counted
-from searchanything.core.errors import LibraryError, ObjectNotFoundError, SearchAnythingError
+from searchanything.core.errors import IndexReadOnlyError, LibraryError, ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
 from searchanything.core.libraries import importing, library_cure
 from searchanything.core.settings_files import ENV_PREFIX, settings_files
@@ -26,6 +26,7 @@ from searchanything.core.settings_files import ENV_PREFIX, settings_files
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
+    from searchanything.client.client import Client
     from searchanything.core.settings import Settings
 
 LIBRARIES = (
@@ -201,6 +202,7 @@ def index_answers(patient: Patient) -> Iterator[Finding]:
     try:
         with patient.session.client(patient.uri, None) as client:
             status = client.status().to_dict()
+            refusal = _refusal(client)
     except LibraryError as error:
         yield Finding("index", "broken", f"not looked at: {error.library} cannot be loaded", error.cure)
         yield models(patient, None)
@@ -209,16 +211,27 @@ def index_answers(patient: Patient) -> Iterator[Finding]:
         yield Finding("index", "broken", str(error), f"check --uri or {ENV_PREFIX}MILVUS__URI, and that it runs")
         yield models(patient, None)
         return
+    holds = f"{uri}: {counted(status['images'], 'image')}, {counted(status['regions'], 'region')}"
+    only_asked, cure = "it can be asked, but not written", f"none is needed to ask it; to write: {refusal}"
     if status["fingerprint"] is None:
-        yield Finding("index", "ok", f"{uri}: reachable, nothing is indexed yet")
+        holds, only_asked, cure = f"{uri}: reachable, nothing is indexed yet", "nothing can be written", refusal
+    if refusal:
+        yield Finding("index", "warning", f"{holds}; {only_asked}", cure)
     else:
-        yield Finding(
-            "index", "ok", f"{uri}: {counted(status['images'], 'image')}, {counted(status['regions'], 'region')}"
-        )
+        yield Finding("index", "ok", holds)
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
         yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)
     yield models(patient, status["preset"])
+
+
+def _refusal(client: Client) -> str:
+    """Why nothing can be written to the index, which can be asked nevertheless; empty where something can."""
+    try:
+        client.operations.check_writable()
+    except IndexReadOnlyError as error:
+        return str(error)
+    return ""
 
 
 def models(patient: Patient, of_index: str | None) -> Finding:

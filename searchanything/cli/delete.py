@@ -6,7 +6,6 @@ import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
 from searchanything.cli.session import answer, client_of, say
-from searchanything.core.addresses import unmarked
 from searchanything.core.counting import counted
 
 
@@ -19,11 +18,12 @@ def delete(
 ) -> None:
     """Forget the images of a bucket or folder. The images themselves are not touched.
 
+    An object of a bucket needs its s3://, as hits print it: without, it is a folder's path.
+
     Example: [bold]searchanything delete s3://holiday/2024/[/bold]
     """
     with client_of(context, common) as client:
         deleted = client.delete(source)
     if not deleted:
-        hint = "" if unmarked(source) is None else f"; is s3://{source} meant?"
-        say(f"nothing under {source} is in the index: check how it is spelled{hint}")
+        say(f"nothing under {source} is in the index: check how it is spelled")
     answer({"source": source, "deleted": deleted}, common.format, lambda: f"{counted(deleted, 'image')} forgotten")

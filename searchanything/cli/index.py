@@ -104,7 +104,7 @@ def index(
     nothing = found_no_image(document)
     if nothing:
         say(no_images_text(source, document["skipped"], total=report.skipped))
-    answer(document, common.format, lambda: report_text(document))
+    answer(document, common.format, lambda: report_text(document, pruned=prune))
     if nothing or report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
@@ -129,11 +129,9 @@ def hash_choice(text: str | None) -> HashChoice:
     return Path(text)
 
 
-def report_text(document: dict[str, Any]) -> RenderableType:
-    """An `IndexReport`'s document for people."""
+def report_text(document: dict[str, Any], *, pruned: bool = False) -> RenderableType:
+    """An `IndexReport`'s document for people; `pruned` if the run was one that forgets what is gone."""
     from rich.text import Text
-
-    from searchanything.ingest.reports import images_are
 
     images = ", ".join(f"{count:,} {outcome}" for outcome, count in document["images"].items())
     lines = [f"{images}; {counted(document['regions'], 'region')} in {document['seconds']:.1f} s"]
@@ -150,12 +148,21 @@ def report_text(document: dict[str, Any]) -> RenderableType:
     if document["deleted"]:
         lines.append(f"forgotten: {counted(document['deleted'], 'image')} that SOURCE no longer holds")
     if document["gone"] and not document["held"]:
-        lines.append(
-            f"gone: {images_are(document['gone'], 'indexed')} no longer there, but can still be hits; to forget them: "
-            "searchanything sync repair SOURCE, or index --prune"
-        )
+        lines.append(_gone_line(document["gone"], pruned=pruned))
     lines += held_lines(document["held"])
     return Text("\n".join(lines))
+
+
+def _gone_line(count: int, *, pruned: bool) -> str:
+    """What to do about images that are gone; those that a run with --prune leaves went after it had listed them."""
+    from searchanything.ingest.reports import images_are
+
+    if pruned:
+        return f"gone: {images_are(count)} no longer there since the listing; the next run decides on them"
+    return (
+        f"gone: {images_are(count, 'indexed')} no longer there, but can still be hits; to forget them: "
+        "searchanything sync repair SOURCE, or index --prune"
+    )
 
 
 def held_lines(keys: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.index import held_lines
+from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded, option
 from searchanything.cli.session import answer, plain, say
 
@@ -62,6 +63,8 @@ def watch(
             code, document = tree.once()
             page = f"; see {tree.lasting_ui_url}" if tree.lasting_ui_url else ""
             lines = [*held_lines(document["held"]), _ended(document) + page]
+            if document["no_image"]:
+                say(no_images_text(source, document["skipped"], total=document["images"]["skipped"]))
             answer(document, common.format, lambda: plain("\n".join(lines)))
             raise typer.Exit(code)
         with _stopped_by_signals(tree.stop):
@@ -181,7 +184,7 @@ def _ended(document: Mapping[str, Any]) -> str:
     }
     left = [f"{number:,} {what}" for what, number in numbers.items() if number]
     if not left:
-        return "up to date"
+        return "nothing to do: there is no image" if document["no_image"] else "up to date"
     listed = numbers["failed"] or numbers["exhausted"]
     return f"not all is up to date: {', '.join(left)}{' (searchanything failed list)' if listed else ''}"
 

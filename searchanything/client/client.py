@@ -309,7 +309,10 @@ class Client(Closing):
         return self._parts.syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
 
     def delete(self, source: SourceName) -> int:
-        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten."""
+        """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten.
+
+        Raises: UsageError for `bucket/key` if images of that bucket are indexed: it lacks its `s3://`.
+        """
         return self._parts.syncing.delete(source)
 
     def failures(self, source: SourceName | None = None) -> list[FailedImage]:

@@ -96,6 +96,10 @@ class Operations:
         """
         self._models.check(with_models=with_models)
 
+    def check_writable(self) -> None:
+        """Look whether an index can be written, or made, here. Raises: IndexReadOnlyError, IndexUnavailableError."""
+        self._asking.connection.indexes.check_writable()
+
     def load_models(self, *, texts: bool = False) -> None:
         """Load the models of the index now, rather than at the first need; with `texts` what embeds texts as well.
 

@@ -17,6 +17,7 @@ from searchanything.core.errors import (
     RegionIndexError,
     SettingsError,
     StoreError,
+    UsageError,
 )
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
@@ -86,6 +87,8 @@ class Syncing:
             return 0
         index = self.connection.read_index()
         images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
+        if not images:
+            _check_not_in_bucket(index, str(source))
         keeper = self.connection.keeper(store, index)
         if keeper is not None and images:
             keeper.add_tombstones(dict.fromkeys(images, next_generation()))
@@ -148,3 +151,13 @@ class Syncing:
                         continue
                     known.update(indexes.open(manifest.fingerprint).newest(images))
         return known
+
+
+def _check_not_in_bucket(index: RegionIndex, source: str) -> None:
+    """Raises: UsageError for `bucket/key`, by which nothing would be deleted, where that lacks nothing but `s3://`."""
+    bucket, _, key_prefix = source.partition("/")
+    if bucket and next(iter(index.iterate_states(bucket=bucket, key_prefix=key_prefix)), None) is not None:
+        raise UsageError(
+            f"{source}: expected s3://BUCKET/PREFIX or an indexed folder; in a folder of that name nothing is indexed, "
+            f"but under s3://{source} there is: searchanything delete s3://{source}"
+        )

@@ -132,6 +132,7 @@ def commit_batch(
     if keeper is not None and deleted:
         keeper.add_tombstones(deleted)
     index.delete_before(outdated | deleted)
+    _delete_uncommitted(index, regions, {(row.image, row.generation) for row in rows}, deleted)
     spent = (time.perf_counter() - start) * 1000
     logger.info(
         "committed %s, %s in %.0f ms; %d vanished, %d changed",
@@ -142,6 +143,21 @@ def commit_batch(
 
 def _is_there(row: ImageRow, newest: Mapping[ImageRef, ImageRow]) -> bool:
     return row.image in newest and newest[row.image].generation >= row.generation
+
+
+def _delete_uncommitted(
+    index: RegionIndex,
+    regions: Sequence[RegionRow],
+    committed: Collection[tuple[ImageRef, int]],
+    deleted: Collection[ImageRef],
+) -> None:
+    """Delete the batch's own region rows of images that it did not commit, as these changed or are left in the index.
+
+    By their ids, which hold the generation: no other attempt's rows have them, and no image row will.
+    """
+    ids = [row.id for row in regions if row.image not in deleted and (row.image, row.generation) not in committed]
+    if ids:
+        index.delete_regions(ids)
 
 
 def _check_written(lost: Sequence[ImageRow], store: ImageStore) -> None:

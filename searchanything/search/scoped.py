@@ -54,6 +54,9 @@ class ScopedIndex:
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 
+    def delete_regions(self, ids: Collection[str]) -> None:  # noqa: ARG002
+        raise UsageError(READ_ONLY)
+
     def delete_images(self, images: Collection[ImageRef]) -> None:  # noqa: ARG002
         raise UsageError(READ_ONLY)
 

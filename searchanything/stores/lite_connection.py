@@ -24,7 +24,7 @@ from searchanything.core.errors import (
     RegionIndexError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_file import check_room, count_rows, damaged
+from searchanything.stores.lite_file import check_place, check_room, count_rows, damaged
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
@@ -90,6 +90,13 @@ class LiteConnection(MilvusConnection):
     def begin(self) -> None:
         """Whatever file is there now may be written to."""
         self._written = None
+
+    def check_writable(self) -> None:
+        if self.absent:
+            check_place(self._lite.file)
+            return
+        self._once("connect", self._surely_connected)
+        self._lite.check_writable()
 
     def rows_state(self) -> Hashable:
         """Which server it is, and the file's change counter.

@@ -108,6 +108,14 @@ def unusable(file: Path, error: Exception) -> RegionIndexError:
     return IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}")
 
 
+def check_place(file: Path) -> None:
+    """Raises: IndexReadOnlyError, IndexFullError where no file of this name can be made."""
+    folder = next(one for one in file.absolute().parents if one.exists())
+    if not os.access(folder, os.W_OK):
+        raise unusable(file, PermissionError(errno.EACCES, "it cannot be written", str(folder)))
+    check_room(folder / file.name)
+
+
 def check_room(file: Path, rows_bytes: int = 0) -> None:
     """Raises: IndexFullError where the disk of a file has no room for rows of at most so many bytes.
 

@@ -168,6 +168,11 @@ class MemoryRegionIndex:
             for table in (self._images, self._words, self._regions):
                 table.delete_before(generations)
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        with self._lock:
+            for table in (self._words, self._regions):
+                table.delete(ids)
+
     def delete_images(self, images: Collection[ImageRef]) -> None:
         with self._lock:
             for table in (self._images, self._words, self._regions):
@@ -264,6 +269,9 @@ class MemoryIndexStore(Closing):
     def is_released(self, fingerprint: str) -> bool:
         self._entry(fingerprint)
         return False
+
+    def check_writable(self) -> None:
+        """Memory always is."""
 
     def drop(self, fingerprint: str) -> None:
         self._entry(fingerprint)

@@ -72,6 +72,10 @@ class Table(Generic[Row]):
     def delete_images(self, images: Collection[ImageRef]) -> None:
         self._delete([row.id for row in self.of_images(images)])
 
+    def delete(self, ids: Collection[str]) -> None:
+        """Delete the rows with these ids, as far as they are there."""
+        self._delete([row.id for row in self.get(ids)])
+
     def nearest(self, queries: Codes, limit: int, predicate: Predicate | None = None) -> list[list[tuple[Row, int]]]:
         """For each of (Q, B) codes the `limit` nearest rows with their distances, ordered by (distance, id)."""
         codes, chosen = self._codes.filled, None

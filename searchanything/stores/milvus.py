@@ -195,6 +195,9 @@ class MilvusIndexStore(Closing):
         regions, _ = self._specs(self._manifest(fingerprint))
         return not self._connection.embedded and not self._connection.is_loaded(regions.name)
 
+    def check_writable(self) -> None:
+        self._connection.check_writable()
+
     def drop(self, fingerprint: str) -> None:
         """Remove an index that is not live: its collections first, so that an interrupted removal can be repeated."""
         with self._connection.writing():

@@ -80,6 +80,9 @@ class MilvusConnection:
     def begin(self) -> None:
         """A run begins, which looks up by itself what it is to write to."""
 
+    def check_writable(self) -> None:
+        """As `IndexStore`'s: of a server nobody knows before it is given something to write."""
+
     def rows_state(self) -> Hashable:
         """What differs after every write by anybody; None where that is not known, as of a server."""
         return None

@@ -269,6 +269,13 @@ class MilvusRegionIndex:
             if len(rows) < MAX_LIMIT:
                 return
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        self._known_codes.clear()
+        with self._connection.writing():
+            for collection in self._collections_to_empty[1:]:
+                for portion in _portions(sorted(set(ids)), _IDS_PER_DELETE):
+                    self._connection.delete(collection, one_of("id", portion))
+
     def delete_images(self, images: Collection[ImageRef]) -> None:
         self._known_codes.clear()
         ids = sorted({image.image_id for image in images})

@@ -26,6 +26,7 @@ def fresh_store(open_store: StoreOpener) -> IndexStore:
 def test_an_index_from_its_making_to_its_end(fresh_store: IndexStore, open_store: StoreOpener) -> None:
     store, other = fresh_store, open_store()
     assert (store.live(), store.manifests()) == (None, [])
+    store.check_writable()
     with pytest.raises(IndexNotFoundError):
         store.open("f" * 64)
     with pytest.raises(IndexNotFoundError):

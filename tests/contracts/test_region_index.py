@@ -235,6 +235,28 @@ def test_deleting_before_a_generation_spares_it_and_the_other_images(bench: Benc
     )
 
 
+def test_regions_are_deleted_by_their_ids_and_nothing_else_is(bench: Bench) -> None:
+    image, other = bench.image("a"), bench.image("b")
+    old, new = fresh_generation(), fresh_generation()
+    kept = [region_row(one, number, generation=old) for one in (image, other) for number in range(2)]
+    refused = [region_row(image, number, generation=new) for number in range(3)]
+    bench.index.insert_regions([*kept, *refused])
+    bench.index.insert_images([image_row(one, generation=old) for one in (image, other)])
+    for _ in range(2):  # an id that has no row does no harm
+        bench.index.delete_regions([row.id for row in refused])
+        assert sorted(row.id for row in bench.index.iterate_regions(bucket=bench.bucket)) == sorted(
+            row.id for row in kept
+        )
+    bench.index.delete_regions([])
+    assert bench.index.newest([image, other]).keys() == {image, other}
+    assert bench.index.counts() == IndexCounts(images=2, empty=0, failed=0, regions=4)
+    bench.index.insert_regions(refused)
+    assert bench.index.regions([row.id for row in refused]).keys() == {row.id for row in refused}
+    assert bench.index.codes_of([row.id for row in refused]).keys() == {row.id for row in refused}
+    bench.index.delete_regions([row.id for row in refused])
+    assert bench.index.codes_of([row.id for row in refused]) == {}
+
+
 def test_deleting_images_removes_all_their_rows_and_may_be_repeated(bench: Bench) -> None:
     commit(bench, "gone.jpg")
     kept, _ = commit(bench, "kept.jpg", regions=2)

@@ -145,9 +145,11 @@ def test_deletions_take_the_words_along(words_bench: Bench) -> None:
     assert index.count_words() == before + 9
     index.delete_before({image: new})
     assert {name for name, _ in index.words_of([image])} == {row_id(image, new, number) for number in range(2)}
+    index.delete_regions([row_id(image, new, 1), row_id(kept, old, 3)])
+    assert {name for name, _ in index.words_of([image])} == {row_id(image, new, 0)}
     index.delete_images([image])
     assert list(index.words_of([image])) == []
-    assert len(list(index.words_of([kept]))) == 4
+    assert len(list(index.words_of([kept]))) == 3
 
 
 def test_a_search_by_words_skips_garbage_and_is_rescored(words_bench: Bench) -> None:

@@ -29,6 +29,9 @@ class BreakingIndex(MemoryRegionIndex):
     def delete_before(self, generations: Mapping[ImageRef, int]) -> None:
         self.through(super().delete_before, generations)
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        self.through(super().delete_regions, ids)
+
     def delete_images(self, images: Collection[ImageRef]) -> None:
         self.through(super().delete_images, images)
 

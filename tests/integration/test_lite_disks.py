@@ -29,6 +29,8 @@ def test_a_full_disk_is_told_before_anything_is_written(file: Path, monkeypatch:
         index = make(store, 1)
         servers = processes_of(file)["server"]
         nothing_is_free(monkeypatch)
+        with pytest.raises(IndexFullError, match="no space left on its disk"):
+            store.check_writable()
         with pytest.raises(IndexFullError, match=r"no space left on its disk.*make room in .*stays indexed"):
             add(index, 2)
         assert processes_of(file)["server"] == servers, "it was given something to fail on"
@@ -141,9 +143,12 @@ def test_an_index_in_a_folder_that_is_only_read(
     with opened(file) as store:
         assert keys(store) == {1}
         with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
+            store.check_writable()
+        with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
             add(store.open(NAME), 2)
         assert keys(store) == {1}
         take_back()
+        store.check_writable()
         add(store.open(NAME), 2)
         assert keys(store) == {1, 2}
     with opened(file) as store:
@@ -153,9 +158,14 @@ def test_an_index_in_a_folder_that_is_only_read(
 def test_no_index_can_be_made_where_it_is_only_read(
     file: Path, only_read: Callable[[Path], Callable[[], None]]
 ) -> None:
-    only_read(file.parent)
-    with opened(file) as store, pytest.raises(IndexReadOnlyError, match="no index can be made here"):
-        make(store, 1)
+    take_back = only_read(file.parent)
+    with opened(file) as store:
+        for begin in (store.check_writable, lambda: make(store, 1)):
+            with pytest.raises(IndexReadOnlyError, match="no index can be made here"):
+                begin()
+        take_back()
+        store.check_writable()
+        assert not file.exists(), "it is a look"
 
 
 def test_what_others_write_to_an_index_that_is_only_read_here_is_seen(file: Path, tmp_path: Path) -> None:

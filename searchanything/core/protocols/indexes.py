@@ -146,6 +146,10 @@ class RegionIndex(Protocol):
         """
         ...
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        """Delete region rows by their ids (`row_id`), their words first: of an attempt that nobody will commit."""
+        ...
+
     def delete_images(self, images: Collection[ImageRef]) -> None:
         """Delete all rows of these images: image rows first, words, then regions."""
         ...
@@ -213,6 +217,10 @@ class IndexStore(Protocol):
 
     def is_released(self, fingerprint: str) -> bool:
         """Whether an index is out of memory, so that opening it costs a load. Raises: IndexNotFoundError."""
+        ...
+
+    def check_writable(self) -> None:
+        """Look whether anything can be written here; nothing is. Raises: IndexReadOnlyError, IndexUnavailableError."""
         ...
 
     def drop(self, fingerprint: str) -> None:

@@ -146,6 +146,7 @@ def test_forget_goes_along(capsys):
         ([], IndexReport(gone=2), 3, "gone: 2 indexed images are no longer there"),  # the source is empty
         (["--prune"], IndexReport(unchanged=9, deleted=2), 0, None),
         (["--prune"], IndexReport(gone=30, held=GONE), 3, "held back: 30 images are gone"),
+        (["--prune"], IndexReport(unchanged=9, gone=2), 0, "gone: 2 images are no longer there since the listing"),
     ],
 )
 def test_index_tells_what_is_gone(options, report, code, told, capsys):
@@ -153,7 +154,8 @@ def test_index_tells_what_is_gone(options, report, code, told, capsys):
     assert call(client, "index", "src", *options) == code
     text = capsys.readouterr().out
     assert told in text if told else "gone" not in text
-    assert ("searchanything sync repair" in text) == (told is not None)
+    assert ("--prune" in text) is (report.gone > 0 and not options), "what was run is no advice"
+    assert ("searchanything sync repair" in text) == bool(report.held or "can still be hits" in text)
     assert ("forgotten: 2 images that SOURCE no longer holds" in text) == bool(report.deleted)
     assert client.calls == [("index", "src", bool(options))]
     assert call(client, "index", "src", *options, "--format", "json") == code

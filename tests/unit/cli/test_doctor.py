@@ -9,7 +9,7 @@ import pytest
 
 from searchanything.cli import checks
 from searchanything.cli.app import run
-from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.errors import IndexFullError, IndexReadOnlyError, IndexUnavailableError, RegionIndexError
 from searchanything.core.manifest import IndexManifest
 from searchanything.ingest.reports import IndexStatus
 from searchanything.models import presets
@@ -19,8 +19,18 @@ MANIFEST = IndexManifest("f" * 16, "e" * 16, "pico", 256, "d", True, 1, 0)
 
 
 class FakeClient:
-    def __init__(self, manifest: IndexManifest | None = MANIFEST, failed: int = 0) -> None:
-        self.manifest, self.failed = manifest, failed
+    def __init__(
+        self, manifest: IndexManifest | None = MANIFEST, failed: int = 0, refusal: RegionIndexError | None = None
+    ) -> None:
+        self.manifest, self.failed, self.refusal = manifest, failed, refusal
+
+    @property
+    def operations(self) -> "FakeClient":
+        return self
+
+    def check_writable(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
     def __enter__(self) -> "FakeClient":
         return self
@@ -60,6 +70,27 @@ def test_sound_installation(capsys):
     assert {finding["state"] for finding in findings.values()} == {"ok"}
     assert findings["index"]["message"].endswith("5 images, 50 regions")
     assert findings["models"]["message"].startswith("preset pico")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "says", "cure"),
+    [
+        (MANIFEST, "5 images, 50 regions; it can be asked, but not written", "none is needed to ask it; to write: "),
+        (None, "nothing is indexed yet; nothing can be written", ""),
+    ],
+)
+@pytest.mark.parametrize("error", [IndexReadOnlyError, IndexFullError])
+def test_an_index_that_can_only_be_asked_is_no_error_and_said_to_be_one(capsys, manifest, says, cure, error):
+    why = "i.db: the index can be read but not written: attempt to write a readonly database; make it writable"
+    found = examine(capsys, client=FakeClient(manifest, refusal=error(why)))["index"]
+    assert found["state"] == "warning"
+    assert found["message"].endswith(says)
+    assert found["cure"] == f"{cure}{why}"
+
+
+def test_an_index_of_which_that_is_not_known_is_broken(capsys):
+    found = examine(capsys, client=FakeClient(refusal=IndexUnavailableError("it went away")), code=1)["index"]
+    assert (found["state"], found["message"]) == ("broken", "it went away")
 
 
 def test_foreign_and_missing_versions(capsys, monkeypatch):

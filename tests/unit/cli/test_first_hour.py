@@ -11,6 +11,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from searchanything.cli.app import run
 from searchanything.cli.progress import indexing_progress
 from searchanything.client.client import Client
 from searchanything.core.errors import IndexUnavailableError, UsageError
+from searchanything.core.rows import row_id
+from searchanything.core.types import ImageRef
 from searchanything.drawing.overlays import RegionMark
 from searchanything.serve import run as serve_run
 
@@ -149,6 +152,26 @@ def test_deleting_what_is_not_there_says_so(client: Client, capsys: pytest.Captu
     assert "nothing under imgaes is in the index: check how it is spelled" in printed.err
     assert call(client, "delete", "images") == 0
     assert "nothing under" not in capsys.readouterr().err
+
+
+def test_deleting_an_object_without_s3_is_no_deletion_and_names_the_right_form(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 would let a job believe that the image is forgotten."""
+    index = client._parts.syncing.connection.read_index()
+    [row] = index.iterate_images()
+    image = ImageRef("photos", "2024/a.jpg")
+    index.insert_images([replace(row, image=image, id=row_id(image, row.generation))])
+    for source in ("photos/2024/a.jpg", "photos/2024/", "photos/", "photos"):
+        assert call(client, "delete", source) == 2
+        assert f"under s3://{source} there is: searchanything delete s3://{source}" in capsys.readouterr().err
+    for source in ("photos/2025", "photo", f"{Path.cwd()}/photos/2024"):
+        assert call(client, "delete", source) == 0
+        assert f"nothing under {source} is in the index" in capsys.readouterr().err
+    assert image in {one.image for one in index.iterate_images()}
+    assert call(client, "delete", "s3://photos/2024/a.jpg") == 0
+    assert call(client, "delete", "photos/2024/a.jpg") == 0
+    assert [one.image for one in index.iterate_images()] == [row.image]
 
 
 def test_combining_nothing_names_the_options(client: Client, capsys: pytest.CaptureFixture[str]) -> None:

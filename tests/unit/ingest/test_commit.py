@@ -12,7 +12,7 @@ from fakes.indexing import GREEN_BLUE, RED, new_index
 from fakes.models import drawn, fake_encoder
 from fakes.stores import InMemoryStore
 
-from searchanything.core.errors import ImageError, IndexMismatchError, RegionIndexError
+from searchanything.core.errors import ImageError, IndexMismatchError, RegionIndexError, StoreError
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, StoredObject
 from searchanything.encode.encoder import EncodedImage
@@ -39,6 +39,10 @@ class Recording(MemoryRegionIndex):
         self.steps.append(f"delete before {sorted(generations.values())}")
         super().delete_before(generations)
 
+    def delete_regions(self, ids: Collection[str]) -> None:
+        self.steps.append(f"delete {len(ids)} regions")
+        super().delete_regions(ids)
+
 
 class Asked(InMemoryStore):
     """Notes each question in `steps`."""
@@ -47,6 +51,8 @@ class Asked(InMemoryStore):
 
     def stat(self, key: str) -> StoredObject | None:
         self.steps.append(f"stat {key}")
+        if key in self.failures:
+            raise self.failures[key]
         return super().stat(key)
 
 
@@ -140,10 +146,32 @@ def test_what_changed_is_not_committed_and_what_is_gone_leaves(
     assert [row.image for row in committed.rows] == [same.stored.ref]
     assert committed.changed == (changed.stored.ref,)
     assert {row.image.key for row in index.iterate_images()} == {"s.png"}
-    assert {row.image.key for row in index._regions.rows} == {
-        "s.png",
-        "c.png",
-    }  # c.png's are garbage until it is redone
+    assert {row.image.key for row in index._regions.rows} == {"s.png"}
+    assert index.steps[-3:] == ["insert 1 images", "delete before [5, 6, 6]", "delete 2 regions"]
+
+
+@pytest.mark.parametrize("becomes", ["gone", "changed", "unknown"])
+def test_regions_of_an_attempt_that_is_not_committed_leave_with_it(
+    index: Recording, store: Asked, encoded: EncodedImage, becomes: str
+) -> None:
+    """What was committed before stays, region rows and all, and so do another worker's rows that are not committed."""
+    stored = store.put("a.png", RED)
+    commit(index, store, (Attempt(stored, 4), encoded))
+    held = sorted(index.iterate_attempts())
+    with ThreadPoolExecutor(1) as pool:
+        running = MemoryRegionIndex(index.manifest)
+        commit_batch(running, store, [(Attempt(stored, 6), encoded)], pool)
+        super(Recording, index).insert_regions(list(running.iterate_regions()))  # no image row yet
+        if becomes == "gone":
+            store.delete("a.png")
+        elif becomes == "changed":
+            store.put("a.png", GREEN_BLUE)
+        else:
+            store.failures["a.png"] = StoreError("a.png: forbidden")
+        done = commit_batch(index, store, [(Attempt(stored, 5), encoded)], pool, may_forget=lambda _: False)
+    assert (len(done.rows), done.left, len(done.changed)) == (0, int(becomes == "gone"), int(becomes != "gone"))
+    assert [row.generation for row in index.iterate_images()] == [4]
+    assert sorted(index.iterate_attempts()) == [*held, *sorted(running.iterate_attempts())]
 
 
 def test_what_is_gone_spares_younger_generations(index: Recording, store: Asked, encoded: EncodedImage) -> None:

@@ -74,6 +74,7 @@ def test_nothing_is_written_through_it(index: MemoryRegionIndex) -> None:
         lambda: scoped.insert_images([]),
         lambda: scoped.delete_before({}),
         lambda: scoped.delete_images([]),
+        lambda: scoped.delete_regions([]),
     ):
         with pytest.raises(UsageError, match="for questions"):
             write()

@@ -1,4 +1,6 @@
-"""`watch --once` ends as `sync repair` does: with 3 where images failed, are exhausted or held back; and says which."""
+"""`watch --once` ends as `sync repair` does: with 3 where images failed, are exhausted or held back, or there are none;
+and says which.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prefect.states import Completed
 
 from searchanything.cli.app import run
+from searchanything.core.skips import Skipped
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.service import tree
 from searchanything.service.reports import BatchReport, WaveReport, summary
 from searchanything_flows import __main__ as processes
+from searchanything_flows.index import finished, finished_without_image
 
 sync_flow = import_module("searchanything_flows.sync")
 
@@ -57,17 +60,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("report", "code", "last_line"), CASES)
-def test_code_and_last_line_say_what_is_the_case(
-    report: IndexReport,
-    code: int,
-    last_line: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def ending_in(state: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+    """The exit code of `watch folder --once` where the run of `sync` ends in a state, and what was printed."""
+
     async def sync(_: str, *, return_state: bool) -> Any:
         assert return_state
-        return Completed(data=WaveReport(listing=report))
+        return state
 
     class Workers:
         async def __aenter__(self) -> Any:
@@ -78,10 +76,43 @@ def test_code_and_last_line_say_what_is_the_case(
     monkeypatch.setattr(processes, "workers", lambda _: Workers())
     monkeypatch.setattr(processes, "_when_stdin_ends", lambda _: None)
     monkeypatch.setattr(processes, "sync", sync)
-    assert asyncio.run(processes.bring_up_to_date("folder")) == code
+    code = asyncio.run(processes.bring_up_to_date("folder"))
     document = json.loads(capsys.readouterr().out)
     whole = SimpleNamespace(once=lambda: (code, document), lasting_ui_url=None)
     monkeypatch.setattr(tree, "check_watchable", lambda *_: None)
     monkeypatch.setattr(tree, "ServiceTree", lambda *_, **__: nullcontext(whole))
     assert run(["watch", "folder", "--once"]) == code
-    assert capsys.readouterr().out.splitlines()[-1] == last_line
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(("report", "code", "last_line"), CASES)
+def test_code_and_last_line_say_what_is_the_case(
+    report: IndexReport,
+    code: int,
+    last_line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended, printed = ending_in(finished(WaveReport(listing=report)), monkeypatch, capsys)
+    assert (ended, printed.out.splitlines()[-1]) == (code, last_line)
+    assert "nothing under" not in printed.err
+
+
+TEXTS = Skipped("is no image", 2, ("a.txt", "b.txt"), ((".txt", 2),))
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (IndexReport(), "nothing under folder: 0 objects; check the bucket and the prefix, or the folder"),
+        (IndexReport(skipped=2, skips=(TEXTS,)), "2 files under folder, none is an image: 2 .txt"),
+    ],
+    ids=["nothing", "other files"],
+)
+def test_a_source_without_any_image_ends_as_index_and_sync_end_there(
+    report: IndexReport, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = finished_without_image("folder", WaveReport(listing=report))
+    code, printed = ending_in(state, monkeypatch, capsys)
+    assert (code, printed.out.splitlines()[-1]) == (3, "nothing to do: there is no image")
+    assert said in printed.err

@@ -1,0 +1,88 @@
+"""The name of a run's last state says what the exit code of the same command says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from searchanything.core.skips import Skipped
+from searchanything.core.types import ImageRef
+from searchanything.ingest.reports import IndexReport, SyncReport
+from searchanything.service.reports import BatchReport, WaveReport
+from searchanything_flows.automations import _ENDS
+
+EXHAUSTED = SimpleNamespace(image=ImageRef("images", "bad.jpg"), given_up=True)
+TEXTS = Skipped("is no image", 2, ("a.txt", "b.txt"))
+
+
+async def no_waves(_engine: Any, _source: str, keys: Sequence[str], **_: Any) -> WaveReport:
+    assert list(keys) == []
+    return WaveReport()
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize(
+    ("found", "name", "message"),
+    [
+        (SyncReport(checked=4), "Completed", "nothing to do"),
+        (SyncReport(checked=4, skips=(TEXTS,)), "Completed", "2 skipped"),
+        (SyncReport(checked=4, failed=("bad.jpg",)), "Some failed", "1 exhausted"),
+        (SyncReport(), "No image", "no image under folder: nothing to do"),
+        (SyncReport(skips=(TEXTS,)), "No image", "no image under folder: 2 skipped"),
+    ],
+)
+def test_a_sync_ends_as_the_code_of_sync_repair_says(
+    monkeypatch: pytest.MonkeyPatch, found: SyncReport, name: str, message: str, repair: bool
+) -> None:
+    """0: completed. 3: images are exhausted, and known failures of a check; or there is no image at all."""
+    module = import_module("searchanything_flows.sync")
+
+    async def ended(*_: Any) -> BatchReport:
+        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
+
+    operations = SimpleNamespace(plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
+    client = SimpleNamespace(sync=lambda _: found, operations=operations, failures=lambda _: [EXHAUSTED])
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", no_waves)
+    for step in ("_step", "publish_run"):
+        monkeypatch.setattr(module, step, ended)
+    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
+    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
+    state = asyncio.run(module.sync.fn("folder", repair=repair))
+    assert (state.name, state.message) == (name, message if repair else message.replace("exhausted", "failed"))
+    assert state.is_completed()
+    assert state.name in _ENDS
+
+
+@pytest.mark.parametrize(
+    ("batch", "name"),
+    [
+        (IndexReport(skipped=2), "No image"),
+        (IndexReport(skipped=2, unchanged=1), "Completed"),
+        (IndexReport(gone=1), "Completed"),
+        (IndexReport(deleted=1), "Completed"),
+        (IndexReport(given_up=1), "Some failed"),
+        (IndexReport(failed=1), "Some failed"),
+    ],
+)
+def test_a_reindex_ends_as_the_code_of_index_says(
+    monkeypatch: pytest.MonkeyPatch, batch: IndexReport, name: str
+) -> None:
+    module = import_module("searchanything_flows.reindex")
+
+    async def reindex(*_: Any) -> WaveReport:
+        return WaveReport((BatchReport(batch, 0.1, "host", 1, 1),))
+
+    async def publish_run(*_: Any) -> None: ...
+
+    monkeypatch.setattr(module, "_reindex", reindex)
+    monkeypatch.setattr(module, "publish_run", publish_run)
+    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
+    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
+    assert asyncio.run(module.reindex.fn("folder")).name == name
