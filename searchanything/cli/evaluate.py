@@ -15,7 +15,8 @@ from searchanything.cli.evaluate_instances import Annotations, Images, instances
 from searchanything.cli.evaluate_mine import mine
 from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import HashFile, hash_choice
+from searchanything.cli.index import HashFile
+from searchanything.cli.judged_encoder import judged_encoder
 from searchanything.cli.options import OutputOptions, Preset, expanded, option
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer, say
@@ -163,18 +164,14 @@ def voc(
 def _evaluate(
     truth: Truth, folder: Path, options: EvaluationOptions, wanted: EvaluateOptions, output: OutputOptions
 ) -> None:
-    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.evaluation.plots import save_report
     from searchanything.evaluation.running import evaluate
-    from searchanything.images.crop_policy import CropPolicy
 
     settings = load_settings()
     sample = truth.sample(wanted.limit_images, seed=wanted.seed)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
-        layer = wiring.hash_layer_of(wanted.preset, hash_choice(wanted.hash_file), settings)
-        crops = CropPolicy(wanted.crops) if wanted.crops else None
-        encoder = wiring.load_encoder(wanted.preset, layer, settings, crops=crops)
+        encoder = judged_encoder(wanted.preset, wanted.hash_file, settings, wanted.crops)
         report = {"preset": wanted.preset or settings.models.preset}
         report |= evaluate(sample, folder, encoder, options, progress=show)
         if wanted.out is not None:

@@ -12,7 +12,8 @@ import typer
 
 from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.index import HashFile, hash_choice
+from searchanything.cli.index import HashFile
+from searchanything.cli.judged_encoder import judged_encoder
 from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
 from searchanything.cli.session import answer
@@ -67,7 +68,6 @@ def instances(
 
     Example: [bold]searchanything eval instances --images ilias --annotations ilias.json --distractors others[/bold]
     """
-    from searchanything import wiring
     from searchanything.core.settings import load_settings
     from searchanything.evaluation.coco import read_coco
     from searchanything.evaluation.instances import evaluate_instances
@@ -75,8 +75,7 @@ def instances(
     settings = load_settings()
     truth = read_coco(annotations, category=instance)
     with contextlib.redirect_stdout(sys.stderr), evaluation_progress() as show:
-        layer = wiring.hash_layer_of(preset, hash_choice(hash_file), settings)
-        encoder = wiring.load_encoder(preset, layer, settings)
+        encoder = judged_encoder(preset, hash_file, settings)
         report = {"preset": preset or settings.models.preset, "instance": instance}
         reading = reading_of(settings.ingest)
         report |= evaluate_instances(truth, (images, distractors), encoder, reading=reading, seed=seed, progress=show)

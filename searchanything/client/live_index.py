@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
@@ -19,6 +20,7 @@ from searchanything.wiring import HashChoice
 if TYPE_CHECKING:  # who only reads an index needs none of these
     from searchanything.encode.encoder import Encoder
     from searchanything.encode.segmentation_cache import RememberingSegmenter
+    from searchanything.models.hashing import HashLayer
 
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
@@ -200,6 +202,8 @@ class LiveIndex:
             if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
                 return self.open()  # another process was faster
         manifest = _manifest_of(encoder, str(preset))
+        if isinstance(choice, Path):
+            _hash_layer(layer).warn_of_other_features(manifest.feature_fingerprint)
         self._indexes.create(manifest, layer)
         agreed = self._agreed(manifest, live) if is_learnt else manifest
         self._indexes.switch(agreed.fingerprint)
@@ -267,6 +271,12 @@ class LiveIndex:
             f"the index at {self._indexes.uri} was made with other models than this machine's preset {local.preset!r} "
             f"(different: {', '.join(differing) or 'hash layer'}); fetch the same weights or make a new index"
         )
+
+
+def _hash_layer(data: bytes) -> HashLayer:
+    from searchanything.models.hashing import HashLayer
+
+    return HashLayer.from_bytes(data)
 
 
 def _manifest_of(encoder: Encoder, preset: str) -> IndexManifest:

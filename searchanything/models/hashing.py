@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from searchanything.core.codes import pack_signs
 from searchanything.core.errors import ModelError, WeightsMissingError
 from searchanything.core.reading import read_file
 from searchanything.core.types import Codes, FloatArray
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "searchanything-hash-v1"
 # Rows of a rotation are alike, so that any of them are a code by themselves: measured in docs/hashing.md.
@@ -170,6 +173,20 @@ class HashLayer:
             # Sorted: the library gives them in another order each time, and the digest is of the file.
             notes={name: one for name, one in sorted(tensors.items()) if name not in ("weight", "bias")},
         )
+
+    def warn_of_other_features(self, feature_fingerprint: str) -> None:
+        """Say so where the layer was trained on features of another fingerprint than those it is about to hash.
+
+        Only a warning, as the fingerprint also has which regions are kept, on which no layer depends.
+        """
+        trained_on = self.provenance.get("feature_fingerprint", feature_fingerprint)
+        if trained_on != feature_fingerprint:
+            logger.warning(
+                "the hash layer was trained on features %s, these are %s: if only the choice of regions differs, it "
+                "fits; if the models do, codes say nothing: train it on features of this preset",
+                trained_on,
+                feature_fingerprint,
+            )
 
     def to_bytes(self) -> bytes:
         """The layer as a safetensors file: exactly the bytes it was read from."""

@@ -192,6 +192,30 @@ def test_a_file_is_taken_as_it_is(images: Path, tmp_path: Path, caplog: pytest.L
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_file_for_other_features_is_warned_of(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_own: bool
+) -> None:
+    with connected() as client:
+        client.index(images, hash_file="untrained")
+        features = client._models.manifest().feature_fingerprint
+    trained_on = features if is_own else "f" * 32
+    plain = HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=64, seed=9)
+    layer = HashLayer.create(
+        plain.weight,
+        plain.bias,
+        mask_dimension=CHANNELS,
+        provenance={"method": "itq", "trained": "true", "feature_fingerprint": trained_on},
+    )
+    (tmp_path / "mine.safetensors").write_bytes(layer.to_bytes())
+    with connected() as client:
+        assert client.index(images, hash_file=tmp_path / "mine.safetensors").indexed == IMAGES
+        assert client.index(images, hash_file=tmp_path / "mine.safetensors").unchanged == IMAGES
+    said = [one for one in caplog.messages if f"trained on features {trained_on}, these are {features}" in one]
+    assert len(said) == (0 if is_own else 1), "once, as the index is made"
+
+
+@pytest.mark.usefixtures("machine")
 def test_a_preset_that_ships_a_trained_one_uses_it(
     images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

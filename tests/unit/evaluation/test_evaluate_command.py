@@ -12,6 +12,8 @@ from PIL import Image
 
 from searchanything import wiring
 from searchanything.cli.app import run
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.models.hashing import HashLayer
 
 SIDE = 320
 SQUARE = (20, 20, 140, 140)
@@ -68,6 +70,26 @@ def test_files_go_into_the_folder(folder: Path, capsys: pytest.CaptureFixture[st
         assert np.ptp(np.asarray(page.convert("L"))) == 255
     assert (out / "figures.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert str(out / "figures.png") in captured.err
+
+
+@pytest.mark.parametrize("trained_on", [None, "own", "f" * 32])
+def test_a_layer_for_other_features_is_warned_of(
+    folder: Path, trained_on: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = fake_encoder()
+    own = manifest_of(encoder, "pico").feature_fingerprint
+    stated = {} if trained_on is None else {"feature_fingerprint": own if trained_on == "own" else trained_on}
+    columns = encoder.segmenter.feature_dimension + encoder.embedder.dimension
+    layer = HashLayer.create(
+        np.eye(256, columns, dtype=np.float32),
+        np.zeros(256, np.float32),
+        mask_dimension=encoder.segmenter.feature_dimension,
+        provenance={"method": "itq", "trained": "true", **stated},
+    )
+    (folder / "mine.safetensors").write_bytes(layer.to_bytes())
+    assert run(arguments(folder, "--no-ablations", "--hash", str(folder / "mine.safetensors"))) == 0
+    warned = [one for one in caplog.messages if f"trained on features {trained_on}, these are {own}" in one]
+    assert len(warned) == (trained_on == "f" * 32)
 
 
 def test_missing_images_are_reported_and_the_exit_code_is_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
