@@ -56,7 +56,7 @@ _SCHEMA: dict[str, Any] = {
     },
 }
 _DESCRIPTIONS: dict[int, str] = {
-    400: "Not HTTP or JSON",
+    400: "A form that cannot be parsed",
     401: "No valid key",
     403: "Not with this key, or from this place",
     404: "Not there, or not to be seen",
