@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.models import drawn, fake_encoder
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from searchanything import wiring
 from searchanything.cli.app import run
+from searchanything.evaluation.plots import draw
 
 SIDE = 320
 SQUARE = (20, 20, 140, 140)
@@ -68,6 +70,25 @@ def test_files_go_into_the_folder(folder: Path, capsys: pytest.CaptureFixture[st
         assert np.ptp(np.asarray(page.convert("L"))) == 255
     assert (out / "figures.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert str(out / "figures.png") in captured.err
+
+
+def test_legends_lie_beside_what_is_plotted_and_name_all_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(folder, "--group-by", "style", "--format", "json")) == 0
+    page = draw(json.loads(capsys.readouterr().out))
+    FigureCanvasAgg(page).draw()
+    retrieval, sizes, funnel, policies = page.axes
+    named = {axes: [text.get_text() for text in axes.get_legend().get_texts()] for axes in page.axes}
+    assert set(named[retrieval]) >= {"float", "256 bit", "64 bit", "95 % interval"}
+    assert set(named[funnel]) <= {"lost", "left, or gained"}
+    assert len(named[funnel]) > 0
+    assert named[policies] == ["largest 25, 50, 100; stratified 25, 50, 100"], "one mark: all come to the same here"
+    for axes in (retrieval, sizes, funnel):
+        legend = axes.get_legend().get_window_extent()
+        assert axes.patches
+        for drawn_thing in (*axes.patches, *axes.lines, *axes.texts):
+            assert not legend.overlaps(drawn_thing.get_window_extent()), axes.get_title()
 
 
 def test_missing_images_are_reported_and_the_exit_code_is_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
