@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -15,9 +15,9 @@ from searchanything.answers.matching import rounded_rate
 from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.files import save_image
-from searchanything.core.types import ImageRef, RGBImage
-from searchanything.drawing.overlays import RegionMark, distinct_colors, draw_marks
-from searchanything.drawing.sheets import Tile, contact_sheet
+from searchanything.core.types import ImageRef, MaskRLE, RGBImage
+from searchanything.drawing.overlays import MUTED, Color, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
+from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
 from searchanything.search.combination import CombinedHit, CombinedPage, PartMatch
 
 _TILE_PX: Final = 320
@@ -25,15 +25,42 @@ _MAX_TILES: Final = 50
 WEAK_RATE: Final = 0.01  # of unrelated regions as near to a part: about as many pairs show the same thing at all
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PartPicture:
+    """What shows a part as it was asked: its image (or what reads it) with the region that was selected."""
+
+    title: str
+    subtitle: str
+    image: RGBImage | Callable[[], RGBImage]
+    mask: MaskRLE | None
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+
+    def tile(self, name: str, color: Color) -> Tile:
+        """Its cell of a contact sheet, framed in the colour that the part has in all others."""
+        subtitle = self.subtitle
+        try:
+            pixels = self.image() if callable(self.image) else self.image
+            marks: list[Mark] = [] if self.mask is None else [RegionMark(self.mask, color)]
+            marks += prompt_marks(self.prompt)
+            shown = draw_marks(pixels, marks, longest_side_px=_TILE_PX)
+        except SearchAnythingError:
+            shown, subtitle = _grey(200), f"{subtitle} · image not readable"
+        return Tile(image=shown, title=self.title, subtitle=subtitle, badge=name, accent=color)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CombinedResults(Sequence[CombinedHit]):
-    """Images that hold what was asked, best first. `parts` are the names of all_of and any_of, as hits number them."""
+    """Images that hold what was asked, best first. `parts` are the names of all_of and any_of, as hits number them.
+
+    `pictures` show the parts by their names, those of none_of as well.
+    """
 
     page: CombinedPage
     parts: tuple[str, ...]
     fingerprint: str
     open_image: Callable[[ImageRef], RGBImage]
     explainer: Callable[[str | Path | ImageRef], Explanation] | None = None
+    pictures: Mapping[str, PartPicture] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.page.hits)
@@ -101,9 +128,9 @@ class CombinedResults(Sequence[CombinedHit]):
         return self.explainer(image)
 
     def plot(self) -> Image.Image:
-        """A contact sheet: up to 50 images, each part outlined in its own colour."""
+        """A contact sheet: what was asked, a tile for each part, then up to 50 images, each part in its own colour."""
         colors = dict(zip(self.parts, distinct_colors(len(self.parts)), strict=True))
-        tiles = []
+        tiles = [picture.tile(name, colors.get(name, MUTED)) for name, picture in self.pictures.items()]
         for number, hit in enumerate(self.page.hits[:_MAX_TILES], start=1):
             marks = [RegionMark(one.row.mask, colors[one.part], one.part) for one in hit.parts]
             subtitle = " · ".join(_said(one) for one in hit.parts)
@@ -112,8 +139,9 @@ class CombinedResults(Sequence[CombinedHit]):
             except SearchAnythingError:
                 shown, subtitle = _grey(200), f"{subtitle} · image not readable"
             tiles.append(Tile(image=shown, title=hit.image.key, subtitle=subtitle, badge=str(number)))
-        tiles = tiles or [Tile(image=_grey(255), title="no image holds what was asked")]
-        return Image.fromarray(contact_sheet(tiles, columns=4, side_px=_TILE_PX))
+        if not self.page.hits:
+            tiles.append(Tile(image=_grey(255), title="no image holds what was asked"))
+        return Image.fromarray(contact_sheet(tiles, columns=full_rows(len(tiles)), side_px=_TILE_PX))
 
     def save(self, path: str | Path) -> None:
         """Write `plot()`, all or nothing. Raises: UsageError as `SearchResults.save`."""

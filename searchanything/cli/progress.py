@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr: bars if that is a terminal."""
+"""Progress of long work, on stderr: bars if that is a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from searchanything.cli.session import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from searchanything.hash_training.training import TrainingProgress
     from searchanything.ingest.reports import IndexProgress, OnProgress
     from searchanything.models.presets import RecordProgress
-    from searchanything.models.weights import WeightsRecord
-
 
 _SAFE: Final = {
     "indexing": "what is indexed so far is intact and stays; run the same command again to continue",
@@ -33,17 +30,19 @@ _SAFE: Final = {
 @contextlib.contextmanager
 def indexing_progress(doing: str = "indexing") -> Iterator[OnProgress]:
     """A bar with rate, remaining time and failures; a line every ten seconds if stderr is not a terminal."""
-    from rich.console import Console
-
     from searchanything.ingest.progress import lines
 
-    console = Console(stderr=True)
     try:
-        with acknowledged(), _indexing_bar(console, doing) if console.is_terminal else lines(doing, say) as show:
+        with acknowledged(), _indexing_bar(doing) if _has_bars() else lines(doing, say) as show:
             yield show
     except KeyboardInterrupt:
         say(f"stopped: {_SAFE.get(doing, 'run the same command again to continue')}")
         raise
+
+
+def _has_bars() -> bool:
+    """Whether bars can be drawn. Rich takes FORCE_COLOR, which build servers set, for a terminal as well."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 @contextlib.contextmanager
@@ -66,7 +65,8 @@ def acknowledged() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
+def _indexing_bar(doing: str) -> Iterator[OnProgress]:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from searchanything.ingest.progress import rate_text
@@ -80,7 +80,7 @@ def _indexing_bar(console: Console, doing: str) -> Iterator[OnProgress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}", style="red"),
     )
-    with Progress(*columns, console=console, redirect_stdout=False) as bar:
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
         task = bar.add_task(doing, total=None, rate="", failed="", counted="")
 
         def show(progress: IndexProgress) -> None:
@@ -118,86 +118,98 @@ def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def evaluation_progress() -> Iterator[Callable[[int, int, int], None]]:
-    """A bar over the images: how many are done, of how many, and how many failed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    failed_column = TextColumn("{task.fields[failed]}", style="red")
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), failed_column)
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        task = bar.add_task("evaluating", total=None, failed="")
-
-        def show(done: int, total: int, failed: int) -> None:
-            bar.update(task, completed=done, total=total, failed=f"{failed} failed" if failed else "")
-
-        yield show
+    """The images of an evaluation: how many are done, of how many, and how many failed."""
+    with _bars_or_lines("evaluating") as show:
+        yield lambda done, total, failed: show(
+            StageProgress("evaluating", done, total, f"{failed} failed" if failed else "")
+        )
 
 
 @contextlib.contextmanager
 def download_progress() -> Iterator[RecordProgress]:
     """One bar per file of weights, with rate and remaining time."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        tasks = {}
-
-        def show(record: WeightsRecord, done: int, total: int | None) -> None:
-            if record.name not in tasks:
-                tasks[record.name] = bar.add_task(record.name, total=total)
-            bar.update(tasks[record.name], completed=done, total=total)
-
-        yield show
+    with _bars_or_lines("fetching", of_bytes=True) as show:
+        yield lambda record, done, total: show(StageProgress(record.name, done, total))
 
 
 @contextlib.contextmanager
 def rows_progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar over the rows of a file of features; a pulse while their number is not known."""
+    """The rows of a file of features; a bar pulses while their number is not known."""
+    with _bars_or_lines(what) as show:
+        yield lambda done: show(StageProgress(what, done, total))
+
+
+@contextlib.contextmanager
+def hash_progress(rows: int | None) -> Iterator[Callable[[TrainingProgress], None]]:
+    """The stages of training a hash layer, with the best held-out loss so far."""
+    with _bars_or_lines("training") as show:
+
+        def shown(progress: TrainingProgress) -> None:
+            loss = "" if progress.loss is None else f"held-out loss {progress.loss:.5f}"
+            show(StageProgress(progress.stage, progress.done, rows if progress.total is None else progress.total, loss))
+
+        yield shown
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How far a stage has come, and what else there is to say of it."""
+
+    stage: str
+    done: int
+    total: int | None
+    besides: str = ""
+
+
+@contextlib.contextmanager
+def _bars_or_lines(doing: str, *, of_bytes: bool = False) -> Iterator[Callable[[StageProgress], None]]:
+    """A bar per stage, or a line every ten seconds."""
+    with _stage_bars(of_bytes=of_bytes) if _has_bars() else _stage_lines(doing, of_bytes=of_bytes) as show:
+        yield show
+
+
+@contextlib.contextmanager
+def _stage_bars(*, of_bytes: bool) -> Iterator[Callable[[StageProgress], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        task = bar.add_task(what, total=total)
+    counted = (DownloadColumn(), TransferSpeedColumn()) if of_bytes else (MofNCompleteColumn(),)
+    around = (TextColumn("{task.description}"), BarColumn()), (TimeRemainingColumn(), TextColumn("{task.fields[more]}"))
+    with Progress(*around[0], *counted, *around[1], console=Console(stderr=True), redirect_stdout=False) as bar:
+        tasks = {}
 
-        def show(done: int) -> None:
-            bar.update(task, completed=done)
+        def show(now: StageProgress) -> None:
+            if now.stage not in tasks:
+                tasks[now.stage] = bar.add_task(now.stage, total=now.total, more="")
+            bar.update(tasks[now.stage], completed=now.done, total=now.total, more=now.besides)
 
         yield show
 
 
 @contextlib.contextmanager
-def hash_progress(rows: int | None) -> Iterator[Callable[[TrainingProgress], None]]:
-    """One bar per stage of training a hash layer, with the best held-out loss so far."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _stage_lines(doing: str, *, of_bytes: bool) -> Iterator[Callable[[StageProgress], None]]:
+    from searchanything.ingest.progress import lines
+    from searchanything.ingest.reports import IndexProgress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
-        tasks = {}
+    unit, named, besides = (10**6, " (MB)", "") if of_bytes else (1, "", "")
 
-        def show(progress: TrainingProgress) -> None:
-            if progress.stage not in tasks:
-                total = progress.total if progress.total is not None else rows
-                tasks[progress.stage] = bar.add_task(progress.stage, total=total, loss="")
-            loss = "" if progress.loss is None else f"held-out loss {progress.loss:.5f}"
-            bar.update(tasks[progress.stage], completed=progress.done, loss=loss)
+    def write(line: str) -> None:
+        say(", ".join(filter(None, (line, besides))))
+
+    with lines(doing, write) as report:
+
+        def show(now: StageProgress) -> None:
+            nonlocal besides
+            besides = now.besides
+            total = None if now.total is None else now.total // unit
+            report(IndexProgress(now.done // unit, total, 0, 0, "", stage=f"{now.stage}{named}"))
 
         yield show

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeAlias
 
-import numpy as np
-
-from searchanything.answers.combined import CombinedResults
+from searchanything.answers.combined import CombinedResults, PartPicture
 from searchanything.client.asking import Asking
 from searchanything.client.stored_questions import StoredQuestion
 from searchanything.client.why import explain_in
+from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import Codes, Filter, Hit, RegionRef
+from searchanything.core.types import Codes, Filter, Hit, ImageRef, RegionRef
 from searchanything.encode.encoder import Encoder
 from searchanything.explain.parts import PartsQuestion
-from searchanything.images.inputs import ImageInput
-from searchanything.prompts.prompt import Text, as_prompt, check_units
+from searchanything.images.inputs import ImageInput, named_image
+from searchanything.prompts.prompt import Text, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.combination import Combination, Part, search_combined
-from searchanything.search.refine import codes_of
+from searchanything.search.refine import region_rows
 from searchanything.search.search import PageRequest, query_code_of
 
 WORDS_EXAMPLES: Final = 3  # regions of the index that words mean: what most of them have in common
@@ -53,25 +53,26 @@ class PartsAsked:
 def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | None) -> CombinedResults:
     """As `Client.combine`."""
     index, encoder = asking.connection.open_to_ask()
-    named = [(name, _code_of(asking, index, encoder, part)) for name, part in asked.named]
-    parts = tuple(Part(name, code, asking.judging.rates(index, code)) for name, code in named)
+    found_parts = [(name, *_part_of(asking, index, encoder, part)) for name, part in asked.named]
+    parts = tuple(Part(name, code, asking.judging.rates(index, code)) for name, code, _ in found_parts)
     needed, wanted = len(asked.all_of), len(asked.all_of) + len(asked.any_of)
     cuts = asked.none_rate, asked.max_false_match
     combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
     max_limit = asking.connection.indexes.max_limit
     page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
-    names = tuple(name for name, _ in named[:wanted])
-    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load)
+    names = tuple(part.name for part in combination.wanted)
+    pictures = {name: picture for name, _, picture in found_parts}
+    found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures)
     question = PartsQuestion(index, combination, limit, filter, max_limit, asking.load)
     return replace(found, explainer=partial(explain_in, asking.connection, question, found))
 
 
-def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInput) -> Codes:
-    """The code (B,) of a part. Raises: UsageError where it selects no region."""
+def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInput) -> tuple[Codes, PartPicture]:
+    """The code (B,) of a part and its picture. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
-        return np.asarray(codes_of(index, [part.ref if isinstance(part, Hit) else part])[0])
+        return _stored_part(asking, index, part.ref if isinstance(part, Hit) else part)
     if isinstance(part, str | Text):
-        return _code_of_words(asking, index, part if isinstance(part, str) else part.text)
+        return _words_part(asking, index, part if isinstance(part, str) else part.text)
     if not isinstance(part, tuple) or len(part) != 2:
         raise UsageError(f"a part is a hit, a RegionRef, (image, prompt) or words, got {part!r}")
     image, prompt = part
@@ -80,13 +81,32 @@ def _code_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     encoded = encoder.encode_query(pixels, wanted)
     if encoded.choice.kind != "region":
         raise UsageError(f"a part is a region: {encoded.choice.reason}")
-    return encoded.code
+    mask = encoded.segmentation.letterbox.stored_mask(encoded.choice.mask)
+    return encoded.code, PartPicture(
+        _title_of(image), encoded.choice.reason, pixels, mask, prompt=describe_prompt(wanted)
+    )
 
 
-def _code_of_words(asking: Asking, index: RegionIndex, words: str) -> Codes:
-    """The code (B,) of what the regions nearest to words have in common. Raises: as `query_words`, UsageError."""
+def _stored_part(asking: Asking, index: RegionIndex, ref: RegionRef) -> tuple[Codes, PartPicture]:
+    (row,) = region_rows(index, [ref])
+    code = stacked([row.code], index.manifest.bits)[0]
+    return code, PartPicture(ref.image.key, f"region {ref.region}", partial(asking.load, ref.image), row.mask)
+
+
+def _words_part(asking: Asking, index: RegionIndex, words: str) -> tuple[Codes, PartPicture]:
+    """What the regions nearest to words have in common. Raises: as `query_words`, UsageError."""
     request = PageRequest(limit=WORDS_EXAMPLES, rescore=asking.connection.settings.search.rescore_words)
     found = asking.query_words(words, None, None, request, filter=None)
     if not found.hits:
         raise UsageError(f"no region of the index is near the words {words!r}")
-    return query_code_of(StoredQuestion.look_up(index, tuple(hit.ref for hit in found.hits)).asked)
+    nearest = found.hits[0]
+    subtitle = f"nearest to the words: region {nearest.region} of {nearest.image.key}"
+    picture = PartPicture(f"“{words}”", subtitle, partial(asking.load, nearest.image), nearest.mask)
+    return query_code_of(StoredQuestion.look_up(index, tuple(hit.ref for hit in found.hits)).asked), picture
+
+
+def _title_of(image: ImageInput) -> str:
+    named = named_image(image) if isinstance(image, str | Path) else image
+    if isinstance(named, ImageRef):
+        return named.key
+    return named.name if isinstance(named, Path) else "image"

@@ -48,11 +48,12 @@ DESK: Color = (241, 243, 246)
 FILL_OPACITY = 0.24  # the region's own colours stay visible
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
+MOST_COVERED = 1 / 3  # of a region by its label: one that would cover more lies beside it
 
 
 @dataclass(frozen=True, slots=True)
 class RegionMark:
-    """A region: translucent fill, outline, and a label in its middle."""
+    """A region: translucent fill, outline, and a label in its middle; beside it where the label would hide it."""
 
     mask: MaskRLE
     color: Color = HIT
@@ -84,6 +85,21 @@ class TextMark:
 
 
 Mark: TypeAlias = RegionMark | BoxMark | PointMark | TextMark
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A text to be put on a plate, its point, and of a region: its box with the outline, its area, its colour."""
+
+    text: str
+    center: tuple[int, int]
+    box_xyxy: PlateXYXY | None = None
+    area_px: int = 0
+    color: Color | None = None
+
+    def is_hidden_by(self, size: tuple[int, int]) -> bool:
+        """Whether a plate (width, height) upon it would leave too little of the region to be seen."""
+        return self.box_xyxy is not None and size[0] * size[1] > MOST_COVERED * self.area_px
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
@@ -124,7 +140,7 @@ def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) 
         _box(pixels, box, scale)
     for point in (mark for mark in marks if isinstance(mark, PointMark)):
         _point(pixels, point, scale)
-    texts = [(mark.text, (0, size[0])) for mark in marks if isinstance(mark, TextMark)]
+    texts = [_Label(mark.text, (0, size[0])) for mark in marks if isinstance(mark, TextMark)]
     return _with_plates(pixels, labels + texts)
 
 
@@ -162,8 +178,8 @@ def _line_widths(pixels: RGBImage) -> tuple[int, int]:
     return 2 * bright + 1, bright
 
 
-def _regions(pixels: RGBImage, marks: Sequence[RegionMark]) -> list[tuple[str, tuple[int, int]]]:
-    """Fill and outline regions in place; their labels, each with its point.
+def _regions(pixels: RGBImage, marks: Sequence[RegionMark]) -> list[_Label]:
+    """Fill and outline regions in place; their labels.
 
     Outlines lie upon all fills. Of each region its contours are kept until then: the shapes of many would fill memory.
     """
@@ -174,7 +190,7 @@ def _regions(pixels: RGBImage, marks: Sequence[RegionMark]) -> list[tuple[str, t
         _fill(pixels, shape, mark.color)
         outlines.append(cv2.findContours(shape.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
         if mark.label:
-            labels.append((mark.label, _middle_of(shape)))
+            labels.append(_label_of(mark, shape, around_px=_line_widths(pixels)[0] // 2 + 1))
     for mark, contours in zip(marks, outlines, strict=True):
         _outline(pixels, contours, mark.color)
     return labels
@@ -223,39 +239,100 @@ def _middle_of(shape: BoolMask) -> tuple[int, int]:
     return int(column) - 1, int(row) - 1
 
 
-def _with_plates(pixels: RGBImage, labels: Sequence[tuple[str, tuple[int, int]]]) -> RGBImage:
+def _label_of(mark: RegionMark, shape: BoolMask, *, around_px: int) -> _Label:
+    rows, columns = (np.flatnonzero(shape.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return _Label(mark.label, _middle_of(shape))
+    low, high = (int(columns[0]), int(rows[0])), (int(columns[-1]) + 1, int(rows[-1]) + 1)
+    box = low[0] - around_px, low[1] - around_px, high[0] + around_px, high[1] + around_px
+    return _Label(mark.label, _middle_of(shape), box, int(np.count_nonzero(shape)), mark.color)
+
+
+def _with_plates(pixels: RGBImage, labels: Sequence[_Label]) -> RGBImage:
     """Write each label on a solid plate centred on its point, or beside it where another label lies there.
 
-    A label that has no room even there is left out.
+    One that would hide its region lies beside that, and others keep off such a region where they can. A label that has
+    no room even there is left out.
     """
     if not labels:
         return pixels
     canvas = Image.fromarray(pixels)
     size_px = max(MIN_FONT_PX, round(9 + max(canvas.size) / 90))
+    plates = [(label, plate) for label in labels if (plate := _Plate.of(label.text, canvas.width, size_px)) is not None]
+    small = [label.box_xyxy for label, plate in plates if label.is_hidden_by(plate.size) and label.box_xyxy is not None]
     taken: list[PlateXYXY] = []
-    for text, center in reversed(labels):  # the last lie on top: small regions, which have the least room
-        taken += draw_plate(canvas, text, center, size_px=size_px, taken=taken)
+    for label, plate in reversed(plates):  # the last lie on top: small regions, which have the least room
+        place = _place_of(label, plate.size, canvas.size, (taken, small))
+        if place is not None:
+            taken.append(plate.draw(canvas, place, outline=label.color))
     return np.array(canvas)
 
 
-def draw_plate(
-    canvas: Image.Image, text: str, center: tuple[int, int], *, size_px: int, taken: Sequence[PlateXYXY] = ()
-) -> list[PlateXYXY]:
-    """Draw one plate. Returns: where it lies; nothing if it has no room: two labels on one place say nothing."""
-    pad = max(2, round(size_px / 4))
-    shown = shorten(text, canvas.width - 2 * pad, size_px)
-    if shown == ELLIPSIS:
-        return []
-    width, height = round(text_width_px(shown, size_px)) + 2 * pad, round(size_px * 1.1) + pad
-    place = _free_place((width, height), center, canvas.size, taken)
-    if place is None:
-        return []
-    x, y = place
-    draw = ImageDraw.Draw(canvas)
-    draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=pad, fill=INK)
-    baseline = y + (height + size_px * CAP_HEIGHT) / 2
-    write_text(draw, (x + pad, round(baseline)), shown, size_px=size_px, fill=WHITE)
-    return [(x - 1, y - 1, x + width + 1, y + height + 1)]
+def draw_plate(canvas: Image.Image, text: str, center: tuple[int, int], *, size_px: int) -> None:
+    """Draw one plate, moved into the canvas; nothing where it has no room."""
+    plate = _Plate.of(text, canvas.width, size_px)
+    place = None if plate is None else _free_place(plate.size, center, canvas.size, ())
+    if plate is not None and place is not None:
+        plate.draw(canvas, place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plate:
+    """A text as it is shown, with the size (width, height) that it takes."""
+
+    text: str
+    size: tuple[int, int]
+    size_px: int
+    pad_px: int
+
+    @classmethod
+    def of(cls, text: str, most_px: int, size_px: int) -> _Plate | None:
+        """None where not even the beginning of the text has room."""
+        pad = max(2, round(size_px / 4))
+        shown = shorten(text, most_px - 2 * pad, size_px)
+        if shown == ELLIPSIS:
+            return None
+        size = round(text_width_px(shown, size_px)) + 2 * pad, round(size_px * 1.1) + pad
+        return cls(shown, size, size_px, pad)
+
+    def draw(self, canvas: Image.Image, place: tuple[int, int], *, outline: Color | None = None) -> PlateXYXY:
+        """Draw it with its upper left corner there. Returns: where no other may lie."""
+        (x, y), (width, height) = place, self.size
+        draw = ImageDraw.Draw(canvas)
+        draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=self.pad_px, fill=INK, outline=outline)
+        baseline = y + (height + self.size_px * CAP_HEIGHT) / 2
+        write_text(draw, (x + self.pad_px, round(baseline)), self.text, size_px=self.size_px, fill=WHITE)
+        return x - 1, y - 1, x + width + 1, y + height + 1
+
+
+def _place_of(
+    label: _Label,
+    size: tuple[int, int],
+    room: tuple[int, int],
+    occupied: tuple[Sequence[PlateXYXY], Sequence[PlateXYXY]],
+) -> tuple[int, int] | None:
+    """Where a label's plate goes: never on one of the plates, `occupied[0]`, and if it can on no small region."""
+    plates, small = occupied
+    for taken in ((*plates, *small), plates):
+        box = label.box_xyxy if label.is_hidden_by(size) else None
+        place = _free_place(size, label.center, room, taken) if box is None else _place_beside(size, box, room, taken)
+        if place is not None:
+            return place
+    return _free_place(size, label.center, room, plates)
+
+
+def _place_beside(
+    size: tuple[int, int], box_xyxy: PlateXYXY, room: tuple[int, int], taken: Sequence[PlateXYXY]
+) -> tuple[int, int] | None:
+    """Upper left corner of a plate above a box, below it, or at its right or left side; None where none is free."""
+    (width, height), (x1, y1, x2, y2) = size, box_xyxy
+    across = min(max((x1 + x2 - width) // 2, 0), max(room[0] - width, 0))
+    down = min(max((y1 + y2 - height) // 2, 0), max(room[1] - height, 0))
+    for x, y in ((across, y1 - height), (across, y2), (x2, down), (x1 - width, down)):
+        inside = 0 <= x <= room[0] - width and 0 <= y <= room[1] - height
+        if inside and _is_free((x, y), size, taken):
+            return x, y
+    return None
 
 
 def _free_place(
@@ -267,6 +344,11 @@ def _free_place(
     for dx, dy in sorted(steps, key=lambda step: (step[0] * width) ** 2 + (step[1] * height) ** 2):
         x = min(max(center[0] - width // 2 + dx * (width + 1), 0), max(room[0] - width, 0))
         y = min(max(center[1] - height // 2 + dy * (height + 1), 0), max(room[1] - height, 0))
-        if all(x >= x2 or x + width <= x1 or y >= y2 or y + height <= y1 for x1, y1, x2, y2 in taken):
+        if _is_free((x, y), size, taken):
             return x, y
     return None
+
+
+def _is_free(place: tuple[int, int], size: tuple[int, int], taken: Sequence[PlateXYXY]) -> bool:
+    (x, y), (width, height) = place, size
+    return all(x >= x2 or x + width <= x1 or y >= y2 or y + height <= y1 for x1, y1, x2, y2 in taken)

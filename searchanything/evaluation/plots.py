@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _FORMATS: Final = ("png", "svg")
 _FUNNEL: Final = ("not_segmented", "not_kept", "float", "hash", "left")
 _COLOURS: Final = {"float": "#4c72b0", "bits": "#dd8452", "few_bits": "#937860", "lost": "#c44e52", "left": "#55a868"}
+_TOP: Final = 1.36  # of an axis of shares: the legend lies above the bars
+_STEPS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_ASLANT: Final[Mapping[str, Any]] = {"rotation": 20, "ha": "right"}
+_MANY: Final = 6  # labels beside each other that lie aslant
 
 
 def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -66,11 +70,11 @@ def _retrieval(axes: Axes, report: Mapping[str, Any]) -> None:
         axes.bar(positions, heights, 0.8 / len(spaces), label=_space_label(space), color=colours[place % len(colours)])
         for position, height, key in zip(positions, heights, keys, strict=True):
             low, high = report["ci95"].get(".".join(key), (height, height))
-            axes.plot([position, position], [low, high], color="black", linewidth=1)
-    axes.set_xticks(range(len(subsets)), [*subsets])
-    axes.set_ylim(0, 1)
+            (interval,) = axes.plot([position, position], [low, high], color="black", linewidth=1)
+    interval.set_label("95 % interval")
+    axes.set_xticks(range(len(subsets)), [*subsets], **(_ASLANT if len(subsets) >= _MANY else {}))
     axes.set_title("mAP@10, box prompt to regions of other images")
-    axes.legend(frameon=False)
+    _legend_above(axes, columns=3)
 
 
 def _space_label(space: str) -> str:
@@ -95,42 +99,57 @@ def _sizes(axes: Axes, report: Mapping[str, Any]) -> None:
     names = [name.replace("_px_or_more", " px+").replace("_", " ") for name in sizes]
     labels = [f"{name}\n{part['instances']:,}" for name, part in zip(names, sizes.values(), strict=True)]
     axes.set_xticks(range(len(sizes)), labels)
-    axes.set_ylim(0, 1.3)  # the legend lies above the bars
     axes.set_title("by the object's size (number of instances below)")
-    axes.legend(frameon=False, ncols=2, loc="upper center")
+    _legend_above(axes, columns=2)
 
 
 def _funnel(axes: Axes, report: Mapping[str, Any]) -> None:
     """From a perfect ranking down to what is left."""
-    top = 1.0
+    top, said = 1.0, set[str]()
     for place, name in enumerate(_FUNNEL):
         value = report["funnel"][name] or 0.0
         bottom = 0.0 if name == "left" else top - value
         gained = name == "left" or value < 0
-        axes.bar(place, value, bottom=bottom, color=_COLOURS["left" if gained else "lost"])
+        means = "left, or gained" if gained else "lost"
+        label = None if means in said else means
+        axes.bar(place, value, bottom=bottom, color=_COLOURS["left" if gained else "lost"], label=label)
+        said.add(means)
         axes.text(place, max(bottom + value, bottom), f"{value:.3f}", ha="center", va="bottom")
         top = bottom
     axes.set_xticks(range(len(_FUNNEL)), [name.replace("_", " ") for name in _FUNNEL])
-    axes.set_ylim(0, 1.08)
     axes.set_title("where mAP@10 is lost")
+    _legend_above(axes, columns=2)
 
 
 def _policies(axes: Axes, report: Mapping[str, Any]) -> None:
     """Instances with an indexed region against the bytes that an image takes."""
     policies = report["ablations"].get("policies", {})
+    places: dict[tuple[float, float], dict[str, list[str]]] = {}
     for name, part in policies.items():
         family, count = name.split("_")
-        marker = "o" if family == "largest" else "s"
         place = part["stored_bytes_per_image"], part["instances_indexed"]
-        axes.plot(*place, marker, label=f"{family} {count}", alpha=0.7)
+        places.setdefault(place, {}).setdefault(family, []).append(count)
+    for place, families in places.items():  # policies that come to the same have one mark: it would hide others
+        label = "; ".join(f"{family} {', '.join(counts)}" for family, counts in families.items())
+        marker = "D" if len(families) > 1 else "o" if "largest" in families else "s"
+        axes.plot(*place, marker, label=label, alpha=0.7)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1)
     axes.set_xlabel("bytes of codes and masks per image")
     axes.set_title("instances with an indexed region")
     if policies:
-        axes.legend(frameon=False, ncols=2, loc="lower left")
+        axes.legend(
+            loc="best", ncols=2 if len(places) > 3 else 1, title="regions of an image that are kept"
+        )  # framed: its marks are no data
     else:
         axes.text(0.5, 0.5, "without ablations", ha="center", transform=axes.transAxes)
+
+
+def _legend_above(axes: Axes, *, columns: int) -> None:
+    """A legend that lies on no bar of an axis of shares."""
+    axes.set_ylim(0, _TOP)
+    axes.set_yticks(_STEPS)
+    axes.legend(frameon=False, ncols=columns, loc="upper center")
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

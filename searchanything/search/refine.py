@@ -86,18 +86,14 @@ def _by_words(
     return {name: Hit.of(row, 0) for name, row in rows.items()}  # distances are counted to the ideal code
 
 
-def codes_of(index: RegionIndex, refs: Sequence[RegionRef]) -> Codes:
-    """The codes (N, B) of indexed regions. Raises: ObjectNotFoundError for one that is not indexed (any more)."""
-    return _codes(index, _rows_of(index, refs))
-
-
 def marked_regions(index: RegionIndex, right: Sequence[RegionRef], wrong: Sequence[RegionRef]) -> Marked:
-    """The codes of marked regions; their words codes, if each has one. Raises: as `codes_of`."""
-    rows = _rows_of(index, [*right, *wrong])
+    """The codes of marked regions; their words codes, if each has one. Raises: as `region_rows`."""
+    rows = region_rows(index, [*right, *wrong])
     return marked_codes(index, _codes(index, rows), [row.id for row in rows], right=len(right))
 
 
-def _rows_of(index: RegionIndex, refs: Sequence[RegionRef]) -> list[RegionRow]:
+def region_rows(index: RegionIndex, refs: Sequence[RegionRef]) -> list[RegionRow]:
+    """The rows of indexed regions. Raises: ObjectNotFoundError for one that is not indexed (any more)."""
     newest = index.newest({ref.image for ref in refs})
     names = {ref: row_id(ref.image, newest[ref.image].generation, ref.region) for ref in refs if ref.image in newest}
     rows = index.regions(list(names.values()))

@@ -21,6 +21,7 @@ from searchanything.core.escaping import printable
 from searchanything.serve.desk import Desk, desk_of, refiner_of
 from searchanything.serve.frontier import FORM, MAX_JSON_BYTES, UPLOADS, is_form
 from searchanything.serve.keys import Right
+from searchanything.serve.problems import json_fault
 
 _SCHEMA: Final = {
     "type": "object",
@@ -76,7 +77,7 @@ async def _parts(request: Request, desk: Desk) -> tuple[bytes, object]:
     try:
         return data, json.loads(question)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"expected the part question to be JSON: {error}") from None
+        raise UsageError(f"the part question: {json_fault(error)}") from None
 
 
 def _named(form: FormData) -> dict[str, Any]:
@@ -100,7 +101,7 @@ async def _text(part: str | UploadFile) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"expected the part question to be JSON in UTF-8: {error.reason}") from None
+        raise UsageError(f"the part question: {json_fault(error)}") from None
 
 
 def _limited(request: Request, max_bytes: int) -> Request:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -54,6 +55,8 @@ TYPE_PREFIX: Final = "urn:searchanything:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_S: Final = 5  # what cannot be reached now is asked for again after this
 _QUOTED: Final = 100  # characters of a header
+_QUOTED_JSON: Final = 20  # characters of a body, from where it is no JSON on
+_FORMLESS: Final = "The request is not of the documented form"
 
 # The nearest class in an error's own order decides. 5xx: the server's side has to change, not the request.
 STATUS: Final[Mapping[type[SearchAnythingError], int]] = {
@@ -143,16 +146,13 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):
             raise TypeError(f"expected an error of validation, got {type(error).__name__}")
-        faults = [(one["loc"], one["msg"]) for one in error.errors()[:10]]
-        if isinstance(error.body, bytes):  # FastAPI leaves a body as it came where no header says that it is JSON
-            faults = [(loc, _not_json(request) if loc == ("body",) else message) for loc, message in faults]
-        said = "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in faults)
-        document = problem_document("UsageError", 422, "The request is not of the documented form", said, _id(request))
-        return JSONResponse(document, 422, None, MEDIA_TYPE)
+        return _formless(_faults(error, request), _id(request))
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, HTTPException):
             raise TypeError(f"expected an error of HTTP, got {type(error).__name__}")
+        if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
+            return _formless(json_fault(error.__cause__), _id(request))
         kind = {404: "ObjectNotFoundError", 405: "UsageError"}.get(error.status_code, "ServeError")
         document = problem_document(kind, error.status_code, str(error.detail), str(error.detail), _id(request))
         return JSONResponse(document, error.status_code, error.headers, MEDIA_TYPE)
@@ -172,6 +172,36 @@ def defect_response(request: str) -> JSONResponse:
     return JSONResponse(
         problem_document("SearchAnythingError", 500, "A defect of the server", detail, request), 500, None, MEDIA_TYPE
     )
+
+
+def json_fault(error: ValueError | RecursionError) -> str:
+    """Why, and where, something is no JSON that can be read."""
+    match error:
+        case json.JSONDecodeError():
+            place = f"line {error.lineno}, column {error.colno} (character {error.pos + 1:,})"
+            rest = error.doc[error.pos : error.pos + _QUOTED_JSON]
+            there = f"where {rest!r} begins" if rest else "where it ends"
+            return f"expected JSON: {error.msg.removesuffix(' at')} at {place}, {there}"
+        case UnicodeDecodeError():
+            byte = f"0x{error.object[error.start]:02x} at byte {error.start + 1:,}"
+            return f"expected JSON in UTF-8: {error.reason} {byte}"
+        case RecursionError():
+            return "expected JSON that is less deeply nested"
+    return f"expected JSON: {str(error).partition(';')[0]}"  # an integer with too many digits
+
+
+def _faults(error: RequestValidationError, request: Request) -> str:
+    """What is wrong with a request, each with its place."""
+    if isinstance(error.__cause__, json.JSONDecodeError):  # FastAPI's own text says less of it
+        return json_fault(error.__cause__)
+    faults = [(one["loc"], one["msg"]) for one in error.errors()[:10]]
+    if isinstance(error.body, bytes):  # FastAPI leaves a body as it came where no header says that it is JSON
+        faults = [(loc, _not_json(request) if loc == ("body",) else message) for loc, message in faults]
+    return "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in faults)
+
+
+def _formless(said: str, request: str) -> JSONResponse:
+    return JSONResponse(problem_document("UsageError", 422, _FORMLESS, said, request), 422, None, MEDIA_TYPE)
 
 
 def _not_json(request: Request) -> str:

@@ -56,12 +56,12 @@ _SCHEMA: dict[str, Any] = {
     },
 }
 _DESCRIPTIONS: dict[int, str] = {
-    400: "Not HTTP or JSON",
+    400: "A form that cannot be parsed",
     401: "No valid key",
     403: "Not with this key, or from this place",
     404: "Not there, or not to be seen",
     408: "The body did not come in time",
-    409: "Changed meanwhile, or a probe of another index",
+    409: "A probe of another index",
     413: "Too large",
     422: "Not of the documented form, or impossible",
     429: "Too many requests at once, this one was not begun; Retry-After says when",
@@ -70,13 +70,30 @@ _DESCRIPTIONS: dict[int, str] = {
     503: "The index or the bucket cannot be reached; Retry-After says when",
     504: "No answer within the server's limit; the work may go on, so do not repeat it at once",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": said, "content": {PROBLEM: {"schema": _SCHEMA}}} for status, said in _DESCRIPTIONS.items()
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation can answer but for its answer."""
+    content = {PROBLEM: {"schema": _SCHEMA}}
+    return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in sorted(statuses)}
+
+
+# By what an operation passes. tests/unit/serve/test_documented_statuses.py brings each of them about.
+_KEYED: Final = (401, 403, 503)
+_BODY: Final = (400, 408, 413, 422)
+_GATED: Final = (429, 504)
+_OF_INDEX: Final = (*_KEYED, *_GATED, 502)
+_OF_IMAGE: Final = (*_OF_INDEX, 404, 422)
+_SEGMENTED: Final = (*_OF_INDEX, *_BODY, 404)
+_ASKED: Final = (*_SEGMENTED, 501)
+_REFINED: Final = (*_ASKED, 409)
+_NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "Nothing is indexed, or the index cannot be reached", "content": {"application/json": {}}}
 }
 SHEET: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {"image/png": {}}}}
-_DRAWN: Final[dict[str, Any]] = {  # a question that is answered with a picture
-    "tags": ["ask"], "responses": SHEET, "response_class": Response, "openapi_extra": BODY,
-}  # fmt: skip
+_DRAWN: Final[dict[str, Any]] = {"tags": ["ask"], "response_class": Response, "openapi_extra": BODY}
+_QUESTION: Final[dict[str, Any]] = {"tags": ["ask"], "openapi_extra": BODY}
+FIGURES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 PICTURE: dict[int | str, dict[str, Any]] = {200: {"description": "A picture", "content": {THUMBNAIL_TYPE: {}}}}
 Side = Annotated[int, Query(ge=1, le=SIDES[-1], description="Longest side in pixels, rounded up to a step.")]
 BoxText = Annotated[
@@ -85,12 +102,14 @@ BoxText = Annotated[
 ]
 
 
-questions = APIRouter(prefix="/v1", responses=PROBLEMS, route_class=FormRoute)
-pictures = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["images"])
-server = APIRouter(responses=PROBLEMS, tags=["server"])
+questions = APIRouter(prefix="/v1", route_class=FormRoute)
+pictures = APIRouter(prefix="/v1", tags=["images"])
+server = APIRouter(tags=["server"])
 
 
-@questions.post("/query", tags=["ask"], summary="Find regions like the one that the prompt selects", openapi_extra=BODY)
+@questions.post(
+    "/query", summary="Find regions like the one that the prompt selects", responses=problems(*_ASKED), **_QUESTION
+)
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
         results = desk.ask(caller, asked)
@@ -99,14 +118,22 @@ async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocu
     return await desk.gate(asked).run(work)
 
 
-@questions.post("/sheet", summary="The answer, refined where there are marks, as a contact sheet", **_DRAWN)
+@questions.post(
+    "/sheet",
+    summary="The answer, refined where there are marks, as a contact sheet",
+    responses=SHEET | problems(*_REFINED),
+    **_DRAWN,
+)
 async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
     data = await desk.models.run(lambda: png_bytes(desk.drawn(caller, asked).plot()))
     return Response(data, media_type="image/png")
 
 
 @questions.post(
-    "/refine", tags=["ask"], summary="The same question, with hits that were right and wrong", openapi_extra=BODY
+    "/refine",
+    summary="The same question, with hits that were right and wrong",
+    responses=problems(*_REFINED),
+    **_QUESTION,
 )
 async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> AnswerDocument:
     def work() -> AnswerDocument:
@@ -116,7 +143,9 @@ async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> Answer
     return await desk.gate(asked).run(work)
 
 
-@questions.post("/segment", tags=["ask"], summary="All regions of an image, by the models", openapi_extra=BODY)
+@questions.post(
+    "/segment", summary="All regions of an image, by the models", responses=problems(*_SEGMENTED), **_QUESTION
+)
 async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> RegionsDocument:
     def work() -> RegionsDocument:
         segments = desk.segmented(caller, asked)
@@ -127,14 +156,19 @@ async def segment(asked: SegmentRequest, caller: Reader, desk: AtDesk) -> Region
     return await desk.models.run(work)
 
 
-@questions.post("/segment/sheet", summary="All regions of an image, drawn and numbered", **_DRAWN)
+@questions.post(
+    "/segment/sheet",
+    summary="All regions of an image, drawn and numbered",
+    responses=SHEET | problems(*_SEGMENTED),
+    **_DRAWN,
+)
 async def segment_sheet(asked: SegmentSheetRequest, caller: Reader, desk: AtDesk) -> Response:
     data = await desk.models.run(lambda: png_bytes(desk.segmented(caller, asked).plot()))
     return Response(data, media_type="image/png")
 
 
 @questions.post(
-    "/explain", tags=["ask"], summary="Why an image is not among the hits, or where it is", openapi_extra=BODY
+    "/explain", summary="Why an image is not among the hits, or where it is", responses=problems(*_REFINED), **_QUESTION
 )
 async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
@@ -144,7 +178,10 @@ async def explain(asked: ExplainRequest, caller: Reader, desk: AtDesk) -> dict[s
 
 
 @questions.post(
-    "/compare", tags=["ask"], summary="The nearest candidates, ranked by several methods", openapi_extra=BODY
+    "/compare",
+    summary="The nearest candidates, ranked by several methods",
+    responses=problems(*_SEGMENTED),
+    **_QUESTION,
 )
 async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[str, Any]:
     def work() -> dict[str, Any]:
@@ -158,6 +195,7 @@ async def compare(asked: CompareRequest, caller: Reader, desk: AtDesk) -> dict[s
     tags=["ask"],
     summary="Keep an image for a while, to ask with it",
     status_code=201,
+    responses=problems(*_KEYED, *_BODY, *_GATED),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -170,7 +208,12 @@ async def upload(request: Request, _: Reader, desk: AtDesk) -> UploadDocument:
     return upload_of(await desk.pictures.run(lambda: desk.uploads.keep(data)))
 
 
-@questions.get("/uploads/{upload}/thumbnail", tags=["ask"], summary="An upload, small", responses=PICTURE)
+@questions.get(
+    "/uploads/{upload}/thumbnail",
+    tags=["ask"],
+    summary="An upload, small",
+    responses=PICTURE | problems(*_KEYED, *_GATED, 404, 422),
+)
 async def upload_thumbnail(
     upload: str,
     _: Reader,
@@ -184,7 +227,7 @@ async def upload_thumbnail(
     return _picture(await desk.pictures.run(work))
 
 
-@pictures.get("/images", summary="The indexed images, by bucket and key")
+@pictures.get("/images", summary="The indexed images, by bucket and key", responses=problems(*_OF_INDEX, 422))
 async def images(
     caller: Reader,
     desk: AtDesk,
@@ -200,13 +243,17 @@ async def images(
     return ImagesDocument(images=found, next=page.next, total=page.total, complete=page.complete)
 
 
-@pictures.get("/images/{image}", summary="One of them")
+@pictures.get("/images/{image}", summary="One of them", responses=problems(*_OF_IMAGE))
 async def image(image: str, caller: Reader, desk: AtDesk) -> ImageDocument:
     ref = image_of_id(image)
     return image_of(await desk.index.run(lambda: caller.client.image(ref)))
 
 
-@pictures.get("/images/{image}/regions", summary="Its indexed regions with their masks; no model is needed")
+@pictures.get(
+    "/images/{image}/regions",
+    summary="Its indexed regions with their masks; no model is needed",
+    responses=problems(*_OF_IMAGE),
+)
 async def regions(image: str, caller: Reader, desk: AtDesk) -> RegionsDocument:
     ref = image_of_id(image)
 
@@ -220,7 +267,9 @@ async def regions(image: str, caller: Reader, desk: AtDesk) -> RegionsDocument:
     return await desk.index.run(work)
 
 
-@pictures.get("/images/{image}/thumbnail", summary="It, small, or a part of it", responses=PICTURE)
+@pictures.get(
+    "/images/{image}/thumbnail", summary="It, small, or a part of it", responses=PICTURE | problems(*_OF_IMAGE)
+)
 async def thumbnail(
     image: str,
     request: Request,
@@ -245,12 +294,12 @@ async def thumbnail(
     return _picture(data, tag)
 
 
-@server.get("/v1/server", summary="That this is Search Anything, and whether it demands a key")
+@server.get("/v1/server", summary="That this is Search Anything, and whether it demands a key", responses=problems(403))
 async def server_name(desk: AtDesk) -> dict[str, Any]:
     return {"server": "searchanything", "version": package_version(), "needs_key": desk.ring is not None}
 
 
-@server.get("/v1/status", summary="The index, and what may be asked")
+@server.get("/v1/status", summary="The index, and what may be asked", responses=problems(*_OF_INDEX))
 async def status(caller: Reader, desk: AtDesk) -> StatusDocument:
     found, offers = await desk.index.run(lambda: (desk.status(caller), desk.offers(caller)))
     limits = desk.settings
@@ -277,7 +326,11 @@ async def healthz() -> dict[str, bool]:
     return {"alive": True}
 
 
-@server.get("/readyz", summary="Questions can be answered: there is an index, and it can be reached")
+@server.get(
+    "/readyz",
+    summary="Questions can be answered: there is an index, and it can be reached",
+    responses=_NOT_READY | problems(*_GATED),
+)
 async def readyz(desk: AtDesk) -> Response:
     try:
         fingerprint = await desk.index.run(lambda: desk.client.manifest.fingerprint)
@@ -288,7 +341,7 @@ async def readyz(desk: AtDesk) -> Response:
     return JSONResponse({"ready": True, "fingerprint": fingerprint, "models_loaded": desk.models_loaded})
 
 
-@server.get("/metrics", summary="Figures for Prometheus", responses={200: {"content": {"text/plain": {}}}})
+@server.get("/metrics", summary="Figures for Prometheus", responses=FIGURES | problems(*_KEYED))
 async def metrics(caller: Reader, desk: AtDesk) -> Response:
     if caller.places:
         raise AccessError("figures are of the whole server: this key sees some places alone", known=True)

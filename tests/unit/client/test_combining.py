@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.machine import Machine
 from fakes.models import drawn
@@ -13,7 +15,8 @@ from PIL import Image
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError, WordsMissingError
-from searchanything.core.types import ImageRef, RegionRef
+from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.drawing.overlays import MUTED, distinct_colors
 from searchanything.prompts.prompt import Text
 
 RED, BLUE, GREEN = (4, 4, 40, 60), (50, 8, 90, 40), (50, 44, 90, 60)
@@ -79,3 +82,35 @@ def test_what_is_no_part(client: Client, tmp_path: Path) -> None:
         client.combine(all_of=[RegionRef(ImageRef("nowhere", "a.png"), 0)])
     with pytest.raises(UsageError, match="committed codes"):
         client.combine(all_of=[(tmp_path / "red.png", (20, 30))], none_of=[(tmp_path / "blue.png", (70, 20))])
+
+
+def test_sheet_shows_what_was_asked_before_what_was_found(client: Client, tmp_path: Path) -> None:
+    client.index(tmp_path, add_words=True)
+    blue = next(hit for hit in client.query(tmp_path / "blue.png", (70, 20)) if hit.image.key == "blue.png")
+    found = client.combine(all_of=[(tmp_path / "red.png", (20, 30)), blue], any_of=["green"], limit=1)
+    assert [(name, one.title, one.mask == blue.mask) for name, one in found.pictures.items()] == [
+        ("all 1", "red.png", False),
+        ("all 2", "blue.png", True),
+        ("any 1", "“green”", False),
+    ]
+    hit = found[0].image
+    sheet = np.asarray(found.plot())
+    of_hit = np.asarray(replace(found, pictures={}).plot())
+    gap, cell = 16, 336
+    assert sheet.shape[1] == 4 * (cell + gap) + gap
+    assert (hit.key, of_hit.shape[1]) == ("all.png", cell + 2 * gap)
+    frames = [tuple(sheet[gap + 100, gap + number * (cell + gap)]) for number in range(3)]
+    assert frames == distinct_colors(3), "each in the colour that its regions have"
+
+
+def test_sheet_shows_what_was_asked_where_its_image_is_gone(client: Client, tmp_path: Path) -> None:
+    blue = client.locate(tmp_path / "blue.png")
+    found = client.combine(all_of=[RegionRef(blue, 0)], limit=1)
+    (tmp_path / "blue.png").unlink()
+    assert found.pictures["all 1"].tile("all 1", MUTED).subtitle == "region 0 · image not readable"
+
+
+def test_sheet_of_an_answer_without_images_shows_what_was_asked(client: Client, tmp_path: Path) -> None:
+    found = client.combine(all_of=[(tmp_path / "red.png", (20, 30))], filter=Filter(key_prefix="none"))
+    assert len(found) == 0
+    assert found.plot().width == 2 * 352 + 16

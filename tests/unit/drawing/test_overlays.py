@@ -174,14 +174,43 @@ def test_plates_lie_inside_the_image_and_never_on_each_other(sizes, centers):
     assert bool(taken) == bool(sizes)
 
 
-def test_label_of_a_small_region_keeps_its_place_and_that_of_the_large_one_around_it_moves():
+def dot_at(x: int, y: int) -> MaskRLE:
     dot = np.zeros((200, 200), dtype=np.bool_)
-    dot[98:103, 98:103] = True
+    dot[y - 5 : y + 5, x - 5 : x + 5] = True
+    return encode_rle(dot)
+
+
+@pytest.mark.parametrize(("x", "y"), [(100, 100), (6, 6), (194, 194), (6, 194), (100, 6)])
+def test_label_lies_beside_a_region_that_it_would_hide(x, y):
+    unlabelled, labelled = (
+        draw_marks(plain(200, 200), [RegionMark(dot_at(x, y), HIT, label)], longest_side_px=200)
+        for label in ("", "all 1")
+    )
+    rows, columns = np.nonzero((unlabelled != labelled).any(axis=2))
+    assert rows.size, "it is drawn"
+    assert not ((abs(columns - x) < 7) & (abs(rows - y) < 7)).any()
+    assert np.hypot(columns - x, rows - y).min() < 15, "and near"
+
+
+def test_label_of_a_large_region_keeps_off_a_small_one_in_its_middle():
     everything = RegionMark(encode_rle(np.ones((200, 200), dtype=np.bool_)), HIT, "large")
-    small = RegionMark(encode_rle(dot), HIT, "small")
-    alone, both = (draw_marks(plain(200, 200), marks, longest_side_px=200) for marks in ([small], [everything, small]))
-    np.testing.assert_array_equal(both[94:107, 85:115], alone[94:107, 85:115])
-    assert (both != draw_marks(plain(200, 200), [replace(everything, label=""), small], longest_side_px=200)).any()
+    small = RegionMark(dot_at(100, 100), HIT, "small")
+    both = draw_marks(plain(200, 200), [everything, small], longest_side_px=200)
+    alone = draw_marks(plain(200, 200), [replace(everything, label=""), small], longest_side_px=200)
+    bare = draw_marks(plain(200, 200), [replace(everything, label=""), replace(small, label="")], longest_side_px=200)
+    np.testing.assert_array_equal(both[93:107, 93:107], bare[93:107, 93:107])
+    for shown in (both, alone):
+        assert (shown != bare).any()
+    assert (both != alone).any()
+
+
+def test_labels_of_regions_beside_and_below_each_other_never_cover_one_of_them():
+    places = [(60 + 40 * column, 60 + 40 * row) for column in range(3) for row in range(3)]
+    marks = [RegionMark(dot_at(x, y), color, "10") for (x, y), color in zip(places, distinct_colors(9), strict=True)]
+    bare = draw_marks(plain(200, 200), [replace(mark, label="") for mark in marks], longest_side_px=200)
+    shown = draw_marks(plain(200, 200), marks, longest_side_px=200)
+    for x, y in places:
+        np.testing.assert_array_equal(shown[y - 6 : y + 6, x - 6 : x + 6], bare[y - 6 : y + 6, x - 6 : x + 6])
 
 
 def test_colors_differ():

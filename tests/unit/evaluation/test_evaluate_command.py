@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.models import drawn, fake_encoder
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from searchanything import wiring
 from searchanything.cli.app import run
 from searchanything.encode.fingerprint import manifest_of
+from searchanything.evaluation.plots import draw
 from searchanything.models.hashing import HashLayer
 
 SIDE = 320
@@ -90,6 +92,25 @@ def test_a_layer_for_other_features_is_warned_of(
     assert run(arguments(folder, "--no-ablations", "--hash", str(folder / "mine.safetensors"))) == 0
     warned = [one for one in caplog.messages if f"trained on features {trained_on}, these are {own}" in one]
     assert len(warned) == (trained_on == "f" * 32)
+
+
+def test_legends_lie_beside_what_is_plotted_and_name_all_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(folder, "--group-by", "style", "--format", "json")) == 0
+    page = draw(json.loads(capsys.readouterr().out))
+    FigureCanvasAgg(page).draw()
+    retrieval, sizes, funnel, policies = page.axes
+    named = {axes: [text.get_text() for text in axes.get_legend().get_texts()] for axes in page.axes}
+    assert set(named[retrieval]) >= {"float", "256 bit", "64 bit", "95 % interval"}
+    assert set(named[funnel]) <= {"lost", "left, or gained"}
+    assert len(named[funnel]) > 0
+    assert named[policies] == ["largest 25, 50, 100; stratified 25, 50, 100"], "one mark: all come to the same here"
+    for axes in (retrieval, sizes, funnel):
+        legend = axes.get_legend().get_window_extent()
+        assert axes.patches
+        for drawn_thing in (*axes.patches, *axes.lines, *axes.texts):
+            assert not legend.overlaps(drawn_thing.get_window_extent()), axes.get_title()
 
 
 def test_missing_images_are_reported_and_the_exit_code_is_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

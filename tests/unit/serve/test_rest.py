@@ -204,6 +204,28 @@ def test_json_without_its_header_is_answered_with_it(served: Served, path: str, 
     assert "Content-Type" not in right["detail"], "its header is right, its content is not"
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"limit":\n  nope}', "Expecting value at line 2, column 3 (character 13), where 'nope}' begins"),
+        (b'{"limit": 5} x', "Extra data at line 1, column 14 (character 14), where 'x' begins"),
+        (b'{"limit": 5', "Expecting ',' delimiter at line 1, column 12 (character 12), where it ends"),
+        (b'{"text": "a', "Unterminated string starting at line 1, column 10 (character 10), where '\"a' begins"),
+        (b'{"text": "\xff"}', "expected JSON in UTF-8: invalid start byte 0xff at byte 11"),
+        (b"[" * 100_000, "expected JSON that is less deeply nested"),
+        (b'{"limit": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
+    ],
+)
+def test_what_is_no_json_is_refused_with_its_place(served: Served, body: bytes, said: str) -> None:
+    response = served.http.post("/v1/query", content=body, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    problem = response.json()
+    assert (problem["status"], problem["type"]) == (422, "urn:searchanything:problem:UsageError")
+    assert said in problem["detail"]
+    form = {"image": ("a.png", b"any"), "question": ("q.json", body, "application/json")}
+    assert said in served.post("/v1/query", files=form).json()["detail"], "as the part of a form, too"
+
+
 def test_a_point_outside_and_a_region_with_a_prompt(served: Served) -> None:
     outside = {"kind": "points", "foreground": [[600, 20]]}
     response = served.post("/v1/query", {"image": served.name("a/two.png"), "prompt": outside})
