@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded, option
-from searchanything.cli.session import answer, client_of, plain
+from searchanything.cli.session import answer, client_of, plain, say
 from searchanything.core.counting import counted
 
 Destination = Annotated[
@@ -38,5 +38,7 @@ def export(
     check_export_path(destination)
     with client_of(context, common) as client:
         written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
+    if not written:
+        say("nothing in the index lies there: check --bucket and --key-prefix, or searchanything status")
     document = {"file": str(destination), "regions": written}
     answer(document, common.format, lambda: plain(f"{counted(written, 'region')} written to {destination}"))

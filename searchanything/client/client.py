@@ -340,7 +340,7 @@ class Client(Closing):
     def features_status(self, source: SourceName) -> given.CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
-        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow).
+        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow; nothing is known of it).
         """
         return self._parts.features.status(source)
 

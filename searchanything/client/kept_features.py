@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from searchanything.client.connection import Connection, SourceName
+from searchanything.core.errors import UsageError
+from searchanything.core.protocols import RegionIndex
 from searchanything.features.compact import Compaction, compact
+from searchanything.features.layout import FeatureCache
 from searchanything.features.status import CacheStatus, cache_status
 
 
@@ -17,12 +20,18 @@ class KeptFeatures:
 
     def status(self, source: SourceName) -> CacheStatus:
         """As `Client.features_status`."""
-        index = self.connection.read_index()
-        cache = self.connection.feature_cache(self.connection.open_source(source)[0], index)
+        index, cache = self._opened(source)
         return cache_status(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
 
     def compact(self, source: SourceName) -> Compaction:
         """As `Client.compact_features`."""
+        index, cache = self._opened(source)
+        return compact(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
+
+    def _opened(self, source: SourceName) -> tuple[RegionIndex, FeatureCache]:
+        """The index and what is kept of a source. Raises: UsageError where neither knows of it."""
         index = self.connection.read_index()
         cache = self.connection.feature_cache(self.connection.open_source(source)[0], index)
-        return compact(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
+        if not index.count_regions(bucket=cache.bucket) and next(iter(cache.files.list()), None) is None:
+            raise UsageError(f"no image of {cache.bucket} is indexed, and no features of it are kept; check the name")
+        return index, cache

@@ -258,6 +258,14 @@ def boxes_of(masks: BoolMasks, letterbox: Letterbox) -> FloatArray:
     return np.where(filled[:, None], letterbox.boxes_to_image(boxes), np.float32(0))
 
 
+def box_of_mask(mask: BoolMask) -> BoxXYXY | None:
+    """The tight box around a mask, in pixels; None where the mask is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
 def encode_rle(mask: BoolMask) -> MaskRLE:
     """A (H, W) mask in COCO's compressed run-length encoding."""
     return encode_rles(mask[None])[0]

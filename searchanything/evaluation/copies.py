@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import cv2
 import numpy as np
 
-from searchanything.core.types import BoolMask, BoxXYXY, RGBImage
+from searchanything.core.types import BoolMask, RGBImage
 
 Copy: TypeAlias = tuple[RGBImage, BoolMask]  # an altered image, and where one region lies in it
 Alteration: TypeAlias = Callable[[RGBImage, Sequence[BoolMask]], list[Copy]]
@@ -19,14 +19,6 @@ GAIN: Final = 0.55
 JPEG_QUALITY: Final = 30
 SURROUNDINGS: Final = 2.0  # the cut is so many times as wide and high as the region's box
 _LEAST_SIDE_PX: Final = 32
-
-
-def box_of_mask(mask: BoolMask) -> BoxXYXY | None:
-    """The tight box around a mask, in pixels; None where the mask is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _smaller(image: RGBImage, masks: Sequence[BoolMask]) -> list[Copy]:

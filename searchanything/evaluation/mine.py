@@ -17,12 +17,12 @@ import numpy as np
 from searchanything.core.codes import hamming, pack_signs
 from searchanything.core.counting import counted
 from searchanything.core.errors import ImageError, ObjectNotFoundError, StoreError, UsageError
-from searchanything.core.geometry import box_iou, mask_of_size
+from searchanything.core.geometry import box_iou, box_of_mask, mask_of_size
 from searchanything.core.protocols import Segmentation
 from searchanything.core.rows import Outcome, RegionRow
 from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import RegionJob
-from searchanything.evaluation.copies import ALTERATIONS, Copy, box_of_mask
+from searchanything.evaluation.copies import ALTERATIONS, Copy
 from searchanything.evaluation.measures import Values, interval, mean, resampled_means
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.running import Report

@@ -16,7 +16,7 @@ from searchanything.core.batching import batches
 from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import check_save_path, write_whole
-from searchanything.core.geometry import encode_rle, mask_of_size
+from searchanything.core.geometry import box_of_mask, encode_rle, mask_of_size
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
@@ -109,13 +109,14 @@ def _coco_image(row: RegionRow, number: int) -> dict[str, Any]:
 
 
 def _coco_annotation(row: RegionRow, *, number: int, image_number: int) -> dict[str, Any]:
-    """`area` counts the pixels of `segmentation`; `area_px` is what the index holds, measured on the finer grid."""
+    """`area` and `bbox` are of the `segmentation`, `area_px` (of the finer grid) and `box_xyxy` are the index's."""
     try:
         mask = mask_of_size(row.mask, row.image_height, row.image_width)
     except ValueError as error:
         raise RegionIndexError(f"{row.image}, region {row.region}: its mask cannot be exported: {error}") from error
     encoded = encode_rle(mask)
-    x1, y1, x2, y2 = (float(value) for value in row.box_xyxy)
+    found = tuple(float(value) for value in row.box_xyxy)
+    x1, y1, x2, y2 = box_of_mask(mask) or found
     return {
         "id": number,
         "image_id": image_number,
@@ -127,6 +128,7 @@ def _coco_annotation(row: RegionRow, *, number: int, image_number: int) -> dict[
         "score": float(row.score),
         "region": int(row.region),
         "area_px": int(row.area_px),
+        "box_xyxy": list(found),
         "code": row.code.hex(),
         "generation": int(row.generation),
         "indexed_at_ms": int(row.indexed_at_ms),

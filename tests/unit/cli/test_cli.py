@@ -115,7 +115,7 @@ class FakeClient:
 
     def export(self, destination, *, bucket, key_prefix):
         self._called("export", destination, bucket, key_prefix)
-        return 1200
+        return 0 if bucket == "mistyped" else 1200
 
     def status(self):
         self._called("status")
@@ -385,7 +385,11 @@ def test_export_hands_everything_over_and_says_how_many(client, capsys):
     assert "1,200 regions written to r.parquet" in capsys.readouterr().out
     assert call(client, "export", "r.json", "--format", "json") == 0
     assert client.calls[1] == ("export", Path("r.json"), None, "")
-    assert json.loads(capsys.readouterr().out) == {"file": "r.json", "regions": 1200}
+    streams = capsys.readouterr()
+    assert json.loads(streams.out) == {"file": "r.json", "regions": 1200}
+    assert "nothing in the index" not in streams.err
+    assert call(client, "export", "r.json", "--bucket", "mistyped") == 0
+    assert "nothing in the index lies there: check --bucket" in capsys.readouterr().err
 
 
 def test_backup_and_restore(client, capsys):

@@ -17,7 +17,8 @@ from searchanything.client.client import Client
 from searchanything.client.consistency import Consistency
 from searchanything.client.opening import connect
 from searchanything.core.errors import UsageError
-from searchanything.evaluation.copies import ALTERATIONS, box_of_mask
+from searchanything.core.geometry import box_of_mask
+from searchanything.evaluation.copies import ALTERATIONS
 from searchanything.evaluation.mine import MineOptions, evaluate_mine
 from searchanything.models.hashing import HashLayer
 

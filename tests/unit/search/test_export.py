@@ -42,7 +42,7 @@ def row(image: ImageRef, region: int, *, generation: int = 5, **changes: Any) ->
     top, left, bottom, right = (float(2 * side) for side in corners)
     values: dict[str, Any] = {
         "mask": stored_mask(*corners),
-        "box_xyxy": (left, top, right, bottom),
+        "box_xyxy": (left - 3, top + 0.5, right, bottom + 4),  # the segmenter's, which is not the mask's
         "area_px": 16 * 24 * 4,
         "image_width": WIDTH,
         "image_height": HEIGHT,
@@ -92,6 +92,7 @@ def test_coco_masks_are_those_of_the_index_at_the_size_of_the_image(index: Memor
         assert coco_mask.iou([mask], [coco_mask.encode(drawn)], [0]).item() > 0.98
         assert coco_mask.area(mask) == found["area"] == pytest.approx(expected.area_px, rel=0.02)
         assert coco_mask.toBbox(mask).tolist() == found["bbox"]
+        assert found["box_xyxy"] == list(expected.box_xyxy)
         assert found["iscrowd"] == 0
         assert (found["score"], found["region"], found["generation"]) == (0.75, expected.region, 5)
         assert coco.loadCats(found["category_id"])[0]["name"] == "region"
