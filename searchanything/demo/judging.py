@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 
 from searchanything.core.geometry import decode_rle, mask_of_size
+from searchanything.core.intervals import wilson_interval
 from searchanything.core.types import BoolMask, MaskRLE
 
 AMONG_FIRST: Final = 5  # the 5 of hit@5
 RIGHT_IOU: Final = 0.5
-_Z95: Final = 1.959964  # the standard normal's two-sided 95 % quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,3 @@ def chance_of_hit(relevant: int, total: int, draws: int = AMONG_FIRST) -> float:
         raise ValueError(f"expected 0 ≤ relevant ≤ total, got {relevant} of {total}")
     draws = min(draws, total)
     return 1.0 - math.comb(total - relevant, draws) / math.comb(total, draws)
-
-
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share (Wilson 1927); unlike the normal one it stays within 0 and 1."""
-    if not count:
-        return 0.0, 1.0
-    share, z2 = right / count, _Z95**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -24,7 +24,14 @@ from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, RGBImage, S
 from searchanything.encode.encoder import Encoder, RegionJob
 from searchanything.evaluation.figures import nested
 from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
-from searchanything.evaluation.measures import Values, interval, mean, resampled_means, retrieval_values
+from searchanything.evaluation.measures import (
+    Values,
+    interval,
+    mean,
+    mean_interval,
+    resampled_means,
+    retrieval_values,
+)
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.patch_grid import patch_job
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, found_below, read_batches
@@ -37,6 +44,7 @@ from searchanything.prompts.prompt import Box
 _KINDS: Final = ("regions", "grid")
 _SHOWN: Final = ("map_10", "map_100", "precision_1", "recall_10")
 _DIGITS: Final = 5
+_DIFFERENCE: Final = "regions_less_grid"
 
 
 @dataclass(slots=True, eq=False)
@@ -175,7 +183,7 @@ def _figures(seen: _Observed, seed: int) -> dict[tuple[str, ...], Values]:
             located = retrieval_values(right & _located(ranked, rows, queries), possible)
             figures |= {(kind, space, f"located_{name}"): located[name] for name in ("map_10", "precision_1")}
     for path in [path for path in figures if path[0] == "regions"]:
-        figures["regions_less_grid", *path[1:]] = figures[path] - figures["grid", *path[1:]]
+        figures[_DIFFERENCE, *path[1:]] = figures[path] - figures["grid", *path[1:]]
     return figures | _by_size(figures, queries.area_px)
 
 
@@ -205,7 +213,10 @@ def _summary(
     """Means over queries, and 95 % intervals."""
     resampled = resampled_means({".".join(path): values for path, values in figures.items()}, seed=seed)
     means = {path: mean(values) for path, values in figures.items()}
-    ends = {path: interval(resampled[".".join(path)]) for path in figures}
+    ends = {
+        path: interval(again) if _DIFFERENCE in path else mean_interval(values, again)
+        for (path, values), again in zip(figures.items(), resampled.values(), strict=True)
+    }
     return (
         {path: None if value is None else round(value, _DIGITS) for path, value in means.items()},
         {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None},

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.digests import Numbers
+from searchanything.core.intervals import wilson_interval
 
 Values: TypeAlias = NDArray[np.float64]  # (Q,), NaN where a figure does not apply
 
@@ -106,6 +107,17 @@ def interval(means: Values) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(means, (0.025, 0.975)).tolist()
     return low, high
+
+
+def mean_interval(values: Values, resampled: Values) -> tuple[float, float] | None:
+    """The 95 % interval of a mean of values from 0 to 1, by its resamples (`resampled_means`).
+
+    Where all values are 0, or all 1, every resample is the same, as if nothing else could have come out: then Wilson's.
+    """
+    applying = values[~np.isnan(values)]
+    if len(applying) and applying.min() == applying.max() and applying[0] in (0, 1):
+        return wilson_interval(int(applying.sum()), len(applying))
+    return interval(resampled)
 
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> Values:

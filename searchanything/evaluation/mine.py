@@ -23,7 +23,7 @@ from searchanything.core.rows import Outcome, RegionRow
 from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy
-from searchanything.evaluation.measures import Values, interval, mean, resampled_means
+from searchanything.evaluation.measures import Values, mean, mean_interval, resampled_means
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.running import Report
 from searchanything.explain.reencode import SearchContext
@@ -193,7 +193,7 @@ def _rank(hits: Sequence[Hit], row: RegionRow, themselves: set[RegionRef]) -> in
 def _figures(tried: Sequence[_Tried], seed: int) -> Report:
     """Shares over regions: of each region, the mean over its copies. Intervals: resampled regions."""
     values = _values(tried)
-    ends = {name: interval(one) for name, one in resampled_means(values, seed=seed).items()}
+    ends = {name: mean_interval(values[name], one) for name, one in resampled_means(values, seed=seed).items()}
     report: Report = {"regions": len(tried)}
     for name, one in values.items():
         *path, last = name.split(".")

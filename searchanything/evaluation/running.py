@@ -23,6 +23,7 @@ from searchanything.evaluation.measures import (
     category_median,
     interval,
     mean,
+    mean_interval,
     resampled_category_medians,
     resampled_means,
 )
@@ -153,7 +154,7 @@ def _summary(
     named = {".".join(path): values for path, values in figures.items()}
     resampled = resampled_means(named, seed=seed)
     means: dict[FigurePath, Any] = {(*prefix, *path): _rounded(mean(values)) for path, values in figures.items()}
-    ends = {(*prefix, *path): interval(resampled[".".join(path)]) for path in figures}
+    ends = {(*prefix, *path): mean_interval(one, resampled[".".join(path)]) for path, one in figures.items()}
     for path, base in itertools.product(figures, FLOATS):
         of_float = (*path[:-2], base, path[-1])
         if path[-1] == "map_10" and path[-2].startswith("bits_") and of_float in figures:

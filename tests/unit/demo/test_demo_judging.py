@@ -18,7 +18,6 @@ from searchanything.demo.judging import (
     matched_object,
     object_ious,
     true_masks,
-    wilson_interval,
 )
 
 
@@ -119,13 +118,6 @@ class TestChance:
 
 
 class TestShare:
-    def test_wilson_interval_agrees_with_published_values(self) -> None:
-        # Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29
-        assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-        assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-        assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-        assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
     def test_a_share_without_trials_has_no_value(self) -> None:
         assert Share.of([]).value is None
         assert Share.of([]).interval == (0.0, 1.0)

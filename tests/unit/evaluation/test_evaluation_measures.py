@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from searchanything.core.codes import hamming
+from searchanything.core.intervals import wilson_interval
 from searchanything.evaluation.measures import (
+    Values,
     average_precision,
     interval,
     mean,
+    mean_interval,
     resampled_means,
     retrieval_values,
 )
@@ -116,6 +119,31 @@ def test_the_interval_is_the_normal_one_where_there_are_many_queries() -> None:
     half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
     assert low == pytest.approx(0.25 - half, abs=0.008)
     assert high == pytest.approx(0.25 + half, abs=0.008)
+
+
+def test_wilson_interval_agrees_with_published_values() -> None:
+    # Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.zeros(20), (0.0, 0.1611)),  # Newcombe's 0 of 20
+        (np.ones(20), (0.8389, 1.0)),
+        (np.append(np.ones(20), np.nan), (0.8389, 1.0)),
+        (np.full(20, 0.25), (0.25, 0.25)),
+        (np.full(20, np.nan), None),
+    ],
+)
+def test_values_that_are_all_right_or_all_wrong_are_no_certainty(
+    values: Values, expected: tuple[float, float] | None
+) -> None:
+    found = mean_interval(values, resampled_means({"a": values}, seed=1)["a"])
+    assert found == (None if expected is None else pytest.approx(expected, abs=5e-5))
 
 
 def test_figures_are_resampled_together() -> None:

@@ -75,7 +75,7 @@ def test_regions_find_themselves_where_a_copy_changes_nothing_that_the_models_se
     assert report["by_size"]["medium"]["regions"] + report["by_size"]["large"]["regions"] == 6
     assert report["by_copy"]["mirrored"]["median_bits"] == 0
     assert report["recall_10"] == 1.0  # there are but six regions
-    assert report["ci95"]["by_copy.cut.recall_1"] == [1.0, 1.0]
+    assert report["ci95"]["by_copy.cut.recall_1"] == [0.6097, 1.0]  # of six: Wilson's
     assert report["failures"] == []
 
 
