@@ -172,10 +172,12 @@ def encode(
     Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
     """
     from searchanything import wiring
+    from searchanything.core.files import check_save_path
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import encode_features
     from searchanything.models.hashing import HashLayer
 
+    check_save_path(out, (".npy",), inputs=(features, hash_file))
     layer = HashLayer.from_file(hash_file)
     source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     with rows_progress("encoding", source.rows) as show:
@@ -194,7 +196,7 @@ def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOpti
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.models.hashing import HashLayer
 
-    target = check_save_path(out, (".safetensors",))
+    target = check_save_path(out, (".safetensors",), inputs=(hash_file,))
     layer = HashLayer.from_file(hash_file).prefix(bits)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
@@ -219,7 +221,7 @@ def import_(
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.hash_training.importing import import_layer
 
-    target = check_save_path(out, (".safetensors",))
+    target = check_save_path(out, (".safetensors",), inputs=(file,))
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
