@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,10 +117,10 @@ def train(
     )
     source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings, class_column=class_column)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
-    with hash_progress(source.rows) as show:
-        trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)
-    write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
-    target.with_suffix(".state").unlink(missing_ok=True)
+    known = {"rows": source.rows, "mask_dimension": mask_dimension, "class_column": class_column, **stated}
+    with _state_kept(target.with_suffix(".state"), resume=resume), hash_progress(source.rows) as show:
+        trained = train_hash(source.batches(), options=replace(options, known=known), provenance=stated, progress=show)
+        write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
     document = {"file": str(out), **trained.to_dict()}
     _save_report(report, document, trained.judgements, chosen=method)
     answer(document, output.format, lambda: _table(document, trained.judgements, chosen=method))
@@ -226,6 +228,33 @@ def import_(
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
     answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
+
+
+@contextlib.contextmanager
+def _state_kept(state: Path, *, resume: bool) -> Iterator[None]:
+    """Say what a Ctrl-C leaves of a training, and where there is nothing to resume; done, its state is removed."""
+    from searchanything.hash_training.checkpoints import kept_step, remove_state
+
+    before = _written(state)
+    if resume and before is None:
+        say(f"--resume: there is no state {state}, so the training begins anew")
+    try:
+        yield
+    except KeyboardInterrupt:
+        step = kept_step(state) if resume or _written(state) != before else None
+        kept = f"the training up to step {step} is kept in {state}; the same command with --resume goes on from it"
+        say(f"stopped: {'nothing of this training was kept yet' if step is None else kept}")
+        raise
+    remove_state(state)
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Tells one writing of a file from the next; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _check_report(report: Path | None) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from searchanything.cli.app import run
+from searchanything.hash_training import deep, rotations, training
+from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.models.hashing import HashLayer
 
 LAYER = HashLayer.random_rotation(2, 3, bits=128, seed=1)
@@ -53,3 +55,137 @@ def test_codes_are_not_written_over_the_layer_either(capsys: pytest.CaptureFixtu
     assert run(["hash", *ENCODE[:-2], "h.npy", "--out", "h.npy"]) == 2
     assert "written over h.npy" in capsys.readouterr().err
     assert Path("h.npy").read_bytes() == LAYER.to_bytes()
+
+
+TRAIN = ("hash", "train", "--features", "f.npy", "--mask-dimension", "2", "--bits", "64", "--out", "t.safetensors")
+STATE = Path("t.state")
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No features are read."""
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("features were read")
+
+    monkeypatch.setattr(training, "draw_sample", read)
+
+
+def interrupt_after_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the first state is kept."""
+    save = Checkpoint.save
+
+    def interrupted(state: Checkpoint, path: Path) -> None:
+        save(state, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", interrupted)
+        assert run(TRAIN) == 130
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_file_under_the_name_of_the_state_is_neither_written_over_nor_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = LAYER.to_bytes()  # safetensors, too, and no state
+    for data in (b"my notes", b"", other):
+        STATE.write_bytes(data)
+        for arguments, message in (
+            ((), "t.state is no state of a training"),
+            (("--resume",), "cannot be resumed from"),
+        ):
+            assert run([*TRAIN, *arguments]) == 2
+            assert message in capsys.readouterr().err
+            assert STATE.read_bytes() == data
+    assert not Path("t.safetensors").exists()
+
+
+def test_a_file_under_the_name_of_the_state_outlives_a_training_that_keeps_none() -> None:
+    STATE.write_text("my notes")
+    assert run([*TRAIN, "--method", "lsh", "--prefix-ordered"]) == 0
+    assert STATE.read_text() == "my notes"
+
+
+def test_a_state_of_an_older_training_is_replaced_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_after_a_state(monkeypatch)
+    assert run([*TRAIN, "--seed", "3"]) == 0
+    assert not STATE.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bits", "128"), "bits 64, not 128"),
+        (("--seed", "3"), "seed 0, not 3"),
+        (("--mask-share", "0.5"), "mask_share 0.1, not 0.5"),
+        (("--mask-dimension", "1"), "mask_dimension 2, not 1"),
+        (("--features", "g.npy"), "rows 120, not 121"),
+    ],
+)
+def test_a_state_of_another_training_is_refused_before_anything_is_read(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    np.save("g.npy", np.ones((121, 5), np.float32))
+    interrupt_after_a_state(monkeypatch)
+    before = STATE.read_bytes()
+    request.getfixturevalue("unread")
+    assert run([*TRAIN, *arguments, "--resume"]) == 2
+    assert message in capsys.readouterr().err
+    assert STATE.read_bytes() == before
+
+
+def test_a_damaged_state_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    interrupt_after_a_state(monkeypatch)
+    STATE.write_bytes(STATE.read_bytes()[:-9])
+    request.getfixturevalue("unread")
+    assert run([*TRAIN, "--resume"]) == 2
+    assert "t.state cannot be resumed from" in capsys.readouterr().err
+
+
+def test_features_of_the_same_size_with_other_values_are_refused_before_the_baselines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_after_a_state(monkeypatch)
+    np.save("f.npy", np.load("f.npy")[::-1].copy())
+
+    def fitted(*_: object, **__: object) -> None:
+        raise AssertionError("a rotation was fitted")
+
+    for module in (deep, rotations):
+        monkeypatch.setattr(module, "itq", fitted)
+    monkeypatch.setattr(deep, "neighbour_whitening", fitted)
+    assert run([*TRAIN, "--resume"]) == 2
+    assert "other features or options" in capsys.readouterr().err
+
+
+def test_what_a_ctrl_c_leaves_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "draw_sample", interrupted)
+        assert run(TRAIN) == 130
+        assert "nothing of this training was kept yet" in capsys.readouterr().err
+    interrupt_after_a_state(monkeypatch)
+    told = "up to step 20 is kept in t.state; the same command with --resume goes on from it"
+    assert told in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "draw_sample", interrupted)
+        assert run([*TRAIN, "--resume"]) == 130
+        assert told in capsys.readouterr().err  # it still is
+        assert run([*TRAIN, "--seed", "3"]) == 130
+        assert "nothing of this training was kept yet" in capsys.readouterr().err  # what is there is another's
+
+
+def test_nothing_to_resume_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*TRAIN, "--resume"]) == 0
+    assert "there is no state t.state, so the training begins anew" in capsys.readouterr().err
+    assert run(TRAIN) == 0
+    assert "state" not in capsys.readouterr().err
