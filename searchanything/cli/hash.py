@@ -99,11 +99,12 @@ def train(
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
     from searchanything import wiring
-    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.core.files import check_save_path, check_writable, write_whole
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.training import TrainingOptions, train_hash
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
+    check_writable(target)
     _check_report(report)
     options = TrainingOptions(
         method=method,  # type: ignore[arg-type]  # checked there
@@ -258,11 +259,11 @@ def _written(path: Path) -> tuple[int, int] | None:
 
 
 def _check_report(report: Path | None) -> None:
-    """Refuse a name that no page can be written under before anything is computed."""
+    """Refuse a place where no page can be written before anything is computed. Raises: UsageError."""
     if report is not None:
-        from searchanything.core.files import check_save_path
+        from searchanything.core.files import check_save_path, check_writable
 
-        check_save_path(report, (".html",))
+        check_writable(check_save_path(report, (".html",)))
 
 
 def _save_report(

@@ -44,6 +44,16 @@ def check_save_path(
     return target
 
 
+def check_writable(target: Path) -> None:
+    """Try to write beside the target, as `whole_file` will. Raises: UsageError for a place that cannot be written."""
+    with contextlib.suppress(_NotKeptError), whole_file(target):
+        raise _NotKeptError
+
+
+class _NotKeptError(Exception):
+    """Ends a trial: what was begun is removed, and the target stays as it was."""
+
+
 def _is_same_file(one: Path, other: Path) -> bool:
     """Whether both names are of one file on this machine, by whatever links. A location in a bucket is none."""
     try:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from searchanything.cli.app import run
+from searchanything.core.files import check_writable
 from searchanything.hash_training import deep, rotations, training
 from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.models.hashing import HashLayer
@@ -189,3 +190,23 @@ def test_nothing_to_resume_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no state t.state, so the training begins anew" in capsys.readouterr().err
     assert run(TRAIN) == 0
     assert "state" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("out", [f"{'r' * 250}.html", "/proc/self/r.html", "--out"])
+def test_what_cannot_be_written_is_told_before_the_work(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Long names and the folder of a process cannot be written by root either."""
+    name = f"{'t' * 240}.safetensors" if out == "--out" else out
+    assert run([*TRAIN, *(("--out", name) if out == "--out" else ("--report", name))]) == 2
+    assert f"{name} cannot be written" in capsys.readouterr().err.replace("\n", "")
+    if out != "--out":
+        judge = ("judge", "--features", "f.npy", "--mask-dimension", "2", "--hash", "h.safetensors")
+        assert run(["hash", *judge, "--report", name]) == 2
+        assert f"{name} cannot be written" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_trying_a_place_leaves_what_is_there(in_folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in in_folder.iterdir()}
+    check_writable(in_folder / "f.npy")
+    check_writable(in_folder / "new.html")
+    assert {path.name: path.read_bytes() for path in in_folder.iterdir()} == before
