@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from searchanything.hash_training.judging import Judgement
 
+_HELD_OUT = "held-out region"  # what a training judges on
+
 app = typer.Typer(help="Train, judge, apply and import hash layers.", rich_markup_mode="rich")
 
 Features = Annotated[
@@ -125,6 +127,7 @@ def train(
     document = {"file": str(out), **trained.to_dict()}
     _save_report(report, document, trained.judgements, chosen=method)
     answer(document, output.format, lambda: _table(document, trained.judgements, chosen=method))
+    _say_not_judged(trained.judgements[method])
 
 
 @app.command("judge")
@@ -156,8 +159,8 @@ def judge(
         judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
     name = layer.provenance.get("method", "layer")
     document = {"file": str(hash_file), "method": name, "bits": layer.bits, "judgement": {name: judgement.to_dict()}}
-    _save_report(report, document, {name: judgement}, chosen=name)
-    answer(document, output.format, lambda: _table(document, {name: judgement}, chosen=name))
+    _save_report(report, document, {name: judgement}, chosen=name, kind="region")
+    answer(document, output.format, lambda: _table(document, {name: judgement}, chosen=name, kind="region"))
 
 
 @app.command("encode")
@@ -267,24 +270,48 @@ def _check_report(report: Path | None) -> None:
 
 
 def _save_report(
-    report: Path | None, document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str
+    report: Path | None,
+    document: Mapping[str, Any],
+    judgements: Mapping[str, Judgement],
+    *,
+    chosen: str,
+    kind: str = _HELD_OUT,
 ) -> None:
     if report is not None:
         from searchanything.core.files import save_text
         from searchanything.hash_training.report import render_report
 
-        save_text(render_report(document, judgements, chosen=chosen), report, suffixes=(".html",))
+        page = render_report(document, judgements, chosen=chosen, regions=f"{kind}s")
+        save_text(page, report, suffixes=(".html",))
         say(f"the judgement's page: {report}")
 
 
-def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> RenderableType:
+def _say_not_judged(judgement: Judgement) -> None:
+    """Of a training that held out too few regions."""
+    if judgement.says_something:
+        return
+    from searchanything.hash_training.judging import LEAST_JUDGED
+    from searchanything.hash_training.training import HELD_OUT_PART
+
+    say(
+        f"not judged: figures of {counted(judgement.rows, _HELD_OUT)} would be chance; with at least "
+        f"{LEAST_JUDGED * HELD_OUT_PART} regions there are enough, and `hash judge` takes {LEAST_JUDGED} others"
+    )
+
+
+def _table(
+    document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str, kind: str = _HELD_OUT
+) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    from searchanything.hash_training.judging import FIGURE_NAMES
+    from searchanything.hash_training.judging import FIGURE_NAMES, shown_figure
 
     one = next(iter(judgements.values()))
-    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {counted(one.rows, 'held-out region')}"
+    made = f"{document['file']}: {chosen}, {document['bits']} bits"
+    if not one.says_something:
+        return plain(made)
+    head = f"{made}; judged on {counted(one.rows, kind)}"
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
     for name, _ in FIGURE_NAMES.values():
@@ -292,5 +319,5 @@ def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, 
     for method, judgement in judgements.items():
         figures = judgement.figures()
         style = "bold" if method == chosen else ""
-        table.add_row(method, *(f"{figures[name]:.4f}" for name in FIGURE_NAMES), style=style)
+        table.add_row(method, *(shown_figure(figures[name]) for name in FIGURE_NAMES), style=style)
     return Group(plain(head), table)

@@ -18,7 +18,7 @@ from searchanything.core.types import Codes, FloatArray
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training import rotations
 from searchanything.hash_training.checkpoints import check_state
-from searchanything.hash_training.judging import Judgement, judge_codes
+from searchanything.hash_training.judging import LEAST_JUDGED, Judgement, judge_codes
 from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.models.hashing import HashLayer
@@ -33,7 +33,7 @@ _LEAST_ROWS: Final = 20
 MASK_SHARE: Final = 0.1
 STEPS: Final = 200
 STRENGTH: Final = 0.4  # docs/hashing.md has the figures
-_HELD_OUT_PART = 5  # of few rows, every fifth judges, and another fifth chooses
+HELD_OUT_PART: Final = 5  # of few rows, every fifth judges, and another fifth chooses
 _ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
     "itq": rotations.itq,
     "pca-rotation": rotations.pca_rotation,
@@ -156,7 +156,7 @@ def train_hash(
         raise UsageError(
             f"expected at least {_LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
         )
-    part = len(sample.rows) // _HELD_OUT_PART
+    part = len(sample.rows) // HELD_OUT_PART
     judging, choosing = min(JUDGED_ROWS, part), min(CHOOSING_ROWS, part)
     fitting, choice, judged = sample.split(choosing=choosing, judging=judging, seed=options.seed)
     standardisation = _standardisation(fitting, options)
@@ -197,8 +197,8 @@ def judge_layer(
     Raises: UsageError for too few rows or such that are not finite; ModelError for features of another width.
     """
     sample = draw_sample(batches, rows=JUDGED_ROWS, seed=seed, seen=seen)
-    if len(sample.rows) < _LEAST_ROWS:
-        raise UsageError(f"expected at least {_LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
+    if len(sample.rows) < LEAST_JUDGED:
+        raise UsageError(f"expected at least {LEAST_JUDGED} regions to judge by, got {len(sample.rows)}")
     codes = _encoded(layer, sample.rows)
     return judge_codes(codes, Standardisation.of_layer(layer).apply(sample.rows), seed=seed)
 

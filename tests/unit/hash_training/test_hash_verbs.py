@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +212,48 @@ def test_trying_a_place_leaves_what_is_there(in_folder: Path) -> None:
     check_writable(in_folder / "f.npy")
     check_writable(in_folder / "new.html")
     assert {path.name: path.read_bytes() for path in in_folder.iterdir()} == before
+
+
+RECALLS = ("recall_10_at_10", "recall_10_at_100")
+JUDGE = ("hash", "judge", "--features", "f.npy", "--mask-dimension", "2", "--hash", "h.safetensors")
+
+
+def judged(capsys: pytest.CaptureFixture[str], command: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """The judgement of a verb, by method."""
+    assert run([*command, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)["judgement"]
+
+
+def test_a_training_on_few_regions_is_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    few = np.load("f.npy")
+    for rows, held_out in ((20, 4), (99, 19)):
+        np.save("f.npy", few[:rows])
+        for figures in judged(capsys, TRAIN).values():
+            assert (figures.pop("rows"), figures.pop("queries")) == (held_out, held_out)
+            assert set(figures.values()) == {None}
+        assert run([*TRAIN, "--report", "r.html"]) == 0
+        shown = capsys.readouterr()
+        assert shown.out == "t.safetensors: deep, 64 bits\n"
+        assert f"not judged: figures of {held_out} held-out regions would be chance; with at least 100" in shown.err
+        assert "1.0000" not in Path("r.html").read_text("utf-8")
+    np.save("f.npy", few[:100])
+    assert run(TRAIN) == 0
+    shown = capsys.readouterr()
+    assert "judged on 20 held-out regions" in shown.out
+    assert "not judged" not in shown.err
+
+
+@pytest.mark.parametrize(("rows", "known"), [(101, [True, False]), (102, [True, True])])
+def test_a_recall_that_can_only_be_1_is_none(rows: int, known: list[bool], capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("f.npy", np.load("f.npy")[:rows])
+    [figures] = judged(capsys, JUDGE).values()
+    assert [figures[name] is not None for name in RECALLS] == known
+    assert None not in {value for name, value in figures.items() if name not in RECALLS}
+    assert run([*JUDGE, "--report", "r.html"]) == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.endswith(f"; judged on {rows} regions")  # held out or not: it cannot know
+    assert ("–" in row) != known[1]
+    page = Path("r.html").read_text("utf-8")
+    assert f"Judgement on {rows} regions," in page
+    assert ("<td>–</td>" in page) != known[1]
+    assert page.count("data:image/svg+xml;base64,") == 3
