@@ -257,3 +257,21 @@ def test_a_recall_that_can_only_be_1_is_none(rows: int, known: list[bool], capsy
     assert f"Judgement on {rows} regions," in page
     assert ("<td>–</td>" in page) != known[1]
     assert page.count("data:image/svg+xml;base64,") == 3
+
+
+def test_a_method_that_was_better_than_the_one_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    methods = judged(capsys, TRAIN)
+    recalls = {name: figures["recall_10_at_10"] for name, figures in methods.items()}
+    ordered = sorted(recalls, key=recalls.get)
+    best, worst = ordered[-1], ordered[0]
+    assert recalls[worst] < recalls[best]
+    told = f"--method {best} writes it"
+    assert run([*TRAIN, "--method", worst]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{best} finds more of these regions' float neighbours than {worst}: recall@10")
+    assert f"{recalls[best]:.4f}, not {recalls[worst]:.4f}" in last
+    assert last.endswith(told)
+    assert run([*TRAIN, "--method", best]) == 0
+    assert "writes it" not in capsys.readouterr().out
+    assert run(JUDGE) == 0
+    assert "writes it" not in capsys.readouterr().out
