@@ -230,6 +230,8 @@ def import_(
     target = check_save_path(out, (".safetensors",), inputs=(file,))
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
+    if "bias" in layer.provenance:
+        say(f"{file} has no bias beside its weight: 0 is taken for each bit")
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
     answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import safetensors.numpy
+from onnx import TensorProto, helper
 
 from searchanything.cli.app import run
 from searchanything.core.files import check_writable
@@ -275,3 +278,30 @@ def test_a_method_that_was_better_than_the_one_written_is_named(capsys: pytest.C
     assert "writes it" not in capsys.readouterr().out
     assert run(JUDGE) == 0
     assert "writes it" not in capsys.readouterr().out
+
+
+def test_a_layer_without_a_bias_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own bias, one under another name (which is not found), and an ONNX product with nothing added."""
+    bias = np.arange(128, dtype=np.float32)
+    weight = LAYER.weight.copy()
+    safetensors.numpy.save_file({"weight": weight, "bias": bias}, "own.safetensors")
+    safetensors.numpy.save_file({"weight": weight, "offset": bias}, "other.safetensors")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in (("w", weight.T.copy()), ("b", bias))]
+    product = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])]
+    added = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
+    for name, nodes in (("product", product), ("gemm", added)):
+        graph = helper.make_graph(nodes, "g", value[:1], value[1:], constants)
+        onnx.save(helper.make_model(graph), f"{name}.onnx")
+    shape = ("--mask-dimension", "2", "--image-dimension", "3", "--out", "i.safetensors", "--format", "json")
+    for name, has_one in (
+        ("own.safetensors", True),
+        ("other.safetensors", False),
+        ("gemm.onnx", True),
+        ("product.onnx", False),
+    ):
+        assert run(["hash", "import", name, *shape]) == 0
+        shown = capsys.readouterr()
+        assert (f"{name} has no bias beside its weight: 0 is taken for each bit" in shown.err) != has_one
+        assert ("bias" in json.loads(shown.out)["provenance"]) != has_one
+        np.testing.assert_array_equal(HashLayer.from_file(Path("i.safetensors")).bias, bias if has_one else 0 * bias)
