@@ -11,13 +11,22 @@ import numpy as np
 import onnx
 import pytest
 import safetensors.numpy
+from fakes.indexing import new_index
+from fakes.stores import InMemoryStore
 from onnx import TensorProto, helper
 
 from searchanything.cli.app import run
+from searchanything.core.codes import next_generation
 from searchanything.core.files import check_writable
+from searchanything.core.protocols import ImageFeatures
+from searchanything.core.types import ImageRef
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.layout import FeatureCache
+from searchanything.features.status import cache_status
 from searchanything.hash_training import deep, rotations, training
 from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.models.hashing import HashLayer
+from searchanything.stores.files import FolderFiles
 
 LAYER = HashLayer.random_rotation(2, 3, bits=128, seed=1)
 
@@ -29,6 +38,19 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("h.safetensors").write_bytes(LAYER.to_bytes())
     np.save("f.npy", np.random.default_rng(0).normal(size=(120, 5)).astype(np.float32))
     return tmp_path
+
+
+@pytest.fixture
+def keeping_status(in_folder: Path) -> str:
+    """Where features are kept, as a status tells it; `regions.parquet` holds the same rows."""
+    store, index = InMemoryStore(), new_index()
+    cache = FeatureCache(FolderFiles(in_folder / "kept"), store.bucket, index.manifest)
+    drawn = np.random.default_rng(1).normal(size=(121, 12)).astype(np.float32)
+    image = ImageRef(store.bucket, "a.png")
+    ParquetKeeper(cache).keep([ImageFeatures(image, "e", next_generation(), drawn[:, :4], drawn[:, 4:])])
+    [file] = (in_folder / "kept").glob("*.parquet")
+    Path("regions.parquet").write_bytes(file.read_bytes())
+    return cache_status(cache, index, age_s=3600).location
 
 
 ENCODE = ("encode", "--features", "f.npy", "--mask-dimension", "2", "--hash", "h.safetensors", "--out")
@@ -305,3 +327,16 @@ def test_a_layer_without_a_bias_is_told(capsys: pytest.CaptureFixture[str]) -> N
         assert (f"{name} has no bias beside its weight: 0 is taken for each bit" in shown.err) != has_one
         assert ("bias" in json.loads(shown.out)["provenance"]) != has_one
         np.testing.assert_array_equal(HashLayer.from_file(Path("i.safetensors")).bias, bias if has_one else 0 * bias)
+
+
+def test_the_pages_example_runs(keeping_status: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, and with the location that the status of kept features gives."""
+    page = (Path(__file__).parents[3] / "docs" / "hashing.md").read_text("utf-8")
+    section = page.split("\n## From Python\n")[1].split("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    ") or not line)
+    assert "open_features(location" in code
+    for location in ("regions.parquet", keeping_status):
+        exec(code.replace('"regions.parquet"', repr(location)), {})  # noqa: S102 (our own page)
+        assert HashLayer.from_file(Path("mine.safetensors")).bits == 256
+        assert "recall_10_at_10" in capsys.readouterr().out
+        Path("mine.safetensors").unlink()
