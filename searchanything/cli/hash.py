@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from searchanything.hash_training.judging import Judgement
+
+_HELD_OUT = "held-out region"  # what a training judges on
 
 app = typer.Typer(help="Train, judge, apply and import hash layers.", rich_markup_mode="rich")
 
@@ -97,11 +101,12 @@ def train(
     Example: [bold]searchanything hash train --features s3://features/holiday/ --out holiday.safetensors[/bold]
     """
     from searchanything import wiring
-    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.core.files import check_save_path, check_writable, write_whole
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.training import TrainingOptions, train_hash
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
+    check_writable(target)
     _check_report(report)
     options = TrainingOptions(
         method=method,  # type: ignore[arg-type]  # checked there
@@ -115,13 +120,14 @@ def train(
     )
     source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings, class_column=class_column)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
-    with hash_progress(source.rows) as show:
-        trained = train_hash(source.batches(), options=options, provenance=stated, progress=show)
-    write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
-    target.with_suffix(".state").unlink(missing_ok=True)
+    known = {"rows": source.rows, "mask_dimension": mask_dimension, "class_column": class_column, **stated}
+    with _state_kept(target.with_suffix(".state"), resume=resume), hash_progress(source.rows) as show:
+        trained = train_hash(source.batches(), options=replace(options, known=known), provenance=stated, progress=show)
+        write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
     document = {"file": str(out), **trained.to_dict()}
     _save_report(report, document, trained.judgements, chosen=method)
     answer(document, output.format, lambda: _table(document, trained.judgements, chosen=method))
+    _say_not_judged(trained.judgements[method])
 
 
 @app.command("judge")
@@ -153,8 +159,8 @@ def judge(
         judgement = judge_layer(layer, source.batches(), seed=seed, seen=show)
     name = layer.provenance.get("method", "layer")
     document = {"file": str(hash_file), "method": name, "bits": layer.bits, "judgement": {name: judgement.to_dict()}}
-    _save_report(report, document, {name: judgement}, chosen=name)
-    answer(document, output.format, lambda: _table(document, {name: judgement}, chosen=name))
+    _save_report(report, document, {name: judgement}, chosen=name, kind="region")
+    answer(document, output.format, lambda: _table(document, {name: judgement}, chosen=name, kind="region"))
 
 
 @app.command("encode")
@@ -172,10 +178,12 @@ def encode(
     Example: [bold]searchanything hash encode --features f.parquet --hash holiday.safetensors --out codes.npy[/bold]
     """
     from searchanything import wiring
+    from searchanything.core.files import check_save_path
     from searchanything.core.settings import load_settings
     from searchanything.hash_training.encoding_files import encode_features
     from searchanything.models.hashing import HashLayer
 
+    check_save_path(out, (".npy",), inputs=(features, hash_file))
     layer = HashLayer.from_file(hash_file)
     source = wiring.open_features(features, mask_dimension=mask_dimension, settings=load_settings())
     with rows_progress("encoding", source.rows) as show:
@@ -194,7 +202,7 @@ def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOpti
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.models.hashing import HashLayer
 
-    target = check_save_path(out, (".safetensors",))
+    target = check_save_path(out, (".safetensors",), inputs=(hash_file,))
     layer = HashLayer.from_file(hash_file).prefix(bits)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
@@ -219,40 +227,93 @@ def import_(
     from searchanything.core.files import check_save_path, write_whole
     from searchanything.hash_training.importing import import_layer
 
-    target = check_save_path(out, (".safetensors",))
+    target = check_save_path(out, (".safetensors",), inputs=(file,))
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
     write_whole(target, lambda opened: opened.write(layer.to_bytes()))
+    if "bias" in layer.provenance:
+        say(f"{file} has no bias beside its weight: 0 is taken for each bit")
     document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
     answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
 
 
-def _check_report(report: Path | None) -> None:
-    """Refuse a name that no page can be written under before anything is computed."""
-    if report is not None:
-        from searchanything.core.files import check_save_path
+@contextlib.contextmanager
+def _state_kept(state: Path, *, resume: bool) -> Iterator[None]:
+    """Say what a Ctrl-C leaves of a training, and where there is nothing to resume; done, its state is removed."""
+    from searchanything.hash_training.checkpoints import kept_step, remove_state
 
-        check_save_path(report, (".html",))
+    before = _written(state)
+    if resume and before is None:
+        say(f"--resume: there is no state {state}, so the training begins anew")
+    try:
+        yield
+    except KeyboardInterrupt:
+        step = kept_step(state) if resume or _written(state) != before else None
+        kept = f"the training up to step {step} is kept in {state}; the same command with --resume goes on from it"
+        say(f"stopped: {'nothing of this training was kept yet' if step is None else kept}")
+        raise
+    remove_state(state)
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Tells one writing of a file from the next; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _check_report(report: Path | None) -> None:
+    """Refuse a place where no page can be written before anything is computed. Raises: UsageError."""
+    if report is not None:
+        from searchanything.core.files import check_save_path, check_writable
+
+        check_writable(check_save_path(report, (".html",)))
 
 
 def _save_report(
-    report: Path | None, document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str
+    report: Path | None,
+    document: Mapping[str, Any],
+    judgements: Mapping[str, Judgement],
+    *,
+    chosen: str,
+    kind: str = _HELD_OUT,
 ) -> None:
     if report is not None:
         from searchanything.core.files import save_text
         from searchanything.hash_training.report import render_report
 
-        save_text(render_report(document, judgements, chosen=chosen), report, suffixes=(".html",))
+        page = render_report(document, judgements, chosen=chosen, regions=f"{kind}s")
+        save_text(page, report, suffixes=(".html",))
         say(f"the judgement's page: {report}")
 
 
-def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> RenderableType:
+def _say_not_judged(judgement: Judgement) -> None:
+    """Of a training that held out too few regions."""
+    if judgement.says_something:
+        return
+    from searchanything.hash_training.judging import LEAST_JUDGED
+    from searchanything.hash_training.training import HELD_OUT_PART
+
+    say(
+        f"not judged: figures of {counted(judgement.rows, _HELD_OUT)} would be chance; with at least "
+        f"{LEAST_JUDGED * HELD_OUT_PART} regions there are enough, and `hash judge` takes {LEAST_JUDGED} others"
+    )
+
+
+def _table(
+    document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str, kind: str = _HELD_OUT
+) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    from searchanything.hash_training.judging import FIGURE_NAMES
+    from searchanything.hash_training.judging import FIGURE_NAMES, shown_figure
 
     one = next(iter(judgements.values()))
-    head = f"{document['file']}: {chosen}, {document['bits']} bits; judged on {counted(one.rows, 'held-out region')}"
+    made = f"{document['file']}: {chosen}, {document['bits']} bits"
+    if not one.says_something:
+        return plain(made)
+    head = f"{made}; judged on {counted(one.rows, kind)}"
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
     for name, _ in FIGURE_NAMES.values():
@@ -260,5 +321,17 @@ def _table(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, 
     for method, judgement in judgements.items():
         figures = judgement.figures()
         style = "bold" if method == chosen else ""
-        table.add_row(method, *(f"{figures[name]:.4f}" for name in FIGURE_NAMES), style=style)
-    return Group(plain(head), table)
+        table.add_row(method, *(shown_figure(figures[name]) for name in FIGURE_NAMES), style=style)
+    return Group(plain(head), table, *map(plain, _better(judgements, chosen)))
+
+
+def _better(judgements: Mapping[str, Judgement], chosen: str) -> list[str]:
+    """A line on the method whose recall@10 is the best, if it is another than the one that was written."""
+    recalls = {name: recall for name, one in judgements.items() if (recall := one.figures()["recall_10_at_10"])}
+    best = max(recalls, key=lambda name: recalls[name], default=chosen)
+    if recalls.get(best, 0) <= recalls.get(chosen, 0):
+        return []
+    return [
+        f"{best} finds more of these regions' float neighbours than {chosen}: recall@10 {recalls[best]:.4f}, not "
+        f"{recalls.get(chosen, 0):.4f}; --method {best} writes it"
+    ]

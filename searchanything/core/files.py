@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -24,8 +24,13 @@ def privately(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
 
-def check_save_path(path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS)) -> Path:
-    """The path, if its suffix is one of these, it is no folder, and its folder is there. Raises: UsageError."""
+def check_save_path(
+    path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS), *, inputs: Iterable[str | Path] = ()
+) -> Path:
+    """The path, if its suffix is one of these, it is no folder, its folder is there, and it is none of the inputs.
+
+    Raises: UsageError.
+    """
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}, got {target.suffix or 'none'}")
@@ -33,7 +38,28 @@ def check_save_path(path: str | Path, suffixes: tuple[str, ...] = tuple(FORMATS)
         raise UsageError(f"{target}: expected the name of a file, this is a folder")
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no folder {target.parent}; make it, or name another place")
+    for given in inputs:
+        if _is_same_file(target, Path(given)):
+            raise UsageError(f"{target} would be written over {given}, which is read; name another place")
     return target
+
+
+def check_writable(target: Path) -> None:
+    """Try to write beside the target, as `whole_file` will. Raises: UsageError for a place that cannot be written."""
+    with contextlib.suppress(_NotKeptError), whole_file(target):
+        raise _NotKeptError
+
+
+class _NotKeptError(Exception):
+    """Ends a trial: what was begun is removed, and the target stays as it was."""
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    """Whether both names are of one file on this machine, by whatever links. A location in a bucket is none."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there, or is no path
+        return False
 
 
 def save_image(draw: Callable[[], Image.Image], path: str | Path) -> None:

@@ -58,7 +58,7 @@ class CachedFile:
         self._place = cache.files.location
         self._file = cache.files.open(stored)
         try:
-            self._parquet = parquet.ParquetFile(self._file)
+            self._parquet = parquet.ParquetFile(self._file, page_checksum_verification=True)
             listed = json.loads((self._parquet.schema_arrow.metadata or {})[IMAGES_KEY])
             self.images = [KeptImage(**entry) for entry in listed]
             rows = sum(image.regions for image in self.images)
@@ -74,7 +74,9 @@ class CachedFile:
         rows = np.repeat(np.array(kept, dtype=np.bool_), [image.regions for image in self.images])
         try:
             return self._parquet.read().filter(arrow.array(rows))
-        except arrow.ArrowException as error:
+        except (arrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's, where Parquet's own have no number
+                raise
             raise self._damaged(error) from error
 
     def __enter__(self) -> Self:
@@ -130,7 +132,13 @@ def file_bytes(cache: FeatureCache, tables: Sequence[Any], images: Sequence[Kept
     )
     buffer = io.BytesIO()
     parquet.write_table(
-        table, buffer, row_group_size=GROUP_ROWS, compression="none", use_dictionary=False, write_statistics=False
+        table,
+        buffer,
+        row_group_size=GROUP_ROWS,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     )
     return buffer.getvalue()
 

@@ -9,7 +9,8 @@ A row per region:
 | `image_features` | fixed-size list of D float16, not null | f_I as the encoder gave it |
 
 The file's metadata may hold `feature_fingerprint`: which models and preprocessing gave the features. Readers also take
-float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time. One further
+float32 lists, further columns, and any sizes of row groups, of which they hold a few megabytes at a time. Where pages
+have checksums, these are verified; what writes the files should write them (`write_page_checksum`). One further
 column can be read as the regions' classes: strings or integers. Null, an empty name and a negative number say that a
 region's class is not known.
 """
@@ -103,7 +104,9 @@ class FeatureFile:
         arrow, parquet = parquet_libraries()
         self._name, self._class_column = name, class_column
         try:
-            self._file = parquet.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
+            self._file = parquet.ParquetFile(
+                file, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
         except arrow.ArrowException as error:
             raise UsageError(f"{name} is no Parquet file: {error}") from error
         schema = self._file.schema_arrow

@@ -18,10 +18,10 @@ Loss, over pairs of rows i, j of a batch, with h = tanh(beta (W y + b)):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from searchanything.core.errors import UsageError
 from searchanything.core.types import FloatArray
-from searchanything.hash_training.checkpoints import LAYER, Checkpoint
+from searchanything.hash_training.checkpoints import LAYER, Checkpoint, origin_of
 from searchanything.hash_training.neighbours import largest_columns, neighbour_whitening
 from searchanything.hash_training.rotations import itq, rotation_generator
 
@@ -47,7 +48,10 @@ StepDone = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class DeepOptions:
-    """How to train: `checkpoint` names the file that an interrupted training leaves and goes on from with `resume`."""
+    """How to train: `checkpoint` names the file that an interrupted training leaves and goes on from with `resume`.
+
+    `settings` stand in that file, to be compared before features are read.
+    """
 
     steps: int
     strength: float
@@ -56,6 +60,7 @@ class DeepOptions:
     device: str = "cpu"
     checkpoint: Path | None = None
     resume: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit_deep(
@@ -77,26 +82,35 @@ class _Training:
     """Adam on W and b with a falling rate. Each step draws from a generator of its own, so that it can be resumed."""
 
     def __init__(self, rows: FloatArray, held_out: FloatArray, *, bits: int, options: DeepOptions) -> None:
-        generator = np.random.default_rng([options.seed, 2])
         self._options = options
+        self._origin = origin_of(f"{options.seed} {options.steps} {options.strength} {bits}", rows, held_out)
+        kept = self._kept()
+        generator = np.random.default_rng([options.seed, 2])
         self._whitening = neighbour_whitening(rows, strength=options.strength, generator=generator)
         self._inputs = torch.from_numpy(rows @ self._whitening)
         self._device = torch.device(options.device)
         held = (held_out if len(held_out) else rows)[:_CHOOSING_ROWS]
         self._held_out = held @ self._whitening
         self._near = _neighbours(held @ held.T / np.maximum(np.linalg.norm(held, axis=1), 1e-12))
-        self._state = self._start(bits)
-        if options.resume and options.checkpoint is not None:
-            self._state = Checkpoint.load(options.checkpoint, expected=self._state)
+        self._state = self._start(bits) if kept is None else kept
+
+    def _kept(self) -> Checkpoint | None:
+        """What to go on from, if so asked and there is something. Raises: UsageError."""
+        path = self._options.checkpoint
+        if path is None or not self._options.resume or not path.exists():
+            return None
+        state = Checkpoint.load(path)
+        if state.origin != self._origin:
+            raise UsageError(f"{path} is of a training with other features or options; repeat those, or drop --resume")
+        return state
 
     def _start(self, bits: int) -> Checkpoint:
         """The rotation, scaled so that activations have a mean square of 1."""
         inputs = self._inputs.numpy()
         weight = itq(inputs, bits=bits, generator=rotation_generator(self._options.seed))
         weight /= np.sqrt(max(float(np.square(inputs[: 8 * _BATCH_ROWS] @ weight.T).mean()), 1e-12))
-        options = self._options
-        trained = f"{options.seed} {options.steps} {options.strength}"
-        start = Checkpoint.start(weight, np.zeros(bits, np.float32), inputs=inputs, trained_by=trained)
+        offset = np.zeros(bits, np.float32)
+        start = Checkpoint.start(weight, offset, origin=self._origin, settings=self._options.settings)
         return start.checked(0, self._held_out_loss(start))
 
     def run(self, step_done: StepDone) -> None:

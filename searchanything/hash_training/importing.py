@@ -27,7 +27,8 @@ _SIGN_KEEPING: Final = frozenset({"Tanh", "Sign", "Sigmoid", "HardSigmoid", "Sof
 def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tensor: str | None = None) -> HashLayer:
     """The file's dense layer as ours. `tensor` names the weight where a safetensors file holds several.
 
-    A safetensors weight is (bits, C + D), as torch keeps it, its bias beside it under the same name (none: zeros).
+    A safetensors weight is (bits, C + D), as torch keeps it, its bias beside it under the same name. Where there is
+    none, zeros are taken, and the provenance's `bias` says so.
 
     Raises: UsageError for another kind of file; ModelError where no single dense layer from C + D to a multiple of 8
     is to be found.
@@ -41,7 +42,8 @@ def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tenso
     read = _from_onnx if path.suffix.lower() == ".onnx" else _from_safetensors
     try:
         weight, bias = read(data, tensor)
-        _check(weight, bias, columns=(mask_dimension, image_dimension))
+        offset = np.zeros(len(weight), np.float32) if bias is None else bias
+        _check(weight, offset, columns=(mask_dimension, image_dimension))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     facts = {
@@ -50,8 +52,9 @@ def import_layer(path: Path, *, mask_dimension: int, image_dimension: int, tenso
         "created_by": "searchanything hash import",
         "source": path.name,
         "source_sha256": hashlib.sha256(data).hexdigest(),
+        **({"bias": "none in the source, zeros taken"} if bias is None else {}),
     }
-    return HashLayer.create(weight, bias, mask_dimension=mask_dimension, provenance=facts)
+    return HashLayer.create(weight, offset, mask_dimension=mask_dimension, provenance=facts)
 
 
 def _check(weight: FloatArray, bias: FloatArray, *, columns: tuple[int, int]) -> None:
@@ -69,7 +72,7 @@ def _check(weight: FloatArray, bias: FloatArray, *, columns: tuple[int, int]) ->
         raise ModelError("expected finite weights, got some that are not")
 
 
-def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]:
+def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray | None]:
     try:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -84,11 +87,11 @@ def _from_safetensors(data: bytes, tensor: str | None) -> tuple[FloatArray, Floa
             else f"no matrix of floats {tensor!r}, it has {', '.join(matrices) or 'none'}"
         )
     weight = np.asarray(tensors[chosen[0]], dtype=np.float32)
-    bias = tensors.get(chosen[0].removesuffix("weight") + "bias", np.zeros(len(weight)))
-    return weight, np.asarray(bias, dtype=np.float32)
+    bias = tensors.get(chosen[0].removesuffix("weight") + "bias")
+    return weight, None if bias is None else np.asarray(bias, dtype=np.float32)
 
 
-def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]:
+def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray | None]:
     """The only Gemm or MatMul of the graph, with the Add behind it. Nothing else may compute anything."""
     if tensor is not None:
         raise ModelError("--tensor is for safetensors; of an ONNX file the last dense layer is taken")
@@ -118,7 +121,7 @@ def _from_onnx(data: bytes, tensor: str | None) -> tuple[FloatArray, FloatArray]
     return _dense(nodes[0], added, constants)
 
 
-def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401
+def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatArray, FloatArray | None]:  # noqa: ANN401
     """W (bits, columns) and b of a Gemm or MatMul node and the Add behind it (the messages of onnx have no types)."""
     matrix = constants.get(node.input[1])
     if matrix is None or matrix.ndim != 2:
@@ -128,13 +131,12 @@ def _dense(node: Any, added: Any, constants: Mapping[str, Any]) -> tuple[FloatAr
         raise ModelError(f"{node.op_type} {node.name!r} transposes its features; expected (N, C + D) features")
     weight = np.asarray(matrix if settings.get("transB") else matrix.T, dtype=np.float32)
     weight = weight * np.float32(settings.get("alpha", 1.0))
-    bias = np.zeros(len(weight), np.float32)
+    biases = []
     if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
-        bias = bias + _bias(node.input[2], constants, bits=len(weight)) * np.float32(settings.get("beta", 1.0))
-    for name in added.input if added is not None else ():
-        if name != node.output[0]:
-            bias = bias + _bias(name, constants, bits=len(weight))
-    return weight, bias
+        biases.append(_bias(node.input[2], constants, bits=len(weight)) * np.float32(settings.get("beta", 1.0)))
+    beside = [name for name in added.input if name != node.output[0]] if added is not None else []
+    biases += [_bias(name, constants, bits=len(weight)) for name in beside]
+    return weight, np.zeros(len(weight), np.float32) + sum(biases) if biases else None
 
 
 def _bias(name: str, constants: Mapping[str, Any], *, bits: int) -> FloatArray:

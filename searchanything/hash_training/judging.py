@@ -16,6 +16,7 @@ from searchanything.hash_training.neighbours import largest_columns
 QUERIES: Final = 1000
 NEIGHBOURS: Final = 10
 DEPTHS: Final = (10, 100)
+LEAST_JUDGED: Final = 20  # figures of fewer rows are chance
 SHOWN_PAIRS: Final = 400  # of a scatter plot: enough to see its shape
 FIGURE_NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "recall_10_at_10": ("recall@10", "share of the 10 float neighbours among the 10 nearest codes"),
@@ -25,6 +26,12 @@ FIGURE_NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "bit_correlation": ("bit correlation", "mean absolute correlation of two bits; 0: independent"),
     "collision_rate": ("collisions", "share of rows that share their code with another row"),
 }
+RECALLS: Final = ("recall_10_at_10", "recall_10_at_100")  # at each of `DEPTHS`
+
+
+def shown_figure(value: float | None) -> str:
+    """A figure as tables show it."""
+    return "–" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +57,19 @@ class Judgement:
     distances_bits: NDArray[np.int32]
     bit_means: FloatArray
 
-    def figures(self) -> dict[str, float]:
-        """The figures by name, rounded for people and JSON."""
-        return {name: round(float(getattr(self, name)), 5) for name in FIGURE_NAMES}
+    @property
+    def says_something(self) -> bool:
+        """Whether there are rows enough for figures."""
+        return self.rows >= LEAST_JUDGED
+
+    def figures(self) -> dict[str, float | None]:
+        """The figures by name, rounded for people and JSON.
+
+        None for a recall that could only be 1, as it looks at all other rows, and for all where there are too few rows.
+        """
+        known = {name: round(float(getattr(self, name)), 5) for name in FIGURE_NAMES if self.says_something}
+        depths = zip(RECALLS, DEPTHS, strict=True)
+        return dict.fromkeys(FIGURE_NAMES) | known | {name: None for name, depth in depths if self.rows - 1 <= depth}
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, and over how many rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from searchanything.core.escaping import html_text
-from searchanything.hash_training.judging import FIGURE_NAMES, Judgement
+from searchanything.hash_training.judging import FIGURE_NAMES, RECALLS, Judgement, shown_figure
 
 _COLOURS: Final = ("#0b6e99", "#d9822b", "#6b8e23", "#8e5ea2", "#777777")
 _STYLE: Final = """
@@ -25,16 +25,22 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{font-wei
 """
 
 
-def render_report(document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str) -> str:
-    """The page. `document` holds the facts of the head (flat values are shown), `chosen` names the shipped method."""
+def render_report(
+    document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str, regions: str = "held-out regions"
+) -> str:
+    """The page. `document` holds the facts of the head (flat values are shown), `chosen` names the shipped method.
+
+    `regions` says what was judged on.
+    """
     facts = "".join(
         f"<dt>{html_text(name.replace('_', ' '))}</dt><dd>{html_text(str(value))}</dd>"
         for name, value in document.items()
         if not isinstance(value, Mapping)
     )
     one = next(iter(judgements.values()))
+    recalls = [name for name in RECALLS if one.figures()[name] is not None]
     drawings = (
-        ("How many float neighbours the codes find", _recall_bars(judgements)),
+        *([("How many float neighbours the codes find", _recall_bars(judgements, recalls))] if recalls else []),
         ("Distance of codes against similarity of features", _scatter(judgements)),
         ("How often each bit is one", _bit_means(judgements)),
     )
@@ -45,7 +51,7 @@ def render_report(document: Mapping[str, Any], judgements: Mapping[str, Judgemen
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Hash layer: judgement</title>'
         f"<style>{_STYLE}</style></head><body><h1>Hash layer: {html_text(chosen)}</h1><dl>{facts}</dl>"
-        f"<h2>Judgement on {one.rows:,} held-out regions, {one.queries:,} of them as queries</h2>"
+        f"<h2>Judgement on {one.rows:,} {regions}, {one.queries:,} of them as queries</h2>"
         f"{_table(judgements, chosen)}{sections}</body></html>\n"
     )
 
@@ -55,7 +61,7 @@ def _table(judgements: Mapping[str, Judgement], chosen: str) -> str:
     head = "".join(f'<th title="{meaning}">{name}</th>' for name, meaning in names)
     rows = "".join(
         f'<tr class="{"chosen" if method == chosen else ""}"><td>{html_text(method)}</td>'
-        + "".join(f"<td>{judgement.figures()[name]:.4f}</td>" for name in FIGURE_NAMES)
+        + "".join(f"<td>{shown_figure(judgement.figures()[name])}</td>" for name in FIGURE_NAMES)
         + "</tr>"
         for method, judgement in judgements.items()
     )
@@ -63,12 +69,12 @@ def _table(judgements: Mapping[str, Judgement], chosen: str) -> str:
     return f"<table><thead><tr><th>method</th>{head}</tr></thead><tbody>{rows}</tbody></table><dl>{meanings}</dl>"
 
 
-def _recall_bars(judgements: Mapping[str, Judgement]) -> Figure:
+def _recall_bars(judgements: Mapping[str, Judgement], recalls: Sequence[str]) -> Figure:
     figure = Figure(figsize=(9, 0.8 + 0.5 * len(judgements)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(judgements))
-    for offset, name in ((-0.2, "recall_10_at_10"), (0.2, "recall_10_at_100")):
-        values = [judgement.figures()[name] for judgement in judgements.values()]
+    for offset, name in zip((-0.2, 0.2), recalls, strict=False):
+        values = [getattr(judgement, name) for judgement in judgements.values()]
         bars = axes.barh(places + offset, values, 0.38, label=FIGURE_NAMES[name][0], color=_COLOURS[offset > 0])
         axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.set_yticks(places, list(judgements))

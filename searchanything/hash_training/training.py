@@ -6,7 +6,7 @@ batches ──► sample and moments ──► standardise ──► a layer by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -17,7 +17,8 @@ from searchanything.core.settings import ModelSettings
 from searchanything.core.types import Codes, FloatArray
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training import rotations
-from searchanything.hash_training.judging import Judgement, judge_codes
+from searchanything.hash_training.checkpoints import check_state
+from searchanything.hash_training.judging import LEAST_JUDGED, Judgement, judge_codes
 from searchanything.hash_training.sampling import FeatureSample, RowsSeen, draw_sample
 from searchanything.hash_training.standardising import Standardisation
 from searchanything.models.hashing import HashLayer
@@ -32,7 +33,7 @@ _LEAST_ROWS: Final = 20
 MASK_SHARE: Final = 0.1
 STEPS: Final = 200
 STRENGTH: Final = 0.4  # docs/hashing.md has the figures
-_HELD_OUT_PART = 5  # of few rows, every fifth judges, and another fifth chooses
+HELD_OUT_PART: Final = 5  # of few rows, every fifth judges, and another fifth chooses
 _ROTATIONS: Final[Mapping[str, Callable[..., FloatArray]]] = {
     "itq": rotations.itq,
     "pca-rotation": rotations.pca_rotation,
@@ -47,7 +48,9 @@ class TrainingOptions:
 
     `prefix_ordered`: the first 64, 128 and 256 bits are to be codes by themselves. `sample_rows` bounds memory. `steps`
     (at most) and `strength` (of the neighbour whitening) are those of `deep`.
-    `checkpoint` names the file from which `resume` goes on; None keeps no state. `compute` says on which device.
+    `checkpoint` names the file from which `resume` goes on; None keeps no state. `known` is what is known of the
+    features beforehand, such as their number: a checkpoint of others is refused before any are read. `compute` says on
+    which device.
 
     Raises: UsageError, at construction.
     """
@@ -62,6 +65,7 @@ class TrainingOptions:
     strength: float = STRENGTH
     checkpoint: Path | None = None
     resume: bool = False
+    known: Mapping[str, str | int | None] = field(default_factory=dict)
     compute: ModelSettings | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +80,12 @@ class TrainingOptions:
                 f"expected a method of {', '.join(PREFIX_METHODS)} for prefix-ordered bits, got {self.method!r}, which "
                 "fits all bits at once"
             )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be gone on from."""
+        names = ("bits", "seed", "mask_share", "prefix_ordered", "sample_rows", "steps", "strength")
+        return {**{name: getattr(self, name) for name in names}, **self.known}
 
     @property
     def methods(self) -> tuple[HashMethod, ...]:
@@ -134,6 +144,8 @@ def train_hash(
     Raises: UsageError for too few rows, features that are not finite or change their widths, classes that no two rows
     share, a foreign checkpoint; UniformFeaturesError where all rows are the same.
     """
+    if options.checkpoint is not None and (options.resume or "deep" in options.methods):
+        check_state(options.checkpoint, settings=options.settings, resume=options.resume)
     sample = draw_sample(
         batches,
         rows=options.sample_rows,
@@ -144,15 +156,10 @@ def train_hash(
         raise UsageError(
             f"expected at least {_LEAST_ROWS} regions to train on, got {len(sample.rows)}; index more images"
         )
-    part = len(sample.rows) // _HELD_OUT_PART
+    part = len(sample.rows) // HELD_OUT_PART
     judging, choosing = min(JUDGED_ROWS, part), min(CHOOSING_ROWS, part)
     fitting, choice, judged = sample.split(choosing=choosing, judging=judging, seed=options.seed)
-    standardisation = Standardisation.of(fitting, mask_share=options.mask_share)
-    if sample.classes is not None and standardisation.whitening is None:
-        raise UsageError(
-            "fewer than two classes have two of the fitted regions: no two regions have the same class, or all have; "
-            "train without classes"
-        )
+    standardisation = _standardisation(fitting, options)
     rows, chooses, judges = (standardisation.apply(one) for one in (fitting.rows, choice, judged))
     layers: dict[str, HashLayer] = {}
     judgements: dict[str, Judgement] = {}
@@ -171,6 +178,17 @@ def train_hash(
     return TrainedHash(layers[options.method], layers, judgements, sample.seen)
 
 
+def _standardisation(fitting: FeatureSample, options: TrainingOptions) -> Standardisation:
+    """Raises: UsageError where there are classes that say nothing."""
+    standardisation = Standardisation.of(fitting, mask_share=options.mask_share)
+    if fitting.classes is not None and standardisation.whitening is None:
+        raise UsageError(
+            "fewer than two classes have two of the fitted regions: no two regions have the same class, or all have; "
+            "train without classes"
+        )
+    return standardisation
+
+
 def judge_layer(
     layer: HashLayer, batches: Iterable[FeatureBatch], *, seed: int = 0, seen: RowsSeen = lambda _: None
 ) -> Judgement:
@@ -179,8 +197,8 @@ def judge_layer(
     Raises: UsageError for too few rows or such that are not finite; ModelError for features of another width.
     """
     sample = draw_sample(batches, rows=JUDGED_ROWS, seed=seed, seen=seen)
-    if len(sample.rows) < _LEAST_ROWS:
-        raise UsageError(f"expected at least {_LEAST_ROWS} regions to judge by, got {len(sample.rows)}")
+    if len(sample.rows) < LEAST_JUDGED:
+        raise UsageError(f"expected at least {LEAST_JUDGED} regions to judge by, got {len(sample.rows)}")
     codes = _encoded(layer, sample.rows)
     return judge_codes(codes, Standardisation.of_layer(layer).apply(sample.rows), seed=seed)
 
@@ -225,6 +243,7 @@ def _fit(
         device=str(compute.device),
         checkpoint=options.checkpoint,
         resume=options.resume,
+        settings=options.settings,
     )
     return fit_deep(
         rows,

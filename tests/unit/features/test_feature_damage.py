@@ -1,0 +1,115 @@
+"""Bytes that changed inside a file of features are noticed, wherever its rows are read."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fakes.indexing import GREEN_BLUE, RED, SMALL_BATCHES, new_index
+from fakes.models import fake_encoder
+from fakes.stores import InMemoryStore
+
+from searchanything.core.errors import StoreError, UsageError
+from searchanything.core.settings import Settings
+from searchanything.features.compact import compact
+from searchanything.features.contents import CachedFile
+from searchanything.features.keep import ParquetKeeper
+from searchanything.features.kept_regions import kept_regions, kept_sample
+from searchanything.features.layout import FeatureCache
+from searchanything.features.parquet import IMAGE_COLUMN, MASK_COLUMN
+from searchanything.ingest.pipeline import index_images
+from searchanything.ingest.plan import IndexingJob
+from searchanything.stores.files import FolderFiles
+from searchanything.wiring import open_features
+
+OLD_S = 24 * 3600.0
+
+
+class KeptFolder:
+    """A folder of kept features, in several files, and their index."""
+
+    def __init__(self, folder: Path) -> None:
+        store, self.index, self.folder = InMemoryStore(), new_index(), folder
+        self.cache = FeatureCache(FolderFiles(folder), store.bucket, self.index.manifest)
+        for name, data in (("a", RED), ("b", GREEN_BLUE), ("c", RED)):
+            store.put(f"{name}.png", data)
+        job = IndexingJob(store, fake_encoder(), self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache))
+        index_images(job, store.list())
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.parquet"))
+
+    def compact(self) -> None:
+        compact(self.cache, self.index, age_s=OLD_S, file_rows=1000)
+
+    def read(self) -> np.ndarray:
+        source = open_features(str(self.folder), mask_dimension=None, settings=Settings())
+        return np.concatenate([batch.image for batch in source.batches()])
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptFolder:
+    return KeptFolder(tmp_path / "features")
+
+
+def alter(path: Path, column: str) -> None:
+    """Other bits in the last value of a column's first page; the footer stays as it is."""
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    [chunk] = [one for one in chunks if one.path_in_schema.split(".")[0] == column]
+    data = bytearray(path.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("column", [MASK_COLUMN, IMAGE_COLUMN])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_altered_features_are_not_read(kept: KeptFolder, column: str, compacted: bool) -> None:
+    if compacted:
+        assert len(kept.files) > 1
+        kept.compact()
+    damaged = kept.files[-1]
+    alter(damaged, column)
+    with pytest.raises(UsageError, match=rf"{damaged.name} is damaged"):
+        kept.read()
+    for read in (lambda: list(kept_regions(kept.cache, lambda _: True)), lambda: kept_sample(kept.cache, most=1000)):
+        with pytest.raises(StoreError, match=rf"{damaged.name}.*index again with --force"):
+            read()
+
+
+def test_a_compaction_neither_copies_nor_deletes_what_is_damaged(kept: KeptFolder) -> None:
+    damaged = kept.files[-1]
+    alter(damaged, IMAGE_COLUMN)
+    before = {path.name: path.read_bytes() for path in kept.files}
+    with pytest.raises(StoreError, match=damaged.name):
+        kept.compact()
+    assert {path.name: path.read_bytes() for path in kept.files} == before
+
+
+def test_files_without_checksums_are_read_as_before(kept: KeptFolder) -> None:
+    rows = kept.read()
+    for path in kept.files:
+        pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False)  # as older ones are
+    np.testing.assert_array_equal(kept.read(), rows)
+    kept.compact()
+    assert len(kept.files) == 1
+    np.testing.assert_array_equal(np.sort(kept.read(), axis=0), np.sort(rows, axis=0))
+    alter(kept.files[0], IMAGE_COLUMN)
+    with pytest.raises(UsageError, match="is damaged"):  # the compaction gave them checksums
+        kept.read()
+
+
+def test_a_disk_that_cannot_be_read_is_no_damage(kept: KeptFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    [stored, *_] = kept.cache.files.list()
+
+    def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with CachedFile(kept.cache, stored) as file:
+        monkeypatch.setattr(file, "_parquet", type("Unreadable", (), {"read": unreadable})())
+        with pytest.raises(OSError, match="Input/output error"):
+            file.table([True] * len(file.images))
