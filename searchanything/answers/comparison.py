@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -185,9 +185,9 @@ class Comparison:
         return Tile(self.tiles[number], self.candidates[number].image.key, value, badge=str(rank))
 
 
-def check_comparison_path(path: str | Path) -> Path:
-    """The path, if a comparison can be saved under it. Raises: UsageError for a foreign suffix or a folder."""
-    return check_save_path(path, (PAGE_SUFFIX, *FORMATS))
+def check_comparison_path(path: str | Path, *, inputs: Iterable[str | Path] = ()) -> Path:
+    """The path, if a comparison can be saved under it. Raises: UsageError, as `check_save_path`."""
+    return check_save_path(path, (PAGE_SUFFIX, *FORMATS), inputs=inputs)
 
 
 def tile_of(hit: Hit, image: RGBImage) -> RGBImage:

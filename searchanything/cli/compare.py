@@ -37,7 +37,7 @@ def compare(
     """
     asked_for, wanted = prompt.prompt(), filter.filter()
     paths = save or []
-    _check_saves(paths)
+    _check_saves(paths, image)
     check_image(image)
     with client_of(context, common) as client:
         comparison = client.compare(image, asked_for, candidates=candidates, filter=wanted)
@@ -47,9 +47,9 @@ def compare(
     answer(comparison.to_dict(), common.format, lambda: plain(comparison.to_text()))
 
 
-def _check_saves(paths: list[Path]) -> None:
-    """Refuse names before anything is computed. Raises: UsageError."""
+def _check_saves(paths: list[Path], image: str) -> None:
+    """Refuse names, that of the image as well, before anything is computed. Raises: UsageError."""
     from searchanything.answers.comparison import check_comparison_path
 
     for path in paths:
-        check_comparison_path(path)
+        check_comparison_path(path, inputs=[image])

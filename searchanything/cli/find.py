@@ -60,7 +60,7 @@ def find(
             "find looks in a folder: --in FOLDER; with --bucket and --key-prefix, use searchanything query"
         )
     question = Question(image, None, asked_for, words_alone(image, asked_for), page, wanted, None, MarkOptions())
-    check_save(save)
+    check_save(save, image, prompt.mask)
     session, preset = session_of(context), common.preset
     with session.client(common.uri, preset) as client:
         place, is_new = _indexed_place(client, folder), client.status().manifest is None

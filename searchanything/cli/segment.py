@@ -26,7 +26,7 @@ def segment(
 
     Example: [bold]searchanything segment street.jpg --preset small --save regions.png[/bold]
     """
-    check_save(save)
+    check_save(save, image)
     check_image(image)
     with client_of(context, common) as client:
         segments = client.segment(image)

@@ -184,12 +184,15 @@ def save_where_asked(path: Path | None, write: Callable[[Path], object]) -> None
         say(f"saved {path}")
 
 
-def check_save(path: Path | None) -> None:
-    """Refuse a name that no image can be saved under before anything is computed. Raises: UsageError."""
+def check_save(path: Path | None, *inputs: str | Path | None) -> None:
+    """Refuse a name that no image can be saved under, or that of an input, before anything is computed.
+
+    Raises: UsageError.
+    """
     if path is not None:
         from searchanything.core.files import check_save_path
 
-        check_save_path(path)
+        check_save_path(path, inputs=[one for one in inputs if one])
 
 
 def check_receipt(path: Path | None) -> None:
