@@ -38,7 +38,7 @@ def export(
     check_export_path(destination)
     with client_of(context, common) as client:
         written = client.export(destination, bucket=bucket, key_prefix=key_prefix)
-    if not written:
-        say("nothing in the index lies there: check --bucket and --key-prefix, or searchanything status")
+    if not written and (bucket or key_prefix):
+        say("no region in the index lies there; if there should be some, check --bucket and --key-prefix")
     document = {"file": str(destination), "regions": written}
     answer(document, common.format, lambda: plain(f"{counted(written, 'region')} written to {destination}"))

@@ -340,7 +340,8 @@ class Client(Closing):
     def features_status(self, source: SourceName) -> given.CacheStatus:
         """What is kept of the features of a bucket's or folder's images; a prefix makes no difference.
 
-        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow; nothing is known of it).
+        Raises: IndexNotFoundError, StoreError, RegionIndexError, UsageError (no pyarrow), ObjectNotFoundError (a source
+        that is not there, and that nothing is known of).
         """
         return self._parts.features.status(source)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from searchanything.client.connection import Connection, SourceName
-from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.features.compact import Compaction, compact
 from searchanything.features.layout import FeatureCache
@@ -29,9 +29,13 @@ class KeptFeatures:
         return compact(cache, index, age_s=self.connection.settings.ingest.garbage_age_s)
 
     def _opened(self, source: SourceName) -> tuple[RegionIndex, FeatureCache]:
-        """The index and what is kept of a source. Raises: UsageError where neither knows of it."""
-        index = self.connection.read_index()
-        cache = self.connection.feature_cache(self.connection.open_source(source)[0], index)
-        if not index.count_regions(bucket=cache.bucket) and next(iter(cache.files.list()), None) is None:
-            raise UsageError(f"no image of {cache.bucket} is indexed, and no features of it are kept; check the name")
+        """The index and what is kept of a source.
+
+        Raises: ObjectNotFoundError where neither knows of it, and it is not there: a mistyped name.
+        """
+        index, store = self.connection.read_index(), self.connection.open_source(source)[0]
+        cache = self.connection.feature_cache(store, index)
+        known = chain(cache.files.list(), index.iterate_states(bucket=cache.bucket))
+        if next(known, None) is None:
+            next(iter(store.list()), None)
         return index, cache

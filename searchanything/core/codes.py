@@ -12,6 +12,7 @@ import numpy as np
 from searchanything.core.types import Codes, FloatArray
 
 _RANDOM_BITS = 10
+_SPREAD_NS = 1 << 20  # above a generation from a clock that runs ahead, which other workers may take at this moment
 _CODES_AT_ONCE = 8192
 _lock = threading.Lock()
 _last = 0
@@ -69,8 +70,10 @@ def next_generation(*, after: int = 0) -> int:
     """
     global _last
     with _lock:
-        tick = max(time.time_ns() >> _RANDOM_BITS, (after >> _RANDOM_BITS) + 1)
-        _last = max(tick << _RANDOM_BITS | secrets.randbelow(1 << _RANDOM_BITS), _last + 1)
+        number = time.time_ns() >> _RANDOM_BITS << _RANDOM_BITS | secrets.randbelow(1 << _RANDOM_BITS)
+        if number <= after:  # for other workers, too, which then differ by more than the lowest bits
+            number = after + 1 + secrets.randbelow(_SPREAD_NS)
+        _last = max(number, _last + 1)
         return _last
 
 

@@ -154,7 +154,10 @@ def _summary(
     named = {".".join(path): values for path, values in figures.items()}
     resampled = resampled_means(named, seed=seed)
     means: dict[FigurePath, Any] = {(*prefix, *path): _rounded(mean(values)) for path, values in figures.items()}
-    ends = {(*prefix, *path): mean_interval(one, resampled[".".join(path)]) for path, one in figures.items()}
+    ends = {
+        (*prefix, *path): interval(again) if _is_difference(path) else mean_interval(values, again)
+        for (path, values), again in zip(figures.items(), resampled.values(), strict=True)
+    }
     for path, base in itertools.product(figures, FLOATS):
         of_float = (*path[:-2], base, path[-1])
         if path[-1] == "map_10" and path[-2].startswith("bits_") and of_float in figures:
@@ -164,6 +167,11 @@ def _summary(
             ends[ratio] = interval(_ratio(resampled[".".join(path)], resampled[".".join(of_float)]))
     rounded = {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None}
     return means, rounded
+
+
+def _is_difference(path: FigurePath) -> bool:
+    """Whether a figure's values are losses, which may be gains: all but the end of the funnel."""
+    return path[0] == "funnel" and path[-1] != "left"
 
 
 def _medians(

@@ -153,11 +153,15 @@ def _delete_uncommitted(
 ) -> None:
     """Delete the batch's own region rows of images that it did not commit, as these changed or are left in the index.
 
-    By their ids, which hold the generation: no other attempt's rows have them, and no image row will.
+    By their ids, which hold the generation: no other attempt's rows have them, and no image row will. If that fails
+    they are garbage, as after a kill: the batch is committed all the same.
     """
     ids = [row.id for row in regions if row.image not in deleted and (row.image, row.generation) not in committed]
-    if ids:
-        index.delete_regions(ids)
+    try:
+        if ids:
+            index.delete_regions(ids)
+    except RegionIndexError as error:
+        logger.warning("%s left for garbage collection: %s", counted(len(ids), "region row"), error)
 
 
 def _check_written(lost: Sequence[ImageRow], store: ImageStore) -> None:

@@ -394,9 +394,9 @@ def test_export_hands_everything_over_and_says_how_many(client, capsys):
     assert client.calls[1] == ("export", Path("r.json"), None, "")
     streams = capsys.readouterr()
     assert json.loads(streams.out) == {"file": "r.json", "regions": 1200}
-    assert "nothing in the index" not in streams.err
+    assert "no region in the index" not in streams.err
     assert call(client, "export", "r.json", "--bucket", "mistyped") == 0
-    assert "nothing in the index lies there: check --bucket" in capsys.readouterr().err
+    assert "no region in the index lies there" in capsys.readouterr().err
 
 
 def test_backup_and_restore(client, capsys):

@@ -16,6 +16,7 @@ from searchanything.core.errors import UsageError
 from searchanything.core.geometry import Letterbox
 from searchanything.core.types import RGBImage
 from searchanything.encode.encoder import Encoder
+from searchanything.evaluation import instances
 from searchanything.evaluation.coco import read_coco
 from searchanything.evaluation.instances import evaluate_instances
 from searchanything.evaluation.patch_grid import patch_boxes, patch_job
@@ -128,6 +129,14 @@ def test_what_is_counted(folder: Path) -> None:
     assert "regions_less_grid.float.map_10" in report["ci95"]
     assert report["by_size"]["large"]["regions"]["float"]["map_10"] == report["regions"]["float"]["map_10"]
     assert report["by_size"]["small"]["regions"]["float"]["map_10"] is None
+
+
+def test_a_difference_that_is_always_nothing_is_no_share_of_nothing() -> None:
+    nothing = np.zeros(5)
+    figures = {("grid", "float", "map_10"): nothing, ("regions_less_grid", "float", "map_10"): nothing}
+    ends = instances._summary(figures, seed=1)[1]
+    assert ends["grid", "float", "map_10"] == pytest.approx([0.0, 0.4345], abs=5e-4)  # Wilson's of 0 of 5
+    assert ends["regions_less_grid", "float", "map_10"] == [0.0, 0.0]
 
 
 def test_without_an_instance_on_two_images_there_is_nothing_to_find(folder: Path) -> None:

@@ -26,6 +26,7 @@ class Recording(MemoryRegionIndex):
     """Notes each step in `steps`."""
 
     steps: list[str]
+    fails = False
 
     def insert_regions(self, rows: Sequence[RegionRow]) -> None:
         self.steps.append(f"insert {len(rows)} regions")
@@ -41,6 +42,8 @@ class Recording(MemoryRegionIndex):
 
     def delete_regions(self, ids: Collection[str]) -> None:
         self.steps.append(f"delete {len(ids)} regions")
+        if self.fails:
+            raise RegionIndexError("no deletion now")
         super().delete_regions(ids)
 
 
@@ -172,6 +175,20 @@ def test_regions_of_an_attempt_that_is_not_committed_leave_with_it(
     assert (len(done.rows), done.left, len(done.changed)) == (0, int(becomes == "gone"), int(becomes != "gone"))
     assert [row.generation for row in index.iterate_images()] == [4]
     assert sorted(index.iterate_attempts()) == [*held, *sorted(running.iterate_attempts())]
+
+
+def test_a_batch_is_committed_even_if_what_it_refused_cannot_be_deleted(
+    index: Recording, store: Asked, encoded: EncodedImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    same, changed = (Attempt(store.put(f"{name}.png", RED), 5) for name in "sc")
+    store.put("c.png", GREEN_BLUE)
+    index.fails = True
+    committed = commit(index, store, (same, encoded), (changed, encoded))
+    assert [row.image.key for row in committed.rows] == ["s.png"]
+    assert committed.changed == (changed.stored.ref,)
+    assert {row.image.key for row in index.iterate_images()} == {"s.png"}
+    assert {image.key for image, _ in index.iterate_attempts()} == {"s.png", "c.png"}
+    assert "2 region rows left for garbage collection: no deletion now" in caplog.messages
 
 
 def test_what_is_gone_spares_younger_generations(index: Recording, store: Asked, encoded: EncodedImage) -> None:
