@@ -6,6 +6,7 @@ crops that are being embedded meanwhile. On other devices there is nothing to qu
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from searchanything.core.errors import ModelLoadError
 
 
 class DeviceLane:
@@ -22,9 +25,10 @@ class DeviceLane:
     lane's answer is there: its memory goes back to the lane that it was made in.
     """
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_pid", "_stream")
 
     def __init__(self, device: torch.device, *, urgent: bool = False) -> None:
+        self._pid = os.getpid()
         self._stream = _stream(device, priority=-1 if urgent else 0) if device.type == "cuda" else None
         self.follow()
 
@@ -39,7 +43,16 @@ class DeviceLane:
             self._stream.synchronize()
 
     def open(self) -> AbstractContextManager[object]:
-        """While it lasts, what the calling thread queues goes here."""
+        """While it lasts, what the calling thread queues goes here.
+
+        Raises: ModelLoadError in a fork of the process that made it, whose threads and GPU are not there: a model would
+        wait for them forever.
+        """
+        if os.getpid() != self._pid:
+            raise ModelLoadError(
+                f"the models were loaded in process {self._pid}, of which this is a fork, and they do not work here: "
+                "start processes with multiprocessing's 'spawn', or fork before the first question"
+            )
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
 
