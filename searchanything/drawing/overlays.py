@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from searchanything.core.geometry import mask_of_size
+from searchanything.core.geometry import box_of_mask, mask_of_size
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 from searchanything.drawing.text import (
@@ -240,11 +240,11 @@ def _middle_of(shape: BoolMask) -> tuple[int, int]:
 
 
 def _label_of(mark: RegionMark, shape: BoolMask, *, around_px: int) -> _Label:
-    rows, columns = (np.flatnonzero(shape.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    tight = box_of_mask(shape)
+    if tight is None:
         return _Label(mark.label, _middle_of(shape))
-    low, high = (int(columns[0]), int(rows[0])), (int(columns[-1]) + 1, int(rows[-1]) + 1)
-    box = low[0] - around_px, low[1] - around_px, high[0] + around_px, high[1] + around_px
+    x1, y1, x2, y2 = map(int, tight)
+    box = x1 - around_px, y1 - around_px, x2 + around_px, y2 + around_px
     return _Label(mark.label, _middle_of(shape), box, int(np.count_nonzero(shape)), mark.color)
 
 
