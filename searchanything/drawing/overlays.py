@@ -49,6 +49,7 @@ FILL_OPACITY = 0.24  # the region's own colours stay visible
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
 MOST_COVERED = 1 / 3  # of a region by its label: one that would cover more lies beside it
+MOST_PLATES_AROUND = 9  # 3 x 3: a box of more is no small region's but that of a rope, and may be the whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,10 @@ class _Label:
 
     def is_hidden_by(self, size: tuple[int, int]) -> bool:
         """Whether a plate (width, height) upon it would leave too little of the region to be seen."""
-        return self.box_xyxy is not None and size[0] * size[1] > MOST_COVERED * self.area_px
+        if self.box_xyxy is None:
+            return False
+        plate_px, (x1, y1, x2, y2) = size[0] * size[1], self.box_xyxy
+        return plate_px > MOST_COVERED * self.area_px and (x2 - x1) * (y2 - y1) <= MOST_PLATES_AROUND * plate_px
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
