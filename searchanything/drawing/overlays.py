@@ -126,10 +126,13 @@ def shown_size(height: int, width: int, longest_side_px: int) -> tuple[int, int]
     return max(least, round(height * ratio)), max(least, round(width * ratio))
 
 
-def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) -> RGBImage:
+def draw_marks(
+    image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int, marked_size: tuple[int, int] | None = None
+) -> RGBImage:
     """Show an image with marks: regions first, then boxes, points and text.
 
-    image: (H, W, 3) uint8 RGB; marks: in pixels of that image.
+    image: (H, W, 3) uint8 RGB; marks: in pixels of that image, or of one of `marked_size` (height, width) that it was
+    shrunk from.
     Returns: (h, w, 3) uint8 RGB, longest side `longest_side_px`.
     Raises: ValueError for an array of another shape or type.
     """
@@ -137,7 +140,8 @@ def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) 
         raise ValueError(f"expected an image of (H, W, 3) uint8, got {image.shape} {image.dtype}")
     height, width = image.shape[:2]
     size = shown_size(height, width, longest_side_px)
-    scale = size[1] / width, size[0] / height
+    marked_height, marked_width = marked_size or (height, width)
+    scale = size[1] / marked_width, size[0] / marked_height
     pixels = resized(image, size)
     labels = _regions(pixels, [mark for mark in marks if isinstance(mark, RegionMark)])
     for box in (mark for mark in marks if isinstance(mark, BoxMark)):

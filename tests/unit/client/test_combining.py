@@ -127,6 +127,15 @@ def test_tile_of_a_part_shows_its_region_and_its_click(client: Client, tmp_path:
         assert (tuple(shown[y, x]) == FOREGROUND) == (name == "all 1"), "the click"
 
 
+def test_answer_keeps_of_a_large_image_what_its_tile_shows(client: Client) -> None:
+    pixels = np.kron(drawn(64, 96, **IMAGES["red"]), np.ones((12, 12, 1), dtype=np.uint8))
+    picture = client.combine(all_of=[(pixels, (240, 360))], limit=1).pictures["all 1"]
+    whole = replace(picture, image=pixels, prompted_size=None)
+    np.testing.assert_array_equal(picture.tile("all 1", HIT).image, whole.tile("all 1", HIT).image)
+    assert isinstance(picture.image, np.ndarray)
+    assert (picture.image.shape, picture.image.base) == ((213, 320, 3), None), "and no view of more"
+
+
 def test_sheet_shows_what_was_asked_where_its_image_is_gone(client: Client, tmp_path: Path) -> None:
     blue = client.locate(tmp_path / "blue.png")
     found = client.combine(all_of=[RegionRef(blue, 0)], limit=1)
