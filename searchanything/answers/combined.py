@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -27,13 +27,24 @@ WEAK_RATE: Final = 0.01  # of unrelated regions as near to a part: about as many
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartPicture:
-    """What shows a part as it was asked: its image (or what reads it) with the region that was selected."""
+    """What shows a part as it was asked: its image (or what reads it) with the region that was selected.
+
+    `prompt` is in pixels of an image of `prompted_size` (height, width), if that is not the size of `image`.
+    """
 
     title: str
     subtitle: str
     image: RGBImage | Callable[[], RGBImage]
     mask: MaskRLE | None
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    prompted_size: tuple[int, int] | None = None
+
+    def shrunk(self) -> PartPicture:
+        """The same for an answer to keep: of pixels, as many as its tile shows."""
+        if callable(self.image):
+            return self
+        shown = draw_marks(self.image, [], longest_side_px=_TILE_PX)
+        return replace(self, image=shown, prompted_size=self.image.shape[:2])
 
     def tile(self, name: str, color: Color) -> Tile:
         """Its cell of a contact sheet, framed in the colour that the part has in all others."""
@@ -42,7 +53,7 @@ class PartPicture:
             pixels = self.image() if callable(self.image) else self.image
             marks: list[Mark] = [] if self.mask is None else [RegionMark(self.mask, color)]
             marks += prompt_marks(self.prompt)
-            shown = draw_marks(pixels, marks, longest_side_px=_TILE_PX)
+            shown = draw_marks(pixels, marks, longest_side_px=_TILE_PX, marked_size=self.prompted_size)
         except SearchAnythingError:
             shown, subtitle = _grey(200), f"{subtitle} · image not readable"
         return Tile(image=shown, title=self.title, subtitle=subtitle, badge=name, accent=color)

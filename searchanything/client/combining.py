@@ -82,9 +82,8 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     if encoded.choice.kind != "region":
         raise UsageError(f"a part is a region: {encoded.choice.reason}")
     mask = encoded.segmentation.letterbox.stored_mask(encoded.choice.mask)
-    return encoded.code, PartPicture(
-        _title_of(image), encoded.choice.reason, pixels, mask, prompt=describe_prompt(wanted)
-    )
+    picture = PartPicture(_title_of(image), encoded.choice.reason, pixels, mask, prompt=describe_prompt(wanted))
+    return encoded.code, picture.shrunk()
 
 
 def _stored_part(asking: Asking, index: RegionIndex, ref: RegionRef) -> tuple[Codes, PartPicture]:

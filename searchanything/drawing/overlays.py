@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from searchanything.core.geometry import mask_of_size
+from searchanything.core.geometry import box_of_mask, mask_of_size
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoolMask, BoxXYXY, MaskRLE, RGBImage
 from searchanything.drawing.text import (
@@ -49,6 +49,7 @@ FILL_OPACITY = 0.24  # the region's own colours stay visible
 MIN_SHOWN_SIDE_PX = 24  # a 1 x 2000 px image is widened to this, or nothing of it could be seen
 MIN_FONT_PX = 12
 MOST_COVERED = 1 / 3  # of a region by its label: one that would cover more lies beside it
+MOST_PLATES_AROUND = 9  # 3 x 3: a box of more is no small region's but that of a rope, and may be the whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,10 @@ class _Label:
 
     def is_hidden_by(self, size: tuple[int, int]) -> bool:
         """Whether a plate (width, height) upon it would leave too little of the region to be seen."""
-        return self.box_xyxy is not None and size[0] * size[1] > MOST_COVERED * self.area_px
+        if self.box_xyxy is None:
+            return False
+        plate_px, (x1, y1, x2, y2) = size[0] * size[1], self.box_xyxy
+        return plate_px > MOST_COVERED * self.area_px and (x2 - x1) * (y2 - y1) <= MOST_PLATES_AROUND * plate_px
 
 
 def prompt_marks(prompt: Mapping[str, Any]) -> list[Mark]:
@@ -122,10 +126,13 @@ def shown_size(height: int, width: int, longest_side_px: int) -> tuple[int, int]
     return max(least, round(height * ratio)), max(least, round(width * ratio))
 
 
-def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) -> RGBImage:
+def draw_marks(
+    image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int, marked_size: tuple[int, int] | None = None
+) -> RGBImage:
     """Show an image with marks: regions first, then boxes, points and text.
 
-    image: (H, W, 3) uint8 RGB; marks: in pixels of that image.
+    image: (H, W, 3) uint8 RGB; marks: in pixels of that image, or of one of `marked_size` (height, width) that it was
+    shrunk from.
     Returns: (h, w, 3) uint8 RGB, longest side `longest_side_px`.
     Raises: ValueError for an array of another shape or type.
     """
@@ -133,7 +140,8 @@ def draw_marks(image: RGBImage, marks: Sequence[Mark], *, longest_side_px: int) 
         raise ValueError(f"expected an image of (H, W, 3) uint8, got {image.shape} {image.dtype}")
     height, width = image.shape[:2]
     size = shown_size(height, width, longest_side_px)
-    scale = size[1] / width, size[0] / height
+    marked_height, marked_width = marked_size or (height, width)
+    scale = size[1] / marked_width, size[0] / marked_height
     pixels = resized(image, size)
     labels = _regions(pixels, [mark for mark in marks if isinstance(mark, RegionMark)])
     for box in (mark for mark in marks if isinstance(mark, BoxMark)):
@@ -240,11 +248,11 @@ def _middle_of(shape: BoolMask) -> tuple[int, int]:
 
 
 def _label_of(mark: RegionMark, shape: BoolMask, *, around_px: int) -> _Label:
-    rows, columns = (np.flatnonzero(shape.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    tight = box_of_mask(shape)
+    if tight is None:
         return _Label(mark.label, _middle_of(shape))
-    low, high = (int(columns[0]), int(rows[0])), (int(columns[-1]) + 1, int(rows[-1]) + 1)
-    box = low[0] - around_px, low[1] - around_px, high[0] + around_px, high[1] + around_px
+    x1, y1, x2, y2 = map(int, tight)
+    box = x1 - around_px, y1 - around_px, x2 + around_px, y2 + around_px
     return _Label(mark.label, _middle_of(shape), box, int(np.count_nonzero(shape)), mark.color)
 
 

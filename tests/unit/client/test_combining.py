@@ -16,7 +16,7 @@ from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import ObjectNotFoundError, PromptError, UsageError, WordsMissingError
 from searchanything.core.types import Filter, ImageRef, RegionRef
-from searchanything.drawing.overlays import MUTED, distinct_colors
+from searchanything.drawing.overlays import FOREGROUND, HIT, MUTED, distinct_colors, draw_marks
 from searchanything.prompts.prompt import Text
 
 RED, BLUE, GREEN = (4, 4, 40, 60), (50, 8, 90, 40), (50, 44, 90, 60)
@@ -101,6 +101,39 @@ def test_sheet_shows_what_was_asked_before_what_was_found(client: Client, tmp_pa
     assert (hit.key, of_hit.shape[1]) == ("all.png", cell + 2 * gap)
     frames = [tuple(sheet[gap + 100, gap + number * (cell + gap)]) for number in range(3)]
     assert frames == distinct_colors(3), "each in the colour that its regions have"
+
+
+def test_tile_of_a_part_shows_its_region_and_its_click(client: Client, tmp_path: Path) -> None:
+    client.index(tmp_path, add_words=True)
+    blue = next(hit for hit in client.query(tmp_path / "blue.png", (70, 20)) if hit.image.key == "blue.png")
+    found = client.combine(all_of=[(tmp_path / "red.png", (20, 30)), blue], any_of=["green"], limit=1)
+    tiles = {name: one.tile(name, HIT) for name, one in found.pictures.items()}
+    assert {name: one.subtitle for name, one in tiles.items()} == {
+        "all 1": "the surest for its size of 1 mask under 1 foreground point",
+        "all 2": f"region {blue.region}",
+        "any 1": "nearest to the words: region 2 of all.png",
+    }
+    for name, image, inside, outside in (
+        ("all 1", "red", (10, 50), (70, 30)),
+        ("all 2", "blue", (80, 30), (20, 30)),
+        ("any 1", "all", (70, 52), (20, 30)),
+    ):
+        bare = draw_marks(drawn(64, 96, **IMAGES[image]), [], longest_side_px=320)
+        (tinted, untouched), (x, y) = (np.round(np.array((inside, outside)) * 320 / 96).astype(int)), (67, 100)
+        shown = tiles[name].image
+        tint = np.round(bare[tinted[1], tinted[0]] * 0.76 + np.array(HIT) * 0.24)
+        np.testing.assert_allclose(shown[tinted[1], tinted[0]], tint, atol=1)
+        np.testing.assert_array_equal(shown[untouched[1], untouched[0]], bare[untouched[1], untouched[0]])
+        assert (tuple(shown[y, x]) == FOREGROUND) == (name == "all 1"), "the click"
+
+
+def test_answer_keeps_of_a_large_image_what_its_tile_shows(client: Client) -> None:
+    pixels = np.kron(drawn(64, 96, **IMAGES["red"]), np.ones((12, 12, 1), dtype=np.uint8))
+    picture = client.combine(all_of=[(pixels, (240, 360))], limit=1).pictures["all 1"]
+    whole = replace(picture, image=pixels, prompted_size=None)
+    np.testing.assert_array_equal(picture.tile("all 1", HIT).image, whole.tile("all 1", HIT).image)
+    assert isinstance(picture.image, np.ndarray)
+    assert (picture.image.shape, picture.image.base) == ((213, 320, 3), None), "and no view of more"
 
 
 def test_sheet_shows_what_was_asked_where_its_image_is_gone(client: Client, tmp_path: Path) -> None:

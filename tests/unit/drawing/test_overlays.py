@@ -204,6 +204,40 @@ def test_label_of_a_large_region_keeps_off_a_small_one_in_its_middle():
     assert (both != alone).any()
 
 
+def test_label_of_a_large_region_keeps_off_a_small_one_even_where_no_other_label_is_near():
+    """The small one's label lies above it; that of the large one would lie below that, upon half of the small one."""
+    large = RegionMark(encode_rle(np.ones((200, 200), dtype=np.bool_)), HIT, "large")
+    small = RegionMark(dot_at(100, 94), HIT, "small")
+    bare, of_large, of_small, both = (
+        draw_marks(plain(200, 200), [replace(large, label=first), replace(small, label=second)], longest_side_px=200)
+        for first, second in (("", ""), ("large", ""), ("", "small"), ("large", "small"))
+    )
+    first, second = ((shown != bare).any(axis=2) for shown in (of_large, of_small))
+    assert first[89:99, 95:105].any(), "alone, it lies on the small one"
+    assert not (first & second).any(), "and not where the other label lies"
+    np.testing.assert_array_equal(both[87:101, 93:107], bare[87:101, 93:107])
+
+
+@pytest.mark.parametrize("on_top", ["rope", "small"])
+@pytest.mark.parametrize(("x", "y"), [(200, 195), (190, 215), (210, 210)])
+def test_labels_keep_off_a_small_region_where_a_rope_crosses_the_whole_image(x, y, on_top):
+    """The rope has as few pixels as a small region has, in a box that leaves no place for any label."""
+    dot = np.zeros((400, 400), dtype=np.bool_)
+    dot[y - 5 : y + 5, x - 5 : x + 5] = True
+    diagonal = np.eye(400, dtype=np.bool_) | np.eye(400, k=1, dtype=np.bool_)
+    two = [RegionMark(encode_rle(dot), HIT, "small"), RegionMark(encode_rle(diagonal), BACKGROUND, "rope")]
+    two.sort(key=lambda mark: mark.label == on_top)
+    marks = [RegionMark(encode_rle(np.ones_like(dot)), HIT, "large"), *two]
+    shown, bare = (
+        draw_marks(plain(400, 400), given, longest_side_px=400)
+        for given in (marks, [replace(mark, label="") for mark in marks])
+    )
+    np.testing.assert_array_equal(shown[dot], bare[dot])
+    for left_out in marks:
+        others = [replace(mark, label="" if mark is left_out else mark.label) for mark in marks]
+        assert (draw_marks(plain(400, 400), others, longest_side_px=400) != shown).any(), "each is drawn"
+
+
 def test_labels_of_regions_beside_and_below_each_other_never_cover_one_of_them():
     places = [(60 + 40 * column, 60 + 40 * row) for column in range(3) for row in range(3)]
     marks = [RegionMark(dot_at(x, y), color, "10") for (x, y), color in zip(places, distinct_colors(9), strict=True)]
