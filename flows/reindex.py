@@ -37,9 +37,7 @@ async def reindex(source: str) -> State[WaveReport]:
         return Cancelled(message=str(stopped))
     await publish_run("reindex", source, wave_markdown(source, wave))
     publish_failures(source, wave.listing.failures)  # the waves publish the images that failed
-    total = wave.total
-    found = wave.images or total.failed or total.given_up or total.deleted
-    return finished(wave) if found else finished_without_image(source, wave)
+    return finished_without_image(source, wave) if wave.total.found_no_image else finished(wave)
 
 
 async def _reindex(engine: Workers, source: str) -> WaveReport:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from searchanything.cli.no_images import found_no_image, no_images_text
+from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, OptionalImage, Save, expanded
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.prompting import FilterOptions, PageOptions, PromptOptions
@@ -134,9 +134,8 @@ def _index(client: Client, folder: Path, *, words: bool) -> Place:
     """Index the folder, and say where its images are then. Raises: UsageError where there are none."""
     with indexing_progress("indexing") as show:
         report = client.index(folder, progress=show, add_words=words)
-    document = report.to_dict()
-    if found_no_image(document):
-        there = no_images_text(str(folder), document["skipped"], total=report.skipped)
+    if report.found_no_image:
+        there = no_images_text(str(folder), report.to_dict()["skipped"], total=report.skipped)
         raise UsageError(there if report.skipped else f"{folder}: there is no image here that could be indexed")
     say(f"indexed {counted(report.indexed, 'image')}, {counted(report.failed, 'failure')}")
     place = _indexed_place(client, folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from searchanything.cli.failures import SOME_IMAGES_FAILED
-from searchanything.cli.no_images import found_no_image, no_images_text
+from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
 from searchanything.cli.session import answer, client_of, say
@@ -101,11 +101,10 @@ def index(
             add_words=add_words,
         )
     document = report.to_dict()
-    nothing = found_no_image(document)
-    if nothing:
+    if report.found_no_image:
         say(no_images_text(source, document["skipped"], total=report.skipped))
     answer(document, common.format, lambda: report_text(document, pruned=prune))
-    if nothing or report.failed or report.held:
+    if report.found_no_image or report.failed or report.held:
         raise typer.Exit(SOME_IMAGES_FAILED)
 
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 
 _SHOWN: Final = 5  # suffixes
-_FOUND: Final = ("indexed", "unchanged", "empty", "failed")
-
-
-def found_no_image(document: Mapping[str, Any]) -> bool:
-    """Whether a run of `index`, by its document, met no image at all."""
-    images = document["images"]
-    return not any((*(images[outcome] for outcome in _FOUND), document["deleted"], document["given_up"]))
 
 
 def no_images_text(source: str, skipped: Sequence[dict[str, Any]], *, total: int) -> str:

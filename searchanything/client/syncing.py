@@ -7,9 +7,11 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
+from searchanything.core.addresses import unmarked
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
     IndexMismatchError,
@@ -154,9 +156,14 @@ class Syncing:
 
 
 def _check_not_in_bucket(index: RegionIndex, source: str) -> None:
-    """Raises: UsageError for `bucket/key`, by which nothing would be deleted, where that lacks nothing but `s3://`."""
-    bucket, _, key_prefix = source.partition("/")
-    if bucket and next(iter(index.iterate_states(bucket=bucket, key_prefix=key_prefix)), None) is not None:
+    """Raises: UsageError for `bucket/key`, by which nothing would be deleted, where that lacks nothing but `s3://`.
+
+    A name alone is a folder's: one that was deleted before is no mistake.
+    """
+    named = unmarked(source)
+    if named is None or Path(source).is_dir():
+        return
+    if next(iter(index.iterate_states(bucket=named.bucket, key_prefix=named.key)), None) is not None:
         raise UsageError(
             f"{source}: expected s3://BUCKET/PREFIX or an indexed folder; in a folder of that name nothing is indexed, "
             f"but under s3://{source} there is: searchanything delete s3://{source}"

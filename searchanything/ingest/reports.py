@@ -66,6 +66,12 @@ class IndexReport:
     held: tuple[str, ...] = ()
     skips: tuple[Skipped, ...] = ()
 
+    @property
+    def found_no_image(self) -> bool:
+        """True if a run met no image that is there, nor one that it had to forget."""
+        met = (self.indexed, self.unchanged, self.empty, self.failed, self.deleted, self.given_up)
+        return not any(met)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything index --format json`."""
         images = {name: getattr(self, name) for name in ("indexed", "unchanged", "empty", "failed", "skipped")}

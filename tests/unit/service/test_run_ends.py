@@ -65,7 +65,7 @@ def test_a_sync_ends_as_the_code_of_sync_repair_says(
     [
         (IndexReport(skipped=2), "No image"),
         (IndexReport(skipped=2, unchanged=1), "Completed"),
-        (IndexReport(gone=1), "Completed"),
+        (IndexReport(gone=1), "No image"),
         (IndexReport(deleted=1), "Completed"),
         (IndexReport(given_up=1), "Some failed"),
         (IndexReport(failed=1), "Some failed"),
