@@ -97,7 +97,7 @@ class Operations:
         self._models.check(with_models=with_models)
 
     def check_writable(self) -> None:
-        """Look whether an index can be written, or made, here. Raises: IndexReadOnlyError, IndexUnavailableError."""
+        """Look whether an index can be written, or made, here. Raises: as `IndexStore.check_writable`."""
         self._asking.connection.indexes.check_writable()
 
     def load_models(self, *, texts: bool = False) -> None:

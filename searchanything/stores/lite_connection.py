@@ -95,8 +95,7 @@ class LiteConnection(MilvusConnection):
         if self.absent:
             check_place(self._lite.file)
             return
-        self._once("connect", self._surely_connected)
-        self._lite.check_writable()
+        self._lite.look_writable()
 
     def rows_state(self) -> Hashable:
         """Which server it is, and the file's change counter.

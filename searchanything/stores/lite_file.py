@@ -109,9 +109,11 @@ def unusable(file: Path, error: Exception) -> RegionIndexError:
 
 
 def check_place(file: Path) -> None:
-    """Raises: IndexReadOnlyError, IndexFullError where no file of this name can be made."""
+    """Raises: RegionIndexError (IndexReadOnlyError, IndexFullError, …) where no file of this name can be made."""
     folder = next(one for one in file.absolute().parents if one.exists())
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir():
+        raise unusable(file, NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder)))
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise unusable(file, PermissionError(errno.EACCES, "it cannot be written", str(folder)))
     check_room(folder / file.name)
 

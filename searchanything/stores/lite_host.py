@@ -159,6 +159,15 @@ class LiteHost:
             if why := self._note(_READ_ONLY):
                 raise read_only(self._file, why)
 
+    def look_writable(self) -> None:
+        """Look whether a write could succeed. The server stays as it is: to open its rows again may take a minute.
+
+        Raises: IndexReadOnlyError, IndexFullError.
+        """
+        check_room(self._file)
+        if not (os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK | os.X_OK)):
+            raise read_only(self._file, self._note(_READ_ONLY) or "this user may not write there")
+
     def retire(self) -> None:
         """Have the server replaced: what it shows is not what its file holds. Its other users will find the next one.
 

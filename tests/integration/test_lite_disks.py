@@ -142,8 +142,12 @@ def test_an_index_in_a_folder_that_is_only_read(
     take_back = only_read(file.parent)
     with opened(file) as store:
         assert keys(store) == {1}
-        with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
-            store.check_writable()
+        servers = processes_of(file)["server"]
+        for _ in range(2):
+            with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
+                store.check_writable()
+        assert keys(store) == {1}
+        assert processes_of(file)["server"] == servers, "a look that disturbs whoever asks"
         with pytest.raises(IndexReadOnlyError, match=r"read but not written"):
             add(store.open(NAME), 2)
         assert keys(store) == {1}
@@ -188,3 +192,12 @@ def test_what_others_write_to_an_index_that_is_only_read_here_is_seen(file: Path
         wait_until_ended(reading / "index.db")
     finally:
         subprocess.run(["umount", "-l", str(reading)], check=True)
+
+
+def test_no_index_can_be_made_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "photos").write_text("no folder")
+    with (
+        opened(tmp_path / "photos" / "index.db") as store,
+        pytest.raises(RegionIndexError, match=r"cannot be used.*it is no folder: .*photos"),
+    ):
+        store.check_writable()

@@ -220,7 +220,10 @@ class IndexStore(Protocol):
         ...
 
     def check_writable(self) -> None:
-        """Look whether anything can be written here; nothing is. Raises: IndexReadOnlyError, IndexUnavailableError."""
+        """Look whether anything can be written here; nothing is, and no server is disturbed.
+
+        Raises: IndexReadOnlyError, IndexFullError, IndexUnavailableError.
+        """
         ...
 
     def drop(self, fingerprint: str) -> None:
