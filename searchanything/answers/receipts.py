@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -157,6 +157,9 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
         *_selections_differ(then["selection"], now["selection"]),
         *_hits_differ(then, now, first=receipt.request.offset + 1),
     ]
+    places = [place for place in then.get("positions", range(len(results))) if place < len(results)]
+    if "positions" in then:  # the receipt of a part
+        results = replace(results, hits=tuple(results[place] for place in places), positions=tuple(places))
     return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
 
 

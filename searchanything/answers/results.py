@@ -171,16 +171,19 @@ class SearchResults(Sliced[Hit]):
         """Write the receipt, all or nothing. Raises: UsageError for another suffix than .json or a bad place."""
         save_text(json.dumps(self.receipt(), ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
 
-    def explain(self, image: str | Path | ImageRef, box_xyxy: BoxXYXY | None = None) -> Explanation:
+    def explain(self, image: str | Path | ImageRef | Hit | RegionRef, box_xyxy: BoxXYXY | None = None) -> Explanation:
         """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
 
-        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, or an `ImageRef`; `box_xyxy`: where the
-        thing is in it. Answers by words, marks or several regions are explained from the index on. Raises: UsageError
-        for results that came without an index; PromptError, FilterError, StoreError, RegionIndexError.
+        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, an `ImageRef`, or what names it, such as
+        a hit; `box_xyxy`: where the thing is in it. Answers by words, marks or several regions are explained from the
+        index on.
+
+        Raises: UsageError for results that came without an index; PromptError, FilterError, StoreError,
+        RegionIndexError.
         """
         if self.explainer is None:
             raise UsageError("these results are not from a client, so nothing can be asked about them")
-        return self.explainer(image, box_xyxy)
+        return self.explainer(image.image if isinstance(image, Hit | RegionRef) else image, box_xyxy)
 
     def refine(
         self,

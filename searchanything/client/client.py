@@ -18,6 +18,7 @@ from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
 from searchanything.core.closing import Closing
+from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule, importing
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.protocols import IndexStore
@@ -376,6 +377,8 @@ class Client(Closing):
         with importing():
             from searchanything.backup.backup import back_up
 
+        if not isinstance(target, str | Path):
+            raise UsageError(f"expected a tar file's path or s3://bucket/prefix, got {target!r}")
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> given.BackupReport:

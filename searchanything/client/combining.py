@@ -40,6 +40,9 @@ class PartsAsked:
     max_false_match: float | None = None
 
     def __post_init__(self) -> None:
+        for name, parts in (("all_of", self.all_of), ("any_of", self.any_of), ("none_of", self.none_of)):
+            if isinstance(parts, str | Text | Hit | RegionRef) or not isinstance(parts, Sequence):
+                raise UsageError(f"{name}: expected a list of parts, got {parts!r}: put it in brackets")
         check_rate(self.none_rate)
         check_rate(self.max_false_match)
 
@@ -71,6 +74,8 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     """The code (B,) of a part and its picture. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
         return _stored_part(asking, index, part.ref if isinstance(part, Hit) else part)
+    if isinstance(part, str) and Path(part).suffix and Path(part).is_file():
+        raise UsageError(f"{part} is a file: as a part give ({part!r}, prompt), with a point or box of the thing in it")
     if isinstance(part, str | Text):
         return _words_part(asking, index, part if isinstance(part, str) else part.text)
     if not isinstance(part, tuple) or len(part) != 2:
@@ -87,6 +92,10 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
 
 
 def _stored_part(asking: Asking, index: RegionIndex, ref: RegionRef) -> tuple[Codes, PartPicture]:
+    if ref.region is None:
+        raise UsageError(
+            f"a part is a region: {ref.image} as a whole is none; give one of its regions, or (image, prompt)"
+        )
     (row,) = region_rows(index, [ref])
     code = stacked([row.code], index.manifest.bits)[0]
     return code, PartPicture(ref.image.key, f"region {ref.region}", partial(asking.load, ref.image), row.mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
 from searchanything.client.remote import RemoteClient, is_server
@@ -20,12 +21,16 @@ def connect(uri: str, *, key: str) -> RemoteClient: ...
 
 @overload
 def connect(
-    uri: str | None = None, *, settings: given.Settings | None = None, preset: str | None = None
+    uri: str | Path | None = None, *, settings: given.Settings | None = None, preset: str | None = None
 ) -> given.Client: ...
 
 
 def connect(
-    uri: str | None = None, *, settings: given.Settings | None = None, preset: str | None = None, key: str | None = None
+    uri: str | Path | None = None,
+    *,
+    settings: given.Settings | None = None,
+    preset: str | None = None,
+    key: str | None = None,
 ) -> given.Client | RemoteClient:
     """A client of the index at `uri` (default: the settings'), or of a server of `searchanything serve`.
 
@@ -37,6 +42,9 @@ def connect(
     Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address;
     LibraryError where the packages for an index are not installed, with the command that installs them.
     """
+    if not isinstance(uri, str | Path | None):
+        raise UsageError(f"expected a file's name, an address or memory:// as uri, got {uri!r}")
+    uri = None if uri is None else str(uri)
     web = uri is not None and uri.startswith(("http://", "https://"))
     if key is not None:
         if uri is None or not web:

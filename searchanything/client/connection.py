@@ -74,6 +74,8 @@ class Connection:
 
     def open_source(self, source: SourceName, patterns: Patterns | None = None) -> OpenedSource:
         """A source's store, and which of its objects are wanted. Raises: UsageError, StoreError."""
+        if not isinstance(source, str | Path):
+            raise UsageError(f"expected s3://bucket/prefix or a folder's path as source, got {source!r}")
         self.whole()
         return wiring.open_scoped(source, self.settings, patterns)
 

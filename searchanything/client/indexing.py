@@ -16,6 +16,7 @@ from searchanything.client.syncing import Syncing
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
+from searchanything.core.errors import UsageError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import FloatArray, StoredObject
@@ -96,6 +97,8 @@ class Ingestion:
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
     ) -> Estimate:
         """As `Client.estimate`."""
+        if images < 1:
+            raise UsageError(f"images: expected 1 or more, got {images}")
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
         encoder = connection.models.encoder()
@@ -116,6 +119,8 @@ class Ingestion:
         said: Said = "named",
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """As `Operations.refresh_with_sheet`."""
+        if isinstance(keys, str | bytes):
+            raise UsageError(f"keys: expected a list of keys, got {keys!r}: put it in brackets")
         opened_source = self.connection.open_source(source, patterns)
         opened = self._open_or_make(opened_source, progress)
         job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles, said=said)

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from searchanything.client.client import Client
+from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import Filter
@@ -26,7 +27,9 @@ def connect(uri: str | None = None, *, settings: Settings | None = None, preset:
     `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`. `preset` names the
     models for a new index. Raises: SettingsError, IndexUnavailableError.
     """
-    chosen = (settings or load_settings()).model_copy(deep=True)
+    if not isinstance(settings, Settings | None):
+        raise UsageError(f"expected Settings, got {settings!r}")
+    chosen = (load_settings() if settings is None else settings).model_copy(deep=True)
     if uri is not None:
         chosen.milvus.uri = uri
     if preset is not None:

@@ -38,7 +38,7 @@ def load_image(image: ImageInput, *, read_object: Callable[[ImageRef], bytes], m
                 raise UsageError(
                     f"expected an array (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}{_how_to_convert(image)}"
                 )
-            return np.ascontiguousarray(image)
+            return np.array(image, order="C")  # a copy: it is looked at later, too, and a frame's buffer is used again
         case ImageRef():
             return decode_image(read_object(image), name=str(image), max_pixels=max_pixels)
         case bytes():

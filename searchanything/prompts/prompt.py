@@ -99,7 +99,7 @@ class Mask:
     def __post_init__(self) -> None:
         if not isinstance(self.mask, np.ndarray):
             raise PromptError(f"expected a boolean array as mask, got {type(self.mask).__name__}")
-        object.__setattr__(self, "mask", _as_bool(self.mask))
+        object.__setattr__(self, "mask", _as_bool(self.mask).copy())
         if self.mask.ndim != 2 or self.mask.dtype != np.bool_:
             raise PromptError(
                 f"expected a two-dimensional boolean mask, got {self.mask.dtype} {self.mask.shape}: compare it with a "

@@ -19,7 +19,7 @@ from searchanything.search.by_words import search_words
 from searchanything.search.calibration import draw_background
 from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.probe import Probe
-from searchanything.search.refine import codes_of, search_by_probe
+from searchanything.search.refine import region_rows, search_by_probe
 from searchanything.search.rescoring import mean_of
 from searchanything.search.scoped import ScopedIndex
 from searchanything.search.search import PageRequest, search_regions
@@ -113,10 +113,10 @@ def test_marks_elsewhere_are_not_there(made: Bench, rows: list[RegionRow], place
     for row in rows[::3]:
         refs = [RegionRef(row.image, row.region)]
         if lies_in(row.image, places):
-            assert codes_of(view, refs).tobytes() == row.code
+            assert [one.code for one in region_rows(view, refs)] == [row.code]
             assert stored_rows(view, refs)[0] == replace(row, words_code=b"")
             continue
         with pytest.raises(ObjectNotFoundError):
-            codes_of(view, refs)
+            region_rows(view, refs)
         with pytest.raises(ObjectNotFoundError):
             stored_rows(view, [*refs, RegionRef(row.image)])

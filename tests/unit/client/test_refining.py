@@ -19,7 +19,7 @@ from searchanything.core.errors import ObjectNotFoundError, ProbeMismatchError, 
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.search import probe as probing
 from searchanything.search.probe import Marked, Probe, taught
-from searchanything.search.refine import codes_of, search_by_probe
+from searchanything.search.refine import region_rows, search_by_probe
 from searchanything.search.search import PageRequest
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -54,7 +54,8 @@ def test_marks_turn_the_order_and_reach_further() -> None:
     index = index_of(CODES)
     near = [hit.image.key for hit in _asked(index, Probe(BASE[None], BASE[None][:0], "f"))]
     assert near == ["query", "wrong", "like wrong", "right", "like right"]
-    right, wrong = (codes_of(index, [RegionRef(ImageRef("bucket", key), 0)]) for key in ("right", "wrong"))
+    rows = region_rows(index, [RegionRef(ImageRef("bucket", key), 0) for key in ("right", "wrong")])
+    right, wrong = (np.frombuffer(row.code, np.uint8)[None] for row in rows)
     probe = Probe(np.concatenate([BASE[None], right]), wrong, "f")
     assert probe.scores(wrong)[0] < Probe(probe.right, wrong[:0], "f").scores(wrong)[0] - 0.1, "wrong marks count"
     assert {hit.image.key for hit in _asked(index, probe)[:3]} == {"right", "query", "like right"}
@@ -73,7 +74,7 @@ def test_garbage_is_no_hit() -> None:
     index.insert_regions([region_row(ImageRef("bucket", "never"), 0, generation=2, code=BASE.tobytes())])
     assert len(_asked(index, Probe(BASE[None], BASE[None][:0], "f"))) == 5
     with pytest.raises(ObjectNotFoundError, match="never region 0"):
-        codes_of(index, [RegionRef(ImageRef("bucket", "never"), 0)])
+        region_rows(index, [RegionRef(ImageRef("bucket", "never"), 0)])
 
 
 def test_precision_is_cross_validated() -> None:

@@ -64,7 +64,8 @@ def test_what_people_write_is_understood(written: object, meant: Prompt) -> None
 def test_a_boolean_array_is_a_mask() -> None:
     prompt = as_prompt(MASK)
     assert isinstance(prompt, Mask)
-    assert prompt.mask is MASK
+    assert np.array_equal(prompt.mask, MASK)
+    assert not np.shares_memory(prompt.mask, MASK), "the caller may use it again"
     assert as_prompt(prompt) is prompt
 
 
