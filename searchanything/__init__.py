@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import Settings
     from searchanything.core.types import Filter, Hit, ImageRef, RegionRef, Selection, SizeClass
+    from searchanything.images.scopes import Patterns
     from searchanything.ingest.reports import IndexReport, IndexStatus
     from searchanything.prompts.prompt import Box, Mask, Points, Prompts, Text, WholeImage
     from searchanything.search.probe import Probe
@@ -45,6 +46,7 @@ __all__ = [
     "IndexReport",
     "IndexStatus",
     "Mask",
+    "Patterns",
     "Points",
     "Probe",
     "Prompts",
@@ -77,6 +79,7 @@ _HOMES = {
     "answers.duplicates": ("Duplicates",),
     "answers.explanation": ("Explanation",),
     "prompts.prompt": ("Box", "Mask", "Points", "Prompts", "Text", "WholeImage"),
+    "images.scopes": ("Patterns",),
     "search.probe": ("Probe",),
     "answers.receipts": ("Replay",),
     "ingest.reports": ("IndexReport", "IndexStatus"),

@@ -80,7 +80,7 @@ class PromptOptions:
         )
         if self.box or self.text is not None:
             boxes = [parse_numbers(text, "--box", "X1,Y1,X2,Y2") for text in self.box or ()]
-            return Prompts(boxes, foreground, background, self.text).simplest()  # type: ignore[arg-type]
+            return Prompts(boxes, foreground, background, self.text).simplest()
         if foreground:
             return Points(foreground, background, granularity=self.granularity)
         return WholeImage() if self.mask is None else Mask(read_mask(self.mask))
@@ -134,7 +134,7 @@ class FilterOptions:
             size_class=None if self.size_class is None else SizeClass(self.size_class),
             metadata=parse_metadata(self.metadata or ()),
             expression=self.expression,
-            where=self.where or (),  # type: ignore[arg-type]  # texts are read there
+            where=self.where or (),
         )
         return None if wanted == Filter() else wanted
 

@@ -169,6 +169,23 @@ class Filter:
     expression: str | None = None
     where: tuple[Where, ...] = ()
 
+    if TYPE_CHECKING:  # what the fields are made of
+
+        def __init__(
+            self,
+            bucket: str | None = None,
+            key_prefix: str | None = None,
+            images: Sequence[ImageRef] = (),
+            exclude: Sequence[ImageRef] = (),
+            within: Sequence[Place] = (),
+            area_px: tuple[int | None, int | None] = (None, None),
+            size_class: SizeClass | Literal["small", "medium", "large"] | None = None,
+            metadata: Metadata = ...,
+            indexed_at_ms: tuple[int | None, int | None] = (None, None),
+            expression: str | None = None,
+            where: str | Where | Sequence[str | Where] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         said = conditions_of(self.where, self.area_px, self.size_class)
         object.__setattr__(self, "where", said.where)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from searchanything.core.prompt_fields import Granularity, plain_fields
 from searchanything.core.types import BoolMask, BoxXYXY
 
 Point: TypeAlias = tuple[float, float]
+PointsInput: TypeAlias = Point | Sequence[Point] | Sequence[Sequence[float]] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Points:
     background: tuple[Point, ...] = ()
     granularity: Granularity | None = None
     rule: Literal["searchanything", "surest", "fastsam"] = "searchanything"
+
+    if TYPE_CHECKING:  # what the fields are made of
+
+        def __init__(
+            self,
+            foreground: PointsInput,
+            background: PointsInput = (),
+            granularity: Granularity | None = None,
+            rule: Literal["searchanything", "surest", "fastsam"] = "searchanything",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "foreground", _points(self.foreground))
@@ -133,6 +144,16 @@ class Prompts:
     foreground: tuple[Point, ...] = ()
     background: tuple[Point, ...] = ()
     text: str | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            boxes: Box | Sequence[Box | Sequence[float]] | Sequence[float] | NDArray[Any] = (),
+            foreground: PointsInput = (),
+            background: PointsInput = (),
+            text: str | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", _boxes(self.boxes))

@@ -1,0 +1,45 @@
+"""The package is typed: what its documentation shows passes a user's strict mypy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import numpy as np
+import searchanything
+from searchanything import Box, Filter, ImageRef, Patterns, Points, Prompts, RegionRef, SizeClass, Where
+
+a = ImageRef("b", "a.jpg")
+filters = [
+    Filter(where="year >= 2020"),
+    Filter(where=["stars = 3..5", Where.parse("year > 1")]),
+    Filter(where=Where.parse("year > 1"), size_class="small"),
+    Filter(images=[a], exclude=(a,), size_class=SizeClass.LARGE, metadata={"album": "sea"}),
+]
+points = [Points((1, 2)), Points([(1, 2), (3, 4)], background=[(5, 6)]), Points(np.ones((2, 2)), granularity="part")]
+prompts = [
+    Prompts(boxes=[(1, 2, 3, 4)], foreground=[(1, 2)]),
+    Prompts(boxes=[Box(1, 2, 3, 4)], background=(3, 4)),
+    Prompts(boxes=Box(1, 2, 3, 4), text="x"),
+]
+
+
+def ask(client: searchanything.Client) -> None:
+    results = client.query("a.jpg", points[0], filter=filters[0])
+    results.explain(results[0])
+    results.explain(RegionRef(a, 0), (1.0, 2.0, 3.0, 4.0))
+    client.index("photos", patterns=Patterns(include=("*.png",)))
+    read: tuple[Where, ...] = filters[0].where
+"""
+WRONG = "from searchanything import Filter, Points\nFilter(size_class='huge')\nPoints('1,2')\nFilter(where=3)\n"
+
+
+def test_documented_calls_pass_and_wrong_ones_do_not(tmp_path: Path) -> None:
+    (tmp_path / "right.py").write_text(SCRIPT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run([*command, "right.py", "wrong.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = [line.partition(": error: ")[0] for line in done.stdout.splitlines() if ": error: " in line]
+    assert found == ["wrong.py:2", "wrong.py:3", "wrong.py:4"], done.stdout + done.stderr
