@@ -62,6 +62,10 @@ WRONG: list[tuple[Call, str]] = [
     (lambda client, _: client.delete(None), "expected s3://bucket/prefix or a folder's path as source, got None"),
     (lambda client, _: client.index(None), "as source, got None"),
     (lambda client, _: client.backup(3), "expected a tar file's path or s3://bucket/prefix, got 3"),
+    (
+        lambda client, at: client.compare(at / "0.png", (10, 10), candidates=0),
+        "^candidates: expected 1 or more, got 0",
+    ),
     (lambda client, at: client.estimate(at, images=0), "images: expected 1 or more, got 0"),
     (lambda *_: searchanything.connect(3), "as uri, got 3"),
     (lambda *_: searchanything.connect("memory://", settings={}), "expected Settings, got {}"),
