@@ -45,14 +45,20 @@ _CURE = (
 
 
 def check_file_name(file: Path) -> None:
-    """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
+    """Raises: SettingsError if Milvus Lite cannot open a file of that name; IndexUnavailableError if we cannot."""
     name = file.name
     if not _FILE_NAME.fullmatch(name) or len(name) > FILE_NAME_LENGTH:
         raise SettingsError(
             f"an embedded index needs a file name of at most {FILE_NAME_LENGTH} letters (A-Z a-z 0-9 . _ -), "
             f"got {name.rpartition('@')[2]!r}: choose another name, or a Milvus server with http://host:port"
         )
-    if file.expanduser().is_dir():
+    try:
+        is_folder = stat.S_ISDIR(file.expanduser().stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # such as a folder that may not be entered: what is in it is not known
+        raise IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}") from error
+    if is_folder:
         raise SettingsError(
             f"{file}: an embedded index needs the name of a file, this is a folder; try {file}/index.db"
         )
@@ -79,7 +85,20 @@ def prepare_file(file: Path, *, filled: str, seal: str) -> str:
         _check_database(file)
         _check_seal(file, seal)
     _hide_from_others(file)
-    return _why_read_only(file)
+    return why_read_only(file)
+
+
+def why_read_only(file: Path) -> str:
+    """Begin to write, and take it back: modes, access lists, read-only mounts and full disks all tell it here."""
+    try:
+        with _opened(file) as database:
+            database.execute("BEGIN IMMEDIATE")
+            [version] = database.execute("PRAGMA user_version").fetchone()
+            database.execute(f"PRAGMA user_version = {version ^ 1}")  # the first change makes the journal
+            database.execute("ROLLBACK")
+    except IndexUnavailableError as error:
+        return str(error.__cause__ or error)
+    return ""
 
 
 def damaged(file: Path, how: str) -> IndexDamagedError:
@@ -114,7 +133,7 @@ def check_place(file: Path) -> None:
     if not folder.is_dir():
         raise unusable(file, NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder)))
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise unusable(file, PermissionError(errno.EACCES, "it cannot be written", str(folder)))
+        raise unusable(file, PermissionError(errno.EACCES, "it cannot be written to (w and x)", str(folder)))
     check_room(folder / file.name)
 
 
@@ -202,19 +221,6 @@ def _hide_from_others(file: Path) -> None:
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & stat.S_IRWXO:
             file.chmod(mode & ~(stat.S_IRWXO | stat.S_IRWXG))
-
-
-def _why_read_only(file: Path) -> str:
-    """Begin to write, and take it back: modes, access lists, read-only mounts and full disks all tell it here."""
-    try:
-        with _opened(file) as database:
-            database.execute("BEGIN IMMEDIATE")
-            [version] = database.execute("PRAGMA user_version").fetchone()
-            database.execute(f"PRAGMA user_version = {version ^ 1}")  # the first change makes the journal
-            database.execute("ROLLBACK")
-    except IndexUnavailableError as error:
-        return str(error.__cause__ or error)
-    return ""
 
 
 @contextlib.contextmanager

@@ -41,7 +41,14 @@ from pathlib import Path
 
 from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.files import privately
-from searchanything.stores.lite_file import check_file_name, check_room, prepare_file, read_only, unusable
+from searchanything.stores.lite_file import (
+    check_file_name,
+    check_room,
+    prepare_file,
+    read_only,
+    unusable,
+    why_read_only,
+)
 from searchanything.stores.lite_folder import choose_socket, folder_beside, make_folder
 from searchanything.stores.lite_supervisor import (
     ADDRESS,
@@ -74,7 +81,7 @@ class LiteHost:
     # Over 200 lines: start, share, watch and leave are one state under one lock; parts would hand it to and fro.
 
     def __init__(self, file: Path, *, idle_s: float, timeout_s: float) -> None:
-        """Raises: SettingsError if Milvus Lite cannot open a file of that name."""
+        """Raises: SettingsError if Milvus Lite cannot open a file of that name; IndexUnavailableError if we cannot."""
         check_file_name(file)
         self._file = Path(os.path.realpath(file.expanduser()))
         self._folder = folder_beside(self._file)
@@ -162,11 +169,19 @@ class LiteHost:
     def look_writable(self) -> None:
         """Look whether a write could succeed. The server stays as it is: to open its rows again may take a minute.
 
-        Raises: IndexReadOnlyError, IndexFullError.
+        Raises: IndexReadOnlyError, IndexFullError, IndexUnavailableError.
         """
         check_room(self._file)
+        why = self._note(_READ_ONLY)
         if not (os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK | os.X_OK)):
-            raise read_only(self._file, self._note(_READ_ONLY) or "this user may not write there")
+            raise read_only(self._file, why or "this user may not write there")
+        if why and (still := self._still_read_only()):
+            raise read_only(self._file, still)
+
+    def _still_read_only(self) -> str:
+        """Why a file is still not written, beside modes and room, which nobody else writes meanwhile: quotas, locks."""
+        with self.writing():
+            return self._note(_READ_ONLY) and why_read_only(self._file)
 
     def retire(self) -> None:
         """Have the server replaced: what it shows is not what its file holds. Its other users will find the next one.

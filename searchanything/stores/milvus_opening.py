@@ -17,7 +17,8 @@ def open_milvus(settings: MilvusSettings) -> MilvusIndexStore:
 
     The server of a file that is there is being started meanwhile.
 
-    Raises: SettingsError; LibraryError where pymilvus cannot be loaded.
+    Raises: SettingsError; IndexUnavailableError where a file cannot be looked for; LibraryError where pymilvus cannot
+    be loaded.
     """
     host = lite_host_of(settings)
     if host is not None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from integration.lite_processes import processes_of, wait_until, wait_until_ended
 from integration.test_lite_faults import NAME, add, keys, made, make, opened
 
-from searchanything.core.errors import IndexFullError, IndexReadOnlyError, RegionIndexError
+from searchanything.core.errors import IndexFullError, IndexReadOnlyError, IndexUnavailableError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
 from searchanything.stores.lite_folder import folder_beside
 from searchanything.stores.milvus_opening import open_milvus
@@ -159,6 +161,23 @@ def test_an_index_in_a_folder_that_is_only_read(
         assert keys(store) == {1, 2}
 
 
+def test_a_look_says_what_modes_and_room_do_not(file: Path) -> None:
+    """Such as a quota, or another program's lock: its server was started as one that only reads."""
+    made(file, 1)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with opened(file) as store:
+            assert keys(store) == {1}
+            servers = processes_of(file)["server"]
+            with pytest.raises(IndexReadOnlyError, match=r"read but not written: database is locked"):
+                store.check_writable()
+            other.execute("ROLLBACK")
+            store.check_writable()
+            assert processes_of(file)["server"] == servers
+            add(store.open(NAME), 2)
+            assert keys(store) == {1, 2}
+
+
 def test_no_index_can_be_made_where_it_is_only_read(
     file: Path, only_read: Callable[[Path], Callable[[], None]]
 ) -> None:
@@ -201,3 +220,18 @@ def test_no_index_can_be_made_below_a_file(tmp_path: Path) -> None:
         pytest.raises(RegionIndexError, match=r"cannot be used.*it is no folder: .*photos"),
     ):
         store.check_writable()
+
+
+def test_no_index_can_be_made_in_a_folder_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path / "index.db") as store:
+        monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.X_OK)  # 0666; a superuser enters nevertheless
+        with pytest.raises(IndexReadOnlyError, match=r"no index can be made here.*\(w and x\)"):
+            store.check_writable()
+
+
+def test_an_index_that_cannot_be_looked_for_is_not_taken_for_absent(tmp_path: Path) -> None:
+    """As below a folder that may not be entered, which a superuser does not know."""
+    with pytest.raises(IndexUnavailableError, match=r"cannot be used.*File name too long"):
+        opened(tmp_path / ("long" * 100) / "index.db")
