@@ -312,7 +312,7 @@ class Client(Closing):
     def delete(self, source: SourceName) -> int:
         """Forget the images of a source; the source itself is not touched. Returns how many images were forgotten.
 
-        Raises: UsageError for `bucket/key` if images of that bucket are indexed: it lacks its `s3://`.
+        Raises: UsageError for `bucket/key` that lacks its `s3://`, if such are indexed and no such folder exists.
         """
         return self._parts.syncing.delete(source)
 

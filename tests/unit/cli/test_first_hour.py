@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,13 +166,18 @@ def test_deleting_an_object_without_s3_is_no_deletion_and_names_the_right_form(
     for source in ("photos/2024/a.jpg", "photos/2024/"):
         assert call(client, "delete", source) == 2
         assert f"under s3://{source} there is: searchanything delete s3://{source}" in capsys.readouterr().err
-    Path("photos", "2024").mkdir(parents=True)
-    for source in ("photos/2025", "photo", f"{Path.cwd()}/photos/2024", "photos", "photos/", "photos/2024"):
+    deleted_before = ("photos", "photos/", "./photos/2024", f"{Path.cwd()}/photos/2024")  # folders, by their names
+    for source in ("photos/2025", "photo", *deleted_before):
         assert call(client, "delete", source) == 0
-        assert f"nothing under {source} is in the index" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert f"nothing under {source} is in the index" in printed
+        assert "s3://" not in printed, "advice that forgets a whole bucket"
+    Path("photos", "2024").mkdir(parents=True)
+    assert call(client, "delete", "photos/2024") == 0
+    shutil.rmtree("photos")
     assert image in {one.image for one in index.iterate_images()}
     assert call(client, "delete", "s3://photos/2024/a.jpg") == 0
-    assert call(client, "delete", "photos/2024/a.jpg") == 0
+    assert call(client, "delete", "photos/2024/a.jpg") == 0, "it is forgotten"
     assert [one.image for one in index.iterate_images()] == [row.image]
 
 
