@@ -207,15 +207,18 @@ class SyncReport:
     def found_nothing(self) -> bool:
         """True if neither the listing nor the index names anything there: a mistyped prefix looks like this."""
         there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted, self.skipped, self.skips)
-        return not any(there)
+        return not any(there) and not self._repaired_any
 
     @property
     def found_no_image(self) -> bool:
         """True if all that there is was skipped, and the index names nothing there either."""
-        repaired = self.repaired
-        tried = (repaired.failed, repaired.deleted) if repaired is not None else ()
         there = (self.checked, self.missing, self.orphaned, self.failed, self.unlisted)
-        return bool(self.skips) and not any((*there, *tried))
+        return bool(self.skips) and not any(there) and not self._repaired_any
+
+    @property
+    def _repaired_any(self) -> bool:
+        """True if a repair met an image, which may have come after the comparison."""
+        return self.repaired is not None and not self.repaired.found_no_image
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything sync check|repair --format json`."""

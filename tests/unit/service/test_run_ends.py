@@ -26,6 +26,32 @@ async def no_waves(_engine: Any, _source: str, keys: Sequence[str], **_: Any) ->
     return WaveReport()
 
 
+def ends_of_sync(
+    monkeypatch: pytest.MonkeyPatch, found: SyncReport, *, repair: bool, tidied: IndexReport
+) -> tuple[str | None, str | None]:
+    """Name and message of the last state of the first sync of a process that finds this, and tidies so."""
+    module = import_module("searchanything_flows.sync")
+
+    async def tidy(*_: Any) -> BatchReport:
+        return BatchReport(tidied, 0.1, "host", 1, 1)
+
+    async def publish_run(*_: Any) -> None: ...
+
+    operations = SimpleNamespace(plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
+    client = SimpleNamespace(sync=lambda _: found, operations=operations, failures=lambda _: [EXHAUSTED])
+    monkeypatch.setattr(module, "worker_client", lambda: client)
+    monkeypatch.setattr(module, "index_in_waves", no_waves)
+    monkeypatch.setattr(module, "_step", tidy)
+    monkeypatch.setattr(module, "_tidied", set())
+    monkeypatch.setattr(module, "publish_run", publish_run)
+    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
+    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
+    state = asyncio.run(module.sync.fn("folder", repair=repair))
+    assert state.is_completed()
+    assert state.name in _ENDS
+    return state.name, state.message
+
+
 @pytest.mark.parametrize("repair", [False, True])
 @pytest.mark.parametrize(
     ("found", "name", "message"),
@@ -41,23 +67,26 @@ def test_a_sync_ends_as_the_code_of_sync_repair_says(
     monkeypatch: pytest.MonkeyPatch, found: SyncReport, name: str, message: str, repair: bool
 ) -> None:
     """0: completed. 3: images are exhausted, and known failures of a check; or there is no image at all."""
-    module = import_module("searchanything_flows.sync")
+    ends = ends_of_sync(monkeypatch, found, repair=repair, tidied=IndexReport())
+    assert ends == (name, message if repair else message.replace("exhausted", "failed"))
 
-    async def ended(*_: Any) -> BatchReport:
-        return BatchReport(IndexReport(), 0.1, "host", 1, 1)
 
-    operations = SimpleNamespace(plan_sync=lambda _, forget: found, sweep_tiles=lambda _: None)  # noqa: ARG005
-    client = SimpleNamespace(sync=lambda _: found, operations=operations, failures=lambda _: [EXHAUSTED])
-    monkeypatch.setattr(module, "worker_client", lambda: client)
-    monkeypatch.setattr(module, "index_in_waves", no_waves)
-    for step in ("_step", "publish_run"):
-        monkeypatch.setattr(module, step, ended)
-    monkeypatch.setattr(module, "workers", lambda _: nullcontext())
-    monkeypatch.setattr(module, "stop_if_cancelled", lambda work: work)
-    state = asyncio.run(module.sync.fn("folder", repair=repair))
-    assert (state.name, state.message) == (name, message if repair else message.replace("exhausted", "failed"))
-    assert state.is_completed()
-    assert state.name in _ENDS
+@pytest.mark.parametrize(
+    ("tidied", "name"),
+    [
+        (IndexReport(), "No image"),
+        (IndexReport(indexed=1), "Completed"),
+        (IndexReport(deleted=1), "Completed"),
+        (IndexReport(failed=1), "Some failed"),
+    ],
+)
+@pytest.mark.parametrize("found", [SyncReport(), SyncReport(skips=(TEXTS,))])
+def test_a_sync_ends_by_images_that_came_after_it_had_compared(
+    monkeypatch: pytest.MonkeyPatch, found: SyncReport, tidied: IndexReport, name: str
+) -> None:
+    """Another run indexed them, and was killed: to tidy is to index them again."""
+    ends = ends_of_sync(monkeypatch, found, repair=True, tidied=tidied)
+    assert ends[0] == name
 
 
 @pytest.mark.parametrize(
