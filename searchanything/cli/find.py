@@ -63,7 +63,7 @@ def find(
     check_save(save, image, prompt.mask)
     session, preset = session_of(context), common.preset
     with session.client(common.uri, preset) as client:
-        place, is_new = _indexed_place(client, folder), client.status().manifest is None
+        place, is_new = _indexed_place(client, folder), not client.status().exists
     if place is None:
         preset = preset or (_preset_of_new() if is_new else None)
         _ask_for(folder, preset, yes=yes)

@@ -40,6 +40,8 @@ def _pairs(document: dict[str, Any]) -> TwoColumns:
             value = _consistency(value)
         if isinstance(value, dict):
             value = ", ".join(f"{key} {one}" for key, one in value.items())
+        if name == "garbage" and value is None:
+            value = "not looked for; the other numbers are of all rows"
         if name == "words" and value is None:
             value = "none; searchanything index SOURCE --add-words adds them"
         shown = "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

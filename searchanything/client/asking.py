@@ -101,7 +101,8 @@ class Asking:
         question = SearchQuestion(pixels, wanted, bounded, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, bounded, filter)
-        matching = Matching(0) if scale is None else scale.matching(page, max_false_match, before=request.offset)
+        judged = None if scale is None else scale.matching(page, max_false_match, before=request.offset)
+        matching = judged or Matching(0, bits=index.manifest.bits)
         of_region = encoded.choice.kind == "region"
         own = partial(asked_region, index, encoded.code, encoded.words_code)
         return SearchResults(

@@ -89,7 +89,7 @@ class Failures:
 
 def _newest_rows(index: RegionIndex, outcome: Outcome, *, bucket: str | None, key_prefix: str) -> list[ImageRow]:
     """The newest rows of the images whose last attempt ended so, in the order of their names."""
-    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix)
-    found = {state.image for state in states if state.outcome is outcome}
+    states = index.iterate_states(bucket=bucket, key_prefix=key_prefix, outcome=outcome)
+    found = {state.image for state in states}
     rows = [row for images in batches(found, _ROWS_AT_ONCE) for row in index.newest(images).values()]
     return sorted((row for row in rows if row.outcome is outcome), key=lambda row: row.image)

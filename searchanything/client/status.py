@@ -8,7 +8,6 @@ from searchanything.client.connection import Connection
 from searchanything.client.consistency import kept_consistency
 from searchanything.ingest.garbage import holdings
 from searchanything.ingest.reports import IndexStatus
-from searchanything.search.scoped import ScopedIndex
 
 
 def index_status_of(connection: Connection) -> IndexStatus:
@@ -18,17 +17,8 @@ def index_status_of(connection: Connection) -> IndexStatus:
     if live is None:
         return IndexStatus(indexes.uri)
     index = connection.scoped(indexes.open(live.fingerprint))
-    if isinstance(index, ScopedIndex):
-        return IndexStatus(
-            indexes.uri,
-            **asdict(index.counts()),
-            manifest=live,
-            collections=index.collections,
-            words=index.words,
-            words_regions=0 if index.words is None else index.count_words(),
-        )
     held = holdings(index)
-    measured = kept_consistency(indexes, live.fingerprint)
+    measured = None if connection.places else kept_consistency(indexes, live.fingerprint)
     return IndexStatus(
         indexes.uri,
         **asdict(held.counts),

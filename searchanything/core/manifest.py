@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 2  # of the rows in the index
@@ -35,6 +35,10 @@ class IndexCounts:
     empty: int
     failed: int
     regions: int
+
+    def __add__(self, other: IndexCounts) -> IndexCounts:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return IndexCounts(*(one + another for one, another in pairs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,10 @@ class IndexStatus:
 
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
     the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
-    `sync repair` deletes them. `words` is what searches by words alone go by, `words_regions` how many regions have it.
-    `consistency` is what `searchanything eval mine` measured last, None where it never ran.
+    `sync repair` deletes them. It is None above 20,000 images, which would all be looked at: the numbers are then of
+    all rows, those of running and killed attempts as well. `words` is what searches by words alone go by,
+    `words_regions` how many regions have it. `consistency` is what `searchanything eval mine` measured last, None where
+    it never ran.
     """
 
     uri: str
@@ -128,7 +130,7 @@ class IndexStatus:
     empty: int = 0
     manifest: IndexManifest | None = None
     collections: tuple[str, str] | None = None
-    garbage: int = 0
+    garbage: int | None = 0
     words: WordsPart | None = None
     words_regions: int = 0
     consistency: Mapping[str, Any] | None = None

@@ -28,7 +28,6 @@ from searchanything.search.scoped import ScopedIndex
 SAMPLE_CODES: Final = 4096
 LEAST_CODES: Final = 200  # of which 10 lie below the quantile at 5 %
 LOOK_S: Final = 10.0  # the index is counted no more often than that
-LOOK_PLACES_S: Final = 60.0  # nor a view of some places, which takes a pass over its rows
 _GROWTH: Final = 0.1  # by so much an index changes before its sample is drawn again
 NONE_RATE: Final = 1e-3  # a region that is as near to what no image is to hold as fewer unrelated ones are
 _LOW, _HIGH = 0.05, 0.20
@@ -96,11 +95,10 @@ class Backgrounds:
         """The sample of one kind of an index's codes; of a view of some places, of theirs alone."""
         places = index.places if isinstance(index, ScopedIndex) else ()
         name, now = (index.manifest.fingerprint, places, kind), self.clock()
-        look_s = LOOK_PLACES_S if places else LOOK_S
         with self._lock:
             held = self._drawn.get(name)
             if held is not None:
-                if now - held[0] < look_s:
+                if now - held[0] < LOOK_S:
                     return held[1]
                 self._drawn[name] = now, held[1]  # this call looks; the others go on with what there is
         if held is not None:

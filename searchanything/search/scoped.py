@@ -74,9 +74,11 @@ class ScopedIndex:
         for place in self._places_under(bucket, key_prefix):
             yield from self.index.iterate_regions(bucket=place[0], key_prefix=place[1])
 
-    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
+    def iterate_states(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageState]:
         for place in self._places_under(bucket, key_prefix):
-            yield from self.index.iterate_states(bucket=place[0], key_prefix=place[1])
+            yield from self.index.iterate_states(bucket=place[0], key_prefix=place[1], outcome=outcome)
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         for place in self._places_under(bucket, key_prefix):
@@ -115,10 +117,9 @@ class ScopedIndex:
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
         return self.index.words_of([image for image in images if lies_in(image, self.places)])
 
-    def count_words(self) -> int:
-        """Of committed images alone, by a pass over them."""
-        images = {state.image for state in self.iterate_states()}
-        return sum(1 for _ in self.words_of(images))
+    def count_words(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        places = self._places_under(bucket, key_prefix)
+        return sum(self.index.count_words(bucket=place[0], key_prefix=place[1]) for place in places)
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         places = self._places_under(bucket, key_prefix)
@@ -130,20 +131,10 @@ class ScopedIndex:
     def search_images(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         return self._seen(self.index.search_images(codes, limit=limit, filter=self._narrowed(filter)))
 
-    def counts(self) -> IndexCounts:
-        """Of committed images alone, by a pass over their rows."""
-        newest: dict[ImageRef, ImageState] = {}
-        for state in self.iterate_states():
-            known = newest.get(state.image)
-            if known is None or known.generation < state.generation:
-                newest[state.image] = state
-        outcomes = [state.outcome for state in newest.values()]
-        return IndexCounts(
-            images=outcomes.count(Outcome.INDEXED),
-            empty=outcomes.count(Outcome.EMPTY),
-            failed=outcomes.count(Outcome.FAILED),
-            regions=sum(state.regions for state in newest.values()),
-        )
+    def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
+        places = self._places_under(bucket, key_prefix)
+        found = (self.index.counts(bucket=place[0], key_prefix=place[1]) for place in places)
+        return sum(found, IndexCounts(0, 0, 0, 0))
 
     def _seen(self, found: list[list[Hit]]) -> list[list[Hit]]:
         """The filter leaves out what lies elsewhere; whatever an index makes of an expression, this does too."""

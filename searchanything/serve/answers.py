@@ -190,7 +190,7 @@ class StatusDocument(BaseModel):
     caller: dict[str, Any]
 
 
-def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
+def answer_document(results: SearchResults) -> AnswerDocument:
     """A query's answer."""
     said = results.to_dict()
     pairs = zip(results, said["hits"], strict=True)
@@ -203,7 +203,7 @@ def answer_document(results: SearchResults, bits: int) -> AnswerDocument:
         selection=SelectionDocument(**said["selection"]),
         hits=hits,
         good_match=_is_good(results, hits),
-        bits=bits,
+        bits=0 if results.matching is None else results.matching.bits,
         matching=None if said["matching"] is None else MatchingDocument(**said["matching"]),
         probe=probe,
         stages=[StageDocument(**stage) for stage in said["stages"]],

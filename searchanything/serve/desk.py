@@ -47,7 +47,7 @@ from searchanything.serve.wire import (
 
 _Thing = TypeVar("_Thing")
 _BEARER: Final = HTTPBearer(auto_error=False, description="A key of `searchanything keys add`.")  # for the document
-STATUS_S: Final = 15.0  # counting rows may cost a pass over them
+STATUS_S: Final = 15.0  # counting what a small index holds takes a pass over its image rows
 MOST_REFINED: Final = 2000  # where a refined page ends: each of nine codes brings twice as many regions, with masks
 _WAITING_AT_INDEX: Final = 1000  # these take milliseconds each
 _WAITING_FOR_PICTURES: Final = 1000
@@ -136,11 +136,6 @@ class Desk:
         """What this caller may ask of this index: words need words codes, refining a right."""
         words = self.status(caller).words is not None
         return dict.fromkeys(_OFFERS, True) | {"words": words, "refine": "refine" in caller.rights}
-
-    def bits(self, caller: Caller, results: SearchResults) -> int:
-        """How long the codes are that these results were compared by."""
-        words = self.status(caller).words if results.is_by_words else None
-        return self.client.manifest.bits if words is None else words.bits
 
     def gate(self, asked: QueryRequest) -> Gate:
         """Where this question waits: stored codes need no model."""

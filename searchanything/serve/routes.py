@@ -111,11 +111,7 @@ server = APIRouter(tags=["server"])
     "/query", summary="Find regions like the one that the prompt selects", responses=problems(*_ASKED), **_QUESTION
 )
 async def query(asked: QueryRequest, caller: Reader, desk: AtDesk) -> AnswerDocument:
-    def work() -> AnswerDocument:
-        results = desk.ask(caller, asked)
-        return answer_document(results, desk.bits(caller, results))
-
-    return await desk.gate(asked).run(work)
+    return await desk.gate(asked).run(lambda: answer_document(desk.ask(caller, asked)))
 
 
 @questions.post(
@@ -136,11 +132,7 @@ async def sheet(asked: SheetRequest, caller: Reader, desk: AtDesk) -> Response:
     **_QUESTION,
 )
 async def refine(asked: RefineRequest, caller: Refining, desk: AtDesk) -> AnswerDocument:
-    def work() -> AnswerDocument:
-        results = desk.refine(caller, asked)
-        return answer_document(results, desk.bits(caller, results))
-
-    return await desk.gate(asked).run(work)
+    return await desk.gate(asked).run(lambda: answer_document(desk.refine(caller, asked)))
 
 
 @questions.post(

@@ -75,6 +75,11 @@ def predicate_of(filter: Filter | None, *, whole_images: bool) -> Predicate:
     return All(tuple(parts))
 
 
+def objects_predicate(bucket: str | None, key_prefix: str) -> Predicate:
+    """What is true of a bucket's rows whose key starts so; of all rows without a bucket and a prefix."""
+    return All(tuple(_place_parts(bucket, key_prefix)))
+
+
 def _parts(filter: Filter, time_field: str) -> Iterator[Predicate]:
     yield from _place_parts(filter.bucket, filter.key_prefix)
     if filter.images:

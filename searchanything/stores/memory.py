@@ -12,10 +12,10 @@ from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch, least_ids
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place, lies_in
 from searchanything.stores.columns import IMAGE_COLUMNS, Column
-from searchanything.stores.filters import predicate_of
+from searchanything.stores.filters import objects_predicate, predicate_of
 from searchanything.stores.matches import check_same_index, check_schema, image_hit, image_state
 from searchanything.stores.memory_table import Table
-from searchanything.stores.predicates import Compare, Predicate
+from searchanything.stores.predicates import All, Compare, Predicate
 from searchanything.stores.row_checks import MAX_LIMIT, RowLimits, check_words, words_rows
 
 _OUTCOME = Column("outcome", IMAGE_COLUMNS["outcome"])
@@ -77,8 +77,11 @@ class MemoryRegionIndex:
         with self._lock:
             return iter(self._regions.under(bucket, key_prefix))
 
-    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
-        return map(image_state, self.iterate_images(bucket=bucket, key_prefix=key_prefix))
+    def iterate_states(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageState]:
+        rows = self.iterate_images(bucket=bucket, key_prefix=key_prefix)
+        return (image_state(row) for row in rows if outcome in (None, row.outcome))
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
         return ((row.image, row.generation) for row in self.iterate_regions(bucket=bucket, key_prefix=key_prefix))
@@ -108,7 +111,7 @@ class MemoryRegionIndex:
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
         with self._lock:
-            return len(self._regions.under(bucket, key_prefix))
+            return self._regions.count(objects_predicate(bucket, key_prefix))
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         predicate = self._prepare(codes, limit=limit, filter=filter, whole_images=False)
@@ -156,8 +159,9 @@ class MemoryRegionIndex:
             for one in found
         ]
 
-    def count_words(self) -> int:
-        return len(self._words)
+    def count_words(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        with self._lock:
+            return self._words.count(objects_predicate(bucket, key_prefix))
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
         with self._lock:
@@ -178,13 +182,14 @@ class MemoryRegionIndex:
             for table in (self._images, self._words, self._regions):
                 table.delete_images(images)
 
-    def counts(self) -> IndexCounts:
+    def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
+        place = objects_predicate(bucket, key_prefix)
         with self._lock:
             images, empty, failed = (
-                self._images.count(Compare(_OUTCOME, "==", outcome.value))
+                self._images.count(All((Compare(_OUTCOME, "==", outcome.value), place)))
                 for outcome in (Outcome.INDEXED, Outcome.EMPTY, Outcome.FAILED)
             )
-            return IndexCounts(images=images, empty=empty, failed=failed, regions=len(self._regions))
+            return IndexCounts(images=images, empty=empty, failed=failed, regions=self._regions.count(place))
 
     def _prepare(self, codes: Codes, *, limit: int, filter: Filter | None, whole_images: bool) -> Predicate | None:
         self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)

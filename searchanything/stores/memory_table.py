@@ -10,9 +10,9 @@ import numpy as np
 from searchanything.core.codes import stacked
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import Codes, ImageRef
-from searchanything.stores.columns import Column, Kind
+from searchanything.stores.filters import objects_predicate
 from searchanything.stores.memory_columns import Columns, GrowingArray
-from searchanything.stores.predicates import All, Compare, Predicate, Prefix
+from searchanything.stores.predicates import Predicate
 from searchanything.stores.scans import Nearest, nearest_codes
 
 Row = TypeVar("Row", RegionRow, ImageRow)
@@ -56,10 +56,8 @@ class Table(Generic[Row]):
         """All rows of a bucket whose key starts so."""
         if bucket is None and not key_prefix:
             return list(self.rows)
-        parts: list[Predicate] = [Prefix(Column("key", Kind.TEXT), key_prefix)] if key_prefix else []
-        if bucket is not None:
-            parts.append(Compare(Column("bucket", Kind.TEXT), "==", bucket))
-        return [self.rows[number] for number in np.flatnonzero(self._columns.chosen(All(tuple(parts)))).tolist()]
+        chosen = self._columns.chosen(objects_predicate(bucket, key_prefix))
+        return [self.rows[number] for number in np.flatnonzero(chosen).tolist()]
 
     def count(self, predicate: Predicate) -> int:
         """How many rows a predicate is true of."""

@@ -50,13 +50,18 @@ def one_of(field: str, values: Collection[str], *, excluded: bool = False) -> st
 
 
 def objects_expression(bucket: str | None, key_prefix: str) -> str:
-    """Rows of a bucket whose key starts so. May keep too many where a text cannot be written: compare again."""
+    """Rows of a bucket whose key starts so. May keep too many unless it `says_all`: compare again."""
     parts = []
     if bucket is not None and _writable(bucket) == bucket:
         parts.append(f"bucket == {quote(bucket)}")
     if stem := _writable(key_prefix):
         parts.append(write(Prefix(Column("key", Kind.TEXT), stem)))
     return " and ".join(parts)
+
+
+def says_all(bucket: str | None, key_prefix: str) -> bool:
+    """Whether `objects_expression` keeps what lies in a place and no more: not every text can be written in one."""
+    return all(_writable(text) == text for text in (bucket or "", key_prefix))
 
 
 def quote(text: str) -> str:

@@ -13,7 +13,7 @@ from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote
+from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote, says_all
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
     IMAGE_HIT_OUTPUT,
@@ -127,8 +127,11 @@ class MilvusRegionIndex:
         rows = self._connection.iterate(self._regions, objects_expression(bucket, key_prefix), REGION_ROW_OUTPUT)
         return map(region_row_of, _under(rows, bucket, key_prefix))
 
-    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
-        rows = self._connection.iterate(self._images, objects_expression(bucket, key_prefix), IMAGE_STATE_OUTPUT)
+    def iterate_states(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageState]:
+        expression = _joined(_has(outcome), objects_expression(bucket, key_prefix))
+        rows = self._connection.iterate(self._images, expression, IMAGE_STATE_OUTPUT)
         return map(image_state_of, _under(rows, bucket, key_prefix))
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
@@ -153,8 +156,7 @@ class MilvusRegionIndex:
         if of == "images":
             parts.append(compile_filter(None, whole_images=True))
         fields = ["bucket", "key", "generation", "code", *([] if of == "images" else ["region"])]
-        expression = " and ".join(f"({part})" for part in parts if part)
-        rows = self._connection.iterate(self._collection_of(of), expression, fields)
+        rows = self._connection.iterate(self._collection_of(of), _joined(*parts), fields)
         return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
@@ -164,7 +166,7 @@ class MilvusRegionIndex:
             yield from map(region_row_of, rows)
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
-        return self._connection.count(self._regions, objects_expression(bucket, key_prefix))
+        return self._count(self._regions, bucket, key_prefix)
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
         queries = self._limits.queries(codes, limit=limit, max_limit=MAX_LIMIT)
@@ -197,8 +199,8 @@ class MilvusRegionIndex:
         found = self._search(part.collection, queries, expression, WORDS_OUTPUT, limit=limit, filter=filter)
         return [list(map(words_match_of, rows)) for rows in found]
 
-    def count_words(self) -> int:
-        return 0 if self._words is None else self._connection.count(self._words.collection, "")
+    def count_words(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        return 0 if self._words is None else self._count(self._words.collection, bucket, key_prefix)
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
         if self._words is None:
@@ -284,13 +286,21 @@ class MilvusRegionIndex:
                 for portion in _portions(ids, _IDS_PER_DELETE):
                     self._connection.delete(collection, one_of("image_id", portion))
 
-    def counts(self) -> IndexCounts:
+    def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
         images, empty, failed = (
-            self._connection.count(self._images, f"outcome == {quote(outcome.value)}")
+            self._count(self._images, bucket, key_prefix, _has(outcome))
             for outcome in (Outcome.INDEXED, Outcome.EMPTY, Outcome.FAILED)
         )
-        regions = self._connection.count(self._regions, "")
+        regions = self._count(self._regions, bucket, key_prefix)
         return IndexCounts(images=images, empty=empty, failed=failed, regions=regions)
+
+    def _count(self, collection: str, bucket: str | None, key_prefix: str, expression: str = "") -> int:
+        """The rows of a bucket and prefix of which an expression is true."""
+        whole = _joined(expression, objects_expression(bucket, key_prefix))
+        if says_all(bucket, key_prefix):
+            return self._connection.count(collection, whole)
+        rows = self._connection.iterate(collection, whole, ["bucket", "key"])
+        return sum(1 for _ in _under(rows, bucket, key_prefix))
 
     def _image_entities(self, ids: Sequence[str], fields: list[str]) -> list[Entity]:
         rows = self._connection.query(self._images, one_of("image_id", ids), fields)
@@ -329,6 +339,15 @@ class MilvusRegionIndex:
 def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:
     """The rows of a bucket and prefix exactly: an expression cannot say every name (see `objects_expression`)."""
     return (one for one in entities if bucket in (None, one["bucket"]) and one["key"].startswith(key_prefix))
+
+
+def _has(outcome: Outcome | None) -> str:
+    """The expression of image rows of an outcome, or of all."""
+    return "" if outcome is None else f"outcome == {quote(outcome.value)}"
+
+
+def _joined(*expressions: str) -> str:
+    return " and ".join(f"({one})" for one in expressions if one)
 
 
 def _portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -13,7 +13,8 @@ from searchanything.core.codes import generation_at, next_generation
 from searchanything.core.manifest import IndexCounts
 from searchanything.core.rows import ImageState, Outcome
 from searchanything.core.types import ImageRef
-from searchanything.ingest.garbage import collect_garbage, holdings
+from searchanything.ingest import garbage
+from searchanything.ingest.garbage import Holdings, collect_garbage, holdings
 from searchanything.stores import milvus_connection
 
 HOUR_NS = 3600 * 10**9
@@ -73,6 +74,55 @@ def test_holdings_leave_garbage_out(bench: Bench) -> None:
     held = holdings(bench.index)
     assert held.counts == IndexCounts(images=1, empty=1, failed=0, regions=2)
     assert held.garbage == 3 + 1 + 1  # regions of the older generation, its image row, a region without an image
+
+
+def test_many_images_are_not_looked_at_one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = next_generation()
+    put(bench, "a.jpg", now - 5, rows=3)
+    put(bench, "a.jpg", now, rows=2)
+    bad = image_row(bench.image("b.jpg"), generation=now, outcome=Outcome.FAILED, regions=0, code=bytes(32))
+    bench.index.insert_images([bad])
+    monkeypatch.setattr(garbage, "LOOKED_AT_IMAGES", 3)
+    assert holdings(bench.index) == Holdings(IndexCounts(images=1, empty=0, failed=1, regions=2), 3 + 1)
+    monkeypatch.setattr(garbage, "LOOKED_AT_IMAGES", 2)
+    assert holdings(bench.index) == Holdings(IndexCounts(images=2, empty=0, failed=1, regions=5), None)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_states_of_one_outcome(bench: Bench, outcome: Outcome) -> None:
+    generation = next_generation()
+    images = {one: bench.image(f"in/{one}.jpg") for one in Outcome}
+    bench.index.insert_images(
+        [image_row(image, generation=generation, outcome=one, regions=0) for one, image in images.items()]
+    )
+    for place in ({}, {"bucket": bench.bucket}, {"bucket": bench.bucket, "key_prefix": "in/"}):
+        found = bench.index.iterate_states(**place, outcome=outcome)
+        assert [state.image for state in found] == [images[outcome]]
+    assert list(bench.index.iterate_states(bucket=bench.bucket, key_prefix="out/", outcome=outcome)) == []
+
+
+def test_rows_are_counted_by_place(bench: Bench) -> None:
+    """Also where an expression cannot say the place."""
+    generation = next_generation()
+    for number, key in enumerate(("a/1.jpg", "a/2.jpg", "b/1.jpg", "a\tb/1.jpg", "a\tc/1.jpg"), start=1):
+        put(bench, key, generation, rows=number)
+    bench.index.insert_images(
+        [
+            image_row(bench.image(f"a/{one}.jpg"), generation=generation, outcome=one, regions=0)
+            for one in (Outcome.EMPTY, Outcome.FAILED)
+        ]
+    )
+    for prefix, counts in {
+        "": IndexCounts(images=5, empty=1, failed=1, regions=15),
+        "a": IndexCounts(images=4, empty=1, failed=1, regions=12),
+        "a/": IndexCounts(images=2, empty=1, failed=1, regions=3),
+        "a\t": IndexCounts(images=2, empty=0, failed=0, regions=9),
+        "a\tb": IndexCounts(images=1, empty=0, failed=0, regions=4),
+        "c": IndexCounts(images=0, empty=0, failed=0, regions=0),
+    }.items():
+        assert bench.index.counts(bucket=bench.bucket, key_prefix=prefix) == counts
+        assert bench.index.count_regions(bucket=bench.bucket, key_prefix=prefix) == counts.regions
+    assert bench.index.counts(bucket="another").regions == 0
 
 
 def test_garbage_is_what_no_running_attempt_can_own(bench: Bench) -> None:

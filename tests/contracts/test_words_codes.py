@@ -143,6 +143,8 @@ def test_deletions_take_the_words_along(words_bench: Bench) -> None:
     before = index.count_words()
     index.insert_regions([*rows_of(image, old, 3), *rows_of(image, new, 2), *rows_of(kept, old, 4)])
     assert index.count_words() == before + 9
+    assert index.count_words(bucket=words_bench.bucket, key_prefix="a") == 5
+    assert index.count_words(bucket=words_bench.bucket, key_prefix="c") == 0
     index.delete_before({image: new})
     assert {name for name, _ in index.words_of([image])} == {row_id(image, new, number) for number in range(2)}
     index.delete_regions([row_id(image, new, 1), row_id(kept, old, 3)])

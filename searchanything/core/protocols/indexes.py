@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from searchanything.core.manifest import IndexCounts, IndexManifest, WordsPart
-from searchanything.core.rows import ImageRow, ImageState, RegionRow, StoredCode, WordsMatch
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef, Place
 
 
@@ -58,8 +58,10 @@ class RegionIndex(Protocol):
         """Stream all region rows with their codes, garbage included, in no particular order."""
         ...
 
-    def iterate_states(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[ImageState]:
-        """`iterate_images` with no more than tells whether an image is up to date."""
+    def iterate_states(
+        self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
+    ) -> Iterator[ImageState]:
+        """`iterate_images` with no more than tells whether an image is up to date; of one outcome, if given."""
         ...
 
     def iterate_attempts(self, *, bucket: str | None = None, key_prefix: str = "") -> Iterator[tuple[ImageRef, int]]:
@@ -85,10 +87,7 @@ class RegionIndex(Protocol):
         ...
 
     def count_regions(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
-        """How many region rows a source has, or all; garbage included. Cheap.
-
-        Too many where a name has control characters.
-        """
+        """How many region rows a source has, or all; garbage included. Cheap: see `counts`."""
         ...
 
     def search(self, codes: Codes, *, limit: int, filter: Filter | None = None) -> list[list[Hit]]:
@@ -131,8 +130,8 @@ class RegionIndex(Protocol):
         """As `search`, by words codes. Raises: RegionIndexError where the index has no words."""
         ...
 
-    def count_words(self) -> int:
-        """How many regions have a words code, garbage included; cheap."""
+    def count_words(self, *, bucket: str | None = None, key_prefix: str = "") -> int:
+        """How many regions of a source, or of all, have a words code; garbage included. Cheap: see `counts`."""
         ...
 
     def words_of(self, images: Collection[ImageRef]) -> Iterator[tuple[str, bytes]]:
@@ -154,8 +153,11 @@ class RegionIndex(Protocol):
         """Delete all rows of these images: image rows first, words, then regions."""
         ...
 
-    def counts(self) -> IndexCounts:
-        """How many rows there are, garbage included; cheap. `garbage.holdings` leaves it out."""
+    def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
+        """How many rows a source has, or how many there are; garbage included. `garbage.holdings` leaves it out.
+
+        Cheap whatever there is, but where a name has control characters: that takes a pass over the source's rows.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.index_rows import manifest_of
 from fakes.answers import hit as any_hit
 from PIL import Image
 
@@ -146,6 +147,15 @@ def prompt_of(client: FakeClient, *options: str):
 def filter_of(client: FakeClient, *options: str):
     assert call(client, "query", "q.png", *options) == 0
     return client.calls[-1][5]
+
+
+def test_status_says_where_nobody_looked_for_leftover_rows(capsys):
+    client = FakeClient()
+    client.status = lambda: IndexStatus("trial.db", images=30_000, manifest=manifest_of("f" * 64), garbage=None)
+    assert call(client, "status") == 0
+    assert "not looked for; the other numbers are of all rows" in " ".join(capsys.readouterr().out.split())
+    assert call(client, "status", "--format=json") == 0
+    assert json.loads(capsys.readouterr().out)["garbage"] is None
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])

@@ -17,7 +17,6 @@ from searchanything.core.manifest import IndexCounts
 from searchanything.core.types import CodeKind, ImageRef
 from searchanything.search.calibration import (
     LEAST_CODES,
-    LOOK_PLACES_S,
     LOOK_S,
     SAMPLE_CODES,
     SHAPES,
@@ -26,7 +25,6 @@ from searchanything.search.calibration import (
     draw_background,
     false_match_rates,
 )
-from searchanything.search.scoped import ScopedIndex
 from searchanything.stores.memory import MemoryRegionIndex
 
 
@@ -137,10 +135,10 @@ class Counted(MemoryRegionIndex):
 
     looks = 0
 
-    def counts(self) -> IndexCounts:
+    def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
         self.looks += 1
         time.sleep(0.02)
-        return super().counts()
+        return super().counts(bucket=bucket, key_prefix=key_prefix)
 
 
 def test_many_questions_at_once_draw_one_sample() -> None:
@@ -158,17 +156,3 @@ def test_many_questions_at_once_draw_one_sample() -> None:
     assert index.looks == 4, "one looks, the others go on with what there is"
     assert len(backgrounds.of(index).codes) == 1000
     assert len(again) == 32
-
-
-def test_a_view_is_counted_less_often() -> None:
-    now = 0.0
-    index = Counted(manifest_of("f" * 64))
-    add(index, range(100))
-    view, backgrounds = ScopedIndex(index, (("bucket", ""),)), Backgrounds(clock=lambda: now)
-    first = backgrounds.of(view)
-    assert len(first.codes) == 1000
-    add(index, range(100, 200))
-    now = LOOK_PLACES_S - 1
-    assert backgrounds.of(view) is first
-    now = LOOK_PLACES_S + 1
-    assert len(backgrounds.of(view).codes) == 2000

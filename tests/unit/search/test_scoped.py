@@ -52,8 +52,8 @@ def test_every_way_to_the_rows_shows_the_places_alone(
         assert sorted(row.image for row in scoped.iterate_regions(**under)) == expected
         assert sorted(state.image for state in scoped.iterate_states(**under)) == expected
         assert sorted(image for image, _ in scoped.iterate_attempts(**under)) == expected
-        if bucket is not None:
-            assert scoped.count_regions(bucket=bucket, key_prefix=prefix) == len(expected)
+        assert scoped.count_regions(**under) == scoped.counts(**under).regions == len(expected)
+        assert scoped.counts(**under).images == len(expected)
     assert sorted(row.image for row in scoped.regions_of(ALL)) == sorted(seen)
     ids = {row.id: row.image for row in index.iterate_regions()}
     assert {ids[name] for name in scoped.codes_of(list(ids))} == seen

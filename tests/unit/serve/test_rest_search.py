@@ -12,6 +12,7 @@ from fakes.models import drawn
 from fakes.serving import IMAGES, Served, crowd, png_of
 
 from searchanything.answers.hit_confidence import confidence_of
+from searchanything.client.client import Client
 from searchanything.core.types import ImageRef, RegionRef
 from searchanything.search.probe import Probe
 from searchanything.serve.wire import ExplainRequest
@@ -74,6 +75,17 @@ def test_words_alone_search_everything(worded: Served) -> None:
     assert worded.client.replay(answer["receipt"]).same
     sheet = worded.post("/v1/sheet", {"text": "blue"})
     assert sheet.headers["content-type"] == "image/png"
+
+
+def test_no_question_counts_what_the_index_holds(worded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That may take a pass over all images."""
+    with_key(worded)
+    monkeypatch.setattr(Client, "status", pytest.fail)
+    blue = worded.name("b/blue.png", region=0)
+    for question in ({"text": "blue"}, {"like": [blue]}, {"like": [{**blue, "region": None}]}):
+        assert worded.ask(**question)["bits"] == 256
+    nothing = worded.ask(image=worded.name("b/blue.png"), prompt={"kind": "points", "foreground": [[80, 60]]})
+    assert (nothing["bits"], nothing["hits"]) == (256, [])
 
 
 def test_a_key_finds_by_words_what_it_sees_alone(worded: Served) -> None:
