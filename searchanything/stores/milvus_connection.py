@@ -39,7 +39,8 @@ LOADING: Final = "load a collection"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_PAGE_ROWS = 1000
+_PAGE_ROWS = 8192  # the server looks at all ids for each page, so few pages
+_FEWEST_ROWS: Final = 64
 
 
 class MilvusConnection:
@@ -191,11 +192,24 @@ class MilvusConnection:
             return self._rows(name, "count rows", call)
 
     def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
-        """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page."""
+        """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page.
+
+        Servers refuse answers above 64 or 100 MiB: the page is then tried again with half as many rows.
+        """
+        most = _PAGE_ROWS
+
+        def read(asked: RowPage) -> list[Entity]:
+            return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
         def page(after: str) -> list[Entity]:
-            asked = RowPage(name, expression, fields, after, _PAGE_ROWS, as_of)
-            return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
+            nonlocal most
+            while True:
+                try:
+                    return read(RowPage(name, expression, fields, after, most, as_of))
+                except RegionIndexError as error:
+                    if type(error) is not RegionIndexError or most <= _FEWEST_ROWS:
+                        raise
+                    most //= 2
 
         with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
             as_of = self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
