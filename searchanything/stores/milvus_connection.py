@@ -39,8 +39,8 @@ LOADING: Final = "load a collection"
 MAX_EF: Final = 32768  # Milvus' own
 MAX_NPROBE: Final = 65536  # Milvus' own; more lists than there are means all
 Result = TypeVar("Result")
-_PAGE_ROWS = 8192  # the server looks at all ids for each page, so few pages
-_FEWEST_ROWS: Final = 64
+_PAGE_ROWS = 1000  # of a stream's first pages
+_MOST_PAGE_ROWS, _FEWEST_PAGE_ROWS = 8192, 64
 
 
 class MilvusConnection:
@@ -194,28 +194,31 @@ class MilvusConnection:
     def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
         """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page.
 
-        Servers refuse answers above 64 or 100 MiB: the page is then tried again with half as many rows.
+        The server looks at the ids of all rows for each page: pages grow with what was read, so that there are few.
+        It refuses answers above 64 or 100 MiB: then half as many rows are asked for.
         """
-        most = _PAGE_ROWS
+        most, done = _MOST_PAGE_ROWS, 0
 
-        def read(asked: RowPage) -> list[Entity]:
+        def ask(asked: RowPage) -> list[Entity]:
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
 
         def page(after: str) -> list[Entity]:
             nonlocal most
             while True:
+                size = min(most, max(_PAGE_ROWS, done // 8))
                 try:
-                    return read(RowPage(name, expression, fields, after, most, as_of))
+                    return ask(RowPage(name, expression, fields, after, size, as_of))
                 except RegionIndexError as error:
-                    if type(error) is not RegionIndexError or most <= _FEWEST_ROWS:
+                    if type(error) is not RegionIndexError or size <= _FEWEST_PAGE_ROWS:
                         raise
-                    most //= 2
+                    most = size // 2
 
         with self._levels.reading(name, "Strong"):  # the time makes it so, which shows deletions as well
             as_of = self._read("ask for the time", lambda client, timeout_s: client.now(timeout_s))
             rows = page("")
         while rows:
             yield from rows
+            done += len(rows)
             rows = page(str(rows[-1]["id"]))
 
     def search(

@@ -66,8 +66,9 @@ def test_streams_have_each_row_once_whatever_fits_into_a_page(
     ]
 
 
-def test_rows_that_are_too_large_for_one_answer_are_streamed(bench: Bench) -> None:
+def test_rows_that_are_too_large_for_one_answer_are_streamed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """70 MB: a Milvus server sends 64 MiB at once, Milvus Lite as much."""
+    monkeypatch.setattr(milvus_connection, "_PAGE_ROWS", 1400)
     generation, metadata = next_generation(), {"note": "x" * 50_000}
     images = [bench.image(f"{number}.jpg") for number in range(56)]
     for image in images:
