@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from searchanything.core.arguments import check_under
 from searchanything.core.codes import stacked
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
@@ -110,6 +111,7 @@ def find_duplicates(
     """
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
+    check_under(bucket, key_prefix)
     found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))
     rows = sorted(committed(index, found), key=_order)
     codes = stacked((one.code for one in rows), index.manifest.bits)

@@ -19,6 +19,7 @@ from searchanything.answers.hit_confidence import WEAK, Confidence
 from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.answers.tables import hits_table
+from searchanything.core.arguments import check_kind, marked_regions_of, whole_number
 from searchanything.core.counting import counted
 from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
@@ -201,7 +202,8 @@ class SearchResults(Sliced[Hit]):
         a mark without a region, or where only whole images were searched; ObjectNotFoundError for marks that are not in
         the index; ProbeMismatchError for a probe of other models.
         """
-        marks = [[one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong)]
+        marks = [marked_regions_of(right, "right"), marked_regions_of(wrong, "wrong")]
+        check_kind(probe, Probe | None, "probe", "a searchanything.Probe (Probe.read reads a saved one)")
         if self.refiner is None:
             raise UsageError("only an answer of regions can be refined: query with a prompt that selects one")
         if not marks[0] and not marks[1] and probe is None:
@@ -227,8 +229,7 @@ class SearchResults(Sliced[Hit]):
         A small region is shown once more, enlarged. By default there are three to five columns, so that rows are full.
         A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column.
         """
-        if columns is not None and columns < 1:
-            raise UsageError(f"expected at least one column, got {columns}")
+        columns = None if columns is None else whole_number(columns, "columns", least=1)
         tiles = [self._query_tile(), *self._hit_tiles()]
         return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=_TILE_PX))
 

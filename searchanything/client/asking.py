@@ -21,6 +21,7 @@ from searchanything.client.connection import Connection
 from searchanything.client.refining import Judging, Refinable
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
 from searchanything.client.why import MarkedQuestion, others_of, stored_question, with_reasons, words_question
+from searchanything.core.arguments import check_kind
 from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
@@ -208,6 +209,7 @@ class Asking:
 
     def replay(self, document: Mapping[str, Any], image: ImageInput | None, *, folder: str | Path | None) -> Replay:
         """As `Client.replay`."""
+        check_kind(folder, str | Path | None, "folder", "a folder's path")
         receipt = Receipt.parse(document, max_pixels=self.connection.settings.ingest.max_pixels)
         if receipt.words is not None:
             found = self.query_words(

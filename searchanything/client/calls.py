@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from searchanything.core import errors
 from searchanything.core.addresses import split_s3
+from searchanything.core.arguments import check_filter_kind
 from searchanything.core.errors import (
     AccessError,
     BusyError,
@@ -141,7 +142,8 @@ def prompt_document(prompt: object) -> dict[str, Any] | None:
 
 
 def filter_document(filter: Filter | None) -> dict[str, Any]:
-    """A filter as the server takes it. Raises: UsageError for parts that a server does not take."""
+    """A filter as the server takes it. Raises: FilterError, UsageError for parts that a server does not take."""
+    check_filter_kind(filter)
     if filter is None:
         return {}
     if filter.expression is not None or filter.within:

@@ -17,8 +17,8 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
+from searchanything.core.arguments import check_kind
 from searchanything.core.closing import Closing
-from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule, importing
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
 from searchanything.core.protocols import IndexStore
@@ -377,8 +377,7 @@ class Client(Closing):
         with importing():
             from searchanything.backup.backup import back_up
 
-        if not isinstance(target, str | Path):
-            raise UsageError(f"expected a tar file's path or s3://bucket/prefix, got {target!r}")
+        check_kind(target, str | Path, "target", "a tar file's path or s3://bucket/prefix")
         return back_up(self._connection.whole(), wiring.backup_place(str(target), self._settings))
 
     def restore(self, source: str | Path) -> given.BackupReport:

@@ -12,6 +12,7 @@ from searchanything.answers.combined import CombinedResults, PartPicture
 from searchanything.client.asking import Asking
 from searchanything.client.stored_questions import StoredQuestion
 from searchanything.client.why import explain_in
+from searchanything.core.arguments import several
 from searchanything.core.codes import stacked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
@@ -26,6 +27,7 @@ from searchanything.search.refine import region_rows
 from searchanything.search.search import PageRequest, query_code_of
 
 WORDS_EXAMPLES: Final = 3  # regions of the index that words mean: what most of them have in common
+PARTS: Final = "parts: hits, RegionRefs, (image, prompt) or words"
 PartInput: TypeAlias = Hit | RegionRef | tuple[ImageInput, object] | str | Text
 
 
@@ -40,9 +42,9 @@ class PartsAsked:
     max_false_match: float | None = None
 
     def __post_init__(self) -> None:
-        for name, parts in (("all_of", self.all_of), ("any_of", self.any_of), ("none_of", self.none_of)):
-            if isinstance(parts, str | Text | Hit | RegionRef) or not isinstance(parts, Sequence):
-                raise UsageError(f"{name}: expected a list of parts, got {parts!r}: put it in brackets")
+        for name in ("all_of", "any_of", "none_of"):
+            parts = several(getattr(self, name), Hit | RegionRef | tuple | str | Text, name, PARTS)
+            object.__setattr__(self, name, parts)
         check_rate(self.none_rate)
         check_rate(self.max_false_match)
 
@@ -79,7 +81,7 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     if isinstance(part, str | Text):
         return _words_part(asking, index, part if isinstance(part, str) else part.text)
     if not isinstance(part, tuple) or len(part) != 2:
-        raise UsageError(f"a part is a hit, a RegionRef, (image, prompt) or words, got {part!r}")
+        raise UsageError(f"expected {PARTS}, got {part!r}")
     image, prompt = part
     pixels, wanted = asking.load(image), as_prompt(prompt)
     check_units(wanted, *pixels.shape[:2])

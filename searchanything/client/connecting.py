@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
 from searchanything.client.remote import RemoteClient, is_server
+from searchanything.core.arguments import check_kind
 from searchanything.core.errors import LibraryError, UsageError
 from searchanything.core.libraries import LazyModule, importing
 
@@ -42,8 +43,7 @@ def connect(
     Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address;
     LibraryError where the packages for an index are not installed, with the command that installs them.
     """
-    if not isinstance(uri, str | Path | None):
-        raise UsageError(f"expected a file's name, an address or memory:// as uri, got {uri!r}")
+    check_kind(uri, str | Path | None, "uri", "a file's name, an address or memory://")
     uri = None if uri is None else str(uri)
     web = uri is not None and uri.startswith(("http://", "https://"))
     if key is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from searchanything import wiring
 from searchanything.client.live_index import ASKING_S, LiveIndex
+from searchanything.core.arguments import check_kind, check_places
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
@@ -58,7 +59,11 @@ class Connection:
         return ScopedIndex(index, self.places) if self.places else index
 
     def within(self, places: Sequence[Place]) -> Self:
-        """The same for questions about some places alone: of those seen before, what lies in both."""
+        """The same for questions about some places alone: of those seen before, what lies in both.
+
+        Raises: UsageError for what are no places.
+        """
+        check_places(places, "places")
         return replace(self, places=narrowed(places, self.places))
 
     def check_seen(self, image: ImageRef) -> None:
@@ -74,8 +79,7 @@ class Connection:
 
     def open_source(self, source: SourceName, patterns: Patterns | None = None) -> OpenedSource:
         """A source's store, and which of its objects are wanted. Raises: UsageError, StoreError."""
-        if not isinstance(source, str | Path):
-            raise UsageError(f"expected s3://bucket/prefix or a folder's path as source, got {source!r}")
+        check_kind(source, str | Path, "source", "s3://bucket/prefix or a folder's path")
         self.whole()
         return wiring.open_scoped(source, self.settings, patterns)
 

@@ -13,10 +13,10 @@ from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
+from searchanything.core.arguments import check_kind, several, whole_number
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
-from searchanything.core.errors import UsageError
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import FloatArray, StoredObject
@@ -64,6 +64,7 @@ class Ingestion:
         progress: OnProgress | None,
     ) -> IndexReport:
         """As `Client.index`."""
+        check_kind(hash_file, str | Path | None, "hash_file", "a file's path, or 'untrained'")
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
         omissions = Omissions(wanted=scope.concerns)
@@ -97,8 +98,7 @@ class Ingestion:
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
     ) -> Estimate:
         """As `Client.estimate`."""
-        if images < 1:
-            raise UsageError(f"images: expected 1 or more, got {images}")
+        images = whole_number(images, "images", least=1)
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
         encoder = connection.models.encoder()
@@ -119,8 +119,7 @@ class Ingestion:
         said: Said = "named",
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """As `Operations.refresh_with_sheet`."""
-        if isinstance(keys, str | bytes):
-            raise UsageError(f"keys: expected a list of keys, got {keys!r}: put it in brackets")
+        keys = several(keys, str, "keys", "keys")
         opened_source = self.connection.open_source(source, patterns)
         opened = self._open_or_make(opened_source, progress)
         job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles, said=said)

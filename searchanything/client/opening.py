@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from searchanything.client.client import Client
-from searchanything.core.errors import UsageError
+from searchanything.core.arguments import check_kind
 from searchanything.core.libraries import LazyModule
 from searchanything.core.settings import Settings, load_settings
 from searchanything.core.types import Filter
@@ -27,8 +27,8 @@ def connect(uri: str | None = None, *, settings: Settings | None = None, preset:
     `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`. `preset` names the
     models for a new index. Raises: SettingsError, IndexUnavailableError.
     """
-    if not isinstance(settings, Settings | None):
-        raise UsageError(f"expected Settings, got {settings!r}")
+    check_kind(settings, Settings | None, "settings", "Settings")
+    check_kind(preset, str | None, "preset", "the name of a preset")
     chosen = (load_settings() if settings is None else settings).model_copy(deep=True)
     if uri is not None:
         chosen.milvus.uri = uri

@@ -48,7 +48,7 @@ class RemoteClient(Closing):
         parts = _parts_of(url)
         if parts is None:
             raise UsageError(f"expected a server's address, http(s)://host:port, got {url!r}")
-        if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        if key is not None and not _is_key(key):
             raise UsageError("expected a key of ASCII letters without spaces or line breaks at its ends")
         self.url = url.rstrip("/")
         self._parts, self._prefix = parts, parts.path.rstrip("/")
@@ -185,10 +185,15 @@ class RemoteClient(Closing):
         return kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
 
 
-def _parts_of(url: str) -> SplitResult | None:
+def _is_key(key: object) -> bool:
+    """Whether it can be sent in a header as it is."""
+    return isinstance(key, str) and key.isascii() and key.isprintable() and key.strip() == key != ""
+
+
+def _parts_of(url: object) -> SplitResult | None:
     """A server's address in its parts; None for anything else."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none, half an IPv6 address
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from searchanything.client.calls import Call, document, image_document
-from searchanything.core.addresses import names_of, unmarked
+from searchanything.core.addresses import check_image_name, names_of, unmarked
 from searchanything.core.errors import ObjectNotFoundError, UsageError
 from searchanything.core.types import ImageRef
 
@@ -34,12 +34,8 @@ def located(image: object, send: Send) -> dict[str, Any]:
     named = image_document(image)
     if named is not None:
         return {name: named[name] for name in ("bucket", "key")}
-    if not isinstance(image, str | Path) or not str(image).strip():
-        raise UsageError(
-            f"expected the name of an image: an ImageRef, s3://bucket/key, a path that was indexed, or a key, "
-            f"got {image!r}"
-        )
-    refs = names_of(Path(image))
+    check_image_name(image)
+    refs = names_of(Path(str(image)))
     known = next((ref for ref in refs if _is_known(ref, send)), None) or _of_key(str(image), send) or refs[0]
     return {"bucket": known.bucket, "key": known.key}
 

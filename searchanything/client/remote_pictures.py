@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchanything.answers.showing import open_viewer
+from searchanything.core.arguments import check_kind
 from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 
@@ -44,6 +45,7 @@ class DrawnThere:
 
     def save(self, path: str | Path) -> None:
         """Write the picture as PNG. Raises: UsageError for another suffix."""
+        check_kind(path, str | Path, "path", "the name of a file")
         if Path(path).suffix.lower() != ".png":
             raise UsageError(f"{path}: expected a name that ends in .png")
         Path(path).write_bytes(self._repr_png_())

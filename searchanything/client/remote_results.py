@@ -17,6 +17,7 @@ from searchanything.answers.tables import hits_table
 from searchanything.client.calls import Call, document, hit_of, image_document, selection_of, sender
 from searchanything.client.remote_names import located
 from searchanything.client.remote_pictures import DrawnThere
+from searchanything.core.arguments import marked_regions_of
 from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
@@ -39,10 +40,10 @@ class Marks:
     probe: Mapping[str, Any] | None = None
 
     def joined(self, right: Iterable[Hit | RegionRef], wrong: Iterable[Hit | RegionRef], probe: object) -> Marks:
-        """These with more. Raises: UsageError for what is no probe."""
-        more, less = ([one.ref if isinstance(one, Hit) else one for one in several] for several in (right, wrong))
-        right, wrong = (tuple(dict.fromkeys(refs)) for refs in ((*self.right, *more), (*self.wrong, *less)))
-        return Marks(right, wrong, _both(self.probe, _probe_document(probe)))
+        """These with more. Raises: UsageError for what are no marks, or no probe."""
+        more, less = marked_regions_of(right, "right"), marked_regions_of(wrong, "wrong")
+        rights, wrongs = (tuple(dict.fromkeys(refs)) for refs in ((*self.right, *more), (*self.wrong, *less)))
+        return Marks(rights, wrongs, _both(self.probe, _probe_document(probe)))
 
     def to_dict(self) -> dict[str, Any]:
         """The part of a request."""

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from searchanything.core.errors import UsageError
 from searchanything.core.types import ImageRef
 
 
@@ -40,6 +41,13 @@ def unmarked(text: str) -> ImageRef | None:
     """`bucket/key`, an object's name that lacks its `s3://`; None for a path that can be nothing else."""
     bucket, _, key = text.partition("/")
     return ImageRef(bucket, key) if key and ":" not in bucket and bucket not in ("", ".", "..", "~") else None
+
+
+def check_image_name(name: object) -> None:
+    """Raises: UsageError for what cannot name an image: anything but a path or a text of more than blanks."""
+    what = "the name of an image: an ImageRef, s3://bucket/key, a path that was indexed, or a key"
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise UsageError(f"image: expected {what}, got {name!r}")
 
 
 def names_of(path: Path) -> list[ImageRef]:

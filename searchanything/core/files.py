@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from searchanything.core.arguments import check_kind
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def check_save_path(
 
     Raises: UsageError.
     """
+    check_kind(path, str | Path, "path", "the name of a file")
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}, got {target.suffix or 'none'}")

@@ -8,20 +8,31 @@ they are matched against the whole key, and upper and lower case differ. An incl
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from searchanything.core.arguments import check_kind, several
 from searchanything.core.settings import OWN_PREFIX
 from searchanything.images.names import NameSays, SkipReason, name_says, skip_reason
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Which keys are in and which are out; without `include` patterns all are in."""
+    """Which keys are in and which are out; without `include` patterns all are in. Raises: UsageError."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:  # what the fields are made of
+
+        def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None: ...
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            object.__setattr__(self, name, several(getattr(self, name), str, name, "patterns such as '*.jpg'"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,9 @@ class Scope:
     patterns: Patterns = field(default_factory=Patterns)
     own_prefix: str = OWN_PREFIX
     sidecar_suffix: str | None = None
+
+    def __post_init__(self) -> None:
+        check_kind(self.patterns, Patterns, "patterns", "searchanything.Patterns")
 
     def wants(self, key: str) -> bool:
         """True for a key that is meant, be it an image or not."""

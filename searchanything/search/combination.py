@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.arguments import check_filter_kind, whole_number
 from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
@@ -134,8 +135,8 @@ def search_combined(
     index: RegionIndex, asked: Combination, *, limit: int, filter: Filter | None = None, max_limit: int
 ) -> CombinedPage:
     """The images that hold what is asked, best first. Raises: FilterError, UsageError, RegionIndexError."""
-    if limit < 1:
-        raise UsageError(f"expected a limit of 1 or more, got {limit}")
+    limit = whole_number(limit, "limit", least=1)
+    check_filter_kind(filter)
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")
     bounds = _Bounds.of(index, asked, filter, depth=min(max_limit, _DEPTH))

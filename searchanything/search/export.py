@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from searchanything.core.arguments import check_under
 from searchanything.core.batching import batches
 from searchanything.core.errors import RegionIndexError, UsageError
 from searchanything.core.extras import install_command
@@ -49,6 +50,7 @@ def export_regions(
     Raises: UsageError as `check_export_path`, and for a place that cannot be written; RegionIndexError.
     """
     target = check_export_path(destination)
+    check_under(bucket, key_prefix)
     rows = committed_regions(index, bucket=bucket, key_prefix=key_prefix)
     write = _write_parquet if target.suffix.lower() == ".parquet" else _write_coco
     return write_whole(target, lambda file: write(file, rows, index.manifest))

@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from searchanything.core.addresses import names_of, split_s3, unmarked
+from searchanything.core.addresses import check_image_name, names_of, split_s3, unmarked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import ImageRef
+from searchanything.core.types import Hit, ImageRef, RegionRef
 
-IndexedImage: TypeAlias = str | Path | ImageRef
+IndexedImage: TypeAlias = str | Path | ImageRef | Hit | RegionRef
 
 
 def find_image(image: IndexedImage, indexes: Sequence[RegionIndex]) -> ImageRef:
-    """The image that is meant: an `ImageRef`, `s3://bucket/key`, the path of a file that was indexed, or a key, alone
-    or after its bucket.
+    """The image that is meant: an `ImageRef` or what has one, `s3://bucket/key`, the path of a file that was indexed,
+    or a key, alone or after its bucket.
 
     Indexes are asked in turn. An image that none of them knows gets the name that it would have.
 
-    Raises: UsageError for a key that several buckets have, or an empty name.
+    Raises: UsageError for a key that several buckets have, or what is no name.
     """
     if isinstance(image, ImageRef):
         return image
-    if not str(image).strip():
-        raise UsageError("expected the name of an image: s3://bucket/key, a path that was indexed, or a key")
+    if isinstance(image, Hit | RegionRef):
+        return image.image
+    check_image_name(image)
     if isinstance(image, str) and (named := split_s3(image)) is not None:
         if not all(named):
             raise UsageError(f"{image}: expected s3://bucket/key")

@@ -9,7 +9,6 @@ grouped. Pages are stretches of it.
 
 from __future__ import annotations
 
-import operator
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import Generic, TypeAlias
 
 import numpy as np
 
+from searchanything.core.arguments import whole_number
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
@@ -68,17 +68,8 @@ class PageRequest:
     most_bits: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("limit", "offset", "rescore"):
-            try:
-                object.__setattr__(self, name, operator.index(getattr(self, name)))
-            except TypeError:
-                raise UsageError(f"expected a whole number as {name}, got {getattr(self, name)!r}") from None
-        if self.limit < 1 or self.offset < 0:
-            raise UsageError(
-                f"expected a limit of 1 or more and an offset of 0 or more, got {self.limit} and {self.offset}"
-            )
-        if self.rescore < 0:
-            raise UsageError(f"expected rescore ≥ 0 (0: the order by bits stays), got {self.rescore}")
+        for name, least in (("limit", 1), ("offset", 0), ("rescore", 0)):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=least))
 
 
 @dataclass(frozen=True, slots=True)

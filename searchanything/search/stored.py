@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from searchanything.core.arguments import check_kind, check_under, whole_number
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow, row_id
@@ -19,8 +20,10 @@ def list_images(
 
     Images without regions are among them, for they are found by their whole image.
 
-    An index that holds more answers with the first that come, in its own order.
+    An index that holds more answers with the first that come, in its own order. Raises: UsageError.
     """
+    most = whole_number(most, "most", least=1)
+    check_under(bucket, key_prefix)
     newest: dict[ImageRef, ImageRow] = {}
     complete = True
     for row in index.iterate_images(bucket=bucket, key_prefix=key_prefix):
@@ -35,7 +38,8 @@ def list_images(
 
 
 def stored_image(index: RegionIndex, image: ImageRef) -> ImageRow:
-    """The image's row, if it is indexed. Raises: ObjectNotFoundError."""
+    """The image's row, if it is indexed. Raises: ObjectNotFoundError; UsageError for what is no `ImageRef`."""
+    check_kind(image, ImageRef, "image", "an ImageRef (`locate` gives that of a name)")
     return _findable(index.newest([image]).get(image), image)
 
 

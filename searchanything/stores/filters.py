@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from searchanything.core.arguments import check_filter_kind, check_places
 from searchanything.core.conditions import Where
 from searchanything.core.errors import FilterError
 from searchanything.core.rows import Outcome
-from searchanything.core.types import Filter, ImageRef
+from searchanything.core.types import Filter, ImageRef, Place
 from searchanything.stores.columns import (
     IMAGE_COLUMNS,
     INT64_MAX,
@@ -37,8 +38,7 @@ def check_filter(filter: Filter, *, whole_images: bool) -> None:
 
     Raises: FilterError.
     """
-    if not isinstance(filter, Filter):
-        raise FilterError(f"expected a searchanything.Filter, got {type(filter).__name__}")
+    check_filter_kind(filter)
     if whole_images and (filter.area_px != (None, None) or filter.size_class is not None):
         raise FilterError("area_px and size_class restrict regions; a search of whole images has none: leave them out")
     for name, text in (("bucket", filter.bucket), ("key_prefix", filter.key_prefix)):
@@ -133,11 +133,9 @@ def _check_text(name: str, text: str) -> None:
         raise FilterError(f"{name}: control characters and lone surrogates cannot be filtered by, got {text!r}")
 
 
-def _check_places(within: object) -> None:
-    places = within if isinstance(within, Sequence) and not isinstance(within, str | bytes) else None
-    if places is None or not all(isinstance(one, Sequence) and len(one) == 2 for one in places):
-        raise FilterError(f"within: expected pairs of a bucket and a key prefix, got {within!r}")
-    for bucket, key_prefix in places:
+def _check_places(within: Sequence[Place]) -> None:
+    check_places(within, "within", error=FilterError)
+    for bucket, key_prefix in within:
         _check_text("within", bucket)
         _check_text("within", key_prefix)
 

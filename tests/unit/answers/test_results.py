@@ -152,7 +152,7 @@ def test_sheet_shows_the_query_and_each_hit():
     one, two = results(hit(1)).plot(), results(hit(1), hit(2)).plot()
     assert two.width > one.width
     assert results(*[hit(n) for n in range(5)]).plot(columns=2).width == one.width
-    with pytest.raises(UsageError, match="at least one column"):
+    with pytest.raises(UsageError, match="columns: expected a whole number of 1 or more, got 0"):
         results().plot(columns=0)
 
 

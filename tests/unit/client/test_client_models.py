@@ -120,7 +120,7 @@ def test_segment_without_a_preset_follows_the_index(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("page", [{"limit": 2.5}, {"limit": "3"}, {"limit": None}, {"offset": 0.5}, {"limit": 0}])
 def test_a_page_takes_whole_numbers(tmp_path: Path, page: dict[str, object]) -> None:
-    with connected() as client, pytest.raises(UsageError, match=r"expected (a whole number as|a limit of 1 or more)"):
+    with connected() as client, pytest.raises(UsageError, match=r"expected a whole number of"):
         client.query(tmp_path / "images" / "0.png", WholeImage(), **page)  # type: ignore[arg-type]
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from fakes.machine import Machine
 from fakes.models import drawn
+from fakes.serving import Served
 from PIL import Image
 
 import searchanything
 from searchanything.client.client import Client
-from searchanything.core.errors import UsageError
+from searchanything.client.remote import RemoteClient
+from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.settings import Settings
-from searchanything.core.types import ImageRef, RegionRef
+from searchanything.core.types import Filter, ImageRef, RegionRef
+from searchanything.images.scopes import Patterns
 from searchanything.prompts.prompt import Mask
 
 GREEN = (4, 4, 30, 40)
@@ -51,24 +54,61 @@ def test_pixels_and_masks_are_the_question_even_if_the_caller_uses_them_again(cl
 
 Call = Callable[[Client, Path], Any]
 WRONG: list[tuple[Call, str]] = [
-    (lambda client, _: client.combine(all_of="red"), "all_of: expected a list of parts, got 'red'"),
-    (lambda client, _: client.combine(all_of=[], none_of=None), "none_of: expected a list of parts, got None"),
+    (lambda client, _: client.combine(all_of="red"), "all_of: expected a list of parts: .*, got 'red'"),
+    (lambda client, _: client.combine(all_of=[], none_of=None), "none_of: expected a list of parts: .*, got None"),
     (lambda client, at: client.combine(all_of=[str(at / "0.png")]), r"0\.png is a file: as a part give \('.*', prompt"),
     (
         lambda client, at: client.combine(all_of=[RegionRef(ImageRef(str(at), "0.png"))]),
         r"a part is a region: .*0\.png as a whole is none",
     ),
-    (lambda client, at: client.refresh(at, "0.png"), "keys: expected a list of keys, got '0.png'"),
-    (lambda client, _: client.delete(None), "expected s3://bucket/prefix or a folder's path as source, got None"),
-    (lambda client, _: client.index(None), "as source, got None"),
-    (lambda client, _: client.backup(3), "expected a tar file's path or s3://bucket/prefix, got 3"),
+    (lambda client, _: client.combine(all_of=3), r"all_of: expected a list of parts: .*, got 3$"),
+    (
+        lambda client, at: client.combine(all_of=[RegionRef(ImageRef(str(at), "0.png"), 0)], limit="3"),
+        "limit: expected a whole number of 1 or more, got '3'",
+    ),
+    (lambda client, at: client.refresh(at, "0.png"), "keys: expected a list of keys, got '0.png': put it in brackets"),
+    (lambda client, at: client.refresh(at, [3]), "keys: expected keys, got 3"),
+    (lambda client, _: client.delete(None), "source: expected s3://bucket/prefix or a folder's path, got None"),
+    (lambda client, _: client.index(None), "source: expected s3://bucket/prefix or a folder's path, got None"),
+    (lambda client, at: client.index(at, hash_file=3), "hash_file: expected a file's path, or 'untrained', got 3"),
+    (
+        lambda client, at: client.index(at, patterns="*.png"),
+        "patterns: expected searchanything.Patterns, got '",
+    ),
+    (lambda client, at: client.sync(at, patterns="*.png"), "patterns: expected searchanything.Patterns, got '"),
+    (
+        lambda *_: Patterns(include="*.png"),
+        "include: expected a list of patterns .*: put it in brackets",
+    ),
+    (lambda *_: Patterns(exclude=[3]), "exclude: expected patterns .*, got 3"),
+    (lambda client, _: client.backup(3), "target: expected a tar file's path or s3://bucket/prefix, got 3"),
+    (lambda client, _: client.export(3), "path: expected the name of a file, got 3"),
+    (lambda client, _: client.image("a.jpg"), "image: expected an ImageRef .*, got 'a.jpg'"),
+    (lambda client, _: client.regions("a.jpg"), "image: expected an ImageRef .*, got 'a.jpg'"),
+    (lambda client, _: client.locate(3), "expected the name of an image: .*, got 3"),
+    (lambda client, _: client.locate(" "), "expected the name of an image: .*, got ' '"),
+    (lambda client, _: client.images(most=-1), "most: expected a whole number of 1 or more, got -1"),
+    (lambda client, _: client.images(key_prefix=3), "key_prefix: expected a text, got 3"),
+    (lambda client, _: client.duplicates(bucket=3), "bucket: expected a text, got 3"),
+    (lambda client, _: client.within("photos"), "places: expected pairs of a bucket and a key prefix, got 'photos'"),
+    (lambda client, _: client.within(["photos"]), "places: expected pairs of a bucket and a key prefix, got"),
     (
         lambda client, at: client.compare(at / "0.png", (10, 10), candidates=0),
-        "^candidates: expected 1 or more, got 0",
+        "^candidates: expected a whole number of 1 or more, got 0",
     ),
-    (lambda client, at: client.estimate(at, images=0), "images: expected 1 or more, got 0"),
-    (lambda *_: searchanything.connect(3), "as uri, got 3"),
+    (lambda client, at: client.estimate(at, images=0), "images: expected a whole number of 1 or more, got 0"),
+    (lambda *_: searchanything.connect(3), "uri: expected a file's name, an address or memory://, got 3"),
     (lambda *_: searchanything.connect("memory://", settings={}), "expected Settings, got {}"),
+    (lambda *_: searchanything.connect("memory://", preset=3), "preset: expected the name of a preset, got 3"),
+    (lambda *_: searchanything.connect("http://127.0.0.1:1", key=3), "expected a key of ASCII letters"),
+    (lambda *_: searchanything.RemoteClient(3), "expected a server's address, .*, got 3"),
+]
+WRONG_MARKS: list[tuple[dict[str, Any], str]] = [
+    ({"right": 3}, "right: expected a list of hits or RegionRefs, got 3"),
+    ({"right": None}, "right: expected a list of hits or RegionRefs, got None"),
+    ({"right": [ImageRef("a", "b")]}, "right: expected hits or RegionRefs, got ImageRef"),
+    ({"wrong": "ab"}, "wrong: expected a list of hits or RegionRefs, got 'ab'"),
+    ({"probe": "bag.json"}, "expected a (searchanything.Probe|probe)"),
 ]
 
 
@@ -77,6 +117,38 @@ def test_a_wrong_type_is_said(client: Client, tmp_path: Path, call: Call, said: 
     with pytest.raises(UsageError, match=said):
         call(client, tmp_path / "images")
     assert client.status().images == 3
+
+
+@pytest.mark.parametrize(("marks", "said"), WRONG_MARKS, ids=[said for _, said in WRONG_MARKS])
+def test_a_mark_of_a_wrong_type_is_said(
+    remote: RemoteClient, served: tuple[Served, str], marks: dict[str, Any], said: str
+) -> None:
+    image = served[0].folder / "a/two.png"
+    for found in (served[0].client.query(image, (10, 10)), remote.query(image, (10, 10))):
+        with pytest.raises(UsageError, match=said):
+            found.refine(**marks)
+        with pytest.raises(UsageError, match=r"right: .*: put it in brackets"):
+            found.refine(right=found[0])
+
+
+def test_what_is_no_filter_is_said(remote: RemoteClient, served: tuple[Served, str]) -> None:
+    client, wrong = served[0].client, cast("Filter", 3)
+    image = ImageRef(served[0].bucket, "a/two.png")
+    asked: list[Callable[[], object]] = [
+        lambda: client.query(image, (10, 10), filter=wrong),
+        lambda: client.combine(all_of=[RegionRef(image, 0)], filter=wrong),
+        lambda: remote.query(image, filter=wrong),
+    ]
+    for ask in asked:
+        with pytest.raises(FilterError, match=r"filter: expected a searchanything\.Filter, got 3"):
+            ask()
+
+
+def test_lists_of_any_kind_are_taken(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "images" / "0.png", (10, 10))
+    assert len(found.refine(right=(hit for hit in found[:1]))) == len(found.refine(right={found[0].ref})) > 0
+    assert client.combine(all_of=(hit for hit in found[:1]))[0].image == found[0].image
+    assert client.index(tmp_path / "images", patterns=Patterns(include=["0.*"])).unchanged == 1
 
 
 def test_a_path_is_a_uri(tmp_path: Path) -> None:
@@ -88,6 +160,7 @@ def test_a_hit_names_its_image(client: Client, tmp_path: Path) -> None:
     found = client.query(tmp_path / "images" / "0.png", (10, 10))
     expected = found.explain(found[1].image).to_dict()
     for named in (found[1], found[1].ref):
+        assert client.locate(named) == found[1].image
         assert found.explain(named).to_dict() == expected
 
 

@@ -182,5 +182,5 @@ def test_an_image_that_is_replaced_meanwhile_is_found_as_it_is_now() -> None:
 
 
 def test_a_window_below_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"rescore ≥ 0 .* got -1"):
+    with pytest.raises(UsageError, match=r"rescore: expected a whole number of 0 or more, got -1"):
         PageRequest(rescore=-1)

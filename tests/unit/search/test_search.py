@@ -170,9 +170,11 @@ def test_a_hit_tells_what_the_row_holds() -> None:
     assert (hit.image_width, hit.image_height, hit.metadata) == (640, 480, {"shelf": "k"})
 
 
-@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (-1, 0), (1, -1)])
-def test_impossible_pages_are_refused(limit: int, offset: int) -> None:
-    with pytest.raises(UsageError, match=f"got {limit} and {offset}"):
+@pytest.mark.parametrize(
+    ("limit", "offset", "said"), [(0, 0, "limit: .* got 0"), (-1, 0, "limit: .* got -1"), (1, -1, "offset: .* got -1")]
+)
+def test_impossible_pages_are_refused(limit: int, offset: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         PageRequest(limit, offset)
 
 
