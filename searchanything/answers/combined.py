@@ -19,6 +19,7 @@ from searchanything.core.types import ImageRef, MaskRLE, RGBImage
 from searchanything.drawing.overlays import MUTED, Color, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
 from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
 from searchanything.search.combination import CombinedHit, CombinedPage, PartMatch
+from searchanything.search.locate import IndexedImage
 
 _TILE_PX: Final = 320
 _MAX_TILES: Final = 50
@@ -70,7 +71,7 @@ class CombinedResults(Sequence[CombinedHit]):
     parts: tuple[str, ...]
     fingerprint: str
     open_image: Callable[[ImageRef], RGBImage]
-    explainer: Callable[[str | Path | ImageRef], Explanation] | None = None
+    explainer: Callable[[IndexedImage], Explanation] | None = None
     pictures: Mapping[str, PartPicture] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -128,7 +129,7 @@ class CombinedResults(Sequence[CombinedHit]):
             "fingerprint": self.fingerprint,
         }
 
-    def explain(self, image: str | Path | ImageRef) -> Explanation:
+    def explain(self, image: IndexedImage) -> Explanation:
         """Why this image is not among the hits, or where it is: part by part, with the region that stands for each.
 
         `image`: as `SearchResults.explain` takes it. Raises: UsageError for results that came without an index;

@@ -31,6 +31,8 @@ from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionR
 from searchanything.drawing.loupe import draw_hit
 from searchanything.drawing.overlays import MUTED, SELECTED, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
 from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
+from searchanything.prompts.prompt import BoxInput, as_box
+from searchanything.search.locate import IndexedImage
 from searchanything.search.probe import Probe
 from searchanything.search.search import Stage
 
@@ -80,7 +82,7 @@ class SearchResults(Sliced[Hit]):
     open_image: Callable[[ImageRef], RGBImage]
     asked: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
-    explainer: Callable[[str | Path | ImageRef, BoxXYXY | None], Explanation] | None = None
+    explainer: Callable[[IndexedImage, BoxXYXY | None], Explanation] | None = None
     positions: tuple[int, ...] | None = None
     matching: Matching | None = None
     probe: Probe | None = None
@@ -172,19 +174,19 @@ class SearchResults(Sliced[Hit]):
         """Write the receipt, all or nothing. Raises: UsageError for another suffix than .json or a bad place."""
         save_text(json.dumps(self.receipt(), ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
 
-    def explain(self, image: str | Path | ImageRef | Hit | RegionRef, box_xyxy: BoxXYXY | None = None) -> Explanation:
+    def explain(self, image: IndexedImage, box_xyxy: BoxInput | None = None) -> Explanation:
         """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
 
-        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, an `ImageRef`, or what names it, such as
-        a hit; `box_xyxy`: where the thing is in it. Answers by words, marks or several regions are explained from the
-        index on.
+        `image`: `s3://bucket/key`, the path of a file that was indexed, a key, an `ImageRef`, or what has one, such as
+        a hit; `box_xyxy`: where the thing is in it, a `Box` or (x1, y1, x2, y2) in pixels of that image. Answers by
+        words, marks or several regions are explained from the index on.
 
         Raises: UsageError for results that came without an index; PromptError, FilterError, StoreError,
         RegionIndexError.
         """
         if self.explainer is None:
             raise UsageError("these results are not from a client, so nothing can be asked about them")
-        return self.explainer(image.image if isinstance(image, Hit | RegionRef) else image, box_xyxy)
+        return self.explainer(image, None if box_xyxy is None else as_box(box_xyxy).xyxy)
 
     def refine(
         self,

@@ -6,7 +6,7 @@ Only the standard library is imported here, so that a program that asks a server
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -241,7 +241,7 @@ def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's clas
             places = {"foreground": _pairs(prompt.foreground), "background": _pairs(prompt.background)}
             return {"kind": "points", **places, "granularity": prompt.granularity}
         case "Box":
-            return {"kind": "box", "box_xyxy": list(prompt.xyxy)}
+            return {"kind": "box", "box_xyxy": box_sides(prompt)}
         case "Text":
             return {"kind": "text", "text": prompt.text}
         case "Mask":
@@ -251,9 +251,17 @@ def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's clas
             return {"kind": "mask", "mask": {"size": list(mask.size), "counts": mask.counts}}
         case "WholeImage":
             return {"kind": "image"}
-    boxes = [list(box.xyxy) for box in prompt.boxes]
+    boxes = [box_sides(box) for box in prompt.boxes]
     places = {"foreground": _pairs(prompt.foreground), "background": _pairs(prompt.background)}
     return {"kind": "mixed", "boxes_xyxy": boxes, **places, "text": prompt.text}
+
+
+def box_sides(box: object) -> list[float]:
+    """A `Box`, or x1, y1, x2, y2, as the server takes it. Raises: PromptError for what are no four numbers."""
+    sides = _row(box, 4)
+    if sides is None:
+        raise PromptError(f"expected a box as four numbers x1, y1, x2, y2, got {box!r}")
+    return sides
 
 
 def _of_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -263,7 +271,7 @@ def _of_fields(fields: dict[str, Any]) -> dict[str, Any]:
         return _of_prompt(as_prompt(fields))
     places: dict[str, Any] = {name: _pairs(fields[name]) for name in ("foreground", "background") if name in fields}
     if {"boxes", "text"} & set(fields):
-        boxes = [list(one) for one in fields.pop("boxes", ())]
+        boxes = _rows(fields.pop("boxes", ()), 4, "boxes, each a Box or four numbers")
         return {"kind": "mixed", "boxes_xyxy": boxes, **fields, **places}
     return {"kind": "points", **fields, **places}
 
@@ -285,13 +293,25 @@ def _of_numbers(prompt: object) -> dict[str, Any]:
     raise PromptError(f"expected a prompt, a text, a point, a box, points or boxes, got {prompt!r}")
 
 
-def _pairs(points: Any) -> list[list[float]]:  # noqa: ANN401 - any nesting of numbers
-    values = points.tolist() if hasattr(points, "tolist") else list(points)
-    return (
-        [list(values)]
-        if len(values) == 2 and all(isinstance(one, int | float) for one in values)
-        else [list(one) for one in values]
-    )
+def _pairs(points: object) -> list[list[float]]:
+    return _rows(points, 2, "points as (x, y) pairs")
+
+
+def _rows(given: object, length: int, what: str) -> list[list[float]]:
+    """One row of so many numbers, or several. Raises: PromptError for anything else, `what` says in words for what."""
+    one = _row(given, length)
+    rows = [_row(each, length) for each in (given if isinstance(given, Iterable) else [None])] if one is None else [one]
+    if None in rows:
+        raise PromptError(f"expected {what}, got {given!r}")
+    return [row for row in rows if row is not None]
+
+
+def _row(given: object, length: int) -> list[float] | None:
+    """So many numbers, or a box's sides, whoever's list or array they are; None for anything else."""
+    values: Any = getattr(given, "xyxy", given)
+    values = values.tolist() if hasattr(values, "tolist") else values
+    is_row = isinstance(values, Sequence) and len(values) == length
+    return list(values) if is_row and all(isinstance(one, int | float) for one in values) else None
 
 
 def _mask(one: Mapping[str, Any]) -> MaskRLE:

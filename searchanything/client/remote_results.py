@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any, Self
 from searchanything.answers.hit_confidence import WEAK
 from searchanything.answers.showing import sheet_html
 from searchanything.answers.tables import hits_table
-from searchanything.client.calls import Call, document, hit_of, image_document, selection_of, sender
+from searchanything.client.calls import Call, box_sides, document, hit_of, image_document, selection_of, sender
 from searchanything.client.remote_names import located
 from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.arguments import marked_regions_of
 from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
-from searchanything.core.types import BoxXYXY, Hit, ImageRef, RegionRef, Selection
+from searchanything.core.types import Hit, ImageRef, RegionRef, Selection
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from searchanything.prompts import prompt as prompts
 else:
-    pd = LazyModule("pandas")
+    pd, prompts = LazyModule("pandas"), LazyModule("searchanything.prompts.prompt")
 
 _SIDES = ("right", "wrong")
 
@@ -212,13 +214,16 @@ class RemoteResults(RemoteAnswer, DrawnThere):
         found = send(Call("POST", "/v1/refine", document, {**self.asked, **marks.to_dict()}))
         return type(self).of(found, self.asked, send, marks)
 
-    def explain(self, image: str | Path | ImageRef | Hit, box_xyxy: BoxXYXY | None = None) -> dict[str, Any]:
-        """Why this image is not among the hits, or where it is: the document of `searchanything explain`.
+    def explain(
+        self, image: str | Path | ImageRef | Hit | RegionRef, box_xyxy: prompts.BoxInput | None = None
+    ) -> dict[str, Any]:
+        """Why this image is not among the hits, or where it is: the document of `searchanything explain --format json`.
 
-        `image`: as `SearchResults.explain` takes it, or a hit. Raises: as `SearchResults.explain`.
+        `image` and `box_xyxy`: as `SearchResults.explain` takes them. Raises: as `SearchResults.explain`.
         """
         send = sender(self.send)
-        expected = {"expect": located(image, send), "expect_box_xyxy": None if box_xyxy is None else list(box_xyxy)}
+        sides = None if box_xyxy is None else box_sides(box_xyxy)
+        expected = {"expect": located(image, send), "expect_box_xyxy": sides}
         found: dict[str, Any] = send(Call("POST", "/v1/explain", document, {**self._question, **expected}))
         return found
 

@@ -32,6 +32,7 @@ from searchanything.explain.index_steps import Note, noted
 from searchanything.explain.rank import IndexRanking, Rank, excluding_parts, is_of
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking, WordsRanking
+from searchanything.prompts.prompt import check_box_units
 from searchanything.search.search import PageRequest
 from searchanything.search.stored import stored_regions
 
@@ -84,7 +85,8 @@ def explain_by_index(
 ) -> Explanation:
     """Walk down the funnel for an expected image, up to the first step that explains.
 
-    Raises: PromptError for a box where whole images were searched; FilterError, RegionIndexError.
+    Raises: PromptError for a box where whole images were searched, or one that seems to be in shares of the image's
+    size; FilterError, RegionIndexError.
     """
     ranking, image = question.ranking, expected.image
     if ranking.whole_images and expected.box_xyxy is not None:
@@ -92,6 +94,8 @@ def explain_by_index(
     note, row = index_steps.indexed(
         ranking.index, image, others=others, whole_images=ranking.whole_images, was_hit=image in subject.shown
     )
+    if row is not None and expected.box_xyxy is not None:
+        check_box_units(expected.box_xyxy, row.image_height, row.image_width)
     walked, place = [note], None if row is None else _Situated(question, expected, row)
     for step in () if place is None else place.steps():
         walked.append(step)

@@ -17,6 +17,7 @@ from searchanything.core.types import BoxXYXY, Hit, RGBImage
 from searchanything.encode.encoder import Encoder, RegionJob
 from searchanything.explain.reencode import RegionFeatures, region_row
 from searchanything.prompts.choose import box_ious, box_of
+from searchanything.prompts.prompt import check_box_units
 
 MIN_FIT_IOU: Final = 0.5  # of the expected box with a region's box: the usual bound of "found"
 
@@ -40,9 +41,10 @@ NO_REGIONS: Final = TargetRegion(None, {"regions": 0}, "the segmenter finds no r
 def region_in_box(box_xyxy: BoxXYXY, segmentation: Segmentation) -> TargetRegion:
     """The region whose own box fits the expected one best; found if their IoU is ≥ 0.5.
 
-    Raises: PromptError for a box that is empty or lies outside the image.
+    Raises: PromptError for a box that is empty or lies outside the image, or seems to be in shares of its size.
     """
     letterbox = segmentation.letterbox
+    check_box_units(box_xyxy, letterbox.height, letterbox.width)
     x1, y1, x2, y2 = box_xyxy
     if min(x2, letterbox.width) <= max(x1, 0) or min(y2, letterbox.height) <= max(y1, 0):
         raise PromptError(

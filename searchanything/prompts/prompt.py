@@ -87,6 +87,9 @@ class Box:
         return self.x1, self.y1, self.x2, self.y2
 
 
+BoxInput: TypeAlias = Box | Sequence[float] | NDArray[Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """Words for the thing that is meant, e.g. "a red apple"."""
@@ -149,7 +152,7 @@ class Prompts:
 
         def __init__(
             self,
-            boxes: Box | Sequence[Box | Sequence[float]] | Sequence[float] | NDArray[Any] = (),
+            boxes: BoxInput | Sequence[BoxInput] = (),
             foreground: PointsInput = (),
             background: PointsInput = (),
             text: str | None = None,
@@ -212,13 +215,17 @@ def check_units(prompt: Prompt, height: int, width: int) -> None:
     _check_points(prompt, height, width)
     boxes = (prompt,) if isinstance(prompt, Box) else prompt.boxes if isinstance(prompt, Prompts) else ()
     for box in boxes:
-        sides = box.xyxy
-        if min(height, width) > 1 and all(0 <= side <= 1 for side in sides) and any(side % 1 for side in sides):
-            pixels = tuple(round(side * whole) for side, whole in zip(sides, (width, height) * 2, strict=True))
-            raise PromptError(
-                f"expected a box in pixels of the image ({width} x {height}), got {sides}, which is less than one "
-                f"pixel; if it is in shares of the image's size, give {pixels}"
-            )
+        check_box_units(box.xyxy, height, width)
+
+
+def check_box_units(sides: BoxXYXY, height: int, width: int) -> None:
+    """Refuse a box that seems to be given in shares of the image's size (height, width). Raises: PromptError."""
+    if min(height, width) > 1 and all(0 <= side <= 1 for side in sides) and any(side % 1 for side in sides):
+        pixels = tuple(round(side * whole) for side, whole in zip(sides, (width, height) * 2, strict=True))
+        raise PromptError(
+            f"expected a box in pixels of the image ({width} x {height}), got {sides}, which is less than one "
+            f"pixel; if it is in shares of the image's size, give {pixels}"
+        )
 
 
 def _check_points(prompt: Prompt, height: int, width: int) -> None:

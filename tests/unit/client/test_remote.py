@@ -47,6 +47,7 @@ from searchanything.serve.wire import FilterModel
 PROMPTS: list[Any] = [
     (60, 20), [60, 20], [(60, 20), (10, 10)], (48, 6, 92, 42), "blue", None,
     {"foreground": (60, 20), "background": (10, 10)},
+    {"boxes": Box(48, 6, 92, 42)}, {"box": Box(48, 6, 92, 42)}, {"boxes": np.array([48, 6, 92, 42])},
     {"boxes": [(0, 0, 96, 64)], "foreground": [(60, 20)]}, Points((60, 20), granularity="whole"), Box(48, 6, 92, 42),
     Text("blue"), WholeImage(), Prompts((Box(0, 0, 96, 64),), ((60, 20),)), np.array([60, 20]),
     Mask((IMAGES["a/two.png"] == (20, 20, 250)).all(axis=2)),
@@ -193,7 +194,15 @@ def test_sheets_and_explanations(served: tuple[Served, str], remote: RemoteClien
     found.save(tmp_path / "hits.png")
     with Image.open(tmp_path / "hits.png") as saved, found.plot() as drawn_anew:
         assert saved.size == drawn_anew.size
-    assert found.explain(ImageRef(served[0].bucket, "b/blue.png"))["verdict"] == "hit"
+    expected = ImageRef(served[0].bucket, "b/blue.png")
+    assert found.explain(expected)["verdict"] == "hit"
+    here = served[0].client.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0))
+    for box in (Box(20, 8, 60, 40), (20, 8, 60, 40), [20, 8, 60, 40], np.array([20, 8, 60, 40])):
+        told = found.explain(expected, box)
+        assert (told["expected"]["box_xyxy"], told["sentence"]) == (
+            [20, 8, 60, 40],
+            here.explain(expected, box).sentence,
+        )
     with pytest.raises(UsageError, match="png"):
         found.save(tmp_path / "hits.gif")
 

@@ -16,7 +16,7 @@ from PIL import Image
 import searchanything
 from searchanything.client.client import Client
 from searchanything.client.remote import RemoteClient
-from searchanything.core.errors import FilterError, UsageError
+from searchanything.core.errors import FilterError, PromptError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.scopes import Patterns
@@ -142,6 +142,26 @@ def test_what_is_no_filter_is_said(remote: RemoteClient, served: tuple[Served, s
     for ask in asked:
         with pytest.raises(FilterError, match=r"filter: expected a searchanything\.Filter, got 3"):
             ask()
+
+
+@pytest.mark.parametrize("prompt", [{"point": 3}, {"point": [[1, 2], 3]}, {"boxes": 3}, {"box": "ab"}], ids=str)
+def test_a_prompt_of_wrong_values_is_said(remote: RemoteClient, served: tuple[Served, str], prompt: object) -> None:
+    for client in (served[0].client, remote):
+        with pytest.raises(PromptError, match=r"expected (numbers|points|boxes|a box)"):
+            client.query(ImageRef(served[0].bucket, "a/two.png"), prompt)
+
+
+def test_a_box_in_shares_of_the_size_is_said_where_a_thing_is_expected(
+    remote: RemoteClient, served: tuple[Served, str]
+) -> None:
+    image, expected = ImageRef(served[0].bucket, "a/two.png"), ImageRef(served[0].bucket, "b/blue.png")
+    by_point = served[0].client.query(image, (20, 20))
+    several = served[0].client.query([hit.ref for hit in by_point[:2]])
+    for found in (by_point, several, several.refine(right=[several[0]]), remote.query(image, (20, 20))):
+        with pytest.raises(PromptError, match=r"pixels of the image \(96 x 64\), got .* give \(19, 6, 58, 38\)"):
+            found.explain(expected, (0.2, 0.1, 0.6, 0.6))
+        with pytest.raises(PromptError, match="expected a box as four numbers x1, y1, x2, y2, got 3"):
+            found.explain(expected, 3)
 
 
 def test_lists_of_any_kind_are_taken(client: Client, tmp_path: Path) -> None:
