@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, marking
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.missing_words import lacking_words, words_from_features
+from searchanything.ingest.nested_folders import FirstOfFolders
 from searchanything.ingest.pipeline import index_images, nothing_listed, refresh_images
 from searchanything.ingest.plan import IndexingJob
 from searchanything.ingest.progress import in_notebooks
@@ -80,10 +82,13 @@ class Ingestion:
             index, encoder = self._open_or_make((store, scope), shown, choice, add_words=add_words)
             job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
-            listed, report_progress = marking(objects, known), listing.progress(shown)
+            firsts = FirstOfFolders(store.bucket, scope)
+            listed, report_progress = marking(firsts.noting(objects), known), listing.progress(shown)
             if report_progress is not None:  # the first batch may take long: what there is is known before
                 report_progress(IndexProgress(0, None, 0, 0, ""))
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
+        if report.indexed:
+            _warn_of_others(store.bucket, firsts.other_sources(index))
         if add_words:
             filled = self._fill_words(job, known, progress)
             again = filled.indexed + filled.empty + filled.failed  # they were unchanged until then
@@ -213,6 +218,18 @@ class Ingestion:
             images=settings.ingest.hash_sample_images,
             least_regions=settings.ingest.hash_least_regions,
             compute=settings.models,
+        )
+
+
+def _warn_of_others(bucket: str, others: list[str]) -> None:
+    """Say that images of a folder have other names as well."""
+    for other in others:
+        logger.warning(
+            "images of %s are in the index as those of %s, too, and answers show them twice; to keep one: "
+            "searchanything delete %s",
+            bucket,
+            other,
+            shlex.quote(max(bucket, other, key=len)),
         )
 
 
