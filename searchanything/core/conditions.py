@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast
 
 from searchanything.core.errors import FilterError
 
@@ -23,7 +23,13 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", 
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "begins with", "between")
 MAX_VALUES: Final = 256  # of a list
 SIZE_CLASS, AREA_PX = "size_class", "area_px"  # what a condition can say of a region itself
-_ELSEWHERE: Final = {"bucket": "--bucket", "key": "--key-prefix", "score": "--filter", "region": "--filter"}
+_BY_EXPRESSION: Final = "expression (--filter)"  # of a `Filter`, and what the command line calls it
+_ELSEWHERE: Final = {
+    "bucket": "bucket (--bucket)",
+    "key": "key_prefix (--key-prefix)",
+    "score": _BY_EXPRESSION,
+    "region": _BY_EXPRESSION,
+}
 _LISTS: Final = ("in", "not in", "between")
 _NAME: Final = r"""(?P<name>"(?:[^"\\]|\\.)*"|[^\s"'<>=!][^<>=!"']*?)"""
 _FORM: Final = re.compile(
@@ -33,6 +39,13 @@ _FORM: Final = re.compile(
 _ITEM: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^",]*?)\s*(,|\Z)""")
 _RANGE: Final = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\.\.\s*("(?:[^"\\]|\\.)*"|[^"]+?)\s*\Z""")
 _FORMS: Final = "NAME=VALUE, NAME!=VALUE, NAME>=VALUE, NAME=LOW..HIGH, NAME in A,B, NAME not in A,B, NAME begins with A"
+
+
+def items_kept(values: object) -> object:
+    """The items of a list or set as a tuple, a set's in an order that is always the same; anything else as it is."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Collection):
+        return values
+    return tuple(sorted(values, key=repr) if isinstance(values, Set) else values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +62,21 @@ class Where:
     comparison: Operator
     value: Value | tuple[Value, ...]
 
+    if TYPE_CHECKING:  # what the fields are made of
+
+        def __init__(self, name: str, comparison: Operator, value: Value | Collection[Value]) -> None: ...
+
     def __post_init__(self) -> None:
         if self.comparison not in COMPARISONS:
             raise FilterError(f"where: expected one of {', '.join(COMPARISONS)}, got {self.comparison!r}")
         if not isinstance(self.name, str) or not self.name:
             raise FilterError(f"where: expected the name of a metadata value, got {self.name!r}")
         if self.comparison in _LISTS:
-            if isinstance(self.value, str) or not isinstance(self.value, Sequence):
-                raise FilterError(f"where: `{self.comparison}` takes several values, got {self.value!r}")
-            object.__setattr__(self, "value", tuple(self.value))
+            values = None if self.comparison == "between" and isinstance(self.value, Set) else items_kept(self.value)
+            if not isinstance(values, tuple):
+                what = "two values, low and high" if self.comparison == "between" else "several values"
+                raise FilterError(f"where: `{self.comparison}` takes {what}, got {self.value!r}")
+            object.__setattr__(self, "value", values)
         self._check_values()
 
     @classmethod
@@ -68,11 +87,11 @@ class Where:
         """
         found = _FORM.match(text) if isinstance(text, str) else None
         if found is None:
-            raise FilterError(f"--where {text}: expected one of {_FORMS}")
+            raise FilterError(f"where {text!r}: expected one of {_FORMS}")
         if found["name"] in (AREA_PX, SIZE_CLASS, *_ELSEWHERE):
             how = _ELSEWHERE.get(found["name"], f"Filter(where=[{text!r}])")
             raise FilterError(
-                f"--where {text}: {found['name']} is the region's or the image's own: {how} says it; metadata of that "
+                f"where {text!r}: {found['name']} is the region's or the image's own: {how} says it; metadata of that "
                 "name is written in quotes"
             )
         return cls(_unquoted(found["name"], text), *_comparison(found, text))
@@ -167,14 +186,14 @@ def _check_unambiguous(value: str, text: str) -> None:
         return
     if value[:1] in tuple("<>=!"):
         raise FilterError(
-            f"--where {text}: comparisons are = != < <= > >=; a text that begins with {value[0]} needs quotes"
+            f"where {text!r}: comparisons are = != < <= > >=; a text that begins with {value[0]} needs quotes"
         )
     if value.startswith("..") or value.endswith(".."):
-        raise FilterError(f"--where {text}: a range has both ends, LOW..HIGH; >= and <= have one")
+        raise FilterError(f"where {text!r}: a range has both ends, LOW..HIGH; >= and <= have one")
     if re.search(r"\s(?:and|or|&&|\|\|)\s.*[<>=]", value):
         raise FilterError(
-            f"--where {text}: one condition each: --where A --where B must both hold; `or` is for --filter; a text "
-            "that says so needs quotes"
+            f"where {text!r}: one condition each, and all that are given must hold; `or` is for {_BY_EXPRESSION}; a "
+            "text that says so needs quotes"
         )
 
 
@@ -189,7 +208,7 @@ def _area(found: re.Match[str], text: str) -> Range:
     comparison, value = _comparison(found, text)
     values = value if isinstance(value, tuple) else (value,)
     if any(isinstance(one, bool | str) for one in values):
-        raise FilterError(f"--where {text}: area_px is a number of pixels")
+        raise FilterError(f"where {text!r}: area_px is a number of pixels")
     low, high = float(values[0]), float(values[-1])
     match comparison:
         case "==" | "between":
@@ -198,14 +217,14 @@ def _area(found: re.Match[str], text: str) -> Range:
             return (math.floor(low) + 1 if comparison == ">" else math.ceil(low)), None
         case "<" | "<=":
             return None, (math.ceil(high) - 1 if comparison == "<" else math.floor(high))
-    raise FilterError(f"--where {text}: area_px takes = < <= > >= and LOW..HIGH")
+    raise FilterError(f"where {text!r}: area_px takes = < <= > >= and LOW..HIGH")
 
 
 def _size(found: re.Match[str], text: str) -> str:
     """The size class that a condition names. Raises: FilterError."""
     comparison, value = _comparison(found, text)
     if comparison != "==" or not isinstance(value, str):
-        raise FilterError(f"--where {text}: size_class takes = and one of small, medium, large")
+        raise FilterError(f"where {text!r}: size_class takes = and one of small, medium, large")
     return value
 
 
@@ -215,7 +234,7 @@ def _items(text: str, whole: str) -> tuple[Value, ...]:
     while True:
         found = _ITEM.match(text, place)
         if found is None or not found[1]:
-            raise FilterError(f"--where {whole}: expected values with commas between them, got {text or 'none'}")
+            raise FilterError(f"where {whole!r}: expected values with commas between them, got {text or 'none'}")
         values.append(_value(found[1], whole))
         if not found[2]:
             return tuple(values)
@@ -231,7 +250,7 @@ def _value(text: str, whole: str) -> Value:
     if re.fullmatch(r"-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?", text) and not re.fullmatch(r"-?0\d+", text):
         return float(text)
     if not text:
-        raise FilterError(f'--where {whole}: expected a value; an empty text is ""')
+        raise FilterError(f'where {whole!r}: expected a value; an empty text is ""')
     return _unquoted(text, whole)
 
 
@@ -239,7 +258,7 @@ def _unquoted(text: str, whole: str) -> str:
     if not text.startswith('"'):
         return text
     if len(text) < 2 or not text.endswith('"'):
-        raise FilterError(f"--where {whole}: a text that begins with a quote ends with one")
+        raise FilterError(f"where {whole!r}: a text that begins with a quote ends with one")
     return re.sub(r"\\(.)", r"\1", text[1:-1])
 
 

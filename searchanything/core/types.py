@@ -6,14 +6,14 @@ Arrays are never mutated after they were put into one of these values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from searchanything.core.conditions import Where, conditions_of
+from searchanything.core.conditions import Where, conditions_of, items_kept
 from searchanything.core.errors import FilterError
 from searchanything.core.escaping import printable
 from searchanything.core.short_reprs import ShortRepr
@@ -175,9 +175,9 @@ class Filter:
             self,
             bucket: str | None = None,
             key_prefix: str | None = None,
-            images: Sequence[ImageRef] = (),
-            exclude: Sequence[ImageRef] = (),
-            within: Sequence[Place] = (),
+            images: Collection[ImageRef] = (),
+            exclude: Collection[ImageRef] = (),
+            within: Collection[Place] = (),
             area_px: tuple[int | None, int | None] = (None, None),
             size_class: SizeClass | Literal["small", "medium", "large"] | None = None,
             metadata: Metadata = ...,
@@ -187,6 +187,10 @@ class Filter:
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        for name in ("images", "exclude", "within"):
+            object.__setattr__(self, name, items_kept(getattr(self, name)))
+        if isinstance(self.metadata, Mapping):
+            object.__setattr__(self, "metadata", dict(self.metadata))
         said = conditions_of(self.where, self.area_px, self.size_class)
         object.__setattr__(self, "where", said.where)
         object.__setattr__(self, "area_px", said.area_px)

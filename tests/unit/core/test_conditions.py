@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from searchanything.core.conditions import COMPARISONS, Conditions, Where, conditions_of
 from searchanything.core.errors import FilterError
-from searchanything.core.types import Filter, SizeClass
+from searchanything.core.types import Filter, ImageRef, SizeClass
 
 LETTERS = st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=6)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -147,12 +147,12 @@ def test_conditions_narrow_the_other_parts() -> None:
     [
         ("year <> 2020", "needs quotes"),
         ("year =! 3", "needs quotes"),
-        ("year >= 2020 and city = A", "--where A --where B"),
-        ("year = 3 or year = 4", "`or` is for --filter"),
+        ("year >= 2020 and city = A", "one condition each, and all that are given must hold"),
+        ("year = 3 or year = 4", "`or` is for expression (--filter)"),
         ("year = 1..", "LOW..HIGH"),
         ("year = ..3", "LOW..HIGH"),
-        ("key = a.jpg", "--key-prefix"),
-        ("bucket = b", "--bucket"),
+        ("key = a.jpg", "key_prefix (--key-prefix) says it"),
+        ("bucket = b", "where 'bucket = b': bucket is the region's or the image's own: bucket (--bucket) says it"),
     ],
 )
 def test_what_reads_as_something_else_is_refused(text: str, hint: str) -> None:
@@ -166,3 +166,29 @@ def test_what_is_meant_so_is_written_in_quotes() -> None:
     assert Where.parse('sign = "> 3"') == Where("sign", "==", "> 3")
     for text in ("city in (A, B)", "city in [A, B]", "city in A, B"):
         assert Where.parse(text) == Where("city", "in", ("A", "B"))
+
+
+def test_values_are_a_list_or_a_set_and_a_range_has_an_order() -> None:
+    for values in (["B", "A"], ("B", "A")):
+        assert Where("city", "in", values).value == ("B", "A")
+    assert Where("city", "not in", {"B", "A"}).value == Where("city", "not in", frozenset("AB")).value == ("A", "B")
+    assert Where("stars", "between", [3, 5]) == Where.parse("stars = 3..5")
+    for comparison, values, said in (
+        ("in", "AB", "several values"),
+        ("in", {"A": 1}, "several values"),
+        ("between", {3, 5}, "two values, low and high"),
+    ):
+        with pytest.raises(FilterError, match=said):
+            Where("city", comparison, values)  # type: ignore[arg-type]
+
+
+def test_a_filter_is_as_it_was_made_whatever_becomes_of_what_it_was_made_of() -> None:
+    one, other = ImageRef("b", "1"), ImageRef("b", "2")
+    images, exclude, within, metadata = [one], {other, one}, [("b", "")], {"year": 2020}
+    made = Filter(images=images, exclude=exclude, within=within, metadata=metadata)
+    expected = Filter(images=(one,), exclude=(one, other), within=(("b", ""),), metadata={"year": 2020})
+    images.append(other)
+    exclude.clear()
+    within.clear()
+    metadata["year"] = 1999
+    assert made == expected
