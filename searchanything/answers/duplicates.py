@@ -12,6 +12,7 @@ from PIL import Image
 
 from searchanything.core.arguments import check_under
 from searchanything.core.codes import stacked
+from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
@@ -46,7 +47,7 @@ class Member:
     place: Outline | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Duplicates:
     """Groups of what is nearly equal, the largest first, and how many codes were compared.
 
@@ -58,6 +59,11 @@ class Duplicates:
     max_bits: int
     whole_images: bool
     open_image: Callable[[ImageRef], RGBImage]
+
+    def __repr__(self) -> str:
+        held = counted(sum(map(len, self.groups)), "image" if self.whole_images else "region")
+        groups, bits = counted(len(self.groups), "group"), counted(self.max_bits, "bit")
+        return f"<Duplicates: {groups} of {held}, {self.compared:,} compared, within {bits}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `searchanything duplicates --format json`."""

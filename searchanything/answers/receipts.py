@@ -20,6 +20,7 @@ from searchanything.answers.questions import (
 )
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.addresses import names_of
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -41,7 +42,7 @@ class Difference:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Replay:
     """A receipt's query asked again: the results now, and what differs from the receipt.
 
@@ -52,6 +53,9 @@ class Replay:
     differences: tuple[Difference, ...]
     receipt_version: str
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Replay: {self.summary}>"
 
     @property
     def same(self) -> bool:
@@ -72,10 +76,14 @@ class Replay:
         """For people: one line per note and difference, and what they come to."""
         notes = [f"note: {one}" for one in self.notes]
         lines = [f"{one.what}: {one.sentence}" for one in self.differences]
-        sum_up = (
-            f"different in {len(lines)} points" if lines else f"the same: {len(self.results)} hits as on the receipt"
-        )
-        return "\n".join([*notes, *lines, sum_up])
+        return "\n".join([*notes, *lines, self.summary])
+
+    @property
+    def summary(self) -> str:
+        """What notes and differences come to, in a line."""
+        if self.differences:
+            return f"different in {counted(len(self.differences), 'point')}"
+        return f"the same: {counted(len(self.results), 'hit')} as on the receipt"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from searchanything.client.calls import Call, box_sides, document, hit_of, image
 from searchanything.client.remote_names import located
 from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.arguments import marked_regions_of
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
@@ -171,8 +172,8 @@ class RemoteAnswer(Sliced[Hit]):
 
     def __repr__(self) -> str:
         match = "" if self.good_match else ", no good match"
-        nearest = f", nearest {self.hits[0].image} at {self.hits[0].distance_bits} bits" if self.hits else ""
-        return f"<{type(self).__name__}: {len(self)} hits ({self.selection.reason}){nearest}{match}>"
+        nearest = f", nearest {self.hits[0].image} at {counted(self.hits[0].distance_bits, 'bit')}" if self.hits else ""
+        return f"<{type(self).__name__}: {counted(len(self), 'hit')} ({self.selection.reason}){nearest}{match}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The server's document without the receipt: plain types only."""

@@ -239,7 +239,8 @@ class Selection(ShortRepr):
 class Hit(IndexedRegion):
     """One answer of a search. For whole-image searches `region` is None and `mask` is None.
 
-    `generation` counts attempts at the image: hits that differ in nothing else are equal.
+    `generation` counts attempts at the image: hits that differ in nothing else are equal. Hits of one region at other
+    distances are not: `ref` is the same.
     `score` is the segmenter's; `similarity`, in [-1, 1], is what a rescored hit was ranked by, None for others.
     `false_match` is the share of unrelated regions that are as near to the query; None where it is not known.
     """
@@ -249,6 +250,9 @@ class Hit(IndexedRegion):
     distance_bits: int
     similarity: float | None = None
     false_match: float | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.ref)  # of equal hits the same; metadata is a mapping, which has none
 
     @classmethod
     def of(cls, row: IndexedRegion, distance_bits: int, *, similarity: float | None = None) -> Hit:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import RegionRow
+from searchanything.core.short_reprs import ShortRepr
 from searchanything.core.types import Codes, Filter, ImageRef
 from searchanything.search.calibration import LEAST_CODES, NONE_RATE, Rates
 from searchanything.search.committed import committed
@@ -97,20 +98,22 @@ class Combination:
         return most is None or (len(hit.parts) == needed and all((one.false_match or 0.0) <= most for one in hit.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class PartMatch:
+@dataclass(frozen=True, slots=True, repr=False)
+class PartMatch(ShortRepr):
     """The region that stands for a part in an image."""
 
+    _shown: ClassVar[tuple[str, ...]] = ("part", "distance_bits", "false_match")
     part: str
     row: RegionRow
     distance_bits: int
     false_match: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class CombinedHit:
+@dataclass(frozen=True, slots=True, repr=False)
+class CombinedHit(ShortRepr):
     """An image with a region for each part of `all_of` and the best of `any_of`. `score`: the higher, the better."""
 
+    _shown: ClassVar[tuple[str, ...]] = ("image", "score", "parts")
     image: ImageRef
     score: float
     parts: tuple[PartMatch, ...]

@@ -133,6 +133,7 @@ def test_nothing_differs() -> None:
     assert found.same
     assert found.to_dict()["differences"] == []
     assert found.to_text() == "the same: 2 hits as on the receipt"
+    assert repr(found) == "<Replay: the same: 2 hits as on the receipt>"
 
 
 def test_hits_gained_lost_and_moved_are_told_with_their_ranks() -> None:
@@ -146,6 +147,7 @@ def test_hits_gained_lost_and_moved_are_told_with_their_ranks() -> None:
     assert "6 bits now" in told["hit moved", "5.jpg"].sentence
     assert not found.same
     assert found.to_text().endswith("different in 4 points")
+    assert repr(found) == "<Replay: different in 4 points>"
 
 
 def test_replaced_content_is_a_difference() -> None:
@@ -173,7 +175,7 @@ def test_another_collection_of_the_same_models_is_noted_and_no_difference() -> N
     assert found.to_text().splitlines() == [
         "note: the answer came from collection c then, from other now: another index of the same models, made anew or "
         "elsewhere",
-        "the same: 1 hits as on the receipt",
+        "the same: 1 hit as on the receipt",
     ]
     assert (
         replayed(moved, results()).to_text().startswith("note: the answer came from collection other then, from c now")

@@ -16,13 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageShow
 
+from searchanything.answers.duplicates import Duplicates, Member
 from searchanything.answers.matching import Matching
+from searchanything.answers.receipts import Replay
 from searchanything.answers.results import SearchResults, Segments
 from searchanything.core.errors import UsageError
 from searchanything.core.geometry import encode_rle
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import Candidate, Hit, ImageRef, Selection, TextMatch
 from searchanything.prompts.prompt import Mask
+from searchanything.search.combination import CombinedHit, PartMatch
 from searchanything.search.probe import Probe
 
 SPOTS = np.random.default_rng(4).random((400, 600)) > 0.5  # run lengths of a hundred thousand letters
@@ -73,6 +76,7 @@ IMAGE_ROW = ImageRow(
     message="m" * 5000,
 )  # fmt: skip
 CODES = np.zeros((40, 32), dtype=np.uint8)
+PARTS = CombinedHit(ImageRef("b", "k"), 0.5, (PartMatch("all 1", ROW, 12, 1e-5),) * 8)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,9 @@ CODES = np.zeros((40, 32), dtype=np.uint8)
         Probe(CODES, ~CODES, "f" * 16),
         results(*[HIT] * 300),
         Segments(IMAGE, (CANDIDATE,) * 300),
+        Duplicates(((Member(HIT.ref, 0),) * 9,) * 50, 900, 4, whole_images=False, open_image=lambda _: IMAGE),
+        Replay(results(*[HIT] * 300), (), "0.1.0"),
+        PARTS,
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -101,9 +108,19 @@ def test_what_is_printed_is_one_short_line(value: object) -> None:
 
 def test_what_is_printed_names_what_matters() -> None:
     assert repr(HIT) == "Hit(image=s3://b/a.jpg, region=3, distance_bits=12, box_xyxy=(40, 30, 100, 90))"
+    assert repr(PARTS) == "CombinedHit(image=s3://b/k, score=0.5, parts=<8>)"
+    assert repr(PARTS.parts[0]) == "PartMatch(part='all 1', distance_bits=12, false_match=1e-05)"
     assert repr(IMAGE_ROW) == "ImageRow(image=s3://b/k, outcome='failed', regions=0, generation=5)"
     assert "\x1b" not in repr(replace(HIT, image=ImageRef("b", "\x1b[2J")))
     assert "\x1b" not in repr(replace(SELECTION, reason="\x1b[2J"))
+
+
+def test_hits_are_items_of_sets() -> None:
+    again = replace(HIT, generation=HIT.generation + 1, metadata=dict(HIT.metadata))
+    farther = replace(HIT, distance_bits=HIT.distance_bits + 1)
+    assert {HIT, again} == {HIT}
+    assert len({HIT, farther, replace(HIT, region=4)}) == 3
+    assert {hit.ref for hit in (HIT, farther)} == {HIT.ref}
 
 
 class Tags(HTMLParser):

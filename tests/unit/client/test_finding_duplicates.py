@@ -42,6 +42,9 @@ def test_equal_ones_are_grouped(client: Client, tmp_path: Path, whole_images: bo
     assert [one["key"] for one in group] == ["a/one.png", "b/same.png"]
     assert [one["distance_bits"] for one in group] == [0, 0]
     assert [one["box_xyxy"] for one in group] == [None if whole_images else [4.0, 4.0, 40.0, 60.0]] * 2
+    what = "2 images, 3" if whole_images else "2 regions, 3"
+    bits = "8 bits" if whole_images else "4 bits"
+    assert repr(found) == f"<Duplicates: 1 group of {what} compared, within {bits}>"
     found.save(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert 400 < sheet.size[0] < 700, "as wide as the largest group, not wider"

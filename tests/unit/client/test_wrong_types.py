@@ -16,6 +16,7 @@ from PIL import Image
 import searchanything
 from searchanything.client.client import Client
 from searchanything.client.remote import RemoteClient
+from searchanything.core.counting import counted
 from searchanything.core.errors import FilterError, PromptError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
@@ -191,5 +192,5 @@ def test_the_receipt_of_a_part_is_replayed_as_that_part(client: Client, tmp_path
         replayed = client.replay(part.receipt())
         assert replayed.same
         assert [hit.ref for hit in replayed.results] == [hit.ref for hit in part]
-        assert f"the same: {len(part)} hits as on the receipt" in replayed.to_text()
+        assert f"the same: {counted(len(part), 'hit')} as on the receipt" in replayed.to_text()
     assert len(client.replay(found.receipt()).results) == len(found)
