@@ -7,13 +7,14 @@ pico's, which `lite_tower` computes.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import safetensors
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissingError
+from searchanything.core.escaping import printable
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
 from searchanything.models.device_lane import DeviceLane, uploaded
@@ -29,9 +31,13 @@ from searchanything.models.measurements import NOT_KEPT, Measurements, ModelFact
 from searchanything.models.options import FROM_FILE, EncoderOptions
 from searchanything.models.passes import Passes, measured_passes
 from searchanything.models.quiet import hub_offline, import_open_clip
+from searchanything.models.text_context import beginning_read
 from searchanything.models.tokenizer_file import FileTokenizer
 from searchanything.models.weights import BPE_FILE, CONFIG_FILE, LOADING_ERRORS, WEIGHTS_FILE, digest_of
 
+logger = logging.getLogger(__name__)
+
+_SHOWN_LETTERS: Final = 30  # of what is read of a text, its end
 _LOADING_ERRORS = (*LOADING_ERRORS, safetensors.SafetensorError, zlib.error)
 
 
@@ -199,7 +205,7 @@ class OpenClipEncoder:
         return self._embed_passes(crops, timed=True)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off.
+        """N texts -> (N, D) float32 of unit length; words beyond the model's context are cut off, with a warning.
 
         Raises: ModelLoadError where what embeds texts is loaded now, and cannot be.
         """
@@ -209,6 +215,8 @@ class OpenClipEncoder:
             model, tokenizer = self._whole()
         except ModelError as error:
             raise ModelLoadError(f"{self._source.name}: {error}") from error
+        for text in texts:
+            self._warn_of_cut(text, beginning_read(tokenizer, text))
 
         def embed(some: list[str]) -> Tensor:
             with torch.inference_mode():
@@ -216,6 +224,16 @@ class OpenClipEncoder:
 
         with self._lane.open():
             return self._joined(self._passes.over(list(texts), embed))
+
+    def _warn_of_cut(self, text: str, read: str) -> None:
+        if read != text:
+            logger.warning(
+                "the text of %d letters is longer than %s reads: what follows its first %d, “…%s”, is left out",
+                len(text),
+                self._source.name,
+                len(read),
+                printable(read[-_SHOWN_LETTERS:]),
+            )
 
     def _whole(self) -> tuple[Any, Any]:
         """open_clip's model and tokenizer, loaded once. Raises: ModelError."""

@@ -68,6 +68,20 @@ def test_texts_match_open_clips_own_pipeline(encoder: OpenClipEncoder, folder: P
     np.testing.assert_allclose(encoder.embed_texts(texts), expected, atol=1e-5)
 
 
+def test_a_text_that_is_longer_than_the_context_is_read_as_far_as_the_warning_says(
+    encoder: OpenClipEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "the red car " * 5  # a token each: the context holds fourteen, a start and an end
+    fits, cut = words[: len("the red car ") * 4] + "the red", words + "\x1b[2J"
+    embedded = encoder.embed_texts([fits, f"{fits}  ", cut, "car"])
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said == (
+        f"the text of {len(cut)} letters is longer than tiny reads: what follows its first {len(fits)}, "
+        f"“…{fits[-30:]}”, is left out"
+    )
+    np.testing.assert_array_equal(embedded[2], embedded[0])
+
+
 def test_the_folders_own_merges_are_used(encoder: OpenClipEncoder) -> None:
     tokens = encoder._whole()[1](["the red car"])[0]
     assert int(tokens.max()) < tiny_models.TINY_VOCABULARY

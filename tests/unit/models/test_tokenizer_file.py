@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from searchanything.core.errors import ModelError
 from searchanything.models.quiet import hub_offline, import_open_clip
+from searchanything.models.text_context import beginning_read
 from searchanything.models.tokenizer_file import FileTokenizer
 
 TEXTS = [
@@ -56,6 +57,16 @@ def test_tokens_are_those_of_open_clip_s_own_tokenizer(folder: Path, clean: str)
     np.testing.assert_array_equal(ours, expected)
     assert ours.shape == (len(TEXTS), CONTEXT)
     assert ours.dtype == np.int64
+
+
+def test_what_is_read_of_a_text_is_all_that_the_tokens_depend_on(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder / "tokenizer.json", context=CONTEXT, clean=str.strip)
+    for text in TEXTS:
+        read = beginning_read(tokenizer, text)
+        assert text.startswith(read)
+        np.testing.assert_array_equal(tokenizer([read]), tokenizer([text]))
+        assert (len(read) < len(text)) == (text == TEXTS[3])
+    assert (tokenizer([beginning_read(tokenizer, TEXTS[3])[:-1]]) != tokenizer([TEXTS[3]])).any(), "and no more"
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path, folder: Path) -> None:
