@@ -11,6 +11,7 @@ import onnx
 import pyarrow as pa
 import pytest
 import safetensors.numpy
+from fakes.interrupted_training import train_interrupted
 from onnx import TensorProto, helper
 from pyarrow import parquet
 
@@ -19,7 +20,6 @@ from searchanything.core.errors import ModelError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.features.parquet import FeatureBatch, feature_schema, record_batch
 from searchanything.hash_training import features as features_module
-from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.hash_training.encoding_files import encode_features
 from searchanything.hash_training.importing import import_layer
 from searchanything.hash_training.judging import judge_codes
@@ -308,15 +308,7 @@ def test_an_interrupted_training_leaves_the_old_layer_and_is_resumed_to_the_same
     assert run(train) == 0
     whole = out.read_bytes()
     out.write_bytes(b"the old layer")
-    save = Checkpoint.save
-
-    def interrupted(state: Checkpoint, path: Path) -> None:
-        save(state, path)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "save", interrupted)
-        assert run(train) != 0
+    assert train_interrupted(monkeypatch, train) == 130
     assert (out.read_bytes(), out.with_suffix(".state").exists()) == (b"the old layer", True)
     assert run([*train, "--resume"]) == 0
     assert (out.read_bytes(), out.with_suffix(".state").exists()) == (whole, False)

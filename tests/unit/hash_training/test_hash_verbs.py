@@ -12,6 +12,7 @@ import onnx
 import pytest
 import safetensors.numpy
 from fakes.indexing import new_index
+from fakes.interrupted_training import train_interrupted
 from fakes.stores import InMemoryStore
 from onnx import TensorProto, helper
 
@@ -24,7 +25,6 @@ from searchanything.features.keep import ParquetKeeper
 from searchanything.features.layout import FeatureCache
 from searchanything.features.status import cache_status
 from searchanything.hash_training import deep, rotations, training
-from searchanything.hash_training.checkpoints import Checkpoint
 from searchanything.models.hashing import HashLayer
 from searchanything.stores.files import FolderFiles
 
@@ -99,19 +99,6 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "draw_sample", read)
 
 
-def interrupt_after_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until the first state is kept."""
-    save = Checkpoint.save
-
-    def interrupted(state: Checkpoint, path: Path) -> None:
-        save(state, path)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "save", interrupted)
-        assert run(TRAIN) == 130
-
-
 @pytest.mark.usefixtures("unread")
 def test_a_file_under_the_name_of_the_state_is_neither_written_over_nor_removed(
     capsys: pytest.CaptureFixture[str],
@@ -136,7 +123,7 @@ def test_a_file_under_the_name_of_the_state_outlives_a_training_that_keeps_none(
 
 
 def test_a_state_of_an_older_training_is_replaced_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     assert run([*TRAIN, "--seed", "3"]) == 0
     assert not STATE.exists()
 
@@ -159,7 +146,7 @@ def test_a_state_of_another_training_is_refused_before_anything_is_read(
     request: pytest.FixtureRequest,
 ) -> None:
     np.save("g.npy", np.ones((121, 5), np.float32))
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     before = STATE.read_bytes()
     request.getfixturevalue("unread")
     assert run([*TRAIN, *arguments, "--resume"]) == 2
@@ -170,7 +157,7 @@ def test_a_state_of_another_training_is_refused_before_anything_is_read(
 def test_a_damaged_state_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     STATE.write_bytes(STATE.read_bytes()[:-9])
     request.getfixturevalue("unread")
     assert run([*TRAIN, "--resume"]) == 2
@@ -180,7 +167,7 @@ def test_a_damaged_state_is_refused_before_anything_is_read(
 def test_features_of_the_same_size_with_other_values_are_refused_before_the_baselines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     np.save("f.npy", np.load("f.npy")[::-1].copy())
 
     def fitted(*_: object, **__: object) -> None:
@@ -201,7 +188,7 @@ def test_what_a_ctrl_c_leaves_is_told(monkeypatch: pytest.MonkeyPatch, capsys: p
         patched.setattr(training, "draw_sample", interrupted)
         assert run(TRAIN) == 130
         assert "nothing of this training was kept yet" in capsys.readouterr().err
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     told = "up to step 20 is kept in t.state; the same command with --resume goes on from it"
     assert told in capsys.readouterr().err
     with monkeypatch.context() as patched:
