@@ -226,10 +226,11 @@ class SearchResults(Sliced[Hit]):
         return hits_table(self.hits)
 
     def plot(self, columns: int | None = None) -> Image.Image:
-        """A contact sheet: the query image with prompt and selection, then up to 100 hits, regions outlined.
+        """A contact sheet (RGB): the query image with prompt and selection, then up to 100 hits, regions outlined.
 
         A small region is shown once more, enlarged. By default there are three to five columns, so that rows are full.
-        A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column.
+        A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column;
+        StoreError, ImageError where the query image is a stored one that can no longer be read.
         """
         columns = None if columns is None else whole_number(columns, "columns", least=1)
         tiles = [self._query_tile(), *self._hit_tiles()]
@@ -253,7 +254,13 @@ class SearchResults(Sliced[Hit]):
         return figure_html(cells, caption=repr(self), verdict=self.verdict)
 
     def show(self) -> None:
-        """Show the answer in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        """Show the answer: in a notebook below its cell, elsewhere what `plot` draws in this machine's image viewer.
+
+        The viewer is not waited for.
+
+        Raises: UsageError where there is neither, as over SSH (`save` does without); StoreError, ImageError where the
+        query image is a stored one that can no longer be read.
+        """
         open_viewer(self, self.plot)
 
     def _query_tile(self) -> Tile:
@@ -337,5 +344,5 @@ class Segments(Sliced[Candidate]):
         return image_html(self.plot(), caption=repr(self))
 
     def show(self) -> None:
-        """Show the regions in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        """Show the picture of `plot` as `SearchResults.show` does. Raises: UsageError where it cannot be shown."""
         open_viewer(self, self.plot)

@@ -51,7 +51,7 @@ def image_html(image: Image, *, caption: str) -> str:
 def open_viewer(answer: object, picture: Callable[[], Image]) -> None:
     """Show an answer where a notebook runs, else its picture in the machine's viewer.
 
-    Raises: UsageError where there is neither.
+    Raises: UsageError where there is neither, and what drawing the picture raises.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and type(shell).__name__ != "TerminalInteractiveShell":
@@ -59,9 +59,10 @@ def open_viewer(answer: object, picture: Callable[[], Image]) -> None:
 
         display(answer)
         return
+    drawn = picture()  # it says so where Pillow is not installed
     from PIL import ImageShow
 
-    if not ImageShow.show(picture()):
+    if not ImageShow.show(drawn):
         raise UsageError("there is no notebook and no image viewer here: save the picture, as in save('hits.png')")
 
 

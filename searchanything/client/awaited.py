@@ -18,7 +18,7 @@ from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
-from searchanything.client.remote import RemoteClient
+from searchanything.client.remote import RemoteClient, not_offered
 from searchanything.client.remote_results import RemoteAnswer, RemoteResults
 from searchanything.client.remote_segments import RemoteRegions, RemoteSegments
 from searchanything.core.errors import UsageError
@@ -144,6 +144,9 @@ class AsyncRemoteClient:
 
     def __repr__(self) -> str:
         return f"<AsyncRemoteClient of {self.blocking.url}>"
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a `Client` has
+        raise AttributeError(name) if name.startswith("_") else not_offered(name)
 
     query = in_thread(RemoteClient.query, _results)
     segment = in_thread(RemoteClient.segment, _segments)

@@ -196,14 +196,11 @@ class Client(Closing):
     def images(
         self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
     ) -> tuple[list[ImageRow], bool]:
-        """The indexed images by bucket and key, and whether these are all.
-
-        Raises: IndexNotFoundError, RegionIndexError.
-        """
+        """The indexed images by bucket and key, and whether these are all. Raises: as `locate`."""
         return list_images(self._connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
 
     def image(self, image: ImageRef) -> ImageRow:
-        """What the index holds of an image. Raises: ObjectNotFoundError, IndexNotFoundError, RegionIndexError."""
+        """What the index holds of an image. Raises: ObjectNotFoundError; as `locate`."""
         return stored_image(self._connection.read_index(), image)
 
     def regions(self, image: ImageRef) -> list[RegionRow]:
@@ -212,7 +209,11 @@ class Client(Closing):
         return stored_regions(index, stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
-        """The indexed image of `s3://bucket/key`, a path that was indexed, or a key. Raises: UsageError."""
+        """The image that is meant by `s3://bucket/key`, the path of a file, a key, or what has an `ImageRef`, as a hit.
+
+        One that is not indexed gets the name that it would have: `image` raises for it. Raises: UsageError for what is
+        no name, and a key of several buckets; IndexNotFoundError, RegionIndexError.
+        """
         return find_image(image, [self._connection.read_index()])
 
     def open_image(self, image: ImageRef) -> RGBImage:

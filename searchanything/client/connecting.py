@@ -37,7 +37,8 @@ def connect(
 
     `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server, or `searchanything serve`) or
     `memory://`. With a `key` it is a server's address. Without one, an http address is asked once which of the two it
-    is, so a `RemoteClient` may come where a `Client` is promised: it answers the same questions, and refuses the rest.
+    is, so a `RemoteClient` may come where a `Client` is promised: it has `query`, `segment` and `status` (a document),
+    and refuses the rest.
     `preset` names the models for a new index.
 
     Raises: SettingsError, IndexUnavailableError, ServerUnreachableError; UsageError for a key without an http address;

@@ -42,7 +42,11 @@ _UPLOAD_MARGIN_MS: Final = 60_000
 
 
 class RemoteClient(Closing):
-    """A client of `searchanything serve`. Thread-safe; it writes nothing. `retries` are of answers 429: not begun."""
+    """A client of `searchanything serve`. Thread-safe; it writes nothing to the index.
+
+    `retries` are of answers 429: not begun. `timeout_s` is for each wait for the server. What else a `Client` has is a
+    `NotOfferedHereError`.
+    """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
         parts = _parts_of(url)
@@ -65,9 +69,7 @@ class RemoteClient(Closing):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a `Client` has
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NotOfferedHereError(
-            f"{name} is not offered by a server: run it where the index is, with searchanything.connect(URI)"
-        )
+        raise not_offered(name)
 
     def query(
         self,
@@ -83,6 +85,9 @@ class RemoteClient(Closing):
         rescore: int | None = None,
     ) -> RemoteResults:
         """As `Client.query`: `image` may be a `Hit`, a `RegionRef`, several of them, an indexed `ImageRef`, a path, …
+
+        Images that are not indexed are uploaded. `expression` and `within` of a filter, and other rules of `Points`,
+        are for an index of one's own: UsageError.
 
         Raises: as `Client.query`; AccessError, BusyError, TooLargeError, ServerUnreachableError.
         """
@@ -109,7 +114,10 @@ class RemoteClient(Closing):
         return RemoteSegments.of(self.send(Call("POST", "/v1/segment", document, asked)), asked, self.send)
 
     def status(self) -> dict[str, Any]:
-        """The server, its index and what this key may do. Raises: AccessError, ServerUnreachableError."""
+        """The server, its index and what this key may do: the document of `GET /v1/status`.
+
+        Raises: AccessError, ServerUnreachableError.
+        """
         return self.send(Call("GET", "/v1/status", document))
 
     def send(self, call: Call[Result]) -> Result:
@@ -183,6 +191,13 @@ class RemoteClient(Closing):
     def _connect(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         return kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
+
+
+def not_offered(name: str) -> NotOfferedHereError:
+    """What a `Client` has under this name, a server's client has not."""
+    return NotOfferedHereError(
+        f"{name} is not offered by a server: run it where the index is, with searchanything.connect(URI)"
+    )
 
 
 def _is_key(key: object) -> bool:

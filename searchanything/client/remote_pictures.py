@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchanything.answers.showing import open_viewer
-from searchanything.core.arguments import check_kind
 from searchanything.core.errors import UsageError
+from searchanything.core.files import check_save_path, write_whole
 from searchanything.core.libraries import LazyModule
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class DrawnThere:
         """The picture in a notebook, with what is said of it."""
 
     def plot(self) -> Image.Image:
-        """The picture, drawn by the server. Raises: UsageError without Pillow."""
+        """The picture, drawn by the server. Raises: UsageError without Pillow; as `RemoteClient.query`."""
         try:
             from io import BytesIO
 
@@ -44,12 +44,17 @@ class DrawnThere:
         return Image.open(BytesIO(self._repr_png_()))
 
     def save(self, path: str | Path) -> None:
-        """Write the picture as PNG. Raises: UsageError for another suffix."""
-        check_kind(path, str | Path, "path", "the name of a file")
-        if Path(path).suffix.lower() != ".png":
-            raise UsageError(f"{path}: expected a name that ends in .png")
-        Path(path).write_bytes(self._repr_png_())
+        """Write the picture as PNG, all or nothing; no other library is needed.
+
+        Raises: UsageError for another suffix or a place that cannot be written; as `RemoteClient.query`.
+        """
+        target = check_save_path(path, (".png",))
+        data = self._repr_png_()
+        write_whole(target, lambda file: file.write(data))
 
     def show(self) -> None:
-        """Show it in a notebook, else in this machine's image viewer. Raises: UsageError without either."""
+        """Show it: in a notebook below its cell, elsewhere in this machine's image viewer, which is not waited for.
+
+        Raises: UsageError where there is neither; outside of notebooks as `plot`.
+        """
         open_viewer(self, self.plot)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from searchanything.answers.hit_confidence import WEAK
+from searchanything.answers.hit_confidence import WEAK, Confidence
 from searchanything.answers.showing import sheet_html
 from searchanything.answers.tables import hits_table
 from searchanything.client.calls import Call, box_sides, document, hit_of, image_document, selection_of, sender
@@ -20,6 +20,7 @@ from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.arguments import marked_regions_of
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
+from searchanything.core.files import save_text
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import Hit, ImageRef, RegionRef, Selection
@@ -131,6 +132,12 @@ class RemoteAnswer(Sliced[Hit]):
         return str(self.document["fingerprint"])
 
     @property
+    def confidences(self) -> tuple[Confidence | None, ...]:
+        """How good each hit is, in a word, as `SearchResults.confidences`."""
+        said = (one["confidence"] for one in self.document["hits"])
+        return tuple(None if one is None else Confidence(**one) for one in said)
+
+    @property
     def verdict(self) -> str:
         """ "no good match: …" where `max_false_match` left nothing; else empty."""
         return "" if self.matching is None else str(self.matching["verdict"])
@@ -186,7 +193,7 @@ class RemoteAnswer(Sliced[Hit]):
         return dict(self.document["receipt"])
 
     def save_receipt(self, path: str | Path) -> None:
-        """Write the receipt. Raises: UsageError if refined, or for another suffix than .json."""
+        """Write the receipt, all or nothing. Raises: UsageError if refined, or as `save_probe`."""
         _save_json(self.receipt(), path)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -194,7 +201,10 @@ class RemoteAnswer(Sliced[Hit]):
         return hits_table(self.hits)
 
     def save_probe(self, path: str | Path) -> None:
-        """Write what the marks taught as JSON. Raises: UsageError without marks, or for another suffix than .json."""
+        """Write what the marks taught as JSON, all or nothing.
+
+        Raises: UsageError without marks, for another suffix than .json, or a place that cannot be written.
+        """
         if self.probe is None:
             raise UsageError("there is nothing to save: refine the answer first")
         _save_json(self.probe["saved"], path)
@@ -230,9 +240,9 @@ class RemoteResults(RemoteAnswer, DrawnThere):
 
     def _repr_html_(self) -> str:
         lines = []
-        for said in self.document["hits"]:
+        for said, good in zip(self.document["hits"], self.confidences, strict=True):
             name = "" if said["region"] is None else f" #{said['region']}"
-            weak = (said["confidence"] or {}).get("word") in WEAK
+            weak = good is not None and good.word in WEAK
             lines.append((f"{said['key']}{name}, {said['distance_bits']} bits", "weak match" if weak else ""))
         verdict = self.verdict or ("" if self.good_match else "no good match")
         return sheet_html(self._repr_png_(), lines, caption=repr(self), verdict=verdict)
@@ -248,6 +258,4 @@ class RemoteResults(RemoteAnswer, DrawnThere):
 
 
 def _save_json(document: Mapping[str, Any], path: str | Path) -> None:
-    if Path(path).suffix.lower() != ".json":
-        raise UsageError(f"{path}: expected a name that ends in .json")
-    Path(path).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    save_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))

@@ -91,6 +91,7 @@ def same(there: RemoteResults, here: SearchResults) -> bool:
     assert there.matching == document["matching"]
     assert there.verdict == here.verdict
     assert [stage["candidates"] for stage in there.stages] == [stage.candidates for stage in here.stages]
+    assert there.confidences == here.confidences
     assert (there.fingerprint, there.exact) == (here.fingerprint, here.exact)
     return there.selection.reason == here.selection.reason
 
@@ -205,6 +206,9 @@ def test_sheets_and_explanations(served: tuple[Served, str], remote: RemoteClien
         )
     with pytest.raises(UsageError, match="png"):
         found.save(tmp_path / "hits.gif")
+    for save, name in ((found.save, "hits.png"), (found.save_receipt, "hits.json")):
+        with pytest.raises(UsageError, match="there is no folder"):
+            save(tmp_path / "nowhere" / name)
 
 
 def test_the_async_twin(served: tuple[Served, str]) -> None:
@@ -213,6 +217,9 @@ def test_the_async_twin(served: tuple[Served, str]) -> None:
             image = ImageRef(served[0].bucket, "a/red.png")
             found, segments = await asyncio.gather(client.query(image, limit=2), client.segment(image))
             assert (await client.query(text="red", limit=1))[0].image.key in ("a/red.png", "a/two.png")
+            with pytest.raises(UsageError, match="combine is not offered by a server"):
+                _ = client.combine
+            assert not hasattr(client, "_ipython_display_")
             return [hit.image.key for hit in found], len(segments), (await client.status())["index"]["preset"]
 
     keys, segments, preset = asyncio.run(ask())
@@ -327,6 +334,10 @@ with searchanything.connect(sys.argv[2]) as client:
     regions.save(sys.argv[3] + ".regions.png")
     print(found[0].image.key, len(regions), found.receipt()["format"])
     found.save(sys.argv[3] + ".hits.png")
+    try:
+        found.show()
+    except searchanything.SearchAnythingError as error:
+        print(error)
 try:
     searchanything.connect("index.db")
 except searchanything.SearchAnythingError as error:
@@ -345,8 +356,9 @@ def test_it_works_where_nothing_is_installed(served: tuple[Served, str], tmp_pat
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "b/green.png 1 searchanything-receipt/1"
-    assert f"pip install '{root}[local]'" in lines[1]  # nothing of ours is installed there: from the source
-    assert lines[2] == "['searchanything']"
+    assert lines[1] == "plot needs Pillow: pip install pillow; save() does without"
+    assert f"pip install '{root}[local]'" in lines[2]  # nothing of ours is installed there: from the source
+    assert lines[3] == "['searchanything']"
     with Image.open(f"{path}.hits.png") as sheet:
         assert sheet.format == "PNG"
 
