@@ -19,7 +19,7 @@ from searchanything.answers.hit_confidence import WEAK, Confidence
 from searchanything.answers.matching import Matching, one_in
 from searchanything.answers.showing import figure_html, image_html, open_viewer
 from searchanything.answers.tables import hits_table
-from searchanything.core.arguments import check_kind, marked_regions_of, whole_number
+from searchanything.core.arguments import check_kind, marked_regions_of, whole_number_of
 from searchanything.core.counting import counted
 from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
@@ -232,7 +232,7 @@ class SearchResults(Sliced[Hit]):
         A hit whose image cannot be read gets an empty cell that says why. Raises: UsageError without a column;
         StoreError, ImageError where the query image is a stored one that can no longer be read.
         """
-        columns = None if columns is None else whole_number(columns, "columns", least=1)
+        columns = None if columns is None else whole_number_of(columns, "columns", least=1)
         tiles = [self._query_tile(), *self._hit_tiles()]
         return Image.fromarray(contact_sheet(tiles, columns=columns or full_rows(len(tiles)), side_px=_TILE_PX))
 

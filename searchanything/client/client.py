@@ -209,7 +209,7 @@ class Client(Closing):
         return stored_regions(index, stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
-        """The image that is meant by `s3://bucket/key`, the path of a file, a key, or what has an `ImageRef`, as a hit.
+        """The image that is named by `s3://bucket/key`, a file's path, a key, or what has an `ImageRef`, as a hit.
 
         One that is not indexed gets the name that it would have: `image` raises for it. Raises: UsageError for what is
         no name, and a key of several buckets; IndexNotFoundError, RegionIndexError.

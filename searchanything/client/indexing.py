@@ -14,7 +14,7 @@ from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
-from searchanything.core.arguments import check_kind, several, whole_number
+from searchanything.core.arguments import check_kind, several, whole_number_of
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
@@ -103,7 +103,7 @@ class Ingestion:
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
     ) -> Estimate:
         """As `Client.estimate`."""
-        images = whole_number(images, "images", least=1)
+        images = whole_number_of(images, "images", least=1)
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
         encoder = connection.models.encoder()

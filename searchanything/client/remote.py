@@ -87,7 +87,7 @@ class RemoteClient(Closing):
         """As `Client.query`: `image` may be a `Hit`, a `RegionRef`, several of them, an indexed `ImageRef`, a path, …
 
         Images that are not indexed are uploaded. `expression` and `within` of a filter, and other rules of `Points`,
-        are for an index of one's own: UsageError.
+        are for an index that you open yourself: UsageError.
 
         Raises: as `Client.query`; AccessError, BusyError, TooLargeError, ServerUnreachableError.
         """

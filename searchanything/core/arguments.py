@@ -47,7 +47,7 @@ def several(values: object, kinds: type | UnionType, name: str, what: str) -> tu
     return found
 
 
-def whole_number(value: object, name: str, *, least: int) -> int:
+def whole_number_of(value: object, name: str, *, least: int) -> int:
     """A whole number, NumPy's as well. Raises: UsageError for anything else, and for one that is too small."""
     try:
         found = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # or a TypeError

@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from searchanything.answers.comparison import Comparison, Method, tile_of
-from searchanything.core.arguments import whole_number
+from searchanything.core.arguments import whole_number_of
 from searchanything.core.codes import joined_features
 from searchanything.core.errors import PromptError
 from searchanything.core.types import BoxXYXY, Filter, FloatArray, Hit, RGBImage, size_class_of
@@ -62,7 +62,7 @@ def compare(
     """
     if isinstance(prompt, WholeImage):
         raise PromptError("a comparison is about a region, and whole images have no mask: add a prompt")
-    candidates = whole_number(candidates, "candidates", least=1)
+    candidates = whole_number_of(candidates, "candidates", least=1)
     query = context.encoder.encode_query(image, prompt)
     hits: Sequence[Hit] = ()
     request = PageRequest(limit=candidates)

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchanything.core.arguments import check_filter_kind, whole_number
+from searchanything.core.arguments import check_filter_kind, whole_number_of
 from searchanything.core.codes import hamming, stacked
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.libraries import importing
@@ -138,7 +138,7 @@ def search_combined(
     index: RegionIndex, asked: Combination, *, limit: int, filter: Filter | None = None, max_limit: int
 ) -> CombinedPage:
     """The images that hold what is asked, best first. Raises: FilterError, UsageError, RegionIndexError."""
-    limit = whole_number(limit, "limit", least=1)
+    limit = whole_number_of(limit, "limit", least=1)
     check_filter_kind(filter)
     if filter is not None and (filter.area_px, filter.size_class, filter.expression) != ((None, None), None, None):
         raise FilterError("images are looked at whole: filter them by bucket, key_prefix, images, metadata or where")

@@ -17,7 +17,7 @@ from typing import Generic, TypeAlias
 
 import numpy as np
 
-from searchanything.core.arguments import whole_number
+from searchanything.core.arguments import whole_number_of
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
@@ -69,7 +69,7 @@ class PageRequest:
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("offset", 0), ("rescore", 0)):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name, least=least))
+            object.__setattr__(self, name, whole_number_of(getattr(self, name), name, least=least))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from searchanything.core.arguments import check_kind, check_under, whole_number
+from searchanything.core.arguments import check_kind, check_under, whole_number_of
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow, row_id
@@ -22,7 +22,7 @@ def list_images(
 
     An index that holds more answers with the first that come, in its own order. Raises: UsageError.
     """
-    most = whole_number(most, "most", least=1)
+    most = whole_number_of(most, "most", least=1)
     check_under(bucket, key_prefix)
     newest: dict[ImageRef, ImageRow] = {}
     complete = True

@@ -199,8 +199,8 @@ def test_sheets_and_explanations(served: tuple[Served, str], remote: RemoteClien
     assert found.explain(expected)["verdict"] == "hit"
     here = served[0].client.query(RegionRef(ImageRef(served[0].bucket, "a/two.png"), 0))
     for box in (Box(20, 8, 60, 40), (20, 8, 60, 40), [20, 8, 60, 40], np.array([20, 8, 60, 40])):
-        told = found.explain(expected, box)
-        assert (told["expected"]["box_xyxy"], told["sentence"]) == (
+        there = found.explain(expected, box)
+        assert (there["expected"]["box_xyxy"], there["sentence"]) == (
             [20, 8, 60, 40],
             here.explain(expected, box).sentence,
         )
