@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from searchanything.client.failures import Failures
 from searchanything.client.indexing import Ingestion
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.syncing import Syncing
+from searchanything.core.rows import ImageRow
+from searchanything.core.types import ImageRef
 from searchanything.encode.canary import check_models
 from searchanything.encode.encoder import Stopwatch
 from searchanything.explain.reencode import SearchContext
@@ -21,6 +23,7 @@ from searchanything.ingest.commit import Failed
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import IndexReport, SyncReport
 from searchanything.ingest.vanished import Said
+from searchanything.search.stored import list_image_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,20 @@ class Operations:
         Raises: IndexNotFoundError, RegionIndexError, StoreError.
         """
         self._failures.record(source, key, Failed(error, message))
+
+    def image_names(
+        self, *, bucket: str | None = None, key_prefix: str = "", most: int = 100_000
+    ) -> tuple[list[ImageRef], bool]:
+        """The names of what `Client.images` lists, and whether these are all. Raises: as `Client.images`."""
+        return list_image_names(self._asking.connection.read_index(), bucket=bucket, key_prefix=key_prefix, most=most)
+
+    def image_rows(self, images: Sequence[ImageRef]) -> list[ImageRow]:
+        """What the index holds of these images, in their order; those that are gone are left out.
+
+        Raises: IndexNotFoundError, RegionIndexError.
+        """
+        found = self._asking.connection.read_index().newest(images)
+        return [row for one in images if (row := found.get(one)) is not None and row.is_findable]
 
     def search_context(self) -> SearchContext:
         """The live index, the models that fit it, and the images behind it, for whoever asks many questions.

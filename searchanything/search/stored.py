@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from searchanything.core.arguments import check_kind, check_under, whole_number_of
 from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.rows import ImageRow, RegionRow, row_id
+from searchanything.core.rows import ImageRow, ImageState, RegionRow, row_id
 from searchanything.core.types import ImageRef, MaskRLE, RegionRef, Selection
 
+AnyRow = TypeVar("AnyRow", ImageRow, ImageState)
 _RUN_OF_ALL = MaskRLE((1, 1), "01")  # COCO's encoding of one cell that is set
 
 
@@ -24,17 +26,30 @@ def list_images(
     """
     most = whole_number_of(most, "most", least=1)
     check_under(bucket, key_prefix)
-    newest: dict[ImageRef, ImageRow] = {}
+    return _newest(index.iterate_images(bucket=bucket, key_prefix=key_prefix), most)
+
+
+def list_image_names(
+    index: RegionIndex, *, bucket: str | None = None, key_prefix: str = "", most: int
+) -> tuple[list[ImageRef], bool]:
+    """The same images' names alone, in less time and a quarter of the memory, or less."""
+    found, complete = _newest(index.iterate_states(bucket=bucket, key_prefix=key_prefix), most)
+    return [row.image for row in found], complete
+
+
+def _newest(rows: Iterable[AnyRow], most: int) -> tuple[list[AnyRow], bool]:
+    """The newest findable row of each image of the first `most`, by bucket and key, and whether there are no more."""
+    newest: dict[ImageRef, AnyRow] = {}
     complete = True
-    for row in index.iterate_images(bucket=bucket, key_prefix=key_prefix):
+    for row in rows:
         if row.image not in newest and len(newest) == most:
             complete = False
             break
         known = newest.get(row.image)
         if known is None or known.generation < row.generation:
             newest[row.image] = row
-    rows = sorted(newest.values(), key=lambda row: row.image)
-    return [row for row in rows if row.is_findable], complete
+    found = sorted(newest.values(), key=lambda row: row.image)
+    return [row for row in found if row.is_findable], complete
 
 
 def stored_image(index: RegionIndex, image: ImageRef) -> ImageRow:

@@ -17,7 +17,8 @@ from searchanything.core.types import ImageRef, Place
 from searchanything.serve.wire import image_of_id
 
 KEPT: Final = 8  # listings of different prefixes
-FRESH_S: Final = 30.0
+FRESH_S: Final = 30.0  # a listing is kept so long,
+FRESH_TIMES: Final = 30.0  # or so many times as long as it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +43,43 @@ class Wanted:
 
 
 class Listing:
-    """Pages of images by bucket and key. Thread-safe."""
+    """Pages of images by bucket and key. Thread-safe. Memory holds names alone; rows are read for the page shown."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[object, ...], tuple[float, list[ImageRow], bool]] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[float, list[ImageRef], bool]] = OrderedDict()
 
     def page(self, client: Client, places: tuple[Place, ...], wanted: Wanted) -> ImagePage:
         """One page of what the client sees, which are these places. Raises: UsageError, RegionIndexError."""
-        rows, complete = self._rows(client, places, wanted)
+        images, complete = self._images(client, places, wanted)
         if wanted.contains:
             needle = wanted.contains.casefold()
-            rows = [row for row in rows if needle in row.image.key.casefold()]
-        first = 0 if wanted.after is None else bisect_right(rows, _after(wanted.after), key=lambda row: row.image)
-        shown = rows[first : first + wanted.limit]
-        more = first + wanted.limit < len(rows)
-        return ImagePage(shown, image_id(shown[-1].image) if more else None, len(rows), complete)
+            images = [image for image in images if needle in image.key.casefold()]
+        first = 0 if wanted.after is None else bisect_right(images, _after(wanted.after))
+        shown = images[first : first + wanted.limit]
+        more = first + wanted.limit < len(images)
+        rows = client.operations.image_rows(shown)
+        return ImagePage(rows, image_id(shown[-1]) if more else None, len(images), complete)
 
-    def _rows(self, client: Client, places: tuple[Place, ...], wanted: Wanted) -> tuple[list[ImageRow], bool]:
+    def _images(self, client: Client, places: tuple[Place, ...], wanted: Wanted) -> tuple[list[ImageRef], bool]:
         name = (places, client.manifest.fingerprint, wanted.bucket, wanted.key_prefix)
+        begin = time.monotonic()
         with self._lock:
             found = self._kept.get(name)
-            if found is not None and time.monotonic() - found[0] < FRESH_S:
+            if found is not None and begin < found[0]:
                 self._kept.move_to_end(name)
                 return found[1], found[2]
-        rows, complete = client.images(bucket=wanted.bucket, key_prefix=wanted.key_prefix, most=self._most)
+        images, complete = client.operations.image_names(
+            bucket=wanted.bucket, key_prefix=wanted.key_prefix, most=self._most
+        )
+        now = time.monotonic()
         with self._lock:
-            self._kept[name] = time.monotonic(), rows, complete
+            self._kept[name] = now + max(FRESH_S, FRESH_TIMES * (now - begin)), images, complete
             self._kept.move_to_end(name)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        return rows, complete
+        return images, complete
 
 
 def _after(cursor: str) -> ImageRef:
