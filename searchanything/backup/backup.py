@@ -1,9 +1,9 @@
 """An index into a backup and back: manifest, hash layer, images and regions, whatever the index lies in.
 
-A backup is taken while the index is in use. Images are read some hundred at a time: their newest committed rows, then
-their regions. An image whose regions are not all there was replaced between the two reads, and is read again. So each
-image is in the backup as it was at one moment, whole, and nothing is that belongs to nobody. What is committed after
-its images were read is not in it; a sync finds it.
+A backup is taken while the index is in use. Images are read some hundred at a time, fewer where they have much
+metadata: their newest committed rows, then their regions. An image whose regions are not all there was replaced
+between the two reads, and is read again. So each image is in the backup as it was at one moment, whole, and nothing is
+that belongs to nobody. What is committed after its images were read is not in it; a sync finds it.
 
 A restored index becomes live when all of it is there. Until then nobody sees it, and what a broken attempt left is
 removed by the next one.
@@ -15,14 +15,14 @@ import base64
 import json
 import logging
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, Final
 
 from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json_of, packed, unzipped
-from searchanything.core.batching import batches
+from searchanything.core.batching import batches, bounded_batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.manifest import IndexCounts, IndexManifest
@@ -37,6 +37,9 @@ FORMAT_VERSION: Final = 1
 WORDS_VERSION: Final = 2  # with words codes, which a program of before would lose
 WORDS_MEMBER: Final = "words.safetensors"
 _IMAGES_AT_ONCE: Final = 256
+_PART_BYTES: Final = 64 * 2**20  # of the rows in a part, before they are packed; an image of more is alone
+_LETTERS_BYTES: Final = 1024  # of a row besides its metadata; an estimate
+_ROWS_AT_ONCE: Final = 1000  # into the index
 TRIES: Final = 5  # of an image that is replaced while it is read
 
 
@@ -65,8 +68,7 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
             sealed.write(WORDS_MEMBER, index.words.layer)
-        for number, images in enumerate(batches(_each_once(index), _IMAGES_AT_ONCE)):
-            rows, regions, left_out = _whole(index, images)
+        for number, (rows, regions, left_out) in enumerate(_parts(index)):
             if regions:
                 sealed.write(f"regions-{number:08}.jsonl.gz", packed([_region_document(row) for row in regions]))
             if rows:
@@ -127,33 +129,43 @@ def _each_once(index: RegionIndex) -> Iterator[ImageRef]:
             yield state.image
 
 
-def _whole(index: RegionIndex, images: Iterable[ImageRef]) -> tuple[list[ImageRow], list[RegionRow], int]:
-    """Images with all their regions, and how many could not be read whole."""
-    rows: list[ImageRow] = []
-    regions: list[RegionRow] = []
-    waiting = set(images)
-    for _ in range(TRIES):
-        if not waiting:
-            break
-        newest = index.newest(waiting)
-        found: dict[ImageRef, list[RegionRow]] = {image: [] for image in newest}
-        for region in index.regions_of([row.image for row in newest.values() if row.regions]):
-            if region.generation == newest[region.image].generation:
-                found[region.image].append(region)
-        whole = [row for row in newest.values() if len(found[row.image]) == row.regions]
-        rows += whole
-        codes = dict(index.words_of([row.image for row in whole])) if index.words is not None else {}
-        regions += [
-            replace(region, words_code=codes.get(region.id, b"")) for row in whole for region in found[row.image]
-        ]
-        waiting = newest.keys() - {row.image for row in whole}  # one without a row was deleted meanwhile
-    if waiting:
-        logger.warning(
-            "%s left out: not all of their regions are there; the first is %s",
-            counted(len(waiting), "image"),
-            min(waiting),
-        )
-    return rows, regions, len(waiting)
+def _parts(index: RegionIndex) -> Iterator[tuple[list[ImageRow], list[RegionRow], int]]:
+    """Images with all their regions, some at a time, and how many could not be read whole."""
+    for images in batches(_each_once(index), _IMAGES_AT_ONCE):
+        waiting: set[ImageRef] = set(images)
+        for _ in range(TRIES):
+            newest = index.newest(waiting) if waiting else {}
+            waiting = set()  # one without a row was deleted meanwhile
+            for some in bounded_batches(newest.values(), _PART_BYTES, size_of=_bytes_of):
+                rows, regions = _whole(index, some)
+                waiting |= {row.image for row in some} - {row.image for row in rows}
+                yield rows, regions, 0
+        if waiting:
+            logger.warning(
+                "%s left out: not all of their regions are there; the first is %s",
+                counted(len(waiting), "image"),
+                min(waiting),
+            )
+            yield [], [], len(waiting)
+
+
+def _bytes_of(row: ImageRow) -> int:
+    """About what an image and its regions take, each of which has the image's metadata."""
+    metadata = len(json.dumps(dict(row.metadata), ensure_ascii=False).encode())
+    return (row.regions + 1) * (_LETTERS_BYTES + metadata)
+
+
+def _whole(index: RegionIndex, images: Sequence[ImageRow]) -> tuple[list[ImageRow], list[RegionRow]]:
+    """Those of the images whose regions are all there, and the regions."""
+    found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in images}
+    newest = {row.image: row.generation for row in images}
+    for region in index.regions_of([row.image for row in images if row.regions]):
+        if region.generation == newest[region.image]:
+            found[region.image].append(region)
+    whole = [row for row in images if len(found[row.image]) == row.regions]
+    codes = dict(index.words_of([row.image for row in whole])) if index.words is not None else {}
+    regions = [replace(region, words_code=codes.get(region.id, b"")) for row in whole for region in found[row.image]]
+    return whole, regions
 
 
 def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_version: int) -> IndexManifest:
@@ -197,10 +209,11 @@ def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Che
     for name, data in members:
         try:
             documents = unzipped(name, data, location)
-            if name.startswith("regions-"):
-                index.insert_regions([_region_of(one) for one in documents])
-            elif name.startswith("images-"):
-                index.insert_images([_image_of(one) for one in documents])
+            for some in batches(documents, _ROWS_AT_ONCE):
+                if name.startswith("regions-"):
+                    index.insert_regions([_region_of(one) for one in some])
+                elif name.startswith("images-"):
+                    index.insert_images([_image_of(one) for one in some])
         except (KeyError, TypeError, ValueError) as error:
             raise BackupError(
                 f"{location}: its part {name} does not hold what it should ({error!r}); {CURE}"

@@ -22,7 +22,9 @@ from searchanything.core.files import whole_file
 from searchanything.core.protocols import FileStore
 
 END: Final = "end.json"
-MEMBER_BYTES: Final = 1 << 28  # far above what is written: bounds the memory that a foreign file can take
+MEMBER_BYTES: Final = 1 << 29  # far above what is written: bounds the memory that a foreign file can take
+_LINE_BYTES: Final = 1 << 20  # likewise, of a row
+_PIECE_BYTES: Final = 1 << 20  # unpacked at a time
 CURE: Final = "take another backup, or index the images again"
 
 
@@ -178,16 +180,28 @@ def packed(rows: list[dict[str, Any]]) -> bytes:
 
 
 def unzipped(name: str, data: bytes, location: str) -> Iterator[dict[str, Any]]:
-    """Raises: BackupError."""
+    """The rows that were packed, one after another. Raises: BackupError."""
     try:
-        unzip = zlib.decompressobj(wbits=31)
-        lines = unzip.decompress(data, MEMBER_BYTES)
-        if not unzip.eof:
-            raise ValueError("more than such a part may hold, or cut short")
-        for line in lines.splitlines():
+        for line in _lines(data):
             yield json.loads(line)
     except (zlib.error, ValueError, RecursionError) as error:
         raise BackupError(f"{location}: its part {name} is damaged ({error}); {CURE}") from error
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """The lines of a gzip file; memory holds one. Raises: zlib.error, ValueError."""
+    unzip, waiting, rest = zlib.decompressobj(wbits=31), data, b""
+    while not unzip.eof:
+        piece = unzip.decompress(waiting, _PIECE_BYTES)
+        waiting = unzip.unconsumed_tail
+        if not (piece or waiting or unzip.eof):
+            raise ValueError("it is cut short")
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+        if len(rest) > _LINE_BYTES:
+            raise ValueError(f"expected rows of at most {_LINE_BYTES} bytes")
+    if rest:
+        raise ValueError("its last row is cut short")
 
 
 def json_of(name: str, data: bytes, location: str) -> dict[str, Any]:

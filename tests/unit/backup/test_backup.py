@@ -18,7 +18,7 @@ from contracts.test_restored import F, filled
 
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
-from searchanything.backup.files import ObjectsPlace, TarPlace
+from searchanything.backup.files import ObjectsPlace, TarPlace, unzipped
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import SCHEMA_VERSION
@@ -244,3 +244,43 @@ def test_objects_below_a_prefix(store: MemoryIndexStore, tmp_path: Path) -> None
 def test_other_users_of_the_machine_cannot_read_it(store: MemoryIndexStore, tmp_path: Path) -> None:
     back_up(store, TarPlace(tmp_path / "b.tar"))
     assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600
+
+
+def much_metadata(images: int, regions: int) -> MemoryIndexStore:
+    """Of as much metadata as an index keeps, or nearly."""
+    store = MemoryIndexStore()
+    index = store.create(manifest_of(F), HASH_LAYER)
+    for number in range(images):
+        image, generation = ImageRef("b", f"{number}.jpg"), next_generation()
+        metadata = {"n": number, "text": "x" * 59_000}
+        index.insert_regions(
+            [region_row(image, one, generation=generation, metadata=metadata) for one in range(regions)]
+        )
+        index.insert_images([image_row(image, generation=generation, regions=regions, metadata=metadata)])
+    store.switch(F)
+    return store
+
+
+def test_images_with_much_metadata_come_back(tmp_path: Path) -> None:
+    store, other = much_metadata(200, 25), MemoryIndexStore()  # 300 MB: a part held all, and a restore refused it
+    report = back_up(store, TarPlace(tmp_path / "b.tar"))
+    assert (report.images, report.regions) == (200, 5000)
+    sizes = [len(gzip.decompress(data)) for name, data in members(tmp_path / "b.tar").items() if name.endswith(".gz")]
+    assert max(sizes) < 80 * 2**20
+    restore(other, TarPlace(tmp_path / "b.tar"), schema_version=SCHEMA_VERSION)
+    assert {row.id: row for row in other.open(F).iterate_images()} == {
+        row.id: row for row in store.open(F).iterate_images()
+    }
+    assert {row.id: row for row in other.open(F).iterate_regions()} == {
+        row.id: row for row in store.open(F).iterate_regions()
+    }
+
+
+def test_a_part_is_unpacked_line_by_line() -> None:
+    """Programs of before wrote 256 images into one part, whatever they held."""
+    lines = [json.dumps({"n": number, "text": "ä" * 29_000}, ensure_ascii=False) for number in range(5000)]
+    packed = gzip.compress("".join(f"{line}\n" for line in lines).encode(), compresslevel=1)
+    assert [one["n"] for one in unzipped("regions-0", packed, "here")] == list(range(5000))  # 290 MB
+    for cut in (packed[:-1], packed[: len(packed) // 2], gzip.compress(b'{"a": 1}'), gzip.compress(b" " * (3 << 20))):
+        with pytest.raises(BackupError, match="regions-0 is damaged"):
+            list(unzipped("regions-0", cut, "here"))
