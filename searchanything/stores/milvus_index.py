@@ -41,6 +41,9 @@ from searchanything.stores.row_checks import MAX_LIMIT, NO_WORDS, RowLimits, che
 _IDS_PER_READ = 256
 _IDS_PER_DELETE = 1024
 _AGES_PER_READ = 128
+_ALWAYS_FIT = 256  # rows of one answer, whatever is in them
+_TRIES = 3  # of a search whose rows are deleted before they are read
+_ID_OUTPUT = ["id", "generation"]
 Item = TypeVar("Item")
 
 
@@ -70,6 +73,7 @@ class MilvusRegionIndex:
         self._limits = RowLimits(manifest.bits)
         self._known_codes = CodeMemory()
         self._known_generations = GenerationMemory()
+        self._too_many: dict[str, int] = {}  # rows of a collection that were too large for one answer
 
     @property
     def manifest(self) -> IndexManifest:
@@ -140,11 +144,11 @@ class MilvusRegionIndex:
         return ((ImageRef(one["bucket"], one["key"]), one["generation"]) for one in _under(rows, bucket, key_prefix))
 
     def regions(self, ids: Collection[str]) -> dict[str, RegionRow]:
-        found: dict[str, RegionRow] = {}
+        return {row.id: row for row in map(region_row_of, self._by_ids(self._regions, ids, REGION_ROW_OUTPUT))}
+
+    def _by_ids(self, collection: str, ids: Collection[str], fields: list[str]) -> Iterator[Entity]:
         for portion in _portions(sorted(set(ids)), _IDS_PER_READ):
-            rows = self._connection.query(self._regions, one_of("id", portion), REGION_ROW_OUTPUT)
-            found |= {row.id: row for row in map(region_row_of, rows)}
-        return found
+            yield from self._connection.query(collection, one_of("id", portion), fields)
 
     def iterate_codes(
         self, *, of: CodeKind = "regions", bucket: str | None = None, key_prefix: str = "", share: float = 1.0
@@ -303,10 +307,15 @@ class MilvusRegionIndex:
         return sum(1 for _ in _under(rows, bucket, key_prefix))
 
     def _image_entities(self, ids: Sequence[str], fields: list[str]) -> list[Entity]:
-        rows = self._connection.query(self._images, one_of("image_id", ids), fields)
-        if len(rows) < MAX_LIMIT or len(ids) == 1:
-            return rows
-        half = len(ids) // 2  # many generations that nobody has deleted yet: ask for fewer images at once
+        try:
+            rows = self._connection.query(self._images, one_of("image_id", ids), fields)
+            if len(rows) < MAX_LIMIT or len(ids) == 1:
+                return rows
+        except RegionIndexError as error:
+            if type(error) is not RegionIndexError or len(ids) == 1:
+                raise
+        # Many generations that nobody has deleted yet, more than an answer holds: ask for fewer images at once.
+        half = len(ids) // 2
         return self._image_entities(ids[:half], fields) + self._image_entities(ids[half:], fields)
 
     def _search(
@@ -324,9 +333,7 @@ class MilvusRegionIndex:
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
             for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
-                found += self._connection.search(
-                    collection, list(portion), expression, fields, limit=limit, effort=effort
-                )
+                found += self._found(collection, list(portion), expression, fields, limit=limit, effort=effort)
         except (IndexNotFoundError, IndexUnavailableError):
             raise
         except RegionIndexError as error:
@@ -334,6 +341,33 @@ class MilvusRegionIndex:
                 raise
             raise FilterError(f"Milvus refused the expression {filter.expression!r}: {error}") from error
         return found
+
+    def _found(
+        self,
+        collection: str,
+        queries: list[bytes],
+        expression: str,
+        fields: list[str],
+        *,
+        limit: int,
+        effort: Mapping[str, int],
+    ) -> list[FoundRows]:
+        """What a search finds. A server refuses answers above 64 or 100 MiB: then rows are found first, read next."""
+        search, most = self._connection.search, len(queries) * limit
+        if most < self._too_many.get(collection, most + 1):
+            try:
+                return search(collection, queries, expression, fields, limit=limit, effort=effort)
+            except RegionIndexError as error:
+                if type(error) is not RegionIndexError or most <= _ALWAYS_FIT:
+                    raise
+        for _ in range(_TRIES):  # rows may be deleted before they are read, and fewer would say that there are no more
+            found = search(collection, queries, expression, _ID_OUTPUT, limit=limit, effort=effort)
+            ids = {row[1] for rows in found for row in rows}
+            rows = {row["id"]: [row[name] for name in fields] for row in self._by_ids(collection, ids, fields)}
+            if len(rows) == len(ids):
+                break
+        self._too_many[collection] = min(most, self._too_many.get(collection, most))
+        return [[(row[0], *rows[row[1]]) for row in several if row[1] in rows] for several in found]
 
 
 def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:
