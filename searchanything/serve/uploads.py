@@ -43,7 +43,7 @@ class Uploads:
 
     def keep(self, data: bytes) -> Upload:
         """Keep the bytes of an image file. Raises: ImageError, TooLargeError."""
-        width, height = image_size(data, name="the upload", max_pixels=2**62)
+        height, width = image_size(data, name="the upload", max_pixels=2**62)
         if width * height > self._max_pixels:
             raise TooLargeError(f"expected at most {self._max_pixels:,} pixels, got {width} × {height}")
         pixels = decode_image(data, name="the upload", max_pixels=self._max_pixels)

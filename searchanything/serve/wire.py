@@ -13,6 +13,7 @@ from searchanything.core.conditions import MAX_VALUES, Where
 from searchanything.core.errors import ObjectNotFoundError, PromptError
 from searchanything.core.geometry import decode_rle, mask_of_size
 from searchanything.core.types import Filter, ImageRef, MaskRLE, RegionRef, SizeClass
+from searchanything.images.incoming import KEY_BYTES
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage
 from searchanything.search.probe import MAX_MARKS
 
@@ -28,7 +29,7 @@ PointXY: TypeAlias = tuple[Number, Number]
 BoxNumbers: TypeAlias = tuple[Number, Number, Number, Number]
 PointList = Annotated[list[PointXY], Field(max_length=MAX_POINTS)]
 Text500 = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
-Name = Annotated[str, Field(max_length=2048)]
+Name = Annotated[str, Field(max_length=KEY_BYTES)]  # a folder's keys may be as long as an index keeps them
 MetaValue: TypeAlias = str | bool | int | float
 Time = Annotated[int, Field(ge=0, lt=2**63)]
 

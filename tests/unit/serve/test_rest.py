@@ -242,11 +242,26 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path, monkeypatch: p
     assert served.http.post("/v1/uploads", content=b"").status_code == 422
     assert served.http.post("/v1/uploads", content=b"x" * 2001).status_code == 413
     assert served.http.post("/v1/uploads", content=iter([b"x" * 1500, b"x" * 600])).status_code == 413
-    assert served.http.post("/v1/uploads", content=png_of(drawn(60, 100))).status_code == 413
+    wide = served.http.post("/v1/uploads", content=png_of(drawn(60, 100)))
+    assert wide.status_code == 413
+    assert wide.json()["detail"] == "expected at most 5,000 pixels, got 100 × 60"
     long = '{"text": "' + "x" * 2**20 + '"}'
     for content in (long, iter([long.encode()])):
         headers = {"content-type": "application/json"}
         assert served.http.post("/v1/query", content=content, headers=headers).status_code == 413
+
+
+def test_keys_as_long_as_an_index_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "/".join([*["deep" * 50] * 12, "a.png"])  # 2,417 letters
+    served = Served.make(tmp_path, monkeypatch, images={key: drawn(60, 100, red=(5, 5, 25, 25)), "b.png": drawn(60, 90)})
+    name = served.name(key)
+    (found,) = served.get("/v1/images", params={"prefix": key}).json()["images"]
+    assert keys(served.ask(image=name, filter={"images": [name], "key_prefix": key})) == [key]
+    assert served.post("/v1/explain", {"image": name, "expect": name}).status_code == 200
+    assert served.get(f"/v1/images/{found['id']}/thumbnail").status_code == 200
+    first = served.get("/v1/images", params={"limit": 1, "prefix": "deep"}).json()
+    assert served.get("/v1/images", params={"limit": 1, "after": found["id"]}).json()["images"] == []
+    assert first["images"] == [found]
 
 
 def test_the_page_of_the_server_names_every_path(served: Served) -> None:
