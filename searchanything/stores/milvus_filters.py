@@ -3,7 +3,7 @@
 Neither has a way to pass values beside the expression (2.3 lacks templates), so texts are quoted: `"` and `\\` are
 escaped, all else stands as it is; Lite knows no other escapes, and `check_filter` has refused control characters.
 Milvus Lite gets nothing but what `write` makes of a predicate: it ends at some expressions that it cannot evaluate, for
-all who share it. A server gets a filter's expression as it stands.
+all who share it. A server gets a filter's expression as it stands, unless that is a chain too long for it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,30 @@ from __future__ import annotations
 import heapq
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
 from searchanything.core.types import Filter
-from searchanything.stores.columns import INT64_MIN, Column, Field, Kind, MetadataField
+from searchanything.stores.columns import (
+    IMAGE_COLUMNS,
+    INT64_MIN,
+    REGION_COLUMNS,
+    Column,
+    Field,
+    Kind,
+    MetadataField,
+)
+from searchanything.stores.expressions import parse_expression
 from searchanything.stores.filters import check_filter, predicate_of
 from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, first_text_after
 
 _FLAT_LEVELS: Final = 4
 _LIKE_NO_TEXT = re.compile(r'\blike\b(?!\s*"")', re.IGNORECASE)
+_LINKS = re.compile(r"\b(?:and|or)\b|&&|\|\|", re.IGNORECASE)
+_MOST_LINKS: Final = 24
 _DIVISION = re.compile(r"[/%](?!\s*[1-9]\d*\b(?!\.|\s*\*\*))")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -34,9 +45,24 @@ def compile_filter(filter: Filter | None, *, whole_images: bool = False, is_serv
     if filter is not None:
         check_filter(filter, whole_images=whole_images)
     if is_server and filter is not None and filter.expression is not None:
-        parsed, passed_on = replace(filter, expression=None), f"({check_expression(filter.expression)})"
+        as_it_stands = check_expression(filter.expression)
+        if not _is_long_chain(as_it_stands, IMAGE_COLUMNS if whole_images else REGION_COLUMNS):
+            parsed, passed_on = replace(filter, expression=None), f"({as_it_stands})"
     written = write(predicate_of(parsed, whole_images=whole_images))
     return " and ".join(part for part in (written, passed_on) if part)
+
+
+def _is_long_chain(expression: str, columns: Mapping[str, Kind]) -> bool:
+    """Whether an expression, which is one of our language, is to be written anew, as a flat tree: a server's segments
+    read no more than about 45 comparisons in a row.
+    """
+    if len(_LINKS.findall("".join(_letters_outside_literals(expression)))) <= _MOST_LINKS:
+        return False
+    try:
+        parse_expression(expression, columns)
+    except FilterError:
+        return False
+    return True
 
 
 def write(predicate: Predicate) -> str:

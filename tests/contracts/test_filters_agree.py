@@ -281,3 +281,25 @@ def test_expressions(bench: Bench) -> None:
         with pytest.raises(FilterError):
             bench.index.search(ZERO, limit=9, filter=Filter(expression=expression))
     assert len(bench.index.search(ZERO, limit=9)[0]) == 4, "a refused expression did harm"
+
+
+@pytest.mark.parametrize("count", [20, 60, 512])
+def test_long_chains_of_comparisons(bench: Bench, count: int) -> None:
+    """A server's segments read about 45 in a row."""
+    generation = fresh_generation()
+    for number in (3, 5, 900):
+        image = bench.image(f"{number}.jpg")
+        metadata = {"n": number, "text": "this or that and || more"}
+        bench.index.insert_regions([region_row(image, generation=generation, area_px=number, metadata=metadata)])
+        bench.index.insert_images([image_row(image, generation=generation, metadata=metadata)])
+
+    def found(expression: str, *, of_images: bool = False) -> list[str]:
+        search = bench.index.search_images if of_images else bench.index.search
+        [hits] = search(ZERO, limit=10, filter=Filter(bucket=bench.bucket, expression=expression))
+        return sorted(hit.image.key for hit in hits)
+
+    few = [f'metadata["n"] == {number}' for number in range(count)]
+    assert found(" or ".join(few)) == ["3.jpg", "5.jpg"]
+    assert found(" || ".join(few), of_images=True) == ["3.jpg", "5.jpg"]
+    assert found(" and ".join(f"area_px != {number}" for number in range(4, count + 4))) == ["3.jpg", "900.jpg"]
+    assert found(" or ".join(f'metadata["text"] == "{" or " * number}"' for number in range(min(count, 60)))) == []

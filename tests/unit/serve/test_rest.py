@@ -253,7 +253,9 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path, monkeypatch: p
 
 def test_keys_as_long_as_an_index_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "/".join([*["deep" * 50] * 12, "a.png"])  # 2,417 letters
-    served = Served.make(tmp_path, monkeypatch, images={key: drawn(60, 100, red=(5, 5, 25, 25)), "b.png": drawn(60, 90)})
+    served = Served.make(
+        tmp_path, monkeypatch, images={key: drawn(60, 100, red=(5, 5, 25, 25)), "b.png": drawn(60, 90)}
+    )
     name = served.name(key)
     (found,) = served.get("/v1/images", params={"prefix": key}).json()["images"]
     assert keys(served.ask(image=name, filter={"images": [name], "key_prefix": key})) == [key]
