@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
 from searchanything.core.pattern_lists import PatternList
+
+MOST_SECONDS: Final = 1e9  # of a setting: what waits for longer, or for ever, libraries refuse each in its own way
 
 
 class ServeSettings(BaseModel):
@@ -28,10 +30,17 @@ class ServeSettings(BaseModel):
     waiting_requests: int = Field(
         16, ge=0, le=10_000, description="Requests that wait for the models; one more is answered 429."
     )
-    timeout_s: float = Field(60.0, gt=0, description="Longest time for one answer, waiting included, in seconds.")
-    header_timeout_s: float = Field(15.0, gt=0, description="Longest time for the head of a request, in seconds.")
+    timeout_s: float = Field(
+        60.0, gt=0, le=MOST_SECONDS, description="Longest time for one answer, waiting included, in seconds."
+    )
+    header_timeout_s: float = Field(
+        15.0, gt=0, le=MOST_SECONDS, description="Longest time for the head of a request, in seconds."
+    )
     body_timeout_s: float = Field(
-        15.0, gt=0, description="Longest time without progress (16 KiB, or the end) of a request's body, in seconds."
+        15.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="Longest time without progress (16 KiB, or the end) of a request's body, in seconds.",
     )
     connections: int = Field(
         512, ge=1, le=100_000, description="Connections at once; one more closes the oldest that waits for a request."
@@ -40,10 +49,15 @@ class ServeSettings(BaseModel):
     upload_bytes: int = Field(32 * 2**20, ge=1, description="Larger uploads are refused.")
     upload_pixels: int = Field(40_000_000, ge=1, description="Uploads with more pixels are refused.")
     uploads_bytes: int = Field(2**30, ge=1, description="Kept of all uploads together; the oldest go first.")
-    upload_age_s: float = Field(24 * 3600.0, gt=0, description="Uploads are deleted after so many seconds.")
+    upload_age_s: float = Field(
+        24 * 3600.0, gt=0, le=MOST_SECONDS, description="Uploads are deleted after so many seconds."
+    )
     thumbnails_bytes: int = Field(64 * 2**20, ge=0, description="Small pictures kept in memory, in bytes.")
     warm_idle_s: float = Field(
-        300.0, ge=0, description="The process that answers the command line ends after so many idle seconds; 0: none."
+        300.0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="The process that answers the command line ends after so many idle seconds; 0: none.",
     )
     listed_images: int = Field(
         100_000, ge=1, description="Images looked at to list those of a prefix; more are found by a longer prefix."

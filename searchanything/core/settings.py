@@ -17,7 +17,7 @@ from searchanything.core.errors import SettingsError
 from searchanything.core.model_settings import ModelSettings as ModelSettings  # of others, too
 from searchanything.core.pattern_lists import PatternList
 from searchanything.core.put_off import put_off, questions_only
-from searchanything.core.serve_settings import ServeSettings
+from searchanything.core.serve_settings import MOST_SECONDS, ServeSettings
 from searchanything.core.settings_files import ENV_PREFIX as ENV_PREFIX  # of others, too
 from searchanything.core.settings_files import OWN, SettingsPlace, check_trust, settings_files, with_new_names
 
@@ -82,7 +82,7 @@ class StorageSettings(BaseModel):
         description="Compare received bytes with the object's MD5 or checksum. Turn it off only for a server whose "
         "etags look like MD5 but are not.",
     )
-    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer, in seconds.")
+    timeout_s: float = Field(30.0, gt=0, le=MOST_SECONDS, description="Longest wait for one answer, in seconds.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Larger objects fail without being read.")
     object_tags: bool = Field(
         default=False,
@@ -126,15 +126,19 @@ class MilvusSettings(BaseModel):
     consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         "Session", description="Consistency level of searches."
     )
-    timeout_s: float = Field(30.0, gt=0, description="Longest wait for one call, in seconds.")
+    timeout_s: float = Field(30.0, gt=0, le=MOST_SECONDS, description="Longest wait for one call, in seconds.")
     release_after_s: float = Field(
         3600.0,
         ge=0,
+        le=MOST_SECONDS,
         description="A server's memory is freed of an index that stopped being live so long ago, by the next `index` "
         "or `sync repair`. It stays on disk and is loaded again when somebody opens it.",
     )
     lite_idle_s: float = Field(
-        10.0, gt=0, description="The embedded index's server stops after this many seconds without a user."
+        10.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="The embedded index's server stops after this many seconds without a user.",
     )
 
 
@@ -178,6 +182,7 @@ class IngestSettings(BaseModel):
     garbage_age_s: float = Field(
         24 * 3600.0,
         ge=1,
+        le=MOST_SECONDS,
         description="`sync repair` deletes regions without an image that are older than this; no attempt may take "
         "longer.",
     )
@@ -197,6 +202,7 @@ class IngestSettings(BaseModel):
     forget_after_s: float = Field(
         3 * 24 * 3600.0,
         ge=0,
+        le=MOST_SECONDS,
         description="Images that were held back are forgotten if a listing still lacks them after this many seconds.",
     )
     hash_sample_images: int = Field(
@@ -271,18 +277,28 @@ class ServiceSettings(BaseModel):
     batch_keys: int = Field(32, ge=1, le=64, description="Images per task.")
     wave_keys: int = Field(256, ge=1, le=512, description="Images per run of the flow `index`.")
     waves: int = Field(2, ge=1, le=64, description="Runs of the flow `index` at once.")
-    quiet_s: float = Field(0.3, ge=0, description="A wave begins when no event has come for this many seconds.")
+    quiet_s: float = Field(
+        0.3, ge=0, le=MOST_SECONDS, description="A wave begins when no event has come for this many seconds."
+    )
     longest_wait_s: float = Field(
-        1.0, ge=0, description="A wave begins at the latest when an event has waited this many seconds."
+        1.0,
+        ge=0,
+        le=MOST_SECONDS,
+        description="A wave begins at the latest when an event has waited this many seconds.",
     )
     queue_keys: int = Field(100_000, ge=1, description="Longest queue of keys; events beyond it are left to a sync.")
-    sync_s: float = Field(900.0, gt=0, description="Seconds between syncs if the server sends events.")
-    poll_s: float = Field(30.0, gt=0, description="Seconds between syncs if it sends none.")
+    sync_s: float = Field(900.0, gt=0, le=MOST_SECONDS, description="Seconds between syncs if the server sends events.")
+    poll_s: float = Field(30.0, gt=0, le=MOST_SECONDS, description="Seconds between syncs if it sends none.")
     period_s: float = Field(
-        3600.0, gt=0, description="Length of a run of the flow `watch`, in seconds; then the next one begins."
+        3600.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="Length of a run of the flow `watch`, in seconds; then the next one begins.",
     )
     retries: int = Field(3, ge=0, le=20, description="Retries of a batch after I/O errors, with growing pauses.")
-    batch_timeout_s: float = Field(1800.0, gt=0, description="Longest time for one try at a batch, in seconds.")
+    batch_timeout_s: float = Field(
+        1800.0, gt=0, le=MOST_SECONDS, description="Longest time for one try at a batch, in seconds."
+    )
     sheet_images: int = Field(
         0,
         ge=0,

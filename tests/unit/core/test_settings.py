@@ -178,3 +178,15 @@ def test_the_table_has_a_line_with_a_meaning_for_every_setting() -> None:
     assert [row[0] for row in rows] == expected
     assert all(len(row) == 4 and row[1] and row[3].endswith(".") for row in rows)
     assert "`SEARCHANYTHING_STORAGE__SECRET_KEY` | secret |" in settings_table()
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e308"])
+def test_no_time_is_without_end(value: str) -> None:
+    """gRPC, asyncio and integers each fail in another way at such a time."""
+    groups = [field.annotation for field in Settings.model_fields.values()]
+    times = [(group, name) for group in groups for name in group.model_fields if name.endswith("_s")]
+    assert len(times) > 15
+    for group, name in times:
+        with pytest.raises(ValidationError, match=name):
+            group(**{name: value})
+        assert getattr(group(**{name: "1e9"}), name) == 1e9
