@@ -191,13 +191,15 @@ class MilvusConnection:
 
             return self._rows(name, "count rows", call)
 
-    def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
+    def iterate(
+        self, name: str, expression: str, fields: list[str], *, page_rows: int | None = None
+    ) -> Iterator[Entity]:
         """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page.
 
         The server looks at the ids of all rows for each page: pages grow with what was read, so that there are few.
-        It refuses answers above 64 or 100 MiB: then half as many rows are asked for.
+        It refuses answers above 64 or 100 MiB: then half as many rows are asked for. `page_rows` are asked for first.
         """
-        most, done = _MOST_PAGE_ROWS, 0
+        most, done, first = _MOST_PAGE_ROWS, 0, page_rows or _PAGE_ROWS
 
         def ask(asked: RowPage) -> list[Entity]:
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
@@ -205,7 +207,7 @@ class MilvusConnection:
         def page(after: str) -> list[Entity]:
             nonlocal most
             while True:
-                size = min(most, max(_PAGE_ROWS, done // 8))
+                size = min(most, max(first, done // 8))
                 try:
                     return ask(RowPage(name, expression, fields, after, size, as_of))
                 except RegionIndexError as error:
