@@ -174,7 +174,7 @@ class Ingestion:
         (index, encoder), (store, scope), connection = opened, source, self.connection
         if index.words is not None or not (add or connection.settings.ingest.words):
             return opened
-        if not add and index.counts().regions:
+        if not add and index.count_regions():
             logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
             return opened
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
@@ -187,7 +187,7 @@ class Ingestion:
         if not self.connection.settings.ingest.keep_features:
             return None
         kept = kept_sample(self.connection.feature_cache(store, index), most=MOST_ROWS)
-        return None if kept is None or len(kept) < min(LEAST_ROWS, index.counts().regions) else kept
+        return None if kept is None or len(kept) < min(LEAST_ROWS, index.count_regions()) else kept
 
     def _fill_words(self, job: IndexingJob, known: KnownImages, progress: OnProgress | None) -> IndexReport:
         """Words codes for what lacks them: of kept features; what has none is indexed again, in one commit each.
