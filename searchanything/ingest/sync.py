@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,7 @@ class _Compared:
     checked: int = 0
     listed: int = 0
     sidecars: list[NDArray[np.void]] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
+    waiting: deque[str] = field(default_factory=deque)
     report: OnProgress = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
     skips: SkipCounts = field(default_factory=SkipCounts)
@@ -336,7 +337,7 @@ def _repair(job: SyncJob, found: _Compared, *, least: int) -> None:
         return
     while len(found.waiting) >= least:
         before = found.progress(found.waiting[0])
-        wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
+        wave = [found.waiting.popleft() for _ in range(min(WAVE_KEYS, len(found.waiting)))]
         found.add_repair(job.refresh(wave, progress=within(found.report, before)))
 
 
