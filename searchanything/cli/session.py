@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
+from searchanything.cli.regions import split_region
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import json_text, printable, printable_lines
 from searchanything.core.put_off import questions_only
@@ -192,7 +193,19 @@ def check_save(path: Path | None, *inputs: str | Path | None) -> None:
     if path is not None:
         from searchanything.core.files import check_save_path
 
-        check_save_path(path, inputs=[one for one in inputs if one])
+        check_save_path(path, inputs=files_read(inputs))
+
+
+def files_read(names: Iterable[str | Path | None]) -> list[Path]:
+    """The files that names of images and regions stand for, however these are written."""
+    from searchanything.images.inputs import named_image
+
+    files = []
+    for name in filter(None, names):
+        region = split_region(str(name))
+        with contextlib.suppress(UsageError, OSError):  # what names nothing is told by who reads it
+            files.append(named_image(name if region is None else region[0]))
+    return [one for one in files if isinstance(one, Path)]
 
 
 def check_receipt(path: Path | None) -> None:
