@@ -335,9 +335,7 @@ def test_wrong_usage_is_2_and_touches_nothing(arguments, said, client, capsys):
 
 @pytest.mark.parametrize("written", ["~/q.png", "file://{}/q.png", "file://localhost{}/q.png"])
 @pytest.mark.parametrize("verb", [["query"], ["compare", "--text", "x"]])
-def test_an_image_is_not_written_over_however_its_name_is_written(
-    client, capsys, monkeypatch, tmp_path, verb, written
-):
+def test_an_image_is_not_written_over_however_its_name_is_written(client, capsys, monkeypatch, tmp_path, verb, written):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "q.png").write_bytes(b"mine")
     target = str(tmp_path / "q.png")
