@@ -21,9 +21,10 @@ _home: int | None = None  # the process in which models are
 
 
 def check_process() -> None:
-    """Models are loaded, or asked, in the process that loaded its first, or that was forked before.
+    """To be called before models are loaded or asked.
 
-    Raises: ModelLoadError in a later fork: torch's threads and the GPU are not there, and it would wait for them forever.
+    Raises: ModelLoadError in a fork of a process that has loaded some: torch's threads and the GPU are not there, and
+    whoever computes would wait for them forever.
     """
     global _home
     _home = _home or os.getpid()
