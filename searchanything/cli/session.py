@@ -193,15 +193,15 @@ def check_save(path: Path | None, *inputs: str | Path | None) -> None:
     if path is not None:
         from searchanything.core.files import check_save_path
 
-        check_save_path(path, inputs=files_read(inputs))
+        check_save_path(path, inputs=files_read(one for one in inputs if one))
 
 
-def files_read(names: Iterable[str | Path | None]) -> list[Path]:
+def files_read(names: Iterable[str | Path]) -> list[Path]:
     """The files that names of images and regions stand for, however these are written."""
     from searchanything.images.inputs import named_image
 
     files = []
-    for name in filter(None, names):
+    for name in names:
         region = split_region(str(name))
         with contextlib.suppress(UsageError, OSError):  # what names nothing is told by who reads it
             files.append(named_image(name if region is None else region[0]))
