@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
-from searchanything.cli.regions import split_region
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import json_text, printable, printable_lines
 from searchanything.core.put_off import questions_only
@@ -198,6 +197,7 @@ def check_save(path: Path | None, *inputs: str | Path | None) -> None:
 
 def files_read(names: Iterable[str | Path]) -> list[Path]:
     """The files that names of images and regions stand for, however these are written."""
+    from searchanything.cli.regions import split_region
     from searchanything.images.inputs import named_image
 
     files = []
