@@ -123,7 +123,7 @@ def test_a_file_under_the_name_of_the_state_outlives_a_training_that_keeps_none(
 
 
 def test_a_state_outlives_a_training_that_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_after_a_state(monkeypatch)
+    assert train_interrupted(monkeypatch, TRAIN) == 130
     kept = STATE.read_bytes()
     assert run([*TRAIN, "--method", "lsh", "--prefix-ordered"]) == 0
     assert STATE.read_bytes() == kept
