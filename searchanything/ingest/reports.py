@@ -117,10 +117,11 @@ class IndexStatus:
 
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
     the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
-    `sync repair` deletes them. It is None above 20,000 images, which would all be looked at: the numbers are then of
-    all rows, those of running and killed attempts as well. `words` is what searches by words alone go by,
-    `words_regions` how many regions have it. `consistency` is what `searchanything eval mine` measured last, None where
-    it never ran.
+    `sync repair` deletes them. `lost` regions have no row, as of a server that lost them: no search finds them until
+    `sync repair` has indexed their images again. Both are None above 20,000 images, which would all be looked at: the
+    numbers are then of all rows, those of running and killed attempts as well. `words` is what searches by words alone
+    go by, `words_regions` how many regions have it. `consistency` is what `searchanything eval mine` measured last,
+    None where it never ran.
     """
 
     uri: str
@@ -131,6 +132,7 @@ class IndexStatus:
     manifest: IndexManifest | None = None
     collections: tuple[str, str] | None = None
     garbage: int | None = 0
+    lost: int | None = 0
     words: WordsPart | None = None
     words_regions: int = 0
     consistency: Mapping[str, Any] | None = None
@@ -155,6 +157,7 @@ class IndexStatus:
             "hash": trained,
             "collections": {"regions": names[0], "images": names[1]} if names else None,
             "garbage": self.garbage,
+            "lost": self.lost,
             "words": self._words(),
             "consistency": None if self.consistency is None else dict(self.consistency),
             "uri": self.uri,

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, region_row
+from pymilvus import MilvusException
 
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
+from searchanything.core.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError, RegionIndexError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
 from searchanything.stores import milvus_index
@@ -243,6 +244,31 @@ def test_an_alias_to_what_has_no_manifest_is_told(server: RecordingServer, store
         store.live()
 
 
+def test_a_hash_layer_is_read_without_a_strong_read_where_the_manifest_is_known(
+    server: RecordingServer, store: MilvusIndexStore
+) -> None:
+    store.live()
+    server.requests.clear()
+    assert store.hash_layer(F) == HASH_LAYER
+    assert server.requests == [("read", "meta")]
+
+
+def test_pieces_that_such_a_read_lacks_are_read_strongly(
+    server: RecordingServer, store: MilvusIndexStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
+        return RecordingServer.query(server, name, expression, fields, strong=strong) if strong else []
+
+    store.live()
+    monkeypatch.setattr(server, "query", late)
+    assert store.hash_layer(F) == HASH_LAYER
+    for row in server.collections["meta"]:
+        if row["kind"] == "hash":
+            row["body"] = "AAAA"
+    with pytest.raises(IndexDamagedError, match="backup"):
+        store.hash_layer(F)
+
+
 def test_where_there_is_nothing_old_a_commit_deletes_nothing(server: RecordingServer) -> None:
     server.collections = {"regions": [], "images": []}
     index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
@@ -293,6 +319,36 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
     for _ in range(2):
         connection.query("regions", "", ["id"])
     assert levels == ["Session", "Strong", "Session"]
+
+
+@pytest.mark.parametrize(
+    ("described", "aliases", "target"),
+    [
+        ({"live": "regions_a"}, {"live": "regions_b"}, "regions_a"),  # 2.3 names that of another database
+        ({}, {"live": "regions_b"}, None),
+        ({"live": "live"}, {}, None),  # a collection of that name
+        ({"live": "live"}, {"live": "regions_a"}, "regions_a"),  # a server that describes it by the name it was given
+    ],
+)
+def test_an_alias_is_that_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, described: dict[str, str], aliases: dict[str, str], target: str | None
+) -> None:
+    class Client:
+        def describe_collection(self, name: str, timeout: float) -> dict[str, str]:  # noqa: ARG002
+            return self._found(name, described, 100)
+
+        def describe_alias(self, name: str, timeout: float) -> dict[str, str]:  # noqa: ARG002
+            return self._found(name, aliases, 1600)
+
+        @staticmethod
+        def _found(name: str, names: dict[str, str], code: int) -> dict[str, str]:
+            if name not in names:
+                raise MilvusException(code=code, message="not found")
+            return {"collection_name": names[name]}
+
+    connection = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1"))
+    monkeypatch.setattr(connection, "_connect", lambda _: Client())
+    assert connection.alias_target("live") == target
 
 
 def test_a_read_that_failed_or_began_before_a_deletion_does_not_count() -> None:
