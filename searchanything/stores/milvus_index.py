@@ -306,9 +306,7 @@ class MilvusRegionIndex:
         rows = self._connection.iterate(collection, whole, ["bucket", "key"])
         return sum(1 for _ in _under(rows, bucket, key_prefix))
 
-    def _rows_of(
-        self, collection: str, ids: Sequence[str], fields: list[str], *, strong: bool = False
-    ) -> list[Entity]:
+    def _rows_of(self, collection: str, ids: Sequence[str], fields: list[str], *, strong: bool = False) -> list[Entity]:
         """All rows of images, by `image_id` alone, which is indexed: for a page of a stream a server looks at all ids.
 
         Where they are too many, or too large, for one answer fewer images are asked for at once.
