@@ -65,16 +65,17 @@ def test_the_progress_of_a_retry_does_not_add_up_all_reports_for_each_wave(
     sums: list[int] = []
     add = failures.sum_reports
     monkeypatch.setattr(failures, "sum_reports", lambda reports: (sums.append(1), add(reports))[1])
-    told: list[IndexProgress] = []
+    shown: list[IndexProgress] = []
     with client_of(monkeypatch, tmp_path) as client:
         client.index(tmp_path / "images")
         index = client.operations.search_context().index
         folder = next(iter(index.iterate_states())).image.bucket
         refs = [ImageRef(folder, f"gone/{number}.jpg") for number in range(7)]
         index.insert_images([image_row(ref, generation=1, outcome=Outcome.FAILED, regions=0) for ref in refs])
-        report = client.retry_failed(progress=told.append)
+        report = client.retry_failed(progress=shown.append)
     assert report.deleted + report.gone == 7
     assert sums == [1]
+    assert all(one.total == 7 for one in shown)
 
 
 def test_a_wave_does_not_count_what_an_untrained_index_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
