@@ -70,10 +70,20 @@ def holdings(index: RegionIndex) -> Holdings:
     failed = int(known.rows["failed"].sum())
     empty = int(((known.rows["regions"] == 0) & ~known.rows["failed"]).sum())
     committed = IndexCounts(images=len(known) - empty - failed, empty=empty, failed=failed, regions=known.regions)
-    lost = known.regions - rows.regions
-    if lost > 0:  # or committed since the rows were counted
-        lost = min(lost, known.regions - index.count_regions())
-    return Holdings(committed, garbage=max(0, rows.regions - known.regions) + known.outdated, lost=max(0, lost))
+    garbage = max(0, rows.regions - known.regions) + known.outdated
+    return Holdings(committed, garbage=garbage, lost=count_lost(index, known))
+
+
+def count_lost(index: RegionIndex, known: KnownImages, *, bucket: str | None = None, key_prefix: str = "") -> int:
+    """How many regions of these known images have no row, such as a server lost. Raises: RegionIndexError."""
+
+    def lacking(images: KnownImages) -> int:
+        return images.regions - index.count_regions(bucket=bucket, key_prefix=key_prefix)
+
+    lost = lacking(known)
+    if lost > 0:  # or they were replaced or deleted since they were read
+        lost = min(lost, lacking(KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))))
+    return max(0, lost)
 
 
 def collect_garbage(

@@ -182,8 +182,9 @@ class SyncReport:
 
     `missing`: images that the index does not have. `stale`: indexed with another etag, other metadata or other models.
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
-    `checked` counts the images that were looked at. After a repair the other fields say what was done: `repaired`
-    sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
+    `checked` counts the images that were looked at. `lost` counts regions that the index should have and that have no
+    row, such as a server lost: a repair indexes their images again. After a repair the other fields say what was done:
+    `repaired` sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
     `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
     called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
     mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder; `skips`
@@ -202,11 +203,12 @@ class SyncReport:
     skipped: tuple[Failure, ...] = ()
     held: tuple[str, ...] = ()
     skips: tuple[Skipped, ...] = ()
+    lost: int = 0
 
     @property
     def differs(self) -> bool:
-        """True if index and listing did not agree. Known failures are no difference."""
-        return bool(self.missing or self.stale or self.orphaned)
+        """True if index and listing did not agree, or rows are lost. Known failures are no difference."""
+        return bool(self.missing or self.stale or self.orphaned or self.lost)
 
     @property
     def found_nothing(self) -> bool:
@@ -234,6 +236,7 @@ class SyncReport:
             "failed": list(self.failed),
             "held": list(self.held),
             "checked": self.checked,
+            "lost": self.lost,
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
             "warnings": [one.to_dict() for one in self.skipped],

@@ -36,7 +36,7 @@ from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen, still_missing
-from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
+from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage, count_lost
 from searchanything.ingest.listed_sidecars import ListedSidecars
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
@@ -159,10 +159,12 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
             found.report(found.progress(listed[-1].ref.key))
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, sidecars, found, pool)
+    lost = count_lost(job.index, known, bucket=job.store.bucket, key_prefix=job.scope.prefix)
     _repair(job, found, least=1)
     _forget(job, found)
     garbage = _collect(job, found)
     return SyncReport(
+        lost=lost,
         missing=_each_once(found.differing[SyncState.MISSING]),
         stale=_each_once(found.differing[SyncState.STALE]),
         orphaned=_each_once(found.orphaned),
