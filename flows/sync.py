@@ -96,7 +96,7 @@ async def _sync(engine: Workers, source: str, *, repair: bool, forget: bool = Fa
     wave = WaveReport(listing=listing) + await index_in_waves(engine, source, keys, total=len(keys))
     if gone:
         wave += await index_in_waves(engine, source, gone, total=len(gone), said="gone")
-    if keys or gone or source not in _tidied:
+    if keys or gone or found.lost or source not in _tidied:
         wave += WaveReport((await _step(engine, source, "tidy"),))
         _tidied.add(source)
     await asyncio.to_thread(worker_client().operations.sweep_tiles, source)
@@ -114,7 +114,7 @@ def is_in_step(source: str) -> bool:
     except SearchAnythingError as error:
         logger.debug("a sync is needed, which will say: %s", error)
         return False
-    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, tried))
+    return not any((found.missing, found.stale, found.orphaned, found.held, found.unlisted, found.lost, tried))
 
 
 def _not_exhausted(source: str, failed: Sequence[str]) -> list[str]:

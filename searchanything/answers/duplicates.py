@@ -113,7 +113,7 @@ def find_duplicates(
 ) -> Duplicates:
     """Groups of nearly equal codes of what is committed; regions of one image are no duplicates of each other.
 
-    Memory holds all codes: 32 bytes and a name each. Raises: UsageError for another distance than 0 to 31 bits.
+    Memory holds all codes and names, 740 bytes a region. Raises: UsageError for another distance than 0 to 31 bits.
     """
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)

@@ -165,9 +165,9 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
         *_selections_differ(then["selection"], now["selection"]),
         *_hits_differ(then, now, first=receipt.request.offset + 1),
     ]
-    places = [place for place in then.get("positions", range(len(results))) if place < len(results)]
-    if "positions" in then:  # the receipt of a part
-        results = replace(results, hits=tuple(results[place] for place in places), positions=tuple(places))
+    if (places := then.get("positions")) is not None:  # the receipt of a part
+        there = tuple(place for place in places if place < len(results))
+        results = replace(results, hits=tuple(results[place] for place in there), positions=there)
     return Replay(results, tuple(differences), str(then.get("version")), _notes(then, now))
 
 
@@ -241,8 +241,9 @@ def _hits_differ(then: Mapping[str, Any], now: Mapping[str, Any], *, first: int)
 
 def _ranked(answer: Mapping[str, Any], first: int) -> Iterable[tuple[int, dict[str, Any]]]:
     """The hits of a receipt with their ranks."""
-    places = answer.get("positions", range(len(answer["hits"])))
-    return ((first + place, hit) for place, hit in zip(places, answer["hits"], strict=True))
+    places = answer.get("positions")
+    ranked = enumerate(answer["hits"]) if places is None else zip(places, answer["hits"], strict=True)
+    return ((first + place, hit) for place, hit in ranked)
 
 
 def _identity(hit: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class BackupReport:
 
 
 def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
-    """Write the live index. Memory holds some hundred images, and 32 bytes for each.
+    """Write the live index. Memory holds some hundred images, and 120 bytes for each of all.
 
     Raises: UsageError where nothing is indexed, or there is a backup; StoreError, RegionIndexError.
     """

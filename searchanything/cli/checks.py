@@ -219,6 +219,9 @@ def index_answers(patient: Patient) -> Iterator[Finding]:
         yield Finding("index", "warning", f"{holds}; {only_asked}", cure)
     else:
         yield Finding("index", "ok", holds)
+    if status["lost"]:
+        cure = "searchanything sync repair SOURCE indexes their images again"
+        yield Finding("rows", "warning", f"{counted(status['lost'], 'region')} of the index have no row", cure)
     if status["failed"]:
         cure = "searchanything index SOURCE tries them again and lists the reasons"
         yield Finding("failures", "warning", f"{counted(status['failed'], 'image')} failed at the last attempt", cure)

@@ -77,7 +77,8 @@ def combine(
             f"expected at least one --all or --any, each {_FORM}; --none alone would find nearly everything"
         )
     wanted = filter.filter()
-    check_save(save, *(text.rpartition("@")[0] for texts in (all_of, any_of, none_of) for text in texts or ()))
+    typed = [text for texts in (all_of, any_of, none_of) for text in texts or ()]
+    check_save(save, expect, *typed, *(text.rpartition("@")[0] for text in typed))
     with client_of(context, common) as client:
         parts = [[_part(client, text) for text in texts or ()] for texts in (all_of, any_of, none_of)]
         results = client.combine(

@@ -9,7 +9,7 @@ import typer
 
 from searchanything.cli.options import AskOptions, ImageArgument, expanded, option
 from searchanything.cli.prompting import FilterOptions, PromptOptions
-from searchanything.cli.session import answer, check_image, client_of, plain, say
+from searchanything.cli.session import answer, check_image, client_of, files_read, plain, say
 
 CandidatesOption = Annotated[
     int, typer.Option("--candidates", metavar="N", min=1, help="The nearest regions by code that are ranked.")
@@ -52,4 +52,4 @@ def _check_saves(paths: list[Path], image: str) -> None:
     from searchanything.answers.comparison import check_comparison_path
 
     for path in paths:
-        check_comparison_path(path, inputs=[image])
+        check_comparison_path(path, inputs=files_read([image]))

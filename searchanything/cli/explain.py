@@ -59,7 +59,7 @@ def explain(
     [bold]searchanything explain --text "a red handbag" --expect s3://holiday/7.jpg[/bold]
     """
     asked_for, wanted = prompt.prompt(), filter.filter()
-    check_save(save, image, prompt.mask)
+    check_save(save, image, prompt.mask, expect, *(like or ()))
     alone = words_alone(image, asked_for, like, context=context)
     expected_box = None
     if expect_box is not None:

@@ -103,6 +103,7 @@ def train(
     from searchanything import wiring
     from searchanything.core.files import check_save_path, check_writable, write_whole
     from searchanything.core.settings import load_settings
+    from searchanything.hash_training.checkpoints import remove_state
     from searchanything.hash_training.training import TrainingOptions, train_hash
 
     settings, target = load_settings(), check_save_path(out, (".safetensors",))
@@ -121,9 +122,12 @@ def train(
     source = wiring.open_features(features, mask_dimension=mask_dimension, settings=settings, class_column=class_column)
     stated = {"feature_fingerprint": source.fingerprint} if source.fingerprint else {}
     known = {"rows": source.rows, "mask_dimension": mask_dimension, "class_column": class_column, **stated}
-    with _state_kept(target.with_suffix(".state"), resume=resume), hash_progress(source.rows) as show:
+    state = target.with_suffix(".state")
+    with _state_kept(state, resume=resume), hash_progress(source.rows) as show:
         trained = train_hash(source.batches(), options=replace(options, known=known), provenance=stated, progress=show)
         write_whole(target, lambda file: file.write(trained.layer.to_bytes()))
+    if "deep" in trained.layers:  # else the state is of another training
+        remove_state(state)
     document = {"file": str(out), **trained.to_dict()}
     _save_report(report, document, trained.judgements, chosen=method)
     answer(document, output.format, lambda: _table(document, trained.judgements, chosen=method))
@@ -238,8 +242,8 @@ def import_(
 
 @contextlib.contextmanager
 def _state_kept(state: Path, *, resume: bool) -> Iterator[None]:
-    """Say what a Ctrl-C leaves of a training, and where there is nothing to resume; done, its state is removed."""
-    from searchanything.hash_training.checkpoints import kept_step, remove_state
+    """Say what a Ctrl-C leaves of a training, and where there is nothing to resume."""
+    from searchanything.hash_training.checkpoints import kept_step
 
     before = _written(state)
     if resume and before is None:
@@ -251,7 +255,6 @@ def _state_kept(state: Path, *, resume: bool) -> Iterator[None]:
         kept = f"the training up to step {step} is kept in {state}; the same command with --resume goes on from it"
         say(f"stopped: {'nothing of this training was kept yet' if step is None else kept}")
         raise
-    remove_state(state)
 
 
 def _written(path: Path) -> tuple[int, int] | None:

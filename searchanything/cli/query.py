@@ -73,7 +73,7 @@ def query(
     [bold]searchanything query s3://holiday/7.jpg --box 10,20,200,180 --metadata album=sea --metadata year:=2024[/bold]
     """
     asked_for, wanted = prompt.prompt(), filter.filter()
-    check_save(save, image, prompt.mask)
+    check_save(save, image, prompt.mask, *(like or ()))
     check_receipt(receipt)
     if marks.given and receipt is not None:
         raise UsageError(NOT_WITH_MARKS)

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import get_terminal_size
@@ -192,7 +192,20 @@ def check_save(path: Path | None, *inputs: str | Path | None) -> None:
     if path is not None:
         from searchanything.core.files import check_save_path
 
-        check_save_path(path, inputs=[one for one in inputs if one])
+        check_save_path(path, inputs=files_read(one for one in inputs if one))
+
+
+def files_read(names: Iterable[str | Path]) -> list[Path]:
+    """The files that names of images and regions stand for, however these are written."""
+    from searchanything.cli.regions import split_region
+    from searchanything.images.inputs import named_image
+
+    files = []
+    for name in names:
+        region = split_region(str(name))
+        with contextlib.suppress(UsageError, OSError):  # what names nothing is told by who reads it
+            files.append(named_image(name if region is None else region[0]))
+    return [one for one in files if isinstance(one, Path)]
 
 
 def check_receipt(path: Path | None) -> None:

@@ -34,8 +34,10 @@ def status(
 def _pairs(document: dict[str, Any]) -> TwoColumns:
     pairs = []
     for name, value in document.items():
-        if name == "exists":
+        if name == "exists" or (name == "lost" and not value):
             continue
+        if name == "lost":
+            value = f"{counted(value, 'region')}, whose rows are gone; to restore: searchanything sync repair SOURCE"
         if name == "consistency":
             value = _consistency(value)
         if isinstance(value, dict):

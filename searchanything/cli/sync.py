@@ -117,6 +117,9 @@ def _text(document: dict[str, Any]) -> RenderableType:
     if len(unlisted) > SHOWN_KEYS:
         lines.append(f"… and {counted(len(unlisted) - SHOWN_KEYS, 'more place')}; --format json lists all")
     lines += held_lines(document["held"])
+    if lost := document["lost"]:
+        cure = "their images were indexed again" if "repaired" in document else "sync repair indexes their images again"
+        lines.append(f"lost: {counted(lost, 'region')} had no row in the index; {cure}")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if "repaired" in document:
         images = document["repaired"]["images"]

@@ -52,4 +52,4 @@ def _text(document: dict[str, Any]) -> RenderableType:
         short = "" if one["reached"] else ", below the goal"
         table.add_row(one["kind"], settings, f"{one['recall']:.3f}{short}", f"{one['ms']:.2f}")
     first = f"{document['codes']:,} of {document['regions']:,} codes, top {document['top']}, goal {document['recall']}"
-    return Group(Text(first), table, Text(f"use: {document['use']}"))
+    return Group(Text(first), table, Text(f"for a new index on a Milvus server: {document['use']}"))

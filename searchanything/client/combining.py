@@ -76,7 +76,7 @@ def _part_of(asking: Asking, index: RegionIndex, encoder: Encoder, part: PartInp
     """The code (B,) of a part and its picture. Raises: UsageError where it selects no region."""
     if isinstance(part, Hit | RegionRef):
         return _stored_part(asking, index, part.ref if isinstance(part, Hit) else part)
-    if isinstance(part, str) and Path(part).suffix and Path(part).is_file():
+    if isinstance(part, str) and _is_file(part):
         raise UsageError(f"{part} is a file: as a part give ({part!r}, prompt), with a point or box of the thing in it")
     if isinstance(part, str | Text):
         return _words_part(asking, index, part if isinstance(part, str) else part.text)
@@ -113,6 +113,14 @@ def _words_part(asking: Asking, index: RegionIndex, words: str) -> tuple[Codes, 
     subtitle = f"nearest to the words: region {nearest.region} of {nearest.image.key}"
     picture = PartPicture(f"“{words}”", subtitle, partial(asking.load, nearest.image), nearest.mask)
     return query_code_of(StoredQuestion.look_up(index, tuple(hit.ref for hit in found.hits)).asked), picture
+
+
+def _is_file(text: str) -> bool:
+    """Whether words are the path of a file."""
+    try:
+        return bool(Path(text).suffix) and Path(text).is_file()
+    except OSError:  # no name is so long
+        return False
 
 
 def _title_of(image: ImageInput) -> str:

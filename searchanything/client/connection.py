@@ -106,7 +106,7 @@ class Connection:
             max_pixels=ingest.max_pixels,
             force=force,
             max_attempts=None if retry_forever else ingest.max_attempts,
-            listing_is_enough=ingest.sidecar_suffix is None and not self.settings.storage.object_tags,
+            listing_is_enough=not self.settings.storage.object_tags,
         )
 
     def job(

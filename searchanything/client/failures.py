@@ -11,7 +11,7 @@ from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.types import ImageRef, source_of
-from searchanything.ingest.reports import FailedImage, IndexReport, OnProgress, sum_reports
+from searchanything.ingest.reports import FailedImage, IndexProgress, IndexReport, OnProgress, sum_reports
 
 if TYPE_CHECKING:  # to list failures takes nothing that indexes
     from searchanything.ingest.commit import Failed
@@ -47,12 +47,13 @@ class Failures:
         for row in rows:
             keys.setdefault(row.image.bucket, []).append(row.image.key)
         reports: list[IndexReport] = []
+        before = IndexProgress(0, len(rows), 0, 0, "")
         for bucket, failed in keys.items():
             whole = self.connection.open_source(source_of(bucket))
             job = self.connection.job(whole, opened, options, said="named")
             for wave in batches(failed, WAVE_KEYS):
-                before = so_far(sum_reports(reports), total=len(rows))
                 reports.append(refresh_images(job, wave, progress=progress and within(progress, before)))
+                before = so_far(before, reports[-1])
         return sum_reports(reports)
 
     def drop(self, source: SourceName | None) -> int:

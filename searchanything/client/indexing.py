@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from searchanything.ingest.beginning import from_first_image, nothing_to_repair
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.estimate import estimate_images
 from searchanything.ingest.forget import Covered, marking
+from searchanything.ingest.listed_sidecars import ListedSidecars
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.missing_words import lacking_words, words_from_features
 from searchanything.ingest.nested_folders import FirstOfFolders
@@ -83,16 +84,19 @@ class Ingestion:
             job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
             firsts = FirstOfFolders(store.bucket, scope)
-            listed, report_progress = marking(firsts.noting(objects), known), listing.progress(shown)
+            sidecars = ListedSidecars(scope, known)
+            listed = marking(sidecars.noting(firsts.noting(objects)), known)
+            report_progress = listing.progress(shown)
             if report_progress is not None:  # the first batch may take long: what there is is known before
                 report_progress(IndexProgress(0, None, 0, 0, ""))
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
+            if not force:
+                changed = sorted({state.image.key for state in sidecars.changed(index, store.bucket)})
+                report = _with_others(report, self._in_waves(job, changed, progress))
         if report.indexed:
             _warn_of_others(store.bucket, firsts.other_sources(index))
         if add_words:
-            filled = self._fill_words(job, known, progress)
-            again = filled.indexed + filled.empty + filled.failed  # they were unchanged until then
-            report = sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), filled))
+            report = _with_others(report, self._fill_words(job, known, progress))
         sure = replace(job, may_forget=connection.vanished((store, scope), "gone"))
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
@@ -174,7 +178,7 @@ class Ingestion:
         (index, encoder), (store, scope), connection = opened, source, self.connection
         if index.words is not None or not (add or connection.settings.ingest.words):
             return opened
-        if not add and index.counts().regions:
+        if not add and index.count_regions():
             logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
             return opened
         scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
@@ -187,7 +191,7 @@ class Ingestion:
         if not self.connection.settings.ingest.keep_features:
             return None
         kept = kept_sample(self.connection.feature_cache(store, index), most=MOST_ROWS)
-        return None if kept is None or len(kept) < min(LEAST_ROWS, index.counts().regions) else kept
+        return None if kept is None or len(kept) < min(LEAST_ROWS, index.count_regions()) else kept
 
     def _fill_words(self, job: IndexingJob, known: KnownImages, progress: OnProgress | None) -> IndexReport:
         """Words codes for what lacks them: of kept features; what has none is indexed again, in one commit each.
@@ -210,7 +214,10 @@ class Ingestion:
             if is_listed and job.scope.wants(one.key)
         ]
         again = replace(job, options=self.connection.options(force=True, retry_forever=True))
-        return sum_reports(refresh_images(again, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
+        return self._in_waves(again, keys, progress)
+
+    def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
+        return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
 
     def _learning_options(self) -> LearningOptions:
         settings = self.connection.settings
@@ -219,6 +226,12 @@ class Ingestion:
             least_regions=settings.ingest.hash_least_regions,
             compute=settings.models,
         )
+
+
+def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:
+    """The report of a run that had counted these others as unchanged, and looked at them once more."""
+    again = others.indexed + others.empty + others.failed
+    return sum_reports((replace(report, unchanged=max(0, report.unchanged - again)), replace(others, unchanged=0)))
 
 
 def _warn_of_others(bucket: str, others: list[str]) -> None:

@@ -246,7 +246,8 @@ class LiveIndex:
         return self._indexes.hash_layer(live.fingerprint) if fits else None
 
     def _holds_rows(self, manifest: IndexManifest) -> bool:
-        return self._indexes.open(manifest.fingerprint).counts() != IndexCounts(0, 0, 0, 0)
+        index = self._indexes.open(manifest.fingerprint)
+        return index.count_regions() > 0 or index.counts() != IndexCounts(0, 0, 0, 0)
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
         from searchanything.encode.segmentation_cache import RememberingSegmenter

@@ -25,6 +25,7 @@ def index_status_of(connection: Connection) -> IndexStatus:
         manifest=live,
         collections=index.collections,
         garbage=held.garbage,
+        lost=held.lost,
         words=index.words,
         words_regions=index.count_words(),
         consistency=None if measured is None else measured.to_dict(),

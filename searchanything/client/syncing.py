@@ -8,10 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.core.addresses import unmarked
+from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
     IndexMismatchError,
@@ -25,12 +27,14 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.types import ImageRef
 from searchanything.images.scopes import Patterns
 from searchanything.ingest.contact_sheet import sweep
-from searchanything.ingest.forget import recalled
+from searchanything.ingest.forget import Covered, recalled
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.reports import OnProgress, SyncReport
 from searchanything.ingest.sync import SyncJob, collect, sync_images
 
 logger = logging.getLogger(__name__)
+
+FORGOTTEN_AT_ONCE: Final = 8192  # images, in memory meanwhile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +92,17 @@ class Syncing:
         if self.connection.indexes.live() is None:
             return 0
         index = self.connection.read_index()
-        images = {row.image for row in index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix)}
-        if not images:
+        number = len(Covered(index, store.bucket, scope).known())
+        if not number:
             _check_not_in_bucket(index, str(source))
         keeper = self.connection.keeper(store, index)
-        if keeper is not None and images:
-            keeper.add_tombstones(dict.fromkeys(images, next_generation()))
-        index.delete_images(images)
+        for states in batches(index.iterate_states(bucket=store.bucket, key_prefix=scope.prefix), FORGOTTEN_AT_ONCE):
+            images = {state.image for state in states}
+            if keeper is not None:
+                keeper.add_tombstones(dict.fromkeys(images, next_generation()))
+            index.delete_images(images)
         self._sweep(store, index)
-        return len(images)
+        return number
 
     def comparison(
         self, source: OpenedSource, index: RegionIndex, *, forget: bool = False, keep: bool = True

@@ -34,6 +34,7 @@ class Omissions:
     examples: list[Omission] = field(default_factory=list)
     unreadable: list[Omission] = field(default_factory=list)
     devices: dict[str, int] = field(default_factory=dict)
+    _hiding: tuple[int, frozenset[str]] = field(default=(0, frozenset()), repr=False, compare=False)
 
     def skip(self, key: str, reason: str, *, expected: bool = False) -> None:
         """Note what is no object. A key that is no text is stored with escapes. What is `expected` is counted alone."""
@@ -50,6 +51,11 @@ class Omissions:
             self.unreadable.append(Omission(place, reason))
 
     def hides(self, key: str) -> bool:
-        """True if the listing could not tell whether there is this object."""
-        folders = (one.key for one in self.unreadable if not one.key or one.key.endswith("/"))
-        return any(key.startswith(folder) for folder in folders) or any(key == one.key for one in self.unreadable)
+        """True if the listing could not tell whether there is this object: a look for it and each folder around it."""
+        if self._hiding[0] != len(self.unreadable):
+            self._hiding = len(self.unreadable), frozenset(one.key for one in self.unreadable)
+        places = self._hiding[1]
+        if not places:
+            return False
+        around = (key[: place + 1] for place, letter in enumerate(key) if letter == "/")
+        return key in places or "" in places or any(folder in places for folder in around)

@@ -92,7 +92,7 @@ def evaluate_mine(context: SearchContext, options: MineOptions, *, progress: OnR
     return {
         "preset": context.index.manifest.preset,
         "fingerprint": context.index.manifest.fingerprint,
-        "among_regions": context.index.counts().regions,
+        "among_regions": context.index.count_regions(),
         "images": len({one.row.image for one in tried}),
         "rescore": options.rescore,
         "seed": options.seed,

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final
 
 from searchanything.core.codes import generation_at
@@ -75,15 +76,16 @@ def compact(cache: FeatureCache, index: RegionIndex, *, age_s: float, file_rows:
     Raises: StoreError (another compaction is running, a damaged file), StoreUnavailableError, RegionIndexError.
     """
     start = time.monotonic()
-    with _lease(cache):
-        return _Run(cache, start=start, file_rows=file_rows, age_s=age_s).through(index)
+    with _lease(cache) as lease:
+        return _Run(cache, lease, start=start, file_rows=file_rows, age_s=age_s).through(index)
 
 
 class _Run:
-    """One pass over all files, in the order of their names."""
+    """One pass over all files."""
 
-    def __init__(self, cache: FeatureCache, *, start: float, file_rows: int, age_s: float) -> None:
+    def __init__(self, cache: FeatureCache, lease: str, *, start: float, file_rows: int, age_s: float) -> None:
         self._cache = cache
+        self._lease = lease
         self._start = start
         self._file_rows = file_rows
         self._age_s = age_s
@@ -94,7 +96,7 @@ class _Run:
         listed = [stored for stored in self._cache.files.list() if self._cache.is_own(stored.name)]
         judge = liveness_of(self._cache, index, listed, age_s=self._age_s)
         finished = True
-        for file in open_files(self._cache, listed):
+        for file in open_files(self._cache, listed, order=self._order(listed)):
             if time.monotonic() - self._start > RUN_S:
                 finished = False
                 break
@@ -113,6 +115,20 @@ class _Run:
             seconds=time.monotonic() - self._start,
             finished=finished,
         )
+
+    def _order(self, listed: list[StoredFile]) -> Callable[[StoredFile], tuple[object, ...]]:
+        """Small files first, which are to be merged; the large ones in an order of this run's own.
+
+        So a run that ends before it has looked at all has merged, and each large file has its turn in some run.
+        """
+        largest = max((one.size_bytes for one in listed), default=0)
+
+        def place(one: StoredFile) -> tuple[object, ...]:
+            if 2 * one.size_bytes < largest:
+                return False, one.name
+            return True, blake2b(f"{self._lease} {one.name}".encode(), digest_size=8).hexdigest()
+
+        return place
 
     def _take(self, file: CachedFile, judge: Liveness) -> None:
         """Add a file to the group, unless it is large and whole as it is."""
@@ -161,8 +177,8 @@ class _Run:
 
 
 @contextmanager
-def _lease(cache: FeatureCache) -> Iterator[None]:
-    """Be the only one to compact these files. Raises: StoreError where another one is at it."""
+def _lease(cache: FeatureCache) -> Iterator[str]:
+    """Be the only one to compact these files, by a lease of this name. Raises: StoreError where another is at it."""
     own = cache.new_name(LEASE)
     cache.files.write(own, b"lease")
     try:
@@ -176,6 +192,6 @@ def _lease(cache: FeatureCache) -> Iterator[None]:
                     f"{LEASE_S / 60:.0f} minutes ago; try again later, or remove {stored.name} if nobody compacts"
                 )
             cache.files.delete(stored.name)
-        yield
+        yield own
     finally:
         cache.files.delete(own)

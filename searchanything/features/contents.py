@@ -64,8 +64,10 @@ class CachedFile:
             rows = sum(image.regions for image in self.images)
             if rows != self._parquet.metadata.num_rows:
                 raise ValueError(f"lists {rows} regions and holds {self._parquet.metadata.num_rows}")
-        except (arrow.ArrowException, KeyError, ValueError, TypeError) as error:
+        except (arrow.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             self._file.close()
+            if not _is_damage(error):
+                raise
             raise self._damaged(error) from error
 
     def table(self, kept: Sequence[bool]) -> Any:  # noqa: ANN401  pyarrow has no types
@@ -75,7 +77,7 @@ class CachedFile:
         try:
             return self._parquet.read().filter(arrow.array(rows))
         except (arrow.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's, where Parquet's own have no number
+            if not _is_damage(error):
                 raise
             raise self._damaged(error) from error
 
@@ -141,6 +143,11 @@ def file_bytes(cache: FeatureCache, tables: Sequence[Any], images: Sequence[Kept
         write_page_checksum=True,
     )
     return buffer.getvalue()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is about a file's bytes: the disk's own have a number, where Parquet's have none."""
+    return getattr(error, "errno", None) is None
 
 
 def _half(rows: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ the same rows met before                                        dead: a compacti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -73,12 +73,17 @@ class Liveness:
         return state
 
 
-def open_files(cache: FeatureCache, listed: Sequence[StoredFile]) -> Iterator[CachedFile]:
-    """Each file of features among the listed ones, in the order of their names; none that has gone meanwhile.
+def open_files(
+    cache: FeatureCache,
+    listed: Sequence[StoredFile],
+    *,
+    order: Callable[[StoredFile], tuple[object, ...]] = lambda one: (one.name,),
+) -> Iterator[CachedFile]:
+    """Each file of features among the listed ones, in the order of their names or another one; none that has gone.
 
     Raises: StoreError for a damaged one.
     """
-    for stored in sorted(listed, key=lambda one: one.name):
+    for stored in sorted(listed, key=order):
         if not stored.name.endswith(FEATURES):
             continue
         try:

@@ -107,8 +107,8 @@ class FeatureFile:
             self._file = parquet.ParquetFile(
                 file, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
             )
-        except arrow.ArrowException as error:
-            raise UsageError(f"{name} is no Parquet file: {error}") from error
+        except (arrow.ArrowException, OSError) as error:
+            raise UsageError(f"{name} is no Parquet file, or is damaged: {error}") from error
         schema = self._file.schema_arrow
         for column in (MASK_COLUMN, IMAGE_COLUMN):
             at = schema.get_field_index(column)
@@ -133,11 +133,15 @@ class FeatureFile:
     def batches(self, rows: int) -> Iterator[FeatureBatch]:
         """Stream at most `rows` rows at a time. Raises: UsageError for rows without features or damaged pages."""
         arrow, _ = parquet_libraries()
+        read = 0
         columns = [MASK_COLUMN, IMAGE_COLUMN, *([] if self._class_column is None else [self._class_column])]
         try:
             for batch in self._file.iter_batches(rows, columns=columns):
                 classes = None if self._class_column is None else class_numbers(batch[self._class_column].to_pylist())
                 yield FeatureBatch(self._matrix(batch, MASK_COLUMN), self._matrix(batch, IMAGE_COLUMN), classes)
+                read += len(batch)
+            if read != self.rows:  # no checksum is of what says how long pages are
+                raise UsageError(f"{self._name} is damaged: it lists {self.rows} rows, and {read} can be read")
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._name} is damaged: {error}") from error
 

@@ -38,13 +38,16 @@ DELETED_AT_ONCE: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What an index holds: committed images and regions, and how many rows of both kinds belong to nobody.
+    """What an index holds: committed images and regions, how many rows of both kinds belong to nobody, and how many of
+    the regions have no row.
 
-    `garbage` is None where nobody looked: `counts` are then of all rows, those of running and killed attempts as well.
+    `garbage` and `lost` are None where nobody looked: `counts` are then of all rows, those of running and killed
+    attempts as well.
     """
 
     counts: IndexCounts
     garbage: int | None
+    lost: int | None
 
 
 @dataclass(slots=True)
@@ -62,12 +65,25 @@ def holdings(index: RegionIndex) -> Holdings:
     """
     rows = index.counts()
     if rows.images + rows.empty + rows.failed > LOOKED_AT_IMAGES:
-        return Holdings(rows, None)
+        return Holdings(rows, None, None)
     known = KnownImages(index.iterate_states())
     failed = int(known.rows["failed"].sum())
     empty = int(((known.rows["regions"] == 0) & ~known.rows["failed"]).sum())
     committed = IndexCounts(images=len(known) - empty - failed, empty=empty, failed=failed, regions=known.regions)
-    return Holdings(committed, garbage=max(0, rows.regions - known.regions) + known.outdated)
+    garbage = max(0, rows.regions - known.regions) + known.outdated
+    return Holdings(committed, garbage=garbage, lost=count_lost(index, known))
+
+
+def count_lost(index: RegionIndex, known: KnownImages, *, bucket: str | None = None, key_prefix: str = "") -> int:
+    """How many regions of these known images have no row, such as a server lost. Raises: RegionIndexError."""
+
+    def lacking(images: KnownImages) -> int:
+        return images.regions - index.count_regions(bucket=bucket, key_prefix=key_prefix)
+
+    lost = lacking(known)
+    if lost > 0:  # or they were replaced or deleted since they were read
+        lost = min(lost, lacking(KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))))
+    return max(0, lost)
 
 
 def collect_garbage(

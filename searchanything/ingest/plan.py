@@ -40,8 +40,8 @@ class IndexingOptions:
     """How much is done at once, and what is done again.
 
     `force` indexes unchanged objects again. Images that failed `max_attempts` times with the same content are exhausted
-    and skipped; None retries them forever. `listing_is_enough` is False where a change of metadata does not show in an
-    object's own line of the listing (sidecars, object tags): then every known object is asked about.
+    and skipped; None retries them forever. `listing_is_enough` is False where a change of metadata does not show in a
+    listing (object tags): then every known object is asked about. Sidecars have lines of their own (`listed_sidecars`).
     """
 
     batch_images: int = 16

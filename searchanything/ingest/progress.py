@@ -101,11 +101,13 @@ def within(report: OnProgress, before: IndexProgress) -> OnProgress:
     return add
 
 
-def so_far(report: IndexReport, *, total: int) -> IndexProgress:
-    """What a report counts, as progress towards a total that is known."""
+def so_far(before: IndexProgress, report: IndexReport) -> IndexProgress:
+    """How far a run is whose next part this reports."""
     failed = report.failed + report.given_up
     done = report.indexed + report.unchanged + report.empty + report.deleted + failed
-    return IndexProgress(done, total, report.indexed, failed, "")
+    return replace(
+        before, done=before.done + done, indexed=before.indexed + report.indexed, failed=before.failed + failed
+    )
 
 
 @contextlib.contextmanager

@@ -117,10 +117,11 @@ class IndexStatus:
 
     `images` counts the committed images with regions, `empty` those without, `failed` the known failures, and `regions`
     the regions of all. `garbage` rows come from killed runs: no search finds them, the next commit of their image or
-    `sync repair` deletes them. It is None above 20,000 images, which would all be looked at: the numbers are then of
-    all rows, those of running and killed attempts as well. `words` is what searches by words alone go by,
-    `words_regions` how many regions have it. `consistency` is what `searchanything eval mine` measured last, None where
-    it never ran.
+    `sync repair` deletes them. `lost` regions have no row, as of a server that lost them: no search finds them until
+    `sync repair` has indexed their images again. Both are None above 20,000 images, which would all be looked at: the
+    numbers are then of all rows, those of running and killed attempts as well. `words` is what searches by words alone
+    go by, `words_regions` how many regions have it. `consistency` is what `searchanything eval mine` measured last,
+    None where it never ran.
     """
 
     uri: str
@@ -131,6 +132,7 @@ class IndexStatus:
     manifest: IndexManifest | None = None
     collections: tuple[str, str] | None = None
     garbage: int | None = 0
+    lost: int | None = 0
     words: WordsPart | None = None
     words_regions: int = 0
     consistency: Mapping[str, Any] | None = None
@@ -155,6 +157,7 @@ class IndexStatus:
             "hash": trained,
             "collections": {"regions": names[0], "images": names[1]} if names else None,
             "garbage": self.garbage,
+            "lost": self.lost,
             "words": self._words(),
             "consistency": None if self.consistency is None else dict(self.consistency),
             "uri": self.uri,
@@ -179,8 +182,9 @@ class SyncReport:
 
     `missing`: images that the index does not have. `stale`: indexed with another etag, other metadata or other models.
     `orphaned`: indexed, but no longer in the listing, or excluded. `failed`: known failures whose object is as it was.
-    `checked` counts the images that were looked at. After a repair the other fields say what was done: `repaired`
-    sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
+    `checked` counts the images that were looked at. `lost` counts regions that the index should have and that have no
+    row, such as a server lost: a repair indexes their images again. After a repair the other fields say what was done:
+    `repaired` sums up all refreshes, `garbage` counts images some of whose rows belonged to nobody and were deleted.
     `unlisted` are places that could not be looked at, or that lie on another disk than before: nothing below them is
     called orphaned. `held` are those orphaned images that no repair forgets yet, because so many at once may be a
     mistake. `skipped` holds the first 100 things that are no objects, such as links that lead out of a folder; `skips`
@@ -199,11 +203,12 @@ class SyncReport:
     skipped: tuple[Failure, ...] = ()
     held: tuple[str, ...] = ()
     skips: tuple[Skipped, ...] = ()
+    lost: int = 0
 
     @property
     def differs(self) -> bool:
-        """True if index and listing did not agree. Known failures are no difference."""
-        return bool(self.missing or self.stale or self.orphaned)
+        """True if index and listing did not agree, or rows are lost. Known failures are no difference."""
+        return bool(self.missing or self.stale or self.orphaned or self.lost)
 
     @property
     def found_nothing(self) -> bool:
@@ -231,6 +236,7 @@ class SyncReport:
             "failed": list(self.failed),
             "held": list(self.held),
             "checked": self.checked,
+            "lost": self.lost,
             "seconds": round(self.seconds, 3),
             "unlisted": [one.to_dict() for one in self.unlisted],
             "warnings": [one.to_dict() for one in self.skipped],

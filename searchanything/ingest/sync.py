@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,10 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
-from searchanything.core.digests import SIDECAR, KnownImages
+from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
@@ -36,7 +36,8 @@ from searchanything.images.incoming import incoming
 from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Scope
 from searchanything.ingest.forget import Covered, Devices, Forgetting, SourceMemory, decide, find_unseen, still_missing
-from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage
+from searchanything.ingest.garbage import GARBAGE_AGE_S, collect_garbage, count_lost
+from searchanything.ingest.listed_sidecars import ListedSidecars
 from searchanything.ingest.listing import ListingAhead
 from searchanything.ingest.plan import IndexingOptions, is_unchanged, why_skipped
 from searchanything.ingest.progress import within
@@ -112,8 +113,7 @@ class _Compared:
     held: tuple[str, ...] = ()
     checked: int = 0
     listed: int = 0
-    sidecars: list[NDArray[np.void]] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
+    waiting: deque[str] = field(default_factory=deque)
     report: OnProgress = lambda _: None
     omissions: Omissions = field(default_factory=Omissions)
     skips: SkipCounts = field(default_factory=SkipCounts)
@@ -151,17 +151,20 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
         job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
     )
     found.report = listing.progress(progress) or found.report
+    sidecars = ListedSidecars(job.scope, known)
     with ThreadPoolExecutor(job.options.transfer_threads, thread_name_prefix="sync") as pool:
-        for listed in batches(listing, LISTED_BATCH):
+        for listed in batches(sidecars.noting(listing), LISTED_BATCH):
             _compare(job, listed, known, found, pool)
             _repair(job, found, least=WAVE_KEYS)
             found.report(found.progress(listed[-1].ref.key))
         _find_orphans(job, known, found)
-        _find_changed_sidecars(job, known, found, pool)
+        _find_changed_sidecars(job, sidecars, found, pool)
+    lost = count_lost(job.index, known, bucket=job.store.bucket, key_prefix=job.scope.prefix)
     _repair(job, found, least=1)
     _forget(job, found)
     garbage = _collect(job, found)
     return SyncReport(
+        lost=lost,
         missing=_each_once(found.differing[SyncState.MISSING]),
         stale=_each_once(found.differing[SyncState.STALE]),
         orphaned=_each_once(found.orphaned),
@@ -235,9 +238,6 @@ def _compare(
     suspects = [images[number] for number in np.flatnonzero(~(same & np.array(dated, dtype=np.bool_)))]
     foreign = _judge(job, suspects, found, pool)
     found.checked += len(images) - foreign
-    sidecars = [(ImageRef(one.ref.bucket, image), one.etag) for one in listed if (image := _image_of(job, one.ref.key))]
-    if sidecars:
-        found.sidecars.append(known.sidecar_digests(sidecars))
 
 
 def _judge(
@@ -267,12 +267,6 @@ def _judge(
     return sum(isinstance(verdict, SkipReason) for verdict in verdicts)
 
 
-def _image_of(job: SyncJob, key: str) -> str | None:
-    """The image that a sidecar belongs to, where that is wanted; None for what is no sidecar."""
-    image = job.scope.image_key(key)
-    return image if image != key and job.scope.wants(image) else None
-
-
 def _verdict(job: SyncJob, listed: StoredObject, rows: Mapping[ImageRef, ImageRow]) -> SyncState | SkipReason:
     """What the object is to the index; why it is skipped for what is no image."""
     row = rows.get(listed.ref)
@@ -298,19 +292,10 @@ def _find_orphans(job: SyncJob, known: KnownImages, found: _Compared) -> None:
         logger.info("held back: of %s, %d not listed", counted(unseen.covered, "known image"), len(decision.held))
 
 
-def _find_changed_sidecars(job: SyncJob, known: KnownImages, found: _Compared, pool: Executor) -> None:
-    """Find the images whose sidecars changed. A second pass over the rows: digests are not keys."""
-    if not job.scope.sidecar_suffix:
-        return
-    listed = np.concatenate([np.empty(0, dtype=SIDECAR), *found.sidecars])
-    differing = known.differing_sidecars(listed) & known.rows["seen"]
-    if not differing.any():
-        return
-    doubtful = {}
-    for states in batches(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix), LISTED_BATCH):
-        for state, number in zip(states, known.find([one.image for one in states]).tolist(), strict=True):
-            if number >= 0 and differing[number]:
-                doubtful[state.image] = StoredObject(state.image, state.etag, 0)
+def _find_changed_sidecars(job: SyncJob, sidecars: ListedSidecars, found: _Compared, pool: Executor) -> None:
+    """Find the images whose sidecars changed."""
+    changed = sidecars.changed(job.index, job.store.bucket)
+    doubtful = {state.image: StoredObject(state.image, state.etag, 0) for state in changed}
     for images in batches(doubtful, LISTED_BATCH):
         _judge(job, [doubtful[image] for image in images], found, pool, only=(SyncState.STALE,))
 
@@ -336,7 +321,7 @@ def _repair(job: SyncJob, found: _Compared, *, least: int) -> None:
         return
     while len(found.waiting) >= least:
         before = found.progress(found.waiting[0])
-        wave, found.waiting = found.waiting[:WAVE_KEYS], found.waiting[WAVE_KEYS:]
+        wave = [found.waiting.popleft() for _ in range(min(WAVE_KEYS, len(found.waiting)))]
         found.add_repair(job.refresh(wave, progress=within(found.report, before)))
 
 

@@ -17,6 +17,23 @@ from torch import Tensor
 
 from searchanything.core.errors import ModelLoadError
 
+_home: int | None = None  # the process in which models are
+
+
+def check_process() -> None:
+    """To be called before models are loaded or asked.
+
+    Raises: ModelLoadError in a fork of a process that has loaded some: torch's threads and the GPU are not there, and
+    whoever computes would wait for them forever.
+    """
+    global _home
+    _home = _home or os.getpid()
+    if os.getpid() != _home:
+        raise ModelLoadError(
+            f"process {_home} has loaded models, and this is a fork of it, in which none work: start processes with "
+            "multiprocessing's 'spawn', or fork before models are loaded"
+        )
+
 
 class DeviceLane:
     """A queue (CUDA stream) of a device. An urgent one's kernels go first. Thread-safe.
@@ -25,10 +42,10 @@ class DeviceLane:
     lane's answer is there: its memory goes back to the lane that it was made in.
     """
 
-    __slots__ = ("_pid", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, device: torch.device, *, urgent: bool = False) -> None:
-        self._pid = os.getpid()
+        check_process()
         self._stream = _stream(device, priority=-1 if urgent else 0) if device.type == "cuda" else None
         self.follow()
 
@@ -43,16 +60,8 @@ class DeviceLane:
             self._stream.synchronize()
 
     def open(self) -> AbstractContextManager[object]:
-        """While it lasts, what the calling thread queues goes here.
-
-        Raises: ModelLoadError in a fork of the process that made it, whose threads and GPU are not there: a model would
-        wait for them forever.
-        """
-        if os.getpid() != self._pid:
-            raise ModelLoadError(
-                f"the models were loaded in process {self._pid}, of which this is a fork, and they do not work here: "
-                "start processes with multiprocessing's 'spawn', or fork before the first question"
-            )
+        """While it lasts, what the calling thread queues goes here. Raises: as `check_process`."""
+        check_process()
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
 

@@ -21,7 +21,7 @@ from searchanything.core.geometry import GRID_STRIDE, Letterbox
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import RGBImage
 from searchanything.models.compute import CPU, Compute
-from searchanything.models.device_lane import DeviceLane, uploaded
+from searchanything.models.device_lane import DeviceLane, check_process, uploaded
 from searchanything.models.device_regions import DeviceSegmentation, packed_bits
 from searchanything.models.exact import exact_product
 from searchanything.models.options import SegmenterOptions
@@ -43,6 +43,7 @@ class FastSAMSegmenter:
 
     def __init__(self, weights: Path, *, options: SegmenterOptions | None = None, compute: Compute = CPU) -> None:
         """Raises: WeightsMissingError if there is no such file, ModelError if it is damaged or no FastSAM."""
+        check_process()
         self._options = options or SegmenterOptions()
         self._compute = compute
         self._description = self._options.description(digest_of(weights))

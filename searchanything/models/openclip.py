@@ -25,7 +25,7 @@ from searchanything.core.errors import ModelError, ModelLoadError, WeightsMissin
 from searchanything.core.escaping import printable
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.models.compute import CPU, Compute
-from searchanything.models.device_lane import DeviceLane, uploaded
+from searchanything.models.device_lane import DeviceLane, check_process, uploaded
 from searchanything.models.lite_tower import TOWER_PREFIX, LiteTower, is_lite_tower
 from searchanything.models.measurements import NOT_KEPT, Measurements, ModelFacts
 from searchanything.models.options import FROM_FILE, EncoderOptions
@@ -209,6 +209,7 @@ class OpenClipEncoder:
 
         Raises: ModelLoadError where what embeds texts is loaded now, and cannot be.
         """
+        check_process()
         if not texts:
             return self._joined([])
         try:

@@ -121,8 +121,10 @@ class Backgrounds:
 def _rows(index: RegionIndex, kind: CodeKind) -> int:
     if kind == "words":
         return index.count_words()
+    if kind == "regions":
+        return index.count_regions()  # alone: image rows by outcome are counted by a look at each
     counts = index.counts()
-    return counts.images + counts.empty if kind == "images" else counts.regions
+    return counts.images + counts.empty
 
 
 def _with_tail(share: Rates, shape: float) -> Rates:

@@ -65,9 +65,8 @@ def committed_regions(index: RegionIndex, *, bucket: str | None = None, key_pref
     for batch in batches(index.iterate_regions(bucket=bucket, key_prefix=key_prefix), _BATCH_ROWS):
         names = [bytes.fromhex(row.image.image_id) for row in batch]
         met = {name: row.image for name, row in zip(names, batch, strict=True) if name not in generations}
-        newest = index.newest(met.values()) if met else {}
-        for name, image in met.items():
-            generations[name] = newest[image].generation if image in newest else -1  # -1: nothing is committed
+        newest = index.generations(met.values()) if met else {}
+        generations |= {name: newest.get(image, -1) for name, image in met.items()}  # -1: nothing is committed
         yield from (row for name, row in zip(names, batch, strict=True) if generations[name] == row.generation)
 
 

@@ -154,18 +154,21 @@ class ScopedIndex:
         if bucket is not None:
             found = list(_common(((bucket, key_prefix),), self.places))
         else:
-            found = [one for place in self.places for one in _common(((place[0], key_prefix),), (place,))]
-        return [one for one in dict.fromkeys(found) if not any(_inside(one, other) for other in found if other != one)]
+            everywhere = tuple((place[0], key_prefix) for place in self.places)
+            found = list(_common(everywhere, self.places))
+        known = set(found)
+        return [one for one in dict.fromkeys(found) if not any(around in known for around in _around(one))]
 
 
-def _inside(place: Place, other: Place) -> bool:
-    return place[0] == other[0] and place[1].startswith(other[1])
+def _around(place: Place) -> Iterator[Place]:
+    """The places that this one lies in, but for itself."""
+    bucket, key_prefix = place
+    return ((bucket, key_prefix[:length]) for length in range(len(key_prefix)))
 
 
 def _common(some: Sequence[Place], others: Sequence[Place]) -> tuple[Place, ...]:
-    """What lies in one of the one and in one of the other places."""
-    pairs = [(one, other) for one in some for other in others]
-    inner = [
-        one if _inside(one, other) else other for one, other in pairs if _inside(one, other) or _inside(other, one)
-    ]
+    """What lies in one of the one and in one of the other places: each looked up, as there may be thousands of both."""
+    first, second = set(some), set(others)
+    inner = [one for one in some if one in second or any(around in second for around in _around(one))]
+    inner += [one for one in others if any(around in first for around in _around(one))]
     return tuple(dict.fromkeys(inner))

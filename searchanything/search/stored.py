@@ -74,6 +74,11 @@ def stored_regions(index: RegionIndex, image: ImageRow) -> list[RegionRow]:
 
 
 def _there(row: RegionRow | None, image: ImageRow, number: int) -> RegionRow:
+    if row is None and 0 <= number < image.regions:
+        raise ObjectNotFoundError(
+            f"region {number} of {image.image} has no row: the image was replaced just now, or the index lost rows "
+            f"(`searchanything status`); `searchanything sync repair SOURCE` indexes such images again"
+        )
     if row is None:
         raise ObjectNotFoundError(f"expected a region of {image.image} from 0 to {image.regions - 1}, got {number}")
     return row

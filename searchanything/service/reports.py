@@ -124,6 +124,7 @@ def sync_markdown(source: str, found: dict[str, Any], wave: WaveReport) -> str:
         "|---|---:|",
         f"| checked | {found['checked']:,} |",
         *(f"| {name} | {len(found[name]):,} |" for name in ("missing", "stale", "orphaned", "failed")),
+        f"| regions that had no row in the index | {found['lost']:,} |",
         f"| places that could not be listed (see the failures below) | {len(found['unlisted']):,} |",
         "",
         *_held_lines(found["held"]),

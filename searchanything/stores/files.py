@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mimetypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -77,7 +78,8 @@ class FolderFiles:
 
     def list(self, prefix: str = "") -> Iterator[StoredFile]:
         try:
-            found = sorted(path for path in self._folder.iterdir() if path.name.startswith(prefix))
+            with os.scandir(self._folder) as entries:
+                found = sorted(self._folder / one.name for one in entries if one.name.startswith(prefix))
         except FileNotFoundError:
             return
         except OSError as error:

@@ -18,6 +18,7 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, R
 from searchanything.core.manifest import IndexManifest, WordsPart
 from searchanything.stores.matches import check_schema
 from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_fields import check_fields
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
 from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
@@ -97,6 +98,7 @@ class MilvusIndexStore(Closing):
         if not _FINGERPRINT.fullmatch(manifest.fingerprint):
             raise RegionIndexError(f"expected a fingerprint of 16 to 128 letters, got {manifest.fingerprint!r}")
         with self._connection.writing():
+            self._meta.finish()
             stored = self._meta.known(manifest, hash_layer)
             for spec in (self._meta.spec, *self._specs(manifest)):  # all are being loaded before one is waited for
                 self._connection.create_collection(spec)
@@ -270,12 +272,4 @@ class MilvusIndexStore(Closing):
             present = self._connection.fields(spec.name)
         except IndexNotFoundError:
             raise IndexNotFoundError(f"{self.uri}: the collection {spec.name} is gone; index again") from None
-        for field in spec.fields:
-            if field.name not in present:
-                raise IndexMismatchError(
-                    f"{self.uri}: {spec.name} has no field {field.name!r}, though its manifest says that this version "
-                    f"made it; name another --uri or SEARCHANYTHING_MILVUS__COLLECTION_PREFIX, and index again"
-                )
-        bits, wanted = present["code"], next(field.size for field in spec.fields if field.name == "code")
-        if bits != wanted:
-            raise IndexMismatchError(f"{self.uri}: {spec.name} holds codes of {bits} bits, expected {wanted}")
+        check_fields(spec, present, self.uri)

@@ -13,6 +13,11 @@ from searchanything.stores.lite_host import LiteHost
 def lite_host_of(settings: MilvusSettings) -> LiteHost | None:
     """The host of an embedded index's file; None for a server's address. Raises: SettingsError."""
     if settings.uri.lower().startswith(("http://", "https://")):
+        if settings.uri.partition("://")[2].partition("/")[2]:
+            raise SettingsError(
+                f"SEARCHANYTHING_MILVUS__URI: expected http(s)://host:port without a path, got "
+                f"{shown_address(settings.uri)!r}; a database is named by SEARCHANYTHING_MILVUS__DATABASE"
+            )
         return None
     if "://" in settings.uri:
         raise SettingsError(

@@ -29,6 +29,7 @@ from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
+from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
 
@@ -128,8 +129,7 @@ class MilvusConnection:
 
     def fields(self, name: str) -> dict[str, int | None]:
         """Names of a collection's fields; for a vector also its bits. Raises: IndexNotFoundError."""
-        described = self._read("describe a collection", lambda client, t: client.describe_collection(name, timeout=t))
-        return {field["name"]: field["params"].get("dim") for field in described["fields"]}
+        return fields_of(self._read("describe a collection", lambda one, t: one.describe_collection(name, timeout=t)))
 
     def vector_index_type(self, name: str) -> str:
         """`BIN_FLAT`, `BIN_IVF_FLAT` or `HNSW`."""
@@ -137,9 +137,15 @@ class MilvusConnection:
         return str(described["index_type"])
 
     def alias_target(self, alias: str) -> str | None:
-        """The collection that an alias points to; None if there is no such alias."""
+        """The collection that an alias points to; None if there is no such alias in this database.
+
+        A collection is asked for by the alias: 2.3 looks for aliases themselves in the database `default`, whichever is
+        named. Only of a collection of that very name the alias is asked for.
+        """
         try:
-            described = self._read("resolve an alias", lambda client, t: client.describe_alias(alias, timeout=t))
+            described = self._read("resolve an alias", lambda client, t: client.describe_collection(alias, timeout=t))
+            if described["collection_name"] == alias:
+                described = self._read("resolve an alias", lambda client, t: client.describe_alias(alias, timeout=t))
         except IndexNotFoundError:
             return None
         return str(described["collection_name"])
@@ -191,13 +197,15 @@ class MilvusConnection:
 
             return self._rows(name, "count rows", call)
 
-    def iterate(self, name: str, expression: str, fields: list[str]) -> Iterator[Entity]:
+    def iterate(
+        self, name: str, expression: str, fields: list[str], *, page_rows: int | None = None
+    ) -> Iterator[Entity]:
         """Stream rows in the order of their ids, with all that anybody wrote before. Memory holds a page.
 
         The server looks at the ids of all rows for each page: pages grow with what was read, so that there are few.
-        It refuses answers above 64 or 100 MiB: then half as many rows are asked for.
+        It refuses answers above 64 or 100 MiB: then half as many rows are asked for. `page_rows` are asked for first.
         """
-        most, done = _MOST_PAGE_ROWS, 0
+        most, done, first = _MOST_PAGE_ROWS, 0, page_rows or _PAGE_ROWS
 
         def ask(asked: RowPage) -> list[Entity]:
             return self._rows(name, "stream rows", lambda client, timeout_s: client.page(asked, timeout_s))
@@ -205,7 +213,7 @@ class MilvusConnection:
         def page(after: str) -> list[Entity]:
             nonlocal most
             while True:
-                size = min(most, max(_PAGE_ROWS, done // 8))
+                size = min(most, max(first, done // 8))
                 try:
                     return ask(RowPage(name, expression, fields, after, size, as_of))
                 except RegionIndexError as error:
@@ -342,6 +350,8 @@ class MilvusConnection:
             for number, field in enumerate(spec.fields):
                 schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **_size_of(field))
             client.create_collection(spec.name, schema=schema, timeout=timeout_s, consistency_level="Session")
+        else:
+            check_fields(spec, fields_of(client.describe_collection(spec.name, timeout=timeout_s)), self._uri)
         present = client.list_indexes(spec.name, timeout=timeout_s)
         wanted = client.prepare_index_params()
         if "code" not in present:

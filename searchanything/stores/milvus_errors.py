@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from searchanything.core.errors import IndexNotFoundError, IndexUnavailableError, RegionIndexError
+from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
 from searchanything.stores.milvus_library import MilvusException, grpc
 
 _CODE_UNAVAILABLE: Final = 2
 _CODE_COLLECTION_MISSING: Final = 100
 _CODE_NOT_LOADED: Final = 101
 _CODE_ALIAS_MISSING: Final = 1600
+_CODE_ALIAS_TAKEN: Final = 1601
+_MOST_CAUSES: Final = 100  # pymilvus tries again, and each attempt's error names the one before as its context
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -37,9 +39,25 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
         return IndexNotFoundError(what)
     if code == _CODE_NOT_LOADED:
         return CollectionReleasedError(what)
+    if code == _CODE_UNAVAILABLE and _is_unauthenticated(error):
+        return RegionIndexError(f"{uri}: the server refuses user and password: check SEARCHANYTHING_MILVUS__TOKEN")
+    if code == _CODE_ALIAS_TAKEN:
+        return IndexMismatchError(
+            f"{what}: that collection is not ours; name another SEARCHANYTHING_MILVUS__COLLECTION_PREFIX"
+        )
     if code == _CODE_UNAVAILABLE:
         return IndexUnavailableError(f"{what}; is the server running, and the address right?")
     return RegionIndexError(what)
+
+
+def _is_unauthenticated(error: BaseException) -> bool:
+    """Whether a server that answers refused the credentials: pymilvus calls it unavailable, but names the cause."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if isinstance(cause, grpc.Call) and cause.code() is grpc.StatusCode.UNAUTHENTICATED:
+            return True
+        cause = None if cause is None else cause.__cause__ or cause.__context__
+    return False
 
 
 def _message(error: Exception) -> str:

@@ -62,6 +62,7 @@ class MetaCollection:
         self._connection = connection
         self._name = name
         self._loaded = False
+        self._stored: dict[str, StoredManifest] = {}  # as last read; for what is never rewritten
 
     def manifests(self) -> list[StoredManifest]:
         """One of each fingerprint, oldest first."""
@@ -69,6 +70,7 @@ class MetaCollection:
         unique: dict[str, StoredManifest] = {}
         for stored in sorted(found, key=lambda stored: (stored.manifest.created_at_ms, stored.attempt)):
             unique.setdefault(stored.manifest.fingerprint, stored)  # two processes may have made it at once
+        self._stored = dict(unique)
         return list(unique.values())
 
     def manifest(self, fingerprint: str) -> StoredManifest:
@@ -80,22 +82,30 @@ class MetaCollection:
 
     def hash_layer(self, fingerprint: str) -> bytes:
         """Raises: IndexNotFoundError, IndexDamagedError."""
-        stored = self.manifest(fingerprint)
+        known = self._stored.get(fingerprint)
+        data = None if known is None else self._pieces(known, strong=False)  # written before what was read strongly
+        if data is None:
+            data = self._pieces(self.manifest(fingerprint), strong=True)
+        if data is None:
+            raise IndexDamagedError(
+                f"{self._connection.uri}: the hash layer of index {fingerprint} is damaged: not all of it came back; "
+                f"restore the index from a backup, or make it anew from the images"
+            )
+        return data
+
+    def _pieces(self, stored: StoredManifest, *, strong: bool) -> bytes | None:
+        """The hash layer that a manifest names; None where not all of it comes back as it was."""
         bodies: dict[int, str] = {}
         for first in range(0, stored.pieces, _PIECES_AT_ONCE):
             last = first + _PIECES_AT_ONCE
-            rows = self._rows(f"{_pieces_of(fingerprint)} and number >= {first} and number < {last}")
+            wanted = f"{_pieces_of(stored.manifest.fingerprint)} and number >= {first} and number < {last}"
+            rows = self._rows(wanted, strong=strong)
             bodies |= {row["number"]: row["body"] for row in rows if row["id"].startswith(f"{stored.attempt}-")}
         try:
             data = b"".join(base64.b64decode(bodies[number]) for number in sorted(bodies))
         except ValueError:
-            data = b""
-        if hashlib.sha256(data).hexdigest() != stored.hash_sha256:
-            raise IndexDamagedError(
-                f"{self._connection.uri}: the hash layer of index {fingerprint} is damaged: {len(data)} bytes came "
-                f"back; restore the index from a backup, or make it anew from the images"
-            )
-        return data
+            return None
+        return data if hashlib.sha256(data).hexdigest() == stored.hash_sha256 else None
 
     @property
     def spec(self) -> CollectionSpec:
@@ -106,6 +116,14 @@ class MetaCollection:
         """Wait until the collection can be used."""
         self._connection.load(self._name)
         self._loaded = True
+
+    def finish(self) -> None:
+        """Complete a collection whose maker was killed before it had an index, without which nothing is read.
+
+        Raises: IndexMismatchError for a collection of somebody else.
+        """
+        if not self._connection.absent and self._connection.has_collection(self._name):
+            self._connection.create_collection(self.spec)
 
     def known(self, manifest: IndexManifest, hash_layer: bytes) -> StoredManifest | None:
         """What is kept of this index, if anything. Raises: IndexMismatchError if that contradicts it."""
@@ -183,7 +201,7 @@ class MetaCollection:
         """Delete notes, those that are there."""
         self._connection.delete(self._name, " or ".join(f"({_note_of(name)})" for name in names))
 
-    def _rows(self, expression: str) -> list[Entity]:
+    def _rows(self, expression: str, *, strong: bool = True) -> list[Entity]:
         if self._connection.absent:
             return []
         try:
@@ -191,7 +209,7 @@ class MetaCollection:
                 if not self._connection.has_collection(self._name):
                     return []
                 self.load()
-            return self._connection.query(self._name, expression, _OUTPUT, strong=True)
+            return self._connection.query(self._name, expression, _OUTPUT, strong=strong)
         except IndexNotFoundError:  # an embedded file that was removed or replaced
             self._loaded = False
             return []

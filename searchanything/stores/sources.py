@@ -40,7 +40,8 @@ class Source:
 def parse_source(text: str | os.PathLike[str]) -> Source:
     """Understand `s3://bucket/prefix` or a folder's path; the prefix is taken as it stands, never URL-decoded.
 
-    Raises: UsageError for an empty text, another scheme, a malformed bucket name, a path that is a file.
+    Raises: UsageError for an empty text, another scheme, a malformed bucket name, a path that is a file
+    or cannot be one.
     """
     if not isinstance(text, str):
         return _folder(Path(text))
@@ -124,7 +125,10 @@ def _bucket(text: str, bucket: str, prefix: str) -> Source:
 
 
 def _folder(path: Path) -> Source:
-    path = path.expanduser()
-    if path.is_file():
-        raise UsageError(f"{path}: is a file; expected a folder (here: {path.parent}) or s3://bucket/prefix")
-    return Source("folder", str(path.resolve()))
+    try:
+        path = path.expanduser()
+        if path.is_file():
+            raise UsageError(f"{path}: is a file; expected a folder (here: {path.parent}) or s3://bucket/prefix")
+        return Source("folder", str(path.resolve()))
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a zero byte
+        raise UsageError(f"{path}: expected a folder or s3://bucket/prefix: {error}") from error

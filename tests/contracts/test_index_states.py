@@ -11,11 +11,13 @@ from contracts.conftest import Bench
 from contracts.index_rows import image_row, region_row
 
 from searchanything.core.codes import generation_at, next_generation
+from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.manifest import IndexCounts
 from searchanything.core.rows import ImageState, Outcome
-from searchanything.core.types import ImageRef
+from searchanything.core.types import ImageRef, RegionRef
 from searchanything.ingest import garbage
 from searchanything.ingest.garbage import Holdings, collect_garbage, holdings
+from searchanything.search.stored import stored_rows
 from searchanything.stores import milvus_connection
 
 HOUR_NS = 3600 * 10**9
@@ -88,6 +90,17 @@ def test_holdings_leave_garbage_out(bench: Bench) -> None:
     held = holdings(bench.index)
     assert held.counts == IndexCounts(images=1, empty=1, failed=0, regions=2)
     assert held.garbage == 3 + 1 + 1  # regions of the older generation, its image row, a region without an image
+    assert held.lost == 0
+
+
+def test_holdings_say_how_many_regions_have_lost_their_rows(bench: Bench) -> None:
+    put(bench, "whole.jpg", next_generation(), rows=2)
+    put(bench, "short.jpg", next_generation(), rows=1, says=4)
+    held = holdings(bench.index)
+    assert (held.counts.regions, held.garbage, held.lost) == (6, 0, 3)
+    for number, told in ((1, "has no row"), (4, "from 0 to 3")):
+        with pytest.raises(ObjectNotFoundError, match=told):
+            stored_rows(bench.index, [RegionRef(bench.image("short.jpg"), number)])
 
 
 def test_many_images_are_not_looked_at_one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +110,9 @@ def test_many_images_are_not_looked_at_one_by_one(bench: Bench, monkeypatch: pyt
     bad = image_row(bench.image("b.jpg"), generation=now, outcome=Outcome.FAILED, regions=0, code=bytes(32))
     bench.index.insert_images([bad])
     monkeypatch.setattr(garbage, "LOOKED_AT_IMAGES", 3)
-    assert holdings(bench.index) == Holdings(IndexCounts(images=1, empty=0, failed=1, regions=2), 3 + 1)
+    assert holdings(bench.index) == Holdings(IndexCounts(images=1, empty=0, failed=1, regions=2), 3 + 1, 0)
     monkeypatch.setattr(garbage, "LOOKED_AT_IMAGES", 2)
-    assert holdings(bench.index) == Holdings(IndexCounts(images=2, empty=0, failed=1, regions=5), None)
+    assert holdings(bench.index) == Holdings(IndexCounts(images=2, empty=0, failed=1, regions=5), None, None)
 
 
 @pytest.mark.parametrize("outcome", Outcome)

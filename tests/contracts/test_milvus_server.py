@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, random_codes, region_row
 from integration.milvus_server import MilvusServer
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.errors import IndexMismatchError, IndexUnavailableError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import Filter, ImageRef
@@ -49,6 +49,50 @@ def test_the_alias_is_the_live_pointer_and_indexes_are_as_set(milvus_server: Mil
         narrow = open_milvus(settings.model_copy(update={"nprobe": 1})).open("f" * 64)
         assert len(narrow.search(codes[:1], limit=300, filter=Filter(images=(ImageRef("b", "k"),)))[0]) == 300
         assert not open_milvus(settings.model_copy(update={"index_type": "BIN_FLAT"})).open("f" * 64).exact
+    client.close()
+
+
+def test_databases_have_live_indexes_of_their_own(milvus_server: MilvusServer) -> None:
+    prefix, database = f"t{uuid4().hex[:8]}_", f"d{uuid4().hex[:8]}"
+    client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)
+    client.create_database(database)
+    client.close()
+    settings = MilvusSettings(uri=milvus_server.uri, collection_prefix=prefix)
+    with open_milvus(settings) as store, open_milvus(settings.model_copy(update={"database": database})) as other:
+        store.create(manifest_of("f" * 64), HASH_LAYER)
+        store.switch("f" * 64)
+        assert other.live() is None
+        other.create(manifest_of("0" * 64), HASH_LAYER)
+        other.switch("0" * 64)
+        assert [one.live() for one in (store, other)] == [manifest_of("f" * 64), manifest_of("0" * 64)]
+
+
+@pytest.mark.parametrize("kind", ["meta", "regions_ffffffffffffffff"])
+def test_a_collection_of_somebody_else_is_named_and_left_alone(milvus_server: MilvusServer, kind: str) -> None:
+    prefix = f"t{uuid4().hex[:8]}_"
+    name = f"{prefix}{kind}"
+    client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)
+    schema = client.create_schema()
+    schema.add_field("id", DataType.VARCHAR, max_length=8, is_primary=True)
+    schema.add_field("code", DataType.BINARY_VECTOR, dim=BITS)
+    client.create_collection(name, schema=schema)
+    store = open_milvus(MilvusSettings(uri=milvus_server.uri, collection_prefix=prefix))
+    with store, pytest.raises(IndexMismatchError, match=f"{name} has no field"):
+        store.create(manifest_of("f" * 64), HASH_LAYER)
+    assert client.list_indexes(name) == []
+    client.close()
+
+
+def test_a_meta_collection_that_was_cut_short_is_finished(milvus_server: MilvusServer) -> None:
+    prefix = f"t{uuid4().hex[:8]}_"
+    client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)
+    with open_milvus(MilvusSettings(uri=milvus_server.uri, collection_prefix=prefix)) as store:
+        store.remember("note", b"1")
+        client.release_collection(f"{prefix}meta")
+        client.drop_index(f"{prefix}meta", "code")  # as if its maker had been killed before it
+    with open_milvus(MilvusSettings(uri=milvus_server.uri, collection_prefix=prefix)) as store:
+        store.create(manifest_of("f" * 64), HASH_LAYER)
+        assert store.recall("note") == b"1"
     client.close()
 
 

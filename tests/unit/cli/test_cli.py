@@ -292,6 +292,11 @@ def test_the_cure_for_a_large_image_is_no_other_format(capsys, tmp_path):
         (["segment", "q.png", "--save", "q.png"], "q.png would be written over"),
         (["compare", "q.png", "--text", "x", "--save", "q.png"], "q.png would be written over"),
         (["combine", "--all", "m.png@3,4", "--none", "q.png@3,4", "--save", "q.png"], "q.png would be written over"),
+        (["query", "q.png#0", "--save", "q.png"], "q.png would be written over q.png, which is read"),
+        (["query", "--like", "q.png#0", "--like", "m.png#0", "--save", "q.png"], "q.png would be written over"),
+        (["explain", "s3://b/a.png", "--expect", "q.png", "--save", "q.png"], "q.png would be written over"),
+        (["combine", "--all", "q.png#0", "--save", "q.png"], "q.png would be written over"),
+        (["combine", "--all", "words:a@b", "--expect", "q.png", "--save", "q.png"], "q.png would be written over"),
         (["query", "q.png", "--receipt", "nowhere/x.json"], "there is no folder nowhere"),
         (["segment", "q.png", "--save", "nowhere/x.png"], "there is no folder nowhere"),
         (["compare", "q.png", "--text", "x", "--save", "nowhere/x.html"], "there is no folder nowhere"),
@@ -326,6 +331,17 @@ def test_wrong_usage_is_2_and_touches_nothing(arguments, said, client, capsys):
     assert streams.out == ""
     assert client.calls == []
     assert client.connections == []
+
+
+@pytest.mark.parametrize("written", ["~/q.png", "file://{}/q.png", "file://localhost{}/q.png"])
+@pytest.mark.parametrize("verb", [["query"], ["compare", "--text", "x"]])
+def test_an_image_is_not_written_over_however_its_name_is_written(client, capsys, monkeypatch, tmp_path, verb, written):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "q.png").write_bytes(b"mine")
+    target = str(tmp_path / "q.png")
+    assert call(client, *verb, written.format(tmp_path), "--save", target) == 2
+    assert f"{target} would be written over {target}" in capsys.readouterr().err
+    assert client.calls == []
 
 
 def test_wrong_usage_is_a_document_in_json_format(client, capsys):

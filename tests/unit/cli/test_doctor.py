@@ -23,6 +23,7 @@ class FakeClient:
         self, manifest: IndexManifest | None = MANIFEST, failed: int = 0, refusal: RegionIndexError | None = None
     ) -> None:
         self.manifest, self.failed, self.refusal = manifest, failed, refusal
+        self.lost = 0
 
     @property
     def operations(self) -> "FakeClient":
@@ -39,7 +40,8 @@ class FakeClient:
         pass
 
     def status(self) -> IndexStatus:
-        return IndexStatus("i.db", images=5, failed=self.failed, regions=50, manifest=self.manifest)
+        held = {"images": 5, "failed": self.failed, "regions": 50, "lost": self.lost}
+        return IndexStatus("i.db", **held, manifest=self.manifest)
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,17 @@ def _sound_surroundings(monkeypatch, tmp_path):
     monkeypatch.setattr(checks, "LIBRARIES", ("json",))
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2; extra == 'local'"])
     monkeypatch.setattr(presets, "describe", lambda _name, _settings: ({}, {}))
+
+
+def test_regions_without_rows_are_a_warning(capsys):
+    client = FakeClient()
+    assert "rows" not in examine(capsys, client=client)
+    client.lost = 7
+    assert examine(capsys, client=client)["rows"]["message"] == "7 regions of the index have no row"
+    run(["status"], connect=lambda _uri, _preset: client)
+    shown = capsys.readouterr().out
+    assert "7 regions, whose rows are gone" in shown
+    assert "sync repair SOURCE" in shown
 
 
 def examine(capsys, *arguments: str, client: FakeClient | None = None, code: int = 0) -> dict[str, dict[str, str]]:

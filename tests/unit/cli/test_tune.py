@@ -51,7 +51,7 @@ def test_it_says_recall_milliseconds_and_what_to_set(capsys: pytest.CaptureFixtu
     assert asked == [{"recall": 0.9, "top": 10, "codes": 1_000_000}]
     assert "nlist 64, nprobe 4" in shown
     assert "0.800, below the goal" in shown
-    assert "SEARCHANYTHING_MILVUS__INDEX_TYPE=BIN_IVF_FLAT" in shown
+    assert "for a new index on a Milvus server: SEARCHANYTHING_MILVUS__INDEX_TYPE=BIN_IVF_FLAT" in shown
 
 
 def test_without_faiss_it_says_how_to_install_it(

@@ -66,6 +66,8 @@ def test_words_are_parts(client: Client, tmp_path: Path) -> None:
         assert [one.distance_bits for one in found[0].parts] == [0, 0]
     with pytest.raises(PromptError):
         client.combine(any_of=[" "])
+    long = "blue. " + "and no file's name " * 20
+    assert len(client.combine(all_of=[long])) == len(client.combine(all_of=[Text(long)]))
 
 
 def test_what_is_no_part(client: Client, tmp_path: Path) -> None:

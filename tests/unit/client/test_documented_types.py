@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+
+import pytest
+
+from searchanything import Filter, Points, Prompts
 
 SCRIPT = """
 import numpy as np
@@ -43,3 +50,14 @@ def test_documented_calls_pass_and_wrong_ones_do_not(tmp_path: Path) -> None:
     done = subprocess.run([*command, "right.py", "wrong.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     found = [line.partition(": error: ")[0] for line in done.stdout.splitlines() if ": error: " in line]
     assert found == ["wrong.py:2", "wrong.py:3", "wrong.py:4"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("record", [Filter, Points, Prompts], ids=lambda record: record.__name__)
+def test_what_type_checkers_read_names_the_fields_that_there_are(record: type) -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(record)))
+    [written] = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+    there = inspect.signature(record).parameters.values()
+    assert [one.arg for one in written.args.args[1:]] == [one.name for one in there]
+    given = [one.default for one in there if one.default is not one.empty]
+    for default, said in zip(given, written.args.defaults, strict=True):
+        assert ast.unparse(said) in (repr(default), "...")

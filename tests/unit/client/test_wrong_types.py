@@ -193,4 +193,14 @@ def test_the_receipt_of_a_part_is_replayed_as_that_part(client: Client, tmp_path
         assert replayed.same
         assert [hit.ref for hit in replayed.results] == [hit.ref for hit in part]
         assert f"the same: {counted(len(part), 'hit')} as on the receipt" in replayed.to_text()
-    assert len(client.replay(found.receipt()).results) == len(found)
+    for whole in (found.receipt(), found.receipt() | {"positions": None}):
+        assert len(client.replay(whole).results) == len(found)
+
+
+def test_of_a_part_that_is_no_longer_there_the_rest_is_replayed(client: Client, tmp_path: Path) -> None:
+    found = client.query(tmp_path / "images" / "0.png", (10, 10))
+    receipt = found[:1].receipt()
+    lost = receipt["hits"][0] | {"key": "lost.png"}
+    replayed = client.replay(receipt | {"hits": [*receipt["hits"], lost], "positions": [0, len(found)]})
+    assert [one.what for one in replayed.differences] == ["hit lost"]
+    assert [hit.ref for hit in replayed.results] == [found[0].ref]

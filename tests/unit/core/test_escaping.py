@@ -221,6 +221,7 @@ def test_markdown_of_runs() -> None:
         "orphaned": [],
         "failed": [],
         "unlisted": [],
+        "lost": 0,
         "held": [HOSTILE],
     }
     texts = [

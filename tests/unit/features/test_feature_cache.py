@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -319,6 +321,20 @@ def test_a_compaction_that_runs_out_of_time_leaves_the_rest(keeping: Keeping, mo
     assert len(keeping.names(TOMBSTONES)) == 1
     assert keeping.compact().finished
     whole(keeping)
+
+
+def test_a_compaction_that_cannot_look_at_all_has_merged_the_small_files(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = ParquetKeeper(keeping.cache)
+    for number in range(6):  # the large ones are the older ones
+        keeper.keep([many_regions(number, 2000 if number < 3 else 1)])
+    large = keeping.names()[:3]
+    monkeypatch.setattr("searchanything.features.compact.time", SimpleNamespace(monotonic=count().__next__))
+    monkeypatch.setattr("searchanything.features.compact.RUN_S", 3.5)  # three files: each costs a look at the clock
+    assert not keeping.compact(file_rows=2000).finished
+    assert keeping.names()[:3] == large
+    assert sorted(sizes(keeping)) == [3, 2000, 2000, 2000]
 
 
 def test_compactions_and_writers_at_once(keeping: Keeping) -> None:

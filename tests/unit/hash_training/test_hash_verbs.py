@@ -122,6 +122,13 @@ def test_a_file_under_the_name_of_the_state_outlives_a_training_that_keeps_none(
     assert STATE.read_text() == "my notes"
 
 
+def test_a_state_outlives_a_training_that_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train_interrupted(monkeypatch, TRAIN) == 130
+    kept = STATE.read_bytes()
+    assert run([*TRAIN, "--method", "lsh", "--prefix-ordered"]) == 0
+    assert STATE.read_bytes() == kept
+
+
 def test_a_state_of_an_older_training_is_replaced_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_interrupted(monkeypatch, TRAIN) == 130
     assert run([*TRAIN, "--seed", "3"]) == 0

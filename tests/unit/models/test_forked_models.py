@@ -20,7 +20,7 @@ def test_a_lane_is_its_processs(monkeypatch: pytest.MonkeyPatch) -> None:
     with lane.open():
         made_in = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: made_in + 1)
-    with pytest.raises(ModelLoadError, match=f"loaded in process {made_in}, of which this is a fork.*'spawn'"):
+    with pytest.raises(ModelLoadError, match=f"process {made_in} has loaded models, and this is a fork.*'spawn'"):
         lane.open()
 
 
@@ -43,3 +43,20 @@ def test_each_model_says_so(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if part == "segmenter":
         with pytest.raises(ModelLoadError, match="this is a fork"):
             found.features.pool(np.ones((1, *found.letterbox.grid_size), dtype=np.bool_))
+
+
+def test_neither_words_nor_other_models_are_loaded_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To load them is to compute as well, and would wait as the models do."""
+    settings = ModelSettings()
+    encoder = load_region_encoder("pico", settings)
+    made_in = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: made_in + 1)
+    loads: list[Callable[[], object]] = [
+        lambda: encoder.embed_texts(["red"]),
+        lambda: load_segmenter("pico", settings),
+        lambda: load_region_encoder("pico", settings),
+    ]
+    for load in loads:
+        with pytest.raises(ModelLoadError, match="this is a fork"):
+            load()
+    assert encoder._loaded is None

@@ -35,6 +35,7 @@ def client(found: SyncReport | Exception, failures: tuple[Any, ...] = ()) -> Sim
         (SyncReport(stale=("a",)), False),
         (SyncReport(orphaned=("a",)), False),
         (SyncReport(held=("a",)), False),
+        (SyncReport(checked=5, lost=1), False),
         (SyncReport(unlisted=(Failure("a/", "StoreError", "gone"),)), False),
         (SyncReport(failed=("exhausted",)), True),
         (SyncReport(failed=("exhausted", "worth a try")), False),

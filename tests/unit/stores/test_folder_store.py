@@ -372,3 +372,12 @@ class TestSources:
             open_store(Source("s3", "photos"), Settings.model_validate({"storage": {"endpoint": "a:b@c"}}))
         with pytest.raises(StoreError):
             open_store(parse_source(root), settings).read("b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("long" * 100, "File name too long"), ("~nobody-here/x", "home directory"), ("a\0b", "null byte")]
+)
+def test_a_source_that_no_folder_can_have_as_its_name(name: str, why: str) -> None:
+    for source in (name, Path(name)):
+        with pytest.raises(UsageError, match=rf"expected a folder or s3://bucket/prefix: .*{why}"):
+            parse_source(source)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pymilvus import MilvusClient
 
 from searchanything.core.errors import (
+    IndexMismatchError,
     IndexNotFoundError,
     IndexUnavailableError,
     RegionIndexError,
@@ -136,6 +137,25 @@ def test_what_an_error_becomes(error: Exception, expected: type[RegionIndexError
     assert mapped.__cause__ is error
 
 
+def test_refused_credentials_are_no_server_that_is_away() -> None:
+    error: Exception = RpcFailure(grpc.StatusCode.UNAUTHENTICATED)
+    for _ in range(3):  # as pymilvus nests its attempts
+        (later := RpcFailure(grpc.StatusCode.UNKNOWN)).__context__ = error
+        error = later
+    (told := pymilvus.MilvusException(code=2, message="Fail connecting to server")).__cause__ = error
+    mapped = raised(told)
+    assert not isinstance(mapped, IndexUnavailableError)
+    assert "SEARCHANYTHING_MILVUS__TOKEN" in str(mapped)
+    told.__cause__ = RpcFailure(grpc.StatusCode.UNAVAILABLE)
+    assert isinstance(raised(told), IndexUnavailableError)
+
+
+def test_a_collection_where_an_alias_belongs_is_told() -> None:
+    mapped = raised(pymilvus.MilvusException(code=1601, message="alias and collection name conflict"))
+    assert isinstance(mapped, IndexMismatchError)
+    assert "COLLECTION_PREFIX" in str(mapped)
+
+
 def test_errors_of_ours_pass_unchanged() -> None:
     error = IndexNotFoundError("gone")
     assert raised(error) is error
@@ -156,6 +176,7 @@ def test_credentials_are_never_told() -> None:
     [
         (MilvusSettings(uri="ftp://host"), "http"),
         (MilvusSettings(uri="a name.db"), "36"),
+        (MilvusSettings(uri="http://host:19530/project"), "MILVUS__DATABASE"),
         (MilvusSettings(uri="index.db", index_type="BIN_IVF_FLAT"), "BIN_FLAT"),
     ],
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 from typing import Any
 
 import pytest
-from contracts.index_rows import BITS, HASH_LAYER, manifest_of
+from contracts.index_rows import HASH_LAYER, manifest_of
+from fakes.recording_server import RecordingServer
+from pymilvus import MilvusException
 
-from searchanything.core.errors import IndexMismatchError, IndexNotFoundError
+from searchanything.core.errors import IndexDamagedError, IndexMismatchError, IndexNotFoundError
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import ImageRef
 from searchanything.stores.code_memory import CodeMemory
@@ -18,82 +18,8 @@ from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_index import MilvusRegionIndex
-from searchanything.stores.milvus_schema import images_spec, regions_spec
 
 F, G = "f" * 64, "0" * 64
-
-
-class RecordingServer:
-    """A server as the store sees it: collections of rows, an alias, and every request noted."""
-
-    embedded, absent, uri = False, False, "http://recorded"
-
-    def __init__(self) -> None:
-        self.collections: dict[str, list[dict[str, Any]]] = {}
-        self.alias: str | None = None
-        self.requests: list[tuple[str, ...]] = []
-        self.released: set[str] = set()
-
-    state: int | None = None  # a server does not tell who else has written
-
-    def rows_state(self) -> int | None:
-        return self.state
-
-    def begin(self) -> None:
-        """A server has no file that could be another one by now."""
-
-    def create_collection(self, spec: Any) -> None:
-        self.collections.setdefault(spec.name, [])
-
-    def has_collection(self, name: str) -> bool:
-        return name in self.collections
-
-    def load(self, name: str) -> None:
-        if name not in self.collections:
-            raise IndexNotFoundError(name)
-        self.released.discard(name)
-
-    def release(self, name: str) -> None:
-        self.released.add(name)
-
-    def is_loaded(self, name: str) -> bool:
-        return name in self.collections and name not in self.released
-
-    def fields(self, name: str) -> dict[str, int | None]:
-        self.load(name)
-        return {one.name: one.size for spec in (images_spec, regions_spec) for one in spec("", BITS).fields}
-
-    def vector_index_type(self, name: str) -> str:  # noqa: ARG002
-        return "BIN_FLAT"
-
-    def drop_collection(self, name: str) -> None:
-        del self.collections[name]
-
-    def alias_target(self, alias: str) -> str | None:  # noqa: ARG002
-        self.requests.append(("alias",))
-        return self.alias
-
-    def point_alias(self, alias: str, name: str) -> None:  # noqa: ARG002
-        self.alias = name
-
-    def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
-        self.collections[name] += entities
-
-    def delete(self, name: str, expression: str) -> None:
-        self.requests.append(("delete", name, expression))
-
-    def query(self, name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
-        self.requests.append(("strong" if strong else "read", name))
-        wanted = dict(re.findall(r'(kind|fingerprint) == "([^"]*)"', expression))
-        return [
-            {field: row[field] for field in fields}
-            for row in self.collections[name]
-            if all(row[field] == value for field, value in wanted.items())
-            and ("image_id in" not in expression or row["image_id"] in expression)
-        ]
-
-    def writing(self) -> Any:
-        return contextlib.nullcontext()
 
 
 @pytest.fixture
@@ -239,6 +165,31 @@ def test_an_alias_to_what_has_no_manifest_is_told(server: RecordingServer, store
         store.live()
 
 
+def test_a_hash_layer_is_read_without_a_strong_read_where_the_manifest_is_known(
+    server: RecordingServer, store: MilvusIndexStore
+) -> None:
+    store.live()
+    server.requests.clear()
+    assert store.hash_layer(F) == HASH_LAYER
+    assert server.requests == [("read", "meta")]
+
+
+def test_pieces_that_such_a_read_lacks_are_read_strongly(
+    server: RecordingServer, store: MilvusIndexStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(name: str, expression: str, fields: list[str], *, strong: bool = False) -> list[dict[str, Any]]:
+        return RecordingServer.query(server, name, expression, fields, strong=strong) if strong else []
+
+    store.live()
+    monkeypatch.setattr(server, "query", late)
+    assert store.hash_layer(F) == HASH_LAYER
+    for row in server.collections["meta"]:
+        if row["kind"] == "hash":
+            row["body"] = "AAAA"
+    with pytest.raises(IndexDamagedError, match="backup"):
+        store.hash_layer(F)
+
+
 def test_where_there_is_nothing_old_a_commit_deletes_nothing(server: RecordingServer) -> None:
     server.collections = {"regions": [], "images": []}
     index = MilvusRegionIndex(server, manifest_of(F), ("regions", "images"), kind="BIN_FLAT")  # type: ignore[arg-type]
@@ -289,6 +240,36 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
     for _ in range(2):
         connection.query("regions", "", ["id"])
     assert levels == ["Session", "Strong", "Session"]
+
+
+@pytest.mark.parametrize(
+    ("described", "aliases", "target"),
+    [
+        ({"live": "regions_a"}, {"live": "regions_b"}, "regions_a"),  # 2.3 names that of another database
+        ({}, {"live": "regions_b"}, None),
+        ({"live": "live"}, {}, None),  # a collection of that name
+        ({"live": "live"}, {"live": "regions_a"}, "regions_a"),  # a server that describes it by the name it was given
+    ],
+)
+def test_an_alias_is_that_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, described: dict[str, str], aliases: dict[str, str], target: str | None
+) -> None:
+    class Client:
+        def describe_collection(self, name: str, timeout: float) -> dict[str, str]:  # noqa: ARG002
+            return self._found(name, described, 100)
+
+        def describe_alias(self, name: str, timeout: float) -> dict[str, str]:  # noqa: ARG002
+            return self._found(name, aliases, 1600)
+
+        @staticmethod
+        def _found(name: str, names: dict[str, str], code: int) -> dict[str, str]:
+            if name not in names:
+                raise MilvusException(code=code, message="not found")
+            return {"collection_name": names[name]}
+
+    connection = MilvusConnection(MilvusSettings(uri="http://127.0.0.1:1"))
+    monkeypatch.setattr(connection, "_connect", lambda _: Client())
+    assert connection.alias_target("live") == target
 
 
 def test_a_read_that_failed_or_began_before_a_deletion_does_not_count() -> None:

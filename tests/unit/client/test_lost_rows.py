@@ -1,0 +1,70 @@
+"""Rows that a server lost: a comparison counts them, a repair indexes their images again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes.machine import Machine
+from fakes.models import drawn
+from PIL import Image
+
+import searchanything
+from searchanything.cli.sync import _text
+from searchanything.client.client import Client
+from searchanything.core.digests import KnownImages
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import ImageRef
+from searchanything.ingest.garbage import count_lost
+
+
+@pytest.fixture
+def client(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Client:  # noqa: ARG001
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "others"):
+        Path(folder).mkdir()
+        for number in range(3):
+            image = drawn(48, 64, red=(4, 4, 30, 40 - number), blue=(40, 8, 60, 30))
+            Image.fromarray(image).save(Path(folder, f"{number}.png"))
+    client = searchanything.connect("memory://", preset="small")
+    client.index("photos", hash_file="untrained")
+    client.index("others")
+    return client
+
+
+def index_of(client: Client) -> RegionIndex:
+    return client._connection.read_index()
+
+
+def lose(client: Client, key: str) -> None:
+    """All regions of an image but for one."""
+    rows = list(index_of(client).regions_of([ImageRef(str(Path("photos").absolute()), key)]))
+    index_of(client).delete_regions([row.id for row in rows[1:]])
+    assert len(rows) == 2
+
+
+def test_lost_rows_are_counted_and_repaired(client: Client) -> None:
+    assert client.sync("photos").lost == 0
+    before = {row.id for row in index_of(client).iterate_regions()}
+    lose(client, "0.png")
+    lose(client, "2.png")
+    found = client.sync("photos")
+    assert (found.lost, found.differs, found.missing, found.stale) == (2, True, (), ())
+    assert "lost: 2 regions had no row in the index; sync repair" in str(_text(found.to_dict()))
+    assert client.sync("others").lost == 0, "of this source alone"
+    assert client.status().lost == 2
+    repaired = client.sync("photos", repair=True)
+    assert repaired.repaired is not None
+    assert (repaired.lost, repaired.repaired.indexed) == (2, 2)
+    assert "their images were indexed again" in str(_text(repaired.to_dict()))
+    assert client.sync("photos").lost == client.status().lost == 0
+    assert len(list(index_of(client).iterate_regions())) == len(before)
+
+
+def test_rows_that_went_with_their_images_meanwhile_are_not_lost(client: Client) -> None:
+    place = {"bucket": str(Path("photos").absolute()), "key_prefix": ""}
+    known = KnownImages(index_of(client).iterate_states(**place))  # type: ignore[arg-type]
+    index_of(client).delete_images([ImageRef(place["bucket"], "1.png")])
+    assert count_lost(index_of(client), known, **place) == 0
+    lose(client, "0.png")
+    assert count_lost(index_of(client), known, **place) == 1
