@@ -17,6 +17,7 @@ from typing import Final
 
 from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
+from searchanything.core.rows import Outcome
 from searchanything.core.types import Filter
 from searchanything.stores.columns import (
     IMAGE_COLUMNS,
@@ -83,6 +84,16 @@ def objects_expression(bucket: str | None, key_prefix: str) -> str:
     if stem := _writable(key_prefix):
         parts.append(write(Prefix(Column("key", Kind.TEXT), stem)))
     return " and ".join(parts)
+
+
+def outcome_expression(outcome: Outcome | None) -> str:
+    """Image rows of an outcome, or all."""
+    return "" if outcome is None else f"outcome == {quote(outcome.value)}"
+
+
+def all_expressions(*expressions: str) -> str:
+    """What all of them are true of; an empty one is true of all rows."""
+    return " and ".join(f"({one})" for one in expressions if one)
 
 
 def says_all(bucket: str | None, key_prefix: str) -> bool:

@@ -13,7 +13,15 @@ from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_filters import compile_filter, objects_expression, one_of, quote, says_all
+from searchanything.stores.milvus_filters import (
+    all_expressions,
+    compile_filter,
+    objects_expression,
+    one_of,
+    outcome_expression,
+    quote,
+    says_all,
+)
 from searchanything.stores.milvus_schema import (
     GENERATION_OUTPUT,
     IMAGE_HIT_OUTPUT,
@@ -135,7 +143,7 @@ class MilvusRegionIndex:
     def iterate_states(
         self, *, bucket: str | None = None, key_prefix: str = "", outcome: Outcome | None = None
     ) -> Iterator[ImageState]:
-        expression = _joined(_has(outcome), objects_expression(bucket, key_prefix))
+        expression = all_expressions(outcome_expression(outcome), objects_expression(bucket, key_prefix))
         rows = self._connection.iterate(self._images, expression, IMAGE_STATE_OUTPUT)
         return map(image_state_of, _under(rows, bucket, key_prefix))
 
@@ -162,7 +170,7 @@ class MilvusRegionIndex:
             parts.append(compile_filter(None, whole_images=True))
         fields = ["bucket", "key", "generation", "code", *([] if of == "images" else ["region"])]
         collection, page_rows = self._collection_of(of), None if bound is None else _SAMPLE_ROWS
-        rows = self._connection.iterate(collection, _joined(*parts), fields, page_rows=page_rows)
+        rows = self._connection.iterate(collection, all_expressions(*parts), fields, page_rows=page_rows)
         return map(stored_code_of, _under(rows, bucket, key_prefix))
 
     def regions_of(self, images: Collection[ImageRef]) -> Iterator[RegionRow]:
@@ -296,7 +304,7 @@ class MilvusRegionIndex:
 
     def counts(self, *, bucket: str | None = None, key_prefix: str = "") -> IndexCounts:
         images, empty, failed = (
-            self._count(self._images, bucket, key_prefix, _has(outcome))
+            self._count(self._images, bucket, key_prefix, outcome_expression(outcome))
             for outcome in (Outcome.INDEXED, Outcome.EMPTY, Outcome.FAILED)
         )
         regions = self._count(self._regions, bucket, key_prefix)
@@ -304,7 +312,7 @@ class MilvusRegionIndex:
 
     def _count(self, collection: str, bucket: str | None, key_prefix: str, expression: str = "") -> int:
         """The rows of a bucket and prefix of which an expression is true."""
-        whole = _joined(expression, objects_expression(bucket, key_prefix))
+        whole = all_expressions(expression, objects_expression(bucket, key_prefix))
         if says_all(bucket, key_prefix):
             return self._connection.count(collection, whole)
         rows = self._connection.iterate(collection, whole, ["bucket", "key"])
@@ -386,15 +394,6 @@ class MilvusRegionIndex:
 def _under(entities: Iterable[Entity], bucket: str | None, key_prefix: str) -> Iterator[Entity]:
     """The rows of a bucket and prefix exactly: an expression cannot say every name (see `objects_expression`)."""
     return (one for one in entities if bucket in (None, one["bucket"]) and one["key"].startswith(key_prefix))
-
-
-def _has(outcome: Outcome | None) -> str:
-    """The expression of image rows of an outcome, or of all."""
-    return "" if outcome is None else f"outcome == {quote(outcome.value)}"
-
-
-def _joined(*expressions: str) -> str:
-    return " and ".join(f"({one})" for one in expressions if one)
 
 
 def _portions(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
