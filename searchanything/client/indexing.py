@@ -20,6 +20,7 @@ from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.omissions import Omissions
 from searchanything.core.protocols import ImageStore, RegionIndex
+from searchanything.core.rows import Outcome
 from searchanything.core.types import FloatArray, StoredObject
 from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
@@ -91,7 +92,8 @@ class Ingestion:
                 report_progress(IndexProgress(0, None, 0, 0, ""))
             report = index_images(job, listed, progress=report_progress, omissions=omissions)
             if not force:
-                changed = sorted({state.image.key for state in sidecars.changed(index, store.bucket)})
+                states = sidecars.changed(index, store.bucket)  # failures were tried again with the listing
+                changed = sorted({one.image.key for one in states if one.outcome is not Outcome.FAILED})
                 report = _with_others(report, self._in_waves(job, changed, progress))
         if report.indexed:
             _warn_of_others(store.bucket, firsts.other_sources(index))

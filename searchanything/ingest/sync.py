@@ -146,6 +146,7 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
     """
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
+    lost = count_lost(job.index, known, bucket=job.store.bucket, key_prefix=job.scope.prefix)  # before repairs add rows
     found = _Compared(omissions=Omissions(wanted=job.scope.concerns))
     listing = ListingAhead(
         job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
@@ -159,7 +160,6 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
             found.report(found.progress(listed[-1].ref.key))
         _find_orphans(job, known, found)
         _find_changed_sidecars(job, sidecars, found, pool)
-    lost = count_lost(job.index, known, bucket=job.store.bucket, key_prefix=job.scope.prefix)
     _repair(job, found, least=1)
     _forget(job, found)
     garbage = _collect(job, found)

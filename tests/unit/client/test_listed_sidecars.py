@@ -79,6 +79,18 @@ def test_an_image_that_changed_with_its_sidecar_is_indexed_once(photos: Photos) 
     assert photos.shelves["2.png"] == "new"
 
 
+@pytest.mark.parametrize("when", ["before", "now"])
+def test_a_failure_with_another_sidecar_is_tried_and_counted_once(photos: Photos, when: str) -> None:
+    if when == "before":
+        (photos.folder / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    photos.index(hash_file="untrained")
+    (photos.folder / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    photos.write(2, shelf="new")
+    found = photos.index()
+    assert (found.indexed, found.unchanged, found.failed) == (0, 4, 1)
+    assert [one.key for one in found.failures] == ["2.png"]
+
+
 def test_what_is_forced_is_indexed_once(photos: Photos) -> None:
     photos.index(hash_file="untrained")
     photos.write(2, shelf="new")

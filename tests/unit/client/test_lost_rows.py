@@ -15,6 +15,7 @@ from searchanything.client.client import Client
 from searchanything.core.digests import KnownImages
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef
+from searchanything.ingest import sync
 from searchanything.ingest.garbage import count_lost
 
 
@@ -59,6 +60,16 @@ def test_lost_rows_are_counted_and_repaired(client: Client) -> None:
     assert "their images were indexed again" in str(_text(repaired.to_dict()))
     assert client.sync("photos").lost == client.status().lost == 0
     assert len(list(index_of(client).iterate_regions())) == len(before)
+
+
+def test_what_a_repair_adds_does_not_hide_lost_rows(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "WAVE_KEYS", 1)
+    monkeypatch.setattr(sync, "LISTED_BATCH", 1)
+    lose(client, "2.png")
+    Image.fromarray(drawn(48, 64, red=(4, 4, 30, 30), blue=(40, 8, 60, 30))).save(Path("photos", "new.png"))
+    repaired = client.sync("photos", repair=True)
+    assert (repaired.lost, repaired.missing) == (1, ("new.png",))
+    assert client.sync("photos").lost == 0
 
 
 def test_rows_that_went_with_their_images_meanwhile_are_not_lost(client: Client) -> None:
