@@ -71,18 +71,20 @@ def holdings(index: RegionIndex) -> Holdings:
     empty = int(((known.rows["regions"] == 0) & ~known.rows["failed"]).sum())
     committed = IndexCounts(images=len(known) - empty - failed, empty=empty, failed=failed, regions=known.regions)
     garbage = max(0, rows.regions - known.regions) + known.outdated
-    return Holdings(committed, garbage=garbage, lost=count_lost(index, known))
+    return Holdings(committed, garbage=garbage, lost=count_lost(index, known, rows.regions))
 
 
-def count_lost(index: RegionIndex, known: KnownImages, *, bucket: str | None = None, key_prefix: str = "") -> int:
-    """How many regions of these known images have no row, such as a server lost. Raises: RegionIndexError."""
+def count_lost(
+    index: RegionIndex, known: KnownImages, rows: int, *, bucket: str | None = None, key_prefix: str = ""
+) -> int:
+    """How many regions of these known images, beside so many rows, have none: such as a server lost.
 
-    def lacking(images: KnownImages) -> int:
-        return images.regions - index.count_regions(bucket=bucket, key_prefix=key_prefix)
-
-    lost = lacking(known)
-    if lost > 0:  # or they were replaced or deleted since they were read
-        lost = min(lost, lacking(KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))))
+    Raises: RegionIndexError.
+    """
+    lost = known.regions - rows
+    if lost > 0:  # or they were committed, replaced or deleted between the two looks
+        again = KnownImages(index.iterate_states(bucket=bucket, key_prefix=key_prefix))
+        lost = min(lost, again.regions - index.count_regions(bucket=bucket, key_prefix=key_prefix))
     return max(0, lost)
 
 

@@ -146,7 +146,8 @@ def sync_images(job: SyncJob, *, progress: OnProgress | None = None) -> SyncRepo
     """
     start = time.perf_counter()
     known = KnownImages(job.index.iterate_states(bucket=job.store.bucket, key_prefix=job.scope.prefix))
-    lost = count_lost(job.index, known, bucket=job.store.bucket, key_prefix=job.scope.prefix)  # before repairs add rows
+    rows = job.index.count_regions(bucket=job.store.bucket, key_prefix=job.scope.prefix)  # before repairs add some
+    lost = count_lost(job.index, known, rows, bucket=job.store.bucket, key_prefix=job.scope.prefix)
     found = _Compared(omissions=Omissions(wanted=job.scope.concerns))
     listing = ListingAhead(
         job.store.list(job.scope.prefix, found.omissions), lambda one: job.scope.may_be_image(one.ref.key)
