@@ -18,7 +18,7 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
-    from searchanything.encode.encoder import Encoder
+    from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.features.layout import FeatureCache
     from searchanything.images.scopes import Patterns, Scope
     from searchanything.ingest.forget import ForgetLimits
@@ -112,7 +112,7 @@ class Connection:
     def job(
         self,
         source: OpenedSource,
-        opened: tuple[RegionIndex, Encoder],
+        opened: tuple[RegionIndex, OpenEncoder],
         options: IndexingOptions,
         *,
         tiles: int = 0,
@@ -122,14 +122,14 @@ class Connection:
         from searchanything.ingest.contact_sheet import Sheet
         from searchanything.ingest.plan import IndexingJob
 
-        (store, scope), (index, encoder) = source, opened
+        (store, scope), (index, open_encoder) = source, opened
         sheet = None
         if self.settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
         if wiring.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
         keeper, may_forget = self.keeper(store, index), self.vanished(source, said)
-        return IndexingJob(store, encoder, index, options, scope, keeper, sheet, self.types, may_forget)
+        return IndexingJob(store, open_encoder, index, options, scope, keeper, sheet, self.types, may_forget)
 
     def forget_limits(self) -> ForgetLimits:
         """How much is forgotten without being asked to."""

@@ -41,7 +41,7 @@ class Failures:
         from searchanything.ingest.sync import WAVE_KEYS
 
         self.connection.whole()
-        opened, options = self.connection.models.open(), self.connection.options(retry_forever=True)
+        opened, options = self.connection.models.open_for_work(), self.connection.options(retry_forever=True)
         rows = self._rows(opened[0], source)
         keys: dict[str, list[str]] = {}
         for row in rows:

@@ -77,7 +77,7 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
         logger.warning("the hash stays untrained: ingest.hash_sample_images is 0")
         return None
     chosen = _sample(job, options)
-    most = len(chosen) * job.encoder.policy.count
+    most = len(chosen) * job.open_encoder().policy.count
     if most < options.least_regions:
         _decline(f"at most {most} regions of {len(chosen)} images", options)
         return None
@@ -94,7 +94,7 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
         "sample_images": str(len(chosen)),
         "feature_fingerprint": job.index.manifest.feature_fingerprint,
     }
-    training = TrainingOptions(bits=job.encoder.hasher.bits, seed=options.seed, compute=options.compute)
+    training = TrainingOptions(bits=job.open_encoder().hasher.bits, seed=options.seed, compute=options.compute)
     try:
         trained = train_hash(
             collector.batches, options=training, provenance=stated, progress=partial(_pass_on, progress)
@@ -117,13 +117,13 @@ def learn_words(
         logger.warning(
             "words codes are new to the index: their layer is fitted to %d regions' kept features", len(kept)
         )
-        return train_words(kept, job.encoder.everyday_words(), seed=options.seed)
+        return train_words(kept, job.open_encoder().everyday_words(), seed=options.seed)
     chosen = _sample(job, options)
     logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", len(chosen))
     collector = _collected(job, chosen, progress)
-    nothing = np.zeros((0, job.encoder.embedder.dimension), dtype=np.float32)
+    nothing = np.zeros((0, job.open_encoder().embedder.dimension), dtype=np.float32)
     regions = np.concatenate([nothing, *(batch.image for batch in collector.batches)])
-    return train_words(regions, job.encoder.everyday_words(), seed=options.seed)
+    return train_words(regions, job.open_encoder().everyday_words(), seed=options.seed)
 
 
 def _collected(job: IndexingJob, chosen: Sequence[StoredObject], progress: OnProgress | None) -> _Collector:

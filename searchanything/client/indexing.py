@@ -23,7 +23,7 @@ from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import FloatArray, StoredObject
 from searchanything.encode.crop_memory import CropMemory
-from searchanything.encode.encoder import Encoder
+from searchanything.encode.encoder import Encoder, OpenEncoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.features.kept_regions import kept_sample
 from searchanything.hash_training.words_training import LEAST_ROWS, MOST_ROWS
@@ -81,8 +81,9 @@ class Ingestion:
             objects = found
         choice: HashChoice = UNTRAINED if hash_file == UNTRAINED else Path(hash_file) if hash_file else None
         with in_notebooks(progress, "indexing") as shown:
-            index, encoder = self._open_or_make((store, scope), shown, choice, add_words=add_words)
-            job = connection.job((store, scope), (index, encoder), connection.options(force=force, retry_forever=True))
+            opened = self._open_or_make((store, scope), shown, choice, add_words=add_words)
+            index = opened[0]
+            job = connection.job((store, scope), opened, connection.options(force=force, retry_forever=True))
             known = Covered(index, store.bucket, scope).known()
             firsts = FirstOfFolders(store.bucket, scope)
             sidecars = ListedSidecars(scope, known)
@@ -114,7 +115,7 @@ class Ingestion:
         store, scope = connection.open_source(source, patterns)
         encoder = connection.models.encoder()
         scratch = wiring.scratch_index(manifest_of(encoder, "estimate"))
-        job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+        job = IndexingJob(store, lambda: encoder, scratch, connection.options(), scope)
         found = estimate_images(job, sample=images, progress=progress)
         return replace(found, disk_free_bytes=wiring.free_disk_bytes(connection.settings.milvus.uri))
 
@@ -157,7 +158,7 @@ class Ingestion:
         choice: HashChoice = None,
         *,
         add_words: bool = False,
-    ) -> tuple[RegionIndex, Encoder]:
+    ) -> tuple[RegionIndex, OpenEncoder]:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
         connection, (store, scope), memory = self.connection, source, CropMemory()
         if progress is not None:
@@ -165,26 +166,27 @@ class Ingestion:
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
-            job = IndexingJob(store, memory.keeping(encoder), scratch, connection.options(), scope)
+            keeping = memory.keeping(encoder)
+            job = IndexingJob(store, lambda: keeping, scratch, connection.options(), scope)
             layer = learn_hash(job, self._learning_options(), progress=progress)
             return None if layer is None else layer.to_bytes()
 
-        index, encoder = connection.models.open_or_make(choice, learn)
-        index, encoder = self._with_words((index, encoder), source, add=add_words, progress=progress)
-        return index, memory.recalling(encoder)
+        opened = connection.models.open_or_make(choice, learn)
+        index, open_encoder = self._with_words(opened, source, add=add_words, progress=progress)
+        return index, lambda: memory.recalling(open_encoder())
 
     def _with_words(
-        self, opened: tuple[RegionIndex, Encoder], source: OpenedSource, *, add: bool, progress: OnProgress | None
-    ) -> tuple[RegionIndex, Encoder]:
+        self, opened: tuple[RegionIndex, OpenEncoder], source: OpenedSource, *, add: bool, progress: OnProgress | None
+    ) -> tuple[RegionIndex, OpenEncoder]:
         """The index with words codes where they are asked for: by this call, or by the settings for a new index."""
-        (index, encoder), (store, scope), connection = opened, source, self.connection
+        (index, open_encoder), (store, scope), connection = opened, source, self.connection
         if index.words is not None or not (add or connection.settings.ingest.words):
             return opened
         if not add and index.count_regions():
             logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
             return opened
-        scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
-        job = IndexingJob(store, encoder, scratch, connection.options(), scope)
+        scratch = wiring.scratch_index(manifest_of(open_encoder(), "sample"))
+        job = IndexingJob(store, open_encoder, scratch, connection.options(), scope)
         layer = learn_words(job, self._learning_options(), self._kept_sample(store, index), progress=progress)
         return connection.models.add_words(layer.to_bytes(), bits=layer.bits)
 
@@ -201,8 +203,8 @@ class Ingestion:
         What the listing did not mark as seen among the `known` is accounted for at the end of the run, and what is not
         wanted this time stays as it is.
         """
-        prefix, words = job.scope.prefix, job.encoder.words
-        if job.keeper is not None and words is not None:
+        prefix = job.scope.prefix
+        if job.keeper is not None and (words := wiring.words_hasher(job.index.words)) is not None:
             cache = self.connection.feature_cache(job.store, job.index)
             filled = words_from_features(job.index, cache, words, key_prefix=prefix)
             logger.info("words codes of %s are made of kept features", counted(filled, "region"))

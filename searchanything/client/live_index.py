@@ -18,7 +18,7 @@ from searchanything.core.settings import Settings
 from searchanything.wiring import HashChoice
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
-    from searchanything.encode.encoder import Encoder
+    from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.encode.segmentation_cache import RememberingSegmenter
     from searchanything.models.hashing import HashLayer
 
@@ -76,10 +76,7 @@ class LiveIndex:
         elif with_models:
             self.open()
         else:
-            self.preset_of(manifest)
-            wiring.policy_of(self._settings, manifest)
-            wiring.tile_side_of(self._settings, manifest)
-            self._indexes.open(manifest.fingerprint)
+            self.open_for_work()
 
     def index(self, *, within_s: float = 0.0) -> RegionIndex:
         """The live index, as of `within_s` ago at most, without its models. Raises: as `open`."""
@@ -110,12 +107,24 @@ class LiveIndex:
                 self._opened[manifest.fingerprint] = index, replace(encoder, words=wiring.words_hasher(index.words))
             return self._opened[manifest.fingerprint]
 
-    def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, Encoder]:
-        """The live index with words codes from now on, and its encoder. Raises: as `open`."""
+    def open_for_work(self) -> tuple[RegionIndex, OpenEncoder]:
+        """The live index, and what opens its encoder: an index that is up to date needs neither models nor torch.
+
+        Raises: as `open`, of what the settings alone say; the rest where the encoder is opened.
+        """
+        manifest = self.manifest()
+        self.preset_of(manifest)
+        wiring.policy_of(self._settings, manifest)
+        wiring.tile_side_of(self._settings, manifest)
+        with self._lock:
+            return self._index(manifest.fingerprint), lambda: self._open(manifest)[1]
+
+    def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, OpenEncoder]:
+        """The live index with words codes from now on, and its encoder. Raises: as `open_for_work`."""
         name = self.manifest().fingerprint
         self._indexes.add_words(name, layer, bits=bits)
         self._forget(name)
-        return self.open()
+        return self.open_for_work()
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
         """The same for queries: this encoder remembers the last images, so that they are segmented once."""
@@ -164,21 +173,21 @@ class LiveIndex:
         preset = self._settings.models.preset
         return self._load_encoder(preset, wiring.hash_layer_of(preset, None, self._settings))
 
-    def open_or_make(self, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+    def open_or_make(self, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, OpenEncoder]:
         """The live index, or a new one that becomes live; one that holds nothing yet may be replaced.
 
         `learn` is asked for a hash layer where the new index would have an untrained one that nobody chose.
 
-        Raises: as `open`; PresetError for a choice that the live index contradicts.
+        Raises: as `open_for_work`; PresetError for a choice that the live index contradicts.
         """
         live = self._indexes.live()
         if live is not None and choice is None and live.hash_trained and live.fingerprint in self._opened:
-            return self.open()
+            return self.open_for_work()
         with self._making:
             live = self._indexes.live()
             if live is None or not self._holds_rows(live):
                 return self._make(live, choice, learn)
-            opened = self.open()
+            opened = self.open_for_work()
             if choice is not None:
                 layer = wiring.hash_layer_of(live.preset, choice, self._settings)
                 other = _manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
@@ -189,7 +198,7 @@ class LiveIndex:
                     )
             return opened
 
-    def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, Encoder]:
+    def _make(self, live: IndexManifest | None, choice: HashChoice, learn: Learn) -> tuple[RegionIndex, OpenEncoder]:
         """A new index in the place of none or an empty one. Until its hash layer is there, nothing is made."""
         preset = self._settings.models.preset or (live.preset if live else None)
         layer = wiring.hash_layer_of(preset, choice, self._settings)
@@ -200,7 +209,7 @@ class LiveIndex:
             encoder = wiring.settle_encoder(self._load_encoder(preset, layer), self._settings)
             now = self._indexes.live()
             if now is not None and (live is None or now.fingerprint != live.fingerprint or self._holds_rows(now)):
-                return self.open()  # another process was faster
+                return self.open_for_work()  # another process was faster
         manifest = _manifest_of(encoder, str(preset))
         if isinstance(choice, Path):
             _hash_layer(layer).warn_of_other_features(manifest.feature_fingerprint)
@@ -211,7 +220,7 @@ class LiveIndex:
             if one is not None and one.fingerprint != agreed.fingerprint:
                 with contextlib.suppress(IndexNotFoundError):  # another process was faster
                     self._indexes.drop(one.fingerprint)
-        opened = self.open()
+        opened = self.open_for_work()
         if opened[0].manifest.fingerprint != agreed.fingerprint:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
         return opened

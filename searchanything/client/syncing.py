@@ -136,7 +136,7 @@ class Syncing:
         """The same, with the means to repair."""
         connection = self.connection
         source = job.store, job.scope
-        work = connection.job(source, (job.index, connection.models.encoder()), job.options)
+        work = connection.job(source, connection.models.open_for_work(), job.options)
         sure = connection.vanished(source, "gone")
         return replace(
             job,

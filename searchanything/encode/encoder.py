@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import Final, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
+OpenEncoder: TypeAlias = "Callable[[], Encoder]"  # opened at the first call, the same from then on
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 

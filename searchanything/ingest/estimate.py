@@ -42,7 +42,7 @@ def estimate_images(job: IndexingJob, *, sample: int, progress: OnProgress | Non
     candidates, candidate_bytes, chosen = _sample(job, sample)
     listed_s = time.perf_counter() - start
     start = time.perf_counter()
-    job.encoder.encode_images([np.zeros((64, 64, 3), dtype=np.uint8)])  # models are loaded at the first need
+    job.open_encoder().encode_images([np.zeros((64, 64, 3), dtype=np.uint8)])  # models are loaded at the first need
     load_s = time.perf_counter() - start
     report = index_images(job, chosen, total=len(chosen), progress=progress)
     done = report.indexed + report.empty + report.failed

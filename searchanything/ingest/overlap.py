@@ -16,13 +16,15 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import RGBImage
 from searchanything.encode.canary import encoding_errors
 from searchanything.encode.cut_batch import CutBatch
-from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
+from searchanything.encode.encoder import EncodedImage, Encoder, OpenEncoder, Stopwatch
 from searchanything.ingest.ahead import map_ahead
 
 _AHEAD: Final = 2  # batches that a stage works on or has waiting, unless more threads work on them
@@ -46,12 +48,29 @@ class Overlap(Generic[Item]):
     """The three stages for items that have an image or none. `alone` encodes a batch that failed, in parts."""
 
     def __init__(
-        self, encoder: Encoder, *, image_of: Callable[[Item], RGBImage | None], alone: Alone[Item], watch: Stopwatch
+        self,
+        open_encoder: OpenEncoder,
+        *,
+        image_of: Callable[[Item], RGBImage | None],
+        alone: Alone[Item],
+        watch: Stopwatch,
     ) -> None:
-        self._encoder, self._image_of, self._alone, self._watch = encoder, image_of, alone, watch
+        self._open_encoder, self._image_of, self._alone, self._watch = open_encoder, image_of, alone, watch
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        with self._watch.stage("load_models"):
+            return self._open_encoder()
 
     def run(self, batches: Iterable[Sequence[Item]]) -> Generator[list[tuple[Item, EncodedImage | None]], None, None]:
-        """Each batch's items with their codes, in order. Raises: what `alone` raises."""
+        """Each batch's items with their codes, in order. Without a batch, no encoder is opened.
+
+        Raises: what `alone` and opening the encoder raise.
+        """
+        waiting = iter(batches)
+        beginning = list(islice(waiting, 1))
+        if not beginning:
+            return
         with ExitStack() as stack:
             lanes, workers = self._encoder.at_once.models, self._encoder.at_once.batches
             first = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="segment"))
@@ -60,7 +79,9 @@ class Overlap(Generic[Item]):
             if lanes > 1:
                 last = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="embed"))
             most, budget = max(_AHEAD, workers), WAITING_BYTES
-            segmented = map_ahead(first, self._segment, batches, most=most, cost=self._bytes_of, budget=budget)
+            segmented = map_ahead(
+                first, self._segment, chain(beginning, waiting), most=most, cost=self._bytes_of, budget=budget
+            )
             cut = map_ahead(host, self._cut, segmented, most=most * lanes, cost=self._price, budget=budget * lanes)
             embedded = map_ahead(last, self._embed, cut, most=most, cost=self._price, budget=budget)
             for stage in (segmented, cut, embedded):

@@ -123,9 +123,9 @@ def _index_round(job: IndexingJob, plan: Callable[[Executor], Iterator[Attempt]]
     reading, decoding, committing = timed("read", _read), timed("decode", _decode), timed("commit", _commit)
     changed: list[ImageRef] = []
     overlap = Overlap(
-        job.encoder,
+        job.open_encoder,
         image_of=lambda one: one[1],
-        alone=lambda batch: _encode_parts(job.encoder, batch, counters.watch),
+        alone=lambda batch: _encode_parts(job.open_encoder(), batch, counters.watch),
         watch=counters.watch,
     )
     with ExitStack() as stack:

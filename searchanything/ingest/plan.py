@@ -20,7 +20,7 @@ from searchanything.core.errors import StoreError, StoreUnavailableError, Unusab
 from searchanything.core.protocols import FeatureKeeper, ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome
 from searchanything.core.types import ImageRef, StoredObject
-from searchanything.encode.encoder import Encoder
+from searchanything.encode.encoder import OpenEncoder
 from searchanything.images.content_types import ContentTypes
 from searchanything.images.incoming import check_key, escaped, incoming, sound_object
 from searchanything.images.names import SkipReason, may_be_image
@@ -56,11 +56,12 @@ class IndexingOptions:
 class IndexingJob:
     """Where images come from and which are meant, what encodes them, and where rows, features and tiles go.
 
-    `may_forget` says of keys that are indexed and gone whether their rows go.
+    The encoder is opened at the first image that there is to encode: a source without changes needs none. `may_forget`
+    says of keys that are indexed and gone whether their rows go.
     """
 
     store: ImageStore
-    encoder: Encoder
+    open_encoder: OpenEncoder
     index: RegionIndex
     options: IndexingOptions = IndexingOptions()
     scope: Scope = field(default_factory=Scope)

@@ -77,7 +77,7 @@ class Bench:
         self._file = file
 
     def work(self, index: RegionIndex) -> IndexReport:
-        return index_images(IndexingJob(self.store, fake_encoder(), index, SMALL_BATCHES), self.store.list())
+        return index_images(IndexingJob(self.store, fake_encoder, index, SMALL_BATCHES), self.store.list())
 
     def differences(self) -> list[Difference]:
         """What differs, apart from garbage: regions that no search shows and the sync collects."""

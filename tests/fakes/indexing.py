@@ -43,7 +43,7 @@ class Setting:
     def run(
         self, *, options: IndexingOptions = SMALL_BATCHES, objects: Sequence[StoredObject] | None = None
     ) -> IndexReport:
-        job = IndexingJob(self.store, self.encoder, self.index, options)
+        job = IndexingJob(self.store, lambda: self.encoder, self.index, options)
         return index_images(job, self.store.list() if objects is None else iter(objects))
 
     def row(self, key: str) -> ImageRow:

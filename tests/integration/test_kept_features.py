@@ -72,7 +72,7 @@ def test_layers_are_trained_and_applied_from_the_bucket(
 ) -> None:
     fill(s3_store, 16)
     encoder = fake_encoder()
-    job = IndexingJob(s3_store, encoder, index, FOUR, keeper=ParquetKeeper(cache))
+    job = IndexingJob(s3_store, lambda: encoder, index, FOUR, keeper=ParquetKeeper(cache))
     assert index_images(job, s3_store.list()).regions == 32
     again = index_images(job, s3_store.list())
     assert (again.unchanged, again.skipped, again.failed) == (16, 0, 0)  # what is ours is not even skipped
@@ -108,7 +108,7 @@ def test_workers_write_side_by_side_while_it_is_compacted(
 ) -> None:
     def work(name: str) -> None:
         keeper = ParquetKeeper(open_feature_cache(s3_store.bucket, index.manifest, settings))
-        job = IndexingJob(s3_store, fake_encoder(), index, FOUR, keeper=keeper)
+        job = IndexingJob(s3_store, fake_encoder, index, FOUR, keeper=keeper)
         for number in range(5):
             s3_store.upload(f"{name}{number}.png", GREEN_BLUE)
             s3_store.upload("shared.png", (RED, GREEN_BLUE)[number % 2])

@@ -349,7 +349,7 @@ def test_the_sample_does_not_depend_on_the_listing() -> None:
     encoder = fake_encoder()
 
     def drawn_from(store: InMemoryStore, seed: int) -> list[str]:
-        job = IndexingJob(store, encoder, new_index())
+        job = IndexingJob(store, lambda: encoder, new_index())
         options = LearningOptions(images=50, least_regions=20, compute=ModelSettings(), seed=seed)
         return [one.ref.key for one in hash_on_first_index._sample(job, options)]
 

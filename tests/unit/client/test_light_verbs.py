@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes.indexing import EMPTY, RED
 
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
@@ -44,6 +45,21 @@ def test_verbs_that_ask_the_index_import_nothing_else(verb: tuple[str, ...], tmp
     assert "searchanything.stores.memory" in modules
     assert packages(modules).isdisjoint(MODELLING)
     assert "PIL" not in modules
+
+
+@pytest.mark.parametrize("verb", [("index",), ("index", "--prune"), ("sync", "check"), ("sync", "repair")])
+def test_a_source_without_changes_takes_no_models(verb: tuple[str, ...], tmp_path: Path) -> None:
+    """Nor torch: an hourly run that finds nothing to do ends in a second."""
+    source, uri = tmp_path / "images", str(tmp_path / "index.db")
+    source.mkdir()
+    for name, data in {"red.png": RED, "empty.png": EMPTY}.items():
+        (source / name).write_bytes(data)
+    with connect(uri, preset="pico") as client:
+        assert client.index(source, hash_file="untrained").indexed == 1
+    code = "import sys\nfrom searchanything.cli.app import run; run(sys.argv[1:])"
+    modules = imported(code, *verb, str(source), "--uri", uri)
+    assert {"searchanything.ingest.pipeline", "searchanything.stores.milvus"} <= set(modules)
+    assert {"torch", "open_clip", "ultralytics", "searchanything.models.presets"}.isdisjoint(modules)
 
 
 def test_status_imports_so_few_modules() -> None:

@@ -50,7 +50,7 @@ class World:
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, format="PNG")
             self.store.put(f"{name}.png", buffer.getvalue())
-        index_images(IndexingJob(self.store, self.encoder, self.index), self.store.list())
+        index_images(IndexingJob(self.store, lambda: self.encoder, self.index), self.store.list())
         self.store.reads.clear()
 
     def compare(self, prompt: Prompt = ON_THING, *, candidates: int = 10, filter: Filter | None = None) -> Comparison:

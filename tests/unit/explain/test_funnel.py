@@ -73,7 +73,7 @@ class World:
         for name, image in images.items():
             data = image if isinstance(image, bytes) else png(image)
             self.store.put(ref(name).key, data, metadata={"album": name[0]})
-        index_images(IndexingJob(self.store, self.encoder, self.index), self.store.list())
+        index_images(IndexingJob(self.store, lambda: self.encoder, self.index), self.store.list())
 
     def read(self, image: ImageRef) -> tuple[str, Callable[[], RGBImage]]:
         stored, data = self.store.read(image.key)
@@ -242,7 +242,7 @@ def test_an_image_is_found_behind_any_number_of_rows_with_its_prefix() -> None:
     world.store.put("zed.png-and-more", png(QUERY), content_type="image/png")
     for number in range(9):
         world.store.put(f"zed.png-{number}.png", png(QUERY))
-    index_images(IndexingJob(world.store, world.encoder, world.index), world.store.list())
+    index_images(IndexingJob(world.store, lambda: world.encoder, world.index), world.store.list())
     context = replace(world.context, max_limit=6)
     for prompt, box in [(RED_POINT, BIG), (WholeImage(), None)]:
         question = SearchQuestion(QUERY, prompt, PageRequest(limit=2))
@@ -450,7 +450,7 @@ def test_an_image_that_is_replaced_meanwhile_is_not_explained_by_what_is_gone(
     assert known is Verdict.PAGING
     for number in range(counted.calls):
         world = World(**reds(4))
-        job = IndexingJob(world.store, world.encoder, world.index, IndexingOptions(force=True))
+        job = IndexingJob(world.store, fake_encoder, world.index, IndexingOptions(force=True))
         gone = partial(world.index.delete_images, [ref("red2")])
         then = gone if deleted else partial(index_images, job, [world.store.stat(ref("red2").key)])
         found = why(world, InterruptedIndex(world.index, then, at=number))

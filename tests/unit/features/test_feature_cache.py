@@ -65,7 +65,9 @@ class Keeping:
         self.store, self.index, self.encoder = InMemoryStore(), new_index(), fake_encoder()
         self.files = Faulty(folder)
         self.cache = FeatureCache(self.files, self.store.bucket, self.index.manifest)
-        self.job = IndexingJob(self.store, self.encoder, self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache))
+        self.job = IndexingJob(
+            self.store, lambda: self.encoder, self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache)
+        )
 
     def put(self, **images: bytes) -> None:
         for name, data in images.items():
@@ -342,7 +344,7 @@ def test_compactions_and_writers_at_once(keeping: Keeping) -> None:
 
     def write(name: str) -> None:
         cache = FeatureCache(keeping.files, "memory", keeping.index.manifest)
-        job = replace(keeping.job, encoder=fake_encoder(), keeper=ParquetKeeper(cache))
+        job = replace(keeping.job, open_encoder=fake_encoder, keeper=ParquetKeeper(cache))
         for number in range(8):
             keys = [f"{name}{number}.png", f"{name}{max(0, number - 2)}.png", "shared.png"]
             keeping.store.put(keys[0], GREEN_BLUE)

@@ -37,7 +37,7 @@ class KeptFolder:
         self.cache = FeatureCache(FolderFiles(folder), store.bucket, self.index.manifest)
         for name, data in (("a", RED), ("b", GREEN_BLUE), ("c", RED)):
             store.put(f"{name}.png", data)
-        job = IndexingJob(store, fake_encoder(), self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache))
+        job = IndexingJob(store, fake_encoder, self.index, SMALL_BATCHES, keeper=ParquetKeeper(self.cache))
         index_images(job, store.list())
 
     @property

@@ -98,7 +98,7 @@ def test_any_key(name: str) -> None:
     key = f"{name}.png"
     setting = Setting(store=StrangeStore({}, key))
     reports = [setting.run()]
-    job = IndexingJob(setting.store, setting.encoder, setting.index, SMALL_BATCHES)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, SMALL_BATCHES)
     reports.append(refresh_images(job, [key, "good0.png"]))
     try:
         check_key(key)
@@ -122,7 +122,7 @@ def test_any_sidecar(sidecar: bytes) -> None:
     setting.store.put("a.png.json", sidecar)
     setting.store.put("b.png", RED)
     store = SidecarStore(setting.store, ".json")
-    job = IndexingJob(store, setting.encoder, setting.index, SMALL_BATCHES, Scope(sidecar_suffix=".json"))
+    job = IndexingJob(store, lambda: setting.encoder, setting.index, SMALL_BATCHES, Scope(sidecar_suffix=".json"))
     assert index_images(job, store.list()).indexed == 2
 
 
@@ -166,7 +166,7 @@ def test_an_answer_that_the_store_trips_over_costs_that_object() -> None:
     setting = Setting(store=TripsOver())
     for key in ("a.png", "bad.png", "c.png", "d.png"):
         setting.store.put(key, RED)
-    job = IndexingJob(setting.store, setting.encoder, setting.index, SMALL_BATCHES)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, SMALL_BATCHES)
     report = refresh_images(job, ["a.png", "bad.png", "c.png", "d.png"])
     assert (report.indexed, report.failed) == (3, 1)
     assert setting.row("bad.png").outcome is Outcome.FAILED

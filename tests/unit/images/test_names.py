@@ -126,7 +126,9 @@ class Bucket:
 
     def job(self) -> IndexingJob:
         setting = self.setting
-        return IndexingJob(self.store, setting.encoder, setting.index, SMALL_BATCHES, self.scope, types=self.types)
+        return IndexingJob(
+            self.store, lambda: setting.encoder, setting.index, SMALL_BATCHES, self.scope, types=self.types
+        )
 
     def index(self) -> IndexReport:
         return index_images(self.job(), self.store.list())

@@ -97,7 +97,7 @@ class Beside:
         self.store = SidecarStore(self.raw, ".json")
 
     def job(self) -> IndexingJob:
-        return IndexingJob(self.store, self.setting.encoder, self.setting.index, OPTIONS, SCOPE)
+        return IndexingJob(self.store, lambda: self.setting.encoder, self.setting.index, OPTIONS, SCOPE)
 
     def index(self) -> IndexReport:
         return index_images(self.job(), self.store.list())

@@ -42,7 +42,7 @@ class Tiled(Setting):
 
     def refresh(self, *keys: str, most: int = 9, options: IndexingOptions = SMALL_BATCHES) -> tuple[IndexReport, Sheet]:
         sheet = Sheet(self.tiles, most=most)
-        job = IndexingJob(self.store, self.encoder, self.index, options, sheet=sheet)
+        job = IndexingJob(self.store, lambda: self.encoder, self.index, options, sheet=sheet)
         return refresh_images(job, keys), sheet
 
     def shown(self) -> dict[str, int]:
@@ -303,6 +303,6 @@ class TestClient:
 def test_indexing_a_listing_erases_tiles_too(setting: Tiled) -> None:
     setting.store.put("a.png", RED)
     setting.refresh("a.png")
-    job = IndexingJob(setting.store, setting.encoder, setting.index, FORCED, sheet=Sheet(setting.tiles))
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, FORCED, sheet=Sheet(setting.tiles))
     assert index_images(job, setting.store.list()).indexed == 1
     assert setting.shown() == {}

@@ -94,7 +94,7 @@ class World:
         limits = replace(self.limits, always=forget)
         forgetting = recalled(self.indexes, ImageRef(self.store.bucket, self.scope.prefix), limits)
         forgetting = replace(forgetting, clock=lambda: self.now_ms, remember=forgetting.remember if repair else None)
-        work = IndexingJob(self.store, fake_encoder(), self.index, SMALL_BATCHES, self.scope)
+        work = IndexingJob(self.store, fake_encoder, self.index, SMALL_BATCHES, self.scope)
         refresh = partial(refresh_images, work) if repair else None
         return SyncJob(self.store, self.index, self.scope, SMALL_BATCHES, refresh, forgetting=forgetting)
 
@@ -105,7 +105,7 @@ class World:
         """As `Client.index`."""
         job, omissions = self.job(repair=True), Omissions()
         known = Covered(self.index, self.store.bucket, self.scope).known()
-        work = IndexingJob(self.store, fake_encoder(), self.index, SMALL_BATCHES, self.scope)
+        work = IndexingJob(self.store, fake_encoder, self.index, SMALL_BATCHES, self.scope)
         index_images(work, marking(self.store.list("", omissions), known), omissions=omissions)
         return account_for_gone(job if prune else replace(job, refresh=None), known, omissions)
 
@@ -441,7 +441,7 @@ def test_a_disk_that_goes_while_its_images_are_read_deletes_none(
     listed = list(store.list())
     (tmp_path / "sub/a.png").unlink()
     mounted.clear()
-    work = IndexingJob(store, fake_encoder(), world.index, replace(SMALL_BATCHES, force=force), world.scope)
+    work = IndexingJob(store, fake_encoder, world.index, replace(SMALL_BATCHES, force=force), world.scope)
     with pytest.raises(StoreUnavailableError, match="its disk was mounted or unmounted"):
         index_images(work, listed) if force else refresh_images(work, ["sub/a.png"])
     assert world.keys == {"sub/a.png", "sub/b.png"}
@@ -462,7 +462,7 @@ def test_another_process_that_is_given_keys_knows_the_disks_of_earlier_listings(
         memory = recalled(world.indexes, ImageRef(world.store.bucket, ""), LIMITS).memory
         fresh = FolderStore(tmp_path)
         check = VanishedCheck(fresh, Scope(), ContentTypes(), "gone", lambda: memory.devices)
-        refresh_images(IndexingJob(fresh, fake_encoder(), world.index, SMALL_BATCHES, may_forget=check), [gone])
+        refresh_images(IndexingJob(fresh, fake_encoder, world.index, SMALL_BATCHES, may_forget=check), [gone])
 
     mounted[place] += 1
     with pytest.raises(StoreUnavailableError, match="lies on another disk"):
@@ -478,7 +478,7 @@ def test_a_file_that_was_deleted_from_a_disk_that_is_there_leaves_the_index(tmp_
     store = FolderStore(tmp_path)
     world = World(store).know(*store.list())
     (tmp_path / "a.png").unlink()
-    refresh_images(IndexingJob(store, fake_encoder(), world.index, SMALL_BATCHES, world.scope), ["a.png"])
+    refresh_images(IndexingJob(store, fake_encoder, world.index, SMALL_BATCHES, world.scope), ["a.png"])
     assert world.keys == set()
 
 

@@ -40,7 +40,7 @@ def run(encoder: Encoder, items: Sequence[RGBImage | None], size: int = 4) -> li
 
     pairs = [(None, image) for image in items]
     batches = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    overlap: Overlap[Any] = Overlap(encoder, image_of=lambda one: one[1], alone=alone, watch=Stopwatch())
+    overlap: Overlap[Any] = Overlap(lambda: encoder, image_of=lambda one: one[1], alone=alone, watch=Stopwatch())
     return [found for batch in overlap.run(batches) for _, found in batch]
 
 
@@ -131,7 +131,7 @@ def test_all_three_stages_work_at_once() -> None:
     stages = Meeting()
     pixel = np.zeros((1, 1, 3), np.uint8)
     overlap: Overlap[RGBImage] = Overlap(
-        stages,  # type: ignore[arg-type]  # as much of an encoder as the stages need
+        lambda: stages,  # type: ignore[arg-type,return-value]  # as much of an encoder as the stages need
         image_of=lambda one: one,
         alone=lambda batch: [(one, None) for one in batch],
         watch=Stopwatch(),
@@ -160,7 +160,7 @@ def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
     stages, pixel = Cutting(), np.zeros((1, 1, 3), np.uint8)
     stages.at_once = AtOnce(models=lanes)
     overlap: Overlap[RGBImage] = Overlap(
-        stages,  # type: ignore[arg-type]
+        lambda: stages,  # type: ignore[arg-type,return-value]
         image_of=lambda one: one,
         alone=lambda batch: [(one, None) for one in batch],
         watch=Stopwatch(),
@@ -197,7 +197,7 @@ def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int
 
     pixel = np.zeros((1, 1, 3), np.uint8)
     overlap: Overlap[RGBImage] = Overlap(
-        Counting(),  # type: ignore[arg-type]
+        Counting,  # type: ignore[arg-type]
         image_of=lambda one: one,
         alone=lambda batch: [(one, None) for one in batch],
         watch=Stopwatch(),
@@ -255,7 +255,7 @@ def test_batches_that_share_cores_share_the_memory() -> None:
                 yield [image]
 
         overlap: Overlap[RGBImage] = Overlap(
-            stages,  # type: ignore[arg-type]
+            lambda: stages,  # type: ignore[arg-type,return-value]
             image_of=lambda one: one,
             alone=lambda batch: [(one, None) for one in batch],
             watch=Stopwatch(),
@@ -283,7 +283,7 @@ def test_what_is_no_fault_of_the_models_ends_the_run() -> None:
         yield [None]
         raise KeyError("the listing broke")
 
-    overlap: Overlap[None] = Overlap(fake_encoder(), image_of=lambda _: None, alone=lambda _: [], watch=Stopwatch())
+    overlap: Overlap[None] = Overlap(fake_encoder, image_of=lambda _: None, alone=lambda _: [], watch=Stopwatch())
     with pytest.raises(KeyError, match="listing"):
         list(overlap.run(broken()))
     with ThreadPoolExecutor(1) as pool:

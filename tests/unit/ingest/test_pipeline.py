@@ -246,7 +246,7 @@ def test_progress_rises_to_the_number_of_images() -> None:
     setting = Setting()
     mixed_bucket(setting)
     seen: list[IndexProgress] = []
-    job = IndexingJob(setting.store, setting.encoder, setting.index, LIMITED)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, LIMITED)
     for _ in range(2):
         seen.clear()
         index_images(job, setting.store.list(), total=7, progress=seen.append)

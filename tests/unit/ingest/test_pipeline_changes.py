@@ -112,7 +112,7 @@ def other_worker(setting: Setting, *, overwrite: bytes | None = None) -> Callabl
     def work(index: MemoryRegionIndex) -> None:
         if overwrite is not None:
             setting.store.put("a.png", overwrite)
-        index_images(IndexingJob(setting.store, fake_encoder(), index, SMALL_BATCHES), setting.store.list())
+        index_images(IndexingJob(setting.store, fake_encoder, index, SMALL_BATCHES), setting.store.list())
 
     return work
 
@@ -147,7 +147,7 @@ def test_a_worker_that_finds_an_object_gone_does_no_harm_to_one_that_finds_it_ba
 
     late = Back()
     late.put("a.png", RED)
-    job = IndexingJob(late, fake_encoder(), setting.index, SMALL_BATCHES)
+    job = IndexingJob(late, fake_encoder, setting.index, SMALL_BATCHES)
     index_images(job, old)
     assert setting.row("a.png").etag == setting.store.stat("a.png").etag  # type: ignore[union-attr]
     whole(setting.index)

@@ -197,7 +197,7 @@ def test_a_sync_knows_its_total_and_counts_its_repairs() -> None:
     store.put("notes.txt", b"no image")
     indexes = MemoryIndexStore()
     index = indexes.create(manifest_of(fake_encoder(), "fake"), b"")
-    work = IndexingJob(store, fake_encoder(), index, replace(SMALL_BATCHES, batch_images=1))
+    work = IndexingJob(store, fake_encoder, index, replace(SMALL_BATCHES, batch_images=1))
     told: list[IndexProgress] = []
     job = SyncJob(store, index, Scope(), SMALL_BATCHES, partial(refresh_images, work))
     assert sync_images(job, progress=told.append).repaired.indexed == 5

@@ -45,7 +45,7 @@ def setting() -> Setting:
 
 
 def job(setting: Setting, options: IndexingOptions = OPTIONS, scope: Scope | None = None) -> IndexingJob:
-    return IndexingJob(setting.store, setting.encoder, setting.index, options, scope or Scope())
+    return IndexingJob(setting.store, lambda: setting.encoder, setting.index, options, scope or Scope())
 
 
 def refresh(setting: Setting, *keys: str, force: bool = False, scope: Scope | None = None) -> IndexReport:

@@ -176,7 +176,7 @@ class Histories(RuleBasedStateMachine):
 
     def job(self, *, force: bool = False) -> IndexingJob:
         options = replace(OPTIONS, force=force)
-        return IndexingJob(self.store(), self.encoder, self.index, options, SCOPE)
+        return IndexingJob(self.store(), lambda: self.encoder, self.index, options, SCOPE)
 
     def sync(self, *, repair: bool) -> SyncReport:
         if not repair:

@@ -148,7 +148,7 @@ def test_what_is_excluded_is_not_gone() -> None:
         setting.store.put(key, RED)
     setting.run()
     scope, check = Scope(patterns=Patterns(exclude=("*",))), check_of(setting.store)
-    job = IndexingJob(setting.store, setting.encoder, setting.index, scope=scope, may_forget=check)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, scope=scope, may_forget=check)
     assert refresh_images(job, keys).deleted == 12
 
 
@@ -197,7 +197,7 @@ def test_an_emptied_source_loses_no_row_whenever_it_happens(run: str, moment: st
     emptied_at(moment, setting.store, keys)
     check = check_of(setting.store)
     options = replace(SMALL_BATCHES, force=True)
-    job = IndexingJob(setting.store, setting.encoder, setting.index, options, may_forget=check)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, options, may_forget=check)
     if known:
         with pytest.raises(StoreUnavailableError, match="no image is left"):
             RUNS[run](job, listed)
@@ -218,7 +218,7 @@ def test_some_that_are_deleted_meanwhile_stay_if_a_listing_named_them(run: str, 
     emptied_at(moment, setting.store, keys[:3])
     options = replace(SMALL_BATCHES, force=True)
     check = check_of(setting.store, said)
-    job = IndexingJob(setting.store, setting.encoder, setting.index, options, may_forget=check)
+    job = IndexingJob(setting.store, lambda: setting.encoder, setting.index, options, may_forget=check)
     report = RUNS[run](job, listed)
     stays = said == "listed"
     assert set(setting.visible()) == set(keys if stays else keys[3:])

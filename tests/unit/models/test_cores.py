@@ -230,7 +230,7 @@ def test_codes_of_a_run_are_those_of_its_images() -> None:
     images = [scene.image for _, scene in generate_demo_scenes(6, seed=3)]
     expected = encoder.encode_images(images)
     overlap: Overlap[Any] = Overlap(
-        replace(encoder, at_once=replace(encoder.at_once, batches=3)),
+        lambda: replace(encoder, at_once=replace(encoder.at_once, batches=3)),
         image_of=lambda one: one,
         alone=lambda _: [],
         watch=Stopwatch(),
