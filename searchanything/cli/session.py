@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from searchanything.client.client import Client
 
 TwoColumns: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
-Connect: TypeAlias = Callable[[str | None, str | None], "Client"]  # URI, preset
+Connect: TypeAlias = Callable[[str | None, str | None], "contextlib.AbstractContextManager[Client]"]  # URI, preset
 _BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 

@@ -1,9 +1,9 @@
 """Questions by a warm process: the first starts it, it has torch and the models loaded, and ends when nobody asks.
 
 A process belongs to one user, one environment (all `SEARCHANYTHING_…` and `AWS_…` variables, and the files
-of settings) and one state of this
-package, whose digest names its socket. It holds no index open between questions. It runs one question at a time, with
-the very code of the command line and in the asker's folder, and sends what that prints.
+of settings) and one state of this package, whose digest names its socket. It holds no file of an index open between
+questions (`kept_client`). It runs one question at a time, with the very code of the command line and in the asker's
+folder, and sends what that prints.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +94,7 @@ def main(place: Path) -> int:
 def _serve(listener: socket.socket) -> int:
     """What takes long to import comes after the socket is there: who asks meanwhile waits."""
     from searchanything.cli.app import run
+    from searchanything.cli.kept_client import KeptClient
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import load_settings
 
@@ -102,7 +104,8 @@ def _serve(listener: socket.socket) -> int:
         return 1  # the command itself says what is wrong
     if not idle_s:
         return 1
-    serve_questions(listener, run, idle_s=idle_s)
+    with contextlib.closing(KeptClient()) as kept:
+        serve_questions(listener, partial(run, connect=kept), idle_s=idle_s)
     return 0
 
 

@@ -27,6 +27,11 @@ def connect(uri: str | None = None, *, settings: Settings | None = None, preset:
     `uri`: a file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`. `preset` names the
     models for a new index. Raises: SettingsError, IndexUnavailableError.
     """
+    return Client(settings_for(uri, settings=settings, preset=preset))
+
+
+def settings_for(uri: str | None = None, *, settings: Settings | None = None, preset: str | None = None) -> Settings:
+    """What `connect` opens a client with: a copy of the settings, with this URI and preset. Raises: SettingsError."""
     check_kind(settings, Settings | None, "settings", "Settings")
     check_kind(preset, str | None, "preset", "the name of a preset")
     chosen = (load_settings() if settings is None else settings).model_copy(deep=True)
@@ -34,7 +39,7 @@ def connect(uri: str | None = None, *, settings: Settings | None = None, preset:
         chosen.milvus.uri = uri
     if preset is not None:
         chosen.models.preset = preset
-    return Client(chosen)
+    return chosen
 
 
 def query(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, random_codes, region_row
+from fakes.indexing import RED
 from integration.milvus_server import MilvusServer
 from pymilvus import DataType, MilvusClient
 
+from searchanything.cli.kept_client import KeptClient
+from searchanything.client.opening import connect
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexUnavailableError
 from searchanything.core.protocols import RegionIndex
@@ -105,6 +109,26 @@ def commit_for_ever(index: RegionIndex, committed: list[ImageRef]) -> None:
 
 
 @pytest.mark.slow
+def test_a_kept_client_finds_what_others_have_indexed_since(
+    milvus_server: MilvusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCHANYTHING_MILVUS__COLLECTION_PREFIX", f"t{uuid4().hex[:8]}_")
+    (tmp_path / "a.png").write_bytes(RED)
+    with connect(milvus_server.uri, preset="pico") as other, closing(KeptClient()) as kept:
+        other.index(tmp_path, hash_file="untrained")
+        with kept(milvus_server.uri, None) as client:
+            assert [hit.image.key for hit in client.query(tmp_path / "a.png").hits] == ["a.png"]
+            first = client
+        (tmp_path / "b.png").write_bytes(RED)
+        other.index(tmp_path)
+        with kept(milvus_server.uri, None) as client:
+            assert client is first
+            assert sorted(hit.image.key for hit in client.query(tmp_path / "a.png").hits) == ["a.png", "b.png"]
+        other.delete(tmp_path)
+        with kept(milvus_server.uri, None) as client:
+            assert client.query(tmp_path / "a.png").hits == ()
+
+
 def test_what_was_committed_survives_the_server(tmp_path: Path) -> None:
     server = MilvusServer(tmp_path / "milvus")
     server.start()

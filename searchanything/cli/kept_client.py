@@ -1,0 +1,48 @@
+"""A warm process keeps the client of its last question to a Milvus server: opening one takes half a second."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchanything.core.libraries import importing
+
+if TYPE_CHECKING:
+    from searchanything.client.client import Client
+
+
+class KeptClient:
+    """A `Connect`. An embedded index is opened anew each time: its file is the asker's, who may move or delete it."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Client] | None = None  # the settings and folder that it was opened with, first
+
+    @contextlib.contextmanager
+    def __call__(self, uri: str | None, preset: str | None) -> Iterator[Client]:
+        """The client for a question. One whose question ends in an error is not asked another."""
+        with importing():
+            from searchanything.client.opening import connect, settings_for
+
+        settings = settings_for(uri, preset=preset)
+        if not settings.milvus.uri.startswith(("http://", "https://")):
+            with connect(settings=settings) as client:
+                yield client
+            return
+        opened_with = settings, Path.cwd()
+        if self._kept is None or self._kept[0] != opened_with:
+            self.close()
+            self._kept = opened_with, connect(settings=settings)
+        try:
+            yield self._kept[1]
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close what is kept."""
+        if self._kept is not None:
+            client = self._kept[1]
+            self._kept = None
+            client.close()
