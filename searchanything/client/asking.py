@@ -40,6 +40,7 @@ from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
+from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.locate import IndexedImage
 from searchanything.search.refine import asked_region
 from searchanything.search.rescoring import QueryValues
@@ -102,6 +103,7 @@ class Asking:
         question = SearchQuestion(pixels, wanted, bounded, filter)
         with watch.stage("search"):
             page = self._search(index, encoded, bounded, filter)
+        warn_of_filter(index, filter, page.hits, offset=request.offset)
         judged = None if scale is None else scale.matching(page, max_false_match, before=request.offset)
         matching = judged or Matching(0, bits=index.manifest.bits)
         of_region = encoded.choice.kind == "region"
@@ -164,6 +166,7 @@ class Asking:
             bounded = replace(request, most_bits=scale.most_bits(most))
         with watch.stage("search"):
             page = question.search(index, bounded, filter=filter, max_limit=self.connection.indexes.max_limit)
+        warn_of_filter(index, filter, page.hits, offset=request.offset)
         matching = scale.matching(page, most, before=request.offset)
         found = SearchResults(
             query_image=partial(self.load, refs[0].image),

@@ -21,6 +21,7 @@ from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
 from searchanything.search.by_words import search_words
 from searchanything.search.calibration import check_rate
+from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
 
@@ -71,6 +72,7 @@ def ask_words(
         request = question.within(scale)
     with watch.stage("search"):
         page = search_words(index, values, request, filter=question.filter, max_limit=max_limit)
+    warn_of_filter(index, question.filter, page.hits, offset=request.offset)
     with watch.stage("judge"):
         first = page.hits[:1]
         if request.offset:  # the text is judged by its best hit, whichever page is shown

@@ -23,6 +23,7 @@ from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Text, as_prompt, check_units, describe_prompt
 from searchanything.search.calibration import check_rate
 from searchanything.search.combination import Combination, Part, search_combined
+from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.refine import region_rows
 from searchanything.search.search import PageRequest, query_code_of
 
@@ -65,6 +66,7 @@ def combine(asking: Asking, asked: PartsAsked, *, limit: int, filter: Filter | N
     combination = Combination(parts[:needed], parts[needed:wanted], parts[wanted:], *cuts)
     max_limit = asking.connection.indexes.max_limit
     page = search_combined(index, combination, limit=limit, filter=filter, max_limit=max_limit)
+    warn_of_filter(index, filter, page.hits)
     names = tuple(part.name for part in combination.wanted)
     pictures = {name: picture for name, _, picture in found_parts}
     found = CombinedResults(page, names, index.manifest.fingerprint, asking.load, pictures=pictures)

@@ -60,9 +60,11 @@ class Scope:
 
     def why_skipped(self, key: str, content_type: str | None) -> SkipReason | None:
         """Why an object is skipped; None for an image that is meant. The type counts where the name says nothing."""
-        if not self.wants(key):
-            return SkipReason.EXCLUDED
-        return None if self._is_named(key) else skip_reason(key, content_type)
+        reason: SkipReason | None = SkipReason.EXCLUDED
+        if self.wants(key):
+            reason = None if self._is_named(key) else skip_reason(key, content_type)
+        owner = self.image_key(key)
+        return SkipReason.SIDECAR if reason is not None and owner != key and self.wants(owner) else reason
 
     def may_be_image(self, key: str) -> bool:
         """False where the key alone tells that this is no image that is meant."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from searchanything.core.errors import StoreError, StoreUnavailableError
 from searchanything.core.types import Filter, ImageRef, StoredObject
+from searchanything.images.names import SkipReason
 from searchanything.images.scopes import Patterns, Scope
 from searchanything.images.sidecars import MAX_SIDECAR_BYTES, parse_sidecar
 from searchanything.ingest.pipeline import index_images, refresh_images
@@ -121,6 +123,19 @@ def beside() -> Beside:
     beside.raw.put("a.png", RED, metadata={"shelf": "user", "camera": "x"})
     beside.raw.put("a.png.json", b'{"shelf": "sidecar", "year": 2024}')
     return beside
+
+
+def test_sidecars_are_skipped_as_what_they_are(beside: Beside) -> None:
+    for key in ("notes.txt", "b.json"):  # it would be the sidecar of an object `b`, which is no `*.png`
+        beside.raw.put(key, b"{}")
+    for skips in (beside.index().skips, beside.sync().skips):
+        assert {one.reason: set(one.examples) for one in skips} == {
+            SkipReason.SIDECAR: {"a.png.json"},
+            SkipReason.EXCLUDED: {"notes.txt", "b.json"},
+        }
+    everything = replace(SCOPE, patterns=Patterns())
+    assert everything.why_skipped("b.json", None) is SkipReason.SIDECAR
+    assert everything.why_skipped("notes.txt", None) is SkipReason.OTHER
 
 
 def test_a_sidecars_values_count_before_user_metadata_and_arrive_in_filters(beside: Beside) -> None:

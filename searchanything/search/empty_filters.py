@@ -1,0 +1,73 @@
+"""Conditions on metadata that found nothing: a look at some images says whether their names and kinds fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+from searchanything.core.conditions import Value, Where
+from searchanything.core.counting import counted
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import Filter
+
+logger = logging.getLogger(__name__)
+LOOKED_AT: Final = 200  # images
+_NAMES_SHOWN: Final = 8
+_FOUND_WITHOUT: Final = ("!=", "not in")  # hold of images that lack the name
+
+
+def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[object], *, offset: int = 0) -> None:
+    """Log why the conditions of a filter hold of no image, where an answer without hits may come of that.
+
+    What S3 keeps as user metadata and tags are texts, which equal no number: the commonest reason.
+    """
+    if hits or offset or filter is None:
+        return
+    conditions = [one for one in _conditions(filter) if one.comparison not in _FOUND_WITHOUT]
+    if not conditions:
+        return
+    rows = index.iterate_images(bucket=filter.bucket, key_prefix=filter.key_prefix or "")
+    seen = [row.metadata for row in islice(rows, LOOKED_AT)]
+    for condition in conditions:
+        if seen and (reason := _reason(condition, seen)):
+            logger.warning("nothing found where %s: %s", condition, reason)
+
+
+def _conditions(filter: Filter) -> Iterator[Where]:
+    yield from (Where(name, "==", value) for name, value in filter.metadata.items())
+    yield from filter.where
+
+
+def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None:
+    values = [one[condition.name] for one in seen if condition.name in one]
+    if not values:
+        names = sorted({name for one in seen for name in one})
+        there = f"there are {', '.join(names[:_NAMES_SHOWN])}" if names else "they have none at all"
+        more = ", …" if len(names) > _NAMES_SHOWN else ""
+        return f"of {counted(len(seen), 'image')} looked at none has metadata of that name; {there}{more}"
+    wanted, kinds = {_kind(one) for one in condition.values}, {_kind(one) for one in values}
+    if wanted & kinds:
+        return None
+    example = f"it is {_kind(values[0])} ({values[0]!r}) in the images looked at, which equals no {_noun(wanted)}"
+    as_text = _as_text(condition, values) if kinds == {"a text"} else None
+    return example if as_text is None else f"{example}; try {as_text}"
+
+
+def _kind(value: Value) -> str:
+    return "a text" if isinstance(value, str) else "true or false" if isinstance(value, bool) else "a number"
+
+
+def _noun(kinds: set[str]) -> str:
+    return " or ".join(sorted(one.removeprefix("a ") for one in kinds))
+
+
+def _as_text(condition: Where, seen: Sequence[Value]) -> Where | None:
+    """The same condition on texts; None where their order is not that of the numbers, as of 9 and 10."""
+    texts = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in condition.values)
+    digits = {len(str(one)) if str(one).isdecimal() else 0 for one in (*texts, *seen)}
+    if condition.comparison not in ("==", "in") and (len(digits) > 1 or 0 in digits):
+        return None
+    return replace(condition, value=texts if isinstance(condition.value, tuple) else texts[0])

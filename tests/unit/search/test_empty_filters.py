@@ -1,0 +1,81 @@
+"""An answer without hits whose conditions hold of no image: what the log says, and where it says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from contracts.index_rows import image_row, manifest_of
+
+from searchanything.core.types import Filter, ImageRef
+from searchanything.search.empty_filters import warn_of_filter
+from searchanything.stores.memory import MemoryRegionIndex
+
+
+def index_of(*metadata: Mapping[str, str | float | bool]) -> MemoryRegionIndex:
+    index = MemoryRegionIndex(manifest_of("f" * 64))
+    images = [ImageRef("b", f"{number}.png") for number in range(len(metadata))]
+    index.insert_images(
+        [image_row(image, generation=1, metadata=one) for image, one in zip(images, metadata, strict=True)]
+    )
+    return index
+
+
+TEXTS = {"year": "2020", "city": "Marburg", "stars": "9", "organic": "true"}
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("year = 2020", "it is a text ('2020') in the images looked at, which equals no number; try year == \"2020\""),
+        ("year >= 2019", 'try year >= "2019"'),
+        ("year = 2000..2030", 'try year = "2000".."2030"'),
+        ("year in 2020, 2021", 'try year in "2020", "2021"'),
+        ("organic = true", 'equals no true or false; try organic == "true"'),
+        ("yeer = 2020", "of 2 images looked at none has metadata of that name; there are city, organic, stars, year"),
+    ],
+)
+def test_the_log_says_what_was_meant(where: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of(TEXTS, TEXTS), Filter(where=[where]), [])
+    [message] = caplog.messages
+    assert message.startswith("nothing found where ")
+    assert message.endswith(said)
+
+
+def test_texts_are_not_offered_where_their_order_is_another(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of(TEXTS), Filter(where=["stars >= 10"]), [])
+    assert "equals no number" in caplog.text
+    assert "try" not in caplog.text
+
+
+def test_equal_metadata_is_a_condition_too(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of({"year": 2020.0}), Filter(metadata={"year": "2020"}), [])
+    assert "it is a number (2020.0) in the images looked at, which equals no text" in caplog.text
+
+
+def test_images_without_any_metadata(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of({}), Filter(where=["year = 2020"]), [])
+    assert "of 1 image looked at none has metadata of that name; they have none at all" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        None,
+        Filter(),
+        Filter(where=['year = "2020"']),  # of a kind: it may hold of images that were not looked at
+        Filter(where=["area_px > 900"]),
+        Filter(where=["year != 2020", "nobody not in 1, 2"]),  # hold of images that lack the name
+        Filter(bucket="other", where=["year = 2020"]),
+        Filter(key_prefix="elsewhere/", where=["year = 2020"]),
+    ],
+)
+def test_nothing_is_said_where_nothing_is_sure(filter: Filter | None, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of(TEXTS), filter, [])
+    assert caplog.messages == []
+
+
+def test_an_answer_with_hits_or_a_later_page_costs_no_look(caplog: pytest.LogCaptureFixture) -> None:
+    for hits, offset in (([object()], 0), ([], 10)):
+        warn_of_filter(index_of(TEXTS), Filter(where=["year = 2020"]), hits, offset=offset)
+    assert caplog.messages == []
