@@ -15,4 +15,4 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     share, z2 = right / count, _Z95**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return (middle - half if right else 0.0), (middle + half if right < count else 1.0)
