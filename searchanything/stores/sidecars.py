@@ -48,7 +48,7 @@ class SidecarStore:
         key = f"{found.ref.key}{self._suffix}"
         etag, metadata = self._sidecar(key)
         if SIDECAR_PROBLEM in metadata:
-            logger.warning("%s: %s", key, metadata[SIDECAR_PROBLEM])
+            logger.debug("%s: %s", key, metadata[SIDECAR_PROBLEM])
         return replace(found, metadata={**found.metadata, **metadata}, sidecar_etag=etag)
 
     def _sidecar(self, key: str) -> tuple[str, Metadata]:
