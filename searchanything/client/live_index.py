@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # who only reads an index needs none of these
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
 NEW_MS: Final = 3_600_000
+WORDS_NOTICED_S: Final = 10.0  # by who writes: it takes calls, of which a server answers one in a tenth of a second
 Learn: TypeAlias = "Callable[[Encoder], bytes | None]"  # a trained hash layer for an encoder, None where it cannot be
 
 
@@ -42,6 +44,7 @@ class LiveIndex:
         self._opened: dict[str, tuple[RegionIndex, Encoder]] = {}
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
+        self._words_sought: dict[str, float] = {}  # when
 
     def manifest(self, *, within_s: float = 0.0) -> IndexManifest:
         """What the live index was made with, as of `within_s` ago at most. Raises: IndexNotFoundError."""
@@ -116,8 +119,10 @@ class LiveIndex:
         self.preset_of(manifest)
         wiring.policy_of(self._settings, manifest)
         wiring.tile_side_of(self._settings, manifest)
+        self._notice_words(manifest.fingerprint, within_s=WORDS_NOTICED_S)
         with self._lock:
-            return self._index(manifest.fingerprint), lambda: self._open(manifest)[1]
+            index = self._index(manifest.fingerprint)
+        return index, lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
 
     def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, OpenEncoder]:
         """The live index with words codes from now on, and its encoder. Raises: as `open_for_work`."""
@@ -137,12 +142,19 @@ class LiveIndex:
 
     def open_for_words(self) -> tuple[RegionIndex, Encoder]:
         """The same; words codes that another process has added since are seen."""
-        opened = self.open_to_ask()
-        name = opened[0].manifest.fingerprint
-        if opened[1].words is not None or self._indexes.open(name).words is None:
-            return opened
-        self._forget(name)
+        self._notice_words(self.manifest(within_s=ASKING_S).fingerprint)
         return self.open_to_ask()
+
+    def _notice_words(self, fingerprint: str, *, within_s: float = 0.0) -> None:
+        """Forget an index to which another process has added words codes since; as of `within_s` ago at most."""
+        with self._lock:
+            held = (self._indexes_opened.get(fingerprint), *self._opened.get(fingerprint, ()))
+            is_whole = all(one.words is not None for one in held if one is not None)
+            if is_whole or time.monotonic() - self._words_sought.get(fingerprint, -math.inf) < within_s:
+                return
+            self._words_sought[fingerprint] = time.monotonic()
+        if self._indexes.open(fingerprint).words is not None:
+            self._forget(fingerprint)
 
     def _forget(self, fingerprint: str) -> None:
         with self._lock:

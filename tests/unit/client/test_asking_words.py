@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fakes.machine import Machine
 from fakes.models import drawn
 from PIL import Image
 
+from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
@@ -176,6 +178,21 @@ def test_words_that_another_client_adds_are_seen(folder: Path) -> None:
         one.query(text="red")
     Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
     assert found(one, "green", limit=1) == ["b/green.png"]
+
+
+def test_who_writes_gives_words_codes_once_another_process_has_added_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `watch` that runs while `index --add-words` does, for one: what it indexed next was never found by words."""
+    monkeypatch.setattr(live_index, "WORDS_NOTICED_S", 0.0)
+    one = made()
+    one.index(folder)
+    Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
+    shutil.copy(folder / "b" / "green.png", folder / "new.png")
+    assert one.index(folder).indexed == 1
+    status = one.status()
+    assert status.words_regions == status.regions
+    assert sorted(found(one, "green", limit=2)) == ["b/green.png", "new.png"]
 
 
 def test_words_stand_alone(folder: Path) -> None:
