@@ -28,7 +28,7 @@ from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
 from searchanything.stores.milvus_consistency import ReadLevels
-from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError, index_error
+from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
 from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
@@ -112,7 +112,13 @@ class MilvusConnection:
         self._write("create a collection", lambda client, t: self._create(client, spec, t))
 
     def load(self, name: str) -> None:
-        """Have a collection in memory, ready to be searched."""
+        """Have a collection in memory, ready to be searched. Who may not load may use what is loaded."""
+        try:
+            self._load(name)
+        except NotAllowedError as error:
+            logger.debug("taken for loaded: %s", error)
+
+    def _load(self, name: str) -> None:
         self._read(LOADING, lambda client, t: client.load_collection(name, timeout=t))
 
     def is_loaded(self, name: str) -> bool:
@@ -272,12 +278,16 @@ class MilvusConnection:
         except CollectionReleasedError as error:
             logger.info("%s is loaded again: %s", name, error)
             self.load(name)
-            return call()
+            try:
+                return call()
+            except CollectionReleasedError:
+                self._load(name)  # the reason why it could not be
+                raise
 
     def _read(self, doing: str, call: Callable[[RowClient, float], Result]) -> Result:
         try:
             return self._call(doing, call, self._connected)
-        except (IndexNotFoundError, CollectionReleasedError, TooLateError):
+        except (IndexNotFoundError, CollectionReleasedError, NotAllowedError, TooLateError):
             raise
         except RegionIndexError as error:
             logger.debug("once more after: %s", error)

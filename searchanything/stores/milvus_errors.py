@@ -20,6 +20,10 @@ class TooLateError(IndexUnavailableError):
     """The time was up: trying again would double the wait."""
 
 
+class NotAllowedError(RegionIndexError):
+    """The user lacks a privilege, which the message names."""
+
+
 class CollectionReleasedError(RegionIndexError):
     """A collection is on disk alone: it must be loaded before its rows are read, or deleted by their fields."""
 
@@ -31,6 +35,8 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
         status = error.code() if isinstance(error, grpc.Call) else None
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
             return TooLateError(f"{what} (no answer in time)")
+        if status is grpc.StatusCode.PERMISSION_DENIED:
+            return NotAllowedError(f"{what}; grant it to the user of SEARCHANYTHING_MILVUS__TOKEN")
         return IndexUnavailableError(what) if status in _UNREACHABLE else RegionIndexError(what)
     if isinstance(error, OSError):
         return IndexUnavailableError(what)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from searchanything.core.errors import FilterError, IndexNotFoundError, IndexUnavailableError, RegionIndexError
@@ -13,6 +14,7 @@ from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus_client import FoundRows
 from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import NotAllowedError
 from searchanything.stores.milvus_filters import (
     all_expressions,
     compile_filter,
@@ -354,8 +356,10 @@ class MilvusRegionIndex:
         effort = self._connection.effort(self._kind, limit=limit, everywhere=named)
         try:
             for portion in _portions(queries, max(1, MAX_LIMIT // limit)):  # bounds the size of an answer
-                found += self._found(collection, list(portion), expression, fields, limit=limit, effort=effort)
-        except (IndexNotFoundError, IndexUnavailableError):
+                asked = partial(self._connection.search, collection, list(portion), expression)
+                search = partial(asked, limit=limit, effort=effort)
+                found += self._found(collection, search, fields, most=len(portion) * limit)
+        except (IndexNotFoundError, IndexUnavailableError, NotAllowedError):
             raise
         except RegionIndexError as error:
             if self._connection.embedded or filter is None or filter.expression is None:
@@ -364,25 +368,20 @@ class MilvusRegionIndex:
         return found
 
     def _found(
-        self,
-        collection: str,
-        queries: list[bytes],
-        expression: str,
-        fields: list[str],
-        *,
-        limit: int,
-        effort: Mapping[str, int],
+        self, collection: str, search: Callable[[list[str]], list[FoundRows]], fields: list[str], *, most: int
     ) -> list[FoundRows]:
-        """What a search finds. A server refuses answers above 64 or 100 MiB: then rows are found first, read next."""
-        search, most = self._connection.search, len(queries) * limit
+        """What a search finds: `most` rows with some fields.
+
+        A server refuses answers above 64 or 100 MiB: then rows are found first, read next.
+        """
         if most < self._too_many.get(collection, most + 1):
             try:
-                return search(collection, queries, expression, fields, limit=limit, effort=effort)
+                return search(fields)
             except RegionIndexError as error:
                 if type(error) is not RegionIndexError or most <= _ALWAYS_FIT:
                     raise
         for _ in range(_TRIES):  # rows may be deleted before they are read, and fewer would say that there are no more
-            found = search(collection, queries, expression, _ID_OUTPUT, limit=limit, effort=effort)
+            found = search(_ID_OUTPUT)
             ids = {row[1] for rows in found for row in rows}
             rows = {row["id"]: [row[name] for name in fields] for row in self._by_ids(collection, ids, fields)}
             if len(rows) == len(ids):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from searchanything.processes import attempts
 
+ROOT = "root:Milvus"
 _PYTHON_VARIABLE = "SEARCHANYTHING_TEST_MILVUS_PYTHON"
 _REPOSITORY = Path(__file__).parents[2]
 _READY_TIMEOUT_S = 150.0
@@ -35,6 +36,8 @@ with open(unpacked / "guard", "w") as guard:
     milvus._initialize_data_files(str(unpacked))
 config = milvus.MilvusServerConfig(data_dir=str(data))
 config.resolve_storage()
+if extra.pop("users", None):
+    config.set("common.security.authorizationEnabled", True)
 for name, port in extra.items():
     config.set(name, int(port))
 config.set("proxy_internal_port", int(extra["internal_port"]))
@@ -80,11 +83,15 @@ def milvus_python() -> Path:
 
 
 class MilvusServer:
-    """One server process and its data folder; `kill` and `start` again keep the data, `stop` only with `keep`."""
+    """One server process and its data folder; `kill` and `start` again keep the data, `stop` only with `keep`.
 
-    def __init__(self, folder: Path, *, keep: bool = False) -> None:
+    With `users` it asks who comes: at first there is `ROOT` alone.
+    """
+
+    def __init__(self, folder: Path, *, keep: bool = False, users: bool = False) -> None:
         self._folder = folder
         self._keep = keep
+        self._users = users
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
 
@@ -105,7 +112,7 @@ class MilvusServer:
         names = [f"{name}_port" for name in _PORTS] + ["internal_port", "etcd_port", "etcd_peer_port", "metrics_port"]
         if not (same_address and self._ports):
             self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
-        arguments = [f"{name}={port}" for name, port in self._ports.items()]
+        arguments = [f"{name}={port}" for name, port in self._ports.items()] + ["users=1"] * self._users
         log_path = self._folder / "server.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -135,7 +142,7 @@ class MilvusServer:
         last = "no attempt"
         for _ in attempts(process, within_s=_READY_TIMEOUT_S, pause_s=0.5):
             try:
-                _try_collection(self.uri)
+                _try_collection(self.uri, ROOT if self._users else "")
             except Exception as error:  # noqa: BLE001 - anything may fail until the server is up
                 last = repr(error)
             else:
@@ -145,11 +152,11 @@ class MilvusServer:
         raise RuntimeError(f"the Milvus server was not usable within {_READY_TIMEOUT_S} s: {last}")
 
 
-def _try_collection(uri: str) -> None:
+def _try_collection(uri: str, token: str) -> None:
     from pymilvus import DataType, MilvusClient
 
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    client = MilvusClient(uri, timeout=2.0, dedicated=True)
+    client = MilvusClient(uri, token=token, timeout=2.0, dedicated=True)
     try:
         schema = client.create_schema()
         schema.add_field("id", DataType.INT64, is_primary=True)
