@@ -1,20 +1,22 @@
-"""Conditions on metadata that found nothing: a look at some images says whether their names and kinds fit."""
+"""Conditions on metadata that found nothing: a look at some regions says whether their names and kinds fit."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Final
+
+import numpy as np
 
 from searchanything.core.conditions import Value, Where
 from searchanything.core.counting import counted
+from searchanything.core.errors import RegionIndexError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter
 
 logger = logging.getLogger(__name__)
-LOOKED_AT: Final = 200  # images
+LOOKED_AT: Final = 100  # regions: any will do, and a search finds some at once, however many rows there are
 _NAMES_SHOWN: Final = 8
 _FOUND_WITHOUT: Final = ("!=", "not in")  # hold of images that lack the name
 
@@ -26,19 +28,20 @@ def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[obj
     """
     if hits or offset or filter is None:
         return
-    conditions = [one for one in _conditions(filter) if one.comparison not in _FOUND_WITHOUT]
+    equal = [Where(name, "==", value) for name, value in filter.metadata.items() if name]
+    conditions = [one for one in (*equal, *filter.where) if one.comparison not in _FOUND_WITHOUT]
     if not conditions:
         return
-    rows = index.iterate_images(bucket=filter.bucket, key_prefix=filter.key_prefix or "")
-    seen = [row.metadata for row in islice(rows, LOOKED_AT)]
+    code = np.zeros((1, index.manifest.bits // 8), dtype=np.uint8)
+    try:
+        [some] = index.search(code, limit=LOOKED_AT, filter=replace(filter, metadata={}, where=()))
+    except RegionIndexError as error:  # the question itself is answered
+        logger.debug("no look at metadata: %s", error)
+        return
+    seen = [hit.metadata for hit in some]
     for condition in conditions:
         if seen and (reason := _reason(condition, seen)):
             logger.warning("nothing found where %s: %s", condition, reason)
-
-
-def _conditions(filter: Filter) -> Iterator[Where]:
-    yield from (Where(name, "==", value) for name, value in filter.metadata.items())
-    yield from filter.where
 
 
 def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None:
@@ -47,11 +50,11 @@ def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None
         names = sorted({name for one in seen for name in one})
         there = f"there are {', '.join(names[:_NAMES_SHOWN])}" if names else "they have none at all"
         more = ", …" if len(names) > _NAMES_SHOWN else ""
-        return f"of {counted(len(seen), 'image')} looked at none has metadata of that name; {there}{more}"
+        return f"of {counted(len(seen), 'region')} looked at none has metadata of that name; {there}{more}"
     wanted, kinds = {_kind(one) for one in condition.values}, {_kind(one) for one in values}
     if wanted & kinds:
         return None
-    example = f"it is {_kind(values[0])} ({values[0]!r}) in the images looked at, which equals no {_noun(wanted)}"
+    example = f"it is {_kind(values[0])} ({values[0]!r}) in the regions looked at, which equals no {_noun(wanted)}"
     as_text = _as_text(condition, values) if kinds == {"a text"} else None
     return example if as_text is None else f"{example}; try {as_text}"
 

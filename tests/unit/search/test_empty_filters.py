@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from contracts.index_rows import image_row, manifest_of
+from contracts.index_rows import manifest_of, random_codes, region_row
 
+from searchanything.core.errors import IndexUnavailableError
 from searchanything.core.types import Filter, ImageRef
 from searchanything.search.empty_filters import warn_of_filter
 from searchanything.stores.memory import MemoryRegionIndex
@@ -15,9 +16,11 @@ from searchanything.stores.memory import MemoryRegionIndex
 def index_of(*metadata: Mapping[str, str | float | bool]) -> MemoryRegionIndex:
     index = MemoryRegionIndex(manifest_of("f" * 64))
     images = [ImageRef("b", f"{number}.png") for number in range(len(metadata))]
-    index.insert_images(
-        [image_row(image, generation=1, metadata=one) for image, one in zip(images, metadata, strict=True)]
-    )
+    rows = [
+        region_row(image, 0, generation=1, code=code.tobytes(), metadata=one)
+        for image, code, one in zip(images, random_codes(len(images)), metadata, strict=True)
+    ]
+    index.insert_regions(rows)
     return index
 
 
@@ -27,12 +30,12 @@ TEXTS = {"year": "2020", "city": "Marburg", "stars": "9", "organic": "true"}
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("year = 2020", "it is a text ('2020') in the images looked at, which equals no number; try year == \"2020\""),
+        ("year = 2020", "it is a text ('2020') in the regions looked at, which equals no number; try year == \"2020\""),
         ("year >= 2019", 'try year >= "2019"'),
         ("year = 2000..2030", 'try year = "2000".."2030"'),
         ("year in 2020, 2021", 'try year in "2020", "2021"'),
         ("organic = true", 'equals no true or false; try organic == "true"'),
-        ("yeer = 2020", "of 2 images looked at none has metadata of that name; there are city, organic, stars, year"),
+        ("yeer = 2020", "of 2 regions looked at none has metadata of that name; there are city, organic, stars, year"),
     ],
 )
 def test_the_log_says_what_was_meant(where: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,12 +53,12 @@ def test_texts_are_not_offered_where_their_order_is_another(caplog: pytest.LogCa
 
 def test_equal_metadata_is_a_condition_too(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_filter(index_of({"year": 2020.0}), Filter(metadata={"year": "2020"}), [])
-    assert "it is a number (2020.0) in the images looked at, which equals no text" in caplog.text
+    assert "it is a number (2020.0) in the regions looked at, which equals no text" in caplog.text
 
 
 def test_images_without_any_metadata(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_filter(index_of({}), Filter(where=["year = 2020"]), [])
-    assert "of 1 image looked at none has metadata of that name; they have none at all" in caplog.text
+    assert "of 1 region looked at none has metadata of that name; they have none at all" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,19 @@ def test_images_without_any_metadata(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_nothing_is_said_where_nothing_is_sure(filter: Filter | None, caplog: pytest.LogCaptureFixture) -> None:
     warn_of_filter(index_of(TEXTS), filter, [])
+    assert caplog.messages == []
+
+
+def test_a_look_that_fails_takes_no_answer_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = index_of(TEXTS)
+
+    def away(*_: object, **__: object) -> None:
+        raise IndexUnavailableError("away")
+
+    monkeypatch.setattr(index, "search", away)
+    warn_of_filter(index, Filter(where=["year = 2020"], metadata={"": "x"}), [])
     assert caplog.messages == []
 
 
