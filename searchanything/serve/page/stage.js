@@ -66,6 +66,7 @@ export class Stage {
     const [x, y] = client || [before.left + before.width / 2, before.top + before.height / 2];
     const [px, py] = this.#place({ clientX: x, clientY: y });
     this.zoom = Math.min(CLOSEST, Math.max(1, this.zoom * factor));
+    this.tip.hidden = true; // where it was may be outside now
     this.draw();
     const after = this.canvas.getBoundingClientRect();
     const held = client ? [x - after.left, y - after.top] : [after.width / 2, after.height / 2];
