@@ -130,7 +130,7 @@ def test_a_long_image_fills_its_tile(page: Page) -> None:
         route.fulfill(json=found)
 
     page.route("**/v1/images?*", long)
-    with page.expect_request("**/thumbnail?side=1600"):
+    with page.expect_request("**/thumbnail?side=1280"):
         page.reload()
 
 

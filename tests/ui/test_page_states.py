@@ -136,6 +136,16 @@ def test_a_list_that_cannot_be_had_is_a_notice_to_try_again(page: Page) -> None:
     expect(page.locator("#browse-notice")).to_be_visible()
 
 
+def test_a_list_that_is_to_come_shows_that(page: Page) -> None:
+    page.wait_for_selector(".image-tile")
+    release = hold(page, "**/v1/images?*")
+    page.fill("#browse-find", "blue")
+    expect(page.locator("#progress")).to_be_visible()
+    release()
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.locator(".image-tile")).to_have_count(1)
+
+
 def test_an_empty_list_does_not_blame_a_name(page: Page) -> None:
     empty = {"images": [], "next": None, "total": 0, "complete": True}
     page.route("**/v1/images?*", lambda route: route.fulfill(json=empty))

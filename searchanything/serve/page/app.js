@@ -4,12 +4,14 @@ import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { askKey, chooseExpected, explain, help } from "./dialogs.js";
 import { Filters } from "./filters.js";
-import { Hits, pictured } from "./hits.js";
+import { Hits } from "./hits.js";
+import { drawLike } from "./like.js";
 import { decode, RegionMap } from "./masks.js";
 import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
-import { address, asks, empty, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
+import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
 import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
 import { headline, tell, tellProblem } from "./messages.js";
+import { onImage } from "./uploads.js";
 
 const SIDE = 1280; // of the picture on the stage
 
@@ -76,7 +78,7 @@ async function follow({ back = false } = {}) {
     }
     await openImage();
     if (mine !== question) return; // whoever asked something else meanwhile goes on
-    if (meant() !== answered) answer = null;
+    if (meant(question) !== answered) answer = null;
     busy(asks(question));
     drawSelection();
     await ask();
@@ -105,10 +107,10 @@ async function openImage() {
   for (const id of ["region-list", "selection-text"]) byId(id).replaceChildren();
   busy(true);
   const image = question.image, path = `/v1/images/${encodeURIComponent(image.id)}`;
-  const [facts, , regions] = await Promise.all([
+  const [facts, regions] = await Promise.all([
     image.upload ? { upload: image.upload, key: "Your image" } : api.get(path),
-    showPicture(image),
     image.upload ? api.post("/v1/segment", { image }) : api.get(`${path}/regions`),
+    showPicture(image),
   ]);
   if (question.image !== image) return;
   opened = facts;
@@ -231,9 +233,6 @@ function listRegions() {
 
 const filterParts = () => ({ prefix: question.prefix, size: question.size, meta: question.meta, from: question.from, to: question.to, group: question.group });
 
-/** What the question's selection follows from, whatever is filtered or shown of its answer. */
-const meant = () => JSON.stringify([question.image, question.region, question.fg, question.bg, question.level, question.box, question.text, question.whole]);
-
 async function ask() {
   asking?.abort();
   byId("start").hidden = asks(question);
@@ -248,11 +247,11 @@ async function ask() {
   }
   asking = new AbortController();
   const mine = asking;
-  drawLike();
+  drawLike(question);
   const found = await api.post(question.refined ? "/v1/refine" : "/v1/query", refined(), mine.signal);
   if (mine !== asking) return;
   answer = found;
-  answered = meant();
+  answered = meant(question);
   busy(false);
   drawSelection();
   tell(found, question, () => filters.clear());
@@ -285,22 +284,6 @@ function drawMarks() {
   byId("refine-button").hidden = !offers.refine;
   byId("refine-like").hidden = !right.length;
   byId("refine-probe").hidden = !probe;
-}
-
-/** The regions of a question by several, each outlined in its image. */
-async function drawLike() {
-  const box = byId("like"), shown = question.like.slice(0, 12);
-  box.hidden = !shown.length || Boolean(question.image);
-  if (box.hidden) return;
-  const tiles = await Promise.all(
-    shown.map(async (one) => {
-      const found = await api.get(`/v1/images/${encodeURIComponent(one.id)}/regions`).catch(() => null);
-      const region = found?.regions.find((other) => other.region === one.region);
-      if (!region) return null;
-      return make("li", { title: `${one.key}, region ${one.region}` }, pictured({ id: one.id, ...found.image }, { mask: region.mask, box: region.box_xyxy, alt: `${baseName(one.key)}, region ${one.region}` }));
-    }),
-  );
-  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) box.querySelector("ul").replaceChildren(...tiles.filter(Boolean));
 }
 
 async function failed(problem) {
@@ -351,11 +334,6 @@ function clearSelection() {
   return go({ ...empty(), image: question.image, ...filterParts() });
 }
 
-function choose(mode) {
-  stage.mode = mode;
-  byId("canvas-box").dataset.mode = mode;
-}
-
 function wire() {
   let scrolled = 0;
   history.scrollRestoration = "manual";
@@ -387,7 +365,7 @@ function wire() {
   });
   byId("zoom-in").addEventListener("click", () => stage.scale(CLOSER));
   byId("zoom-out").addEventListener("click", () => stage.scale(1 / CLOSER));
-  byId("modes").addEventListener("change", (event) => choose(event.target.value));
+  byId("modes").addEventListener("change", (event) => (stage.mode = byId("canvas-box").dataset.mode = event.target.value));
   byId("refine-clear").addEventListener("click", () => go({ ...NO_MARKS }));
   byId("refine-button").addEventListener("click", () => go({ refined: true }));
   byId("refine-like").addEventListener("click", () => ((click = null), go({ ...empty(), ...filterParts(), like: question.right })));
@@ -405,20 +383,7 @@ function wire() {
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
-  for (const id of ["upload-button", "hero-upload"]) byId(id).addEventListener("click", () => byId("upload").click());
-  byId("upload").addEventListener("change", () => (take(byId("upload").files[0]), (byId("upload").value = "")));
-  addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files || [])].find((one) => one.type.startsWith("image/"));
-    if (file) take(file), event.preventDefault();
-  });
-  addEventListener("dragenter", (event) => event.dataTransfer?.types.includes("Files") && (byId("drop").hidden = false));
-  byId("drop").addEventListener("dragleave", () => (byId("drop").hidden = true));
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    byId("drop").hidden = true;
-    take(event.dataTransfer?.files[0]);
-  });
+  onImage(take);
   addEventListener("keydown", shortcut);
 }
 

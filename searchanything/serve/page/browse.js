@@ -27,10 +27,20 @@ export class Browse {
     await this.#page(true);
   }
 
+  async #shownToCome(found) {
+    this.coming = found;
+    byId("progress").hidden = false;
+    try {
+      return await found;
+    } finally {
+      if (this.coming === found && document.body.dataset.view === "browse") byId("progress").hidden = true;
+    }
+  }
+
   async #page(first) {
     const asked = ++this.asked;
     const named = byId("browse-find").value.trim();
-    const found = await images(named, first ? null : this.after, PAGE);
+    const found = await this.#shownToCome(images(named, first ? null : this.after, PAGE));
     if (asked !== this.asked) return;
     byId("browse-notice").hidden = true;
     const tiles = found.images.map((image) =>
