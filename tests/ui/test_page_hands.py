@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fakes.pages import asked, browser, click, identity, keys, open_image, page, place, served
+from fakes.pages import asked, browser, click, keys, open_image, page, place, served
 from fakes.serving import Served
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -183,7 +183,7 @@ def test_names_and_words_from_right_to_left(page: Page) -> None:
     expect(page.locator(".hit-name").first).to_have_attribute("dir", "auto")
 
 
-def test_what_is_read_aloud_has_spaces(page: Page, served: tuple[Served, str]) -> None:
+def test_what_is_read_aloud_has_spaces(page: Page) -> None:
     page.goto("/?text=blue")
     keys(page)
     expect(page.locator("#say")).to_contain_text("answers nearest to")
