@@ -4,12 +4,16 @@ import * as api from "./api.js";
 import { Browse } from "./browse.js";
 import { askKey, chooseExpected, explain, help } from "./dialogs.js";
 import { Filters } from "./filters.js";
-import { Hits, pictured } from "./hits.js";
+import { Hits } from "./hits.js";
+import { drawLike } from "./like.js";
 import { decode, RegionMap } from "./masks.js";
 import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
-import { address, asks, empty, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
-import { anchor, Stage } from "./stage.js";
-import { tell, tellProblem } from "./messages.js";
+import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
+import { anchor, CLOSER, CLOSEST, Stage } from "./stage.js";
+import { headline, tell, tellProblem } from "./messages.js";
+import { onImage } from "./uploads.js";
+
+const SIDE = 1280; // of the picture on the stage
 
 let question = empty();
 let opened = null; // the image on the stage: { id | upload, bucket, key, width, height }
@@ -17,12 +21,14 @@ let map = null;
 let answer = null;
 let offers = { words: true, refine: true }; // until the server has said
 let asking = null;
+let answered = ""; // what the answer's selection was of
 let click = null; // the last single click, and its levels: a click within them is the next level
 
-const browse = new Browse();
+const browse = new Browse(failed);
 const stage = new Stage(byId("canvas"), byId("tip"), {
   point: pointed,
   box: (box) => go({ box, region: null, whole: false, level: null }),
+  zoomed,
   hover: (region) => region && document.activeElement === byId("canvas") && say(map.describe(region)),
 });
 const hits = new Hits(byId("hits"), { mark, why: (hit) => explain(refined(), hit) });
@@ -34,11 +40,25 @@ const refined = () => (question.refined ? { ...asked(), right: refs(question.rig
 /** Change the question: a new address, and what follows from it. */
 function go(parts, { replace = false } = {}) {
   question = { ...question, ...parts };
-  history[replace ? "replaceState" : "pushState"](null, "", address(question));
+  if (!replace) keepPlace();
+  history[replace ? "replaceState" : "pushState"](replace ? history.state : null, "", address(question));
   return follow();
 }
 
-async function follow() {
+/** How far the page is scrolled belongs to its place in the history: what is shown comes after the browser would scroll. */
+const keepPlace = () => history.replaceState({ top: scrollY }, "");
+
+/** What the address says, where it was left. */
+async function comeBack() {
+  question = parse(location.search);
+  click = null;
+  const mine = question, top = history.state?.top || 0;
+  await follow({ back: true });
+  if (mine === question) scrollTo({ top });
+}
+
+async function follow({ back = false } = {}) {
+  const mine = question;
   document.body.dataset.view = question.image || asks(question) ? "ask" : "browse";
   document.body.classList.toggle("no-image", !question.image);
   const words = byId("words-text");
@@ -52,14 +72,18 @@ async function follow() {
       document.title = "Search Anything";
       opened = map = answer = null;
       asking?.abort();
-      await browse.open();
+      busy(false);
+      await browse.open({ keep: back });
       return;
     }
     await openImage();
+    if (mine !== question) return; // whoever asked something else meanwhile goes on
+    if (meant(question) !== answered) answer = null;
+    busy(asks(question));
     drawSelection();
     await ask();
   } catch (problem) {
-    if (problem.name !== "AbortError") await failed(problem);
+    if (problem.name !== "AbortError" && mine === question) await failed(problem);
   }
 }
 
@@ -72,24 +96,28 @@ async function openImage() {
     return;
   }
   if (same(question.image)) return;
-  click = map = answer = null;
+  opened = click = map = answer = null;
+  stage.close();
+  byId("canvas-box").setAttribute("aria-busy", "true"); // the last image, pale
   hits.clear();
   byId("hits-more").hidden = byId("notice").hidden = true;
   byId("stage-name").textContent = "";
+  byId("answers-title").replaceChildren("Answers");
+  byId("levels").hidden = true;
+  for (const id of ["region-list", "selection-text"]) byId(id).replaceChildren();
   busy(true);
-  const image = question.image;
-  const facts = image.upload ? { upload: image.upload, key: "Your image" } : await api.get(`/v1/images/${encodeURIComponent(image.id)}`);
-  const picture = await api.picture(api.picturePath(image, 1280));
-  if (!same(question.image) && question.image !== image) return;
+  const image = question.image, path = `/v1/images/${encodeURIComponent(image.id)}`;
+  const [facts, regions] = await Promise.all([
+    image.upload ? { upload: image.upload, key: "Your image" } : api.get(path),
+    image.upload ? api.post("/v1/segment", { image }) : api.get(`${path}/regions`),
+    showPicture(image),
+  ]);
+  if (question.image !== image) return;
   opened = facts;
   byId("stage-name").textContent = baseName(facts.key);
   byId("stage-name").title = facts.upload ? "" : `${facts.bucket}/${facts.key}`;
   document.title = `${baseName(facts.key)} – Search Anything`;
   byId("canvas").setAttribute("aria-label", `The query image, ${baseName(facts.key)}`);
-  if (facts.width) await stage.open(picture, facts.width, facts.height);
-  const regions = image.upload ? await api.post("/v1/segment", { image }) : await api.get(`/v1/images/${encodeURIComponent(image.id)}/regions`);
-  if (!facts.width) await stage.open(picture, regions.image.width, regions.image.height);
-  if (opened !== facts) return;
   map = new RegionMap(regions);
   stage.regions(map);
   listRegions();
@@ -97,12 +125,28 @@ async function openImage() {
   say(`${baseName(facts.key)} is open, ${count(map.regions.length, "region")}`);
 }
 
+async function showPicture(image) {
+  const address = await api.picture(api.picturePath(image, SIDE));
+  if (question.image !== image) return;
+  await stage.open(address);
+  if (question.image === image) byId("canvas-box").setAttribute("aria-busy", "false");
+}
+
+/** A zoomed image is drawn from more pixels, if it has them. */
+async function zoomed(zoom) {
+  byId("zoom-in").disabled = zoom >= CLOSEST;
+  byId("zoom-out").disabled = zoom <= 1;
+  if (zoom === 1 || !map || Math.max(map.width, map.height) <= SIDE) return;
+  const address = await api.picture(api.picturePath(question.image, 2048)).catch(() => null);
+  if (address) await stage.sharpen(address, map);
+}
+
 /** A click on the stage, in image pixels. */
 function pointed(x, y, { add, remove }) {
   const place = [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
   if (remove) return takeAway(place);
   if (add) return go({ ...spelled(), fg: [...spelled().fg, place], level: question.level });
-  const levels = map ? map.levels(x, y) : [];
+  const levels = map.levels(x, y);
   const within = click && levels.length === click.levels.length && levels.every((one, i) => one.region === click.levels[i].region);
   const step = within && levels.length ? (click.step + 1) % levels.length : 0;
   click = { place: within ? click.place : place, levels, step };
@@ -132,7 +176,7 @@ function takeAway(place) {
 }
 
 function drawSelection() {
-  const text = byId("selection-text"), levels = byId("levels");
+  const text = byId("selection-text"), levels = byId("levels"), had = levels.contains(document.activeElement);
   levels.hidden = true;
   if (!question.image) return;
   const points = [...question.fg.map(([x, y]) => ({ x, y, good: true })), ...question.bg.map(([x, y]) => ({ x, y, good: false }))];
@@ -147,8 +191,9 @@ function drawSelection() {
   else if (question.whole) text.replaceChildren("The whole image.");
   else if (chosen) text.replaceChildren(make("b", {}, `Region ${chosen.region}`), `, ${map.describe(chosen)}`);
   else if (selection) text.replaceChildren(selection.kind === "none" ? "Nothing is selected." : `Selected: ${selection.reason}.`);
-  else text.replaceChildren("Selecting…");
+  else text.replaceChildren(byId("progress").hidden ? "" : "Selecting…");
   drawLevels(chosen);
+  if (had) levels.querySelector(":checked")?.focus();
 }
 
 function drawLevels(chosen) {
@@ -202,18 +247,18 @@ async function ask() {
   }
   asking = new AbortController();
   const mine = asking;
-  busy(true);
-  drawLike();
+  drawLike(question);
   const found = await api.post(question.refined ? "/v1/refine" : "/v1/query", refined(), mine.signal);
   if (mine !== asking) return;
   answer = found;
+  answered = meant(question);
   busy(false);
   drawSelection();
   tell(found, question, () => filters.clear());
   hits.show(found, question);
   byId("hits-more").hidden = found.hits.length < question.limit || question.limit >= 192;
   drawMarks();
-  say(byId("answers-title").textContent);
+  say([byId("answers-title").textContent, byId("notice").hidden ? "" : byId("notice").querySelector("strong").textContent].filter(Boolean).join(". "));
 }
 
 function mark(hit, kind) {
@@ -226,7 +271,7 @@ function mark(hit, kind) {
   question[other] = question[other].filter((kept) => !is(kept));
   hits.marked(question);
   drawMarks();
-  history.replaceState(null, "", address(question));
+  history.replaceState(history.state, "", address(question));
 }
 
 function drawMarks() {
@@ -241,35 +286,22 @@ function drawMarks() {
   byId("refine-probe").hidden = !probe;
 }
 
-/** The regions of a question by several, each outlined in its image. */
-async function drawLike() {
-  const box = byId("like"), shown = question.like.slice(0, 12);
-  box.hidden = !shown.length || Boolean(question.image);
-  if (box.hidden) return;
-  const tiles = await Promise.all(
-    shown.map(async (one) => {
-      const found = await api.get(`/v1/images/${encodeURIComponent(one.id)}/regions`).catch(() => null);
-      const region = found?.regions.find((other) => other.region === one.region);
-      if (!region) return null;
-      return make("li", { title: `${one.key}, region ${one.region}` }, pictured({ id: one.id, ...found.image }, { mask: region.mask, box: region.box_xyxy, alt: `${baseName(one.key)}, region ${one.region}` }));
-    }),
-  );
-  if (question.like.slice(0, 12).every((one, i) => one === shown[i])) box.querySelector("ul").replaceChildren(...tiles.filter(Boolean));
-}
-
 async function failed(problem) {
   busy(false);
   if (problem.status === 401) {
+    byId("tiles").replaceChildren(); // of another key
     if (await askKey(Boolean(api.key.get()))) return start();
     return;
   }
-  if (document.body.dataset.view === "browse") return toast(problem.message);
+  say(problem.title);
+  if (document.body.dataset.view === "browse") return tellProblem(byId("browse-notice"), problem, () => browse.open().catch(failed));
   answer = null;
   hits.clear();
   byId("hits-more").hidden = true;
-  tellProblem(problem, () => setTimeout(follow, 1000 * (problem.retryAfter || 0)));
+  if (question.image && !opened) byId("canvas").width = 0; // no other image beside the message
+  byId("answers-title").replaceChildren(headline(problem));
+  tellProblem(byId("notice"), problem, () => follow());
   drawSelection();
-  say(problem.title);
 }
 
 function busy(is) {
@@ -287,29 +319,31 @@ async function take(file) {
   } catch (problem) {
     busy(false);
     if (problem.status === 401) await failed(problem);
-    else toast(problem.message);
+    else toast(problem.status ? problem.message : problem.title);
   }
 }
 
-async function start() {
-  question = parse(location.search);
-  try {
-    const status = await api.get("/v1/status");
-    offers = status.offers;
-  } catch (problem) {
-    if (problem.status === 401) return failed(problem);
-  }
-  return follow();
+function start() {
+  api.get("/v1/status").then((status) => ((offers = status.offers), drawMarks()), () => {}); // whoever asks next hears what is wrong
+  return comeBack();
 }
 
-const clearSelection = () => ((click = null), go({ ...empty(), image: question.image, ...filterParts() }));
+function clearSelection() {
+  if (document.activeElement === byId("clear")) byId("canvas").focus(); // the button is of no use now
+  click = null;
+  return go({ ...empty(), image: question.image, ...filterParts() });
+}
 
 function wire() {
-  addEventListener("popstate", () => ((question = parse(location.search)), (click = null), follow()));
+  let scrolled = 0;
+  history.scrollRestoration = "manual";
+  addEventListener("popstate", comeBack);
+  addEventListener("scroll", () => (clearTimeout(scrolled), (scrolled = setTimeout(keepPlace, 150))));
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-go], [data-home]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
+    keepPlace();
     history.pushState(null, "", link.dataset.home !== undefined ? "/" : link.getAttribute("href"));
     question = parse(location.search);
     click = null;
@@ -322,9 +356,16 @@ function wire() {
     if (text || question.text) go({ text, region: null, whole: false, level: null, like: [], limit: PAGE, ...NO_MARKS });
   });
   byId("group").addEventListener("change", () => go({ group: byId("group").checked }));
-  byId("whole").addEventListener("click", () => go({ ...empty(), image: question.image, ...filterParts(), whole: true }));
+  byId("whole").addEventListener("click", () => (question.whole ? clearSelection() : go({ ...empty(), image: question.image, ...filterParts(), whole: true })));
   byId("clear").addEventListener("click", clearSelection);
-  byId("hits-more").addEventListener("click", () => go({ limit: Math.min(question.limit + PAGE, 192) }, { replace: true }));
+  byId("hits-more").addEventListener("click", async () => {
+    const before = byId("hits").childElementCount;
+    await go({ limit: Math.min(question.limit + PAGE, 192) }, { replace: true });
+    byId("hits").children[before]?.querySelector(".hit-link").focus();
+  });
+  byId("zoom-in").addEventListener("click", () => stage.scale(CLOSER));
+  byId("zoom-out").addEventListener("click", () => stage.scale(1 / CLOSER));
+  byId("modes").addEventListener("change", (event) => (stage.mode = byId("canvas-box").dataset.mode = event.target.value));
   byId("refine-clear").addEventListener("click", () => go({ ...NO_MARKS }));
   byId("refine-button").addEventListener("click", () => go({ refined: true }));
   byId("refine-like").addEventListener("click", () => ((click = null), go({ ...empty(), ...filterParts(), like: question.right })));
@@ -333,29 +374,16 @@ function wire() {
     toast("Probe copied: searchanything query --probe takes it");
   });
   byId("receipt").addEventListener("click", async () => {
-    if (!answer) return toast("Ask something first");
+    if (!answer) return toast("There is no answer yet");
     if (!answer.receipt) return toast("A refined answer has no receipt: copy its probe");
     await copy(JSON.stringify(answer.receipt, null, 1));
     toast("Receipt copied: searchanything replay takes it");
   });
-  byId("missing").addEventListener("click", () => (!answer ? toast("Ask something first") : chooseExpected((image) => explain(refined(), image))));
+  byId("missing").addEventListener("click", () => (!answer ? toast("There is no answer yet") : chooseExpected((image) => explain(refined(), image))));
   byId("help-button").addEventListener("click", help);
   byId("dialog-close").addEventListener("click", () => byId("dialog").close());
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
-  for (const id of ["upload-button", "hero-upload"]) byId(id).addEventListener("click", () => byId("upload").click());
-  byId("upload").addEventListener("change", () => (take(byId("upload").files[0]), (byId("upload").value = "")));
-  addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files || [])].find((one) => one.type.startsWith("image/"));
-    if (file) take(file), event.preventDefault();
-  });
-  addEventListener("dragenter", (event) => event.dataTransfer?.types.includes("Files") && (byId("drop").hidden = false));
-  byId("drop").addEventListener("dragleave", () => (byId("drop").hidden = true));
-  addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    byId("drop").hidden = true;
-    take(event.dataTransfer?.files[0]);
-  });
+  onImage(take);
   addEventListener("keydown", shortcut);
 }
 

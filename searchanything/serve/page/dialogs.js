@@ -3,17 +3,18 @@
 import { key, post } from "./api.js";
 import { images } from "./browse.js";
 import { pictured } from "./hits.js";
-import { baseName, dialog, lazyImage, make } from "./parts.js";
+import { baseName, coverSide, dialog, lazyImage, make } from "./parts.js";
 
 const KEYS = [
   ["Click", "Select what lies under the pointer, and search"],
   ["Click again", "Part, object, whole: the next level"],
   ["Shift + click", "Add another place"],
-  ["Alt + click", "Take away: not this"],
+  ["Alt + click", "Take away: not this; so does the right button"],
   ["Drag", "Draw a box around the thing"],
   ["/", "Words for the thing"],
   ["Arrows, Enter", "On the image: move a cross, select; Shift adds, Alt takes away"],
   ["B", "On the image: begin and end a box at the cross"],
+  ["+ − 0", "On the image: larger, smaller, all of it; so does the wheel with Ctrl"],
   ["Arrows", "On the answers: move; Enter searches with one, R right, W wrong, Y why"],
   ["Esc", "Clear the selection"],
   ["G", "One answer per image, or all"],
@@ -93,7 +94,7 @@ export function chooseExpected(choose) {
     if (mine !== asked) return;
     list.replaceChildren(
       ...found.images.map((image) =>
-        make("li", {}, make("button", { type: "button", class: "image-tile", title: image.key, "aria-label": `Why not ${image.key}?`, onclick: () => choose(image) }, lazyImage(image, 160), make("span", { class: "image-name" }, baseName(image.key)))),
+        make("li", {}, make("button", { type: "button", class: "image-tile", title: image.key, "aria-label": `Why not ${image.key}?`, onclick: () => choose(image) }, lazyImage(image, coverSide(image, 160)), make("span", { class: "image-name", dir: "auto" }, baseName(image.key)))),
       ),
     );
   };

@@ -71,9 +71,11 @@ export class Filters {
       id: "filter-meta",
       placeholder: "album=sea or year:=2024",
       autocomplete: "off",
+      oninput: () => input.setCustomValidity(""),
       onchange: () => {
         const entry = input.value.trim();
-        if (entry.indexOf("=") < 1) return;
+        input.setCustomValidity(entry && entry.indexOf("=") < 1 ? "A name, = and a value: album=sea" : "");
+        if (!entry || !input.reportValidity()) return;
         input.value = "";
         input.blur();
         this.change({ meta: [...question.meta, entry] });

@@ -1,6 +1,6 @@
 // The grid of hits: each an image with its region outlined, how near it is, and what can be done with it.
 
-import { address, empty } from "./question.js";
+import { address, empty, NO_MARKS, PAGE } from "./question.js";
 import { baseName, chance, count, icon, lazyImage, make, outlineOf } from "./parts.js";
 
 const TILE = 4 / 3;
@@ -62,12 +62,18 @@ export class Hits {
 
   clear() {
     this.list.replaceChildren();
+    this.asked = null;
   }
 
+  /** More of the same answer is put below what is there: nothing that is seen blinks. */
   show(answer, question) {
-    this.hits = answer.hits;
+    const shown = answer.hits.map((hit) => JSON.stringify([hit.id, hit.region, hit.distance_bits, hit.similarity, hit.confidence]));
+    const asked = address({ ...question, ...NO_MARKS, refined: question.refined, limit: PAGE });
+    const kept = asked === this.asked && this.shown.every((one, place) => one === shown[place]) ? this.shown.length : 0;
+    if (!kept) this.list.replaceChildren();
+    this.list.append(...answer.hits.slice(kept).map((hit, n) => this.#card(hit, kept + n, question)));
+    Object.assign(this, { hits: answer.hits, asked, shown });
     this.list.classList.toggle("faint", answer.hits.length > 0 && !answer.good_match);
-    this.list.replaceChildren(...answer.hits.map((hit, place) => this.#card(hit, place, question)));
     this.marked(question);
   }
 
@@ -100,7 +106,7 @@ export class Hits {
       "li",
       { class: "hit", "data-word": word },
       link,
-      make("div", { class: "hit-name", title: `${hit.bucket}/${hit.key}` }, baseName(hit.key)),
+      make("div", { class: "hit-name", dir: "auto", title: `${hit.bucket}/${hit.key}` }, baseName(hit.key)),
       make(
         "div",
         { class: "hit-row" },

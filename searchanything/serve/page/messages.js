@@ -1,6 +1,7 @@
 // What is said above the hits: many, none, none that is good, or what went wrong.
 
 import { byId, chance, count, make } from "./parts.js";
+import { filterCount } from "./question.js";
 
 /** The headline and the notice above the hits: many, none, or none that is good. */
 export function tell(answer, question, onClearFilters) {
@@ -16,6 +17,9 @@ export function tell(answer, question, onClearFilters) {
   } else if (answer.matching?.verdict) {
     title.replaceChildren("No good match");
     show("weak", "Probably not in the index", sentence(answer.matching.verdict.replace("no good match: ", "")));
+  } else if (!answer.hits.length && !filterCount(question)) {
+    title.replaceChildren("No answers");
+    show("nothing", "There is nothing to compare with", `The index holds no ${things} that you may see.`);
   } else if (!answer.hits.length) {
     title.replaceChildren("No answers");
     show("nothing", "No image passes the filters", "The index holds nothing that the filters let through.", make("button", { type: "button", class: "button", onclick: onClearFilters }, "Clear filters"));
@@ -23,11 +27,11 @@ export function tell(answer, question, onClearFilters) {
     title.replaceChildren("No good match");
     show("weak", "Probably not in the index", `Below are the nearest ${things}s, but ${weakness(answer)}.`);
   } else if (!answer.hits[0].confidence) {
-    title.replaceChildren(count(answer.hits.length, "answer"), make("small", {}, `nearest to “${question.text}”, ${facts}`));
+    title.replaceChildren(count(answer.hits.length, "answer"), " ", make("small", {}, "nearest to “", make("bdi", {}, question.text), `”, ${facts}`));
   } else {
     const good = answer.hits.filter((hit) => !["weak", "none"].includes(hit.confidence.word)).length;
     const rest = answer.hits.length - good;
-    title.replaceChildren(good === 1 ? "1 good match" : `${good} good matches`, make("small", {}, rest ? `and ${rest} weaker, ${facts}` : facts));
+    title.replaceChildren(good === 1 ? "1 good match" : `${good} good matches`, " ", make("small", {}, rest ? `and ${rest} weaker, ${facts}` : facts));
   }
   const match = answer.selection.text_match;
   if (match && !answer.probe && match.confidence !== "clear" && notice.hidden) {
@@ -51,16 +55,27 @@ function weakness(answer) {
   return `even the first agrees little more than chance would: ${bits}`;
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 
-/** What went wrong, with a way to try again. */
-export function tellProblem(problem, again) {
-  const notice = byId("notice");
-  byId("answers-title").replaceChildren(problem.status === 429 ? "The server is busy" : problem.status === 501 ? "Not offered here" : "No answer");
+/** Why there is no answer, as its headline. */
+export function headline(problem) {
+  if (problem.kind === "WordsMissingError") return "No words in this index yet";
+  return { 429: "The server is busy", 501: "Not offered here" }[problem.status] || "No answer";
+}
+
+/** What went wrong, with a way to try again: at once, or when the server will take questions again. */
+export function tellProblem(notice, problem, again) {
   notice.hidden = false;
   notice.className = `notice ${problem.status === 501 ? "nothing" : "problem"}`;
-  if (problem.kind === "WordsMissingError") byId("answers-title").replaceChildren("No words in this index yet");
   const detail = [sentence(problem.message), problem.request ? `Request ${problem.request}.` : ""].join(" ");
-  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, problem.retryAfter ? `Try again in ${problem.retryAfter} s` : "Try again");
+  const button = problem.status === 501 ? "" : make("button", { type: "button", class: "button", onclick: again }, "Try again");
+  if (button && problem.retryAfter) wait(button, problem.retryAfter);
   notice.replaceChildren(make("div", {}, make("strong", {}, problem.title), make("p", {}, detail)), button);
+}
+
+/** A button that can be pressed in so many seconds, which it counts. */
+function wait(button, seconds) {
+  button.disabled = seconds > 0;
+  button.textContent = seconds > 0 ? `Try again in ${seconds} s` : "Try again";
+  if (seconds > 0) setTimeout(() => wait(button, seconds - 1), 1000);
 }

@@ -86,6 +86,9 @@ export function chance(rate) {
 
 export const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
 
+/** An image's picture that fills a square: of a long or tall image the side that is cut off is drawn as well. */
+export const coverSide = ({ width, height }, side) => Math.round(Math.min(1280, side * Math.max(1, width / height / 2, height / width / 2)));
+
 /** For screen readers. */
 export function say(text) {
   byId("say").textContent = text;

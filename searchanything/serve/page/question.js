@@ -93,6 +93,9 @@ export function asks(question) {
   return question.region !== null || question.whole || question.fg.length > 0 || question.box !== null || Boolean(question.text);
 }
 
+/** What the selection follows from, whatever is filtered or shown of its answer. */
+export const meant = ({ image, region, fg, bg, level, box, text, whole }) => JSON.stringify([image, region, fg, bg, level, box, text, whole]);
+
 function metaValue(text) {
   if (text === "true" || text === "false") return text === "true";
   return text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;

@@ -5,12 +5,20 @@ import { holds, outline } from "./masks.js";
 const SELECTED = "#ffcc00", HOVER = "#40e0ff", GOOD = "#30d158", BAD = "#ff453a";
 const DRAG_PX = 6;
 const STEP = 1 / 40, FINE = 1 / 200;
+export const CLOSER = 1.5, CLOSEST = 8;
 
 export class Stage {
-  /** `on` has point(x, y, {add, remove}), box(xyxy), hover(region), clear(). Points are in image pixels. */
+  /**
+   * `on` has point(x, y, {add, remove}), box(xyxy), hover(region), zoomed(). Points are in image pixels. The canvas is as
+   * large as what is seen; the sheet around it is as large as the zoomed image, and its frame scrolls.
+   */
   constructor(canvas, tip, on) {
     this.canvas = canvas;
+    this.sheet = canvas.parentElement;
+    this.frame = this.sheet.parentElement;
     this.tip = tip;
+    this.mode = "point"; // what a tap or click does without a key: point, add, remove, box
+    this.zoom = 1;
     this.on = on;
     this.picture = null;
     this.map = null;
@@ -26,23 +34,60 @@ export class Stage {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("blur", () => ((this.cross = null), this.#hover(null)));
-    new ResizeObserver(() => this.draw()).observe(canvas.parentElement);
+    this.frame.addEventListener("scroll", () => this.draw());
+    this.frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    new ResizeObserver(() => this.draw()).observe(this.frame);
   }
 
-  async open(address, width, height) {
-    const image = new Image();
-    image.src = address;
-    await image.decode();
+  /** Show another image. It can be pointed at when its regions are known, and with them its true size. */
+  async open(address) {
+    this.close();
+    const mine = (this.opening = {});
+    const picture = await decoded(address);
+    if (this.opening !== mine) return; // closed or opened again meanwhile
+    this.picture = picture;
+    this.width = picture.naturalWidth;
+    this.height = picture.naturalHeight;
+    this.zoom = 1;
+    this.on.zoomed(1);
+    this.mark({});
+  }
+
+  /** Nothing can be pointed at any more; the image stays in sight. */
+  close() {
+    this.picture = this.map = this.drag = this.cross = this.opening = null;
+    this.#hover(null);
+  }
+
+  /** Larger or smaller by a factor, about a place of the window or the middle. */
+  scale(factor, client) {
+    if (!this.picture) return;
+    const before = this.canvas.getBoundingClientRect();
+    const [x, y] = client || [before.left + before.width / 2, before.top + before.height / 2];
+    const [px, py] = this.#place({ clientX: x, clientY: y });
+    this.zoom = Math.min(CLOSEST, Math.max(1, this.zoom * factor));
+    this.tip.hidden = true; // where it was may be outside now
+    this.draw();
+    const after = this.canvas.getBoundingClientRect();
+    const held = client ? [x - after.left, y - after.top] : [after.width / 2, after.height / 2];
+    this.frame.scrollLeft = (px / this.width) * this.shown.width - held[0];
+    this.frame.scrollTop = (py / this.height) * this.shown.height - held[1];
+    this.draw();
+    this.on.zoomed(this.zoom);
+  }
+
+  /** The same image with more pixels. */
+  async sharpen(address, map) {
+    const image = await decoded(address);
+    if (map !== this.map) return;
     this.picture = image;
-    this.width = width;
-    this.height = height;
-    this.map = null;
-    this.cross = this.hovered = null;
-    this.mark({ regions: [], points: [], box: null, offered: [] });
+    this.draw();
   }
 
   regions(map) {
     this.map = map;
+    this.width = map.width;
+    this.height = map.height;
     this.draw();
   }
 
@@ -56,18 +101,20 @@ export class Stage {
   }
 
   draw() {
-    if (!this.picture) return;
-    const frame = this.canvas.parentElement.getBoundingClientRect();
-    const most = Math.min(window.innerHeight * 0.66, 760);
-    const scale = Math.min(frame.width / this.width, most / this.height);
+    const { frame, sheet, canvas } = this;
+    if (!this.picture || !frame.clientWidth) return;
+    const most = Math.round(Math.min(window.innerHeight * 0.66, 760));
+    const scale = this.zoom * Math.min(Math.floor(frame.getBoundingClientRect().width) / this.width, most / this.height);
     const width = Math.max(40, Math.round(this.width * scale)), height = Math.max(40, Math.round(this.height * scale));
+    sized(sheet, width, height);
+    frame.style.maxHeight = `${most}px`;
+    const seen = { width: Math.min(width, frame.clientWidth), height: Math.min(height, frame.clientHeight) };
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
-    this.canvas.style.width = `${width}px`;
-    this.canvas.style.height = `${height}px`;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
-    const c = this.canvas.getContext("2d");
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    sized(canvas, seen.width, seen.height);
+    canvas.width = Math.round(seen.width * ratio);
+    canvas.height = Math.round(seen.height * ratio);
+    const c = canvas.getContext("2d");
+    c.setTransform(ratio, 0, 0, ratio, -frame.scrollLeft * ratio, -frame.scrollTop * ratio);
     this.shown = { width, height };
     c.imageSmoothingQuality = "high";
     c.drawImage(this.picture, 0, 0, width, height);
@@ -168,9 +215,9 @@ export class Stage {
   }
 
   #place(event) {
-    const frame = this.canvas.getBoundingClientRect();
-    const x = ((event.clientX - frame.left) / frame.width) * this.width;
-    const y = ((event.clientY - frame.top) / frame.height) * this.height;
+    const sheet = this.sheet.getBoundingClientRect();
+    const x = ((event.clientX - sheet.left) / sheet.width) * this.width;
+    const y = ((event.clientY - sheet.top) / sheet.height) * this.height;
     return [Math.min(Math.max(x, 0), this.width - 0.01), Math.min(Math.max(y, 0), this.height - 0.01)];
   }
 
@@ -182,8 +229,9 @@ export class Stage {
       const levels = this.map.levels(...place).length;
       this.tip.textContent = levels > 1 ? `${levels} levels: click again for the next` : "Click to search";
       const left = (place[0] / this.width) * this.shown.width, top = (place[1] / this.height) * this.shown.height;
-      this.tip.style.left = `${Math.min(left + this.canvas.offsetLeft + 14, this.canvas.parentElement.clientWidth - this.tip.offsetWidth - 4)}px`;
-      this.tip.style.top = `${top + this.canvas.offsetTop + 16}px`;
+      const { frame, sheet, tip } = this;
+      tip.style.left = `${Math.min(left + sheet.offsetLeft + 14, frame.scrollLeft + frame.clientWidth - tip.offsetWidth - 4)}px`;
+      tip.style.top = `${Math.min(top + sheet.offsetTop + 16, frame.scrollTop + frame.clientHeight - tip.offsetHeight - 4)}px`;
     }
     if (changed) {
       this.draw();
@@ -193,13 +241,14 @@ export class Stage {
 
   /** What a click here would select next: what is selected already stays quiet, its next level shows. */
   #under(place) {
-    return this.map ? this.map.under(...place)[0] || null : null;
+    return this.map.under(...place)[0] || null;
   }
 
   #move(event) {
-    if (!this.picture) return;
+    if (!this.map) return;
     const place = this.#place(event);
     if (this.drag) {
+      if (event.pointerType === "touch" && this.mode !== "box") return; // a finger that moves scrolls
       const [x, y] = this.drag.start;
       const far = Math.hypot(event.clientX - this.drag.client[0], event.clientY - this.drag.client[1]);
       if (far > DRAG_PX || this.drag.box) {
@@ -213,7 +262,7 @@ export class Stage {
   }
 
   #down(event) {
-    if (event.button !== 0 || !this.picture) return;
+    if (![0, 2].includes(event.button) || !event.isPrimary || !this.map) return;
     this.cross = null;
     this.canvas.setPointerCapture(event.pointerId);
     this.drag = { start: this.#place(event), client: [event.clientX, event.clientY], box: null };
@@ -224,12 +273,19 @@ export class Stage {
     this.drag = null;
     if (!drag) return;
     if (drag.box && drag.box[2] - drag.box[0] > 2 && drag.box[3] - drag.box[1] > 2) this.on.box(drag.box);
-    else this.on.point(...drag.start, { add: event.shiftKey, remove: event.altKey });
+    else this.on.point(...drag.start, { add: event.shiftKey || this.mode === "add", remove: event.altKey || event.button === 2 || this.mode === "remove" });
     this.draw();
   }
 
+  /** A pinch on a touchpad is a wheel with Ctrl; a plain wheel scrolls. */
+  #wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    this.scale(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.005)), [event.clientX, event.clientY]);
+  }
+
   #key(event) {
-    if (!this.picture || event.ctrlKey || event.metaKey) return;
+    if (!this.map || event.ctrlKey || event.metaKey) return;
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (moves[event.key]) {
       const step = event.shiftKey ? FINE : STEP;
@@ -241,7 +297,11 @@ export class Stage {
         const [sx, sy] = this.drag.start;
         this.drag.box = [Math.min(sx, place[0]), Math.min(sy, place[1]), Math.max(sx, place[0]), Math.max(sy, place[1])];
       } else this.#hover(this.#under(place), place);
+      this.#reveal(this.cross);
       this.draw();
+    } else if (["+", "=", "-", "0"].includes(event.key)) {
+      this.scale({ "-": 1 / CLOSER, 0: 0 }[event.key] ?? CLOSER);
+      if (this.cross) this.#reveal(this.cross);
     } else if ((event.key === "Enter" || event.key === " ") && this.cross) {
       this.on.point(this.cross[0] * this.width, this.cross[1] * this.height, { add: event.shiftKey, remove: event.altKey });
     } else if (event.key === "b" || event.key === "B") {
@@ -254,6 +314,14 @@ export class Stage {
     event.preventDefault();
   }
 
+  /** Scroll so that the cross is in sight. */
+  #reveal([x, y]) {
+    const { frame, shown } = this;
+    const inside = (at, start, length) => Math.min(Math.max(start, at - length + 30), at - 30);
+    frame.scrollLeft = inside(x * shown.width, frame.scrollLeft, frame.clientWidth);
+    frame.scrollTop = inside(y * shown.height, frame.scrollTop, frame.clientHeight);
+  }
+
   #keyBox() {
     const [x, y] = this.cross || (this.cross = [0.5, 0.5]);
     if (this.drag?.keys) {
@@ -263,6 +331,18 @@ export class Stage {
     } else this.drag = { start: [x * this.width, y * this.height], keys: true, box: null };
     this.draw();
   }
+}
+
+async function decoded(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  return image;
+}
+
+function sized(element, width, height) {
+  element.style.width = `${width}px`;
+  element.style.height = `${height}px`;
 }
 
 /** A point inside a region, near its middle: where a click would have been. */
