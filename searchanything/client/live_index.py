@@ -148,7 +148,8 @@ class LiveIndex:
     def _notice_words(self, fingerprint: str, *, within_s: float = 0.0) -> None:
         """Forget an index to which another process has added words codes since; as of `within_s` ago at most."""
         with self._lock:
-            held = (self._indexes_opened.get(fingerprint), *self._opened.get(fingerprint, ()))
+            opened = self._indexes_opened.get(fingerprint), self._asking.get(fingerprint)
+            held = (*opened, *self._opened.get(fingerprint, ()))
             is_whole = all(one.words is not None for one in held if one is not None)
             if is_whole or time.monotonic() - self._words_sought.get(fingerprint, -math.inf) < within_s:
                 return
@@ -201,6 +202,7 @@ class LiveIndex:
                 return self._make(live, choice, learn)
             opened = self.open_for_work()
             if choice is not None:
+                self.open()  # other models than the index's are no other hash layer
                 layer = wiring.hash_layer_of(live.preset, choice, self._settings)
                 other = _manifest_of(self._load_encoder(live.preset, layer, live), live.preset)
                 if other.fingerprint != live.fingerprint:

@@ -64,7 +64,7 @@ class Scope:
         if self.wants(key):
             reason = None if self._is_named(key) else skip_reason(key, content_type)
         owner = self.image_key(key)
-        return SkipReason.SIDECAR if reason is not None and owner != key and self.wants(owner) else reason
+        return SkipReason.SIDECAR if reason is not None and owner != key and self.may_be_image(owner) else reason
 
     def may_be_image(self, key: str) -> bool:
         """False where the key alone tells that this is no image that is meant."""

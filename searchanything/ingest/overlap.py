@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from searchanything.core.protocols import Segmentation
@@ -63,13 +63,16 @@ class Overlap(Generic[Item]):
             return self._open_encoder()
 
     def run(self, batches: Iterable[Sequence[Item]]) -> Generator[list[tuple[Item, EncodedImage | None]], None, None]:
-        """Each batch's items with their codes, in order. Without a batch, no encoder is opened.
+        """Each batch's items with their codes, in order. The encoder is opened at the first batch that has an image.
 
         Raises: what `alone` and opening the encoder raise.
         """
         waiting = iter(batches)
-        beginning = list(islice(waiting, 1))
-        if not beginning:
+        for beginning in waiting:
+            if any(self._image_of(item) is not None for item in beginning):
+                break
+            yield [(item, None) for item in beginning]
+        else:
             return
         with ExitStack() as stack:
             lanes, workers = self._encoder.at_once.models, self._encoder.at_once.batches
@@ -80,7 +83,7 @@ class Overlap(Generic[Item]):
                 last = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="embed"))
             most, budget = max(_AHEAD, workers), WAITING_BYTES
             segmented = map_ahead(
-                first, self._segment, chain(beginning, waiting), most=most, cost=self._bytes_of, budget=budget
+                first, self._segment, chain([beginning], waiting), most=most, cost=self._bytes_of, budget=budget
             )
             cut = map_ahead(host, self._cut, segmented, most=most * lanes, cost=self._price, budget=budget * lanes)
             embedded = map_ahead(last, self._embed, cut, most=most, cost=self._price, budget=budget)

@@ -22,7 +22,9 @@ _FOUND_WITHOUT: Final = ("!=", "not in")  # hold of images that lack the name
 
 
 def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[object], *, offset: int = 0) -> None:
-    """Log why the conditions of a filter hold of no image, where an answer without hits may come of that.
+    """Log why a condition of a filter holds of no image, where an answer without hits may come of that.
+
+    Of several the first is named: anybody may ask a service, with thousands.
 
     What S3 keeps as user metadata and tags are texts, which equal no number: the commonest reason.
     """
@@ -42,6 +44,7 @@ def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[obj
     for condition in conditions:
         if seen and (reason := _reason(condition, seen)):
             logger.warning("nothing found where %s: %s", condition, reason)
+            return
 
 
 def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None:

@@ -16,6 +16,7 @@ from searchanything.client import live_index
 from searchanything.client.client import Client
 from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.rows import row_id
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef
@@ -177,6 +178,26 @@ def test_words_that_another_client_adds_are_seen(folder: Path) -> None:
     with pytest.raises(WordsMissingError):
         one.query(text="red")
     Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
+    assert found(one, "green", limit=1) == ["b/green.png"]
+
+
+def test_words_are_noticed_in_the_midst_of_a_question_by_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That question's encoder, which has none, was kept for all texts to come."""
+    one = made()
+    one.index(folder)
+    Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
+    models, image = one._models, folder / "a" / "red.png"
+    opening = models._open
+
+    def noticed_meanwhile(manifest: IndexManifest) -> object:
+        monkeypatch.setattr(models, "_open", opening)
+        opened = opening(manifest)
+        models._notice_words(manifest.fingerprint)  # as a text's question in another thread
+        return opened
+
+    monkeypatch.setattr(models, "_open", noticed_meanwhile)
+    one.query(image)
+    assert models._open == opening
     assert found(one, "green", limit=1) == ["b/green.png"]
 
 

@@ -170,6 +170,19 @@ def test_an_index_of_another_version_says_so_and_blames_no_weights(
                 call()
 
 
+def test_other_models_are_not_blamed_on_the_hash_file(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected() as client:
+        client.index(tmp_path / "images", hash_file="untrained")
+        others = {**machine.embedder.description, "weights": "others"}
+        monkeypatch.setattr(type(machine.embedder), "description", others)
+        monkeypatch.setattr(wiring, "_models", {})
+        forget(client)
+        with pytest.raises(IndexMismatchError, match=r"made with other models .*different: encoder"):
+            client.index(tmp_path / "images", hash_file="untrained")
+
+
 @pytest.mark.parametrize("hash_file", [None, "untrained"])
 def test_a_new_index_notes_the_precision_that_was_decided_before_its_first_code(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hash_file: str | None

@@ -136,6 +136,7 @@ def test_sidecars_are_skipped_as_what_they_are(beside: Beside) -> None:
     everything = replace(SCOPE, patterns=Patterns())
     assert everything.why_skipped("b.json", None) is SkipReason.SIDECAR
     assert everything.why_skipped("notes.txt", None) is SkipReason.OTHER
+    assert everything.why_skipped("notes.txt.json", None) is SkipReason.OTHER, "of no image"
 
 
 def test_a_sidecars_values_count_before_user_metadata_and_arrive_in_filters(beside: Beside) -> None:

@@ -27,6 +27,7 @@ from searchanything.core.errors import ModelError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.rows import Outcome
 from searchanything.core.types import RGBImage, StoredObject
+from searchanything.encode.encoder import Encoder
 from searchanything.ingest import pipeline
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
@@ -136,7 +137,7 @@ def test_each_stage_is_timed_and_only_what_ran(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(FakeSegmenter, "segment", slow)
     timings_ms = setting.run().timings_ms
-    stages = {"plan", "read", "decode", "segment", "pool", "crop", "embed", "hash", "masks", "commit"}
+    stages = {"plan", "read", "decode", "load_models", "segment", "pool", "crop", "embed", "hash", "masks", "commit"}
     assert set(timings_ms) == stages
     assert timings_ms["read"] >= 4 * 50  # of four images, though two threads share them
     assert timings_ms["segment"] >= 2 * 150  # of two batches
@@ -163,6 +164,25 @@ def test_a_second_run_does_nothing_but_try_the_failures_again() -> None:
         assert (before[key].attempts, after[key].attempts) == (1, 2)
         assert after[key].first_at_ms == before[key].first_at_ms <= before[key].last_at_ms <= after[key].last_at_ms
         assert after[key].generation > before[key].generation
+
+
+def test_files_that_are_no_images_take_no_models() -> None:
+    """They are tried again by every run, also where nothing else is to be done."""
+    setting, opened = Setting(), list[int]()
+    for number in range(5):  # more than a batch
+        setting.store.put(f"{number}.png", b"hello, I am a text")
+
+    def open_encoder() -> Encoder:
+        opened.append(1)
+        return setting.encoder
+
+    job = IndexingJob(setting.store, open_encoder, setting.index, SMALL_BATCHES)
+    assert index_images(job, setting.store.list()).failed == 5
+    assert not opened
+    setting.store.put("5.png", RED)
+    report = index_images(job, setting.store.list())
+    assert (report.indexed, report.failed, len(opened)) == (1, 5, 1)
+    whole(setting.index)
 
 
 def test_new_content_replaces_the_old_and_starts_counting_anew() -> None:

@@ -51,6 +51,12 @@ def test_texts_are_not_offered_where_their_order_is_another(caplog: pytest.LogCa
     assert "try" not in caplog.text
 
 
+def test_one_question_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_filter(index_of(TEXTS), Filter(where=['city = "Marburg"', "year = 2020", *["nobody = 1"] * 1000]), [])
+    [message] = caplog.messages
+    assert message.startswith("nothing found where year == 2020: ")
+
+
 def test_equal_metadata_is_a_condition_too(caplog: pytest.LogCaptureFixture) -> None:
     warn_of_filter(index_of({"year": 2020.0}), Filter(metadata={"year": "2020"}), [])
     assert "it is a number (2020.0) in the regions looked at, which equals no text" in caplog.text
