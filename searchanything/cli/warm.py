@@ -2,7 +2,7 @@
 
 A process belongs to one user, one environment (all `SEARCHANYTHING_…` and `AWS_…` variables, and the files
 of settings) and one state of this package, whose digest names its socket. It holds no file of an index open between
-questions (`kept_client`). It runs one question at a time, with the very code of the command line and in the asker's
+questions (`kept_index`). It runs one question at a time, with the very code of the command line and in the asker's
 folder, and sends what that prints.
 """
 

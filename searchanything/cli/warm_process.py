@@ -94,7 +94,7 @@ def main(place: Path) -> int:
 def _serve(listener: socket.socket) -> int:
     """What takes long to import comes after the socket is there: who asks meanwhile waits."""
     from searchanything.cli.app import run
-    from searchanything.cli.kept_client import KeptClient
+    from searchanything.cli.kept_index import KeptIndex
     from searchanything.core.errors import SearchAnythingError
     from searchanything.core.settings import load_settings
 
@@ -104,7 +104,7 @@ def _serve(listener: socket.socket) -> int:
         return 1  # the command itself says what is wrong
     if not idle_s:
         return 1
-    with contextlib.closing(KeptClient()) as kept:
+    with contextlib.closing(KeptIndex()) as kept:
         serve_questions(listener, partial(run, connect=kept), idle_s=idle_s)
     return 0
 

@@ -14,7 +14,7 @@ from fakes.indexing import RED
 from integration.milvus_server import MilvusServer
 from pymilvus import DataType, MilvusClient
 
-from searchanything.cli.kept_client import KeptClient
+from searchanything.cli.kept_index import KeptIndex
 from searchanything.client.opening import connect
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import IndexMismatchError, IndexUnavailableError
@@ -109,20 +109,20 @@ def commit_for_ever(index: RegionIndex, committed: list[ImageRef]) -> None:
 
 
 @pytest.mark.slow
-def test_a_kept_client_finds_what_others_have_indexed_since(
+def test_a_kept_connection_finds_what_others_have_indexed_since(
     milvus_server: MilvusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEARCHANYTHING_MILVUS__COLLECTION_PREFIX", f"t{uuid4().hex[:8]}_")
     (tmp_path / "a.png").write_bytes(RED)
-    with connect(milvus_server.uri, preset="pico") as other, closing(KeptClient()) as kept:
+    with connect(milvus_server.uri, preset="pico") as other, closing(KeptIndex()) as kept:
         other.index(tmp_path, hash_file="untrained")
         with kept(milvus_server.uri, None) as client:
             assert [hit.image.key for hit in client.query(tmp_path / "a.png").hits] == ["a.png"]
-            first = client
+            kept_store = client._indexes
         (tmp_path / "b.png").write_bytes(RED)
         other.index(tmp_path)
         with kept(milvus_server.uri, None) as client:
-            assert client is first
+            assert client._indexes is kept_store
             assert sorted(hit.image.key for hit in client.query(tmp_path / "a.png").hits) == ["a.png", "b.png"]
         other.delete(tmp_path)
         with kept(milvus_server.uri, None) as client:
