@@ -20,6 +20,7 @@ import numpy as np
 from searchanything.core.arguments import whole_number_of
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import WordsMatch
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
 from searchanything.search.rescoring import Match, QueryValues, Ranked, Window, scored
 
@@ -128,7 +129,7 @@ def search_regions(
         return index.search(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit)
-    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
+    return _page(index, collect_ranked(index, RowRanking(fetch, order_of, window), request, max_limit=max_limit))
 
 
 def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
@@ -154,7 +155,7 @@ def search_images(
         return index.search_images(code[None], limit=limit, filter=filter)[0]
 
     window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
-    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
+    return _page(index, collect_ranked(index, RowRanking(fetch, order_of, window), request, max_limit=max_limit))
 
 
 def _page(index: RegionIndex, found: Stretch[Hit]) -> Page:
@@ -162,8 +163,9 @@ def _page(index: RegionIndex, found: Stretch[Hit]) -> Page:
     return Page(hits, exact=found.exact and index.exact, stages=found.stages, nearest=found.nearest)
 
 
-def _rank(hit: Hit) -> Order:
-    return hit.distance_bits, hit.image.bucket, hit.image.key, hit.region or 0
+def order_of(match: Hit | WordsMatch) -> Order:
+    """Where a row stands in a ranking by distance; the number of a whole image counts as 0."""
+    return match.distance_bits, match.image.bucket, match.image.key, match.region or 0
 
 
 def query_code_of(asked: Asked) -> Codes:
