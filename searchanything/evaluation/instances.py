@@ -22,13 +22,13 @@ from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, RGBImage, SizeClass
 from searchanything.encode.encoder import Encoder, RegionJob
-from searchanything.evaluation.figures import nested
 from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
 from searchanything.evaluation.measures import (
     Values,
     interval,
     mean,
     mean_interval,
+    nested,
     resampled_means,
     retrieval_values,
 )
