@@ -72,7 +72,9 @@ def serve(
         empty = "" if _has_index(client) else " (nothing is indexed there yet)"
         finished = run_server(client, settings, started=started)
         if not finished:
-            _end_after(_CLOSING_S)
+            last = threading.Timer(_CLOSING_S, _end)  # to close the index may take as long as the work that is left
+            last.daemon = True
+            last.start()
     if not finished:
         _end()
 
@@ -85,13 +87,6 @@ def _has_index(client: Client) -> bool:
         return False
     except SearchAnythingError:
         return True
-
-
-def _end_after(seconds: float) -> None:
-    """End the process then at the latest: to close the index may take as long as the work that is left."""
-    last = threading.Timer(seconds, _end)
-    last.daemon = True
-    last.start()
 
 
 def _end() -> None:
