@@ -62,8 +62,8 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     if live is None:
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
-    with place.writing() as writer:
-        sealed = Sealed(writer)
+    with place.writing() as write:
+        sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, words=index.words is not None))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:

@@ -13,6 +13,7 @@ from fakes.answers import hit as any_hit
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
@@ -23,7 +24,6 @@ from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
 from searchanything.demo.trials import Trial
 from searchanything.prompts.prompt import WholeImage
 
-BUCKET = "bucket"
 MASK = MaskRLE((10, 10), "00d0")
 
 
