@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from PIL import Image
 from searchanything.core.conditions import Where
 from searchanything.core.documents import filter_document, mask_document, mask_of
 from searchanything.core.errors import PromptError
+from searchanything.core.extras import package_version
 from searchanything.core.geometry import decode_rle, encode_rle
 from searchanything.core.rows import ImageRow, RegionRow
 from searchanything.core.types import Filter, ImageRef, RegionRef, RGBImage, SizeClass
@@ -84,14 +84,6 @@ def pixels_digest(pixels: RGBImage) -> str:
     digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} RGB\n".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return version("searchanything")
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def kept_name(image: ImageInput) -> ImageInput:

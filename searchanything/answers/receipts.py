@@ -14,7 +14,6 @@ from searchanything.answers.questions import (
     WORDS_KIND,
     filter_of,
     image_of_receipt,
-    package_version,
     prompt_of_receipt,
 )
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
@@ -22,6 +21,7 @@ from searchanything.core.addresses import names_of
 from searchanything.core.counting import counted
 from searchanything.core.documents import mask_of
 from searchanything.core.errors import UsageError
+from searchanything.core.extras import package_version
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput

@@ -17,7 +17,6 @@ import logging
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json
 from searchanything.core.batching import batches, bounded_batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
@@ -106,14 +106,10 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
 
 
 def _head(manifest: IndexManifest, *, words: bool) -> bytes:
-    try:
-        program = version("searchanything")
-    except PackageNotFoundError:
-        program = "unknown"
     head = {
         "format": _FORMAT,
         "version": WORDS_VERSION if words else FORMAT_VERSION,
-        "program": program,
+        "program": package_version(),
         "manifest": asdict(manifest),
     }
     return json.dumps(head, indent=1, sort_keys=True).encode()
