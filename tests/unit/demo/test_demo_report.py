@@ -20,7 +20,7 @@ from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import QuestionKind, SceneQuestion
 from searchanything.demo.report import Answers, examples_of
-from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
+from searchanything.demo.run import inputs_digest, report_of_same_inputs
 from searchanything.demo.trials import Trial
 from searchanything.prompts.prompt import WholeImage
 
