@@ -15,7 +15,7 @@ from typing import Final
 
 from searchanything.cli.entry import QUESTIONS, warm_answer
 from searchanything.core.errors import LibraryError
-from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command
+from searchanything.core.extras import DISTRIBUTION, LOCAL, install_command, package_version
 from searchanything.core.libraries import importing
 from searchanything.core.put_off import answer_questions_only
 
@@ -53,7 +53,7 @@ def main() -> None:
             from searchanything.cli.app import run
     except LibraryError as error:
         if arguments == ["--version"]:
-            sys.stdout.write(f"{_version()}\n")
+            sys.stdout.write(f"{DISTRIBUTION} {package_version()}\n")
             return
         _explain(error, _cure(error, arguments), as_json="json" in arguments or "--format=json" in arguments)
         sys.exit(1)
@@ -73,15 +73,6 @@ def _cure(error: LibraryError, arguments: Sequence[str]) -> str:
     if error.cure != install_command(LOCAL) or "--scenes" in arguments:
         return error.cure
     return install_command(_EXTRAS.get(arguments[0] if arguments else "", LOCAL))
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"{DISTRIBUTION} {version(DISTRIBUTION)}"
-    except PackageNotFoundError:
-        return f"{DISTRIBUTION}, not installed as a package"
 
 
 def _explain(error: LibraryError, cure: str, *, as_json: bool) -> None:

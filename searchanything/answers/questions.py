@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from searchanything.core.conditions import Where
-from searchanything.core.documents import mask_document
+from searchanything.core.documents import filter_document, mask_document, mask_of
 from searchanything.core.errors import PromptError
+from searchanything.core.extras import package_version
 from searchanything.core.geometry import decode_rle, encode_rle
 from searchanything.core.rows import ImageRow, RegionRow
-from searchanything.core.types import Filter, ImageRef, MaskRLE, RegionRef, RGBImage, SizeClass
+from searchanything.core.types import Filter, ImageRef, RegionRef, RGBImage, SizeClass
 from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Box, Mask, Points, Prompt, Prompts, Text, WholeImage, describe_prompt
 from searchanything.search.search import PageRequest
@@ -34,13 +34,8 @@ def question_document(
     The query image is named where it has a name, and told by the sha256 of its decoded pixels in any case.
     """
     height, width = pixels.shape[:2]
-    return {
-        "version": package_version(),
-        "image": {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)},
-        "prompt": receipt_prompt(prompt),
-        "page": page_document(request),
-        "filter": None if filter is None else receipt_filter(filter),
-    }
+    named = {**_source_of(image), "width": width, "height": height, "pixels_sha256": pixels_digest(pixels)}
+    return _document(named, receipt_prompt(prompt), request, filter)
 
 
 def stored_question_document(
@@ -54,31 +49,28 @@ def stored_question_document(
     size = {"width": rows[0].image_width, "height": rows[0].image_height}
     digest = hashlib.sha256(b"".join(row.code for row in rows)).hexdigest()
     kind = "image" if refs[0].region is None else "region"
-    return {
-        "version": package_version(),
-        "image": {**named, **size, "pixels_sha256": digest},
-        "prompt": {"kind": kind if len(refs) == 1 else f"{kind}s"},
-        "page": page_document(request),
-        "filter": None if filter is None else receipt_filter(filter),
-    }
+    image = {**named, **size, "pixels_sha256": digest}
+    return _document(image, {"kind": kind if len(refs) == 1 else f"{kind}s"}, request, filter)
 
 
 def words_document(text: str, request: PageRequest, filter: Filter | None) -> dict[str, Any]:
     """The same for a question in words alone: in place of an image's pixels the text has a digest."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    image = {"source": WORDS_KIND, "width": 0, "height": 0, "pixels_sha256": digest}
+    return _document(image, {"kind": WORDS_KIND, "text": text}, request, filter)
+
+
+def _document(
+    image: dict[str, Any], prompt: dict[str, Any], request: PageRequest, filter: Filter | None
+) -> dict[str, Any]:
+    """The page's bound is not in it: that follows from `max_false_match` and the index."""
     return {
         "version": package_version(),
-        "image": {"source": WORDS_KIND, "width": 0, "height": 0, "pixels_sha256": digest},
-        "prompt": {"kind": WORDS_KIND, "text": text},
-        "page": page_document(request),
-        "filter": None if filter is None else receipt_filter(filter),
+        "image": image,
+        "prompt": prompt,
+        "page": {name: getattr(request, name) for name in ("limit", "offset", "group_by_image", "rescore")},
+        "filter": None if filter is None else filter_document(filter),
     }
-
-
-def page_document(request: PageRequest) -> dict[str, Any]:
-    """The page that was asked for; its bound follows from `max_false_match` and the index."""
-    names = ("limit", "offset", "group_by_image", "rescore")
-    return {name: getattr(request, name) for name in names}
 
 
 def receipt_prompt(prompt: Prompt) -> dict[str, Any]:
@@ -87,36 +79,11 @@ def receipt_prompt(prompt: Prompt) -> dict[str, Any]:
     return described | {"mask": mask_document(encode_rle(prompt.mask))} if isinstance(prompt, Mask) else described
 
 
-def receipt_filter(filter: Filter) -> dict[str, Any]:
-    """A filter as plain JSON from which it can be made again."""
-    return {
-        "bucket": filter.bucket,
-        "key_prefix": filter.key_prefix,
-        "images": _refs_document(filter.images),
-        "exclude": _refs_document(filter.exclude),
-        "within": [list(place) for place in filter.within],
-        "area_px": list(filter.area_px),
-        "size_class": None if filter.size_class is None else str(filter.size_class),
-        "metadata": dict(filter.metadata),
-        "indexed_at_ms": list(filter.indexed_at_ms),
-        "expression": filter.expression,
-        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
-    }
-
-
 def pixels_digest(pixels: RGBImage) -> str:
     """sha256 of an image's size and its (H, W, 3) uint8 RGB pixels, EXIF orientation applied."""
     digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]} RGB\n".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return version("searchanything")
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def kept_name(image: ImageInput) -> ImageInput:
@@ -177,7 +144,7 @@ def prompt_of_receipt(document: Mapping[str, Any], size: tuple[int, int], max_pi
         case "text" | "words":
             return Text(document["text"])
         case "mask":
-            mask = rle_of(document["mask"])
+            mask = mask_of(document["mask"])
             if mask.size != size:  # before anything of that size is made
                 raise PromptError(f"expected a mask of the image's size {size}, got {mask.size}")
             return Mask(decode_rle(mask, most_cells=max_pixels))
@@ -210,10 +177,6 @@ def filter_of(document: Mapping[str, Any] | None) -> Filter | None:
     )
 
 
-def _refs_document(images: Iterable[ImageRef]) -> list[dict[str, str]]:
-    return [{"bucket": image.bucket, "key": image.key} for image in images]
-
-
 def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
     return tuple(ImageRef(one["bucket"], one["key"]) for one in documents)
 
@@ -221,9 +184,3 @@ def _refs_of(documents: Iterable[Mapping[str, Any]]) -> tuple[ImageRef, ...]:
 def _range_of(values: Iterable[int | None]) -> tuple[int | None, int | None]:
     low, high = values
     return low, high
-
-
-def rle_of(document: Mapping[str, Any]) -> MaskRLE:
-    """A mask as it stands in a document; nothing is checked."""
-    height, width = document["size"]
-    return MaskRLE((int(height), int(width)), str(document["counts"]))

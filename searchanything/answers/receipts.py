@@ -14,14 +14,14 @@ from searchanything.answers.questions import (
     WORDS_KIND,
     filter_of,
     image_of_receipt,
-    package_version,
     prompt_of_receipt,
-    rle_of,
 )
 from searchanything.answers.results import RECEIPT_FORMAT, SearchResults
 from searchanything.core.addresses import names_of
 from searchanything.core.counting import counted
+from searchanything.core.documents import mask_of
 from searchanything.core.errors import UsageError
+from searchanything.core.extras import package_version
 from searchanything.core.geometry import MAX_MASK_CELLS, check_rle, decode_rle
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.inputs import ImageInput
@@ -204,7 +204,7 @@ def _selections_differ(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _mask_iou(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    first, second = (decode_rle(rle_of(mask)) for mask in (one, other))
+    first, second = (decode_rle(mask_of(mask)) for mask in (one, other))
     union = int((first | second).sum())
     return float((first & second).sum() / union) if union else 1.0
 
@@ -263,7 +263,7 @@ def _said(hit: Mapping[str, Any]) -> str:
 def _check_answer(document: Mapping[str, Any]) -> None:
     """What `compare_runs` will look at is there. Raises: KeyError, TypeError, ValueError."""
     selection = document["selection"]
-    check_rle(rle_of(selection["mask"]))
+    check_rle(mask_of(selection["mask"]))
     parts = [({"fingerprint"}, document), (SELECTION_FIELDS, selection)]
     parts += [(HIT_FIELDS, hit) for hit in document["hits"]]
     for names, part in parts:

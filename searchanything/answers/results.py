@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from searchanything.core.counting import counted
 from searchanything.core.documents import hit_document, receipt_hit, region_document, selection_document
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.escaping import printable
-from searchanything.core.files import png_bytes, save_image, save_text
+from searchanything.core.files import png_bytes, save_image, save_json
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import BoxXYXY, Candidate, Hit, ImageRef, RegionRef, RGBImage, Selection
@@ -172,7 +171,7 @@ class SearchResults(Sliced[Hit]):
 
     def save_receipt(self, path: str | Path) -> None:
         """Write the receipt, all or nothing. Raises: UsageError for another suffix than .json or a bad place."""
-        save_text(json.dumps(self.receipt(), ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
+        save_json(self.receipt(), path)
 
     def explain(self, image: IndexedImage, box_xyxy: BoxInput | None = None) -> Explanation:
         """Why this image is not among the hits, or where it is: the same query again, with a look at every step.
@@ -219,7 +218,7 @@ class SearchResults(Sliced[Hit]):
         """Write what the marks taught as JSON, all or nothing. Raises: UsageError without marks, or a bad place."""
         if self.probe is None:
             raise UsageError("there is nothing to save: refine the answer first")
-        save_text(json.dumps(self.probe.to_dict(), indent=1) + "\n", path, suffixes=(".json",))
+        save_json(self.probe.to_dict(), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""

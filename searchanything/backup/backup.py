@@ -17,7 +17,6 @@ import logging
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from searchanything.backup.files import CURE, BackupPlace, Checked, Sealed, json
 from searchanything.core.batching import batches, bounded_batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
+from searchanything.core.extras import package_version
 from searchanything.core.manifest import IndexCounts, IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
@@ -62,8 +62,8 @@ def back_up(indexes: IndexStore, place: BackupPlace) -> BackupReport:
     if live is None:
         raise UsageError(f"nothing is indexed at {indexes.uri}: there is nothing to back up")
     index, counts = indexes.open(live.fingerprint), [0, 0, 0]
-    with place.writing() as writer:
-        sealed = Sealed(writer)
+    with place.writing() as write:
+        sealed = Sealed(write)
         sealed.write("manifest.json", _head(live, words=index.words is not None))
         sealed.write("hash.safetensors", indexes.hash_layer(live.fingerprint))
         if index.words is not None:
@@ -106,14 +106,10 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
 
 
 def _head(manifest: IndexManifest, *, words: bool) -> bytes:
-    try:
-        program = version("searchanything")
-    except PackageNotFoundError:
-        program = "unknown"
     head = {
         "format": _FORMAT,
         "version": WORDS_VERSION if words else FORMAT_VERSION,
-        "program": program,
+        "program": package_version(),
         "manifest": asdict(manifest),
     }
     return json.dumps(head, indent=1, sort_keys=True).encode()

@@ -13,9 +13,10 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.files import whole_file
@@ -25,15 +26,8 @@ END: Final = "end.json"
 MEMBER_BYTES: Final = 1 << 29  # far above what is written: bounds the memory that a foreign file can take
 _LINE_BYTES: Final = 1 << 20  # likewise, of a row
 _PIECE_BYTES: Final = 1 << 20  # unpacked at a time
+WriteMember: TypeAlias = Callable[[str, bytes], None]  # takes a name and what lies under it
 CURE: Final = "take another backup, or index the images again"
-
-
-class MemberWriter(Protocol):
-    """Takes the members of a new backup."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Add a member."""
-        ...
 
 
 class BackupPlace(Protocol):
@@ -42,7 +36,7 @@ class BackupPlace(Protocol):
     @property
     def location(self) -> str: ...
 
-    def writing(self) -> contextlib.AbstractContextManager[MemberWriter]:
+    def writing(self) -> contextlib.AbstractContextManager[WriteMember]:
         """Begin a new backup. Raises: UsageError where there is one, or the place cannot be written."""
         ...
 
@@ -62,7 +56,7 @@ class TarPlace:
         return str(self._file)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[MemberWriter]:
+    def writing(self) -> Iterator[WriteMember]:
         if self._file.exists():
             raise UsageError(f"{self._file} exists, and a backup overwrites nothing: name another file")
         if not self._file.parent.is_dir():
@@ -71,7 +65,7 @@ class TarPlace:
             whole_file(self._file, private=True) as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            yield _TarWriter(tar)
+            yield partial(_add_to_tar, tar)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         if not self._file.is_file():
@@ -97,13 +91,13 @@ class ObjectsPlace:
         return self._files.location
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[MemberWriter]:
+    def writing(self) -> Iterator[WriteMember]:
         found = next(iter(self._files.list()), None)
         if found is not None:
             raise UsageError(
                 f"{self.location} holds {found.name}, and a backup overwrites nothing: name another prefix"
             )
-        yield self._files
+        yield self._files.write
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         found = {file.name: file for file in self._files.list()}
@@ -114,31 +108,27 @@ class ObjectsPlace:
                 yield name, file.read(MEMBER_BYTES)
 
 
-class _TarWriter:
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-
-    def write(self, name: str, data: bytes) -> None:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        self._tar.addfile(member, io.BytesIO(data))
+def _add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
 class Sealed:
     """Writes members and, at the end, what they were."""
 
-    def __init__(self, writer: MemberWriter) -> None:
-        self._writer = writer
+    def __init__(self, write: WriteMember) -> None:
+        self._write = write
         self._digests: dict[str, str] = {}
 
     def write(self, name: str, data: bytes) -> None:
         """Add a member."""
         self._digests[name] = hashlib.sha256(data).hexdigest()
-        self._writer.write(name, data)
+        self._write(name, data)
 
     def close(self, totals: Mapping[str, int]) -> None:
         """Add the last member: the backup is whole from now on."""
-        self._writer.write(END, json.dumps({"files": self._digests, **totals}, indent=1).encode())
+        self._write(END, json.dumps({"files": self._digests, **totals}, indent=1).encode())
 
 
 class Checked:

@@ -24,6 +24,7 @@ from searchanything.cli.session import Connect, Session, open_client, say
 from searchanything.cli.verbs import MARKUP, Verbs
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.escaping import OneLineFormatter
+from searchanything.core.extras import DISTRIBUTION, package_version
 
 _AGAIN_S = 0.05  # until a dropped Ctrl-C is sent again
 logger = logging.getLogger(__name__)
@@ -61,12 +62,7 @@ def next_steps() -> str:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"searchanything {version('searchanything')}")
-        except PackageNotFoundError:
-            typer.echo("searchanything, not installed as a package")
+        typer.echo(f"{DISTRIBUTION} {package_version()}")
         raise typer.Exit
 
 

@@ -13,7 +13,7 @@ import typer
 
 from searchanything.cli.options import OutputOptions, Uri, expanded
 from searchanything.cli.progress import counting
-from searchanything.cli.session import answer, plain, say
+from searchanything.cli.session import answer, figure_table, plain, say
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 
@@ -86,12 +86,9 @@ def _write_scenes(folder: Path, count: int | None, output: OutputOptions) -> Non
 
 def _text(out: Path, report: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("prompt", "hit@5", "shuffled weights", "chance", "questions"):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+    table = figure_table("prompt", "hit@5", "shuffled weights", "chance", "questions")
     for one in report["queries"]:
         shares = (one[name] for name in ("hit_at_5", "shuffled_hit_at_5", "chance"))
         table.add_row(one["kind"], *("–" if share is None else f"{share:.2f}" for share in shares), str(one["n"]))

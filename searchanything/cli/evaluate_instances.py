@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, reading_of, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import at, failures_shown, reading_of, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.index import HashFile
 from searchanything.cli.judged_encoder import judged_encoder
 from searchanything.cli.options import OutputOptions, Preset, expanded
 from searchanything.cli.progress import evaluation_progress
-from searchanything.cli.session import answer
+from searchanything.cli.session import answer, figure_table
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:

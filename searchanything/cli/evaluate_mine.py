@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.evaluate_tables import at, failures_shown, figure_table, shown_ends, shown_number
+from searchanything.cli.evaluate_tables import at, failures_shown, shown_ends, shown_number
 from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.options import CommonOptions, expanded
 from searchanything.cli.progress import evaluation_progress
-from searchanything.cli.session import answer, client_of
+from searchanything.cli.session import answer, client_of, figure_table
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:

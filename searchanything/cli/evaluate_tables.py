@@ -1,17 +1,14 @@
-"""What the reports of `searchanything eval` have in common as text: tables, numbers, intervals, failures."""
+"""What the reports of `searchanything eval` have in common as text: numbers, intervals, failures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from searchanything.cli.index import SHOWN_FAILURES
-from searchanything.core.counting import counted
+from searchanything.cli.session import first_lines
 from searchanything.core.escaping import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from searchanything.core.settings import IngestSettings
     from searchanything.evaluation.reading import Reading
 
@@ -21,17 +18,6 @@ def reading_of(ingest: IngestSettings) -> Reading:
     from searchanything.evaluation.reading import Reading
 
     return Reading(ingest.batch_images, ingest.transfer_threads, ingest.max_pixels)
-
-
-def figure_table(first: str, *others: str) -> Table:
-    """An empty table: names on the left, numbers on the right."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading.replace("_", " "), justify="right")
-    return table
 
 
 def at(tree: Mapping[str, Any], path: str) -> float | None:
@@ -55,7 +41,4 @@ def shown_ends(report: Mapping[str, Any], path: str) -> str:
 
 def failures_shown(failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """The first failures, and how many more there are."""
-    lines = ["failed: " + printable(one["message"]) for one in failures[:SHOWN_FAILURES]]
-    if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
-    return lines
+    return first_lines(["failed: " + printable(one["message"]) for one in failures], "more failure")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from searchanything.cli.options import CommonOptions, Source, expanded
-from searchanything.cli.session import answer, client_of
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from searchanything.cli.session import TwoColumns, answer_pairs, client_of
 
 app = typer.Typer(help="Maintain the features that indexing keeps (ingest.keep_features).", no_args_is_help=True)
 
@@ -29,7 +26,7 @@ def status(
     """
     with client_of(context, common) as client:
         document = client.features_status(source).to_dict()
-    answer(document, common.format, lambda: _text(document))
+    answer_pairs(document, common.format, lambda: _pairs(document))
 
 
 @app.command("compact")
@@ -48,18 +45,15 @@ def compact(
     """
     with client_of(context, common) as client:
         document = client.compact_features(source).to_dict()
-    answer(document, common.format, lambda: _text(document))
+    answer_pairs(document, common.format, lambda: _pairs(document))
 
 
-def _text(document: dict[str, Any]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
+def _pairs(document: dict[str, Any]) -> TwoColumns:
+    pairs = []
     for name, value in document.items():
         if isinstance(value, dict):
             value = ", ".join(f"{number:,} {when}" for when, number in value.items())
         elif isinstance(value, int) and not isinstance(value, bool):
             value = f"{value:,}"
-        table.add_row(name.replace("_", " "), Text("none" if value is None else str(value)))
-    return table
+        pairs.append((name.replace("_", " "), "none" if value is None else str(value)))
+    return pairs

@@ -12,13 +12,14 @@ import typer
 
 from searchanything.cli.options import OutputOptions, expanded, option
 from searchanything.cli.progress import hash_progress, rows_progress
-from searchanything.cli.session import answer, plain, say
+from searchanything.cli.session import answer, figure_table, plain, say
 from searchanything.core.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from searchanything.hash_training.judging import Judgement
+    from searchanything.models.hashing import HashLayer
 
 _HELD_OUT = "held-out region"  # what a training judges on
 
@@ -203,14 +204,12 @@ def cut(hash_file: HashFile, out: LayerOut, bits: CutBits, *, output: OutputOpti
 
     Example: [bold]searchanything hash cut --hash holiday.safetensors --bits 64 --out short.safetensors[/bold]
     """
-    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.core.files import check_save_path
     from searchanything.models.hashing import HashLayer
 
     target = check_save_path(out, (".safetensors",), inputs=(hash_file,))
     layer = HashLayer.from_file(hash_file).prefix(bits)
-    write_whole(target, lambda opened: opened.write(layer.to_bytes()))
-    document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
-    answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
+    _write_layer(layer, target, output)
 
 
 @app.command("import")
@@ -228,16 +227,22 @@ def import_(
 
     Example: [bold]searchanything hash import mine.onnx --mask-dimension 64 --image-dimension 256 --out h.safetensors[/]
     """
-    from searchanything.core.files import check_save_path, write_whole
+    from searchanything.core.files import check_save_path
     from searchanything.hash_training.importing import import_layer
 
     target = check_save_path(out, (".safetensors",), inputs=(file,))
     layer = import_layer(file, mask_dimension=mask_dimension, image_dimension=image_dimension, tensor=tensor)
-    write_whole(target, lambda opened: opened.write(layer.to_bytes()))
     if "bias" in layer.provenance:
         say(f"{file} has no bias beside its weight: 0 is taken for each bit")
-    document = {"file": str(out), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
-    answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {out}"))
+    _write_layer(layer, target, output)
+
+
+def _write_layer(layer: HashLayer, target: Path, output: OutputOptions) -> None:
+    from searchanything.core.files import write_whole
+
+    write_whole(target, lambda file: file.write(layer.to_bytes()))
+    document = {"file": str(target), "bits": layer.bits, "sha256": layer.digest, "provenance": dict(layer.provenance)}
+    answer(document, output.format, lambda: plain(f"a layer of {layer.bits} bits written to {target}"))
 
 
 @contextlib.contextmanager
@@ -308,7 +313,6 @@ def _table(
     document: Mapping[str, Any], judgements: Mapping[str, Judgement], *, chosen: str, kind: str = _HELD_OUT
 ) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
 
     from searchanything.hash_training.judging import FIGURE_NAMES, shown_figure
 
@@ -317,10 +321,7 @@ def _table(
     if not one.says_something:
         return plain(made)
     head = f"{made}; judged on {counted(one.rows, kind)}"
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method")
-    for name, _ in FIGURE_NAMES.values():
-        table.add_column(name, justify="right")
+    table = figure_table("method", *(name for name, _ in FIGURE_NAMES.values()))
     for method, judgement in judgements.items():
         figures = judgement.figures()
         style = "bold" if method == chosen else ""

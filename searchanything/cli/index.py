@@ -12,7 +12,7 @@ from searchanything.cli.failures import SOME_IMAGES_FAILED
 from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded, option
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of, say
+from searchanything.cli.session import TwoColumns, answer, answer_pairs, client_of, first_lines, say
 from searchanything.core.addresses import split_s3
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from searchanything.wiring import HashChoice
 
-SHOWN_FAILURES = 20
 HashFile = Annotated[
     str | None,
     option(
@@ -88,7 +87,7 @@ def index(
             )
         with client_of(context, common) as client, indexing_progress("estimating") as show:
             foreseen = client.estimate(source, patterns=patterns, progress=show).to_dict()
-        answer(foreseen, common.format, lambda: _estimate_text(foreseen))
+        answer_pairs(foreseen, common.format, lambda: _estimate_pairs(foreseen))
         return
     with client_of(context, common) as client, indexing_progress() as show:
         report = client.index(
@@ -140,9 +139,7 @@ def report_text(document: dict[str, Any], *, pruned: bool = False) -> Renderable
             f"{'it' if empty == 1 else 'them'}; to list: searchanything failed list --empty"
         )
     failures = document["failures"]
-    lines += ["failed: " + failure_line(one) for one in failures[:SHOWN_FAILURES]]
-    if len(failures) > SHOWN_FAILURES:
-        lines.append(f"… and {counted(len(failures) - SHOWN_FAILURES, 'more failure')}; --format json lists all")
+    lines += first_lines(["failed: " + failure_line(one) for one in failures], "more failure")
     lines += skipped_lines(document["skipped"]) + warning_lines(document["warnings"])
     if document["deleted"]:
         lines.append(f"forgotten: {counted(document['deleted'], 'image')} that SOURCE no longer holds")
@@ -170,9 +167,8 @@ def held_lines(keys: list[str]) -> list[str]:
 
     if not keys:
         return []
-    lines = [f"held back: {printable(key)}" for key in keys[:SHOWN_FAILURES]]
-    if len(keys) > SHOWN_FAILURES:
-        lines.append(f"… and {len(keys) - SHOWN_FAILURES:,} more held back; --format json lists all")
+    said = "more held back"
+    lines = first_lines([f"held back: {printable(key)}" for key in keys], said, said)
     lines.append(
         f"held back: {images_are(len(keys))} gone from the listing, too many at once to forget automatically. Is a "
         f"disk "
@@ -193,16 +189,10 @@ def failure_line(failure: dict[str, str]) -> str:
 
 def warning_lines(warnings: list[dict[str, str]]) -> list[str]:
     """The first warnings of a report, for people."""
-    lines = ["warning: " + failure_line(one) for one in warnings[:SHOWN_FAILURES]]
-    if len(warnings) > SHOWN_FAILURES:
-        lines.append(f"… and {counted(len(warnings) - SHOWN_FAILURES, 'more warning')}; --format json lists all")
-    return lines
+    return first_lines(["warning: " + failure_line(one) for one in warnings], "more warning")
 
 
-def _estimate_text(document: dict[str, Any]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
+def _estimate_pairs(document: dict[str, Any]) -> TwoColumns:
     sample = document["sample"]
     free = document["disk_free_bytes"]
     rows = {
@@ -214,12 +204,9 @@ def _estimate_text(document: dict[str, Any]) -> RenderableType:
         "this process": _size_text(document["memory_bytes"]["worker"]),
         "sample": f"{counted(sum(sample['images'].values()), 'object')}, {sample['images']['failed']:,} failed",
     }
-    table = Table.grid(padding=(0, 2))
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
     if not document["fits"]:
-        table.add_row("", Text("the index would not fit on the disk"))
-    return table
+        rows[""] = "the index would not fit on the disk"
+    return list(rows.items())
 
 
 def _size_text(size_bytes: int) -> str:

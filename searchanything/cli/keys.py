@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from searchanything.cli.options import CommonOptions, expanded, option
-from searchanything.cli.session import answer, plain, session_of
+from searchanything.cli.session import answer, plain, session_of, settings_of
 from searchanything.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,13 +95,10 @@ def _secret(variable: str) -> str:
 
 
 def _ring(common: CommonOptions) -> KeyRing:
-    from searchanything.core.settings import load_settings
     from searchanything.core.state_folders import serve_folder
     from searchanything.serve.keys import KeyRing
 
-    settings = load_settings()
-    settings.milvus.uri = common.uri or settings.milvus.uri
-    return KeyRing(serve_folder(settings))
+    return KeyRing(serve_folder(settings_of(common.uri)))
 
 
 def _document(key: ApiKey) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from searchanything.cli.failures import DONE
 from searchanything.cli.options import CommonOptions, expanded, option
-from searchanything.cli.session import client_of, say
+from searchanything.cli.session import client_of, say, settings_of
 from searchanything.core.errors import IndexNotFoundError, SearchAnythingError, UsageError
 from searchanything.core.extras import install_command
 
@@ -59,13 +59,9 @@ def serve(
         if (error.name or "").partition(".")[0] not in _SERVER:  # another cause, another cure
             raise
         raise UsageError(f"the server needs more packages ({error.name}): {install_command('serve')}") from error
-    from searchanything.core.settings import load_settings
-
-    settings = load_settings()
+    settings = settings_of(common.uri, common.preset)
     settings.serve.host = host or settings.serve.host
     settings.serve.port = settings.serve.port if port is None else port
-    settings.milvus.uri = common.uri or settings.milvus.uri
-    settings.models.preset = common.preset or settings.models.preset
 
     def started(url: str) -> None:
         say(f"serving {settings.milvus.uri}{empty} at {url}")
@@ -76,7 +72,9 @@ def serve(
         empty = "" if _has_index(client) else " (nothing is indexed there yet)"
         finished = run_server(client, settings, started=started)
         if not finished:
-            _end_after(_CLOSING_S)
+            last = threading.Timer(_CLOSING_S, _end)  # to close the index may take as long as the work that is left
+            last.daemon = True
+            last.start()
     if not finished:
         _end()
 
@@ -89,13 +87,6 @@ def _has_index(client: Client) -> bool:
         return False
     except SearchAnythingError:
         return True
-
-
-def _end_after(seconds: float) -> None:
-    """End the process then at the latest: to close the index may take as long as the work that is left."""
-    last = threading.Timer(seconds, _end)
-    last.daemon = True
-    last.start()
 
 
 def _end() -> None:

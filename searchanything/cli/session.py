@@ -19,18 +19,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import typer
 
 from searchanything.cli.options import CommonOptions, Format
+from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.escaping import json_text, printable, printable_lines
 from searchanything.core.put_off import questions_only
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from searchanything.client.client import Client
+    from searchanything.core.settings import Settings
 
 TwoColumns: TypeAlias = Sequence[tuple[str, str]]  # names and what they say
 Connect: TypeAlias = Callable[[str | None, str | None], "contextlib.AbstractContextManager[Client]"]  # URI, preset
 _BLAS_THREADS: Final = "OPENBLAS_NUM_THREADS"
+SHOWN_LINES: Final = 20  # failures and the like, for people
 WIDE_COLUMNS = 10_000  # into a pipe, lines are never wrapped or cut
 
 
@@ -78,15 +82,23 @@ class Session:
 
 def session_of(context: typer.Context) -> Session:
     """The session that `run` handed to the application."""
-    session = context.obj
-    if not isinstance(session, Session):
-        raise TypeError(f"expected a Session as the context's object, got {type(session).__name__}")
+    session: Session = context.obj
     return session
 
 
 def client_of(context: typer.Context, common: CommonOptions) -> contextlib.AbstractContextManager[Client]:
     """A client of the index and preset that were asked for."""
     return session_of(context).client(common.uri, common.preset)
+
+
+def settings_of(uri: str | None, preset: str | None = None) -> Settings:
+    """The settings with what was typed in their place. Raises: SettingsError."""
+    from searchanything.core.settings import load_settings
+
+    settings = load_settings()
+    settings.milvus.uri = uri or settings.milvus.uri
+    settings.models.preset = preset or settings.models.preset
+    return settings
 
 
 def answer(document: Mapping[str, Any], format: Format, text: Callable[[], RenderableType]) -> None:
@@ -133,6 +145,24 @@ def one_line(document: Mapping[str, Any]) -> str:
     """A document as a line of JSON, with escapes where stdout has no room for all letters, or nobody could see them."""
     escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     return json_text(json.dumps(document, ensure_ascii=escaped, allow_nan=False)) + "\n"
+
+
+def figure_table(first: str, *others: str) -> Table:
+    """An empty table: names on the left, numbers on the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading.replace("_", " "), justify="right")
+    return table
+
+
+def first_lines(lines: Sequence[str], noun: str, plural: str = "") -> list[str]:
+    """The first of many lines, and how many more there are, such as `more failure`."""
+    more = len(lines) - SHOWN_LINES
+    end = [f"… and {counted(more, noun, plural)}; --format json lists all"] if more > 0 else []
+    return [*lines[:SHOWN_LINES], *end]
 
 
 def plain(text: str) -> RenderableType:

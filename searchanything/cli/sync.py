@@ -11,7 +11,7 @@ from searchanything.cli.index import held_lines, skipped_lines, warning_lines
 from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, PatternOptions, Source, expanded
 from searchanything.cli.progress import indexing_progress
-from searchanything.cli.session import answer, client_of, say
+from searchanything.cli.session import answer, client_of, first_lines, say
 from searchanything.core.counting import counted
 from searchanything.core.escaping import printable
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from searchanything.ingest.reports import SyncReport
 
-SHOWN_KEYS = 20
 HEADINGS = ("missing", "stale", "orphaned", "failed")
 Forget = Annotated[
     bool,
@@ -109,13 +108,10 @@ def _text(document: dict[str, Any]) -> RenderableType:
     lines = [f"{counted(document['checked'], 'image')} checked in {document['seconds']:.1f} s: {counts}"]
     for heading in HEADINGS:
         keys = [key for key in document[heading] if heading != "orphaned" or key not in held]
-        lines += [f"{heading}: {printable(key)}" for key in keys[:SHOWN_KEYS]]
-        if len(keys) > SHOWN_KEYS:
-            lines.append(f"… and {len(keys) - SHOWN_KEYS:,} more {heading}; --format json lists all")
+        said = f"more {heading}"
+        lines += first_lines([f"{heading}: {printable(key)}" for key in keys], said, said)
     unlisted = document["unlisted"]
-    lines += [printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted[:SHOWN_KEYS]]
-    if len(unlisted) > SHOWN_KEYS:
-        lines.append(f"… and {counted(len(unlisted) - SHOWN_KEYS, 'more place')}; --format json lists all")
+    lines += first_lines([printable(f"not listed: {one['key']}: {one['message']}") for one in unlisted], "more place")
     lines += held_lines(document["held"])
     if lost := document["lost"]:
         cure = "their images were indexed again" if "repaired" in document else "sync repair indexes their images again"

@@ -14,7 +14,7 @@ import typer
 from searchanything.cli.index import held_lines
 from searchanything.cli.no_images import no_images_text
 from searchanything.cli.options import CommonOptions, Format, Preset, Source, Uri, Verbose, expanded, option
-from searchanything.cli.session import answer, plain, say
+from searchanything.cli.session import answer, plain, say, settings_of
 
 if TYPE_CHECKING:
     from searchanything.core.settings import Settings
@@ -53,7 +53,7 @@ def watch(
     """
     from searchanything.service.tree import ServiceTree, check_watchable
 
-    settings = _settings(common.uri, common.preset)
+    settings = settings_of(common.uri, common.preset)
     settings.service.workers = workers or settings.service.workers
     settings.service.scheduler = scheduler or settings.service.scheduler
     _warn_of_open_cluster(settings)
@@ -94,7 +94,7 @@ def worker(
     from searchanything.service.tree import check_installed, child_settings
 
     check_installed()
-    settings = _settings(uri, preset)
+    settings = settings_of(uri, preset)
     settings.service.scheduler = scheduler
     settings.service.cluster_key_file = settings.service.cluster_key_file or _key_of_watch(settings)
     _warn_of_open_cluster(settings)
@@ -138,15 +138,6 @@ def _warn_of_open_cluster(settings: Settings) -> None:
             f"code "
             f"there; see `searchanything cluster-key --help`"
         )
-
-
-def _settings(uri: str | None, preset: str | None) -> Settings:
-    from searchanything.core.settings import load_settings
-
-    settings = load_settings()
-    settings.milvus.uri = uri or settings.milvus.uri
-    settings.models.preset = preset or settings.models.preset
-    return settings
 
 
 def _announce(tree: ServiceTree, source: str, format: Format) -> None:

@@ -20,13 +20,13 @@ from searchanything.client.asking_words import WordsQuestion, ask_words, check_a
 from searchanything.client.connection import Connection
 from searchanything.client.refining import Judging, Refinable
 from searchanything.client.stored_questions import StoredInput, StoredQuestion, check_no_prompt, stored_or_image
-from searchanything.client.why import MarkedQuestion, others_of, stored_question, with_reasons, words_question
+from searchanything.client.why import others_of, refiner_with_reasons, stored_question, with_reasons, words_question
 from searchanything.core.arguments import check_kind
 from searchanything.core.errors import ImageError, ObjectNotFoundError, UsageError
 from searchanything.core.geometry import mask_of_size
 from searchanything.core.protocols import ImageStore, RegionIndex
 from searchanything.core.rows import ImageRow, RegionRow
-from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef, RGBImage, StoredObject
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef, RGBImage, StoredObject
 from searchanything.encode.encoder import EncodedQuery, Stopwatch
 from searchanything.explain.by_index import IndexQuestion
 from searchanything.explain.compare import compare
@@ -195,14 +195,7 @@ class Asking:
         return replace(by_index, explainer=partial(self._explain_stored, by_index, row, made))
 
     def _refiner(self, question: Refinable) -> Refiner:
-        """What refines a question by its own regions' codes; its answers can be explained as well."""
-        index, most = question.index, question.most
-
-        def bound(code: Codes) -> int | None:
-            return None if most is None else self.judging.scale(index, code).most_bits(most)
-
-        marked = MarkedQuestion(self.connection, index, question.request, question.filter, bound)
-        return marked.with_reasons(self.judging.refiner(question))
+        return refiner_with_reasons(self.connection, self.judging, question)
 
     def compare(self, image: ImageInput, prompt: object, *, candidates: int, filter: Filter | None) -> Comparison:
         """As `Client.compare`."""

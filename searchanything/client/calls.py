@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from searchanything.core import errors
 from searchanything.core.addresses import split_s3
 from searchanything.core.arguments import check_filter_kind
+from searchanything.core.documents import filter_document, mask_document, mask_of
 from searchanything.core.errors import (
     AccessError,
     BusyError,
@@ -24,7 +25,7 @@ from searchanything.core.errors import (
     UsageError,
 )
 from searchanything.core.prompt_fields import plain_fields
-from searchanything.core.types import Candidate, Filter, Hit, ImageRef, MaskRLE, RegionRef, Selection, TextMatch
+from searchanything.core.types import Candidate, Filter, Hit, ImageRef, RegionRef, Selection, TextMatch
 
 Result = TypeVar("Result")
 _TYPE_PREFIX: Final = "urn:searchanything:problem:"
@@ -141,7 +142,7 @@ def prompt_document(prompt: object) -> dict[str, Any] | None:
     return _of_numbers(prompt)
 
 
-def filter_document(filter: Filter | None) -> dict[str, Any]:
+def sent_filter(filter: Filter | None) -> dict[str, Any]:
     """A filter as the server takes it. Raises: FilterError, UsageError for parts that a server does not take."""
     check_filter_kind(filter)
     if filter is None:
@@ -150,17 +151,7 @@ def filter_document(filter: Filter | None) -> dict[str, Any]:
         raise UsageError(
             "expression and within are for an index that you open yourself: a server takes the other parts"
         )
-    return {
-        "bucket": filter.bucket,
-        "key_prefix": filter.key_prefix,
-        "images": [{"bucket": one.bucket, "key": one.key} for one in filter.images],
-        "exclude": [{"bucket": one.bucket, "key": one.key} for one in filter.exclude],
-        "area_px": list(filter.area_px),
-        "size_class": None if filter.size_class is None else str(filter.size_class),
-        "metadata": dict(filter.metadata),
-        "indexed_at_ms": list(filter.indexed_at_ms),
-        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
-    }
+    return {name: value for name, value in filter_document(filter).items() if name not in ("expression", "within")}
 
 
 def hit_of(one: Mapping[str, Any]) -> Hit:
@@ -170,7 +161,7 @@ def hit_of(one: Mapping[str, Any]) -> Hit:
         etag=one["etag"],
         region=one["region"],
         box_xyxy=_box(one["box_xyxy"]),
-        mask=None if one["mask"] is None else _mask(one["mask"]),
+        mask=None if one["mask"] is None else mask_of(one["mask"]),
         area_px=one["area_px"],
         score=one["score"],
         distance_bits=one["distance_bits"],
@@ -189,7 +180,7 @@ def selection_of(one: Mapping[str, Any]) -> Selection:
         kind=one["kind"],
         box_xyxy=_box(one["box_xyxy"]),
         area_px=one["area_px"],
-        mask=_mask(one["mask"]),
+        mask=mask_of(one["mask"]),
         score=one["score"],
         rule=one["rule"],
         reason=one["reason"],
@@ -200,7 +191,7 @@ def selection_of(one: Mapping[str, Any]) -> Selection:
 
 def candidate_of(one: Mapping[str, Any]) -> Candidate:
     """A region of a segmentation."""
-    return Candidate(_box(one["box_xyxy"]), one["area_px"], one["score"], _mask(one["mask"]))
+    return Candidate(_box(one["box_xyxy"]), one["area_px"], one["score"], mask_of(one["mask"]))
 
 
 def error_of(status: int, data: bytes, retry_after: str | None) -> SearchAnythingError:
@@ -247,8 +238,7 @@ def _of_prompt(prompt: Any) -> dict[str, Any]:  # noqa: ANN401 - a prompt's clas
         case "Mask":
             from searchanything.core.geometry import encode_rle
 
-            mask = encode_rle(prompt.mask)
-            return {"kind": "mask", "mask": {"size": list(mask.size), "counts": mask.counts}}
+            return {"kind": "mask", "mask": mask_document(encode_rle(prompt.mask))}
         case "WholeImage":
             return {"kind": "image"}
     boxes = [box_sides(box) for box in prompt.boxes]
@@ -312,11 +302,6 @@ def _row(given: object, length: int) -> list[float] | None:
     values = values.tolist() if hasattr(values, "tolist") else values
     is_row = isinstance(values, Sequence) and len(values) == length
     return list(values) if is_row and all(isinstance(one, int | float) for one in values) else None
-
-
-def _mask(one: Mapping[str, Any]) -> MaskRLE:
-    height, width = one["size"]
-    return MaskRLE((height, width), one["counts"])
 
 
 def _box(sides: Sequence[float]) -> tuple[float, float, float, float]:

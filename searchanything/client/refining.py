@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from searchanything.answers.matching import Scale
-from searchanything.answers.results import Refiner, SearchResults
+from searchanything.answers.results import SearchResults
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Filter, RegionRef
 from searchanything.search.calibration import Backgrounds, Rates
@@ -45,30 +45,35 @@ class Judging:
         background = self.backgrounds.of(index, kind)
         return Scale(background, background.rates(code))
 
-    def refiner(self, question: Refinable) -> Refiner:
-        """What answers `SearchResults.refine`."""
-        index, most = question.index, question.most
-        fingerprint, layer = index.manifest.fingerprint, layer_name(index.words)
+    def bounded(self, question: Refinable, probe: Probe) -> PageRequest:
+        """The question's page by a probe, within the distance that its rate allows."""
+        scale = self.scale(question.index, probe.questions[0])
+        return replace(question.request, most_bits=scale.most_bits(question.most))
 
-        def refine(
-            results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
-        ) -> SearchResults:
-            known = results.probe or question.own()
-            marked = marked_regions(index, right, wrong)
-            probe = taught(known, marked, saved, fingerprint=fingerprint, layer=layer)
-            scale = self.scale(index, probe.questions[0])
-            bounded = replace(question.request, most_bits=scale.most_bits(most))
-            page = search_by_probe(index, probe, bounded, filter=question.filter, max_limit=self.max_limit)
-            matching = scale.matching(page, most, before=question.request.offset)
-            return replace(
-                results,
-                hits=matching.hits,
-                matching=matching,
-                exact=page.exact,
-                stages=page.stages,
-                collection=index.collections[0],
-                probe=probe,
-                positions=None,
-            )
-
-        return refine
+    def refine(
+        self,
+        question: Refinable,
+        results: SearchResults,
+        right: Sequence[RegionRef],
+        wrong: Sequence[RegionRef],
+        saved: Probe | None,
+    ) -> SearchResults:
+        """As `SearchResults.refine`."""
+        index, layer = question.index, layer_name(question.index.words)
+        marked = marked_regions(index, right, wrong)
+        fingerprint = index.manifest.fingerprint
+        probe = taught(results.probe or question.own(), marked, saved, fingerprint=fingerprint, layer=layer)
+        bounded = self.bounded(question, probe)
+        page = search_by_probe(index, probe, bounded, filter=question.filter, max_limit=self.max_limit)
+        scale = self.scale(index, probe.questions[0])
+        matching = scale.matching(page, question.most, before=bounded.offset)
+        return replace(
+            results,
+            hits=matching.hits,
+            matching=matching,
+            exact=page.exact,
+            stages=page.stages,
+            collection=index.collections[0],
+            probe=probe,
+            positions=None,
+        )

@@ -19,12 +19,12 @@ from searchanything.client.calls import (
     Call,
     document,
     error_of,
-    filter_document,
     image_bytes,
     image_document,
     prompt_document,
     region_documents,
     seconds_of,
+    sent_filter,
 )
 from searchanything.client.remote_results import Marks, RemoteResults
 from searchanything.client.remote_segments import RemoteSegments
@@ -101,7 +101,7 @@ class RemoteClient(Closing):
             "text": text,
             "limit": limit,
             "offset": offset,
-            "filter": filter_document(filter),
+            "filter": sent_filter(filter),
             "group_by_image": group_by_image,
             "max_false_match": max_false_match,
             "rescore": rescore,

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from searchanything.client.calls import Call, document, image_document
-from searchanything.core.addresses import check_image_name, names_of, unmarked
-from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.addresses import check_image_name, check_one_bucket, names_of, unmarked
+from searchanything.core.errors import ObjectNotFoundError
 from searchanything.core.types import ImageRef
 
 Send = Callable[[Call[Any]], Any]
@@ -53,11 +53,7 @@ def _of_key(key: str, send: Send) -> ImageRef | None:
     whole = unmarked(key)
     found = [ref for ref in _images_under(key, send) if ref.key == key]
     found += [] if whole is None or not _is_known(whole, send) else [whole]
-    if len(found) > 1:
-        names = ", ".join(ref.bucket for ref in found)
-        raise UsageError(
-            f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
-        )
+    check_one_bucket(key, found)
     return found[0] if found else None
 
 

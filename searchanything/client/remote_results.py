@@ -5,7 +5,6 @@ Only the standard library is imported here, as in `calls`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from searchanything.client.remote_pictures import DrawnThere
 from searchanything.core.arguments import marked_regions_of
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
-from searchanything.core.files import save_text
+from searchanything.core.files import save_json
 from searchanything.core.libraries import LazyModule
 from searchanything.core.sliced import Sliced, kept_places
 from searchanything.core.types import Hit, ImageRef, RegionRef, Selection
@@ -194,7 +193,7 @@ class RemoteAnswer(Sliced[Hit]):
 
     def save_receipt(self, path: str | Path) -> None:
         """Write the receipt, all or nothing. Raises: UsageError if refined, or as `save_probe`."""
-        _save_json(self.receipt(), path)
+        save_json(self.receipt(), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
@@ -207,7 +206,7 @@ class RemoteAnswer(Sliced[Hit]):
         """
         if self.probe is None:
             raise UsageError("there is nothing to save: refine the answer first")
-        _save_json(self.probe["saved"], path)
+        save_json(self.probe["saved"], path)
 
 
 class RemoteResults(RemoteAnswer, DrawnThere):
@@ -255,7 +254,3 @@ class RemoteResults(RemoteAnswer, DrawnThere):
     def _question(self) -> dict[str, Any]:
         """What was asked, with the marks of a refined answer: a server remembers neither."""
         return {**self.asked, **({} if self.marks == Marks() else self.marks.to_dict())}
-
-
-def _save_json(document: Mapping[str, Any], path: str | Path) -> None:
-    save_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))

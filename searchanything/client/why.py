@@ -11,11 +11,12 @@ from searchanything.answers.combined import CombinedResults
 from searchanything.answers.explanation import Explanation
 from searchanything.answers.results import Refiner, SearchResults
 from searchanything.client.connection import Connection
+from searchanything.client.refining import Judging, Refinable
 from searchanything.client.stored_questions import StoredQuestion
 from searchanything.core.counting import counted
 from searchanything.core.errors import IndexMismatchError, RegionIndexError
 from searchanything.core.protocols import RegionIndex
-from searchanything.core.types import BoxXYXY, Codes, Filter, ImageRef, RegionRef
+from searchanything.core.types import BoxXYXY, Filter, ImageRef, RegionRef
 from searchanything.explain.by_index import IndexQuestion, Subject, explain_by_index
 from searchanything.explain.parts import PartsQuestion, explain_parts
 from searchanything.explain.rank import Ranking
@@ -103,7 +104,7 @@ def words_question(
     index: RegionIndex, values: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> IndexQuestion:
     """A text alone."""
-    ranking = WordsRanking(index, max_limit, values, request.rescore, request.most_bits)
+    ranking = WordsRanking.of(index, values, request, whole_images=False, max_limit=max_limit)
     return IndexQuestion(ranking, request, filter, "the words")
 
 
@@ -120,30 +121,18 @@ def stored_question(
     return IndexQuestion(ranking, request, filter, what, question.codes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MarkedQuestion:
-    """A question whose answers are refined; `bound` is what `max_false_match` comes to, in bits from a code."""
+def refiner_with_reasons(connection: Connection, judging: Judging, question: Refinable) -> Refiner:
+    """What refines a question; its answers can be asked why an image is where it is in them."""
 
-    connection: Connection
-    index: RegionIndex
-    request: PageRequest
-    filter: Filter | None
-    bound: Callable[[Codes], int | None]
+    def asked(probe: Probe) -> IndexQuestion:
+        request = judging.bounded(question, probe)
+        ranking = MarksRanking(question.index, connection.indexes.max_limit, probe, request)
+        return IndexQuestion(ranking, request, question.filter, "the code that marks taught")
 
-    def with_reasons(self, refine: Refiner) -> Refiner:
-        """A refiner whose answers can be asked why an image is where it is in them."""
+    def refined(
+        results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
+    ) -> SearchResults:
+        found = judging.refine(question, results, right, wrong, saved)
+        return found if found.probe is None else with_reasons(found, connection, partial(asked, found.probe))
 
-        def refined(
-            results: SearchResults, right: Sequence[RegionRef], wrong: Sequence[RegionRef], saved: Probe | None
-        ) -> SearchResults:
-            found = refine(results, right, wrong, saved)
-            if found.probe is None:
-                return found
-            return with_reasons(found, self.connection, partial(self._question, found.probe))
-
-        return refined
-
-    def _question(self, probe: Probe) -> IndexQuestion:
-        request = replace(self.request, most_bits=self.bound(probe.questions[0]))
-        ranking = MarksRanking(self.index, self.connection.indexes.max_limit, probe, request)
-        return IndexQuestion(ranking, request, self.filter, "the code that marks taught")
+    return refined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,3 +55,12 @@ def names_of(path: Path) -> list[ImageRef]:
     """The names that a file has by the folder it was indexed with, nearest folder first."""
     folder = path.expanduser().parent.resolve()  # the file itself may be a link, whose own name is its key
     return [ImageRef(str(one), (folder / path.name).relative_to(one).as_posix()) for one in (folder, *folder.parents)]
+
+
+def check_one_bucket(key: str, found: Sequence[ImageRef]) -> None:
+    """Raises: UsageError for several images with one key, of several buckets."""
+    if len(found) > 1:
+        names = ", ".join(image.bucket for image in found)
+        raise UsageError(
+            f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
+        )

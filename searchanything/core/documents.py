@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from searchanything.core.types import BoxXYXY, Hit, MaskRLE, Region, Selection
+from searchanything.core.types import BoxXYXY, Filter, Hit, MaskRLE, Region, Selection
 
 
 def selection_document(selection: Selection) -> dict[str, Any]:
@@ -69,9 +70,32 @@ def _similarity(hit: Hit) -> float | None:
     return None if hit.similarity is None else round(float(hit.similarity), 6)
 
 
+def filter_document(filter: Filter) -> dict[str, Any]:
+    """A filter from which it can be made again."""
+    return {
+        "bucket": filter.bucket,
+        "key_prefix": filter.key_prefix,
+        "images": [{"bucket": one.bucket, "key": one.key} for one in filter.images],
+        "exclude": [{"bucket": one.bucket, "key": one.key} for one in filter.exclude],
+        "within": [list(place) for place in filter.within],
+        "area_px": list(filter.area_px),
+        "size_class": None if filter.size_class is None else str(filter.size_class),
+        "metadata": dict(filter.metadata),
+        "indexed_at_ms": list(filter.indexed_at_ms),
+        "expression": filter.expression,
+        "where": [{"name": one.name, "comparison": one.comparison, "value": one.value} for one in filter.where],
+    }
+
+
 def mask_document(mask: MaskRLE) -> dict[str, Any]:
     """A run-length encoding: `size` [height, width] and `counts`."""
     return {"size": [int(side) for side in mask.size], "counts": mask.counts}
+
+
+def mask_of(document: Mapping[str, Any]) -> MaskRLE:
+    """A mask as it stands in a document; nothing is checked."""
+    height, width = document["size"]
+    return MaskRLE((int(height), int(width)), str(document["counts"]))
 
 
 def rounded(box_xyxy: BoxXYXY) -> list[float]:

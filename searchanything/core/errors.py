@@ -47,6 +47,7 @@ Foreign errors (minio, pymilvus, grpc, ultralytics, Pillow) are mapped at the ad
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from searchanything.core.escaping import printable
@@ -168,12 +169,7 @@ class DeviceError(SearchAnythingError):
         self.pid = pid
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _device_error, (self.reason, self.host, self.pid)
-
-
-def _device_error(reason: str, host: str, pid: int) -> DeviceError:
-    """The error as another process raised it."""
-    return DeviceError(reason, host=host, pid=pid)
+        return partial(DeviceError, host=self.host, pid=self.pid), (self.reason,)
 
 
 class StoreError(SearchAnythingError):

@@ -5,12 +5,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
 DISTRIBUTION: Final = "searchanything"
 LOCAL: Final = "local"  # the command line, models and indexes: every other extra brings it too
 _REQUIREMENT: Final = re.compile(r"""(?P<package>[\w.-]+).*;.*\bextra\s*==\s*["'](?P<extra>[\w-]+)["']""")
+
+
+@functools.cache
+def package_version() -> str:
+    """This package's version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def install_command(extra: str, *options: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from searchanything.core.arguments import check_kind
 from searchanything.core.errors import UsageError
@@ -79,6 +80,11 @@ def save_text(text: str, path: str | Path, *, suffixes: tuple[str, ...]) -> None
     """Write a text as UTF-8. Raises: UsageError as `save_image`."""
     data = text.encode("utf-8", "backslashreplace")  # keys may hold bytes that are no UTF-8, as lone surrogates
     write_whole(check_save_path(path, suffixes), lambda file: file.write(data))
+
+
+def save_json(document: Mapping[str, Any], path: str | Path) -> None:
+    """Write a document as JSON. Raises: UsageError as `save_image`, and for another suffix than .json."""
+    save_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", path, suffixes=(".json",))
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -67,9 +67,9 @@ def raised_by_import(error: BaseException) -> bool:
     return isinstance(error, ImportError) or any(frame.f_code.co_name == "<module>" for frame in _frames(error))
 
 
-def library_error(error: Exception, name: str | None = None) -> LibraryError:
-    """What an import raised, as an error of ours. `name` is the library's; by default it is found in the traceback."""
-    library = name or _culprit(error)
+def library_error(error: Exception) -> LibraryError:
+    """What an import raised, as an error of ours."""
+    library = _culprit(error)
     reason = " ".join(str(error).split()) or type(error).__name__
     return LibraryError(library, reason, library_cure(library, reason))
 

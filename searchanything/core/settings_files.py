@@ -82,7 +82,7 @@ def check_trust(places: list[SettingsPlace]) -> None:
     _check_chain_is_kept_secret(places)
     for group, names in _CREDENTIALS.items():
         held = {name: place for name in names if (place := _place_of(group, name, places)) is not None}
-        if group == "storage" and _says_chain(places):
+        if group == "storage" and _chosen(places) == "aws":
             held["credentials"] = SettingsPlace(_CHAIN, {}, OWN)
         for steering in _STEERING[group]:
             source = _place_of(group, steering, places)
@@ -141,10 +141,6 @@ def _place_of(group: str, name: str, places: list[SettingsPlace]) -> SettingsPla
         if isinstance(table, Mapping) and table.get(name) not in (None, ""):
             return place
     return None
-
-
-def _says_chain(places: list[SettingsPlace]) -> bool:
-    return _chosen(places) == "aws"
 
 
 def _chosen(places: list[SettingsPlace]) -> str:

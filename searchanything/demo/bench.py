@@ -61,11 +61,11 @@ class Bench:
         questions = pose_questions(scenes, count, seed=SEED)
         with self._region_index() as index:
             with self.course.step("truth", "comparing the indexed regions with what was pasted into the scenes"):
-                examiner = Examiner(BUCKET, scenes, label_regions(index, BUCKET, scenes))
+                examiner = Examiner(scenes, label_regions(index, scenes))
             with self.course.step("questions", f"asking {counted(len(questions), 'question')}, {count} of each kind"):
-                trials = ask(self.client, BUCKET, questions, examiner, done=self.course.progress)
+                trials = ask(self.client, questions, examiner, done=self.course.progress)
             with self.course.step("control", "asking them again with shuffled weights"):
-                control = Control(BUCKET, index, self.encoder, self.client.open_image)
+                control = Control(index, self.encoder, self.client.open_image)
                 shuffled = control.ask(questions, examiner, done=self.course.progress)
         return Answers(scenes, examiner, trials, shuffled)
 
@@ -75,7 +75,7 @@ class Bench:
         with self.course.step("drawings", f"drawing examples into {folder}"):
             for kind in KINDS:
                 figures[kind] = [
-                    draw_figure(trial, f"{kind}-{number}", folder, bucket=BUCKET, open_image=self.client.open_image)
+                    draw_figure(trial, f"{kind}-{number}", folder, open_image=self.client.open_image)
                     for number, trial in enumerate(examples_of(answers.trials, kind), start=1)
                 ]
             drawn = {file for of_kind in figures.values() for figure in of_kind for file in figure.files}

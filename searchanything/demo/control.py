@@ -15,6 +15,7 @@ import numpy as np
 
 from searchanything.core.protocols import RegionIndex, Segmentation, Segmenter
 from searchanything.core.types import Codes, Filter, Hit, ImageRef, RGBImage
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.examiner import MOST_HITS, Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import SceneQuestion
@@ -31,7 +32,6 @@ SHUFFLES: Final = 3  # per question, all different: one for all would lead every
 class Control:
     """Asks questions past the client: `encoder` is the index's own, `open_image` reads an image of the bucket."""
 
-    bucket: str
     index: RegionIndex
     encoder: Encoder
     open_image: Callable[[ImageRef], RGBImage]
@@ -56,7 +56,7 @@ class Control:
         self, questions: Sequence[tuple[SceneQuestion, HashLayer]], examiner: Examiner
     ) -> list[tuple[bool, ...]]:
         """The outcomes of questions about one image, each with the layers that hash it."""
-        image = ImageRef(self.bucket, questions[0][0].scene.key)
+        image = ImageRef(BUCKET, questions[0][0].scene.key)
         pixels = self.open_image(image)
         segmenter = _Segmented(self.encoder.segmenter, self.encoder.segmenter.segment([pixels])[0])
         outcomes = []
@@ -71,7 +71,7 @@ class Control:
         if kind == "none":
             return ()
         search = search_images if kind == "image" else search_regions
-        others = Filter(bucket=self.bucket, exclude=(image,))
+        others = Filter(bucket=BUCKET, exclude=(image,))
         return search(self.index, code, PageRequest(limit=AMONG_FIRST), filter=others, max_limit=MOST_HITS).hits
 
 

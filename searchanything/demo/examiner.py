@@ -10,6 +10,7 @@ import numpy as np
 
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Filter, Hit, ImageRef, Selection
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.judging import Share, TrueScene, chance_of_hit, matched_object, true_masks
 from searchanything.demo.questions import SceneQuestion, images_like
 from searchanything.search.search import PageRequest, search_regions
@@ -25,15 +26,14 @@ class Examiner:
     `labels` covers all regions of the bucket, `scenes` all its images; both are needed to say what chance would give.
     """
 
-    def __init__(self, bucket: str, scenes: Sequence[TrueScene], labels: Labels) -> None:
+    def __init__(self, scenes: Sequence[TrueScene], labels: Labels) -> None:
         self._scenes = scenes
         self._concepts = {
             image: [scene.objects[number].concept for number in labels[image].values() if number is not None]
             for scene in scenes
-            if (image := ImageRef(bucket, scene.key)) in labels
+            if (image := ImageRef(BUCKET, scene.key)) in labels
         }
-        self._truth = {ImageRef(bucket, scene.key): scene for scene in scenes}
-        self._bucket = bucket
+        self._truth = {ImageRef(BUCKET, scene.key): scene for scene in scenes}
         self._labels = labels
         self._shown = Counter(concept for concepts in self._concepts.values() for concept in concepts)
         self._regions = sum(len(regions) for regions in labels.values())
@@ -67,7 +67,7 @@ class Examiner:
         wanted = question.wanted
         if wanted is None:
             return chance_of_hit(len(images_like(question.scene, self._scenes)), len(self._scenes) - 1)
-        own = ImageRef(self._bucket, question.scene.key)
+        own = ImageRef(BUCKET, question.scene.key)
         elsewhere = self._shown[wanted.concept] - self._concepts.get(own, []).count(wanted.concept)
         return chance_of_hit(elsewhere, self._regions - len(self._labels.get(own, {})))
 
@@ -81,15 +81,15 @@ class Examiner:
         return matched_object(selection.mask, scene, true_masks(scene)) == question.target
 
 
-def label_regions(index: RegionIndex, bucket: str, scenes: Sequence[TrueScene]) -> Labels:
+def label_regions(index: RegionIndex, scenes: Sequence[TrueScene]) -> Labels:
     """What each indexed region of these scenes shows; None for ground and fragments."""
     anywhere = np.zeros(index.manifest.bits // 8, dtype=np.uint8)
     request = PageRequest(limit=MOST_HITS)
-    page = search_regions(index, anywhere, request, filter=Filter(bucket=bucket), max_limit=MOST_HITS)
+    page = search_regions(index, anywhere, request, filter=Filter(bucket=BUCKET), max_limit=MOST_HITS)
     by_image: dict[ImageRef, list[Hit]] = defaultdict(list)
     for hit in page.hits:
         by_image[hit.image].append(hit)
-    refs = [ImageRef(bucket, scene.key) for scene in scenes]
+    refs = [ImageRef(BUCKET, scene.key) for scene in scenes]
     return {ref: _labels_of(scene, by_image[ref]) for ref, scene in zip(refs, scenes, strict=True)}
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from PIL import Image
 
 from searchanything.core.types import ImageRef, RGBImage
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.files import save_bytes
 from searchanything.demo.trials import Trial
 from searchanything.drawing.overlays import (
@@ -44,14 +45,12 @@ class Figure:
         return (self.query_file, *self.hit_files)
 
 
-def draw_figure(
-    trial: Trial, name: str, folder: Path, *, bucket: str, open_image: Callable[[ImageRef], RGBImage]
-) -> Figure:
+def draw_figure(trial: Trial, name: str, folder: Path, *, open_image: Callable[[ImageRef], RGBImage]) -> Figure:
     """Draw a trial into `folder` as `NAME-query.png` and `NAME-hit-1.png` and so on."""
     figure = Figure(
         trial, f"{name}-query.png", tuple(f"{name}-hit-{place + 1}.png" for place in range(len(trial.hits)))
     )
-    asked = open_image(ImageRef(bucket, trial.question.scene.key))
+    asked = open_image(ImageRef(BUCKET, trial.question.scene.key))
     _write_png(folder / figure.query_file, draw_marks(asked, _query_marks(trial), longest_side_px=_SIDE_PX))
     for hit, right, file in zip(trial.hits, trial.right, figure.hit_files, strict=True):
         marks = [] if hit.mask is None else [RegionMark(hit.mask, FOREGROUND if right else BACKGROUND)]

@@ -107,9 +107,9 @@ def matched_object(region: MaskRLE, scene: TrueScene, masks: Sequence[BoolMask])
     return best if best >= 0 and ious[best] >= RIGHT_IOU else None
 
 
-def hit_among_first(right: Sequence[bool], first: int = AMONG_FIRST) -> bool:
+def hit_among_first(right: Sequence[bool]) -> bool:
     """Whether any of the first answers is right."""
-    return any(right[:first])
+    return any(right[:AMONG_FIRST])
 
 
 def chance_of_hit(relevant: int, total: int, draws: int = AMONG_FIRST) -> float:

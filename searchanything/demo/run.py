@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +23,11 @@ from searchanything.core.settings import Settings, load_settings
 from searchanything.demo.bench import PRESET, SEED, Bench
 from searchanything.demo.bucket import BUCKET, Filling, fill_bucket
 from searchanything.demo.course import Course
-from searchanything.demo.files import held_alone, save_bytes
+from searchanything.demo.files import files_below, held_alone, save_bytes
 from searchanything.demo.local_s3 import LocalS3
 from searchanything.demo.page import IMAGES, page_of_run, render_page
 from searchanything.demo.rendering import Rendered, render_scenes, scenes_digest
 from searchanything.demo.report import document_of, with_run
-from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.reports import IndexReport
 from searchanything.models.limits import state_limits
@@ -119,3 +120,24 @@ def _index_file(state: Path, fingerprint: str) -> Path:
         if not file.name.startswith(name) and file.is_file():
             file.unlink()
     return state / f"{name}.db"
+
+
+def inputs_digest(*parts: str) -> str:
+    """A digest of what the answers follow from: the given parts, and all code of this package."""
+    digest = sha256(json.dumps(parts).encode())
+    for file in files_below(files("searchanything")):
+        if file.name.endswith((".py", ".css", ".html")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def report_of_same_inputs(out: Path, inputs: str) -> dict[str, Any] | None:
+    """The report in `out`, if it follows from the same inputs and its page and drawings are there; else None."""
+    try:
+        document = json.loads((out / "report.json").read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if not isinstance(document, dict) or document.get("inputs") != inputs:
+        return None
+    whole = all((out / file).is_file() for file in ("index.html", *document["drawings"]))
+    return document if whole else None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from searchanything.client.client import Client
 from searchanything.core.types import Filter, Hit, ImageRef, Selection
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.judging import AMONG_FIRST, hit_among_first
 from searchanything.demo.questions import SceneQuestion
@@ -40,18 +41,13 @@ class Trial:
 
 
 def ask(
-    client: Client,
-    bucket: str,
-    questions: Sequence[SceneQuestion],
-    examiner: Examiner,
-    *,
-    done: Callable[[int, int], None],
+    client: Client, questions: Sequence[SceneQuestion], examiner: Examiner, *, done: Callable[[int, int], None]
 ) -> list[Trial]:
     """Ask every question about its image in the bucket, which is itself excluded. `done` is told how many are done."""
 
     def trial(question: SceneQuestion) -> Trial:
-        image = ImageRef(bucket, question.scene.key)
-        others = Filter(bucket=bucket, exclude=(image,))
+        image = ImageRef(BUCKET, question.scene.key)
+        others = Filter(bucket=BUCKET, exclude=(image,))
         results = client.query(image, question.prompt, limit=AMONG_FIRST, filter=others)
         return Trial(
             question=question,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import decode_rle
 from searchanything.core.libraries import LazyModule
 from searchanything.core.types import BoxXYXY, MaskRLE, RGBImage
-from searchanything.drawing.overlays import HIT, INK, Color, RegionMark, draw_marks
+from searchanything.drawing.overlays import HIT, INK, RegionMark, draw_marks
 
 if TYPE_CHECKING:
     import cv2
@@ -24,11 +24,11 @@ MARGIN = 1.5  # the loupe shows so many times the region's longest side
 FRAME_PX = 2
 
 
-def draw_hit(image: RGBImage, mask: MaskRLE | None, *, longest_side_px: int, color: Color = HIT) -> RGBImage:
+def draw_hit(image: RGBImage, mask: MaskRLE | None, *, longest_side_px: int) -> RGBImage:
     """An image of (H, W, 3) uint8 RGB as a thumbnail with its region; without a mask the image alone."""
     if mask is None:
         return draw_marks(image, [], longest_side_px=longest_side_px)
-    shown = draw_marks(image, [RegionMark(mask, color)], longest_side_px=longest_side_px)
+    shown = draw_marks(image, [RegionMark(mask, HIT)], longest_side_px=longest_side_px)
     box = _box(mask, image)
     if box is None:
         return shown
@@ -36,7 +36,7 @@ def draw_hit(image: RGBImage, mask: MaskRLE | None, *, longest_side_px: int, col
     longest = max(box[2] - box[0], box[3] - box[1]) * longest_side_px / max(image.shape[:2])
     if longest >= SMALL_SHARE * longest_side_px or side < LEAST_LOUPE_PX:
         return shown
-    return _with_loupe(shown, _enlarged(image, box, side), _corner(shown, box, image), color)
+    return _with_loupe(shown, _enlarged(image, box, side), _corner(shown, box, image))
 
 
 def _box(mask: MaskRLE, image: RGBImage) -> BoxXYXY | None:
@@ -76,9 +76,9 @@ def _corner(shown: RGBImage, box: BoxXYXY, image: RGBImage) -> tuple[bool, bool]
     return across, not across
 
 
-def _with_loupe(shown: RGBImage, loupe: RGBImage, corner: tuple[bool, bool], color: Color) -> RGBImage:
+def _with_loupe(shown: RGBImage, loupe: RGBImage, corner: tuple[bool, bool]) -> RGBImage:
     framed: NDArray[Any] = loupe
-    for shade in (color, INK):
+    for shade in (HIT, INK):
         framed = cv2.copyMakeBorder(framed, *(FRAME_PX,) * 4, cv2.BORDER_CONSTANT, value=shade)
     side = framed.shape[0]
     top = shown.shape[0] - side if corner[0] else 0

@@ -71,9 +71,9 @@ def contact_sheet(
     return np.array(canvas)
 
 
-def full_rows(count: int, most: int = 5) -> int:
-    """How many columns, three to `most`, leave the fewest cells of a sheet empty; the more, the better."""
-    return min(range(most, 2, -1), key=lambda columns: -count % columns)
+def full_rows(count: int) -> int:
+    """How many columns, three to five, leave the fewest cells of a sheet empty; the more, the better."""
+    return min(range(5, 2, -1), key=lambda columns: -count % columns)
 
 
 @dataclass(frozen=True, slots=True)

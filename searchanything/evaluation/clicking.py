@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from searchanything.core.geometry import decode_rle, innermost_point
 from searchanything.core.protocols import Segmentation
 from searchanything.core.types import BoolMask
-from searchanything.evaluation.overlaps import MIN_IOU, Ious, region_ious
+from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import TrueImage
 from searchanything.prompts.choose import Choice, choose_by_points
 from searchanything.prompts.prompt import Point, Points
@@ -33,11 +33,13 @@ _ASIDE: Final = tuple(
 )
 
 
-def click(segmentation: Segmentation, truth: TrueImage) -> Clicks:
+def click(segmentation: Segmentation, truth: TrueImage, on: NDArray[np.bool_]) -> Clicks:
     """Of M instances by name, (M,) float64: 1 the mask lies on the instance, 0 it does not, NaN a crowd.
 
-    Each is clicked on its innermost pixel. `second`: the mask by default or the first runner-up lies on it; `steady`:
-    the share of clicks 4 px beside the first, on the instance, that select the same masks (NaN where there are none).
+    Each is clicked on its innermost pixel. `on` (N + 1, M) says which of the segmentation's masks lie on which
+    instance, and of the last row, -1, that it lies on none. `second`: the mask by default or the first runner-up lies
+    on it; `steady`: the share of clicks 4 px beside the first, on the instance, that select the same masks (NaN where
+    there are none).
     """
     masks = [decode_rle(one.mask) for one in truth.instances]
     points = [innermost_point(mask) for mask in masks]
@@ -45,33 +47,26 @@ def click(segmentation: Segmentation, truth: TrueImage) -> Clicks:
         name: [choose_by_points(Points((point,), **how), segmentation) for point in points]
         for name, how in _RULES.items()
     }
-    found = {name: _right(segmentation, truth, several) for name, several in choices.items()}
+    places = np.arange(len(points))
+    found = {
+        name: on[[one.rows[0] if one.rows else -1 for one in several], places] for name, several in choices.items()
+    }
+    found["fastsam"] = _painted(segmentation, truth, choices["fastsam"])
     first = choices["default"]
-    found["second"] = np.fmax(found["default"], _runner_up(segmentation, truth, first))
+    found["second"] = found["default"] | on[[one.others[0] if one.others else -1 for one in first], places]
     steady = [_steady(*one, segmentation) for one in zip(points, masks, first, strict=True)]
-    found["steady"] = np.array(steady, dtype=np.float64)
     crowd = np.array([one.crowd for one in truth.instances], dtype=np.bool_)
-    return {name: np.where(crowd, np.nan, values) for name, values in found.items()}
+    return {
+        name: np.where(crowd, np.nan, np.asarray(values, np.float64))
+        for name, values in {**found, "steady": np.array(steady)}.items()
+    }
 
 
-def _right(segmentation: Segmentation, truth: TrueImage, choices: list[Choice]) -> NDArray[np.float64]:
-    """Whether the mask of each instance's own choice lies on it: a region's, never the point's surroundings."""
+def _painted(segmentation: Segmentation, truth: TrueImage, choices: list[Choice]) -> NDArray[np.bool_]:
+    """Whether what was painted for each instance lies on it: no mask of the segmentation, so measured by itself."""
     grid = segmentation.letterbox.grid_size
     masks = np.array([one.mask for one in choices], dtype=np.bool_).reshape(-1, *grid)
-    selected = np.array([one.kind == "region" for one in choices], dtype=np.bool_)
-    return _on(region_ious(segmentation.letterbox, masks, truth)) * selected
-
-
-def _runner_up(segmentation: Segmentation, truth: TrueImage, choices: list[Choice]) -> NDArray[np.float64]:
-    """The same for the first runner-up; 0 where there is none."""
-    rows = [one.others[0] if one.others else -1 for one in choices]
-    blank = np.zeros((1, *segmentation.letterbox.grid_size), dtype=np.bool_)
-    masks = np.concatenate([segmentation.masks, blank])[rows]
-    return _on(region_ious(segmentation.letterbox, masks, truth))
-
-
-def _on(ious: Ious) -> NDArray[np.float64]:
-    return (np.diagonal(ious) >= MIN_IOU).astype(np.float64)
+    return np.diagonal(region_ious(segmentation.letterbox, masks, truth)) >= MIN_IOU
 
 
 def _steady(point: Point, mask: BoolMask, first: Choice, segmentation: Segmentation) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,17 +167,6 @@ class Judge:
 def policy_name(policy: RegionPolicy) -> str:
     """`largest_25`."""
     return f"{policy.name}_{policy.count}"
-
-
-def nested(flat: Mapping[FigurePath, Any]) -> dict[str, Any]:
-    """Values by path as a tree of dictionaries."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        place = tree
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
-        place[path[-1]] = value
-    return tree
 
 
 def _best_ap(available: Numbers, possible: Numbers) -> Values:

@@ -20,20 +20,19 @@ from numpy.typing import NDArray
 from searchanything.core.counting import counted
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import Segmentation
-from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, RGBImage, SizeClass
+from searchanything.core.types import MEDIUM_AREA_PX, SMALL_AREA_PX, FloatArray, RGBImage, SizeClass
 from searchanything.encode.encoder import Encoder, RegionJob
-from searchanything.evaluation.figures import nested
 from searchanything.evaluation.image_ranking import ImageRows, RankedImages, RowsKept, rank_images
 from searchanything.evaluation.measures import (
     Values,
     interval,
     mean,
     mean_interval,
+    nested,
     resampled_means,
     retrieval_values,
 )
 from searchanything.evaluation.overlaps import MIN_IOU, region_ious
-from searchanything.evaluation.patch_grid import patch_job
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, found_below, read_batches
 from searchanything.evaluation.running import Report
 from searchanything.evaluation.truth import TrueImage, Truth
@@ -41,6 +40,7 @@ from searchanything.ingest.reports import Failure
 from searchanything.prompts.choose import choose
 from searchanything.prompts.prompt import Box
 
+LEVELS: Final = (1, 2, 3, 4)  # so many rows and columns of patches: 30, where an index keeps 25 regions
 _KINDS: Final = ("regions", "grid")
 _SHOWN: Final = ("map_10", "map_100", "precision_1", "recall_10")
 _DIGITS: Final = 5
@@ -221,3 +221,21 @@ def _summary(
         {path: None if value is None else round(value, _DIGITS) for path, value in means.items()},
         {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None},
     )
+
+
+def patch_boxes(height: int, width: int) -> FloatArray:
+    """All patches of an image of (height, width) pixels, (30, 4) float32 xyxy: the whole of it first."""
+    boxes = [
+        (width * column / level, height * row / level, width * (column + 1) / level, height * (row + 1) / level)
+        for level in LEVELS
+        for row in range(level)
+        for column in range(level)
+    ]
+    return np.array(boxes, dtype=np.float32)
+
+
+def patch_job(image: RGBImage, segmentation: Segmentation) -> RegionJob:
+    """The patches as regions: boxes filled to the rim, so that both features are those of the patch."""
+    boxes = patch_boxes(*image.shape[:2])
+    masks = [segmentation.letterbox.box_mask(tuple(box)) for box in boxes.tolist()]
+    return RegionJob(image, segmentation, np.stack(masks), boxes)

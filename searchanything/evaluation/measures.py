@@ -26,7 +26,7 @@ def average_precision(right: NDArray[np.bool_], possible: Numbers, *, depth: int
     """
     hits = right[:, :depth]
     precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    return _share((precisions * hits).sum(axis=1), np.minimum(depth, possible))
+    return share((precisions * hits).sum(axis=1), np.minimum(depth, possible))
 
 
 def retrieval_values(right: NDArray[np.bool_], possible: Numbers) -> dict[str, Values]:
@@ -37,7 +37,7 @@ def retrieval_values(right: NDArray[np.bool_], possible: Numbers) -> dict[str, V
     asked = np.where(possible > 0, 1.0, np.nan)
     values = {f"map_{depth}": average_precision(right, possible, depth=depth) for depth in (10, DEPTH)}
     values |= {f"precision_{k}": right[:, :k].sum(axis=1) / k * asked for k in (1, 5, 10)}
-    return values | {f"recall_{k}": _share(right[:, :k].sum(axis=1), possible) for k in (1, 10, DEPTH)}
+    return values | {f"recall_{k}": share(right[:, :k].sum(axis=1), possible) for k in (1, 10, DEPTH)}
 
 
 def mean(values: Values) -> float | None:
@@ -60,7 +60,7 @@ def resampled_means(values: Mapping[str, Values], *, seed: int) -> dict[str, Val
         return {name: np.full(_ROUNDS, np.nan) for name in values}
     applies = ~np.isnan(table)
     filled = np.where(applies, table, 0.0)
-    parts = [_share(weights @ filled, weights @ applies) for weights in _resamples(len(table), seed)]
+    parts = [share(weights @ filled, weights @ applies) for weights in _resamples(len(table), seed)]
     return dict(zip(values, np.concatenate(parts).T, strict=True))
 
 
@@ -85,7 +85,7 @@ def _category_medians(values: Values, categories: Numbers, weights: Values) -> V
     starts = np.flatnonzero(np.diff(categories[order], prepend=-1))
     applies = ~np.isnan(values[order])
     filled, drawn = np.where(applies, values[order], 0.0), weights[:, order]
-    means = _share(np.add.reduceat(drawn * filled, starts, axis=1), np.add.reduceat(drawn * applies, starts, axis=1))
+    means = share(np.add.reduceat(drawn * filled, starts, axis=1), np.add.reduceat(drawn * applies, starts, axis=1))
     some = ~np.isnan(means).all(axis=1)
     medians = np.full(len(weights), np.nan)
     medians[some] = np.nanmedian(means[some], axis=1)
@@ -120,7 +120,18 @@ def mean_interval(values: Values, resampled: Values) -> tuple[float, float] | No
     return interval(resampled)
 
 
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> Values:
+def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Values by path as a tree of dictionaries."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        place = tree
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = value
+    return tree
+
+
+def share(part: NDArray[Any], whole: NDArray[Any]) -> Values:
     """part / whole, NaN where whole is 0."""
     out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     return np.asarray(np.divide(part, whole, out=out, where=whole > 0), dtype=np.float64)

@@ -23,7 +23,7 @@ from searchanything.core.rows import Outcome, RegionRow
 from searchanything.core.types import BoolMask, Hit, ImageRef, RegionRef, RGBImage, SizeClass, size_class_of
 from searchanything.encode.encoder import RegionJob
 from searchanything.evaluation.copies import ALTERATIONS, Copy
-from searchanything.evaluation.measures import Values, mean, mean_interval, resampled_means
+from searchanything.evaluation.measures import Values, mean, mean_interval, nested, resampled_means, share
 from searchanything.evaluation.overlaps import MIN_IOU
 from searchanything.evaluation.running import Report
 from searchanything.explain.reencode import SearchContext
@@ -194,14 +194,9 @@ def _figures(tried: Sequence[_Tried], seed: int) -> Report:
     """Shares over regions: of each region, the mean over its copies. Intervals: resampled regions."""
     values = _values(tried)
     ends = {name: mean_interval(values[name], one) for name, one in resampled_means(values, seed=seed).items()}
-    report: Report = {"regions": len(tried)}
-    for name, one in values.items():
-        *path, last = name.split(".")
-        place = report
-        for part in path:
-            place = place.setdefault(part, {})
-        found = mean(one)
-        place[last] = None if found is None else round(found, _DIGITS)
+    means = {name: mean(one) for name, one in values.items()}
+    rounded = {tuple(name.split(".")): None if one is None else round(one, _DIGITS) for name, one in means.items()}
+    report: Report = {"regions": len(tried), **nested(rounded)}
     for size, part in report["by_size"].items():
         part["regions"] = sum(_size_of(one) == size for one in tried)
     for name, part in report["by_copy"].items():
@@ -249,6 +244,4 @@ def _tables(tried: Sequence[_Tried]) -> dict[str, Values]:
 
 def _row_means(table: Values) -> Values:
     asked = ~np.isnan(table)
-    counts = asked.sum(axis=1)
-    sums = np.where(asked, table, 0.0).sum(axis=1)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(table), np.nan), where=counts > 0), dtype=np.float64)
+    return share(np.where(asked, table, 0.0).sum(axis=1), asked.sum(axis=1))

@@ -88,12 +88,17 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One image after segmentation and prompts: the rows to encode, those that boxes chose, -1 for none, and clicks."""
+    """One image after segmentation and prompts: the rows to encode, those that boxes chose, -1 for none, and clicks.
+
+    `ious` (T, M) of rows and instances; `on` (T + 1, M): the rows that lie on an instance, the last nobody's, row -1.
+    """
 
     truth: TrueImage
     segmentation: Segmentation
     job: RegionJob
     box_rows: NDArray[np.intp]
+    ious: Ious
+    on: NDArray[np.bool_]
     clicks: Clicks
 
 
@@ -126,7 +131,10 @@ def _seen(encoder: Encoder, image: RGBImage, segmentation: Segmentation, truth: 
             boxes.append(np.array([choice.box_xyxy], dtype=np.float32))
         box_rows.append(row)
     job = RegionJob(image, segmentation, np.concatenate(masks), np.concatenate(boxes))
-    return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), click(segmentation, truth))
+    ious = region_ious(segmentation.letterbox, job.masks, truth)
+    on = np.vstack([ious >= MIN_IOU, np.zeros((1, len(truth.instances)), dtype=np.bool_)])
+    clicks = click(segmentation, truth, on)
+    return _Seen(truth, segmentation, job, np.array(box_rows, dtype=np.intp), ious, on, clicks)
 
 
 def _row_of(choice: Choice) -> int:
@@ -168,11 +176,10 @@ def _some(job: RegionJob, wanted: NDArray[np.bool_]) -> RegionJob:
 
 def _observation(setup: Setup, seen: _Seen, features: Features) -> Observation:
     job, truth = seen.job, seen.truth
-    ious = region_ious(job.segmentation.letterbox, job.masks, truth)
     regions = len(seen.segmentation.scores)
     solid = np.array([not one.crowd for one in truth.instances], dtype=np.bool_)
     pairs = np.zeros(len(truth.instances))
-    pairs[solid] = paired(ious[:regions, solid])
+    pairs[solid] = paired(seen.ious[:regions, solid])
     kept = np.zeros((len(job.masks), len(setup.policies)), dtype=np.bool_)
     for column, policy in zip(kept.T, setup.policies, strict=True):
         column[policy.keep(seen.segmentation)] = True
@@ -180,20 +187,19 @@ def _observation(setup: Setup, seen: _Seen, features: Features) -> Observation:
         regions=regions,
         kept=kept,
         stored_bytes=_stored_bytes(job, features.codes[AS_SHIPPED].shape[1], wanted=setup.ablations),
-        ious=ious,
+        ious=seen.ious,
         paired_ious=pairs,
-        prompted=_prompted(setup.vocabulary, seen, ious, features.named),
+        prompted=_prompted(setup.vocabulary, seen, features.named),
         features=features,
     )
 
 
-def _prompted(vocabulary: Vocabulary, seen: _Seen, ious: Ious, named: FloatArray) -> Prompted:
+def _prompted(vocabulary: Vocabulary, seen: _Seen, named: FloatArray) -> Prompted:
     instances = seen.truth.instances
     count = len(instances)
-    right = np.vstack([ious >= MIN_IOU, np.zeros((1, count), dtype=np.bool_)])  # the last row is nobody's: row -1
     places = np.arange(count)
     solid = np.array([not one.crowd for one in instances], dtype=np.bool_)
-    box = np.where(solid, right[seen.box_rows, places].astype(np.float64), np.nan)
+    box = np.where(solid, seen.on[seen.box_rows, places].astype(np.float64), np.nan)
     similar = named @ vocabulary.embeddings.T
     text, naming = np.full(count, np.nan), np.full(count, np.nan)
     categories = np.array([vocabulary.number(one.category) for one in instances], dtype=np.intp)
@@ -205,7 +211,7 @@ def _prompted(vocabulary: Vocabulary, seen: _Seen, ious: Ious, named: FloatArray
             naming[place] = float(similar[seen.box_rows[place], words].argmax() == 0)
         alike = categories == category
         if place == np.flatnonzero(alike & solid)[0]:
-            text[place] = float(regions > 0 and right[similar[:regions, category].argmax(), alike].any())
+            text[place] = float(regions > 0 and seen.on[similar[:regions, category].argmax(), alike].any())
     return Prompted(seen.box_rows, box, seen.clicks["default"], text, naming, seen.clicks)
 
 

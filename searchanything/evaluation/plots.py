@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from searchanything.core.errors import UsageError
-from searchanything.core.files import save_text, write_whole
+from searchanything.core.files import save_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +33,7 @@ def save_report(report: Mapping[str, Any], folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror or error}") from error
     paths = [folder / "report.json", *(folder / f"figures.{suffix}" for suffix in _FORMATS)]
-    save_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", paths[0], suffixes=(".json",))
+    save_json(report, paths[0])
     page = draw(report)
     for path in paths[1:]:
         write_whole(path, partial(page.savefig, format=path.suffix[1:], dpi=110))

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.codes import unit_rows
 from searchanything.core.digests import Numbers
 from searchanything.core.types import Codes, FloatArray
 from searchanything.evaluation.evidence import RowsOf
@@ -86,10 +87,4 @@ def signs(codes: Codes) -> RowsOf:
 
 def units(rows_of: RowsOf) -> RowsOf:
     """Rows at unit length, so that products are cosines; zero rows stay zero."""
-
-    def unit_rows(numbers: Numbers) -> FloatArray:
-        rows = rows_of(numbers)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
-
-    return unit_rows
+    return lambda numbers: unit_rows(rows_of(numbers))

@@ -17,15 +17,16 @@ from searchanything.encode.encoder import Encoder
 from searchanything.encode.region_policy import RegionPolicy
 from searchanything.evaluation.asking import WORDS, Vocabulary
 from searchanything.evaluation.evidence import Collector, Evidence
-from searchanything.evaluation.figures import FigurePath, Figures, Judge, nested
+from searchanything.evaluation.figures import FigurePath, Figures, Judge
 from searchanything.evaluation.measures import (
-    Values,
     category_median,
     interval,
     mean,
     mean_interval,
+    nested,
     resampled_category_medians,
     resampled_means,
+    share,
 )
 from searchanything.evaluation.observing import Setup, observe
 from searchanything.evaluation.reading import OnImagesDone, Reading, annotated, read_batches
@@ -164,7 +165,7 @@ def _summary(
             ratio = (*prefix, *path[:-2], f"{path[-2]}_over_{base}")
             whole, part = mean(figures[of_float]), mean(figures[path])
             means[ratio] = _rounded(part / whole) if whole and part is not None else None
-            ends[ratio] = interval(_ratio(resampled[".".join(path)], resampled[".".join(of_float)]))
+            ends[ratio] = interval(share(resampled[".".join(path)], resampled[".".join(of_float)]))
     rounded = {path: [round(end, _DIGITS) for end in pair] for path, pair in ends.items() if pair is not None}
     return means, rounded
 
@@ -187,10 +188,6 @@ def _medians(
             pair = interval(resampled_category_medians(values, categories, seed=seed))
             ends |= {} if pair is None else {name: [round(end, _DIGITS) for end in pair]}
     return means, ends
-
-
-def _ratio(part: Values, whole: Values) -> Values:
-    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -29,7 +29,7 @@ from searchanything.core.types import Candidate, Codes, Filter, Hit, ImageRef, R
 from searchanything.explain import index_steps
 from searchanything.explain.expected_region import MIN_FIT_IOU
 from searchanything.explain.index_steps import Note, noted
-from searchanything.explain.rank import IndexRanking, Rank, excluding_parts, is_of
+from searchanything.explain.rank import Rank, Ranking, excluding_parts, is_of
 from searchanything.explain.steps import Expected
 from searchanything.explain.words_and_marks import MarksRanking, WordsRanking
 from searchanything.prompts.prompt import check_box_units
@@ -73,7 +73,7 @@ class IndexQuestion:
     `codes` (R, B) are the regions that were asked with, where there are several.
     """
 
-    ranking: IndexRanking
+    ranking: Ranking | MarksRanking
     request: PageRequest
     filter: Filter | None
     origin: str
@@ -259,7 +259,7 @@ class _Situated:
     def _excluded_by(self, target: Hit) -> list[str]:
         if self.rank.hit is not None and self.rank.hit.region == target.region:
             return []
-        return excluding_parts(self.question.ranking, self.question.filter, self.image, target.region)
+        return excluding_parts(self.question.ranking.rows, self.question.filter, self.image, target.region)
 
     def _near(self, ranking: MarksRanking, target: Hit) -> Note:
         """Whether the region lies near one of the codes that are searched for."""

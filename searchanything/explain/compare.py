@@ -111,7 +111,7 @@ def _encoded_again(context: SearchContext, hits: Sequence[Hit]) -> _Found:
         pooled.append(batch.mask_features)
         for policy in policies:
             embedded[policy].append(batch.image_features[policy])
-        left_out += [(one.hit, one.reason) for one in batch.left_out]
+        left_out += batch.left_out
     places = {(hit.image, hit.region): place for place, hit in enumerate(hits)}
     order = sorted(range(len(seen)), key=lambda number: places[seen[number].image, seen[number].region])
     return _Found(

@@ -94,7 +94,7 @@ def _steps(question: PartsQuestion, row: ImageRow, found: Examined | None) -> It
     if question.filter is not None:
         ranking = Ranking(question.index, question.max_limit, question.combination.wanted[0].code)
         region = found.nearest[0].row.region
-        yield index_steps.passes_filter(excluding_parts(ranking, question.filter, row, region))
+        yield index_steps.passes_filter(excluding_parts(ranking.rows, question.filter, row, region))
     for nearest in found.nearest:
         yield _wanted(question.combination, found, nearest)
     for match in found.unwanted:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,55 +24,6 @@ IsIt = Callable[[Hit], bool]
 Scorer = Callable[[Sequence[str], Codes], NDArray[np.floating]]  # of rows, by ids and codes
 
 
-class Bounded(Protocol):
-    """A ranking that ends: at so many rows, and at a distance."""
-
-    @property
-    def max_limit(self) -> int: ...
-
-    @property
-    def most_bits(self) -> int | None:
-        """What is farther is left out; None: nothing is."""
-        ...
-
-
-class IndexRanking(Bounded, Protocol):
-    """How a question ranks what is in an index, whatever it compares."""
-
-    @property
-    def index(self) -> RegionIndex: ...
-
-    @property
-    def whole_images(self) -> bool: ...
-
-    @property
-    def rescored(self) -> int:
-        """How many rows are ordered by more than their distance."""
-        ...
-
-    @property
-    def bits(self) -> int:
-        """How long the codes are that it compares."""
-        ...
-
-    @property
-    def measure(self) -> str:
-        """What the nearest are ordered by: the name of a figure."""
-        ...
-
-    def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
-        """The committed rows of one image that match a filter (which names no images), nearest first."""
-        ...
-
-    def scored(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Hits with what they are ordered by as their similarity, where that is more than a distance."""
-        ...
-
-    def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
-        """Where a hit stands in the very ranking that answers are stretches of."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
     """A query's codes against everything of their kind that is in the index, at most `most_bits` away.
@@ -80,6 +31,7 @@ class Ranking:
     The first `rescore` rows are ordered by score, where more than a code is known of the query.
     """
 
+    measure: ClassVar[str] = "similarity"  # what the nearest are ordered by: the name of a figure
     index: RegionIndex
     max_limit: int
     asked: Asked
@@ -99,13 +51,15 @@ class Ranking:
 
     @property
     def bits(self) -> int:
+        """How long the codes are that it compares."""
         return self.index.manifest.bits
 
     @property
-    def measure(self) -> str:
-        return "similarity"
+    def kind(self) -> CodeKind:
+        """Whose codes they are."""
+        return "images" if self.whole_images else "regions"
 
-    def without_bound(self) -> Ranking:
+    def without_bound(self) -> Self:
         """The same, whatever the distance."""
         return replace(self, most_bits=None)
 
@@ -125,22 +79,29 @@ class Ranking:
         """Hits with their similarity, where the nearest are rescored."""
         if not self.rescored or not isinstance(self.asked, QueryValues):
             return list(hits)
-        of: CodeKind = "images" if self.whole_images else "regions"
         projection = self.asked.projection
-        return with_scores(self.index, hits, lambda _, codes: similarities(projection, codes), of=of)
+        return with_scores(self.index, hits, lambda _, codes: similarities(projection, codes), of=self.kind)
 
     def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
-        """As `find_rank`."""
-        return find_rank(self, filter, is_it=is_it, first=first, group_by_image=group_by_image)
-
-
-class Paged(Bounded, Protocol):
-    """A ranking that is read page by page."""
-
-    @property
-    def rescore(self) -> int: ...
-
-    def page(self, request: PageRequest, filter: Filter | None) -> Page: ...
+        """Look ever deeper, at least at the `first` hits, until a hit is it or there are no more."""
+        most = self.max_limit
+        depth = first
+        while True:
+            request = PageRequest(
+                limit=depth, group_by_image=group_by_image, rescore=self.rescore, most_bits=self.most_bits
+            )
+            page = self.page(request, filter)
+            number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
+            if number is not None or len(page.hits) < depth or depth >= most:
+                break
+            depth = min(most, depth * GROWTH)
+        return Rank(
+            rank=None if number is None else number + 1,
+            hit=None if number is None else page.hits[number],
+            nearest=page.hits[:first],
+            looked_at=len(page.hits),
+            exact=page.exact,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,30 +136,13 @@ def with_scores(index: RegionIndex, hits: Sequence[Hit], score: Scorer, *, of: C
     return [replace(hit, similarity=scores.get(name)) for hit, name in zip(hits, names, strict=True)]
 
 
-def find_rank(ranking: Paged, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
-    """Look ever deeper into the ranking, at least at the `first` hits, until a hit is it or there are no more."""
-    most = ranking.max_limit
-    depth = first
-    while True:
-        request = PageRequest(
-            limit=depth, group_by_image=group_by_image, rescore=ranking.rescore, most_bits=ranking.most_bits
-        )
-        page = ranking.page(request, filter)
-        number = next((number for number, hit in enumerate(page.hits) if is_it(hit)), None)
-        if number is not None or len(page.hits) < depth or depth >= most:
-            break
-        depth = min(most, depth * GROWTH)
-    return Rank(
-        rank=None if number is None else number + 1,
-        hit=None if number is None else page.hits[number],
-        nearest=page.hits[:first],
-        looked_at=len(page.hits),
-        exact=page.exact,
-    )
+def excluding_parts(
+    rows: Callable[[ImageRow, Filter], list[Hit]], filter: Filter | None, image: ImageRow, region: int | None
+) -> list[str]:
+    """The parts of a filter, each taken alone, that the region (None: the image) does not pass.
 
-
-def excluding_parts(ranking: IndexRanking, filter: Filter | None, image: ImageRow, region: int | None) -> list[str]:
-    """The parts of a filter, each taken alone, that the region (None: the image) does not pass."""
+    `rows` are a ranking's rows of the image.
+    """
     if filter is None:
         return []
     ref = image.image
@@ -214,8 +158,7 @@ def excluding_parts(ranking: IndexRanking, filter: Filter | None, image: ImageRo
     if filter.within and not any(ref.bucket == bucket and ref.key.startswith(key) for bucket, key in filter.within):
         excluding.append("within")
     for name, part in _other_parts(filter).items():
-        rows = ranking.rows(image, part)
-        if not any(row.region == region for row in rows):
+        if not any(row.region == region for row in rows(image, part)):
             excluding.append(name)
     return excluding
 

@@ -84,14 +84,6 @@ def cosines(rows: FloatArray, one: FloatArray) -> FloatArray:
     return np.asarray(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0), dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A hit that could not be encoded again, and why."""
-
-    hit: Hit
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedHits:
     """H hits of a few images, encoded anew, each image's in the order given.
@@ -103,7 +95,7 @@ class EncodedHits:
     images: tuple[RGBImage, ...]
     mask_features: FloatArray
     image_features: Mapping[CropPolicy, FloatArray]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[tuple[Hit, str], ...]
 
     def features(self, crops: CropPolicy) -> RegionFeatures:
         """Those of crops by one policy."""
@@ -227,16 +219,16 @@ def _encoded(
 ) -> EncodedHits:
     pixels = [image for image in read if not isinstance(image, str)]
     segmentations = iter(encoder.segmenter.segment(pixels) if pixels else [])
-    left_out: list[LeftOut] = []
+    left_out: list[tuple[Hit, str]] = []
     found: list[Hit] = []
     images: list[RGBImage] = []
     jobs: list[RegionJob] = []
     for hits, image in zip(batch, read, strict=True):
         if isinstance(image, str):
-            left_out += [LeftOut(hit, image) for hit in hits]
+            left_out += [(hit, image) for hit in hits]
             continue
         job, of_job = _job(encoder, image, next(segmentations), hits)
-        left_out += [LeftOut(hit, "its region was not found again") for hit in hits if hit not in of_job]
+        left_out += [(hit, "its region was not found again") for hit in hits if hit not in of_job]
         found += of_job
         images += [image] * len(of_job)
         jobs += [job] * bool(of_job)

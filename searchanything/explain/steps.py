@@ -21,7 +21,7 @@ from searchanything.core.types import BoxXYXY, Filter, Hit, ImageRef, RGBImage
 from searchanything.encode.encoder import EncodedQuery, RegionJob
 from searchanything.explain.expected_region import TargetRegion, region_in_box, region_most_similar, region_on_page
 from searchanything.explain.index_steps import Note, noted
-from searchanything.explain.rank import Rank, Ranking, excluding_parts, find_rank, is_of
+from searchanything.explain.rank import Rank, Ranking, excluding_parts, is_of
 from searchanything.explain.reencode import SAME_REGION_IOU, RegionFeatures, SearchContext, cosines
 from searchanything.prompts.prompt import Mask, Prompt, as_box, describe_prompt
 from searchanything.search.search import Asked, PageRequest
@@ -211,13 +211,13 @@ def whole_image(inquiry: Inquiry, image: ImageRow) -> Indexed | None:
 
 def features(inquiry: Inquiry, image: ImageRow, view: View, row: int | None, found: Indexed) -> tuple[Note, RankPlace]:
     """The region's place by float features among the N nearest by code (`row` is None for the whole image)."""
-    excluded_by = excluding_parts(inquiry.ranking, inquiry.question.filter, image, found.region)
+    excluded_by = excluding_parts(inquiry.ranking.rows, inquiry.question.filter, image, found.region)
     is_it = _recogniser(inquiry, image, found)
     applied = None if excluded_by else inquiry.question.filter  # an excluding filter would hide where it ranks
     too_far = (most_bits := inquiry.question.request.most_bits) is not None and found.distance_bits > most_bits
     ranking = inquiry.ranking.without_bound() if too_far else inquiry.ranking  # and so would the bound
     grouped = inquiry.question.request.group_by_image
-    rank = find_rank(ranking, applied, is_it=is_it, first=inquiry.reach, group_by_image=grouped)
+    rank = ranking.find(applied, is_it=is_it, first=inquiry.reach, group_by_image=grouped)
     rivals = [hit for hit in rank.nearest[: inquiry.first] if not is_it(hit)]
     encoded, missing = inquiry.context.recollection.features(inquiry.context, rivals)
     query, own = inquiry.query_features(), _own_features(inquiry, view, row)

@@ -5,98 +5,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from searchanything.core.codes import hamming
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import ImageRow, row_id
-from searchanything.core.types import Filter, Hit
-from searchanything.explain.rank import IsIt, Rank, find_rank, with_scores
+from searchanything.core.types import CodeKind, Filter, Hit
+from searchanything.explain.rank import IsIt, Rank, Ranking, with_scores
 from searchanything.search.by_words import search_words
 from searchanything.search.probe import Probe
 from searchanything.search.refine import allowed, near_probe, probe_depth, probe_scores, ranked_by_probe
-from searchanything.search.rescoring import QueryValues, similarities
-from searchanything.search.search import Page, PageRequest
+from searchanything.search.search import Page, PageRequest, query_code_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WordsRanking:
+class WordsRanking(Ranking):
     """A text against all words codes, at most `most_bits` away, of which the first `rescore` are ordered by score."""
-
-    index: RegionIndex
-    max_limit: int
-    values: QueryValues
-    rescore: int = 0
-    most_bits: int | None = None
-
-    @property
-    def whole_images(self) -> bool:
-        return False
-
-    @property
-    def rescored(self) -> int:
-        return self.rescore
 
     @property
     def bits(self) -> int:
-        return 8 * len(self.values.code)
+        return 8 * len(query_code_of(self.asked))
 
     @property
-    def measure(self) -> str:
-        return "similarity"
+    def kind(self) -> CodeKind:
+        return "words"
 
     def page(self, request: PageRequest, filter: Filter | None) -> Page:
-        """A stretch of the ranking. Raises: FilterError, UsageError, RegionIndexError."""
-        return search_words(self.index, self.values, request, filter=filter, max_limit=self.max_limit)
+        return search_words(self.index, self.asked, request, filter=filter, max_limit=self.max_limit)
 
     def rows(self, image: ImageRow, filter: Filter) -> list[Hit]:
         """The regions of one image that have a words code and match a filter, nearest first."""
         wanted = replace(filter, images=(image.image,))
-        found = self.index.search_words(self.values.code[None], limit=self.max_limit, filter=wanted)[0]
+        found = self.index.search_words(query_code_of(self.asked)[None], limit=self.max_limit, filter=wanted)[0]
         own = [one for one in found if one.generation == image.generation]
         rows = self.index.regions([one.id for one in own])
         return [Hit.of(rows[one.id], one.distance_bits) for one in own if one.id in rows]
-
-    def scored(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Hits with their similarity to the text, where the nearest are rescored."""
-        if not self.rescore:
-            return list(hits)
-        return with_scores(self.index, hits, lambda _, codes: similarities(self.values.projection, codes), of="words")
-
-    def find(self, filter: Filter | None, *, is_it: IsIt, first: int, group_by_image: bool) -> Rank:
-        """As `find_rank`."""
-        return find_rank(self, filter, is_it=is_it, first=first, group_by_image=group_by_image)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarksRanking:
     """What marks taught against the regions that lie near its questions; `request` is what the answer was asked for."""
 
+    measure: ClassVar[str] = "score"
+    whole_images: ClassVar[bool] = False
+    rescored: ClassVar[int] = 0
     index: RegionIndex
     max_limit: int
     probe: Probe
     request: PageRequest
 
     @property
-    def whole_images(self) -> bool:
-        return False
-
-    @property
-    def rescored(self) -> int:
-        return 0
-
-    @property
-    def most_bits(self) -> int | None:
-        return self.request.most_bits
-
-    @property
     def bits(self) -> int:
         return self.index.manifest.bits
-
-    @property
-    def measure(self) -> str:
-        return "score"
 
     @property
     def depth(self) -> int:

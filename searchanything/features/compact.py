@@ -22,7 +22,7 @@ from searchanything.core.protocols import RegionIndex, StoredFile
 from searchanything.features.contents import CachedFile, KeptImage, file_bytes
 from searchanything.features.keep import FILE_ROWS
 from searchanything.features.layout import FEATURES, LEASE, TOMBSTONES, FeatureCache, generation_of
-from searchanything.features.liveness import FeatureState, Liveness, liveness_of, open_files
+from searchanything.features.liveness import FeatureState, Liveness, open_files
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class _Run:
 
     def through(self, index: RegionIndex) -> Compaction:
         listed = [stored for stored in self._cache.files.list() if self._cache.is_own(stored.name)]
-        judge = liveness_of(self._cache, index, listed, age_s=self._age_s)
+        judge = Liveness(self._cache, index, listed, age_s=self._age_s)
         finished = True
         for file in open_files(self._cache, listed, order=self._order(listed)):
             if time.monotonic() - self._start > RUN_S:

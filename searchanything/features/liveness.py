@@ -10,7 +10,7 @@ the same rows met before                                        dead: a compacti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -38,10 +38,11 @@ class FeatureState(StrEnum):
 class Liveness:
     """Judges the contents of files, each once and in one order. Memory grows by a number per image."""
 
-    def __init__(self, cache: FeatureCache, index: RegionIndex, tombstones: Mapping[str, int], *, age_s: float) -> None:
+    def __init__(self, cache: FeatureCache, index: RegionIndex, listed: Sequence[StoredFile], *, age_s: float) -> None:
+        """`listed` are all files of the cache, whose tombstones count. Raises: StoreError."""
         self._bucket = cache.bucket
         self._index = index
-        self._tombstones = tombstones
+        self._tombstones = read_tombstones(cache, [one for one in listed if one.name.endswith(TOMBSTONES)])
         self._horizon = generation_at(age_s=age_s)
         self._met: set[int] = set()
 
@@ -92,9 +93,3 @@ def open_files(
             continue
         with opened:
             yield opened
-
-
-def liveness_of(cache: FeatureCache, index: RegionIndex, listed: Sequence[StoredFile], *, age_s: float) -> Liveness:
-    """What judges the files of a listing. Raises: StoreError."""
-    tombstones = [stored for stored in listed if stored.name.endswith(TOMBSTONES)]
-    return Liveness(cache, index, read_tombstones(cache, tombstones), age_s=age_s)

@@ -8,7 +8,7 @@ from typing import Any
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.features.layout import FEATURES, FeatureCache
-from searchanything.features.liveness import FeatureState, liveness_of, open_files
+from searchanything.features.liveness import FeatureState, Liveness, open_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def cache_status(cache: FeatureCache, index: RegionIndex, *, age_s: float) -> Ca
     own = [stored for stored in listed if cache.is_own(stored.name)]
     files = size_bytes = images = 0
     rows = dict.fromkeys(FeatureState, 0)
-    judge = liveness_of(cache, index, own, age_s=age_s)
+    judge = Liveness(cache, index, own, age_s=age_s)
     for file in open_files(cache, own):
         files += 1
         size_bytes += file.stored.size_bytes

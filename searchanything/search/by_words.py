@@ -8,24 +8,30 @@ from __future__ import annotations
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import WordsMatch
 from searchanything.core.types import Filter, Hit
-from searchanything.search.rescoring import QueryValues, Window
-from searchanything.search.search import Order, Page, PageRequest, RowRanking, collect_ranked
+from searchanything.search.rescoring import Window
+from searchanything.search.search import (
+    Asked,
+    Page,
+    PageRequest,
+    RowRanking,
+    collect_ranked,
+    order_of,
+    query_code_of,
+    window_of,
+)
 
 
 def search_words(
-    index: RegionIndex, values: QueryValues, request: PageRequest, *, filter: Filter | None, max_limit: int
+    index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The regions nearest to a text. Raises: FilterError, UsageError, RegionIndexError (also without words codes)."""
+    code = query_code_of(asked)
 
     def fetch(limit: int) -> list[WordsMatch]:
-        return index.search_words(values.code[None], limit=limit, filter=filter)[0]
+        return index.search_words(code[None], limit=limit, filter=filter)[0]
 
-    def order(match: WordsMatch) -> Order:
-        return match.distance_bits, match.image.bucket, match.image.key, match.region
-
-    depth = min(request.rescore, max_limit)
-    window: Window[WordsMatch] | None = Window(index, values.projection, depth, "words") if depth else None
-    found = collect_ranked(index, RowRanking(fetch, order, window), request, max_limit=max_limit)
+    window: Window[WordsMatch] | None = window_of(index, asked, request, max_limit, of="words")
+    found = collect_ranked(index, RowRanking(fetch, order_of, window), request, max_limit=max_limit)
     nearest = found.nearest
     rows = index.regions([*(one.match.id for one in found.rows), *([] if nearest is None else [nearest.id])])
     hits = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from searchanything.core.addresses import check_image_name, names_of, split_s3, unmarked
+from searchanything.core.addresses import check_image_name, check_one_bucket, names_of, split_s3, unmarked
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import Hit, ImageRef, RegionRef
@@ -47,9 +47,5 @@ def _of_key(key: str, index: RegionIndex) -> list[ImageRef]:
         {row.image for row in index.iterate_images(key_prefix=key) if row.image.key == key}
         | (set() if whole is None else set(index.newest([whole])))
     )
-    if len(found) > 1:
-        names = ", ".join(image.bucket for image in found)
-        raise UsageError(
-            f"{key}: images of {len(found)} buckets have this key ({names}); say s3://bucket/key or a path"
-        )
+    check_one_bucket(key, found)
     return found

@@ -20,6 +20,7 @@ import numpy as np
 from searchanything.core.arguments import whole_number_of
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
+from searchanything.core.rows import WordsMatch
 from searchanything.core.types import CodeKind, Codes, Filter, Hit, ImageRef
 from searchanything.search.rescoring import Match, QueryValues, Ranked, Window, scored
 
@@ -121,14 +122,7 @@ def search_regions(
 
     Raises: FilterError, UsageError (a page beyond `max_limit` rows), RegionIndexError.
     """
-
-    code = query_code_of(asked)
-
-    def fetch(limit: int) -> list[Hit]:
-        return index.search(code[None], limit=limit, filter=filter)[0]
-
-    window: Window[Hit] | None = window_of(index, asked, request, max_limit)
-    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
+    return _page(index, index.search, asked, request, filter, max_limit, of="regions")
 
 
 def refuse_as_a_search(index: RegionIndex, request: PageRequest, *, filter: Filter | None, max_limit: int) -> None:
@@ -147,23 +141,30 @@ def search_images(
     index: RegionIndex, asked: Asked, request: PageRequest, *, filter: Filter | None, max_limit: int
 ) -> Page:
     """The images nearest to a whole-image code, by (distance, bucket, key). Raises as `search_regions` does."""
-
-    code = query_code_of(asked)
-
-    def fetch(limit: int) -> list[Hit]:
-        return index.search_images(code[None], limit=limit, filter=filter)[0]
-
-    window: Window[Hit] | None = window_of(index, asked, request, max_limit, of="images")
-    return _page(index, collect_ranked(index, RowRanking(fetch, _rank, window), request, max_limit=max_limit))
+    return _page(index, index.search_images, asked, request, filter, max_limit, of="images")
 
 
-def _page(index: RegionIndex, found: Stretch[Hit]) -> Page:
+def _page(
+    index: RegionIndex,
+    search: Callable[..., Sequence[list[Hit]]],
+    asked: Asked,
+    request: PageRequest,
+    filter: Filter | None,
+    max_limit: int,
+    *,
+    of: CodeKind,
+) -> Page:
+    code = query_code_of(asked)[None]
+    window: Window[Hit] | None = window_of(index, asked, request, max_limit, of=of)
+    ranking = RowRanking(lambda limit: search(code, limit=limit, filter=filter)[0], order_of, window)
+    found = collect_ranked(index, ranking, request, max_limit=max_limit)
     hits = tuple(scored(one.match, one.score) for one in found.rows)
     return Page(hits, exact=found.exact and index.exact, stages=found.stages, nearest=found.nearest)
 
 
-def _rank(hit: Hit) -> Order:
-    return hit.distance_bits, hit.image.bucket, hit.image.key, hit.region or 0
+def order_of(match: Hit | WordsMatch) -> Order:
+    """Where a row stands in a ranking by distance; the number of a whole image counts as 0."""
+    return match.distance_bits, match.image.bucket, match.image.key, match.region or 0
 
 
 def query_code_of(asked: Asked) -> Codes:

@@ -193,30 +193,26 @@ class StatusDocument(BaseModel):
 def answer_document(results: SearchResults) -> AnswerDocument:
     """A query's answer."""
     said = results.to_dict()
-    pairs = zip(results, said["hits"], strict=True)
-    hits = [HitDocument(**document, id=image_id(hit.image)) for hit, document in pairs]
-    probe = None
-    if results.probe is not None:
-        probe = ProbeDocument(**said["probe"], saved=results.probe.to_dict())
-    return AnswerDocument(
-        **{name: said[name] for name in ("prompt", "exact", "fingerprint", "collection", "timings_ms")},
-        selection=SelectionDocument(**said["selection"]),
-        hits=hits,
-        good_match=_is_good(results, hits),
-        bits=0 if results.matching is None else results.matching.bits,
-        matching=None if said["matching"] is None else MatchingDocument(**said["matching"]),
-        probe=probe,
-        stages=[StageDocument(**stage) for stage in said["stages"]],
-        receipt=results.receipt() if probe is None else None,
+    hits = [{**one, "id": image_id(hit.image)} for hit, one in zip(results, said["hits"], strict=True)]
+    probe = None if results.probe is None else {**said["probe"], "saved": results.probe.to_dict()}
+    return AnswerDocument.model_validate(
+        {
+            **said,
+            "hits": hits,
+            "good_match": _is_good(results),
+            "bits": 0 if results.matching is None else results.matching.bits,
+            "probe": probe,
+            "receipt": results.receipt() if probe is None else None,
+        }
     )
 
 
-def _is_good(results: SearchResults, hits: list[HitDocument]) -> bool:
+def _is_good(results: SearchResults) -> bool:
     """Whether any hit is better than chance explains; of words alone, whether they fit the best hit."""
     if not results.is_by_words:
-        return any(hit.confidence is not None and hit.confidence.word in GOOD for hit in hits)
+        return any(one is not None and one.word in GOOD for one in results.confidences)
     match = results.selection.text_match
-    return bool(hits) and match is not None and match.confidence != "weak"
+    return bool(results.hits) and match is not None and match.confidence != "weak"
 
 
 def region_of(row: RegionRow) -> RegionDocument:

@@ -13,8 +13,8 @@ from fastapi.responses import Response
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from searchanything.answers.questions import package_version
 from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
+from searchanything.core.extras import package_version
 from searchanything.serve import problems
 from searchanything.serve.desk import Desk
 from searchanything.serve.frontier import Frontier

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from searchanything.core.errors import AccessError, ServeError, UsageError
-from searchanything.core.files import save_text
+from searchanything.core.files import save_json
 from searchanything.core.types import Place
 
 Right: TypeAlias = Literal["read", "refine"]
@@ -140,7 +140,7 @@ class KeyRing:
             yield keys
             if keys != before:
                 document = {"format": _FORMAT, "keys": [asdict(key) for key in keys]}
-                save_text(json.dumps(document, indent=1) + "\n", self._file, suffixes=(".json",))
+                save_json(document, self._file)
                 self._file.chmod(0o600)
         finally:
             os.close(guard)

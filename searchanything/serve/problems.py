@@ -136,34 +136,27 @@ def problem_response(error: SearchAnythingError, request: str) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Have every error of this application answered as a problem."""
 
-    async def ours(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, SearchAnythingError):
-            raise TypeError(f"expected one of our errors, got {type(error).__name__}")
+    @app.exception_handler(SearchAnythingError)
+    async def ours(request: Request, error: SearchAnythingError) -> JSONResponse:
         if status_of(error) >= 500:
             logger.warning("request %s: %s: %s", _id(request), type(error).__name__, error)
         return problem_response(error, _id(request))
 
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, RequestValidationError):
-            raise TypeError(f"expected an error of validation, got {type(error).__name__}")
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _formless(_faults(error, request), _id(request))
 
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, HTTPException):
-            raise TypeError(f"expected an error of HTTP, got {type(error).__name__}")
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
             return _formless(json_fault(error.__cause__), _id(request))
         kind = {404: "ObjectNotFoundError", 405: "UsageError"}.get(error.status_code, "ServeError")
         document = problem_document(kind, error.status_code, str(error.detail), str(error.detail), _id(request))
         return JSONResponse(document, error.status_code, error.headers, MEDIA_TYPE)
 
+    @app.exception_handler(Exception)
     async def defect(request: Request, _: Exception) -> JSONResponse:
         return defect_response(_id(request))  # the frontier logs it
-
-    app.add_exception_handler(Exception, defect)
-    app.add_exception_handler(SearchAnythingError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
 
 
 def defect_response(request: str) -> JSONResponse:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from searchanything.answers.questions import package_version
 from searchanything.core.errors import AccessError, IndexNotFoundError, RegionIndexError, TooLargeError
+from searchanything.core.extras import package_version
 from searchanything.core.files import png_bytes
 from searchanything.serve.answers import (
     AnswerDocument,

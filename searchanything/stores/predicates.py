@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 from searchanything.core.conditions import Value
 from searchanything.core.errors import FilterError
 from searchanything.core.types import ImageRef
-from searchanything.stores.columns import ABSENT, INT64_MIN, Column, Field, Row, as_stored, field_reader
+from searchanything.stores.columns import ABSENT, INT64_MIN, Column, Field, as_stored
 
 Relation: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 _OPPOSITE: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
@@ -109,22 +109,6 @@ def first_text_after(prefix: str) -> str | None:
         return None
     following = 0xE000 if stem[-1] == "\ud7ff" else ord(stem[-1]) + 1  # surrogates are no letters
     return stem[:-1] + chr(following)
-
-
-def matcher(predicate: Predicate) -> Callable[[Row], bool]:
-    """The predicate as a function of rows in memory."""
-    match predicate:
-        case All(parts):
-            every = tuple(matcher(part) for part in parts)
-            return lambda row: all(part(row) for part in every)
-        case Some(parts):
-            some = tuple(matcher(part) for part in parts)
-            return lambda row: any(part(row) for part in some)
-        case OfImages(images, excluded):
-            return lambda row: (row.image in images) is not excluded
-        case Prefix() | Among() | Compare():
-            read, test = field_reader(predicate.field), value_test(predicate)
-            return lambda row: test(read(row))
 
 
 def value_test(predicate: Prefix | Among | Compare) -> Callable[[Any], bool]:

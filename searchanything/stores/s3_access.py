@@ -104,7 +104,7 @@ class S3Access:
             if self._client is None:
                 self._found = find_credentials(self._settings, at_aws=self.server.by_aws, http=self._http)
                 logger.info("%s: %s", self.server.endpoint, self._found)
-                self._client = _minio(self.server, self._settings, self._region(), self._found, self._http)
+                self._client = _minio(self.server, self._settings, self.region, self._found, self._http)
             return self._client
 
     @property
@@ -115,9 +115,6 @@ class S3Access:
     @property
     def region(self) -> str | None:
         """The bucket's region, where it is set or AWS tells."""
-        return self._region()
-
-    def _region(self) -> str | None:
         if self._settings.region or not self.server.is_aws:
             return self._settings.region
         known = (self.server.endpoint, self._bucket)

@@ -22,7 +22,7 @@ from PIL import Image
 import searchanything
 from searchanything.answers.results import SearchResults
 from searchanything.client.awaited import AsyncRemoteClient
-from searchanything.client.calls import error_of, filter_document, seconds_of
+from searchanything.client.calls import error_of, seconds_of, sent_filter
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import RemoteResults
 from searchanything.core import errors
@@ -169,9 +169,9 @@ def test_every_part_of_a_filter_is_sent_or_refused() -> None:
         asked = Filter(**{name: value})
         if name in ("within", "expression"):
             with pytest.raises(UsageError, match="that you open yourself"):
-                filter_document(asked)
+                sent_filter(asked)
             continue
-        sent = json.loads(json.dumps(filter_document(asked)))
+        sent = json.loads(json.dumps(sent_filter(asked)))
         assert FilterModel(**sent).filter() == asked, name
 
 

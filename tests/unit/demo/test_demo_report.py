@@ -13,17 +13,17 @@ from fakes.answers import hit as any_hit
 
 from searchanything.core.errors import UsageError
 from searchanything.core.types import Hit, ImageRef, MaskRLE, Selection
+from searchanything.demo.bucket import BUCKET
 from searchanything.demo.examiner import Examiner
 from searchanything.demo.files import held_alone, save_bytes
 from searchanything.demo.judging import TrueObject, TrueScene, chance_of_hit
 from searchanything.demo.page import page_of_run
 from searchanything.demo.questions import QuestionKind, SceneQuestion
 from searchanything.demo.report import Answers, examples_of
-from searchanything.demo.reuse import inputs_digest, report_of_same_inputs
+from searchanything.demo.run import inputs_digest, report_of_same_inputs
 from searchanything.demo.trials import Trial
 from searchanything.prompts.prompt import WholeImage
 
-BUCKET = "bucket"
 MASK = MaskRLE((10, 10), "00d0")
 
 
@@ -57,7 +57,7 @@ class TestFigures:
             trial("box", [False] * 5 + [True], unseen),
         ]
         shuffled = [(True, False), (False, False), (False, False), (False, False)]
-        (box,) = Answers((), Examiner(BUCKET, (), {}), trials, shuffled).kinds
+        (box,) = Answers((), Examiner((), {}), trials, shuffled).kinds
         entry = box.to_dict()
         assert (entry["kind"], entry["n"], entry["hit_at_5"], entry["hit_at_1"]) == ("box", 4, 0.5, 0.25)
         assert (entry["hit_at_5_seen"], entry["n_seen"]) == (0.6667, 3)
@@ -66,7 +66,7 @@ class TestFigures:
         assert (entry["shuffled_hit_at_5"], entry["shuffled_n"], entry["chance"]) == (0.125, 8, 0.25)
 
     def test_a_kind_that_was_not_asked_has_no_entry(self) -> None:
-        answers = Answers((), Examiner(BUCKET, (), {}), [trial("image", [True], None)], [(False,)])
+        answers = Answers((), Examiner((), {}), [trial("image", [True], None)], [(False,)])
         assert [one.kind for one in answers.kinds] == ["image"]
         assert answers.kinds[0].to_dict()["hit_at_5_seen"] is None
 
@@ -95,7 +95,7 @@ LABELS = {
 
 
 class TestExaminer:
-    examiner = Examiner(BUCKET, SCENES, LABELS)
+    examiner = Examiner(SCENES, LABELS)
 
     def about(self, number: int) -> SceneQuestion:
         return SceneQuestion("box", SCENES[0], number, WholeImage())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from fakes.sources import parsed
 from packaging.requirements import Requirement
 
 from searchanything.core.libraries import PACKAGES
@@ -116,7 +117,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
     for folder, head in (("searchanything", ()), ("flows", ("flows",))):
         for file in sorted((ROOT / folder).rglob("*.py")):
             parts = [*head, *file.relative_to(ROOT / folder).with_suffix("").parts]
-            yield ".".join(part for part in parts if part != "__init__"), ast.parse(file.read_text("utf-8"))
+            yield ".".join(part for part in parts if part != "__init__"), parsed(file)[1]
 
 
 MODULES: Final = dict(modules())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import io
 import re
 import sys
@@ -19,6 +18,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from fakes.sources import parsed
 
 ROOT = Path(__file__).parents[3]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
@@ -83,12 +83,10 @@ def _targets(target: ast.expr) -> Iterator[str]:
             yield node.attr
 
 
-@functools.cache
 def sources() -> dict[Path, tuple[str, ast.Module]]:
     """Text and tree of each file."""
     folders = (ROOT / folder for folder in ("searchanything", "flows", "deploy", "benchmarks", "training"))
-    texts = {path: path.read_text("utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))}
-    return {path: (text, ast.parse(text)) for path, text in texts.items()}
+    return {path: parsed(path) for folder in folders for path in sorted(folder.rglob("*.py"))}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from fakes.sources import parsed
+
 REPOSITORY = Path(__file__).parents[3]
 ENTRANCES = ("flow", "task", "get", "post", "overload", "expanded", "command", "callback")
 SAME_THING = {
@@ -49,7 +51,7 @@ def twice() -> dict[str, list[str]]:
     found = defaultdict(list)
     for folder in ("searchanything", "flows"):
         for file in sorted((REPOSITORY / folder).rglob("*.py")):
-            for name in dict.fromkeys(shared_names(ast.parse(file.read_text("utf-8")))):
+            for name in dict.fromkeys(shared_names(parsed(file)[1])):
                 found[name].append(str(file.relative_to(REPOSITORY)))
     return {name: files for name, files in found.items() if len(files) > 1}
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fakes.sources import parsed
 
 ROOT = Path(__file__).parents[3]
 # By what it looks like: the module that may, and what others call instead.
@@ -20,7 +21,7 @@ ONLY_IN = {
     r"^ENV_PREFIX\b.*=": ("core/settings_files.py", "core.settings_files.ENV_PREFIX"),
 }
 MODULES = {
-    path.relative_to(ROOT / "searchanything").as_posix(): path.read_text("utf-8")
+    path.relative_to(ROOT / "searchanything").as_posix(): parsed(path)
     for path in sorted((ROOT / "searchanything").rglob("*.py"))
 }
 
@@ -28,7 +29,7 @@ MODULES = {
 @pytest.mark.parametrize("looks", ONLY_IN)
 def test_one_module_does_it_for_all(looks: str) -> None:
     only, instead = ONLY_IN[looks]
-    found = {name for name, text in MODULES.items() if re.search(looks, text, re.MULTILINE) is not None}
+    found = {name for name, (text, _) in MODULES.items() if re.search(looks, text, re.MULTILINE) is not None}
     assert found <= {only}, f"call {instead} instead"
 
 
@@ -62,8 +63,8 @@ def shape(function: ast.FunctionDef) -> str:
 def copies() -> list[list[str]]:
     """Functions of modules, of at least two statements, that are the same but for their names."""
     known: dict[str, list[str]] = {}
-    for name, text in MODULES.items():
-        for node in ast.parse(text).body:
+    for name, (_, tree) in MODULES.items():
+        for node in tree.body:
             statements = [one for one in ast.walk(node) if isinstance(one, ast.stmt)]
             if isinstance(node, ast.FunctionDef) and len(statements) > 2:
                 known.setdefault(shape(node), []).append(f"{name}:{node.name}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from fakes.sources import parsed
 
 ROOT = Path(__file__).parents[3]
 READ: Final = (
@@ -173,6 +174,6 @@ def test_no_private_names() -> None:
     found: dict[str, list[str]] = {}
     for folder in ("searchanything", "flows"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            if names := private(names_of(ast.parse(file.read_text("utf-8")))):
+            if names := private(names_of(parsed(file)[1])):
                 found.setdefault(file.parent.name, []).append(f"{file.name}: {', '.join(names)}")
     assert found == {}

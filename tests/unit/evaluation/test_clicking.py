@@ -7,7 +7,9 @@ import pytest
 from fakes.segmentations import rectangle, segmented
 
 from searchanything.core.geometry import encode_rle
-from searchanything.evaluation.clicking import CLICKS, click
+from searchanything.core.protocols import Segmentation
+from searchanything.evaluation.clicking import CLICKS, Clicks, click
+from searchanything.evaluation.overlaps import MIN_IOU, region_ious
 from searchanything.evaluation.truth import Instance, TrueImage
 
 SIDE = 64
@@ -20,6 +22,12 @@ def instance(name: str, box: tuple[int, int, int, int], *, crowd: bool = False) 
     return Instance(name, tuple(map(float, box)), float(mask.sum()), encode_rle(mask), crowd=crowd)
 
 
+def clicked(scene: Segmentation, *things: Instance) -> Clicks:
+    truth = TrueImage("a.png", SIDE, SIDE, things)
+    on = region_ious(scene.letterbox, scene.masks, truth) >= MIN_IOU
+    return click(scene, truth, np.vstack([on, np.zeros((1, len(things)), np.bool_)]))
+
+
 def test_each_rule_says_what_it_selects() -> None:
     things = (
         instance("jeans", JEANS),
@@ -27,7 +35,7 @@ def test_each_rule_says_what_it_selects() -> None:
         instance("bag", BAG),
         instance("all", JEANS, crowd=True),
     )
-    found = click(SCENE, TrueImage("a.png", SIDE, SIDE, things))
+    found = clicked(SCENE, *things)
     assert set(found) == set(CLICKS)
     wanted = {  # jeans, the person (whose innermost pixel lies on the shirt), a bag that no mask shows
         "default": [1, 0, 0],
@@ -48,12 +56,12 @@ def test_a_click_beside_an_edge_is_less_steady(gap: int) -> None:
     left, right = rectangle(SIDE, (0, 0, 32, 64)), rectangle(SIDE, (32 + gap, 0, 64, 64))
     scene = segmented(SIDE, [left, right])
     thin = (32 - 4, 24, 32 + 4, 40)  # its innermost pixel lies on the border of both, 4 px to each side
-    found = click(scene, TrueImage("a.png", SIDE, SIDE, (instance("seam", thin),)))
+    found = clicked(scene, instance("seam", thin))
     assert 0 < found["steady"][0] < 1
 
 
 def test_without_regions_or_instances() -> None:
     empty = segmented(SIDE, [])
-    found = click(empty, TrueImage("a.png", SIDE, SIDE, (instance("jeans", JEANS),)))
+    found = clicked(empty, instance("jeans", JEANS))
     assert [found[name].tolist() for name in CLICKS if name != "steady"] == [[0.0]] * (len(CLICKS) - 1)
-    assert all(len(values) == 0 for values in click(SCENE, TrueImage("a.png", SIDE, SIDE, ())).values())
+    assert all(len(values) == 0 for values in clicked(SCENE).values())

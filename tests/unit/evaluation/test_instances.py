@@ -18,8 +18,7 @@ from searchanything.core.types import RGBImage
 from searchanything.encode.encoder import Encoder
 from searchanything.evaluation import instances
 from searchanything.evaluation.coco import read_coco
-from searchanything.evaluation.instances import evaluate_instances
-from searchanything.evaluation.patch_grid import patch_boxes, patch_job
+from searchanything.evaluation.instances import evaluate_instances, patch_boxes, patch_job
 from searchanything.prompts.choose import choose
 from searchanything.prompts.prompt import Box
 

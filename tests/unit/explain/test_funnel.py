@@ -339,7 +339,7 @@ def test_candidates_that_cannot_be_read_again_are_counted() -> None:
     assert (seen["candidates"], seen["encoded_again"], seen["left_out"]) == (3, 1, 2)
     code = world.encoder.encode_query(QUERY, RED_POINT).code
     hits = search_regions(world.index, code, PageRequest(4), filter=None, max_limit=MAX_LIMIT).hits
-    reasons = {one.hit.image.key: one.reason for batch in reencode(world.context, hits) for one in batch.left_out}
+    reasons = {hit.image.key: why for batch in reencode(world.context, hits) for hit, why in batch.left_out}
     assert reasons == {"red0.png": "gone", "red1.png": "changed since it was indexed"}
 
 
@@ -486,7 +486,7 @@ def test_an_object_that_is_no_image_any_more_has_changed() -> None:
     found = figures(world.explain("red3", BIG, first=4), "features")
     assert (found["encoded_again"], found["left_out"]) == (1, 2)
     hits = TestRecollection.hits(world)
-    reasons = {one.hit.image.key: one.reason for batch in reencode(world.context, hits) for one in batch.left_out}
+    reasons = {hit.image.key: why for batch in reencode(world.context, hits) for hit, why in batch.left_out}
     assert reasons == dict.fromkeys(("red1.png", "red2.png"), "changed since it was indexed")
 
 

@@ -43,7 +43,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     images = []
     for name, scene in generate_demo_scenes(SCENES, seed=20, assets=assets):
         path = folder / Path(name).with_suffix(".png")
-        Image.fromarray(scene.image).save(path, compress_level=1)
+        Image.fromarray(scene.image).save(path, compress_level=0)
         instances = tuple(
             Instance(
                 category=item.concept,

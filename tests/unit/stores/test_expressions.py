@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contracts.index_rows import image_row, region_row
+from fakes.matching import matcher
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from searchanything.stores.expressions import MAX_COMPARISONS, MAX_DEPTH, parse_
 from searchanything.stores.filters import predicate_of
 from searchanything.stores.milvus_filters import write
 from searchanything.stores.milvus_schema import images_spec, regions_spec
-from searchanything.stores.predicates import matcher
 
 ROW = region_row(
     ImageRef("b", "cats/a%1.jpg"), 3, generation=7, metadata={"n": 2, "name": 'a"\\b', "yes": True, "w": 1.5}

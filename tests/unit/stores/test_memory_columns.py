@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from contracts.index_rows import region_row
+from fakes.matching import matcher
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from searchanything.core.rows import RegionRow
 from searchanything.core.types import ImageRef
 from searchanything.stores.columns import INT64_MAX, INT64_MIN, REGION_COLUMNS, Column, Kind, MetadataField
 from searchanything.stores.memory_table import Table
-from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some, matcher
+from searchanything.stores.predicates import All, Among, Compare, OfImages, Predicate, Prefix, Some
 
 IMAGES = [ImageRef(bucket, key) for bucket in ("a", "b") for key in ("", "x/1", "x/2", "y")]
 TEXTS = st.sampled_from(["", "a", "b", "x/", "x/1", "y", "small"])
