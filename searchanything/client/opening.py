@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import threading
 from typing import TYPE_CHECKING
 
 from searchanything.client.client import Client
+from searchanything.client.client_parts import ClientParts
 from searchanything.core.arguments import check_kind
 from searchanything.core.libraries import LazyModule
 from searchanything.core.settings import Settings, load_settings
@@ -40,6 +42,13 @@ def settings_for(uri: str | None = None, *, settings: Settings | None = None, pr
     if preset is not None:
         chosen.models.preset = preset
     return chosen
+
+
+def afresh(client: Client) -> Client:
+    """A client with the models and the connection of another, as if nothing had been asked of it yet."""
+    view = copy.copy(client)
+    view._parts = ClientParts(client._connection)  # noqa: SLF001 - of a copy, in the client's own package
+    return view
 
 
 def query(

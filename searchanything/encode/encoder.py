@@ -38,7 +38,7 @@ from searchanything.search.rescoring import QueryValues, similarities
 
 CROP_THREADS: Final = 4  # cv2 releases the GIL; more threads than this never paid
 
-OpenEncoder: TypeAlias = "Callable[[], Encoder]"  # opened at the first call, the same from then on
+OpenEncoder: TypeAlias = "Callable[[], Encoder]"  # opened at the first call; others cost little
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 

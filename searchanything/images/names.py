@@ -70,7 +70,7 @@ class SkipReason(StrEnum):
     SYSTEM = "left behind by an operating system or a network drive"
     HIDDEN = "hidden: the name begins with a dot"
     OTHER = "the suffix names another kind of file"
-    SIDECAR = "a sidecar: it is read with its image"
+    SIDECAR = "a sidecar by its name: read with its image, if there is one"
     UNREAD = "an image format that is not read"
     UNTYPED = "neither its name nor its type says that it is an image"
     EXCLUDED = "left out by the include and exclude patterns"

@@ -34,7 +34,7 @@ def warn_of_filter(index: RegionIndex, filter: Filter | None, hits: Sequence[obj
     conditions = [one for one in (*equal, *filter.where) if one.comparison not in _FOUND_WITHOUT]
     if not conditions:
         return
-    code = np.zeros((1, index.manifest.bits // 8), dtype=np.uint8)
+    code = np.random.default_rng(0).integers(0, 256, (1, index.manifest.bits // 8), dtype=np.uint8)
     try:
         [some] = index.search(code, limit=LOOKED_AT, filter=replace(filter, metadata={}, where=()))
     except RegionIndexError as error:  # the question itself is answered
@@ -57,9 +57,9 @@ def _reason(condition: Where, seen: Sequence[Mapping[str, Value]]) -> str | None
     wanted, kinds = {_kind(one) for one in condition.values}, {_kind(one) for one in values}
     if wanted & kinds:
         return None
-    example = f"it is {_kind(values[0])} ({values[0]!r}) in the regions looked at, which equals no {_noun(wanted)}"
+    differs = f"it is {_kind(values[0])} in the regions looked at, which equals no {_noun(wanted)}"
     as_text = _as_text(condition, values) if kinds == {"a text"} else None
-    return example if as_text is None else f"{example}; try {as_text}"
+    return differs if as_text is None else f"{differs}; try {as_text}"
 
 
 def _kind(value: Value) -> str:
@@ -72,6 +72,8 @@ def _noun(kinds: set[str]) -> str:
 
 def _as_text(condition: Where, seen: Sequence[Value]) -> Where | None:
     """The same condition on texts; None where their order is not that of the numbers, as of 9 and 10."""
+    if any(isinstance(one, float) for one in condition.values):
+        return None
     texts = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in condition.values)
     digits = {len(str(one)) if str(one).isdecimal() else 0 for one in (*texts, *seen)}
     if condition.comparison not in ("==", "in") and (len(digits) > 1 or 0 in digits):

@@ -1,4 +1,4 @@
-"""The warm process's index: its connection is kept for a server and the same settings, no client is."""
+"""The warm process's index: kept open for a server and the same settings, each question as if it were the first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Opened:
     """What is opened in place of an index store: with which settings, and whether it is closed."""
 
     def __init__(self, settings: MilvusSettings) -> None:
-        self.uri, self.closed = settings.uri, False
+        self.uri, self.closed, self.max_limit = settings.uri, False, 100
 
     def close(self) -> None:
         self.closed = True
@@ -44,27 +44,29 @@ def ask(kept: KeptIndex, uri: str | None, preset: str | None = None) -> Client:
         return client
 
 
-def test_a_servers_connection_is_kept_until_the_process_ends_and_no_client_is(opened: list[Opened]) -> None:
+def test_a_servers_index_is_kept_until_the_process_ends_and_what_was_asked_is_not(opened: list[Opened]) -> None:
     kept = KeptIndex()
-    first, second = ask(kept, SERVER), ask(kept, SERVER, "pico")
-    assert first is not second
+    first, second = ask(kept, SERVER), ask(kept, SERVER)
+    assert first._models is second._models
+    assert first._parts.asking.judging is not second._parts.asking.judging, "a sample of the index as it is"
+    assert first._parts.asking._stores is not second._parts.asking._stores, "credentials as they are"
     assert [one.uri for one in opened] == [SERVER]
-    assert second._settings.models.preset == "pico"
     kept.close()
     assert [one.closed for one in opened] == [True]
 
 
-def test_other_settings_of_the_server_get_another_connection(
+def test_other_settings_get_another_index(
     opened: list[Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = KeptIndex()
     ask(kept, SERVER)
-    ask(kept, "https://milvus:19530")
+    ask(kept, SERVER, "pico")
+    ask(kept, "https://milvus:19530", "pico")
     monkeypatch.setenv("SEARCHANYTHING_MILVUS__TOKEN", "reader:secret")
-    ask(kept, "https://milvus:19530")
+    ask(kept, "https://milvus:19530", "pico")
     monkeypatch.chdir(tmp_path)  # relative paths of the settings are others there
-    ask(kept, "https://milvus:19530")
-    assert [one.closed for one in opened] == [True, True, True, False]
+    ask(kept, "https://milvus:19530", "pico")
+    assert [one.closed for one in opened] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize("uri", ["index.db", "memory://kept"])
@@ -75,7 +77,7 @@ def test_an_embedded_index_is_opened_anew(opened: list[Opened], uri: str) -> Non
     assert [(one.uri, one.closed) for one in opened] == [(SERVER, False), (uri, True), (uri, True)]
 
 
-def test_after_an_error_a_question_gets_a_new_connection(opened: list[Opened]) -> None:
+def test_after_an_error_a_question_gets_another_index(opened: list[Opened]) -> None:
     kept = KeptIndex()
     with pytest.raises(IndexUnavailableError), kept(SERVER, None):
         raise IndexUnavailableError("away")
