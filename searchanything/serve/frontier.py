@@ -143,7 +143,7 @@ class Frontier:
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
             raise AccessError("a page of another site asks: pages of this server alone may", known=True)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
             raise AccessError("a page of another origin asks: pages of this server alone may", known=True)
 
 

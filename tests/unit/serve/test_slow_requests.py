@@ -6,12 +6,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.serving import Served, listening
+from urllib3 import PoolManager, Retry
 
 from searchanything.core.errors import BodyTimeoutError
 from searchanything.core.serve_settings import ServeSettings
@@ -96,6 +97,33 @@ def test_nothing_is_read_of_who_shows_no_key(tmp_path: Path, monkeypatch: pytest
         body = b'{"like": []}'
         valid = f"Authorization: Bearer {token}\r\nConnection: close\r\n".encode()
         assert send(head("/v1/query", JSON, valid, length=len(body)) + body).startswith(b"HTTP/1.1 422 ")
+
+
+def fill(one: socket.socket, port: int) -> None:
+    """Ask for what needs no key, again and again, and read nothing. Raises: what ends it."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    one.connect(("127.0.0.1", port))
+    while True:
+        one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+
+
+def test_who_reads_no_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=SHORT)
+    with listening(served) as url, socket.socket() as one:
+        one.settimeout(30)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            fill(one, int(url.rpartition(":")[2]))
+
+
+def test_who_reads_no_answers_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "connections": 1})
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=patient)
+    with listening(served) as url, socket.socket() as one:
+        one.settimeout(1)
+        with pytest.raises(TimeoutError):  # the server has stopped to read
+            fill(one, int(url.rpartition(":")[2]))
+        with PoolManager(retries=Retry(total=10, backoff_factor=0.1, redirect=0), timeout=10.0) as http:
+            assert http.request("GET", f"{url}/healthz").status == 200
 
 
 @pytest.mark.parametrize(("part", "limit_s"), [(PROGRESS_BYTES, 1.0), (1, 0.1)])
