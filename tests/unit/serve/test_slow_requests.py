@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ SHORT = ServeSettings(preload=False, header_timeout_s=0.3, body_timeout_s=0.3)
 PATIENT = SHORT.model_copy(update={"body_timeout_s": 600.0})
 JSON = b"Content-Type: application/json\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
+PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
 
 
 def head(path: str, *lines: bytes, length: int = 5000) -> bytes:
@@ -52,12 +55,11 @@ def asked(served: Served) -> Iterator[Any]:
 
 def test_a_body_that_does_not_come_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = Served.make(tmp_path, monkeypatch, settings=SHORT)
-    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
     with asked(served) as send:
         for data in (
             head("/v1/query", JSON) + b'{"image"',
-            head("/v1/query", FORM) + part,
-            head("/v1/uploads", FORM) + part,
+            head("/v1/query", FORM) + PART,
+            head("/v1/uploads", FORM) + PART,
             head("/v1/uploads") + b"\x89PNG",
             head("/v1/uploads"),
         ):
@@ -124,6 +126,32 @@ def test_who_reads_no_answers_keeps_nobody_out(tmp_path: Path, monkeypatch: pyte
             fill(one, int(url.rpartition(":")[2]))
         with PoolManager(retries=Retry(total=10, backoff_factor=0.1, redirect=0), timeout=10.0) as http:
             assert http.request("GET", f"{url}/healthz").status == 200
+
+
+@pytest.mark.parametrize(("kind", "begin"), [(b"", b""), (FORM, PART)])
+def test_uploads_together_hold_no_more_than_eight_of_the_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, begin: bytes
+) -> None:
+    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "upload_bytes": 1000})
+    served = Served.make(tmp_path, monkeypatch, settings=patient)
+    with listening(served) as url, ExitStack() as stack, PoolManager(retries=False, timeout=60.0) as http:
+
+        def one_more(expected: int) -> bool:
+            """Whether the answer to a further upload, which is no image, comes to be this; 10 s are enough."""
+            turns = (http.request("POST", f"{url}/v1/uploads", body=bytes(100)).status for _ in range(200))
+            return any(status == expected or time.sleep(0.05) for status in turns)
+
+        assert one_more(422)
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        held = [stack.enter_context(socket.create_connection(place)) for _ in range(8)]
+        for connection in held:
+            connection.sendall(head("/v1/uploads", kind, length=1000) + begin.ljust(999))
+        assert one_more(429)
+        question = json.dumps({"like": [served.name("a/two.png", region=0)]}).encode()
+        headers = {"Content-Type": "application/json"}
+        assert http.request("POST", f"{url}/v1/query", body=question, headers=headers).status == 200
+        held[0].close()
+        assert one_more(422)
 
 
 @pytest.mark.parametrize(("part", "limit_s"), [(PROGRESS_BYTES, 1.0), (1, 0.1)])
