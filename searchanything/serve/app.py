@@ -18,7 +18,7 @@ from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import package_version
 from searchanything.serve import problems
 from searchanything.serve.desk import Desk
-from searchanything.serve.frontier import Frontier
+from searchanything.serve.frontier import MAX_JSON_BYTES, Frontier
 from searchanything.serve.reference import reference_page
 from searchanything.serve.routes import pictures, questions, server
 
@@ -30,7 +30,7 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 _LEAST_GZIP_BYTES: Final = 1024
-_UPLOADS_AT_ONCE: Final = 8  # of the largest size; many more where they are smaller
+_UPLOADS_AT_ONCE: Final = 8  # forms of the largest size; many more where they are smaller
 _PICTURES: Final = ("/thumbnail", "/sheet")
 
 
@@ -65,7 +65,7 @@ def make_app(desk: Desk) -> ASGIApp:
         metrics=desk.metrics,
         admit=desk.caller,
         body_s=desk.settings.body_timeout_s,
-        held_bytes=_UPLOADS_AT_ONCE * desk.settings.upload_bytes,
+        held_bytes=_UPLOADS_AT_ONCE * (desk.settings.upload_bytes + MAX_JSON_BYTES),
     )
 
 

@@ -24,6 +24,7 @@ SHORT = ServeSettings(preload=False, header_timeout_s=0.3, body_timeout_s=0.3)
 PATIENT = SHORT.model_copy(update={"body_timeout_s": 600.0})
 JSON = b"Content-Type: application/json\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
+MIB = 2**20
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
 
 
@@ -132,7 +133,7 @@ def test_who_reads_no_answers_keeps_nobody_out(tmp_path: Path, monkeypatch: pyte
 def test_uploads_together_hold_no_more_than_eight_of_the_largest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, begin: bytes
 ) -> None:
-    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "upload_bytes": 1000})
+    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "upload_bytes": MIB})
     served = Served.make(tmp_path, monkeypatch, settings=patient)
     with listening(served) as url, ExitStack() as stack, PoolManager(retries=False, timeout=60.0) as http:
 
@@ -145,16 +146,16 @@ def test_uploads_together_hold_no_more_than_eight_of_the_largest(
 
         assert one_more() == 422  # it is no image
         place = ("127.0.0.1", int(url.rpartition(":")[2]))
-        held = [stack.enter_context(socket.create_connection(place)) for _ in range(8)]
-        for connection in held:
-            connection.sendall(head("/v1/uploads", kind, length=1000) + begin.ljust(999))
-        assert comes_to(8 * 999)
+        held = [stack.enter_context(socket.create_connection(place)) for _ in range(16)]
+        for connection in held:  # a form of the largest size has MIB more, of JSON
+            connection.sendall(head("/v1/uploads", kind, length=MIB) + begin.ljust(MIB - 1))
+        assert comes_to(16 * (MIB - 1))
         assert one_more() == 429
         question = json.dumps({"like": [served.name("a/two.png", region=0)]}).encode()
         headers = {"Content-Type": "application/json"}
         assert http.request("POST", f"{url}/v1/query", body=question, headers=headers).status == 200
         held[0].close()
-        assert comes_to(7 * 999)
+        assert comes_to(15 * (MIB - 1))
         assert one_more() == 422
 
 
