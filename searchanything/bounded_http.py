@@ -1,8 +1,8 @@
 """HTTP connections that cannot pile up: a limit for requests that never end, which uvicorn has not.
 
 A connection gets `REQUEST_S` seconds for a whole request, however slowly it trickles, and as many for the next. There
-are `CONNECTIONS` at most: one more, and the oldest that is not being answered is closed. So who opens thousands and
-sends nothing closes his own, and a whole request, which takes milliseconds, passes.
+are `CONNECTIONS` at most: one more, and the oldest that is not being answered, or does not read its answer, is closed.
+So who opens thousands and sends or reads nothing closes his own, and a whole request, which takes milliseconds, passes.
 
 A server that takes large bodies limits them itself, for it knows who sends: see `head_bounded_options`.
 """
@@ -52,8 +52,8 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether a request, or its begin, is with the application."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request, or its begin, is with the application, and what was answered before is read."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.flow.write_paused
 
     def longest_s(self) -> float:
         """How long a request may take to arrive."""

@@ -169,7 +169,7 @@ def libraries_load() -> Iterator[Finding]:
 def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
     """The libraries that cannot be loaded, with the reason; one that ends its process is one of them."""
     while names:
-        command = [sys.executable, "-c", _PROBE, *names]
+        command = [sys.executable, "-P", "-c", _PROBE, *names]  # -P: nothing is imported from the working directory
         try:
             probe = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S, check=False)
             code, printed, said = probe.returncode, probe.stdout, probe.stderr

@@ -109,7 +109,7 @@ def _connected(place: Path) -> socket.socket | None:
 def _started(place: Path) -> socket.socket | None:
     """Start the process, unless another command does just now, and connect; None where it does not come up."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "searchanything.cli.warm_process", str(place)],
+        [sys.executable, "-P", "-m", "searchanything.cli.warm_process", str(place)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -91,14 +91,17 @@ def worker(
     import os
 
     from searchanything.core.proxies import loopback_without_proxy
+    from searchanything.service.children import CHILDREN_FOLDER
     from searchanything.service.tree import check_installed, child_settings
 
     check_installed()
     settings = settings_of(uri, preset)
     settings.service.scheduler = scheduler
-    settings.service.cluster_key_file = settings.service.cluster_key_file or _key_of_watch(settings)
+    key_file = settings.service.cluster_key_file or _key_of_watch(settings)
+    settings.service.cluster_key_file = None if key_file is None else key_file.expanduser().absolute()
     _warn_of_open_cluster(settings)
-    os.environ.update(loopback_without_proxy(os.environ | child_settings(settings)))  # its process starts with these
+    os.environ.update(loopback_without_proxy(os.environ | child_settings(settings)))  # its process starts with these,
+    os.chdir(CHILDREN_FOLDER)  # and here
     from searchanything.service.cluster import cluster_security, run_worker
 
     cluster_security(settings.service)

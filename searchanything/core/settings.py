@@ -73,6 +73,7 @@ class StorageSettings(BaseModel):
     ca_file: Path | None = Field(None, description="CA certificates of the server, for TLS with a private authority.")
     proxy: str | None = Field(
         None,
+        repr=False,  # it may hold a password, as the index's address may
         description="HTTP proxy to the S3 server, or `none`; by default `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` "
         "apply. This machine is never reached through a proxy.",
     )
@@ -99,6 +100,7 @@ class MilvusSettings(BaseModel):
 
     uri: Annotated[str, MinLen(1)] = Field(
         default_factory=default_index_uri,
+        repr=False,
         description="A file name (embedded Milvus Lite), `http(s)://host:port` (Milvus server) or `memory://`.",
     )
     token: SecretStr | None = Field(None, description="`user:password` or an API key.")
@@ -146,10 +148,7 @@ class IngestSettings(BaseModel):
     """How a bucket is turned into an index."""
 
     batch_images: int = Field(
-        16,
-        ge=1,
-        le=256,
-        description="Images encoded together; a CPU segments 2 for each thread at a time.",
+        16, ge=1, le=256, description="Images encoded together; a CPU segments 2 for each thread at a time."
     )
     transfer_threads: int = Field(8, ge=1, le=256, description="Objects fetched and decoded at once.")
     max_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels fail without being decoded.")

@@ -29,7 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from searchanything.core.errors import ImageError
 from searchanything.core.types import RGBImage
-from searchanything.images.file_parts import MAX_PROFILE_BYTES, jpeg_scans, png_parts
+from searchanything.images.file_parts import EXIF, MAX_PROFILE_BYTES, jpeg_exif_parts, jpeg_scans, png_parts
 from searchanything.images.pillow_errors import PILLOW_ERRORS, mapped
 from searchanything.images.pillow_errors import quiet_pillow as _quiet_pillow
 from searchanything.images.samples import in_own_range, is_wide, to_8_bits, white_of
@@ -64,6 +64,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _USUAL_SCANS = 24
 _MAX_SCANNED_PIXELS = 250_000_000
 _MAX_JPEG_SCANS = 500  # libjpeg-turbo's advice
+_MAX_EXIF_PARTS = 64  # 4 MB: Pillow joins each with all before, which takes minutes where a few megabytes hold 10^5
 _STRIPE_PIXELS = 1 << 18
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _STORABLE_AS = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}  # Pillow's modes in memory alone
@@ -142,6 +143,8 @@ def _open(data: bytes, *, name: str, max_pixels: int) -> tuple[str, ImageFile]:
     with mapped(name, kind):
         if kind == "PNG":
             return kind, _open_png(data, name=name, max_pixels=max_pixels)
+        if kind == "JPEG":
+            _check_exif(data, name)
         image = _PLUGINS[kind](BytesIO(data))
         _check_pixels(image.size, name, max_pixels)
         if kind == "JPEG" and data.count(b"\xff\xda") > _USUAL_SCANS:
@@ -164,6 +167,12 @@ def _open_png(data: bytes, *, name: str, max_pixels: int) -> ImageFile:
     if parts.significant_bits:
         image.info[_SIGNIFICANT_BITS] = parts.significant_bits
     return image
+
+
+def _check_exif(data: bytes, name: str) -> None:
+    """Refuse a JPEG whose EXIF lies in very many segments."""
+    if data.count(EXIF) > _MAX_EXIF_PARTS and jpeg_exif_parts(data, _MAX_EXIF_PARTS) > _MAX_EXIF_PARTS:
+        raise ImageError(name, f"has more than {_MAX_EXIF_PARTS} segments of EXIF; save it anew, without its metadata")
 
 
 def _check_scans(scans: int, pixels: int, name: str) -> None:

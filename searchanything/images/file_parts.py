@@ -16,7 +16,8 @@ _MAX_ORIENTING_BYTES: Final = 16 << 20  # of a text that may hold the EXIF orien
 
 # ITU-T T.81, B.1.1: fill bytes, and a code; FF 00 is data, FF D0 to FF D7 are marks inside a scan.
 _JPEG_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_SOS, _SOI, _EOI, _TEM = 0xDA, 0xD8, 0xD9, 0x01
+_SOS, _SOI, _EOI, _TEM, _APP1 = 0xDA, 0xD8, 0xD9, 0x01, 0xE1
+EXIF: Final = b"Exif\0\0"
 
 _PNG_HEAD: Final = 8 + 25  # signature and IHDR
 _ORIENTING: Final = (b"XML:com.adobe.xmp", b"Raw profile type exif")
@@ -36,6 +37,20 @@ def jpeg_scans(data: bytes, start: int = 0, end: int | None = None) -> int:
         scans += marker == _SOS
         place += max(2, int.from_bytes(data[place : place + 2], "big"))
     return scans
+
+
+def jpeg_exif_parts(data: bytes, most: int) -> int:
+    """How many segments of EXIF a JPEG has before its first scan; not counted beyond `most` + 1."""
+    place, parts = 2, 0
+    while parts <= most and (found := _JPEG_MARKER.search(data, place)) is not None:
+        marker, place = found[0][-1], found.end()
+        if marker in (_SOS, _EOI):
+            break
+        if marker in (_TEM, _SOI):
+            continue
+        parts += marker == _APP1 and data.startswith(EXIF, place + 2)
+        place += max(2, int.from_bytes(data[place : place + 2], "big"))
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

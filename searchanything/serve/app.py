@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -17,7 +18,7 @@ from searchanything.core.errors import ObjectNotFoundError, SearchAnythingError
 from searchanything.core.extras import package_version
 from searchanything.serve import problems
 from searchanything.serve.desk import Desk
-from searchanything.serve.frontier import Frontier
+from searchanything.serve.frontier import MAX_JSON_BYTES, Frontier
 from searchanything.serve.reference import reference_page
 from searchanything.serve.routes import pictures, questions, server
 
@@ -29,6 +30,7 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 _LEAST_GZIP_BYTES: Final = 1024
+_UPLOADS_AT_ONCE: Final = 8  # forms of the largest size; many more where they are smaller
 _PICTURES: Final = ("/thumbnail", "/sheet")
 
 
@@ -57,9 +59,13 @@ def make_app(desk: Desk) -> ASGIApp:
     for router in (server, questions, pictures):
         app.include_router(router)
     _add_page(app)
-    names = (*desk.settings.allowed_hosts, desk.settings.host)
     return Frontier(
-        _packed(app), names=names, metrics=desk.metrics, admit=desk.caller, body_s=desk.settings.body_timeout_s
+        _packed(app),
+        names=(*desk.settings.allowed_hosts, desk.settings.host),
+        metrics=desk.metrics,
+        admit=desk.caller,
+        body_s=desk.settings.body_timeout_s,
+        held_bytes=_UPLOADS_AT_ONCE * (desk.settings.upload_bytes + MAX_JSON_BYTES),
     )
 
 
@@ -94,8 +100,12 @@ def _add_page(app: FastAPI) -> None:
             raise ObjectNotFoundError(f"the page has no part {name!r}")
         return _static(name)
 
+    @cache
+    def reference() -> str:
+        return reference_page(app.openapi())
+
     async def docs() -> Response:
-        return Response(reference_page(app.openapi()), media_type=_TYPES[".html"])
+        return Response(reference(), media_type=_TYPES[".html"])
 
     def _static(name: str) -> Response:
         kind = _TYPES[name[name.rfind(".") :]]

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from starlette.types import Message, Receive
 
-from searchanything.core.errors import BodyTimeoutError, TooLargeError
+from searchanything.core.errors import BodyTimeoutError, BusyError, TooLargeError
 
 PROGRESS_BYTES: Final = 16 * 2**10  # a body that trickles makes none
+_RETRY_S: Final = 5
+
+
+class HeldBytes:
+    """What all uploads and forms together hold of memory until each is answered: at most `most` bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+
+    @contextmanager
+    def counted(self, receive: Receive) -> Iterator[Receive]:
+        """`receive` for one request, which raises BusyError where there is no room for more."""
+        taken = 0
+
+        async def part() -> Message:
+            nonlocal taken
+            message = await receive()
+            length = len(message.get("body", b""))
+            taken += length
+            self._held += length
+            if self._held > self._most >= taken:  # what is too large by itself has a limit of its own
+                raise BusyError(f"uploads hold {self._most:,} bytes already", retry_after_s=_RETRY_S)
+            return message
+
+        try:
+            yield part
+        finally:
+            self._held -= taken
 
 
 def in_time(receive: Receive, seconds: float) -> Receive:

@@ -23,7 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searchanything.core.errors import AccessError, SearchAnythingError
-from searchanything.serve.bodies import in_time, whole
+from searchanything.serve.bodies import HeldBytes, in_time, whole
 from searchanything.serve.metrics import Metrics
 from searchanything.serve.problems import defect_response, problem_response
 
@@ -69,8 +69,10 @@ class Frontier:
         metrics: Metrics,
         admit: Callable[[Scope, str], object],
         body_s: float,
+        held_bytes: int,
     ) -> None:
         self._app, self._admit, self._body_s = app, admit, body_s
+        self._uploads = HeldBytes(held_bytes)
         self._names = frozenset(name.lower().rstrip(".") for name in names) | _NO_NAME
         self._metrics = metrics
 
@@ -102,7 +104,8 @@ class Frontier:
         try:
             if scope["path"] not in PROBES:
                 self._check(headers)
-            await self._app(asked, await self._body(asked, headers, receive), answer)
+            with self._uploads.counted(receive) as counted:
+                await self._app(asked, await self._body(asked, headers, receive, counted), answer)
         except SearchAnythingError as error:
             await problem_response(error, request)(scope, receive, answer)
         except Exception:
@@ -122,15 +125,17 @@ class Frontier:
                 asked.get(CALLER, "-"),
             )
 
-    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """`receive` with a body that may be read. Raises: AccessError, TooLargeError, BodyTimeoutError."""
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive, counted: Receive) -> Receive:
+        """`receive`, `counted` for uploads, with a body that may be read.
+
+        Raises: AccessError, TooLargeError, BodyTimeoutError.
+        """
         if scope["path"] in OPEN or scope["path"].startswith(_PAGE):
             return receive
         self._admit(scope, headers.get("authorization", ""))
-        limited = in_time(receive, self._body_s)
         if scope["path"] == UPLOADS or is_form(headers):
-            return limited
-        return await whole(limited, MAX_JSON_BYTES, headers.get("content-length", ""))
+            return in_time(counted, self._body_s)
+        return await whole(in_time(receive, self._body_s), MAX_JSON_BYTES, headers.get("content-length", ""))
 
     def _check(self, headers: Headers) -> None:
         """Raises: AccessError."""
@@ -143,7 +148,7 @@ class Frontier:
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
             raise AccessError("a page of another site asks: pages of this server alone may", known=True)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
             raise AccessError("a page of another origin asks: pages of this server alone may", known=True)
 
 

@@ -22,6 +22,8 @@ _STOP_S: Final = 30.0  # the coordinator gives its waves 15, and ends by itself 
 _PAUSES_S: Final = (0.5, 30.0)
 _STEADY_S: Final = 60.0  # a child that lived so long may be started again at once
 _LOG_BYTES: Final = 10 * 2**20
+# Python runs modules of its working directory, and Prefect obeys a `.env`, `prefect.toml` or `pyproject.toml` there.
+CHILDREN_FOLDER: Final = "/"
 _PRIVATE: Final = 0o077  # umask of our children: other users of the machine read and write nothing of theirs
 
 
@@ -92,6 +94,7 @@ def started(
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=log,
+        cwd=CHILDREN_FOLDER,
         start_new_session=True,  # Ctrl-C reaches us only, and the whole group can be killed
         umask=_PRIVATE,
     )

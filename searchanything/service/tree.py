@@ -30,18 +30,20 @@ from urllib3.exceptions import HTTPError
 
 from searchanything import wiring
 from searchanything.client.opening import connect
+from searchanything.core.addresses import split_s3
 from searchanything.core.closing import Closing
 from searchanything.core.errors import ServiceError, SettingsError, UsageError
 from searchanything.core.extras import install_command
 from searchanything.core.files import privately
 from searchanything.core.omissions import Omissions
 from searchanything.core.proxies import loopback_without_proxy
-from searchanything.core.settings import ENV_PREFIX, Settings
+from searchanything.core.settings import ENV_PREFIX, Settings, load_settings
+from searchanything.core.settings_files import ENV_FILE
 from searchanything.core.state_folders import service_folder
 from searchanything.processes import supervised
 from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
-from searchanything.service.children import Child, ended, started
+from searchanything.service.children import CHILDREN_FOLDER, Child, ended, started
 from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned
 from searchanything.service.wave_lines import WAVES_FILE, ShownLines
 
@@ -78,7 +80,7 @@ class ServiceTree(Closing):
         environment: Mapping[str, str] | None = None,
         on_wave: Callable[[str], None] | None = None,
     ) -> None:
-        self._source = source
+        self._source = absolute_source(source)
         self._on_wave = on_wave
         self._folder = service_folder(settings)
         self._settings = settings
@@ -281,11 +283,12 @@ def deploy_flows(source: str, *, sync_every_s: float | None) -> dict[str, Any]:
     if not os.environ.get("PREFECT_API_URL"):
         raise SettingsError("no Prefect server is named; set PREFECT_API_URL, e.g. http://localhost:4200/api")
     schedule = [] if sync_every_s is None else ["--sync-every", str(sync_every_s)]
-    command = [sys.executable, "-m", FLOWS_PACKAGE, "deploy", source, *schedule]
+    command = [sys.executable, "-m", FLOWS_PACKAGE, "deploy", absolute_source(source), *schedule]
     done = subprocess.run(
         command,
-        env=loopback_without_proxy(os.environ | PREFECT_SETTINGS),
+        env=loopback_without_proxy(os.environ | child_settings(load_settings())),
         stdin=subprocess.DEVNULL,
+        cwd=CHILDREN_FOLDER,
         capture_output=True,
         text=True,
         check=False,
@@ -297,8 +300,21 @@ def deploy_flows(source: str, *, sync_every_s: float | None) -> dict[str, Any]:
     return document
 
 
+def absolute_source(source: str) -> str:
+    """A source as it is named from any folder. Raises: UsageError."""
+    return source if split_s3(source) is not None else wiring.place_of(source)[0]
+
+
 def child_settings(settings: Settings) -> dict[str, str]:
-    """What children must see as this process does, and how Prefect is to behave."""
+    """What children must see as this process does, paths from any folder, and how Prefect is to behave."""
+    files = {
+        f"{group}__{name}".upper(): Path(value).expanduser().absolute()
+        for group, table in settings
+        for name, value in table
+        if isinstance(value, Path)
+    }
+    asked = os.environ.get(ENV_FILE)
+    places = {ENV_FILE: str(Path(asked).expanduser().absolute())} if asked else {}
     uri = settings.milvus.uri
     absolute = uri if "://" in uri else str(Path(uri).expanduser().resolve())
     wanted: dict[str, object | None] = {
@@ -306,10 +322,10 @@ def child_settings(settings: Settings) -> dict[str, str]:
         "MODELS__PRESET": settings.models.preset,
         "SERVICE__WORKERS": settings.service.workers,
         "SERVICE__SCHEDULER": settings.service.scheduler,
-        "SERVICE__CLUSTER_KEY_FILE": settings.service.cluster_key_file,
+        **files,
     }
     ours = {f"{ENV_PREFIX}{name}": str(value) for name, value in wanted.items() if value is not None}
-    return ours | {name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()}
+    return places | ours | {name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()}
 
 
 def free_port(wanted: int) -> int:

@@ -1,10 +1,14 @@
 """What is used of pymilvus, without what only its older interface and its cloud's take: pandas, requests, dateutil.
 
-A process that answers and ends does without asyncio and the clients that are awaited, too.
+A process that answers and ends does without asyncio and the clients that are awaited, too. Nor does pymilvus set this
+process's environment: it reads a `.env` from the working directory, or from a folder above its own.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from searchanything.core.put_off import put_off, questions_only
@@ -17,7 +21,19 @@ _AWAITED: Final = (
     "pymilvus.milvus_client.async_milvus_client",
 )
 
-with put_off(*_UNUSED, *(_AWAITED if questions_only() else ())):
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What a block adds to the environment is taken out again."""
+    before = frozenset(os.environ)
+    try:
+        yield
+    finally:
+        for name in frozenset(os.environ) - before:
+            del os.environ[name]
+
+
+with _own_environment(), put_off(*_UNUSED, *(_AWAITED if questions_only() else ())):
     import grpc
     from pymilvus import DataType, MilvusClient, MilvusException
     from pymilvus.client.types import LoadState

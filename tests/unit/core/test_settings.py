@@ -101,6 +101,11 @@ def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     shown += [repr(settings.storage), str(settings.milvus), repr(settings.model_copy(deep=True))]
     assert not any(SECRET in text for text in shown)
     assert all("**********" in text for text in shown)
+    monkeypatch.setenv(ENV_PREFIX + "STORAGE__PROXY", f"http://me:{SECRET}@proxy.example:3128")
+    monkeypatch.setenv(ENV_PREFIX + "MILVUS__URI", f"https://me:{SECRET}@milvus.example:19530")
+    settings = load_settings()
+    assert settings.milvus.uri.startswith(f"https://me:{SECRET}@")
+    assert not any(SECRET in text for text in (repr(settings), str(settings), repr(settings.storage)))
 
 
 @pytest.mark.parametrize("group", ["storage", "milvus"])

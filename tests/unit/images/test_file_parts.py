@@ -247,3 +247,15 @@ def test_metadata_of_megabytes_costs_no_image(format: str) -> None:
         options = {"icc_profile": big, "description": "x" * 3_000_000}
     NOISE.save(buffer, format, **options)
     assert decoded(buffer.getvalue()).shape == (48, 64, 3)
+
+
+def test_exif_in_very_many_segments_is_refused_before_it_is_joined() -> None:
+    """Pillow takes 8 s of 2·10⁵ such segments, 3 MB, and four times as long of twice as many."""
+    image = encode(Image.new("RGB", (8, 8)), format="JPEG")
+    part = b"\xff\xe1\x00\x10Exif\0\0II*\0\x08\0\0\0"
+    named = b"\xff\xfe" + struct.pack(">H", 2 + 6 * 1000) + b"Exif\0\0" * 1000  # in a comment it is none
+    for usual in (image[:2] + part * 64 + image[2:], image[:2] + named + image[2:], image + part * 100):
+        assert decode_image(usual, name="usual", max_pixels=64).shape == (8, 8, 3)
+    for read in (decode_image, image_size):
+        with pytest.raises(ImageError, match="segments of EXIF"):
+            read(image[:2] + part * 65 + image[2:], name="many", max_pixels=64)

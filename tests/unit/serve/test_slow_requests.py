@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.serving import Served, listening
+from urllib3 import PoolManager, Retry
 
 from searchanything.core.errors import BodyTimeoutError
 from searchanything.core.serve_settings import ServeSettings
@@ -21,6 +24,8 @@ SHORT = ServeSettings(preload=False, header_timeout_s=0.3, body_timeout_s=0.3)
 PATIENT = SHORT.model_copy(update={"body_timeout_s": 600.0})
 JSON = b"Content-Type: application/json\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\n"
+MIB = 2**20
+PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
 
 
 def head(path: str, *lines: bytes, length: int = 5000) -> bytes:
@@ -51,12 +56,11 @@ def asked(served: Served) -> Iterator[Any]:
 
 def test_a_body_that_does_not_come_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = Served.make(tmp_path, monkeypatch, settings=SHORT)
-    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
     with asked(served) as send:
         for data in (
             head("/v1/query", JSON) + b'{"image"',
-            head("/v1/query", FORM) + part,
-            head("/v1/uploads", FORM) + part,
+            head("/v1/query", FORM) + PART,
+            head("/v1/uploads", FORM) + PART,
             head("/v1/uploads") + b"\x89PNG",
             head("/v1/uploads"),
         ):
@@ -96,6 +100,63 @@ def test_nothing_is_read_of_who_shows_no_key(tmp_path: Path, monkeypatch: pytest
         body = b'{"like": []}'
         valid = f"Authorization: Bearer {token}\r\nConnection: close\r\n".encode()
         assert send(head("/v1/query", JSON, valid, length=len(body)) + body).startswith(b"HTTP/1.1 422 ")
+
+
+def fill(one: socket.socket, port: int) -> None:
+    """Ask for what needs no key, again and again, and read nothing. Raises: what ends it."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    one.connect(("127.0.0.1", port))
+    while True:
+        one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+
+
+def test_who_reads_no_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=SHORT)
+    with listening(served) as url, socket.socket() as one:
+        one.settimeout(30)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            fill(one, int(url.rpartition(":")[2]))
+
+
+def test_who_reads_no_answers_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "connections": 1})
+    served = Served.make(tmp_path, monkeypatch, keys=True, settings=patient)
+    with listening(served) as url, socket.socket() as one:
+        one.settimeout(1)
+        with pytest.raises(TimeoutError):  # the server has stopped to read
+            fill(one, int(url.rpartition(":")[2]))
+        with PoolManager(retries=Retry(total=10, backoff_factor=0.1, redirect=0), timeout=10.0) as http:
+            assert http.request("GET", f"{url}/healthz").status == 200
+
+
+@pytest.mark.parametrize(("kind", "begin"), [(b"", b""), (FORM, PART)])
+def test_uploads_together_hold_no_more_than_eight_of_the_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, begin: bytes
+) -> None:
+    patient = PATIENT.model_copy(update={"header_timeout_s": 600.0, "upload_bytes": MIB})
+    served = Served.make(tmp_path, monkeypatch, settings=patient)
+    with listening(served) as url, ExitStack() as stack, PoolManager(retries=False, timeout=60.0) as http:
+
+        def one_more() -> int:
+            return http.request("POST", f"{url}/v1/uploads", body=bytes(100)).status
+
+        def comes_to(held: int) -> bool:
+            """Whether the server comes to hold so many bytes; 30 s are enough."""
+            return any(served.http.app._uploads._held == held or time.sleep(0.01) for _ in range(3000))
+
+        assert one_more() == 422  # it is no image
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        held = [stack.enter_context(socket.create_connection(place)) for _ in range(16)]
+        for connection in held:  # a form of the largest size has MIB more, of JSON
+            connection.sendall(head("/v1/uploads", kind, length=MIB) + begin.ljust(MIB - 1))
+        assert comes_to(16 * (MIB - 1))
+        assert one_more() == 429
+        question = json.dumps({"like": [served.name("a/two.png", region=0)]}).encode()
+        headers = {"Content-Type": "application/json"}
+        assert http.request("POST", f"{url}/v1/query", body=question, headers=headers).status == 200
+        held[0].close()
+        assert comes_to(15 * (MIB - 1))
+        assert one_more() == 422
 
 
 @pytest.mark.parametrize(("part", "limit_s"), [(PROGRESS_BYTES, 1.0), (1, 0.1)])
