@@ -18,8 +18,9 @@ from searchanything.client.opening import connect
 from searchanything.core.errors import PromptError, UsageError, WordsMissingError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.rows import row_id
-from searchanything.core.settings import Settings
+from searchanything.core.settings import MilvusSettings, Settings
 from searchanything.core.types import Filter, ImageRef
+from searchanything.stores import milvus
 
 IMAGES = {
     "a/two.png": drawn(64, 96, red=(4, 4, 40, 60), blue=(50, 8, 90, 40)),
@@ -202,18 +203,20 @@ def test_words_are_noticed_in_the_midst_of_a_question_by_image(folder: Path, mon
 
 
 def test_who_writes_gives_words_codes_once_another_process_has_added_them(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `watch` that runs while `index --add-words` does, for one: what it indexed next was never found by words."""
     monkeypatch.setattr(live_index, "WORDS_NOTICED_S", 0.0)
-    one = made()
-    one.index(folder)
-    Client(Settings(), indexes=one._indexes).index(folder, add_words=True)
-    shutil.copy(folder / "b" / "green.png", folder / "new.png")
-    assert one.index(folder).indexed == 1
-    status = one.status()
-    assert status.words_regions == status.regions
-    assert sorted(found(one, "green", limit=2)) == ["b/green.png", "new.png"]
+    monkeypatch.setattr(milvus, "WORDS_LOOK_S", 0.0)
+    settings = Settings(milvus=MilvusSettings(uri=str(tmp_path / "index.db"), lite_idle_s=0.3))
+    with connect(settings=settings, preset="pico") as one, connect(settings=settings) as other:
+        one.index(folder)
+        other.index(folder, add_words=True)
+        shutil.copy(folder / "b" / "green.png", folder / "new.png")
+        assert one.index(folder).indexed == 1
+        status = one.status()
+        assert status.words_regions == status.regions
+        assert sorted(found(one, "green", limit=2)) == ["b/green.png", "new.png"]
 
 
 def test_an_index_that_was_made_anew_under_the_same_name_is_opened_anew(
