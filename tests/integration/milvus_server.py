@@ -133,10 +133,10 @@ class MilvusServer:
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal and wait for the end; the data stay."""
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait()
-            self._process = None
+        process, self._process = self._process, None  # first: another thread may start the next one meanwhile
+        if process is not None:
+            process.send_signal(number)
+            process.wait()
 
     def _wait_until_usable(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         last = "no attempt"
