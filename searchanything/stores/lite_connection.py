@@ -97,10 +97,6 @@ class LiteConnection(MilvusConnection):
             return
         self._lite.look_writable()
 
-    @property
-    def file(self) -> Hashable:
-        return self._made_for, self._opened_file  # two files may have had the same inode
-
     def rows_state(self) -> Hashable:
         """Which server it is, and the file's change counter.
 

@@ -12,7 +12,6 @@ import logging
 import math
 import re
 import time
-from collections.abc import Hashable
 
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
@@ -54,7 +53,6 @@ class MilvusIndexStore(Closing):
         self._meta = MetaCollection(connection, f"{prefix}meta")
         self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
         self._words: dict[str, tuple[float, WordsPart | None]] = {}  # when they were looked for, and found
-        self._file: Hashable = None
         self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
 
     @property
@@ -78,8 +76,6 @@ class MilvusIndexStore(Closing):
     def _live(self) -> IndexManifest | None:
         self._connection.begin()
         fingerprint = self._live_name()
-        if self._connection.file != self._file:  # an index of a name that is known may be another one
-            self._known, self._words, self._file = {}, {}, self._connection.file
         if fingerprint is None:
             return None
         name = fingerprint[:_NAME_LETTERS]

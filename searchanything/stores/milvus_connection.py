@@ -75,11 +75,6 @@ class MilvusConnection:
         return self._host is not None
 
     @property
-    def file(self) -> Hashable:
-        """Which file of an embedded index was asked last; None of a server."""
-        return None
-
-    @property
     def absent(self) -> bool:
         """True if this is an embedded index whose file nobody has made yet."""
         return self._host is not None and not self._host.file.exists()
