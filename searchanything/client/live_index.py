@@ -53,6 +53,9 @@ class LiveIndex:
             raise IndexNotFoundError(
                 f"nothing is indexed at {self._indexes.uri}; run `searchanything index SOURCE` first"
             )
+        opened = self._indexes_opened.get(manifest.fingerprint)
+        if opened is not None and opened.manifest != manifest:  # made anew by another process, with other words
+            self._forget(manifest.fingerprint)
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:

@@ -21,7 +21,7 @@ from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_fields import check_fields
 from searchanything.stores.milvus_index import MilvusRegionIndex
 from searchanything.stores.milvus_meta import MetaCollection, StoredManifest
-from searchanything.stores.milvus_schema import CollectionSpec, images_spec, regions_spec, words_spec
+from searchanything.stores.milvus_schema import CollectionSpec, LivePointer, images_spec, regions_spec, words_spec
 from searchanything.stores.row_checks import MAX_LIMIT
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class MilvusIndexStore(Closing):
         self._meta = MetaCollection(connection, f"{prefix}meta")
         self._seen: tuple[float, IndexManifest] | None = None  # what was live, and when that was asked
         self._words: dict[str, tuple[float, WordsPart | None]] = {}  # when they were looked for, and found
-        self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names: those never change
+        self._known: dict[str, IndexManifest] = {}  # by the end of the collections' names
+        self._pointer: LivePointer | None = None  # as last read
 
     @property
     def uri(self) -> str:
@@ -75,14 +76,17 @@ class MilvusIndexStore(Closing):
 
     def _live(self) -> IndexManifest | None:
         self._connection.begin()
-        fingerprint = self._live_name()
-        if fingerprint is None:
+        pointer = self._read_pointer()
+        if pointer is None:
             return None
-        name = fingerprint[:_NAME_LETTERS]
+        if self._pointer not in (None, pointer):  # an index of a name that is known may be another one by now
+            self._known, self._words = {}, {}
+        self._pointer = pointer
+        name = pointer.name[:_NAME_LETTERS]
         if name not in self._known:
             self.manifests()
         if name not in self._known:
-            raise IndexMismatchError(f"{self.uri}: the live index {fingerprint} has no manifest")
+            raise IndexMismatchError(f"{self.uri}: the live index {pointer.name} has no manifest")
         return self._known[name]
 
     def manifests(self) -> list[IndexManifest]:
@@ -107,6 +111,7 @@ class MilvusIndexStore(Closing):
                 attempt, pieces = self._meta.keep_hash_layer(manifest.fingerprint, hash_layer)
                 digest = hashlib.sha256(hash_layer).hexdigest()
                 self._meta.add(StoredManifest(manifest, attempt=attempt, pieces=pieces, hash_sha256=digest))
+                self._forget(manifest.fingerprint)  # another process may have dropped one of that name
         return self.open(manifest.fingerprint)
 
     def open(self, fingerprint: str) -> MilvusRegionIndex:
@@ -213,8 +218,11 @@ class MilvusIndexStore(Closing):
                     self._connection.drop_collection(spec.name)
             self._meta.remove(fingerprint)
             self._seen = None
-            self._words.pop(fingerprint, None)
-            self._known.pop(fingerprint[:_NAME_LETTERS], None)
+            self._forget(fingerprint)
+
+    def _forget(self, fingerprint: str) -> None:
+        self._words.pop(fingerprint, None)
+        self._known.pop(fingerprint[:_NAME_LETTERS], None)
 
     def close(self) -> None:
         self._connection.close()
@@ -254,10 +262,14 @@ class MilvusIndexStore(Closing):
 
     def _live_name(self) -> str | None:
         """The live fingerprint, or its beginning that names the collections."""
+        pointer = self._read_pointer()
+        return None if pointer is None else pointer.name
+
+    def _read_pointer(self) -> LivePointer | None:
         if self._connection.embedded:
-            return self._meta.live_fingerprint()
+            return self._meta.live()
         target = self._connection.alias_target(self._alias)
-        return None if target is None else target.removeprefix(f"{self._alias}_")
+        return None if target is None else target._replace(name=target.name.removeprefix(f"{self._alias}_"))
 
     def _specs(self, manifest: IndexManifest) -> tuple[CollectionSpec, CollectionSpec]:
         name = manifest.fingerprint[:_NAME_LETTERS]

@@ -31,7 +31,7 @@ from searchanything.stores.milvus_consistency import ReadLevels
 from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
 from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
-from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec
+from searchanything.stores.milvus_schema import CollectionSpec, Entity, FieldSpec, LivePointer
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -142,7 +142,7 @@ class MilvusConnection:
         described = self._read("describe an index", lambda client, t: client.describe_index(name, "code", timeout=t))
         return str(described["index_type"])
 
-    def alias_target(self, alias: str) -> str | None:
+    def alias_target(self, alias: str) -> LivePointer | None:
         """The collection that an alias points to; None if there is no such alias in this database.
 
         A collection is asked for by the alias: 2.3 looks for aliases themselves in the database `default`, whichever is
@@ -150,11 +150,12 @@ class MilvusConnection:
         """
         try:
             described = self._read("resolve an alias", lambda client, t: client.describe_collection(alias, timeout=t))
+            made = int(described.get("collection_id", 0))
             if described["collection_name"] == alias:
                 described = self._read("resolve an alias", lambda client, t: client.describe_alias(alias, timeout=t))
         except IndexNotFoundError:
             return None
-        return str(described["collection_name"])
+        return LivePointer(str(described["collection_name"]), made)
 
     def point_alias(self, alias: str, name: str) -> None:
         """Make an alias point to a collection, at once for everyone."""

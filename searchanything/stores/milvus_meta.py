@@ -22,7 +22,7 @@ from searchanything.core.manifest import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
 from searchanything.stores.milvus_filters import quote
-from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, messages, meta_spec
+from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, LivePointer, messages, meta_spec
 
 _PIECE_BYTES = BODY_BYTES // 4 * 3  # three bytes become four letters
 _PIECES_AT_ONCE = 256  # 15 MB a message
@@ -164,10 +164,11 @@ class MetaCollection:
         self._connection.delete(self._name, f"kind == {quote(_MANIFEST)} and fingerprint == {quote(fingerprint)}")
         self._connection.delete(self._name, _pieces_of(fingerprint))
 
-    def live_fingerprint(self) -> str | None:
+    def live(self) -> LivePointer | None:
         """The fingerprint that `set_live` named last."""
         rows = self._rows(f"kind == {quote(_LIVE)}")
-        return max(rows, key=lambda row: row["number"])["fingerprint"] if rows else None
+        last = max(rows, key=lambda row: row["number"], default=None)
+        return None if last is None else LivePointer(last["fingerprint"], last["number"])
 
     def set_live(self, fingerprint: str) -> None:
         """Write the new pointer, then delete the older ones."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from searchanything.core.batching import bounded_batches
 from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, StoredCode, WordsMatch
@@ -50,6 +50,13 @@ class FieldSpec:
     name: str
     type: FieldType
     size: int | None = None
+
+
+class LivePointer(NamedTuple):
+    """Which index is live. `made` differs once one of that name was dropped and made anew."""
+
+    name: str  # a fingerprint, or of a server the collection that begins one
+    made: int
 
 
 @dataclass(frozen=True, slots=True)

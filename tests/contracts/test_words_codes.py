@@ -88,6 +88,31 @@ def test_words_that_another_process_adds_are_seen(
     assert found.layer == LAYER
 
 
+def test_an_index_that_another_process_makes_anew_is_another_one(open_store: StoreOpener) -> None:
+    """The same models give the same name, but words layers differ with the images that they are fitted to."""
+    store, other, name, between = open_store(), open_store(), uuid4().hex * 2, uuid4().hex * 2
+    first, third = open_store(), replace(manifest_of(name), created_at_ms=manifest_of(name).created_at_ms + 1)
+    first.create(manifest_of(name), HASH_LAYER)
+    first.switch(name)
+    first.add_words(name, b"one", bits=BITS)
+    assert store.live() == manifest_of(name)
+    assert words_layer(store, name) == words_layer(other, name) == b"one"
+    first.create(manifest_of(between), HASH_LAYER)
+    first.switch(between)
+    first.drop(name)
+    other.create(third, HASH_LAYER)
+    assert words_layer(other, name) is None
+    other.switch(name)
+    other.add_words(name, b"two", bits=BITS)
+    assert store.live() == third
+    assert words_layer(store, name) == b"two"
+
+
+def words_layer(store: IndexStore, name: str) -> bytes | None:
+    part = store.open(name).words
+    return None if part is None else part.layer
+
+
 def test_rows_are_committed_with_their_words(words_bench: Bench) -> None:
     index, image, other = words_bench.index, words_bench.image("a.jpg"), words_bench.image("b.jpg")
     generation = fresh_generation()

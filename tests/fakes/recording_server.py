@@ -9,7 +9,7 @@ from typing import Any
 from contracts.index_rows import BITS
 
 from searchanything.core.errors import IndexNotFoundError
-from searchanything.stores.milvus_schema import images_spec, regions_spec
+from searchanything.stores.milvus_schema import LivePointer, images_spec, regions_spec
 
 
 class RecordingServer:
@@ -58,9 +58,9 @@ class RecordingServer:
     def drop_collection(self, name: str) -> None:
         del self.collections[name]
 
-    def alias_target(self, alias: str) -> str | None:  # noqa: ARG002
+    def alias_target(self, alias: str) -> LivePointer | None:  # noqa: ARG002
         self.requests.append(("alias",))
-        return self.alias
+        return None if self.alias is None else LivePointer(self.alias, 0)
 
     def point_alias(self, alias: str, name: str) -> None:  # noqa: ARG002
         self.alias = name

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_removed_and_made_anew_while_the_server_lives(file: Path) -> None:
     with opened(file) as other:
         assert keys(other) == {3}
     kill_all(file)
+
+
+def test_an_index_of_the_same_name_in_a_new_file_is_another_one(file: Path) -> None:
+    """The same models give the same name, but words layers differ with the images that they are fitted to."""
+    with opened(file) as store, opened(file) as other:
+        make(store, 1)
+        store.add_words(NAME, b"one", bits=64)
+        assert store.live() == manifest_of(NAME)
+        file.unlink()
+        anew = replace(manifest_of(NAME), created_at_ms=manifest_of(NAME).created_at_ms + 1)
+        other.create(anew, HASH_LAYER)
+        other.switch(NAME)
+        other.add_words(NAME, b"two", bits=64)
+        assert store.live() == anew
+        words = store.open(NAME).words
+        assert words is not None
+        assert words.layer == b"two"
 
 
 def kill_all(file: Path) -> None:
