@@ -59,6 +59,25 @@ def test_the_gpu_profile_replaces_the_workers(env_file: Path) -> None:
     assert device["capabilities"] == ["gpu"]
 
 
+def test_the_page_may_have_credentials_that_only_read(config: Config, tmp_path: Path) -> None:
+    complete(env_file := tmp_path / ".env")
+    names = {
+        "SERVE_MILVUS_TOKEN": "SEARCHANYTHING_MILVUS__TOKEN",
+        "SERVE_STORAGE_ACCESS_KEY": "SEARCHANYTHING_STORAGE__ACCESS_KEY",
+        "SERVE_STORAGE_SECRET_KEY": "SEARCHANYTHING_STORAGE__SECRET_KEY",
+    }
+    with env_file.open("a") as file:
+        file.writelines(f"{name}=its-own-{name.lower()}\n" for name in names)
+    services = resolved(env_file, s3_server="seaweedfs", profiles="cpu")["services"]
+    for name, variable in names.items():
+        assert services["serve"]["environment"][variable] == f"its-own-{name.lower()}"
+        assert "its-own" not in services["worker"]["environment"][variable]
+        assert (
+            config["services"]["serve"]["environment"][variable]
+            == config["services"]["worker"]["environment"][variable]
+        )
+
+
 BREAKAGES: dict[str, Callable[[Config], object]] = {
     "a port open to the world": lambda services: services["milvus"]["ports"][0].pop("host_ip"),
     "a floating image": lambda services: services["postgres"].update(image="postgres:latest"),
