@@ -92,6 +92,9 @@ class Listener:
             except StoreError as error:
                 logger.warning("listening broke off: %s", error)
                 self._queue.request_sync("listening broke off")
+            except Exception:  # a thread that ended would take all events with it, and nobody would know
+                logger.exception("listening broke off")
+                self._queue.request_sync("listening broke off")
             pause = _PAUSES_S[0] if time.monotonic() - began > _STEADY_S else min(2 * pause, _PAUSES_S[1])
             self._stopping.wait(pause)
 

@@ -44,13 +44,18 @@ class BucketEvents(Closing):
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Notifications as they come, in S3's format."""
+        """Notifications as they come, in S3's format; an empty one for a line of JSON that is none."""
         if self._closed.is_set():
             return
         try:
             stream = self._access.client.listen_bucket_notification(self._bucket, prefix=self._prefix, events=_EVENTS)
             with stream:
-                yield from stream
+                while True:
+                    try:
+                        notification = next(stream)
+                    except (KeyError, TypeError, RecursionError):  # minio's iterator looks for Records in anything
+                        notification = {}
+                    yield notification
         except FOREIGN_ERRORS as error:
             if not self._closed.is_set():
                 raise self._explained(error) from error

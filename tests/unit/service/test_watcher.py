@@ -157,9 +157,10 @@ def listen(streams: list[Events], *, offers: int) -> tuple[WaveQueue, list[Any],
     return queue, got, offered
 
 
-def test_a_broken_stream_is_opened_again_and_asks_for_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError("broken"), AttributeError("nobody foresaw it")])
+def test_a_broken_stream_is_opened_again_and_asks_for_a_sync(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr("searchanything.service.listening._PAUSES_S", (0.01, 0.02))
-    streams = [Events(StoreUnavailableError("broken"), [{"n": 1}]), Events(None, [{"n": 2}, {"n": 3}])]
+    streams = [Events(error, [{"n": 1}]), Events(None, [{"n": 2}, {"n": 3}])]
     queue, got, offers = listen(streams, offers=2)
     assert got == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert offers == [True, True]

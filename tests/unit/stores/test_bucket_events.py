@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 
 import pytest
 from pydantic import SecretStr
@@ -14,6 +15,10 @@ from searchanything.core.settings import StorageSettings
 from searchanything.stores.s3_events import BucketEvents
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 class Mute:
@@ -79,6 +84,16 @@ def test_closing_ends_the_iteration_whether_the_stream_is_open_or_not(mute: Mute
     events.close()
     thread.join(30)
     assert outcome == [None]
+
+
+LINES = [b"{}", b"[]", b"3", b"null", b'{"Event": "s3:TestEvent"}', b"[" * 5000]
+
+
+@pytest.mark.parametrize("mute", [ANSWER + chunk(b"\n".join(LINES)) + chunk(b'\n{"Records": [1]}\n')], indirect=True)
+def test_a_line_that_is_no_notification_does_not_end_the_stream(mute: Mute) -> None:
+    with BucketEvents(mute.settings, "images") as events:
+        found = list(islice(events, len(LINES) + 1))
+    assert found == [*({} for _ in LINES), {"Records": [1]}]
 
 
 @pytest.mark.parametrize("mute", [ANSWER], indirect=True)
