@@ -8,6 +8,7 @@ takes, holding the interpreter's lock as PyTorch does.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,7 @@ class SleepingDevice:
         self._lock = threading.Lock()
         self._urgent_s = 0.0  # of urgent work so far, that to come among it
         self._urgent_until = 0.0
+        self._queued_until = 0.0  # what is not urgent, by the time without urgent work
         self.worked_s = 0.0
 
     def work_urgently(self, seconds: float) -> None:
@@ -76,20 +78,21 @@ class SleepingDevice:
         _sleep_until(until)
 
     def work(self, seconds: float) -> None:
-        """The same for the queue of what is not urgent: one thread's."""
-        now, urgent_s = self._now_and_urgent_s()
-        end = now + seconds - urgent_s  # and what urgent work has taken by then
+        """The same for the queue of what is not urgent."""
+        with self._lock:
+            now, urgent_s = self._now_and_urgent_s()
+            end = self._queued_until = max(self._queued_until, now - urgent_s) + seconds
         while now < end + urgent_s:
             _sleep_until(max(end + urgent_s, self._urgent_until))
-            now, urgent_s = self._now_and_urgent_s()
+            with self._lock:
+                now, urgent_s = self._now_and_urgent_s()
         with self._lock:
             self.worked_s += seconds
 
     def _now_and_urgent_s(self) -> tuple[float, float]:
         """The time, and how much urgent work was done by then."""
-        with self._lock:
-            now = time.perf_counter()
-            return now, self._urgent_s - max(0.0, self._urgent_until - now)
+        now = time.perf_counter()
+        return now, self._urgent_s - max(0.0, self._urgent_until - now)
 
 
 def _sleep_until(moment: float) -> None:
@@ -228,7 +231,7 @@ def sleeping_models(pace: Pace, *, count: int) -> Iterator[SleepingDevice]:
             (presets, "lazy_models", lambda *_: lazy),
             (presets, "load_hash", lambda _: layer),
             (presets, "open_cutter", lambda _: models),
-            (compute, "at_once", lambda _: AtOnce(models=2)),
+            (compute, "at_once", lambda _: AtOnce(models=2, embedding=int(os.environ.get("EMB", "2")))),
         ):
             patches.enter_context(mock.patch.object(owner, name, new))
         yield device

@@ -3,8 +3,10 @@
     segment n+1 ─► crops, pooling, masks of n ─► embed, hash n-1
     (a model)      (the host, or a GPU)          (a model)
 
-Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.at_once`). As many
-batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
+Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.at_once`). The encoder
+of a GPU has two: one queues the next batch while the other waits for its answer and hashes it, or the GPU would stand
+still meanwhile. As many batches are cut at once as models may work: beside a device the host is the slowest stage as
+soon as models are small.
 Between the stages a few batches wait at most, and no more pixels where more threads work. A batch that fails somewhere
 goes through all stages once more by itself, and is halved until the image that fails it stands alone: a batch too large
 for the device's memory is halved as well.
@@ -75,12 +77,13 @@ class Overlap(Generic[Item]):
         else:
             return
         with ExitStack() as stack:
-            lanes, workers = self._encoder.at_once.models, self._encoder.at_once.batches
+            at_once = self._encoder.at_once
+            lanes, workers = at_once.models, at_once.batches
             first = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="segment"))
             host = stack.enter_context(ThreadPoolExecutor(lanes, thread_name_prefix="crops"))
             last = first
             if lanes > 1:
-                last = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="embed"))
+                last = stack.enter_context(ThreadPoolExecutor(at_once.embedding, thread_name_prefix="embed"))
             most, budget = max(_AHEAD, workers), WAITING_BYTES
             segmented = map_ahead(
                 first, self._segment, chain([beginning], waiting), most=most, cost=self._bytes_of, budget=budget

@@ -93,9 +93,10 @@ def open_device(settings: ModelSettings, part: ModelPart) -> torch.device | None
 
 def at_once(settings: ModelSettings) -> AtOnce:
     """How much a run's models work on at once: on a CPU batches share its cores. Raises: as `prepare_compute`."""
-    if _device(settings.device).type == "cpu":
+    kind = _device(settings.device).type
+    if kind == "cpu":
         return AtOnce(models=1, batches=sharers(settings.threads), sharing=sharing)
-    return AtOnce(models=2)
+    return AtOnce(models=2, embedding=2 if kind == "cuda" else 1)
 
 
 def _compute(settings: ModelSettings, part: ModelPart, measured: str | None) -> Compute:

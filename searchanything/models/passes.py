@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
 import torch
@@ -44,7 +45,8 @@ class Passes:
 
     What runs out of memory is done in halves, and no pass is as large again: another one would fail as well. With a
     `climb`, passes of runs are timed at its sizes until it has chosen; `on_choice` is told. The `clock` is read by the
-    thread that works.
+    thread that works; `in_turns` is for one that counts the passes of other threads as well: until there is a choice,
+    runs' calls take turns.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Passes:
         climb: Climb | None = None,
         on_choice: OnChoice = lambda _size, _rate: None,
         clock: Callable[[], float] = time.perf_counter,
+        in_turns: bool = False,
     ) -> None:
         """`at_once`: of passes that are not timed, until there is a choice; None for all inputs."""
         self._at_once = at_once
         self._most: int | None = None  # that memory is left for, where it ran out
         self._climb, self._on_choice, self._clock = climb, on_choice, clock
         self._timing = threading.Lock()  # held by the one thread whose pass is timed
+        self._in_turns, self._turn = in_turns, threading.Lock()
         self._too_few = 0  # calls in a row that brought less than is to be timed
         self._lock = threading.Lock()
 
@@ -68,6 +72,11 @@ class Passes:
 
         Raises: what `make` raises, running out of memory for a single input among it.
         """
+        undecided = timed and self._climb is not None and self._climb.choice is None
+        with self._turn if undecided and self._in_turns else nullcontext():
+            return self._over(inputs, make, timed=timed)
+
+    def _over(self, inputs: Inputs, make: Callable[[Inputs], Made], *, timed: bool) -> list[Made]:
         if timed:
             self._see_amount(len(inputs))
         made: list[Made] = []
@@ -173,7 +182,8 @@ def measured_passes(model: ModelFacts, compute: Compute, measurements: Measureme
         measurements.keep(question, {"at_once": size, "per_s": rate})
 
     usual = compute.crops_at_once()
-    return Passes(usual, climb=Climb(sizes, usual), on_choice=keep, clock=_clock_of(compute))
+    climb, in_turns = Climb(sizes, usual), compute.device.type != "cpu"
+    return Passes(usual, climb=climb, on_choice=keep, clock=_clock_of(compute), in_turns=in_turns)
 
 
 def _clock_of(compute: Compute) -> Callable[[], float]:

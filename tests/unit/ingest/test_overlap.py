@@ -169,6 +169,33 @@ def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
     assert met == [lanes > 1] * 16
 
 
+@pytest.mark.parametrize("embedding", [1, 2])
+def test_a_gpu_is_given_the_next_batch_before_the_last_one_is_hashed(embedding: int) -> None:
+    """Each batch waits in the encoder for another one that is there as well."""
+    pair, met = threading.Barrier(2), []
+
+    class Embedding(Meeting):
+        at_once = AtOnce(models=2, embedding=embedding)
+
+        def embed_batch(self, _cut: CutBatch, _watch: Stopwatch) -> list[Any]:
+            try:
+                pair.wait(WAIT_S if embedding > 1 else 0.01)
+                met.append(True)
+            except threading.BrokenBarrierError:
+                met.append(False)
+            return [None]
+
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    overlap: Overlap[RGBImage] = Overlap(
+        Embedding,  # type: ignore[arg-type]
+        image_of=lambda one: one,
+        alone=lambda batch: [(one, None) for one in batch],
+        watch=Stopwatch(),
+    )
+    assert len(list(overlap.run([[pixel]] * 16))) == 16
+    assert met == [embedding > 1] * 16
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_on_a_cpu_models_work_on_as_many_batches_as_share_its_cores(workers: int) -> None:
     """More would fight for them."""

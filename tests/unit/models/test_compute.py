@@ -41,7 +41,7 @@ def test_on_cuda_the_segmenter_is_exact_and_the_encoder_fp16() -> None:
     assert prepare_compute(settings, "segmenter").dtype is torch.float32
     assert prepare_compute(settings, "encoder").dtype is torch.float16
     assert arithmetic(settings) == "cuda: segmenter fp32 without TF32, encoder fp16"
-    assert (at_once(settings).models, at_once(settings).batches) == (2, 1)
+    assert (at_once(settings).models, at_once(settings).batches, at_once(settings).embedding) == (2, 1, 2)
     asked = ModelSettings(precision="bf16", segmenter_precision="fp16")
     assert arithmetic(asked) == "cuda: segmenter fp16, encoder bf16"
 

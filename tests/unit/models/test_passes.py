@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -212,6 +213,29 @@ def test_threads_at_once_get_their_own_crops_and_one_of_them_is_timed() -> None:
         made = list(pool.map(lambda crops: np.concatenate(passes.over(crops, tower.embed, timed=True)), batches))
     assert all(np.array_equal(one, Tower().embed(crops)) for one, crops in zip(made, batches, strict=True))
     assert tower.sizes.count(SIZES[0]) > 2, "two are remainders of 104 and 136 crops; a climb begins with three"
+
+
+def test_in_turns_no_other_pass_is_counted_until_there_is_a_choice() -> None:
+    """A clock that all threads share, as one queue of a GPU: two passes at once would take each other's time."""
+    tower, climb, inside, most, both = Tower(PEAK_AT_64), Climb(SIZES, FIXED), [0], [0], threading.Barrier(2)
+    passes = Passes(FIXED, climb=climb, clock=tower.clock, in_turns=True)
+
+    def embed(crops: RGBImage) -> FloatArray:
+        if climb.choice is None:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.001)
+            inside[0] -= 1
+        return tower.embed(crops)
+
+    def meet(crops: RGBImage) -> FloatArray:
+        both.wait(20)
+        return tower.embed(crops)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda crops: passes.over(crops, embed, timed=True), [crops_of(350)] * 16))
+        assert (passes.at_once, most) == (64, [1])
+        list(pool.map(lambda crops: passes.over(crops, meet, timed=True), [crops_of(64)] * 2))
 
 
 def run_to_the_end(folder: Path, *, model: ModelFacts = MODEL, compute: Compute = CPU) -> tuple[int | None, list[int]]:

@@ -27,7 +27,7 @@ from searchanything.core.geometry import Letterbox
 from searchanything.core.types import FloatArray, RGBImage
 from searchanything.encode import cut_batch
 from searchanything.encode.crop_memory import CropMemory
-from searchanything.encode.encoder import EncodedImage, Encoder
+from searchanything.encode.encoder import EncodedImage, Encoder, Stopwatch
 from searchanything.encode.wrapped_embedder import WrappedEmbedder
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.models import device_cut, device_regions, p3_map
@@ -77,6 +77,15 @@ class Programs:
     def ingest(self, compute: Compute = ON_GPU) -> Found:
         """All that is kept of images, in one thread."""
         return arrays_of(self.models(compute).encode_images(self.images))
+
+    def embed_by_two(self) -> Found:
+        """Two batches in the encoder's queue: each thread waits for its own, whatever the other has queued since."""
+        encoder, watch = self.models(ON_GPU), Stopwatch()
+        batches = [self.images[:2], self.images[2:], self.images[:1]]
+        cut = [encoder.cut_batch(some, encoder.segment_batch(some, watch), watch) for some in batches]
+        with ThreadPoolExecutor(2) as threads:
+            done = threads.map(lambda one: encoder.embed_batch(one, watch), cut)
+            return [part for one in done for part in arrays_of(one)]
 
     def without_regions(self) -> Found:
         """There is nothing to wait for but the images' own crops and features."""
@@ -225,6 +234,7 @@ LEFT_OUT: list[tuple[Any, str, str, Program]] = [
     (OpenClipEncoder._whole, "self._lane.follow()", "pass", Programs.ask_in_words),
     (OpenClipEncoder._embed_passes, "self._lane.follow()", "pass", Programs.sampled_first),
     (OpenClipEncoder._joined, "cpu()", UNASKED, Programs.ingest),
+    (OpenClipEncoder._joined, "cpu()", UNASKED, Programs.embed_by_two),
     (p3_map.coverage_on, "coverage.record_stream(torch.cuda.current_stream(device))", "pass", Programs.pool_by_two),
     (p3_map._kept_coverage, "torch.cuda.current_stream(device).synchronize()", "pass", Programs.pool_by_two),
     (P3Map.pool, "cpu()", UNASKED, Programs.ask),
