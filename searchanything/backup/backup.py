@@ -191,13 +191,17 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
 def _make_room(indexes: IndexStore, fingerprint: str) -> None:
     """See that nothing is indexed, and remove what a broken restore left.
 
+    An empty live index makes room as well: filled while it is live, it would answer with half of a backup, and a restore
+    that broke off could not be told from an index in use.
+
     Raises: UsageError.
     """
     live = indexes.live()
     if live is not None and indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
         raise UsageError(f"{indexes.uri} holds an index, and a restore overwrites nothing: name another --uri")
-    known = {manifest.fingerprint for manifest in indexes.manifests()}
-    if fingerprint in known and (live is None or live.fingerprint != fingerprint):
+    if live is not None and live.fingerprint == fingerprint:
+        indexes.withdraw()
+    if fingerprint in {manifest.fingerprint for manifest in indexes.manifests()}:
         indexes.drop(fingerprint)
 
 

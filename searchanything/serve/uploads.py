@@ -7,6 +7,7 @@ folder: servers that share it share the uploads.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import secrets
 import time
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from searchanything.core.errors import ImageError, ObjectNotFoundError, TooLargeError
+from searchanything.core.errors import ImageError, ObjectNotFoundError, ServeError, TooLargeError, UsageError
 from searchanything.core.files import write_whole
 from searchanything.core.types import RGBImage
 from searchanything.images.decoding import decode_image, image_size
+
+logger = logging.getLogger(__name__)
 
 UPLOAD_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"([0-9a-f]{32})-(\d+)x(\d+)")
@@ -42,14 +45,18 @@ class Uploads:
         self._max_bytes, self._max_pixels, self._age_s = max_bytes, max_pixels, age_s
 
     def keep(self, data: bytes) -> Upload:
-        """Keep the bytes of an image file. Raises: ImageError, TooLargeError."""
+        """Keep the bytes of an image file. Raises: ImageError, TooLargeError; ServeError where they cannot be written."""
         height, width = image_size(data, name="the upload", max_pixels=2**62)
         if width * height > self._max_pixels:
             raise TooLargeError(f"expected at most {self._max_pixels:,} pixels, got {width} × {height}")
         pixels = decode_image(data, name="the upload", max_pixels=self._max_pixels)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{secrets.token_hex(16)}-{pixels.shape[1]}x{pixels.shape[0]}"
-        write_whole(self._folder / name, lambda file: file.write(data))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self._folder / name, lambda file: file.write(data))
+        except (OSError, UsageError) as error:  # the server's disk is at fault, and whoever asks is shown none of its paths
+            logger.warning("an upload cannot be kept: %s", error)
+            raise ServeError("the server cannot keep uploads now: its disk is full, or cannot be written") from error
         self.tidy()
         return self._upload(self._folder / name)
 

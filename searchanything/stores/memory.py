@@ -267,6 +267,10 @@ class MemoryIndexStore(Closing):
         with self._lock:
             self._live = fingerprint
 
+    def withdraw(self) -> None:
+        with self._lock:
+            self._live = None
+
     def release_replaced(self, after_s: float) -> list[str]:  # noqa: ARG002
         """Nothing: there is no other place for them."""
         return []

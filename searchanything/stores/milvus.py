@@ -181,6 +181,14 @@ class MilvusIndexStore(Closing):
                 self._connection.point_alias(self._alias, index.collections[0])
         self._seen = None
 
+    def withdraw(self) -> None:
+        with self._connection.writing():
+            if self._connection.embedded:
+                self._meta.unset_live()
+            else:
+                self._connection.drop_alias(self._alias)
+        self._seen = None
+
     def release_replaced(self, after_s: float) -> list[str]:
         """On Milvus Lite nothing: its server ends when nobody needs it. Should an index become live again meanwhile, it
         is loaded again.

@@ -164,6 +164,11 @@ class MilvusConnection:
         else:
             self._write("switch an alias", lambda client, t: client.alter_alias(name, alias, timeout=t))
 
+    def drop_alias(self, alias: str) -> None:
+        """Remove an alias, if there is one; its collection stays."""
+        if self.alias_target(alias) is not None:
+            self._write("drop an alias", lambda client, t: client.drop_alias(alias, timeout=t))
+
     # Rows
 
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:

@@ -176,6 +176,10 @@ class MetaCollection:
         self._connection.insert(self._name, [self._row(f"{_LIVE}-{number}", _LIVE, fingerprint, number, "")])
         self._connection.delete(self._name, f"kind == {quote(_LIVE)} and number < {number}")
 
+    def unset_live(self) -> None:
+        """Delete all pointers."""
+        self._connection.delete(self._name, f"kind == {quote(_LIVE)}")
+
     def note(self, name: str) -> bytes:
         """The bytes that `keep_note` kept last under a name; empty where there are none."""
         sets: dict[int, dict[int, Entity]] = {}

@@ -23,7 +23,7 @@ from searchanything.stores.milvus_opening import open_milvus
 pytestmark = pytest.mark.server
 READER = ("Search", "Query")
 WRITER = (*READER, "Insert", "Delete", "Load", "CreateIndex", "Release")
-WRITER_EVERYWHERE = ("CreateCollection", "DropCollection", "CreateAlias")
+WRITER_EVERYWHERE = ("CreateCollection", "DropCollection", "CreateAlias", "DropAlias")
 KNOWN_WITHIN_S = 30.0  # a server's parts learn of a grant some seconds later
 NAME, IMAGE = "f" * 64, ImageRef("b", "k")
 Found = TypeVar("Found")
@@ -81,6 +81,8 @@ def test_who_writes_makes_fills_switches_and_drops_an_index(server: MilvusServer
         assert len(store.release_replaced(0.0)) > 0
         store.drop(NAME)
         assert [one.fingerprint for one in store.manifests()] == ["0" * 64]
+        store.withdraw()
+        assert store.live() is None
 
 
 def test_who_asks_searches_what_is_loaded_and_changes_nothing(server: MilvusServer, root: MilvusClient) -> None:

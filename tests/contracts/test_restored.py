@@ -12,7 +12,7 @@ from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, rando
 from searchanything.backup.backup import BackupReport, back_up, restore
 from searchanything.backup.files import TarPlace
 from searchanything.core.codes import next_generation
-from searchanything.core.errors import UsageError
+from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import Outcome
 from searchanything.core.types import Filter, ImageRef
@@ -86,3 +86,44 @@ def test_there_and_back(open_store: StoreOpener, tmp_path: Path) -> None:
     assert answers(again.open(F)) == answers(original)
     images = {row.image: row for row in again.open(F).iterate_images()}
     assert images == {row.image: row for row in original.iterate_images() if row.generation > 5}
+
+
+def cleared(store: IndexStore) -> IndexStore:
+    """The tests of a module share a store."""
+    store.withdraw()
+    for manifest in store.manifests():
+        store.drop(manifest.fingerprint)
+    return store
+
+
+def test_an_emptied_index_makes_room(open_store: StoreOpener, tmp_path: Path) -> None:
+    """Everything was deleted by mistake: the live index is empty, and what is restored takes its place as a whole."""
+    truth, store, image = MemoryIndexStore(), cleared(open_store()), ImageRef("b", "k")
+    filled(truth, images=20)
+    back_up(truth, TarPlace(tmp_path / "1.tar"))
+    index = store.create(manifest_of(F), HASH_LAYER)
+    store.switch(F)
+    index.insert_images([image_row(image, generation=next_generation(), regions=0)])
+    index.delete_images([image])
+    cut = (tmp_path / "1.tar").read_bytes()[:-4096]
+    (tmp_path / "cut.tar").write_bytes(cut)
+    with pytest.raises(BackupError):
+        restore(store, TarPlace(tmp_path / "cut.tar"), schema_version=SCHEMA_VERSION)
+    assert store.live() is None, "part of a backup is live"
+    assert restore(store, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION).images == 20
+    assert store.live() == manifest_of(F)
+
+
+def test_no_index_is_live_after_the_live_one_was_withdrawn(open_store: StoreOpener) -> None:
+    store = cleared(open_store())
+    store.create(manifest_of(F), HASH_LAYER)
+    store.switch(F)
+    assert store.live() == manifest_of(F)
+    store.withdraw()
+    assert store.live() is None
+    assert store.manifests() == [manifest_of(F)], "it is only no longer live"
+    store.switch(F)
+    assert store.live() == manifest_of(F)
+    store.withdraw()
+    store.drop(F)
+    assert store.manifests() == []

@@ -211,6 +211,10 @@ class IndexStore(Protocol):
         """Make an existing index the live one, at once for all that ask from now on."""
         ...
 
+    def withdraw(self) -> None:
+        """Let no index be live: what was can be dropped. Nothing where there is none."""
+        ...
+
     def release_replaced(self, after_s: float) -> list[str]:
         """Take indexes out of the server's memory that stopped being live so long ago; the fingerprints of those that
         were there. They stay on disk, `open` loads them again, and so does a read by whoever has one open still.

@@ -146,6 +146,21 @@ def test_a_restore_that_broke_off_is_done_again(store: MemoryIndexStore, tmp_pat
     assert other.open(F).counts().regions == store.open(F).counts().regions - 2  # garbage stays behind
 
 
+def test_an_emptied_index_is_not_filled_while_it_is_live(store: MemoryIndexStore, tmp_path: Path) -> None:
+    place = TarPlace(tmp_path / "b.tar")
+    back_up(store, place)
+    parts = members(tmp_path / "b.tar")
+    cut = rewritten(tmp_path / "cut.tar", {name: data for name, data in parts.items() if name != "end.json"})
+    emptied = MemoryIndexStore()
+    emptied.create(manifest_of(F), HASH_LAYER)
+    emptied.switch(F)
+    with pytest.raises(BackupError, match="cut short"):
+        restore(emptied, cut, schema_version=SCHEMA_VERSION)
+    assert emptied.live() is None, "half of a backup answers"
+    assert restore(emptied, place, schema_version=SCHEMA_VERSION).images == 30
+    assert emptied.live() == manifest_of(F)
+
+
 def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]:
     return {key: (change if key == name else data) for key, data in parts.items() if key != name or change is not None}
 

@@ -17,7 +17,7 @@ from fakes.serving import IMAGES, Served, png_of
 from PIL import Image
 
 from searchanything.client.operations import Operations
-from searchanything.core.errors import AccessError
+from searchanything.core.errors import AccessError, UsageError
 from searchanything.core.files import png_bytes
 from searchanything.core.geometry import encode_rle
 from searchanything.core.serve_settings import ServeSettings
@@ -93,6 +93,20 @@ def test_uploads_make_room_and_grow_old(tmp_path: Path, monkeypatch: pytest.Monk
     for path in (tmp_path / "serve" / "uploads").iterdir():
         os.utime(path, (0, 0))
     assert served.post("/v1/segment", {"image": {"upload": second}}).status_code == 404
+
+
+def test_an_upload_that_cannot_be_written_is_the_servers_fault(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise UsageError("/srv/uploads/0 cannot be written: No space left on device")
+
+    monkeypatch.setattr("searchanything.serve.uploads.write_whole", full)
+    answer = served.http.post("/v1/uploads", content=png_of(IMAGES["a/two.png"]))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert "its disk is full" in answer.json()["detail"]
+    assert "/srv" not in answer.text, "a path of the server is shown"
+    assert "/srv/uploads/0 cannot be written" in caplog.text
 
 
 def test_filters_groups_and_pages(served: Served) -> None:
