@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 # Trust what the machine trusts: company networks have their own authorities.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-parts test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
+.PHONY: setup demo test test-parts test-computing test-services test-indexes check lint types layers docs compose verify-compose up-local chaos test-ui audit env lock clean
 
 setup: .venv/.ready .venv-milvus/.ready
 
@@ -28,21 +28,29 @@ setup: .venv/.ready .venv-milvus/.ready
 demo: .venv/.ready
 	$(BIN)/searchanything demo
 
-# Three runs side by side: most of the first computes, most of the others waits for servers.
+# Four runs side by side: two compute, most of the others waits for servers. Each test is in one of them.
 test: check .venv-milvus/.ready
-	$(MAKE) --jobs=3 --keep-going --output-sync=target test-parts test-services test-indexes
+	$(MAKE) --jobs=4 --keep-going --output-sync=target test-parts test-computing test-services test-indexes
+
+# The parts that compute, which take as long as all the rest together.
+COMPUTING := $(addprefix tests/unit/,drawing encode evaluation features hash_training images models prompts search training)
 
 test-parts: .venv/.ready
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit $(COMPUTING:%=--ignore=%)
 
 # Folders of their own for what pytest remembers of failures: the other runs write one, too.
+test-computing: .venv/.ready
+	$(BIN)/pytest -o cache_dir=.pytest_cache/computing $(COMPUTING)
+
 test-services: .venv/.ready .venv-milvus/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/services tests/integration tests/chaos
 
 test-indexes: .venv/.ready .venv-milvus/.ready
 	$(BIN)/pytest -o cache_dir=.pytest_cache/indexes tests/contracts
 
-check: lint types layers docs compose
+# Two at a time: types and the site take nearly all of it.
+check: .venv/.ready
+	$(MAKE) --jobs=2 --output-sync=target types docs lint layers compose
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -5,8 +5,8 @@ Each page from top to bottom, as its readers do it: in an empty folder and an em
 a variable for the rest of the page; ```python blocks are run. What follows a `$` line is replaced by what it prints,
 and so is a ```text block right below one of the others. Pictures that an example saves, and that the page shows, go to
 `docs/images/`. A block after `<!-- not run: reason -->` is left alone, as are blocks of other languages.
-With `--check` nothing is written: the examples run, on scenes of which few are different, and a failure of any of them
-is the failure of the check. Names of pages (`explain.md`) restrict it to those.
+With `--check` nothing is written: the examples run, on few scenes, and a failure of any of them is the failure of the
+check. Names of pages (`explain.md`) restrict it to those.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BLOCK = re.compile(
 WIDTH_COLUMNS = 110
 WIDEST_PX = 1000  # but for contact sheets of more columns, of which a page links the full size
 WIDEST_SHEET_PX = 1250
-DIFFERENT_SCENES = 24  # of 120, where the output is not looked at
+FEW_SCENES = 12  # of 120, where the output is not looked at
 
 
 def main() -> int:
@@ -101,17 +101,20 @@ def each_image_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def few_scenes() -> Iterator[None]:
-    """Of the example scenes only the first are drawn, and repeated: the examples run, whatever they find."""
+    """Of the example scenes only the first are there, and any others under the names that pages have: examples run."""
     from searchanything.demo import example_images
 
     draw = example_images.generate_demo_scenes
+    named = {name for page in PAGES for name in re.findall(r"scene-\d{4}\.jpg", page.read_text("utf-8"))}
 
-    def repeated(count: int, *, seed: int) -> Iterator[tuple[str, Any]]:
-        few = list(islice(draw(count, seed=seed), DIFFERENT_SCENES))
+    def few(count: int, *, seed: int) -> Iterator[tuple[str, Any]]:
+        drawn = list(islice(draw(count, seed=seed), FEW_SCENES))
         for number in range(count):
-            yield f"scene-{number:04d}.jpg", few[number % len(few)][1]
+            name = f"scene-{number:04d}.jpg"
+            if number < FEW_SCENES or name in named:
+                yield name, drawn[number % FEW_SCENES][1]
 
-    with mock.patch.object(example_images, "generate_demo_scenes", repeated):
+    with mock.patch.object(example_images, "generate_demo_scenes", few):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".cache" / "bytecode")
 os.environ["SEARCHANYTHING_MODELS__MEASURED_DIR"] = str(Path(__file__).parents[1] / ".cache" / "measured")
 sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays to the end: no collection of garbage looks at torch and 5,000 tests any more."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class MortalLite:
 def with_fakes(folder: Path) -> dict[str, str]:
     """Settings under which Dask's workers have fake models instead of torch."""
     return {
-        "PYTHONPATH": module_paths(),
+        **of_python(),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": "['fakes.worker_preload']",
         "FAKE_LOADS": str(folder / "loads"),
         "FAKE_SICK": str(sick_file(folder)),
@@ -67,16 +67,17 @@ def sick_file(folder: Path) -> Path:
     return folder / "sick"
 
 
-def module_paths() -> str:
-    """Where the tests' own modules are found, as a PYTHONPATH."""
-    return os.pathsep.join(path for path in sys.path if path)
+def of_python() -> dict[str, str]:
+    """Where programs find the tests' own modules, and the bytecode of all others: else each compiles it anew."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"]}
 
 
 class SyncingStack(Stack):
     """An S3 server, an index, and a process that syncs again and again: no Prefect, no events."""
 
     def _programs(self) -> dict[str, Program]:
-        environment = self.environment | {"PYTHONPATH": module_paths()}
+        environment = self.environment | of_python()
         command = [sys.executable, "-c", _SYNCING, f"s3://{self.bucket}"]
         ready = (self.folder / "synced").exists
         return {"watcher": Program("watcher", command, environment, self.folder, ready, grace_s=1.0)}

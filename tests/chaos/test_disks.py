@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from chaos.histories import picture
-from chaos.parts import MortalLite, module_paths
+from chaos.parts import MortalLite, of_python
 from chaos.test_chaos import AGREEMENT_S, SHORT_SEEDS, say, seeds
 
 from deploy.agreement import compare, read_index
@@ -76,7 +76,7 @@ class Machine:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(folder),
-            "PYTHONPATH": module_paths(),
+            **of_python(),
             "SEARCHANYTHING_MILVUS__URI": self.lite.uri,
             "SEARCHANYTHING_MILVUS__LITE_IDLE_S": "1",
             "SEARCHANYTHING_INGEST__GARBAGE_AGE_S": "15",

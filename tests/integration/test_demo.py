@@ -19,8 +19,8 @@ import pytest
 from searchanything.demo.questions import KINDS
 from searchanything.demo.run import run_demo
 
-SCENES = 40
-QUESTIONS = 8
+SCENES = 24
+QUESTIONS = 6
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 
