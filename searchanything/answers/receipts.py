@@ -270,8 +270,9 @@ def _check_answer(document: Mapping[str, Any]) -> None:
         if missing := sorted(set(names) - part.keys()):
             raise KeyError(", ".join(missing))
     _check_positions(document)
-    for hit in document["hits"]:
-        hash(_name_of(hit))  # the names of hits are looked up
+    for bucket, key, region in map(_name_of, document["hits"]):  # which are looked up, and said
+        if not (isinstance(bucket, str) and isinstance(key, str) and isinstance(region, int | None)):
+            raise TypeError(f"expected a hit's bucket, key and region, got {bucket!r}, {key!r} and {region!r}")
 
 
 def _check_positions(document: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class HashLayer:
         try:
             tensors = safetensors.numpy.load(data)
             (length,) = struct.unpack_from("<Q", data)
-            facts = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+            facts = json.loads(data[8 : 8 + length]).get("__metadata__") or {}  # null, too, is a safetensors file
             if facts.get("format") != FORMAT:
                 raise ModelError(f"expected a hash layer of format {FORMAT}, got {facts.get('format')!r}")
             layer = cls(

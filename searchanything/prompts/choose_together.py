@@ -114,8 +114,8 @@ def _picks(scene: _Scene) -> Iterable[_Pick]:
         yield from _in_a_box(scene, inside, numbers, name)
     for number in sorted(alone):
         yield _at_a_point(scene, number)
-    if not scene.prompt.boxes and not scene.prompt.foreground:
-        yield _by_text(scene, scene.usable, "in the image")
+    if scene.similarities is not None and not scene.prompt.boxes and not scene.prompt.foreground:
+        yield _by_text(scene, scene.similarities, scene.usable, "in the image")
 
 
 def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> list[_Pick]:
@@ -124,7 +124,7 @@ def _in_a_box(scene: _Scene, box: BoxXYXY, points: Sequence[int], name: str) -> 
     groups = groups or [(np.ones_like(scene.usable), f"in {name}")]
     mostly = scene.usable & (_share_in_box(box, scene.segmentation) > LEAST_SHARE_IN_BOX)
     if scene.similarities is not None:
-        return [_by_text(scene, mostly & group, where) for group, where in groups]
+        return [_by_text(scene, scene.similarities, mostly & group, where) for group, where in groups]
     ious = box_ious(box, scene.segmentation)
     fitting = scene.usable & (ious > 0) & (ious >= scene.min_iou)
     picks = [_best(scene, fitting & group, ious, f"{where}, by IoU") for group, where in groups]
@@ -140,7 +140,7 @@ def _at_a_point(scene: _Scene, number: int) -> _Pick:
     where = f"under {_point_in_words(scene, number)}"
     group = scene.usable & scene.points.under[:, number]
     if scene.similarities is not None:
-        return _by_text(scene, group, where)
+        return _by_text(scene, scene.similarities, group, where)
     return _by_click(scene, group, where)
 
 
@@ -150,8 +150,7 @@ def _by_click(scene: _Scene, allowed: Flags, where: str) -> _Pick:
     return replace(_first(scene, order, scene.segmentation.scores, f"{where}, by score for its size"), by="thing")
 
 
-def _by_text(scene: _Scene, allowed: Flags, where: str) -> _Pick:
-    similarities = np.zeros(0, dtype=np.float32) if scene.similarities is None else scene.similarities
+def _by_text(scene: _Scene, similarities: FloatArray, allowed: Flags, where: str) -> _Pick:
     return _best(scene, allowed, similarities, f"{where}, by cosine to {scene.prompt.text!r}")
 
 

@@ -33,7 +33,7 @@ def covered_by_parts(segmentation: Segmentation, rows: RowNumbers) -> FloatArray
     areas = flat @ segmentation.letterbox.coverage.ravel()
     overlap = weighed @ flat.T
     own = areas[rows][:, None]
-    is_part = (overlap >= CONTAINED_SHARE * areas) & (areas <= PART_SIZE * own) & (areas > 0)
+    is_part = (overlap >= CONTAINED_SHARE * areas) & (areas <= PART_SIZE * own)  # an empty one covers nothing
     covered = (is_part.astype(np.float32) @ flat) > 0
     shares = (weighed * covered).sum(axis=1) / np.maximum(own[:, 0], np.finfo(np.float32).tiny)
     return np.asarray(shares, dtype=np.float32)

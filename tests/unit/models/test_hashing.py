@@ -135,6 +135,7 @@ def altered(**facts: str) -> bytes:
         (altered(mask_dimension="3"), "C = 3"),
         (safetensors.numpy.save({"weight": np.zeros((8, 3), np.float32)}, {"format": FORMAT}), "no hash layer"),
         (struct.pack("<Q", 2) + b"{}", FORMAT),
+        (struct.pack("<Q", 21) + b'{"__metadata__":null}', FORMAT),
     ],
 )
 def test_damaged_files(data: bytes, message: str) -> None:

@@ -158,6 +158,7 @@ def test_one_kind_alone_means_what_it_means_alone(seed: int) -> None:
         one, other = choose(alone, scene, box_min_iou=MIN_IOU), choose_together(together, scene, box_min_iou=MIN_IOU)
         np.testing.assert_array_equal(one.mask, other.mask)
         assert (one.kind, one.rows) == (other.kind, other.rows)
+        assert one.kind == "region" or one.others == other.others
 
 
 @given(SEEDS)
@@ -224,11 +225,13 @@ def test_a_point_chooses_in_a_loose_box_too() -> None:
     assert choice.reason.startswith("the best of 2 under (12, 12) in the box, by score for its size")
     assert together([apple, tree], boxes=loose, foreground=(12, 20)).rows == (1,)
     assert together([apple, tree], boxes=loose).rule == "box/itself"
+    at_its_corner = together([apple, rectangle(64, (20, 20, 40, 40))], boxes=(8, 8, 42, 42), foreground=(8, 8))
+    assert at_its_corner.rows == (0,)
     left = together([apple, tree], boxes=loose, foreground=(40, 40))
     assert left.rule == "box+point/itself"
     assert "no usable mask under (40, 40) reaches IoU" in left.reason
     outside = together([street], boxes=(10, 10, 14, 14), foreground=(12, 12))  # only a corner of it is in the box
-    assert outside.rule == "box+point/itself"
+    assert (outside.rule, outside.box_xyxy) == ("box+point/itself", (10, 10, 14, 14))  # its own sides, not the cells'
 
 
 def test_a_box_that_nothing_fits_is_itself_less_what_the_background_excludes() -> None:

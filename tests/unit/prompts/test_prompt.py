@@ -210,6 +210,7 @@ def test_a_box_takes_the_mask_with_the_largest_iou(seed: int) -> None:
     else:
         assert (choice.rule, choice.score, choice.box_xyxy) == ("box/itself", 0.0, inside)
         assert "the box itself is the mask" in choice.reason
+        assert choice.others == tuple(row for row in order[:RUNNERS_UP] if ious[row] > 0)
 
 
 def test_a_box_that_fits_no_mask_is_the_mask_and_says_so() -> None:
@@ -280,6 +281,7 @@ def test_the_whole_image() -> None:
     scene = segmented(40, [rectangle(40, (0, 0, 8, 8))])
     selection = selection_of_choice(choose(WholeImage(), scene, box_min_iou=MIN_IOU), scene)
     assert (selection.kind, selection.area_px, selection.box_xyxy) == ("image", 40 * 64, (0, 0, 64, 40))
+    assert selection.score == 1
     assert decode_rle(selection.mask).all()
     assert selection.runners_up == ()
 
