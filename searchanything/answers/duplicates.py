@@ -16,6 +16,7 @@ from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
+from searchanything.core.pickling import PickledAlone
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import StoredCode
 from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage
@@ -48,7 +49,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Duplicates:
+class Duplicates(PickledAlone):
     """Groups of what is nearly equal, the largest first, and how many codes were compared.
 
     The first of a group is the one with the most neighbours; the others are at most `max_bits` from it.

@@ -1,9 +1,4 @@
-"""The client: what platform code holds.
-
-with searchanything.connect("index.db", preset="pico") as client:
-    client.index("s3://images")
-    results = client.query("query.jpg", (320, 240))
-"""
+"""The client: what platform code holds."""
 
 from __future__ import annotations
 
@@ -47,6 +42,9 @@ class Client(Closing):
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
         self._parts = ClientParts(Connection(settings, self._indexes, self._models))
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.uri}>"
 
     @property
     def _connection(self) -> Connection:
