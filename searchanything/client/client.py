@@ -12,7 +12,7 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
-from searchanything.core.arguments import check_kind
+from searchanything.core.arguments import check_flags, check_kind
 from searchanything.core.closing import Closing
 from searchanything.core.libraries import LazyModule, importing
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
@@ -304,6 +304,7 @@ class Client(Closing):
 
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
+        check_flags(repair=repair)
         if repair:
             return self._parts.ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
         return self._parts.syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)
