@@ -46,7 +46,8 @@ from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
 UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
-OPENING: Final = "opening the index and loading the models"
+OPENING: Final = "opening the index"
+MAKING: Final = "making the index and loading the models"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +170,8 @@ class Ingestion:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
         connection, (store, scope), memory = self.connection, source, CropMemory()
         if progress is not None:
-            progress(IndexProgress(0, None, 0, 0, "", stage=OPENING))
+            stage = MAKING if connection.indexes.live() is None else OPENING
+            progress(IndexProgress(0, None, 0, 0, "", stage=stage))
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))

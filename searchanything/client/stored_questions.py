@@ -29,7 +29,7 @@ def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | 
         image = (image,)
     given: Any = image  # anything may be given
     if isinstance(given, str | bytes | bytearray | memoryview) or not isinstance(given, Sequence):
-        return given  # type: ignore[no-any-return]  # what is no image is refused where images are read
+        return given  # type: ignore[return-value]  # what is no image is refused where images are read
     named = [one.ref if isinstance(one, Hit) else one for one in given]
     odd = [type(one).__name__ for one in named if not isinstance(one, RegionRef)]
     if odd or not 1 <= len(given) <= MAX_REGIONS:
