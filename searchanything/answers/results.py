@@ -223,7 +223,7 @@ class SearchResults(Sliced[Hit]):
         save_json(self.probe.to_dict(), path)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
+        """One row per hit, boxes in four columns, metadata as JSON. Raises: UsageError without pandas."""
         return hits_table(self.hits)
 
     def plot(self, columns: int | None = None) -> Image.Image:
