@@ -15,6 +15,7 @@ from searchanything.answers.matching import rounded_rate
 from searchanything.core.documents import mask_document, rounded
 from searchanything.core.errors import SearchAnythingError, UsageError
 from searchanything.core.files import save_image
+from searchanything.core.pickling import PickledAlone
 from searchanything.core.types import ImageRef, MaskRLE, RGBImage
 from searchanything.drawing.overlays import MUTED, Color, Mark, RegionMark, distinct_colors, draw_marks, prompt_marks
 from searchanything.drawing.sheets import Tile, contact_sheet, full_rows
@@ -27,7 +28,7 @@ WEAK_RATE: Final = 0.01  # of unrelated regions as near to a part: about as many
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PartPicture:
+class PartPicture(PickledAlone):
     """What shows a part as it was asked: its image (or what reads it) with the region that was selected.
 
     `prompt` is in pixels of an image of `prompted_size` (height, width), if that is not the size of `image`.
@@ -61,7 +62,7 @@ class PartPicture:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CombinedResults(Sequence[CombinedHit]):
+class CombinedResults(PickledAlone, Sequence[CombinedHit]):
     """Images that hold what was asked, best first. `parts` are the names of all_of and any_of, as hits number them.
 
     `pictures` show the parts by their names, those of none_of as well.

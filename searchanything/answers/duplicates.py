@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from searchanything.core.arguments import check_under
+from searchanything.core.arguments import check_flags, check_under
 from searchanything.core.codes import stacked
 from searchanything.core.counting import counted
 from searchanything.core.documents import rounded
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import save_image
+from searchanything.core.pickling import PickledAlone
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import StoredCode
 from searchanything.core.types import BoxXYXY, ImageRef, MaskRLE, RegionRef, RGBImage
@@ -48,7 +49,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Duplicates:
+class Duplicates(PickledAlone):
     """Groups of what is nearly equal, the largest first, and how many codes were compared.
 
     The first of a group is the one with the most neighbours; the others are at most `max_bits` from it.
@@ -116,6 +117,7 @@ def find_duplicates(
     Memory holds all codes and names, 740 bytes a region. Raises: UsageError for another distance than 0 to 31 bits.
     """
     bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
+    check_flags(whole_images=whole_images)
     check_bits(bits)
     check_under(bucket, key_prefix)
     found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))

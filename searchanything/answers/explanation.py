@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from searchanything.core.documents import region_document, rounded, selection_document
 from searchanything.core.errors import SearchAnythingError
 from searchanything.core.files import png_bytes, save_image
+from searchanything.core.pickling import PickledAlone
 from searchanything.core.types import BoxXYXY, Candidate, ImageRef, RGBImage, Selection
 from searchanything.drawing.overlays import (
     BACKGROUND,
@@ -80,7 +81,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Explanation:
+class Explanation(PickledAlone):
     """The funnel up to the step that explains, and what there is to see of it.
 
     `expected_box_xyxy` is what was asked for, in pixels of the expected image; `region` the region that was meant or

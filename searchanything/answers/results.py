@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -69,6 +69,8 @@ class SearchResults(Sliced[Hit]):
     """
 
     # Over 200 lines: all that can be done with an answer in one place; drawing, HTML and documents are elsewhere.
+
+    _told: ClassVar[tuple[str, ...]] = ("asked",)  # so a pickled answer has its receipt
 
     hits: tuple[Hit, ...]
     query_image: RGBImage | Callable[[], RGBImage]
@@ -221,7 +223,7 @@ class SearchResults(Sliced[Hit]):
         save_json(self.probe.to_dict(), path)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row per hit, boxes in four columns. Raises: UsageError where pandas is not installed."""
+        """One row per hit, boxes in four columns, metadata as JSON. Raises: UsageError without pandas."""
         return hits_table(self.hits)
 
     def plot(self, columns: int | None = None) -> Image.Image:

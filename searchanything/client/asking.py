@@ -39,7 +39,7 @@ from searchanything.models.limits import state_limits
 from searchanything.prompts.choose import candidates as all_candidates
 from searchanything.prompts.choose import selection_of_choice
 from searchanything.prompts.prompt import Mask, WholeImage, as_prompt, check_units, describe_prompt
-from searchanything.search.calibration import check_rate
+from searchanything.search.calibration import rate_of
 from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.locate import IndexedImage
 from searchanything.search.refine import asked_region
@@ -80,7 +80,7 @@ class Asking:
         max_false_match: float | None = None,
     ) -> SearchResults:
         """As `Client.query`."""
-        check_rate(max_false_match)
+        max_false_match = rate_of(max_false_match)
         wanted = as_prompt(prompt)
         image = stored_or_image(image)
         if isinstance(image, tuple):

@@ -20,7 +20,7 @@ from searchanything.core.types import Filter, Hit, ImageRef, RGBImage, Selection
 from searchanything.encode.encoder import Encoder, Stopwatch
 from searchanything.prompts.prompt import Text
 from searchanything.search.by_words import search_words
-from searchanything.search.calibration import check_rate
+from searchanything.search.calibration import rate_of
 from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.rescoring import QueryValues
 from searchanything.search.search import PageRequest
@@ -51,7 +51,7 @@ class WordsQuestion:
     max_false_match: float | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.max_false_match)
+        object.__setattr__(self, "max_false_match", rate_of(self.max_false_match))
 
     def within(self, scale: Scale) -> PageRequest:
         """The page that is asked for, bounded by the distance that the rate allows."""

@@ -107,6 +107,9 @@ class AsyncRemoteResults(RemoteAnswer):
         """The same answer for programs that do not await."""
         return RemoteResults(**_values(self, RemoteAnswer))
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.blocking.__reduce__()  # threads do not go along, and alone there is nothing to await
+
     refine = in_thread(RemoteResults.refine, _results)
     explain = in_thread(RemoteResults.explain)
     plot = in_thread(RemoteResults.plot)
@@ -124,6 +127,9 @@ class AsyncRemoteSegments(RemoteRegions):
     def blocking(self) -> RemoteSegments:
         """The same answer for programs that do not await."""
         return RemoteSegments(**_values(self, RemoteRegions))
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.blocking.__reduce__()
 
     plot = in_thread(RemoteSegments.plot)
     save = in_thread(RemoteSegments.save)

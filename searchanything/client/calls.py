@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from searchanything.core import errors
 from searchanything.core.addresses import split_s3
-from searchanything.core.arguments import check_filter_kind
+from searchanything.core.arguments import check_filter_kind, no_image
 from searchanything.core.documents import filter_document, mask_document, mask_of
 from searchanything.core.errors import (
     AccessError,
@@ -85,7 +85,7 @@ def document(data: bytes) -> dict[str, Any]:
 
 def region_documents(regions: object) -> list[dict[str, Any]] | None:
     """Several indexed regions as the server names them; None for anything else. Raises: UsageError."""
-    if not isinstance(regions, Sequence) or isinstance(regions, str | bytes | bytearray):
+    if not isinstance(regions, Sequence) or isinstance(regions, str | bytes | bytearray | memoryview):
         return None
     named = [image_document(one) if isinstance(one, Hit | RegionRef) else None for one in regions]
     if not named or None in named:
@@ -125,7 +125,7 @@ def image_bytes(image: object) -> bytes:
 
         return png_bytes(image if isinstance(image, Image.Image) else Image.fromarray(image))  # type: ignore[arg-type]
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UsageError(f"expected a path, bytes, PIL image, array or ImageRef, got {type(image).__name__}") from error
+        raise no_image(image) from error
 
 
 def prompt_document(prompt: object) -> dict[str, Any] | None:

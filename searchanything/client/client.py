@@ -1,9 +1,4 @@
-"""The client: what platform code holds.
-
-with searchanything.connect("index.db", preset="pico") as client:
-    client.index("s3://images")
-    results = client.query("query.jpg", (320, 240))
-"""
+"""The client: what platform code holds."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from searchanything.client.client_parts import ClientParts
 from searchanything.client.connection import Connection, SourceName
 from searchanything.client.live_index import LiveIndex
 from searchanything.client.status import index_status_of
-from searchanything.core.arguments import check_kind
+from searchanything.core.arguments import check_flags, check_kind
 from searchanything.core.closing import Closing
 from searchanything.core.libraries import LazyModule, importing
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
@@ -47,6 +42,9 @@ class Client(Closing):
         self._indexes = wiring.open_index_store(settings.milvus) if indexes is None else indexes
         self._models = LiveIndex(self._indexes, settings)
         self._parts = ClientParts(Connection(settings, self._indexes, self._models))
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.uri}>"
 
     @property
     def _connection(self) -> Connection:
@@ -306,6 +304,7 @@ class Client(Closing):
 
         Raises: IndexNotFoundError (checking where nothing is indexed), and as `index`.
         """
+        check_flags(repair=repair)
         if repair:
             return self._parts.ingestion.repair(source, forget=forget, patterns=patterns, progress=progress)
         return self._parts.syncing.check(source, forget=forget, keep=False, patterns=patterns, progress=progress)

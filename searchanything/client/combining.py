@@ -21,7 +21,7 @@ from searchanything.encode.encoder import Encoder
 from searchanything.explain.parts import PartsQuestion
 from searchanything.images.inputs import ImageInput, named_image
 from searchanything.prompts.prompt import Text, as_prompt, check_units, describe_prompt
-from searchanything.search.calibration import check_rate
+from searchanything.search.calibration import rate_of
 from searchanything.search.combination import Combination, Part, search_combined
 from searchanything.search.empty_filters import warn_of_filter
 from searchanything.search.refine import region_rows
@@ -46,8 +46,8 @@ class PartsAsked:
         for name in ("all_of", "any_of", "none_of"):
             parts = several(getattr(self, name), Hit | RegionRef | tuple | str | Text, name, PARTS)
             object.__setattr__(self, name, parts)
-        check_rate(self.none_rate)
-        check_rate(self.max_false_match)
+        for name in ("none_rate", "max_false_match"):
+            object.__setattr__(self, name, rate_of(getattr(self, name)))
 
     @property
     def named(self) -> list[tuple[str, PartInput]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from searchanything.client.connection import Connection, SourceName
+from searchanything.core.arguments import check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.protocols import RegionIndex
@@ -40,6 +41,7 @@ class Failures:
         from searchanything.ingest.progress import so_far, within
         from searchanything.ingest.sync import WAVE_KEYS
 
+        check_progress(progress)
         self.connection.whole()
         opened, options = self.connection.models.open_for_work(), self.connection.options(retry_forever=True)
         rows = self._rows(opened[0], source)

@@ -14,7 +14,7 @@ from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
 from searchanything.client.syncing import Syncing
-from searchanything.core.arguments import check_kind, several, whole_number_of
+from searchanything.core.arguments import check_flags, check_kind, check_progress, several, whole_number_of
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
@@ -46,7 +46,8 @@ from searchanything.wiring import HashChoice
 
 logger = logging.getLogger(__name__)
 UNTRAINED: Final[Literal["untrained"]] = "untrained"  # as `hash_file`
-OPENING: Final = "opening the index and loading the models"
+OPENING: Final = "opening the index"
+MAKING: Final = "making the index and loading the models"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,8 @@ class Ingestion:
         progress: OnProgress | None,
     ) -> IndexReport:
         """As `Client.index`."""
+        check_flags(force=force, prune=prune, add_words=add_words)
+        check_progress(progress)
         check_kind(hash_file, str | Path | None, "hash_file", "a file's path, or 'untrained'")
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
@@ -110,6 +113,7 @@ class Ingestion:
         self, source: SourceName, *, images: int, patterns: Patterns | None, progress: OnProgress | None
     ) -> Estimate:
         """As `Client.estimate`."""
+        check_progress(progress)
         images = whole_number_of(images, "images", least=1)
         connection = self.connection
         store, scope = connection.open_source(source, patterns)
@@ -131,6 +135,8 @@ class Ingestion:
         said: Said = "named",
     ) -> tuple[IndexReport, tuple[SheetTile, ...]]:
         """As `Operations.refresh_with_sheet`."""
+        check_flags(force=force)
+        check_progress(progress)
         keys = several(keys, str, "keys", "keys")
         opened_source = self.connection.open_source(source, patterns)
         opened = self._open_or_make(opened_source, progress)
@@ -142,6 +148,8 @@ class Ingestion:
         self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None
     ) -> SyncReport:
         """As `Client.sync` with `repair`; a source that is not there, or holds no image, makes no index."""
+        check_flags(forget=forget)
+        check_progress(progress)
         store, scope = self.connection.open_source(source, patterns)
         if self.connection.indexes.live() is None:
             omissions = Omissions(wanted=scope.concerns)
@@ -162,7 +170,8 @@ class Ingestion:
         """The live index, or a new one; where nobody chose a hash layer, one is trained on a sample of the source."""
         connection, (store, scope), memory = self.connection, source, CropMemory()
         if progress is not None:
-            progress(IndexProgress(0, None, 0, 0, "", stage=OPENING))
+            stage = MAKING if connection.indexes.live() is None else OPENING
+            progress(IndexProgress(0, None, 0, 0, "", stage=stage))
 
         def learn(encoder: Encoder) -> bytes | None:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))

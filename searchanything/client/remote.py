@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -51,7 +52,12 @@ class RemoteClient(Closing):
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 2) -> None:
         parts = _parts_of(url)
         if parts is None:
-            raise UsageError(f"expected a server's address, http(s)://host:port, got {url!r}")
+            raise UsageError(f"expected a server's address, http(s)://host:port, got {_bare(url)!r}")
+        if "@" in parts.netloc:
+            raise UsageError(
+                f"{_bare(url)}: expected an address without user and password, which are not sent: a server's key is "
+                "given as key=…"
+            )
         if key is not None and not _is_key(key):
             raise UsageError("expected a key of ASCII letters without spaces or line breaks at its ends")
         self.url = url.rstrip("/")
@@ -215,9 +221,14 @@ def _parts_of(url: object) -> SplitResult | None:
     return parts if valid else None
 
 
+def _bare(url: object) -> object:
+    """An address without user and password, for messages; anything else as it is."""
+    return re.sub(r"(?<=//).*@", "", url) if isinstance(url, str) else url
+
+
 def is_server(url: str) -> bool:
     """Whether `searchanything serve` answers there: it is asked for its name, which needs no key."""
-    client = RemoteClient(url, timeout_s=_PROBE_S, retries=0)
+    client = RemoteClient(str(_bare(url)), timeout_s=_PROBE_S, retries=0)
     try:
         status, data, _ = client._exchange(Call("GET", "/v1/server", document), {}, None)  # noqa: SLF001
     except ServerUnreachableError:

@@ -27,9 +27,9 @@ def stored_or_image(image: ImageInput | StoredInput) -> tuple[RegionRef, ...] | 
     """The regions that are the question by themselves, or the image. Raises: UsageError."""
     if isinstance(image, Hit | RegionRef):
         image = (image,)
-    if isinstance(image, str | bytes | bytearray) or not isinstance(image, Sequence):
-        return image
-    given: Sequence[Any] = image  # anything may be in it
+    given: Any = image  # anything may be given
+    if isinstance(given, str | bytes | bytearray | memoryview) or not isinstance(given, Sequence):
+        return given  # type: ignore[return-value]  # what is no image is refused where images are read
     named = [one.ref if isinstance(one, Hit) else one for one in given]
     odd = [type(one).__name__ for one in named if not isinstance(one, RegionRef)]
     if odd or not 1 <= len(given) <= MAX_REGIONS:

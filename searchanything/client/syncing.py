@@ -13,6 +13,7 @@ from typing import Final
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
 from searchanything.core.addresses import unmarked
+from searchanything.core.arguments import check_flags, check_progress
 from searchanything.core.batching import batches
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import (
@@ -53,6 +54,8 @@ class Syncing:
         progress: OnProgress | None = None,
     ) -> SyncReport:
         """What differs; `keep` what is held back, for the next comparison."""
+        check_flags(forget=forget)
+        check_progress(progress)
         opened = self.connection.open_source(source, patterns)
         job = self.comparison(opened, self.connection.read_index(), forget=forget, keep=keep)
         if keep:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from types import UnionType
-from typing import Any
+from typing import Any, Final
 
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.types import Filter, Hit, RegionRef
+
+_LONGEST: Final = 300  # letters of what is shown
 
 
 def check_kind(
@@ -19,7 +21,44 @@ def check_kind(
 ) -> None:
     """Raises: UsageError, or what is given as `error`, for an argument of another type; `what` says it in words."""
     if not isinstance(value, kinds):
-        raise error(f"{name}: expected {what}, got {value!r}")
+        raise error(f"{name}: expected {what}, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """What came, for a message: as Python writes it, of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def as_array(value: object) -> str:
+    """What to do about what is no array and can become one, as a tensor or a PIL image can; else nothing."""
+    convertible = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+    return ": numpy.asarray(…) makes an array of it" if convertible else ""
+
+
+def no_image(image: object) -> UsageError:
+    """What is said of what cannot be an image, with what to do about it where that can be guessed."""
+    cure = as_array(image)
+    if isinstance(image, bytearray | memoryview):
+        cure = ": bytes(…) makes bytes of it"
+    elif hasattr(image, "read"):
+        cure = ": give what its read() gives"
+    elif isinstance(image, Hit | RegionRef):
+        cure = ": the image that it lies in is its .image"
+    return UsageError(f"expected a path, bytes, PIL image, array or ImageRef, got {type(image).__name__}{cure}")
+
+
+def check_flags(**flags: object) -> None:
+    """Raises: UsageError for what is neither true nor false: the text "false" would be true."""
+    for name, value in flags.items():
+        if isinstance(value, str | bytes) or value not in (True, False):
+            raise UsageError(f"{name}: expected True or False, got {shown(value)}")
+
+
+def check_progress(progress: object) -> None:
+    """Raises: UsageError for what cannot be called."""
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress: expected a function that takes an IndexProgress, got {shown(progress)}")
 
 
 def check_filter_kind(filter: object) -> None:
@@ -40,7 +79,7 @@ def several(values: object, kinds: type | UnionType, name: str, what: str) -> tu
     """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         cure = ": put it in brackets" if isinstance(values, kinds) else ""
-        raise UsageError(f"{name}: expected a list of {what}, got {values!r}{cure}")
+        raise UsageError(f"{name}: expected a list of {what}, got {shown(values)}{cure}")
     found = tuple(values)
     for one in found:
         check_kind(one, kinds, name, what)

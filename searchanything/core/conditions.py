@@ -48,6 +48,17 @@ def items_kept(values: object) -> object:
     return tuple(sorted(values, key=repr) if isinstance(values, Set) else values)
 
 
+def plain_value(value: object) -> object:
+    """A single value of NumPy's as Python's own, which can be sent and saved; anything else as it is."""
+    single = hasattr(value, "item") and getattr(value, "shape", None) == ()
+    return value.item() if single else value  # type: ignore[attr-defined]  # as was just seen
+
+
+def plain_range(values: object) -> object:
+    """The ends of a range by `plain_value`; anything else as it is."""
+    return tuple(map(plain_value, values)) if isinstance(values, tuple | list) else values
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """One condition on metadata. `value` is a tuple for `in`, `not in` and `between` (low, high, both inclusive).
@@ -76,7 +87,9 @@ class Where:
             if not isinstance(values, tuple):
                 what = "two values, low and high" if self.comparison == "between" else "several values"
                 raise FilterError(f"where: `{self.comparison}` takes {what}, got {self.value!r}")
-            object.__setattr__(self, "value", values)
+            object.__setattr__(self, "value", tuple(map(plain_value, values)))
+        else:
+            object.__setattr__(self, "value", plain_value(self.value))
         self._check_values()
 
     @classmethod

@@ -9,10 +9,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Self, TypeVar, overload
 
+from searchanything.core.pickling import PickledAlone
+
 Item_co = TypeVar("Item_co", covariant=True)
 
 
-class Sliced(Sequence[Item_co]):
+class Sliced(PickledAlone, Sequence[Item_co]):
     """For dataclasses that hold their items in a tuple and can be made anew with some of them."""
 
     __slots__ = ()

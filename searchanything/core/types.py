@@ -6,6 +6,7 @@ Arrays are never mutated after they were put into one of these values.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,8 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from searchanything.core.conditions import Where, conditions_of, items_kept
-from searchanything.core.errors import FilterError
+from searchanything.core.conditions import Where, conditions_of, items_kept, plain_range, plain_value
+from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.escaping import printable
 from searchanything.core.short_reprs import ShortRepr
 
@@ -54,10 +55,17 @@ class SizeClass(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImageRef:
-    """Names one object: a bucket (or a folder's absolute path) and a key (or a path relative to it)."""
+    """Names one object: a bucket (or a folder's absolute path) and a key (or a path relative to it).
+
+    Raises: UsageError for what are no texts.
+    """
 
     bucket: str
     key: str
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.bucket, str) and isinstance(self.key, str)):
+            raise UsageError(f"expected a bucket (or a folder's absolute path) and a key as texts, got {self!r}")
 
     @property
     def image_id(self) -> str:
@@ -71,13 +79,29 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class RegionRef:
-    """Names one indexed region by its image and number; None for the image as a whole."""
+    """Names one indexed region by its image and number; None for the image as a whole. Raises: UsageError."""
 
     image: ImageRef
     region: int | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, ImageRef):
+            raise UsageError(f"expected the ImageRef of a region's image, got {self.image!r}")
+        if self.region is not None and type(self.region) is not int:
+            object.__setattr__(self, "region", _region_number(self.region))
+
     def __str__(self) -> str:
         return str(self.image) if self.region is None else f"{self.image} region {self.region}"
+
+
+def _region_number(region: object) -> int:
+    """A region's number, NumPy's as well. Raises: UsageError."""
+    try:
+        if not isinstance(region, bool):
+            return operator.index(region)  # type: ignore[arg-type]  # or a TypeError
+    except TypeError:
+        pass
+    raise UsageError(f"expected a region's number, or None for the whole image, got {region!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +214,10 @@ class Filter:
         for name in ("images", "exclude", "within"):
             object.__setattr__(self, name, items_kept(getattr(self, name)))
         if isinstance(self.metadata, Mapping):
-            object.__setattr__(self, "metadata", dict(self.metadata))
+            plain = {name: plain_value(value) for name, value in self.metadata.items()}
+            object.__setattr__(self, "metadata", plain)
+        for name in ("area_px", "indexed_at_ms"):
+            object.__setattr__(self, name, plain_range(getattr(self, name)))
         said = conditions_of(self.where, self.area_px, self.size_class)
         object.__setattr__(self, "where", said.where)
         object.__setattr__(self, "area_px", said.area_px)

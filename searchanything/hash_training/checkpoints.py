@@ -54,7 +54,7 @@ class Checkpoint:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             step, stale, best_loss = int(facts["step"]), int(facts["stale"]), float(facts["best_loss"])
             return cls(facts["origin"], dict(json.loads(facts["settings"])), step, stale, best_loss, arrays)
-        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
             raise UsageError(f"{path} cannot be resumed from: {error}; move it away and start again") from error
 
     def save(self, path: Path) -> None:

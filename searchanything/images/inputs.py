@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from searchanything.core.addresses import split_s3
+from searchanything.core.arguments import no_image
 from searchanything.core.errors import ImageError, UsageError
 from searchanything.core.reading import read_file
 from searchanything.core.types import ImageRef, RGBImage
@@ -50,7 +51,7 @@ def load_image(image: ImageInput, *, read_object: Callable[[ImageRef], bytes], m
             if isinstance(named, ImageRef):
                 return load_image(named, read_object=read_object, max_pixels=max_pixels)
             return decode_image(_file_bytes(named, str(image)), name=str(image), max_pixels=max_pixels)
-    raise UsageError(f"expected a path, bytes, PIL image, array or ImageRef, got {type(image).__name__}")
+    raise no_image(image)
 
 
 def named_image(name: str | Path) -> ImageRef | Path:

@@ -40,7 +40,7 @@ class ProgressLine:
     def __str__(self) -> str:
         now = self._now
         so_far = f"{_time(self._clock() - self._start)} so far"
-        if now is None:
+        if now is None or not (now.stage or now.done or now.total or now.total_is_final):
             return f"{self._doing}: nothing done yet, {so_far}"
         if is_uncounted(now):
             return f"{now.stage}: {so_far}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from searchanything.core.arguments import as_array, shown
 from searchanything.core.errors import PromptError
 from searchanything.core.prompt_fields import Granularity, plain_fields
 from searchanything.core.types import BoolMask, BoxXYXY
@@ -98,7 +99,7 @@ class Text:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
-            raise PromptError(f"expected a text of more than blanks, got {self.text!r}")
+            raise PromptError(f"expected a text of more than blanks, got {shown(self.text)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +113,7 @@ class Mask:
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, np.ndarray):
-            raise PromptError(f"expected a boolean array as mask, got {type(self.mask).__name__}")
+            raise PromptError(f"expected a boolean array as mask, got {type(self.mask).__name__}{as_array(self.mask)}")
         object.__setattr__(self, "mask", _as_bool(self.mask).copy())
         if self.mask.ndim != 2 or self.mask.dtype != np.bool_:
             raise PromptError(
@@ -204,7 +205,8 @@ def as_prompt(value: object) -> Prompt:
             return Mask(value)
         case np.ndarray() | Sequence():
             return _from_numbers(value)
-    raise PromptError(f"expected a prompt, a text, 2 or 4 numbers or a boolean mask, got {type(value).__name__}")
+    got = f"{type(value).__name__}{as_array(value)}"
+    raise PromptError(f"expected a prompt, a text, 2 or 4 numbers or a boolean mask, got {got}")
 
 
 def check_units(prompt: Prompt, height: int, width: int) -> None:
@@ -296,7 +298,7 @@ def _boxes(values: object) -> tuple[Box, ...]:
     if isinstance(values, Box):
         return (values,)
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str | bytes):
-        raise PromptError(f"expected boxes, each a Box or four numbers, got {values!r}")
+        raise PromptError(f"expected boxes, each a Box or four numbers, got {shown(values)}")
     if len(values) == 4 and not any(isinstance(one, Box | Sequence | np.ndarray) for one in values):
         return (as_box(values),)
     return tuple(as_box(one) for one in values)
@@ -308,7 +310,7 @@ def as_box(values: object) -> Box:
         return values
     sides = _numbers(values)
     if sides.shape != (4,):
-        raise PromptError(f"expected a box as four numbers x1, y1, x2, y2, got {values!r}")
+        raise PromptError(f"expected a box as four numbers x1, y1, x2, y2, got {shown(values)}")
     return Box(*sides.tolist())
 
 
@@ -319,7 +321,7 @@ def _points(values: object) -> tuple[Point, ...]:
         return ()
     pairs = array.reshape(1, 2) if array.shape == (2,) else array
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.isfinite(pairs).all():
-        raise PromptError(f"expected points as finite (x, y) pairs, got {values!r}")
+        raise PromptError(f"expected points as finite (x, y) pairs, got {shown(values)}")
     return tuple((float(x), float(y)) for x, y in pairs)
 
 
@@ -330,7 +332,7 @@ def _numbers(values: object) -> NDArray[np.float64]:
     except ValueError:  # ragged
         array = np.asarray(None)
     if array.size and array.dtype.kind not in "iuf":
-        raise PromptError(f"expected numbers, got {values!r}")
+        raise PromptError(f"expected numbers, got {shown(values)}")
     return array.astype(np.float64)
 
 

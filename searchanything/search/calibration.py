@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchanything.core.codes import hamming, stacked
+from searchanything.core.conditions import plain_value
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import CodeKind, Codes, Place
@@ -67,10 +68,14 @@ def false_match_rates(counts: NDArray[np.int64], *, shape: float = SHAPES["regio
     return np.asarray(np.clip(_with_tail(unrelated, shape), np.finfo(np.float64).tiny, 1.0))
 
 
-def check_rate(rate: float | None) -> None:
-    """Raises: UsageError for what is no rate above 0 and at most 1."""
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1):
+def rate_of(rate: object) -> float | None:
+    """A rate, NumPy's as well; None for none. Raises: UsageError for what is no rate above 0 and at most 1."""
+    if rate is None:
+        return None
+    given = plain_value(rate)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 1:
         raise UsageError(f"expected a false-match rate above 0 and at most 1, such as 1e-4, got {rate!r}")
+    return float(given)
 
 
 def draw_background(index: RegionIndex, *, of: CodeKind = "regions") -> Background:

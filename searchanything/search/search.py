@@ -17,7 +17,7 @@ from typing import Generic, TypeAlias
 
 import numpy as np
 
-from searchanything.core.arguments import whole_number_of
+from searchanything.core.arguments import check_flags, whole_number_of
 from searchanything.core.errors import UsageError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.rows import WordsMatch
@@ -59,7 +59,8 @@ class PageRequest:
 
     What is farther than `most_bits` is left out before anything is counted; -1 leaves nothing, None all.
 
-    Raises: UsageError for what is no whole number, a negative offset or window, or a limit below 1.
+    Raises: UsageError for what is no whole number, a negative offset or window, a limit below 1, or a `group_by_image`
+    that is neither true nor false.
     """
 
     limit: int = 10
@@ -69,6 +70,7 @@ class PageRequest:
     most_bits: int | None = None
 
     def __post_init__(self) -> None:
+        check_flags(group_by_image=self.group_by_image)
         for name, least in (("limit", 1), ("offset", 0), ("rescore", 0)):
             object.__setattr__(self, name, whole_number_of(getattr(self, name), name, least=least))
 

@@ -146,7 +146,8 @@ def _check_range(name: str, bounds: tuple[int | None, int | None]) -> None:
     low, high = bounds
     for end in bounds:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end <= INT64_MAX):
-            raise FilterError(f"{name}: expected integers from 0 to {INT64_MAX} or None, got {bounds!r}")
+            cure = ": of a datetime, int(when.timestamp() * 1000)" if hasattr(end, "timestamp") else ""
+            raise FilterError(f"{name}: expected integers from 0 to {INT64_MAX} or None, got {bounds!r}{cure}")
     if low is not None and high is not None and low > high:
         raise FilterError(f"{name}: expected (low, high) with low <= high, got {bounds!r}")
 

@@ -131,6 +131,21 @@ def test_table_has_a_row_per_hit_and_keeps_missing_regions_whole_numbers():
     assert table.loc[0, ["x1", "y1", "x2", "y2"]].tolist() == pytest.approx([10.123456, 20, 30, 40])
 
 
+def test_a_table_has_rates_and_can_be_written_whatever_the_metadata(tmp_path):
+    odd = [
+        dataclasses.replace(hit(1), metadata={}),
+        dataclasses.replace(hit(2), metadata={"year": 2020, "ort": "Köln"}, false_match=1e-5),
+        dataclasses.replace(hit(3), metadata={"year": "unknown"}),
+    ]
+    for hits in (odd, odd[:1], []):
+        table = results(*hits).to_pandas()
+        table.to_parquet(tmp_path / "hits.parquet")
+        assert table["false_match"].dtype == table["similarity"].dtype == "float64"
+    table = results(*odd).to_pandas()
+    assert table["metadata"].map(json.loads).tolist() == [one.metadata for one in odd]
+    assert table.loc[1, "false_match"] == 1e-5
+
+
 def test_empty_table_has_all_columns():
     assert results().to_pandas().columns.tolist() == results(hit(1)).to_pandas().columns.tolist()
 

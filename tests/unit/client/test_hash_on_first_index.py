@@ -22,7 +22,7 @@ import searchanything
 from searchanything.cli.app import run
 from searchanything.client import hash_on_first_index
 from searchanything.client.hash_on_first_index import LearningOptions
-from searchanything.client.indexing import OPENING
+from searchanything.client.indexing import MAKING, OPENING
 from searchanything.core.errors import PresetError
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
@@ -102,8 +102,11 @@ def test_a_new_index_trains_its_hash_first(images: Path, caplog: pytest.LogCaptu
         assert layer.provenance["feature_fingerprint"] == live.feature_fingerprint
         hits = client.query(images / "3.png", (10, 10)).hits
         assert ("3.png", 0) in [(hit.image.key, hit.distance_bits) for hit in hits]  # regions of one colour may tie
+        again: list[IndexProgress] = []
+        client.index(images, progress=again.append)
+        assert again[0].stage == OPENING  # no model is loaded where nothing is to be done
     stages = list(dict.fromkeys(step.stage for step in steps))
-    assert stages == [OPENING, "sampling", "training the hash", ""]
+    assert stages == [MAKING, "sampling", "training the hash", ""]
     assert [step.done for step in steps if step.stage == "sampling"][-1] == IMAGES
     trained = [(step.done, step.total) for step in steps if step.stage == "training the hash"]
     assert trained == sorted(trained)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from fakes.serving import Served
 
+import searchanything
+from searchanything.client.awaited import AsyncRemoteClient
 from searchanything.client.calls import Call, document
 from searchanything.client.remote import RemoteClient
 from searchanything.client.remote_results import Marks, RemoteResults
@@ -46,6 +48,21 @@ def test_a_key_that_no_header_takes_is_refused_at_once(key: str) -> None:
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(UsageError, match="address"):
         RemoteClient(url)
+
+
+@pytest.mark.parametrize("address", ["http://root:se/cr@et@localhost:1", "http://root:se/cr@et@localhost:99999"])
+def test_a_password_in_an_address_is_refused_and_never_shown(address: str) -> None:
+    """It would be sent to nobody; a Milvus server's address may have one."""
+    for open_client in (RemoteClient, AsyncRemoteClient, lambda url: searchanything.connect(url, key="k")):
+        with pytest.raises(UsageError, match=r"expected .* address") as caught:
+            open_client(address)
+        assert "localhost" in str(caught.value)
+        assert "et" not in str(caught.value).replace("expected", "")
+
+
+def test_an_address_with_a_password_may_be_our_server(served: tuple[Served, str]) -> None:
+    with pytest.raises(UsageError, match="without user and password"):
+        searchanything.connect(served[1].replace("//", "//root:secret@"))
 
 
 def test_what_is_not_offered_is_not_there(remote: RemoteClient) -> None:

@@ -110,6 +110,15 @@ def test_several_regions_are_asked_for_by_what_they_have_in_common(client: Clien
     assert machine.segmenter.batch_sizes == [], "no pixels are needed"
 
 
+def test_an_image_without_regions_says_so(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    Image.fromarray(drawn(64, 96)).save(tmp_path / "c/none.png")
+    assert client.index(tmp_path / "c").empty == 1
+    for number in (0, -1):
+        with pytest.raises(ObjectNotFoundError, match=r"none\.png has no regions: only the image as a whole"):
+            client.query(RegionRef(ref(client, "none.png"), number))
+
+
 def test_several_whole_images_are_explained(client: Client) -> None:
     found = client.query([RegionRef(ref(client, "a/two.png")), RegionRef(ref(client, "a/red.png"))], limit=1)
     why = found.explain("b/blue.png")

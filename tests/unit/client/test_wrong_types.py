@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +18,13 @@ from PIL import Image
 import searchanything
 from searchanything.client.client import Client
 from searchanything.client.remote import RemoteClient
+from searchanything.core.conditions import Where
 from searchanything.core.counting import counted
 from searchanything.core.errors import FilterError, PromptError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.types import Filter, ImageRef, RegionRef
 from searchanything.images.scopes import Patterns
-from searchanything.prompts.prompt import Mask
+from searchanything.prompts.prompt import Mask, as_prompt
 
 GREEN = (4, 4, 30, 40)
 
@@ -204,3 +207,106 @@ def test_of_a_part_that_is_no_longer_there_the_rest_is_replayed(client: Client, 
     replayed = client.replay(receipt | {"hits": [*receipt["hits"], lost], "positions": [0, len(found)]})
     assert [one.what for one in replayed.differences] == ["hit lost"]
     assert [hit.ref for hit in replayed.results] == [found[0].ref]
+
+
+class Tensor:
+    """What is no array and can become one."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return np.zeros((4, 4), dtype=np.bool_)
+
+
+def odd(value: object) -> Any:
+    return value
+
+
+@pytest.mark.parametrize(
+    ("image", "cure"),
+    [
+        (bytearray(b"x"), "got bytearray: bytes"),
+        (memoryview(b"x"), "got memoryview: bytes"),
+        (io.BytesIO(b"x"), r"got BytesIO: give what its read\(\) gives"),
+        (Tensor(), "got Tensor: numpy.asarray"),
+    ],
+)
+def test_an_image_of_another_kind_is_said_with_its_cure(
+    served: tuple[Served, str], remote: RemoteClient, image: object, cure: str
+) -> None:
+    for client in (served[0].client, remote):
+        with pytest.raises(UsageError, match=f"expected a path, bytes, PIL image, array or ImageRef, {cure}"):
+            client.query(odd(image))
+
+
+def test_a_long_prompt_is_not_said_in_full() -> None:
+    with pytest.raises(PromptError, match="expected numbers, got") as caught:
+        as_prompt(np.ones((300, 300), dtype=np.bool_).tolist())
+    assert len(str(caught.value)) < 500
+    for mask in (Tensor(), Image.new("1", (4, 4))):
+        with pytest.raises(PromptError, match=r"numpy\.asarray"):
+            as_prompt(mask)
+
+
+def test_numbers_of_numpy_are_numbers(served: tuple[Served, str]) -> None:
+    client, region = served[0].client, RegionRef(ImageRef(served[0].bucket, "a/two.png"), odd(np.int64(0)))
+    few = Filter(
+        metadata={"a": odd(np.int64(3))},
+        where=[Where("b", "in", odd(np.arange(2))), Where("c", ">", odd(np.uint8(1)))],
+        area_px=(odd(np.int64(1)), None), indexed_at_ms=(odd(np.uint8(1)), None),
+    )  # fmt: skip
+    plain = Filter(
+        metadata={"a": 3}, where=[Where("b", "in", (0, 1)), Where("c", ">", 1)], area_px=(1, None),
+        indexed_at_ms=(1, None),
+    )  # fmt: skip
+    assert repr(few) == repr(plain)
+    for given in (few, None):
+        found = client.query(region, limit=2, filter=given)
+        assert client.replay(json.loads(json.dumps(found.receipt()))).same
+
+
+@pytest.mark.parametrize("wrong", ["no", b"", None, 2])
+def test_neither_true_nor_false(client: Client, tmp_path: Path, wrong: Any) -> None:
+    """`prune="false"` would forget images."""
+    images = tmp_path / "images"
+    (images / "0.png").unlink()
+    for call in (
+        lambda: client.index(images, prune=wrong),
+        lambda: client.index(images, force=wrong),
+        lambda: client.sync(images, repair=wrong),
+        lambda: client.sync(images, repair=True, forget=wrong),
+        lambda: client.refresh(images, ["0.png"], force=wrong),
+        lambda: client.duplicates(whole_images=wrong),
+        lambda: client.query(images / "1.png", group_by_image=wrong),
+    ):
+        with pytest.raises(UsageError, match="expected True or False, got"):
+            call()
+    assert client.status().images == 3
+
+
+def test_progress_that_cannot_be_called(client: Client, tmp_path: Path) -> None:
+    images, wrong = tmp_path / "images", odd(3)
+    for call in (
+        lambda: client.index(images, progress=wrong),
+        lambda: client.estimate(images, progress=wrong),
+        lambda: client.refresh(images, [], progress=wrong),
+        lambda: client.sync(images, progress=wrong),
+        lambda: client.sync(images, repair=True, progress=wrong),
+        lambda: client.retry_failed(progress=wrong),
+    ):
+        with pytest.raises(UsageError, match="progress: expected a function that takes an IndexProgress, got 3"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImageRef(odd(Path("/images")), "a"),
+        lambda: ImageRef("b", odd(3)),
+        lambda: RegionRef(odd("s3://b/a"), 0),
+        lambda: RegionRef(ImageRef("b", "a"), odd("0")),
+        lambda: RegionRef(ImageRef("b", "a"), odd(0.5)),
+        lambda: RegionRef(ImageRef("b", "a"), odd(value=True)),
+    ],
+)
+def test_names_of_other_types(make: Callable[[], object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        make()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from searchanything.core.errors import UniformFeaturesError, UsageError
 from searchanything.features.parquet import FeatureBatch
@@ -229,9 +230,11 @@ def test_an_interrupted_training_goes_on_to_the_same_layer(tmp_path: Path) -> No
     np.testing.assert_array_equal(resumed[0], whole[0])
     with pytest.raises(UsageError, match="other features or options"):
         fit_deep(rows + 1, held, bits=64, options=dataclasses.replace(options, resume=True))
-    options.checkpoint.write_bytes(b"damaged")
-    with pytest.raises(UsageError, match="cannot be resumed from"):
-        fit_deep(rows, held, bits=64, options=dataclasses.replace(options, resume=True))
+    facts = {"origin": "", "settings": "[" * 100_000, "step": "0", "stale": "0", "best_loss": "0"}
+    for damaged in (b"damaged", safetensors.numpy.save({"weight": rows}, metadata=facts)):
+        options.checkpoint.write_bytes(damaged)
+        with pytest.raises(UsageError, match="cannot be resumed from"):
+            fit_deep(rows, held, bits=64, options=dataclasses.replace(options, resume=True))
 
 
 def test_learnt_codes_find_more_neighbours_than_where_they_began() -> None:

@@ -84,6 +84,8 @@ def test_the_line_says_total_rate_time_left_and_failures() -> None:
     assert str(line) == "indexing: 160 of 1,200 (13%), 16.0 images/s, about 0:01:05 left, 10 failed"
     line(IndexProgress(160, 300, 160, 0, "k", total_is_final=False))
     assert str(line) == "indexing: 160 of 300 or more, 16.0 images/s"
+    line(IndexProgress(0, 0, 0, 0, "", total_is_final=False))
+    assert str(line).startswith("indexing: nothing done yet, ")
     line(IndexProgress(3, None, 0, 0, "", stage="training the hash"))
     assert str(line) == "training the hash: 3 done"
 

@@ -21,9 +21,9 @@ from searchanything.search.calibration import (
     SAMPLE_CODES,
     SHAPES,
     Backgrounds,
-    check_rate,
     draw_background,
     false_match_rates,
+    rate_of,
 )
 from searchanything.stores.memory import MemoryRegionIndex
 
@@ -125,9 +125,10 @@ def test_the_sample_follows_the_index() -> None:
 @pytest.mark.parametrize("rate", [0, -1e-4, 1.5, "1e-4", True, float("nan")])
 def test_what_is_no_rate(rate: object) -> None:
     with pytest.raises(UsageError, match="false-match rate above 0"):
-        check_rate(rate)  # type: ignore[arg-type]
-    check_rate(1e-4)
-    check_rate(None)
+        rate_of(rate)  # type: ignore[arg-type]
+    given = [rate_of(one) for one in (1e-4, 1, np.float32(0.5), None)]
+    assert given == [1e-4, 1.0, 0.5, None]
+    assert [type(one) for one in given[:3]] == [float] * 3
 
 
 class Counted(MemoryRegionIndex):

@@ -77,6 +77,7 @@ def loaded(path: Path) -> COCO:
     return coco
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
 def test_coco_masks_are_those_of_the_index_at_the_size_of_the_image(index: MemoryRegionIndex, tmp_path: Path) -> None:
     target = tmp_path / "regions.json"
     assert export_regions(index, target) == 4
