@@ -8,7 +8,6 @@ takes, holding the interpreter's lock as PyTorch does.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -231,7 +230,7 @@ def sleeping_models(pace: Pace, *, count: int) -> Iterator[SleepingDevice]:
             (presets, "lazy_models", lambda *_: lazy),
             (presets, "load_hash", lambda _: layer),
             (presets, "open_cutter", lambda _: models),
-            (compute, "at_once", lambda _: AtOnce(models=2, embedding=int(os.environ.get("EMB", "2")))),
+            (compute, "at_once", lambda _: AtOnce(models=2, embedding=2)),
         ):
             patches.enter_context(mock.patch.object(owner, name, new))
         yield device
