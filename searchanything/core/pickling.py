@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 class PickledAlone:
     """For frozen dataclasses that hold, beside their values, what asks the client further questions.
 
-    Pickled, they keep their values; each function in a field becomes `not_here`, but of those in `_called` the result is
+    Pickled, they keep their values; each function in a field becomes `not_here`; of those in `_called` the result is
     kept. A copy within the process is the answer itself, as nothing in it ever changes.
     """
 
