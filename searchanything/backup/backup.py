@@ -191,8 +191,8 @@ def _manifest(location: str, members: Iterator[tuple[str, bytes]], schema_versio
 def _make_room(indexes: IndexStore, fingerprint: str) -> None:
     """See that nothing is indexed, and remove what a broken restore left.
 
-    An empty live index makes room as well: filled while it is live, it would answer with half of a backup, and what a
-    restore left that broke off would look like an index in use.
+    An empty live index makes room as well: filled while it is live, it would answer with half of a backup, and a
+    restore that broke off could not be told from an index in use.
 
     Raises: UsageError.
     """

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from searchanything.core.errors import AccessError, ServeError, UsageError
 from searchanything.core.files import save_json
+from searchanything.core.settings_files import ENV_PREFIX
 from searchanything.core.types import Place
 
 Right: TypeAlias = Literal["read", "refine"]
@@ -131,8 +132,14 @@ class KeyRing:
     @contextmanager
     def _changing(self) -> Iterator[list[ApiKey]]:
         """The keys, written again afterwards; one process at a time."""
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        guard = os.open(self._file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            guard = os.open(self._file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ServeError(
+                f"{self._file.parent}, where keys are kept, cannot be written: {error.strerror or error}; set "
+                f"{ENV_PREFIX}SERVE__FOLDER to a place that can"
+            ) from error
         try:
             fcntl.flock(guard, fcntl.LOCK_EX)
             keys = list(self.all())

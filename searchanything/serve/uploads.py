@@ -45,7 +45,7 @@ class Uploads:
         self._max_bytes, self._max_pixels, self._age_s = max_bytes, max_pixels, age_s
 
     def keep(self, data: bytes) -> Upload:
-        """Keep the bytes of an image file. Raises: ImageError, TooLargeError; ServeError where that cannot be."""
+        """Keep the bytes of an image file. Raises: ImageError, TooLargeError; ServeError (they cannot be written)."""
         height, width = image_size(data, name="the upload", max_pixels=2**62)
         if width * height > self._max_pixels:
             raise TooLargeError(f"expected at most {self._max_pixels:,} pixels, got {width} × {height}")
@@ -54,7 +54,7 @@ class Uploads:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_whole(self._folder / name, lambda file: file.write(data))
-        except (OSError, UsageError) as error:  # the server's own, of which nobody is shown a path
+        except (OSError, UsageError) as error:  # whoever asks is shown no path of the server
             logger.warning("an upload cannot be kept: %s", error)
             raise ServeError("the server cannot keep uploads now: its disk is full, or cannot be written") from error
         self.tidy()

@@ -17,8 +17,17 @@ PASSWORD_FILE: Final = "prefect-password"  # noqa: S105  a name
 
 
 def make_private(folder: Path) -> None:
-    """A folder that is closed to other users of the machine. Raises: ServiceError if it is somebody else's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A folder that is closed to other users of the machine.
+
+    Raises: ServiceError if it is somebody else's, or cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"{folder} cannot be made: {error.strerror or error}; set {ENV_PREFIX}SERVICE__FOLDER to a place that can "
+            "be written"
+        ) from error
     if folder.stat().st_uid != os.getuid():
         raise ServiceError(f"{folder} belongs to another user; set {ENV_PREFIX}SERVICE__FOLDER to a place of this one")
     folder.chmod(0o700)

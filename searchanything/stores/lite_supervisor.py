@@ -344,6 +344,17 @@ def _bound_log(log: Path) -> None:
                 opened.write(kept)
 
 
+def _home(orders: Orders) -> str:
+    """Where the server can make its `.cache/milvus`, without which it loads no collection: a user may have no home."""
+    home = os.environ.get("HOME", "")
+    cache = Path(home, ".cache", "milvus")
+    with contextlib.suppress(OSError):
+        if cache.is_absolute():
+            cache.mkdir(parents=True, exist_ok=True)
+            return home
+    return orders.folder
+
+
 def _start(orders: Orders) -> subprocess.Popen[bytes]:
     """The server inherits the guard, and dies with this process: by the kernel on Linux, else by Lite's own lock."""
     supervisor = os.getpid()
@@ -355,7 +366,7 @@ def _start(orders: Orders) -> subprocess.Popen[bytes]:
             if os.getppid() != supervisor:
                 os._exit(1)
 
-    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library)
+    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library) | {"HOME": _home(orders)}
     # Else it leaves files in the temporary folder that all can read and nobody deletes, with a line for each query.
     logging = {"GLOG_logtostderr": "1", "GLOG_minloglevel": "2"}
     return subprocess.Popen(

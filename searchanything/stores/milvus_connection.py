@@ -173,6 +173,7 @@ class MilvusConnection:
 
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
         self._write("insert rows", lambda client, t: client.insert(name, entities, timeout=t))
+        self._levels.inserted(name)
 
     def delete(self, name: str, expression: str) -> None:
         """Delete rows. This process's next reads do not see them."""

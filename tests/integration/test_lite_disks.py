@@ -235,3 +235,17 @@ def test_an_index_that_cannot_be_looked_for_is_not_taken_for_absent(tmp_path: Pa
     """As below a folder that may not be entered, which a superuser does not know."""
     with pytest.raises(IndexUnavailableError, match=r"cannot be used.*File name too long"):
         opened(tmp_path / ("long" * 100) / "index.db")
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "", None])
+def test_a_user_without_a_home_reads_and_writes(file: Path, home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit with `ProtectHome`, or a container under another user: the server cannot make its cache there."""
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    with opened(file) as store:
+        make(store, 1)
+    wait_until_ended(file)
+    with opened(file) as store:
+        assert keys(store) == {1}

@@ -13,12 +13,14 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from searchanything.core.errors import SettingsError, UsageError
+from searchanything.core.errors import ServeError, ServiceError, SettingsError, UsageError
 from searchanything.core.settings import Settings
 from searchanything.core.state_folders import service_folder
 from searchanything.ingest.contact_sheet import SheetTile
 from searchanything.ingest.reports import Failure, IndexReport
+from searchanything.serve.keys import KeyRing
 from searchanything.service.children import Child
+from searchanything.service.private import make_private
 from searchanything.service.reports import BatchReport, WaveReport, failure_lines, in_table, summary, wave_markdown
 from searchanything.service.tree import child_settings, deploy_flows, free_port
 from searchanything_flows.deployments import FLOWS
@@ -111,6 +113,14 @@ def test_the_service_keeps_its_state_beside_the_index(tmp_path: Path) -> None:
     assert service_folder(settings) == tmp_path / ".index.db.service"
     settings.service.folder = tmp_path / "elsewhere"
     assert service_folder(settings) == tmp_path / "elsewhere"
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match=r"state cannot be made: .*SEARCHANYTHING_SERVICE__FOLDER"):
+        make_private(tmp_path / "file" / "state")
+    with pytest.raises(ServeError, match=r"keys are kept, cannot be written: .*SEARCHANYTHING_SERVE__FOLDER"):
+        KeyRing(tmp_path / "file" / "state").add("me")
 
 
 def test_children_see_the_settings_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from searchanything.stores.code_memory import CodeMemory
 from searchanything.stores.generation_memory import GenerationMemory
 from searchanything.stores.milvus import MilvusIndexStore
 from searchanything.stores.milvus_connection import MilvusConnection
-from searchanything.stores.milvus_consistency import ReadLevels
+from searchanything.stores.milvus_consistency import BOUNDED_AFTER_S, ReadLevels
 from searchanything.stores.milvus_index import MilvusRegionIndex
 
 F, G = "f" * 64, "0" * 64
@@ -215,11 +215,29 @@ def test_the_first_read_after_deletions_is_strong() -> None:
     levels = ReadLevels()
     for _ in range(3):
         levels.deleted("regions")
+    levels.inserted("regions")
     for expected in ("Strong", "Session"):
         with levels.reading("regions", "Session") as level:
             assert level == expected
     with levels.reading("images", "Bounded") as level:
         assert level == "Bounded"
+
+
+def test_who_inserted_nothing_lately_waits_for_what_others_wrote() -> None:
+    """A restarted server answers Session reads of such a process as if nothing were there."""
+    now = [100.0]
+    levels = ReadLevels(clock=lambda: now[0])
+    told = []
+    for moment in (0.0, 0.0, BOUNDED_AFTER_S - 1, BOUNDED_AFTER_S + 1):
+        now[0] = 100.0 + moment
+        with levels.reading("regions", "Session") as level:
+            told.append(level)
+        if len(told) == 1:
+            levels.inserted("regions")
+    assert told == ["Bounded", "Session", "Session", "Bounded"]
+    for usual in ("Strong", "Eventually"):
+        with levels.reading("images", usual) as level:
+            assert level == usual
 
 
 def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +257,7 @@ def test_a_connection_reads_strongly_after_its_own_deletion_once(monkeypatch: py
         connection.delete("regions", f'id in ["{identity}"]')
     for _ in range(2):
         connection.query("regions", "", ["id"])
-    assert levels == ["Session", "Strong", "Session"]
+    assert levels == ["Bounded", "Strong", "Bounded"]
 
 
 @pytest.mark.parametrize(
