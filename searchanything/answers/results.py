@@ -70,7 +70,7 @@ class SearchResults(Sliced[Hit]):
 
     # Over 200 lines: all that can be done with an answer in one place; drawing, HTML and documents are elsewhere.
 
-    _called: ClassVar[tuple[str, ...]] = ("asked",)  # so a pickled answer has its receipt
+    _computed: ClassVar[tuple[str, ...]] = ("asked",)  # so a pickled answer has its receipt
 
     hits: tuple[Hit, ...]
     query_image: RGBImage | Callable[[], RGBImage]

@@ -17,19 +17,19 @@ Answer = TypeVar("Answer")
 class PickledAlone:
     """For frozen dataclasses that hold, beside their values, what asks the client further questions.
 
-    Pickled, they keep their values; each function in a field becomes `not_here`; of those in `_called` the result is
-    kept. A copy within the process is the answer itself, as nothing in it ever changes.
+    Pickled, they keep their values; each function in a field becomes `not_here`. Those in `_computed` are called first, and
+    their result is kept. A copy within the process is the answer itself, as nothing in it ever changes.
     """
 
     __slots__ = ()
-    _called: ClassVar[tuple[str, ...]] = ()
+    _computed: ClassVar[tuple[str, ...]] = ()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         kept = {}
         for one in fields(self):  # type: ignore[arg-type]  # what has this class is a dataclass
             value = getattr(self, one.name)
             if callable(value):
-                value = value() if one.name in self._called else not_here
+                value = value() if one.name in self._computed else not_here
             kept[one.name] = value
         return _made_again, (type(self), kept)
 
