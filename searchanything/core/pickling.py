@@ -17,8 +17,8 @@ Answer = TypeVar("Answer")
 class PickledAlone:
     """For frozen dataclasses that hold, beside their values, what asks the client further questions.
 
-    Pickled, they keep their values; each function in a field becomes `not_here`. Those in `_computed` are called first, and
-    their result is kept. A copy within the process is the answer itself, as nothing in it ever changes.
+    Pickled, they keep their values; each function in a field becomes `not_here`. Those in `_computed` are called first,
+    and their result is kept. A copy within the process is the answer itself, as nothing in it ever changes.
     """
 
     __slots__ = ()
