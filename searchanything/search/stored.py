@@ -79,6 +79,8 @@ def _there(row: RegionRow | None, image: ImageRow, number: int) -> RegionRow:
             f"region {number} of {image.image} has no row: the image was replaced just now, or the index lost rows "
             f"(`searchanything status`); `searchanything sync repair SOURCE` indexes such images again"
         )
+    if row is None and not image.regions:
+        raise ObjectNotFoundError(f"{image.image} has no regions, so no region {number}: ask with the whole image")
     if row is None:
         raise ObjectNotFoundError(f"expected a region of {image.image} from 0 to {image.regions - 1}, got {number}")
     return row
