@@ -96,11 +96,17 @@ def test_holdings_leave_garbage_out(bench: Bench) -> None:
 def test_holdings_say_how_many_regions_have_lost_their_rows(bench: Bench) -> None:
     put(bench, "whole.jpg", next_generation(), rows=2)
     put(bench, "short.jpg", next_generation(), rows=1, says=4)
+    nothing = image_row(bench.image("nothing.jpg"), generation=next_generation(), outcome=Outcome.EMPTY, regions=0)
+    bench.index.insert_images([nothing])
     held = holdings(bench.index)
     assert (held.counts.regions, held.garbage, held.lost) == (6, 0, 3)
-    for number, told in ((1, "has no row"), (4, "from 0 to 3")):
+    for name, number, told in (
+        ("short.jpg", 1, "has no row"),
+        ("short.jpg", 4, "from 0 to 3"),
+        ("nothing.jpg", 0, "has no regions"),
+    ):
         with pytest.raises(ObjectNotFoundError, match=told):
-            stored_rows(bench.index, [RegionRef(bench.image("short.jpg"), number)])
+            stored_rows(bench.index, [RegionRef(bench.image(name), number)])
 
 
 def test_many_images_are_not_looked_at_one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

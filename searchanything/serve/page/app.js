@@ -2,10 +2,14 @@
 
 import * as api from "./api.js";
 import { Browse } from "./browse.js";
+import { levelChoices, regionList } from "./choices.js";
 import { askKey, chooseExpected, explain, help } from "./dialogs.js";
 import { Filters } from "./filters.js";
+import { refocus } from "./focus.js";
 import { Hits } from "./hits.js";
+import { letterKeys } from "./letter_keys.js";
 import { drawLike } from "./like.js";
+import { drawMarks, marked } from "./marks.js";
 import { decode, RegionMap } from "./masks.js";
 import { baseName, byId, copy, count, make, say, toast } from "./parts.js";
 import { address, asks, empty, meant, NO_MARKS, PAGE, parse, refs, request } from "./question.js";
@@ -49,12 +53,16 @@ function go(parts, { replace = false } = {}) {
 const keepPlace = () => history.replaceState({ top: scrollY }, "");
 
 /** What the address says, where it was left. */
-async function comeBack() {
+async function comeBack(event) {
+  const left = question;
   question = parse(location.search);
+  if (event && address(question) === address(left)) return; // to a place within the page
   click = null;
   const mine = question, top = history.state?.top || 0;
   await follow({ back: true });
-  if (mine === question) scrollTo({ top });
+  if (mine !== question) return;
+  scrollTo({ top });
+  if (event) refocus(left, opened);
 }
 
 async function follow({ back = false } = {}) {
@@ -92,7 +100,8 @@ const same = (image) => opened && image && (image.upload ? opened.upload === ima
 async function openImage() {
   if (!question.image) {
     opened = map = null;
-    document.title = `${question.text || `Like ${count(question.like.length, "region")}`} – Search Anything`;
+    byId("asked-title").textContent = question.text || `Like ${count(question.like.length, "region")}`;
+    document.title = `${byId("asked-title").textContent} – Search Anything`;
     return;
   }
   if (same(question.image)) return;
@@ -103,10 +112,14 @@ async function openImage() {
   byId("hits-more").hidden = byId("notice").hidden = true;
   byId("stage-name").textContent = "";
   byId("answers-title").replaceChildren("Answers");
-  byId("levels").hidden = true;
+  byId("levels").hidden = byId("start").hidden = byId("whole").disabled = true;
   for (const id of ["region-list", "selection-text"]) byId(id).replaceChildren();
   busy(true);
   const image = question.image, path = `/v1/images/${encodeURIComponent(image.id)}`;
+  if (image.upload) {
+    byId("selection-text").textContent = "Looking for the things in your image. It can be pointed at when they are found.";
+    say(byId("selection-text").textContent);
+  }
   const [facts, regions] = await Promise.all([
     image.upload ? { upload: image.upload, key: "Your image" } : api.get(path),
     image.upload ? api.post("/v1/segment", { image }) : api.get(`${path}/regions`),
@@ -120,6 +133,8 @@ async function openImage() {
   byId("canvas").setAttribute("aria-label", `The query image, ${baseName(facts.key)}`);
   map = new RegionMap(regions);
   stage.regions(map);
+  document.body.classList.toggle("no-regions", !map.regions.length);
+  byId("whole").disabled = false;
   listRegions();
   busy(false);
   say(`${baseName(facts.key)} is open, ${count(map.regions.length, "region")}`);
@@ -187,7 +202,8 @@ function drawSelection() {
   stage.mark({ regions: shown, points, box: question.box, offered });
   byId("clear").disabled = !asks(question);
   byId("whole").setAttribute("aria-pressed", String(question.whole));
-  if (!asks(question)) text.replaceChildren("Point at a thing: what lights up is what will be searched.");
+  if (!map) text.replaceChildren();
+  else if (!asks(question)) text.replaceChildren(map.regions.length ? "Point at a thing: what lights up is what will be searched." : "Nothing lights up here: this image has no regions.");
   else if (question.whole) text.replaceChildren("The whole image.");
   else if (chosen) text.replaceChildren(make("b", {}, `Region ${chosen.region}`), `, ${map.describe(chosen)}`);
   else if (selection) text.replaceChildren(selection.kind === "none" ? "Nothing is selected." : `Selected: ${selection.reason}.`);
@@ -207,28 +223,13 @@ function drawLevels(chosen) {
   if (!chosen && question.fg.length !== 1) return;
   const levels = byId("levels");
   levels.hidden = false;
-  levels.replaceChildren(
-    ...click.levels.map(({ level, region }, step) => {
-      const input = make("input", { type: "radio", name: "level", value: level, onchange: () => selectLevel(step) });
-      input.checked = step === click.step;
-      const label = make("label", { class: "segment" }, input, make("span", {}, level[0].toUpperCase() + level.slice(1)));
-      label.addEventListener("pointerenter", () => stage.show(region));
-      label.addEventListener("pointerleave", () => stage.show(null));
-      return label;
-    }),
-  );
+  levels.replaceChildren(...levelChoices(click, { choose: selectLevel, show: (region) => stage.show(region) }));
 }
 
 function listRegions() {
-  const items = [...map.regions].reverse().map((region) => {
-    const label = region.region === null ? `Region, ${map.describe(region)}` : `Region ${region.region}, ${map.describe(region)}`;
-    const choose = () => pointed(...anchor(map, region), {});
-    const act = region.region === null ? choose : () => ((click = null), go({ ...empty(), image: question.image, ...filterParts(), region: region.region }));
-    const button = make("button", { type: "button", class: "link", onclick: act }, label);
-    for (const [event, shown] of [["pointerenter", region], ["focus", region], ["pointerleave", null], ["blur", null]]) button.addEventListener(event, () => stage.show(shown));
-    return make("li", {}, button);
-  });
-  byId("region-list").replaceChildren(...items);
+  const stored = (region) => ((click = null), go({ ...empty(), image: question.image, ...filterParts(), region }));
+  const on = { stored, at: (x, y) => pointed(x, y, {}), show: (region) => stage.show(region) };
+  byId("region-list").replaceChildren(...regionList(map, on));
 }
 
 const filterParts = () => ({ prefix: question.prefix, size: question.size, meta: question.meta, from: question.from, to: question.to, group: question.group });
@@ -242,7 +243,7 @@ async function ask() {
     hits.clear();
     byId("hits-more").hidden = byId("notice").hidden = true;
     byId("answers-title").replaceChildren("Answers");
-    drawMarks();
+    showMarks();
     return busy(false);
   }
   asking = new AbortController();
@@ -257,34 +258,20 @@ async function ask() {
   tell(found, question, () => filters.clear());
   hits.show(found, question);
   byId("hits-more").hidden = found.hits.length < question.limit || question.limit >= 192;
-  drawMarks();
-  say([byId("answers-title").textContent, byId("notice").hidden ? "" : byId("notice").querySelector("strong").textContent].filter(Boolean).join(". "));
+  showMarks();
+  say([byId("selection-text").textContent.replace(/\.$/, ""), byId("answers-title").textContent, byId("notice").hidden ? "" : byId("notice").querySelector("strong").textContent].filter(Boolean).join(". "));
 }
 
 function mark(hit, kind) {
   if (hit.region === null) return toast("Marks are of regions: search with a thing, not with the whole image");
-  const one = { id: hit.id, bucket: hit.bucket, key: hit.key, region: hit.region };
-  const other = kind === "right" ? "wrong" : "right";
-  const is = (kept) => kept.bucket === one.bucket && kept.key === one.key && kept.region === one.region;
-  const had = question[kind].some(is);
-  question[kind] = had ? question[kind].filter((kept) => !is(kept)) : [...question[kind], one];
-  question[other] = question[other].filter((kept) => !is(kept));
+  Object.assign(question, marked(question, kind, hit));
   hits.marked(question);
-  drawMarks();
+  showMarks();
+  say(byId("refine-text").textContent);
   history.replaceState(history.state, "", address(question));
 }
 
-function drawMarks() {
-  const { right, wrong, refined } = question;
-  const probe = refined ? answer?.probe : null;
-  byId("refine").hidden = !right.length && !wrong.length;
-  const precision = probe?.precision === null || !probe ? "" : `; checked mark by mark: ${Math.round(probe.precision * 100)} % of those called right are right`;
-  const barred = offers.refine ? "" : ": your key may not refine; search with the right ones instead";
-  byId("refine-text").textContent = `${refined ? "Refined by " : ""}${right.length} right, ${wrong.length} wrong${precision}${barred}`;
-  byId("refine-button").hidden = !offers.refine;
-  byId("refine-like").hidden = !right.length;
-  byId("refine-probe").hidden = !probe;
-}
+const showMarks = () => drawMarks(question, question.refined && answer ? answer.probe : null, offers.refine);
 
 async function failed(problem) {
   busy(false);
@@ -298,7 +285,10 @@ async function failed(problem) {
   answer = null;
   hits.clear();
   byId("hits-more").hidden = true;
-  if (question.image && !opened) byId("canvas").width = 0; // no other image beside the message
+  if (question.image && !opened) {
+    byId("canvas").width = 0; // no other image beside the message
+    byId("stage-name").textContent = "No image";
+  }
   byId("answers-title").replaceChildren(headline(problem));
   tellProblem(byId("notice"), problem, () => follow());
   drawSelection();
@@ -324,7 +314,7 @@ async function take(file) {
 }
 
 function start() {
-  api.get("/v1/status").then((status) => ((offers = status.offers), drawMarks()), () => {}); // whoever asks next hears what is wrong
+  api.get("/v1/status").then((status) => ((offers = status.offers), showMarks()), () => {}); // whoever asks next hears what is wrong
   return comeBack();
 }
 
@@ -344,11 +334,12 @@ function wire() {
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     keepPlace();
-    history.pushState(null, "", link.dataset.home !== undefined ? "/" : link.getAttribute("href"));
+    const left = question, home = link.dataset.home !== undefined;
+    history.pushState(null, "", home ? "/" : link.getAttribute("href"));
     question = parse(location.search);
     click = null;
     window.scrollTo({ top: 0 });
-    follow().then(() => link.dataset.home === undefined && byId("stage-name").focus({ preventScroll: true }));
+    follow().then(() => (home || !opened ? refocus(left, opened) : byId("stage-name").focus({ preventScroll: true })));
   });
   byId("words").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -385,15 +376,18 @@ function wire() {
   byId("dialog").addEventListener("click", (event) => event.target === byId("dialog") && byId("dialog").close());
   onImage(take);
   addEventListener("keydown", shortcut);
+  letterKeys.show();
 }
 
 function shortcut(event) {
-  if (event.target.closest("input, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "/") byId("words-text").focus();
+  if (event.target.closest("input, textarea") || byId("dialog").open || event.ctrlKey || event.metaKey || event.altKey) return;
+  const asking = document.body.dataset.view === "ask";
+  if (event.key === "Escape" && question.image && asks(question)) clearSelection();
+  else if (!letterKeys.on()) return;
+  else if (event.key === "/") byId("words-text").focus();
   else if (event.key === "?") help();
-  else if (event.key === "f") filters.toggle();
-  else if (event.key === "g" && document.body.dataset.view === "ask") byId("group").click();
-  else if (event.key === "Escape" && question.image && asks(question)) clearSelection();
+  else if (event.key === "f" && asking) say(filters.toggle() ? "Filters are open" : "Filters are closed");
+  else if (event.key === "g" && asking) byId("group").click();
   else return;
   event.preventDefault();
 }

@@ -3,7 +3,8 @@
 import { key, post } from "./api.js";
 import { images } from "./browse.js";
 import { pictured } from "./hits.js";
-import { baseName, coverSide, dialog, lazyImage, make } from "./parts.js";
+import { letterKeys } from "./letter_keys.js";
+import { baseName, count, coverSide, dialog, lazyImage, make, say } from "./parts.js";
 
 const KEYS = [
   ["Click", "Select what lies under the pointer, and search"],
@@ -24,7 +25,10 @@ const KEYS = [
 
 export function help() {
   const rows = KEYS.map(([keys, text]) => make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, keys)), make("td", {}, text)));
-  dialog("Pointing and keys", make("table", { class: "keys" }, make("tbody", {}, ...rows)), make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), "."));
+  const single = make("input", { type: "checkbox", id: "letter-keys", onchange: () => letterKeys.set(single.checked) });
+  single.checked = letterKeys.on();
+  const letters = make("label", { class: "toggle" }, single, make("span", {}, "Single keys: / ? F G, and R W Y on the answers"));
+  dialog("Pointing and keys", make("table", { class: "keys" }, make("tbody", {}, ...rows)), letters, make("p", { class: "faint-text" }, "Programs use the same server: ", make("a", { href: "/docs" }, "REST reference"), "."));
 }
 
 /** Ask for a key; resolves once there is one to try. */
@@ -57,30 +61,37 @@ export function askKey(refused) {
 
 /** Why this image is where it is, or is not; `ask` is the question as the server takes it. */
 export async function explain(ask, image) {
-  dialog("Why?", make("p", { class: "faint-text", role: "status" }, `Looking at ${baseName(image.key)} step by step…`));
+  const looking = make("p", { class: "faint-text" }, `Looking at ${baseName(image.key)} step by step…`);
+  const element = dialog("Why?", looking);
+  const left = () => !element.open || !looking.isConnected;
+  say("Looking at it step by step");
   let why;
   try {
     const box = image.region == null ? null : image.box_xyxy; // of a hit: that very region is meant
     why = await post("/v1/explain", { ...ask, expect: { bucket: image.bucket, key: image.key }, expect_box_xyxy: box });
   } catch (problem) {
+    if (left()) return;
     dialog("Why?", make("p", {}, problem.message));
+    say(problem.message);
     return;
   }
+  if (left()) return;
   const plain = (text) => text.replace(/--limit (\d+) would show it/, "showing $1 would include it");
   why.sentence = plain(why.sentence);
   const steps = why.steps.map((step) =>
     make("li", { class: step.passed ? "passed" : "stopped" }, make("b", {}, step.name.replace(/_/g, " ")), make("span", {}, plain(step.sentence))),
   );
-  const region = why.region;
+  const region = why.region, verdict = `${why.sentence[0].toUpperCase()}${why.sentence.slice(1)}.`;
   dialog(
     why.verdict === "hit" ? "Why it is here" : "Why it is not here",
     make(
       "div",
       { class: "why" },
       make("figure", {}, pictured(image, { mask: region?.mask, box: region?.box_xyxy, alt: image.key, className: why.verdict === "hit" ? "" : "missed" }), make("figcaption", {}, image.key)),
-      make("div", {}, make("p", { class: `verdict ${why.verdict === "hit" ? "good" : "bad"}` }, `${why.sentence[0].toUpperCase()}${why.sentence.slice(1)}.`), make("ol", { class: "steps" }, ...steps)),
+      make("div", {}, make("p", { class: `verdict ${why.verdict === "hit" ? "good" : "bad"}` }, verdict), make("ol", { class: "steps" }, ...steps)),
     ),
   );
+  say(verdict);
 }
 
 /** Choose the image that was expected. */
@@ -92,6 +103,7 @@ export function chooseExpected(choose) {
     const mine = ++asked;
     const found = await images(input.value.trim(), null, 24).catch(() => ({ images: [] }));
     if (mine !== asked) return;
+    say(`${count(found.images.length, "image")} to choose from`);
     list.replaceChildren(
       ...found.images.map((image) =>
         make("li", {}, make("button", { type: "button", class: "image-tile", title: image.key, "aria-label": `Why not ${image.key}?`, onclick: () => choose(image) }, lazyImage(image, coverSide(image, 160)), make("span", { class: "image-name", dir: "auto" }, baseName(image.key)))),

@@ -15,6 +15,7 @@ export class Filters {
   toggle(open = this.form.hidden) {
     this.form.hidden = !open;
     byId("filters-button").setAttribute("aria-expanded", String(open));
+    return open;
   }
 
   show(question) {

@@ -1,5 +1,6 @@
 // The grid of hits: each an image with its region outlined, how near it is, and what can be done with it.
 
+import { letterKeys } from "./letter_keys.js";
 import { address, empty, NO_MARKS, PAGE } from "./question.js";
 import { baseName, chance, count, icon, lazyImage, make, outlineOf } from "./parts.js";
 
@@ -123,6 +124,7 @@ export class Hits {
     const columns = getComputedStyle(this.list).gridTemplateColumns.split(" ").length;
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
     if (step) cards[Math.min(cards.length - 1, Math.max(0, at + step))].querySelector(".hit-link").focus();
+    else if (!letterKeys.on()) return;
     else if (event.key === "r") this.on.mark(this.hits[at], "right");
     else if (event.key === "w") this.on.mark(this.hits[at], "wrong");
     else if (event.key === "y") this.on.why(this.hits[at]);

@@ -75,13 +75,14 @@ export function outlineOf(mask, className) {
 }
 
 export const byId = (id) => document.getElementById(id);
-export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const figures = new Intl.NumberFormat("en"); // toLocaleString makes one for each call
+export const count = (number, noun) => `${figures.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 /** A false-match rate for people: 1 in 2,000. */
 export function chance(rate) {
   if (rate > 0.5) return "most";
   if (rate < 1e-6) return "< 1 in 1 M";
   const times = 1 / rate, step = 10 ** Math.max(0, Math.floor(Math.log10(times)) - 1);
-  return `1 in ${(Math.round(times / step) * step).toLocaleString("en")}`;
+  return `1 in ${figures.format(Math.round(times / step) * step)}`;
 }
 
 export const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
@@ -89,9 +90,9 @@ export const baseName = (key) => key.slice(key.lastIndexOf("/") + 1);
 /** An image's picture that fills a square: of a long or tall image the side that is cut off is drawn as well. */
 export const coverSide = ({ width, height }, side) => Math.round(Math.min(1280, side * Math.max(1, width / height / 2, height / width / 2)));
 
-/** For screen readers. */
+/** For screen readers: beside an open dialog nothing is heard, so it has a place of its own. */
 export function say(text) {
-  byId("say").textContent = text;
+  byId(byId("dialog").open ? "dialog-say" : "say").textContent = text;
 }
 
 let toastTimer = 0;
@@ -122,5 +123,6 @@ export function dialog(title, ...content) {
   byId("dialog-title").textContent = title;
   byId("dialog-body").replaceChildren(...content);
   if (!element.open) element.showModal();
+  else if (!element.contains(document.activeElement)) byId("dialog-close").focus(); // what had it is gone
   return element;
 }

@@ -1,0 +1,14 @@
+// Where the keyboard goes on when what it was on is shown no more.
+
+import { byId } from "./parts.js";
+import { address, empty } from "./question.js";
+
+/** The focus comes to the link that led from here to the question that was `left`, or to a heading: of the image, if one is open. */
+export function refocus(left, opened) {
+  const now = document.activeElement;
+  if (now !== document.body && now !== byId("stage-name") && now.checkVisibility()) return;
+  const followed = [address(left), address({ ...empty(), image: left.image })];
+  const link = [...document.querySelectorAll("a[data-go]")].find((one) => followed.includes(one.getAttribute("href")) && one.checkVisibility());
+  const heading = document.body.dataset.view === "browse" ? "browse-title" : opened ? "stage-name" : "answers-title";
+  (link || byId(heading)).focus({ preventScroll: true });
+}

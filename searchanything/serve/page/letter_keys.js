@@ -1,0 +1,20 @@
+// Keys of one character. Whoever speaks to the computer sets them off unawares, so they can be switched off (WCAG 2.1.4).
+
+import { byId } from "./parts.js";
+
+const OFF = "searchanything-letter-keys-off"; // in this browser, for good
+
+export const letterKeys = {
+  on: () => localStorage.getItem(OFF) === null,
+  set(on) {
+    if (on) localStorage.removeItem(OFF);
+    else localStorage.setItem(OFF, "1");
+    letterKeys.show();
+  },
+  /** Name no key that does nothing. */
+  show() {
+    document.body.classList.toggle("no-letter-keys", !letterKeys.on());
+    if (letterKeys.on()) byId("help-button").setAttribute("aria-keyshortcuts", "?");
+    else byId("help-button").removeAttribute("aria-keyshortcuts");
+  },
+};

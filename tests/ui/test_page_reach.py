@@ -1,0 +1,202 @@
+"""The page for whoever sees, hears, points or types in another way: names, places of the focus, what is read aloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes.models import drawn
+from fakes.pages import HEIGHT, WIDTH, asked, browser, click, identity, keys, open_image, page, served
+from fakes.serving import Served, png_of
+from playwright.sync_api import Browser, Page, Route, expect
+
+__all__ = ["browser", "page", "served"]  # fixtures
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(300)]
+
+NAMED = {"button", "link", "checkbox", "radio", "textbox", "searchbox", "application", "image", "dialog"}
+
+
+def nameless(page: Page) -> list[str]:
+    """The roles of what a screen reader would name by its role alone."""
+    nodes: list[dict[str, Any]] = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    shown = [one for one in nodes if not one.get("ignored") and one["role"]["value"] in NAMED]
+    assert shown
+    return [one["role"]["value"] for one in shown if not one.get("name", {}).get("value")]
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_all_controls_have_names(page: Page, served: tuple[Served, str], width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 640})
+    page.wait_for_selector(".image-tile")
+    assert nameless(page) == []
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.click("#filters-button")
+    assert nameless(page) == []
+
+
+@pytest.mark.parametrize("width", [920, 620, 320])
+def test_the_name_of_the_image_has_room(page: Page, served: tuple[Served, str], width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 640})
+    open_image(page, served)
+    assert page.locator("#stage-name").evaluate("(one) => one.clientWidth >= 130 && one.scrollWidth <= one.clientWidth")
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/?text=blue", "/?image=IMAGE", "/?image=none", "/?like=IMAGE:0&like=IMAGE:1"]
+)
+def test_each_view_has_one_heading_of_the_first_level(page: Page, served: tuple[Served, str], address: str) -> None:
+    page.goto(address.replace("IMAGE", identity(served, "a/two.png")))
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    expect(page.get_by_role("heading", level=1)).not_to_be_empty()
+
+
+def test_single_keys_can_be_switched_off(page: Page, served: tuple[Served, str]) -> None:
+    """WCAG 2.1.4: speech and trembling hands press keys that nobody meant."""
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.keyboard.press("?")
+    page.locator("#letter-keys").uncheck()
+    page.keyboard.press("Escape")
+    page.reload()
+    keys(page)
+    page.locator(".hit-link").first.focus()
+    for key in "?/fgrwy":
+        page.keyboard.press(key)
+    expect(page.locator(".hit-link").first).to_be_focused()
+    for quiet in ("#dialog", "#filters", "#refine", ".words kbd"):
+        expect(page.locator(quiet)).to_be_hidden()
+    assert "group=" not in page.url
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".hit-link").nth(1)).to_be_focused()
+    page.click("#help-button")
+    page.locator("#letter-keys").check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.locator("#words-text")).to_be_focused()
+
+
+def test_an_upload_says_when_it_can_be_pointed_at(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/segment", lambda route: held.append(route))
+    picture = png_of(drawn(HEIGHT, WIDTH, green=(30, 30, 200, 200)))
+    page.set_input_files("#upload", [{"name": "mine.png", "mimeType": "image/png", "buffer": picture}])
+    expect(page.locator("#selection-text")).to_contain_text("can be pointed at when they are found")
+    expect(page.locator("#start")).to_be_hidden()
+    expect(page.locator("#whole")).to_be_disabled()
+    held[0].continue_()
+    expect(page.locator("#selection-text")).to_contain_text("Point at a thing")
+    expect(page.locator("#start")).to_be_visible()
+    expect(page.locator("#whole")).to_be_enabled()
+
+
+def test_an_image_without_regions_says_so(page: Page, served: tuple[Served, str]) -> None:
+    def none(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"regions": []})
+
+    page.route("**/regions", none)
+    page.goto(f"/?image={identity(served, 'a/two.png')}")
+    expect(page.locator("#start")).to_contain_text("No regions were found")
+    expect(page.locator("#start")).not_to_contain_text("Click once for the part", use_inner_text=True)
+    expect(page.locator("#selection-text")).to_contain_text("has no regions")
+
+
+def test_an_image_that_is_not_there_cannot_be_pointed_at(page: Page) -> None:
+    page.goto("/?image=none")
+    expect(page.locator("#notice")).to_be_visible()
+    expect(page.locator("#stage-name")).to_have_text("No image")
+    expect(page.locator("#selection-text")).to_be_empty()
+    expect(page.locator("#whole")).to_be_disabled()
+
+
+def test_the_focus_comes_back_to_what_was_opened(page: Page, served: tuple[Served, str]) -> None:
+    tile = page.locator('.image-tile[title="a/two.png"]')
+    tile.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#region-list li", state="attached")
+    expect(page.locator("#stage-name")).to_be_focused()
+    page.go_back()
+    expect(tile).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#region-list li", state="attached")
+    page.locator(".stage [data-home]").focus()
+    page.keyboard.press("Enter")
+    expect(tile).to_be_focused()
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    hit = page.locator(".hit-link").nth(3)
+    hit.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#stage-name")).to_be_focused()
+    page.go_back()
+    expect(hit).to_be_focused()
+
+
+def test_the_link_to_the_content_asks_nothing(page: Page, served: tuple[Served, str]) -> None:
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.wait_for_load_state("networkidle")
+    asking: list[str] = []
+    page.on("request", lambda request: asking.append(request.url) if "/v1/" in request.url else None)
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator(".stage [data-home]")).to_be_focused()
+    page.wait_for_timeout(500)
+    assert asking == []
+
+
+def test_what_was_selected_and_marked_is_read_aloud(page: Page, served: tuple[Served, str]) -> None:
+    open_image(page, served)
+    asked(page, lambda: click(page, 250, 90))
+    keys(page)
+    expect(page.locator("#say")).to_contain_text("% of the image, top")
+    expect(page.locator("#say")).to_contain_text("match")
+    page.locator(".hit-link").nth(1).focus()
+    page.keyboard.press("r")
+    expect(page.locator("#say")).to_have_text("1 right, 0 wrong")
+
+
+def test_a_dialog_speaks_from_within(page: Page, served: tuple[Served, str]) -> None:
+    """What is outside an open dialog is not heard."""
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    page.click("#missing")
+    expect(page.locator("#dialog-say")).to_have_text("5 images to choose from")
+    page.locator("dialog .image-tile").first.click()
+    expect(page.locator("dialog .verdict")).to_be_visible()
+    assert page.locator("#dialog-say").inner_text() == page.locator("dialog .verdict").inner_text()
+    expect(page.locator("#dialog-close")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#dialog")).to_be_hidden()
+    assert "region=0" in page.url, "the same Escape cleared the selection"
+
+
+def test_a_dialog_that_was_closed_stays_closed(page: Page, served: tuple[Served, str]) -> None:
+    page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    keys(page)
+    held: list[Route] = []
+    page.route("**/v1/explain", lambda route: held.append(route))
+    page.locator(".hit-link").first.focus()
+    page.keyboard.press("y")
+    expect(page.locator("#dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    with page.expect_response("**/v1/explain"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_marks_show_without_colours_of_the_page(browser: Browser, served: tuple[Served, str]) -> None:
+    context = browser.new_context(base_url=served[1], forced_colors="active")
+    page = context.new_page()
+    image = identity(served, "a/two.png")
+    page.goto(f"/?image={image}&region=0&right={image}:0")
+    keys(page)
+    colour = "(one) => getComputedStyle(one).backgroundColor"
+    marked = page.locator('.hit[data-mark="right"]')
+    assert marked.locator(".mark-right").evaluate(colour) != marked.locator(".mark-wrong").evaluate(colour)
+    expect(marked.locator(".tile")).to_have_css("outline-style", "solid")
+    context.close()
