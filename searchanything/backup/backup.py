@@ -25,10 +25,11 @@ from searchanything.core.batching import batches, bounded_batches
 from searchanything.core.counting import counted
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.extras import package_version
-from searchanything.core.manifest import IndexCounts, IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, MaskRLE
+from searchanything.search.committed import holds_rows
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _make_room(indexes: IndexStore, fingerprint: str) -> None:
     Raises: UsageError.
     """
     live = indexes.live()
-    if live is not None and indexes.open(live.fingerprint).counts() != IndexCounts(0, 0, 0, 0):
+    if live is not None and holds_rows(indexes.open(live.fingerprint)):
         raise UsageError(f"{indexes.uri} holds an index, and a restore overwrites nothing: name another --uri")
     if live is not None and live.fingerprint == fingerprint:
         indexes.withdraw()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
-from searchanything.core.manifest import IndexCounts, IndexManifest
+from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
+from searchanything.search.committed import holds_rows
 from searchanything.wiring import HashChoice
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
@@ -272,8 +273,7 @@ class LiveIndex:
         return self._indexes.hash_layer(live.fingerprint) if fits else None
 
     def _holds_rows(self, manifest: IndexManifest) -> bool:
-        index = self._indexes.open(manifest.fingerprint)
-        return index.count_regions() > 0 or index.counts() != IndexCounts(0, 0, 0, 0)
+        return holds_rows(self._indexes.open(manifest.fingerprint))
 
     def _kept(self, preset: str, segmenter: Segmenter) -> RememberingSegmenter:
         from searchanything.encode.segmentation_cache import RememberingSegmenter

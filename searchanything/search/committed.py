@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol, TypeVar
 
+from searchanything.core.manifest import IndexCounts
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import ImageRef
 
@@ -20,6 +21,15 @@ class OfImage(Protocol):
 
 
 Row = TypeVar("Row", bound=OfImage)
+
+
+def holds_rows(index: RegionIndex) -> bool:
+    """Whether anything is in an index; to be asked before it is dropped. Raises: RegionIndexError.
+
+    A server that was restarted may count no rows for a while. A stream waits for all that anybody wrote.
+    """
+    counted = index.counts() != IndexCounts(0, 0, 0, 0)
+    return counted or any(True for rows in (index.iterate_states(), index.iterate_attempts()) for _ in rows)
 
 
 def committed(index: RegionIndex, rows: Collection[Row]) -> list[Row]:

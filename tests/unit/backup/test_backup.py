@@ -21,7 +21,7 @@ from searchanything.backup.backup import back_up, restore
 from searchanything.backup.files import ObjectsPlace, TarPlace, unzipped
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
-from searchanything.core.manifest import SCHEMA_VERSION
+from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
 from searchanything.core.rows import RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
@@ -159,6 +159,20 @@ def test_an_emptied_index_is_not_filled_while_it_is_live(store: MemoryIndexStore
     assert emptied.live() is None, "half of a backup answers"
     assert restore(emptied, place, schema_version=SCHEMA_VERSION).images == 30
     assert emptied.live() == manifest_of(F)
+
+
+def test_what_only_counts_no_rows_is_not_taken_for_empty(
+    store: MemoryIndexStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Milvus server may that was restarted a moment ago."""
+    back_up(store, place := TarPlace(tmp_path / "b.tar"))
+    held = store.open(F).counts()
+    monkeypatch.setattr(MemoryRegionIndex, "counts", lambda *_, **__: IndexCounts(0, 0, 0, 0))
+    with pytest.raises(UsageError, match="holds an index"):
+        restore(store, place, schema_version=SCHEMA_VERSION)
+    monkeypatch.undo()
+    assert store.live() == manifest_of(F)
+    assert store.open(F).counts() == held
 
 
 def damaged(parts: dict[str, bytes], name: str, change: Any) -> dict[str, bytes]:
