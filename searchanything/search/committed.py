@@ -28,7 +28,7 @@ def holds_rows(index: RegionIndex) -> bool:
 
     A server that was restarted may count no rows for a while. A stream waits for all that anybody wrote.
     """
-    counted = index.counts() != IndexCounts(0, 0, 0, 0)
+    counted = index.count_regions() > 0 or index.counts() != IndexCounts(0, 0, 0, 0)
     return counted or any(True for rows in (index.iterate_states(), index.iterate_attempts()) for _ in rows)
 
 
