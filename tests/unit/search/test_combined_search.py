@@ -134,6 +134,20 @@ def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: fl
     assert page.looked_at <= 120
 
 
+def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better() -> None:
+    rng = np.random.default_rng(5)
+    images = images_of(rng, 100)
+    code = rng.integers(0, 256, 32, dtype=np.uint8)
+    images[7] = images[8] = np.stack([code, images[7][0]])
+    index = index_of(images)
+    part = Part("a", code, draw_background(index).rates(code))
+    free, cut = Combination((part,)), Combination((part,), max_false_match=0.001)
+    exact = [search_combined(index, free, limit=limit, max_limit=20).exact for limit in (1, 2, 60)]
+    assert exact == [True, True, False]
+    page = search_combined(index, cut, limit=60, max_limit=20)  # farther regions are not near enough
+    assert ([hit.image.key for hit in page.hits], page.exact) == (["007", "008"], True)
+
+
 def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
     rng = np.random.default_rng(4)
     images = images_of(rng, 100)
