@@ -55,7 +55,7 @@ class Background:
 
 
 def false_match_rates(counts: NDArray[np.int64], *, shape: float = SHAPES["regions"]) -> Rates:
-    """From how many codes lie at each distance, (bits + 1,), the false-match rate of each distance: rising, in (0, 1]."""
+    """From how many codes lie at each distance, (bits + 1,), each one's false-match rate: rising, in (0, 1]."""
     share = np.cumsum(counts) / counts.sum()
     tail = _with_tail(share, shape)
     below = np.arange(len(share)) <= _quantile(share, _LOW)
