@@ -89,7 +89,8 @@ def test_none_of_leaves_images_out() -> None:
     keys = [hit.image.key for hit in page.hits]
     assert keys[0] == "007"
     assert "008" not in keys
-    assert page.excluded >= 1
+    everything = search_combined(index, Combination((part,), none_of=(other,)), limit=100, max_limit=4096)
+    assert everything.excluded == 100 - len(everything.hits) >= 1
     under = search_combined(index, Combination((part,)), limit=1, filter=Filter(key_prefix="008"), max_limit=4096)
     assert [hit.image.key for hit in under.hits] == ["008"]
 
@@ -132,6 +133,21 @@ def test_a_cut_leaves_what_looking_at_all_would(seed: int, any_of: int, most: fl
         assert found == wanted if page.exact else set(found) <= set(wanted)
     assert page.exact
     assert page.looked_at <= 120
+    assert page.unsure == 120 - len(page.hits)
+
+
+def test_an_answer_is_exact_where_what_no_part_brought_cannot_be_better() -> None:
+    rng = np.random.default_rng(5)
+    images = images_of(rng, 100)
+    code = rng.integers(0, 256, 32, dtype=np.uint8)
+    images[7] = images[8] = np.stack([code, images[7][0]])
+    index = index_of(images)
+    part = Part("a", code, draw_background(index).rates(code))
+    free, cut = Combination((part,)), Combination((part,), max_false_match=0.001)
+    exact = [search_combined(index, free, limit=limit, max_limit=20).exact for limit in (1, 2, 60)]
+    assert exact == [True, True, False]
+    page = search_combined(index, cut, limit=60, max_limit=20)  # farther regions are not near enough
+    assert ([hit.image.key for hit in page.hits], page.exact) == (["007", "008"], True)
 
 
 def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
@@ -143,6 +159,7 @@ def test_an_image_with_fewer_regions_than_parts_shows_not_all() -> None:
     part = Part("a", code, draw_background(index).rates(code))
     page = search_combined(index, Combination((part, part), max_false_match=0.01), limit=5, max_limit=4096)
     assert "002" not in [hit.image.key for hit in page.hits]
+    assert page.unsure == 100 - len(page.hits)
 
 
 def test_what_cannot_be_asked() -> None:
