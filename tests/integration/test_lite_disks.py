@@ -166,7 +166,7 @@ def test_a_look_says_what_modes_and_room_do_not(file: Path) -> None:
     made(file, 1)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with opened(file) as store:
+        with opened(file, idle_s=5.0) as store:  # it would end by itself meanwhile
             assert keys(store) == {1}
             servers = processes_of(file)["server"]
             with pytest.raises(IndexReadOnlyError, match=r"read but not written: database is locked"):
