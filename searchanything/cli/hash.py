@@ -1,4 +1,4 @@
-"""`searchanything hash`: train, judge, apply and import hash layers, from features in files."""
+"""`searchanything hash`: train, judge, apply and import hash layers, from features in files and of an index."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from searchanything.cli import hash_layers
 from searchanything.cli.options import OutputOptions, expanded, option
 from searchanything.cli.progress import hash_progress, rows_progress
 from searchanything.cli.session import answer, figure_table, plain, say
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _HELD_OUT = "held-out region"  # what a training judges on
 
 app = typer.Typer(help="Train, judge, apply and import hash layers.", rich_markup_mode="rich")
+app.command("layers")(hash_layers.layers)
+app.command("apply")(hash_layers.apply)
+app.command("drop")(hash_layers.drop)
 
 Features = Annotated[
     str,

@@ -56,6 +56,11 @@ class Client(Closing):
         return self._parts.operations
 
     @property
+    def hash_layers(self) -> given.HashLayers:
+        """The hash layers that the index has codes of, and another one in the place of the live one."""
+        return self._parts.hash_layers
+
+    @property
     def uri(self) -> str:
         """The URI of the index."""
         return self._indexes.uri
@@ -332,10 +337,7 @@ class Client(Closing):
         return self._parts.failures.retry(source, progress=progress)
 
     def drop_failed(self, source: SourceName | None = None) -> int:
-        """Forget the known failures; objects that are still there are missing then. Returns how many were forgotten.
-
-        Raises: IndexNotFoundError, RegionIndexError, UsageError.
-        """
+        """Forget the known failures, whose objects are missing then; returns how many. Errors as `failures`."""
         return self._parts.failures.drop(source)
 
     def features_status(self, source: SourceName) -> given.CacheStatus:
@@ -392,8 +394,5 @@ class Client(Closing):
         return restore(self._connection.whole(), place, schema_version=SCHEMA_VERSION)
 
     def close(self) -> None:
-        """Free the connection. Other processes that share the index are not disturbed.
-
-        The client can be used again: what is asked of it afterwards opens the index anew.
-        """
+        """Free the connection; other processes are not disturbed, and what is asked afterwards opens the index anew."""
         self._indexes.close()

@@ -17,6 +17,7 @@ from searchanything.core.types import Place
 if TYPE_CHECKING:
     from searchanything.client.asking import Asking
     from searchanything.client.failures import Failures
+    from searchanything.client.hash_layers import HashLayers
     from searchanything.client.indexing import Ingestion
     from searchanything.client.kept_features import KeptFeatures
     from searchanything.client.operations import Operations
@@ -75,6 +76,13 @@ class ClientParts:
             from searchanything.client.kept_features import KeptFeatures
 
         return KeptFeatures(self.connection)
+
+    @cached_property
+    def hash_layers(self) -> HashLayers:
+        with importing():
+            from searchanything.client.hash_layers import HashLayers
+
+        return HashLayers(self.connection)
 
     @cached_property
     def operations(self) -> Operations:

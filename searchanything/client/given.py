@@ -12,6 +12,7 @@ from searchanything.answers.results import SearchResults, Segments
 from searchanything.backup.backup import BackupReport
 from searchanything.client.client import Client
 from searchanything.client.combining import PartInput
+from searchanything.client.hash_layers import HashLayers
 from searchanything.client.operations import Operations
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.settings import Settings
@@ -28,6 +29,7 @@ __all__ = [
     "Compaction",
     "Comparison",
     "Duplicates",
+    "HashLayers",
     "ImageInput",
     "Operations",
     "PartInput",

@@ -56,7 +56,7 @@ class LiveIndex:
             )
         opened = self._indexes_opened.get(manifest.fingerprint)
         if opened is not None and opened.manifest != manifest:  # made anew by another process, with other words
-            self._forget(manifest.fingerprint)
+            self.forget(manifest.fingerprint)
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:
@@ -128,11 +128,16 @@ class LiveIndex:
             index = self._index(manifest.fingerprint)
         return index, lambda: replace(self._open(manifest)[1], words=wiring.words_hasher(index.words))
 
+    def open_beside(self, index: RegionIndex) -> tuple[RegionIndex, OpenEncoder]:
+        """An index that is not live, of the live one's models, with its encoder. Raises: as `open_for_work`."""
+        words = wiring.words_hasher(index.words)
+        return index, lambda: replace(self._open(index.manifest)[1], words=words)
+
     def add_words(self, layer: bytes, *, bits: int) -> tuple[RegionIndex, OpenEncoder]:
         """The live index with words codes from now on, and its encoder. Raises: as `open_for_work`."""
         name = self.manifest().fingerprint
         self._indexes.add_words(name, layer, bits=bits)
-        self._forget(name)
+        self.forget(name)
         return self.open_for_work()
 
     def open_to_ask(self) -> tuple[RegionIndex, Encoder]:
@@ -159,9 +164,10 @@ class LiveIndex:
                 return
             self._words_sought[fingerprint] = time.monotonic()
         if self._indexes.open(fingerprint).words is not None:
-            self._forget(fingerprint)
+            self.forget(fingerprint)
 
-    def _forget(self, fingerprint: str) -> None:
+    def forget(self, fingerprint: str) -> None:
+        """Open an index anew when it is asked for next: it was changed, or dropped."""
         with self._lock:
             self._indexes_opened.pop(fingerprint, None)
             self._opened.pop(fingerprint, None)
@@ -212,7 +218,7 @@ class LiveIndex:
                 if other.fingerprint != live.fingerprint:
                     raise PresetError(
                         f"the index at {self._indexes.uri} already has another hash layer; "
-                        f"{choice} needs an empty index"
+                        f"{choice} needs an empty index, or: searchanything hash apply"
                     )
             return opened
 

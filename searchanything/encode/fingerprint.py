@@ -13,11 +13,13 @@ from hashlib import sha256
 from typing import Any, Final
 
 from searchanything.core.manifest import SCHEMA_VERSION, IndexManifest
+from searchanything.core.protocols import Hasher
 from searchanything.encode.encoder import Encoder
+from searchanything.features.layout import KEPT_BY, index_name
 from searchanything.images.crop_policy import CropPolicy
 from searchanything.images.crops import PLAIN
 
-NOTES: Final = frozenset({"arithmetic"})  # details that no fingerprint is made of
+NOTES: Final = frozenset({"arithmetic", KEPT_BY})  # details that no fingerprint is made of
 PREPROCESSING_VERSION: Final = 1  # of letterbox, pooling and crops: raise it when features change
 
 
@@ -36,7 +38,16 @@ def manifest_of(encoder: Encoder, preset: str) -> IndexManifest:
     features = _digest(details)
     if encoder.arithmetic:
         details["arithmetic"] = encoder.arithmetic  # a note: codes of all devices are to agree within a few bits
-    hasher = encoder.hasher
+    return _manifest(features, preset, encoder.hasher, details)
+
+
+def rehashed(manifest: IndexManifest, hasher: Hasher) -> IndexManifest:
+    """The manifest of an index of the same features with another hash layer, whose kept features are the same files."""
+    details = {**manifest.details, KEPT_BY: index_name(manifest)}
+    return _manifest(manifest.feature_fingerprint, manifest.preset, hasher, details)
+
+
+def _manifest(features: str, preset: str, hasher: Hasher, details: Mapping[str, Any]) -> IndexManifest:
     whole = {"features": features, "hash": hasher.digest, "bits": hasher.bits, "schema": SCHEMA_VERSION}
     return IndexManifest(
         fingerprint=_digest(whole),

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from searchanything.core.types import FloatArray
-from searchanything.features.contents import CachedFile, KeptImage
+from searchanything.features.contents import WHOLE_IMAGE_COLUMN, WHOLE_MASK_COLUMN, CachedFile, KeptImage
 from searchanything.features.layout import FEATURES, FeatureCache
 from searchanything.features.liveness import open_files
-from searchanything.features.parquet import ID_COLUMN, IMAGE_COLUMN, parquet_libraries
+from searchanything.features.parquet import ID_COLUMN, IMAGE_COLUMN, MASK_COLUMN, FeatureBatch, parquet_libraries
 
 Embedded: TypeAlias = tuple[list[str], FloatArray]  # ids of regions (`row_id`), and their f_I (n, D) float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptRows:
+    """What a file keeps of m images with n regions: ids of regions (`row_id`), their features, the whole images'."""
+
+    ids: list[str]
+    regions: FeatureBatch
+    images: FeatureBatch
+
+
+def kept_rows(file: CachedFile, kept: Sequence[bool]) -> KeptRows:
+    """The rows of those of the file's images that are wanted, in their order. Raises: StoreError."""
+    table = file.table(kept)
+    return KeptRows(
+        table.column(ID_COLUMN).to_pylist(),
+        FeatureBatch(_matrix(table.column(MASK_COLUMN)), _matrix(table.column(IMAGE_COLUMN))),
+        FeatureBatch(_matrix(table.column(WHOLE_MASK_COLUMN)), _matrix(table.column(WHOLE_IMAGE_COLUMN))),
+    )
 
 
 def kept_regions(cache: FeatureCache, wanted: Callable[[KeptImage], bool]) -> Iterator[Embedded]:
@@ -51,6 +71,6 @@ def _regions(file: CachedFile, wanted: Callable[[KeptImage], bool]) -> Iterator[
 
 def _matrix(column: Any) -> FloatArray:  # noqa: ANN401 - pyarrow has no types
     arrow, _ = parquet_libraries()
-    lists = arrow.concat_arrays(column.chunks)
+    lists = arrow.concat_arrays(column.chunks).drop_null()
     values = lists.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float32).reshape(len(lists), lists.type.list_size)

@@ -4,7 +4,8 @@
     INDEX-GENERATION-WORKER.tombstones   images that were deleted: {key: generation below which it is gone}
     INDEX-GENERATION-WORKER.lease        a compaction is running
 
-INDEX tells the indexes apart that share a bucket and models, GENERATION says when the file was made, WORKER is random.
+INDEX tells the indexes apart that share a bucket and models (one that got another hash layer stays the same here),
+GENERATION says when the file was made, WORKER is random.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from searchanything.features.parquet import parquet_libraries
 FEATURES: Final = ".parquet"
 TOMBSTONES: Final = ".tombstones"
 LEASE: Final = ".lease"
+KEPT_BY: Final = "kept_features_of"  # in a manifest's details: the name of the index whose features are this one's, too
 _NAME = re.compile(r"\.?(?P<index>[0-9a-f]{8})-(?P<generation>\d{19})-[0-9a-f]{8}\.[a-z]+(?:\..*)?")
 
 
 def index_name(manifest: IndexManifest) -> str:
-    """8 hex digits that tell an index from others, wherever it is opened."""
+    """8 hex digits that tell an index from others, wherever it is opened; after a change of hash layers the same."""
+    inherited = manifest.details.get(KEPT_BY)
+    if isinstance(inherited, str):
+        return inherited
     return blake2b(f"{manifest.fingerprint} {manifest.created_at_ms}".encode(), digest_size=4).hexdigest()
 
 

@@ -1,0 +1,356 @@
+"""The hash layers of an index: which there are, another one in the place of the live one, and what is dropped.
+
+    live index ─► one beside it, filled with codes of kept features (`ingest.rehash`) ─► switch ─► what came meanwhile
+
+Questions go to the live index until the switch, and what is indexed meanwhile is carried over as well. Until the
+switch nobody sees the new one; a run that was killed goes on where it was. The replaced index stays until `drop`, and
+to go back is to apply its layer: it is brought up to date in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchanything import wiring
+from searchanything.client.connection import Connection
+from searchanything.core.arguments import check_flags, check_kind, check_progress
+from searchanything.core.batching import batches
+from searchanything.core.codes import generation_at
+from searchanything.core.counting import counted
+from searchanything.core.errors import ModelError, RegionIndexError, UsageError
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.protocols import IndexStore, RegionIndex
+from searchanything.core.rows import row_id
+from searchanything.core.types import source_of
+from searchanything.encode.fingerprint import rehashed
+from searchanything.features.layout import index_name
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.progress import within
+from searchanything.ingest.rehash import Rehash
+from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
+from searchanything.ingest.sync import WAVE_KEYS
+from searchanything.models.hashing import HashLayer
+
+logger = logging.getLogger(__name__)
+
+LEASE_S: Final = 600.0
+RENEW_S: Final = 20.0
+ROUNDS: Final = 3  # looks at what was indexed meanwhile, before the switch
+LATELY_S: Final = 600.0  # no attempt at an image takes longer, from its beginning to its commit
+HASHING: Final = "hashing kept features"
+_LEASE: Final = "hash-apply"
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatus:
+    """One hash layer for which the index has codes. `layer` is the sha256 of its file; `regions` is None where the
+    codes are not in the server's memory. `same_features` is False for an index of other models.
+    """
+
+    layer: str
+    method: str
+    bits: int
+    trained: bool
+    live: bool
+    same_features: bool
+    created_at_ms: int
+    regions: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """One of `layers` in the JSON document of `searchanything hash layers --format json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class HashChange:
+    """What `apply` did. `layer` and `replaced` are sha256 of layers' files; nothing was `replaced` where it was live.
+
+    `carried` images got codes of kept features, or had failed; `encoded` ones were segmented and embedded again, of
+    which `failed` could not be; `forgotten` ones are no more in the replaced index. `left` are lacking: the next sync
+    of their source indexes them, if it has them.
+    """
+
+    layer: str
+    replaced: str | None
+    carried: int = 0
+    encoded: int = 0
+    failed: int = 0
+    forgotten: int = 0
+    left: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything hash apply --format json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HashLayers:
+    """`client.hash_layers`. Thread-safe."""
+
+    connection: Connection
+
+    def list(self) -> list[LayerStatus]:
+        """The layers for which there are codes, the live one first. Raises: IndexNotFoundError, RegionIndexError."""
+        indexes, live = self.connection.whole(), self.connection.models.manifest()
+        others = [one for one in indexes.manifests() if one.fingerprint != live.fingerprint]
+        return [_status(indexes, one, live) for one in (live, *others)]
+
+    def apply(self, layer: str | Path, *, encode: bool = False, progress: OnProgress | None = None) -> HashChange:
+        """Give the index another hash layer of the same features: a file, or the sha256 (8 digits or more) of one that
+        `list` names. Models stay as they are, and the index can be asked and written meanwhile.
+
+        Codes are made of kept features (`ingest.keep_features`). Images that have none are counted and nothing changes,
+        unless `encode`: then they are read, segmented and embedded again. If so many of these are gone or fail that it
+        may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes either.
+
+        Raises: IndexNotFoundError; UsageError for a layer that is not there, or images without features; ModelError for
+        one that does not take the index's features; RegionIndexError where another process applies one; StoreError,
+        and with `encode` what `refresh` raises. After any of them the index is as it was, and the same call goes on.
+        """
+        check_flags(encode=encode)
+        check_progress(progress)
+        check_kind(layer, str | Path, "layer", "a file, or the sha256 of a layer that the index has")
+        start = time.monotonic()
+        indexes, live = self.connection.whole(), self.connection.models.manifest()
+        hasher = self._layer(layer, live)
+        wanted = rehashed(live, hasher)
+        if wanted.fingerprint == live.fingerprint:
+            return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
+        with _lease(indexes, wanted.fingerprint) as check_lease:
+            change = _Change(self.connection, live, self._beside(live, wanted, hasher), hasher, check_lease, progress)
+            change.fill(encode=encode)
+            check_lease()
+            now = indexes.live()
+            if now is None or now.fingerprint != live.fingerprint:
+                raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
+            indexes.switch(wanted.fingerprint)
+            change.catch_up()
+        return HashChange(
+            layer=hasher.digest,
+            replaced=live.hash_digest,
+            carried=change.done,
+            encoded=change.report.indexed + change.report.empty,
+            failed=change.report.failed,
+            forgotten=change.forgotten,
+            left=change.left(),
+            seconds=time.monotonic() - start,
+        )
+
+    def drop(self, layer: str) -> None:
+        """Delete the codes of a layer that is not live, by its sha256 (8 digits or more), and the layer with them.
+
+        Raises: UsageError for one that is not there, or live, or being filled; RegionIndexError.
+        """
+        check_kind(layer, str, "layer", "the sha256 of a layer that the index has")
+        indexes, live = self.connection.whole(), self.connection.models.manifest()
+        found = self._named(layer, live)
+        if found.fingerprint == live.fingerprint:
+            raise UsageError(f"the layer {layer} is live: questions go by it; apply another one first")
+        if _leased(indexes).get("to") == found.fingerprint:
+            raise UsageError(f"the layer {layer} is being applied by another process, or was less than 10 minutes ago")
+        indexes.drop(found.fingerprint)
+        self.connection.models.forget(found.fingerprint)
+
+    def _layer(self, layer: str | Path, live: IndexManifest) -> HashLayer:
+        """Raises: UsageError; ModelError for one that does not take the index's features."""
+        indexes = self.connection.indexes
+        if isinstance(layer, Path) or Path(layer).is_file():
+            data = wiring.hash_layer_of(live.preset, Path(layer), self.connection.settings)
+        else:
+            data = indexes.hash_layer(self._named(layer, live).fingerprint)
+        hasher = HashLayer.from_bytes(data)
+        taken = HashLayer.from_bytes(indexes.hash_layer(live.fingerprint))
+        expected, got = (f"{one.mask_dimension} + {one.image_dimension}" for one in (taken, hasher))
+        if expected != got:
+            raise ModelError(f"the index has features of {expected} numbers, the layer {layer} takes {got}")
+        hasher.warn_of_other_features(live.feature_fingerprint)
+        return hasher
+
+    def _named(self, layer: str, live: IndexManifest) -> IndexManifest:
+        """The index of a layer that is named by the beginning of its digest. Raises: UsageError."""
+        found = [
+            one
+            for one in self.connection.indexes.manifests()
+            if one.hash_digest.startswith(layer) and one.feature_fingerprint == live.feature_fingerprint
+        ]
+        if len(found) != 1 or not _DIGEST.fullmatch(layer):
+            raise UsageError(
+                f"expected a hash layer's file, or 8 or more digits of a layer that the index has, got {layer!r}; "
+                "`searchanything hash layers` lists them"
+            )
+        return found[0]
+
+    def _beside(self, live: IndexManifest, wanted: IndexManifest, hasher: HashLayer) -> RegionIndex:
+        """The index of another layer: made, or what is there of it, if its kept features are the live one's."""
+        indexes, name = self.connection.indexes, wanted.fingerprint
+        for one in indexes.manifests():
+            if one.fingerprint == name and index_name(one) != index_name(live):
+                indexes.drop(name)
+                self.connection.models.forget(name)
+        if name not in {one.fingerprint for one in indexes.manifests()}:
+            indexes.create(wanted, hasher.to_bytes())
+        words = self.connection.models.index().words
+        if words is not None:
+            indexes.add_words(name, words.layer, bits=words.bits)
+        self.connection.models.forget(name)
+        return indexes.open(name)
+
+
+@dataclass(slots=True, eq=False)
+class _Change:
+    """One run of `apply`: what was done so far."""
+
+    connection: Connection
+    live: IndexManifest
+    other: RegionIndex
+    hasher: HashLayer
+    check_lease: Callable[[], None]
+    progress: OnProgress | None
+    run: Rehash = field(init=False)
+    images: int = field(init=False)  # of the live index, when the run began
+    report: IndexReport = field(default_factory=IndexReport)
+    done: int = 0
+    forgotten: int = 0
+
+    def __post_init__(self) -> None:
+        self.run = Rehash(self.connection.models.index(), self.other, self.hasher, self._carried)
+        if self.run.live.manifest.fingerprint != self.live.fingerprint:
+            raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
+        counts = self.run.live.counts()
+        self.images = counts.images + counts.empty + counts.failed
+
+    def fill(self, *, encode: bool) -> None:
+        """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
+        lacking = self._lacking()
+        for _ in range(ROUNDS):
+            if not len(lacking):
+                break
+            self._round(self.run, encode=encode)
+            after = self._lacking()
+            stuck = len(np.intersect1d(lacking, after, assume_unique=True))
+            if stuck and not encode:
+                raise UsageError(
+                    f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
+                    "or there is no region; with --encode they are segmented and embedded again. Nothing was changed"
+                )
+            lacking = after if len(after) > stuck else lacking[:0]
+        lost, limits = self.left() + self.report.failed, self.connection.forget_limits()
+        if encode and lost > limits.images and lost > limits.share * self.images:
+            raise UsageError(
+                f"{lost:,} of {self.images:,} images are gone from their source, unwanted there or cannot be read, "
+                "which may be a mistake: nothing was changed; `searchanything sync SOURCE` says which"
+            )
+        self.forgotten = self.run.forget_gone()
+
+    def catch_up(self) -> None:
+        """Carry over what was committed to the replaced index since the last look.
+
+        That is what was begun lately: older images that are lacking now were deleted since the switch.
+        """
+        self._round(replace(self.run, since=generation_at(age_s=LATELY_S)), encode=False)
+
+    def _round(self, run: Rehash, *, encode: bool) -> None:
+        """Carry over what the other index lacks, once."""
+        for bucket in sorted(run.carry_failed()):
+            self.check_lease()
+            store = self.connection.open_source(source_of(bucket))[0]
+            run.carry_kept(self.connection.feature_cache(store, self.other))
+            if encode:
+                self._encode(bucket)
+
+    def left(self) -> int:
+        """How many images the other index lacks."""
+        return len(self._lacking())
+
+    def _lacking(self) -> NDArray[np.uint64]:
+        """64 bits for each image that the other index lacks, in order; others once it was indexed again."""
+        rows = (row_id(state.image, state.generation) for state in self.run.lacking())
+        return np.unique(np.fromiter((int(name[:16], 16) for name in rows), dtype=np.uint64))
+
+    def _encode(self, bucket: str) -> None:
+        """Index what has no kept features, as it is in its source now."""
+        source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
+        opened = self.connection.models.open_beside(self.other)
+        job = self.connection.job(source, opened, options, said="named")
+        before = IndexProgress(self.done, self.images, self.done, 0, "")
+        show = None if self.progress is None else within(self.progress, before)
+
+        def encoded(step: IndexProgress) -> None:
+            self.check_lease()
+            if show is not None:
+                show(step)
+
+        for wave in batches((state.image.key for state in self.run.lacking(bucket=bucket)), WAVE_KEYS):
+            self.report = sum_reports((self.report, refresh_images(job, wave, progress=encoded)))
+
+    def _carried(self, images: int) -> None:
+        self.done += images
+        self.check_lease()
+        if self.progress is not None:
+            self.progress(IndexProgress(self.done, self.images, self.done, 0, "", stage=HASHING))
+
+
+def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> LayerStatus:
+    is_released = one.fingerprint != live.fingerprint and indexes.is_released(one.fingerprint)
+    provenance = HashLayer.from_bytes(indexes.hash_layer(one.fingerprint)).provenance
+    return LayerStatus(
+        layer=one.hash_digest,
+        method=provenance.get("method", "layer"),
+        bits=one.bits,
+        trained=one.hash_trained,
+        live=one.fingerprint == live.fingerprint,
+        same_features=one.feature_fingerprint == live.feature_fingerprint,
+        created_at_ms=one.created_at_ms,
+        regions=None if is_released else indexes.open(one.fingerprint).count_regions(),
+    )
+
+
+@contextlib.contextmanager
+def _lease(indexes: IndexStore, fingerprint: str) -> Iterator[Callable[[], None]]:
+    """Be the only one who applies a layer; gives what renews it. Raises: RegionIndexError where another one does."""
+    own, kept_at = secrets.token_hex(8), -math.inf
+
+    def renew() -> None:
+        if time.monotonic() - kept_at < RENEW_S:
+            return
+        if _leased(indexes).get("by") != own:
+            raise RegionIndexError(f"{indexes.uri}: another process applies a hash layer as well; this one gives way")
+        keep()
+
+    def keep() -> None:
+        nonlocal kept_at
+        kept_at = time.monotonic()
+        indexes.remember(_LEASE, json.dumps({"by": own, "at": time.time(), "to": fingerprint}).encode())
+
+    if _leased(indexes):
+        raise RegionIndexError(
+            f"{indexes.uri}: another process applies a hash layer, or was killed less than {LEASE_S / 60:.0f} minutes "
+            "ago; try again later"
+        )
+    keep()
+    try:
+        yield renew
+    finally:
+        if _leased(indexes).get("by") == own:
+            indexes.remember(_LEASE, b"")
+
+
+def _leased(indexes: IndexStore) -> dict[str, Any]:
+    """Who applies a layer at present; empty if nobody."""
+    kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
+    return kept if abs(time.time() - kept.get("at", 0.0)) < LEASE_S else {}
