@@ -13,8 +13,10 @@ import contextlib
 import json
 import logging
 import math
+import os
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -46,9 +48,9 @@ from searchanything.models.hashing import HashLayer
 
 logger = logging.getLogger(__name__)
 
-LEASE_S: Final = 600.0
+APPLYING_S: Final = 600.0
 RENEW_S: Final = 20.0
-ROUNDS: Final = 3  # looks at what was indexed meanwhile, before the switch
+LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
 LATELY_S: Final = 600.0  # no attempt at an image takes longer, from its beginning to its commit
 HASHING: Final = "hashing kept features"
 _LEASE: Final = "hash-apply"
@@ -162,7 +164,7 @@ class HashLayers:
         if found.fingerprint == live.fingerprint:
             raise UsageError(f"the layer {layer} is live: questions go by it; apply another one first")
         if _leased(indexes).get("to") == found.fingerprint:
-            raise UsageError(f"the layer {layer} is being applied by another process, or was less than 10 minutes ago")
+            raise UsageError(f"the layer {layer} is being applied by another process, or was until lately")
         indexes.drop(found.fingerprint)
         self.connection.models.forget(found.fingerprint)
 
@@ -237,7 +239,7 @@ class _Change:
     def fill(self, *, encode: bool) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
         lacking = self._lacking()
-        for _ in range(ROUNDS):
+        for _ in range(LOOKS):
             if not len(lacking):
                 break
             self._round(self.run, encode=encode)
@@ -335,12 +337,13 @@ def _lease(indexes: IndexStore, fingerprint: str) -> Iterator[Callable[[], None]
     def keep() -> None:
         nonlocal kept_at
         kept_at = time.monotonic()
-        indexes.remember(_LEASE, json.dumps({"by": own, "at": time.time(), "to": fingerprint}).encode())
+        note = {"by": own, "at": time.time(), "to": fingerprint, "machine": _machine(), "pid": os.getpid()}
+        indexes.remember(_LEASE, json.dumps(note).encode())
 
     if _leased(indexes):
         raise RegionIndexError(
-            f"{indexes.uri}: another process applies a hash layer, or was killed less than {LEASE_S / 60:.0f} minutes "
-            "ago; try again later"
+            f"{indexes.uri}: another process applies a hash layer, or was killed on another machine less than "
+            f"{APPLYING_S / 60:.0f} minutes ago; try again later"
         )
     keep()
     try:
@@ -353,4 +356,23 @@ def _lease(indexes: IndexStore, fingerprint: str) -> Iterator[Callable[[], None]
 def _leased(indexes: IndexStore) -> dict[str, Any]:
     """Who applies a layer at present; empty if nobody."""
     kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
-    return kept if abs(time.time() - kept.get("at", 0.0)) < LEASE_S else {}
+    is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
+    return {} if not is_fresh or (kept["machine"] == _machine() and not _runs(kept["pid"])) else kept
+
+
+def _machine() -> str:
+    """Where this process runs; others of the same container or machine, and no others, see its number."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

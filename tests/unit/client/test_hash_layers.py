@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -337,7 +342,6 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     """Broken off before and after each of its writes: the live index answers as before, and the next run ends whole."""
     expected = client_rows_after(client, layer)
     old = next(one for one in client._indexes.manifests() if one.bits == 256)
-    monkeypatch.setattr(hash_layers, "LEASE_S", 0.0)  # a killed run's ends after ten minutes
     for name in ("insert_regions", "insert_images"):
         for done in (False, True):
             client.hash_layers.apply(old.hash_digest)
@@ -387,6 +391,17 @@ def test_two_do_not_apply_layers_at_once(
     assert "another process applies a hash layer" in refused[0]
     assert "is being applied by another process" in refused[1]
     assert client.hash_layers.apply(another).carried == 3  # the lease ended with the run
+    note = {"by": "somebody", "at": time.time(), "to": "x", "machine": "elsewhere", "pid": 1}
+    for change, refuses in (
+        ({}, True),
+        ({"at": time.time() - hash_layers.APPLYING_S}, False),
+        ({"machine": hash_layers._machine(), "pid": os.getpid()}, True),
+        ({"machine": hash_layers._machine(), "pid": ended_process()}, False),
+    ):
+        client._indexes.remember("hash-apply", json.dumps(note | change).encode())
+        with pytest.raises(RegionIndexError, match="or was killed on another") if refuses else nullcontext():
+            client.hash_layers.apply(layer)
+            client.hash_layers.apply(another)
     monkeypatch.setattr(hash_layers, "RENEW_S", -1.0)
 
     answers = iter([{}])  # nobody at first, then another process that looked at the same time
@@ -394,6 +409,12 @@ def test_two_do_not_apply_layers_at_once(
     with pytest.raises(RegionIndexError, match="this one gives way"):
         client.hash_layers.apply(layer)
     assert client.manifest.hash_digest == digest_of(another)
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 def test_layers_are_listed_and_dropped(client: Client, layer: Path, tmp_path: Path) -> None:
