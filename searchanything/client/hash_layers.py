@@ -270,8 +270,7 @@ class _Change:
         """Carry over what the other index lacks, once."""
         for bucket in sorted(run.carry_failed()):
             self.check_lease()
-            store = self.connection.open_source(source_of(bucket))[0]
-            run.carry_kept(self.connection.feature_cache(store, self.other))
+            run.carry_kept(wiring.open_feature_cache(bucket, self.live, self.connection.settings))
             if encode:
                 self._encode(bucket)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -132,6 +133,26 @@ def test_answers_are_by_the_layer_that_is_live(client: Client, images: Path, lay
     assert results.fingerprint == client.manifest.fingerprint
     assert client.query(first).hits[0].region == 0  # a hit of before names a region that is still there
     assert client.index(images).unchanged == 3
+
+
+def test_neither_the_images_nor_their_folder_are_needed(client: Client, images: Path, layer: Path) -> None:
+    [first, *_] = client.query(images / "1.png", Points(((10, 10),))).hits
+    shutil.rmtree(images)
+    assert client.hash_layers.apply(layer).carried == 3
+    assert client.query(first).hits[0].image == first.image
+
+
+def test_who_was_connected_before_asks_and_writes_the_new_one(tmp_path: Path, images: Path, layer: Path) -> None:
+    store = MemoryIndexStore()
+    with opened(tmp_path, indexes=store) as earlier, opened(tmp_path, indexes=store) as another:
+        earlier.index(images)
+        assert earlier.query(images / "1.png").hits
+        another.hash_layers.apply(layer)
+        save(drawn(48, 64, green=(4, 4, 30, 40)), images / "new.png")
+        assert earlier.index(images).to_dict()["images"]["indexed"] == 1
+        assert another.query(images / "new.png", limit=1).hits[0].distance_bits == 0
+        assert earlier.query(images / "new.png").fingerprint == another.manifest.fingerprint
+        assert another.features_status(images).images == 4
 
 
 def test_until_all_is_there_questions_go_to_the_old_one(client: Client, images: Path, layer: Path) -> None:
