@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from searchanything.stores.milvus_filters import quote
+from searchanything.stores.milvus_insertion import insert_request
 from searchanything.stores.milvus_library import MilvusClient
 from searchanything.stores.milvus_schema import Entity, FoundRow
 from searchanything.stores.row_checks import MAX_LIMIT
@@ -15,6 +16,9 @@ from searchanything.stores.row_checks import MAX_LIMIT
 FoundRows: TypeAlias = list[FoundRow]
 IN_ORDER_OF_IDS: Final = {"iterator": "True", "reduce_stop_for_best": "True"}
 """Parameters of a query whose rows are the first ones by id, as pymilvus' own iterator has them."""
+_IN_THE_MESSAGE: Final[Mapping[str, Any]] = {
+    "fields": []
+}  # what pymilvus would ask the server for, to make a message of rows
 _BY_DISTANCE_AND_ID: Final = itemgetter(0, 1)
 
 
@@ -88,6 +92,17 @@ class RowClient(MilvusClient):  # type: ignore[misc]  # pymilvus has no types
             consistency_level=level,
         )
         return list(found)
+
+    def add(self, collection: str, entities: Sequence[Entity], timeout_s: float) -> None:
+        """Insert rows, of which there is at least one."""
+        self._get_connection().batch_insert(
+            collection,
+            [],
+            insert_param=insert_request(collection, entities),
+            schema=_IN_THE_MESSAGE,
+            timeout=timeout_s,
+            context=self._generate_call_context(),
+        )
 
     def now(self, timeout_s: float) -> int:
         """The server's time: who reads as of it sees all that anybody wrote before."""

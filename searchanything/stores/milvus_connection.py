@@ -172,7 +172,7 @@ class MilvusConnection:
     # Rows
 
     def insert(self, name: str, entities: list[dict[str, Any]]) -> None:
-        self._write("insert rows", lambda client, t: client.insert(name, entities, timeout=t))
+        self._write("insert rows", lambda client, t: client.add(name, entities, t))
         self._levels.inserted(name)
 
     def delete(self, name: str, expression: str) -> None:
