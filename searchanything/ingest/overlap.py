@@ -5,8 +5,8 @@
 
 Each model has a thread of its own, except that they share some where they share a CPU (`Encoder.at_once`). The encoder
 of a GPU has two: one queues the next batch while the other waits for its answer and hashes it, or the GPU would stand
-still meanwhile. As many batches are cut at once as models may work: beside a device the host is the slowest stage as
-soon as models are small.
+still meanwhile; and the first batch comes in parts there, as until one is cut the encoder has nothing to do. As many
+batches are cut at once as models may work: beside a device the host is the slowest stage as soon as models are small.
 Between the stages a few batches wait at most, and no more pixels where more threads work. A batch that fails somewhere
 goes through all stages once more by itself, and is halved until the image that fails it stands alone: a batch too large
 for the device's memory is halved as well.
@@ -85,9 +85,8 @@ class Overlap(Generic[Item]):
             if lanes > 1:
                 last = stack.enter_context(ThreadPoolExecutor(at_once.embedding, thread_name_prefix="embed"))
             most, budget = max(_AHEAD, workers), WAITING_BYTES
-            segmented = map_ahead(
-                first, self._segment, chain([beginning], waiting), most=most, cost=self._bytes_of, budget=budget
-            )
+            every = chain(_in_parts(beginning) if lanes > 1 else [beginning], waiting)
+            segmented = map_ahead(first, self._segment, every, most=most, cost=self._bytes_of, budget=budget)
             cut = map_ahead(host, self._cut, segmented, most=most * lanes, cost=self._price, budget=budget * lanes)
             embedded = map_ahead(last, self._embed, cut, most=most, cost=self._price, budget=budget)
             for stage in (segmented, cut, embedded):
@@ -144,3 +143,10 @@ class Overlap(Generic[Item]):
             return self._alone(batch.items)
         done = iter(batch.made)  # type: ignore[arg-type]  # encoded images, after the last stage
         return [(item, None if self._image_of(item) is None else next(done)) for item in batch.items]  # type: ignore[misc]
+
+
+def _in_parts(batch: Sequence[Item]) -> list[Sequence[Item]]:
+    """A quarter, a quarter and a half of a batch; one of fewer than four items whole."""
+    quarter = len(batch) // 4
+    parts = (batch[:quarter], batch[quarter : 2 * quarter], batch[2 * quarter :])
+    return [part for part in parts if part]

@@ -169,6 +169,26 @@ def test_beside_a_device_two_batches_are_cut_at_once(lanes: int) -> None:
     assert met == [lanes > 1] * 16
 
 
+@pytest.mark.parametrize(("lanes", "first"), [(1, [8]), (2, [2, 2, 4])])
+def test_beside_a_device_the_first_batch_comes_in_parts(lanes: int, first: list[int]) -> None:
+    """Its encoder begins after a quarter of the first batch; the order of the images stays."""
+    sizes = list[int]()
+
+    class Counting(FakeSegmenter):
+        def segment(self, images: Sequence[RGBImage]) -> list[Segmentation]:
+            sizes.append(len(images))
+            return super().segment(images)
+
+    encoder = replace(fake_encoder(), segmenter=Counting(), at_once=AtOnce(lanes))
+    found = run(encoder, images(19), size=8)
+    assert sizes == [*first, 8, 3]
+    expected = fake_encoder().encode_images(images(19))
+    assert [one.codes.tolist() for one in found if one is not None] == [one.codes.tolist() for one in expected]
+    sizes.clear()
+    assert len(run(encoder, images(3), size=8)) == 3
+    assert sizes == [3]
+
+
 @pytest.mark.parametrize("embedding", [1, 2])
 def test_a_gpu_is_given_the_next_batch_before_the_last_one_is_hashed(embedding: int) -> None:
     """Each batch waits in the encoder for another one that is there as well."""
