@@ -129,7 +129,7 @@ def decide(gone: Collection[ImageRef], forgetting: Forgetting, *, covered: int, 
     """What becomes of images that are `gone`: of `covered` indexed ones, while the listing named `listed` images."""
     limits, now = forgetting.limits, forgetting.clock()
     few = len(gone) <= limits.images or len(gone) <= limits.share * covered
-    if limits.always or not gone or (few and listed):
+    if limits.always or (few and listed):
         return Decision(tuple(gone), (), no_images())
     images = list(gone)
     names = np.array([_name(image) for image in images], dtype=np.uint64)
@@ -182,16 +182,11 @@ class Devices:
         self._remembered = remembered
         self._listed = listed
         self._changed: dict[str, _Counts] = {}
-        self._places = {*remembered, *listed} if remembered and listed else set(listed)
+        self._places = {*remembered, *listed} if listed else set()
         for place in self._places:
             before = self._before(place)
             if before and self._now(place) not in before:
                 self._changed[place] = _Counts()
-
-    @property
-    def changed(self) -> bool:
-        """True if some place lies on another device."""
-        return bool(self._changed)
 
     def count(self, key: str, *, seen: bool) -> None:
         """An indexed image, and whether the listing named it."""

@@ -158,8 +158,6 @@ def _check_metadata(name: str, value: object) -> None:
         raise FilterError("metadata: expected a name, got an empty one")
     if isinstance(value, str):
         _check_text(f"metadata {name!r}", value)
-    elif isinstance(value, bool):
-        return
     elif isinstance(value, int):
         if not INT64_MIN <= value <= INT64_MAX:
             raise FilterError(f"metadata {name!r}: expected an integer of 64 bits, got {value}")

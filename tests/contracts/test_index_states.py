@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -189,6 +189,81 @@ def test_another_source_is_not_collected(bench: Bench) -> None:
     bench.index.insert_regions([region_row(bench.image(key), 5, generation=7) for key in ("in/b.jpg", "out/b.jpg")])
     assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="in/", again=pytest.fail) == 1
     assert left(bench) == {("in/a.jpg", now), ("out/b.jpg", 7)}
+
+
+def test_what_was_committed_long_ago_stays(bench: Bench) -> None:
+    """Also in another bucket, whose rows lie in the same index."""
+    now = next_generation()
+    old, older = now - 40 * HOUR_NS, now - 50 * HOUR_NS
+    put(bench, "a.jpg", old)
+    bench.index.insert_regions([region_row(bench.image("a.jpg"), 5, generation=older)])
+    elsewhere = bench.image("a.jpg", bucket=f"{bench.bucket}-other")
+    bench.index.insert_regions([region_row(elsewhere, 0, generation=old)])
+    bench.index.insert_images([image_row(elsewhere, generation=old, regions=1)])
+    assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="", again=pytest.fail) == 1
+    assert left(bench) == {("a.jpg", old)}
+    assert bench.index.count_regions(bucket=bench.bucket) == 2
+    assert bench.index.count_regions(bucket=elsewhere.bucket) == 1
+    assert bench.index.newest([elsewhere])[elsewhere].generation == old
+
+
+def test_an_older_image_row_alone_is_garbage(bench: Bench) -> None:
+    """Of an image without regions, whose numbers of rows show nothing."""
+    now = next_generation()
+    put(bench, "empty.jpg", now - 2, rows=0)
+    put(bench, "empty.jpg", now - 1, rows=0)
+    put(bench, "other.jpg", now - 3)
+    assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="", again=pytest.fail) == 1
+    assert left(bench) == {("empty.jpg", now - 1), ("other.jpg", now - 3)}
+
+
+def test_rows_of_a_running_attempt_do_not_stand_for_lost_ones(bench: Bench) -> None:
+    now = next_generation()
+    put(bench, "short.jpg", now - 1, rows=1, says=2)
+    for number in (0, 1):
+        bench.index.insert_regions([region_row(bench.image("short.jpg"), number, generation=now)])
+    asked: list[Sequence[str]] = []
+    assert collect_garbage(bench.index, bucket=bench.bucket, key_prefix="", again=asked.append) == 0
+    assert asked == [["short.jpg"]]
+    assert left(bench) == {("short.jpg", now - 1), ("short.jpg", now)}
+
+
+class Meanwhile:
+    """An index in which another worker does something just before a method is called for the so many-th time."""
+
+    def __init__(self, bench: Bench, method: str, call: int, act: Callable[[], object]) -> None:
+        self._index, self._method, self._calls, self._act = bench.index, method, call, act
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._method:
+            self._calls -= 1
+            if self._calls == 0:
+                self._act()
+        return getattr(self._index, name)
+
+
+def test_an_image_that_another_worker_commits_meanwhile_is_no_garbage(bench: Bench) -> None:
+    """It was planned before the images that are known were committed."""
+    now = next_generation()
+    put(bench, "a.jpg", now - 2)
+    put(bench, "a.jpg", now - 1)
+    busy = Meanwhile(bench, "iterate_states", 2, lambda: put(bench, "new.jpg", now - 50))
+    assert collect_garbage(busy, bucket=bench.bucket, key_prefix="", again=pytest.fail) == 1  # type: ignore[arg-type]
+    assert left(bench) == {("a.jpg", now - 1), ("new.jpg", now - 50)}
+
+
+def test_images_that_are_replaced_or_deleted_meanwhile_lost_their_rows_rightly(bench: Bench) -> None:
+    now = next_generation()
+    images = [put(bench, key, now - 2, rows=1, says=2) for key in ("deleted.jpg", "replaced.jpg", "short.jpg")]
+
+    def act() -> None:
+        bench.index.delete_images([images[0]])
+        put(bench, "replaced.jpg", now - 1)
+
+    asked: list[Sequence[str]] = []
+    busy: Any = Meanwhile(bench, "newest", 1, act)
+    assert collect_garbage(busy, bucket=bench.bucket, key_prefix="", again=asked.append) == 0
+    assert asked == [["short.jpg"]]
 
 
 class Watched:

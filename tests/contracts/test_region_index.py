@@ -372,6 +372,11 @@ def test_a_long_list_of_exclusions(bench: Bench) -> None:
         Filter(metadata={"a\nb": 1}),
         Filter(metadata={"a": float("nan")}),
         Filter(metadata={"a": 2**63}),
+        Filter(metadata={"a": "line\nbreak"}),
+        Filter(bucket="\ud800"),
+        Filter(key_prefix="\udfff"),
+        Filter(within=(("b", "line\nbreak"),)),
+        Filter(within=(("nul\0", ""),)),
         Filter(area_px=(5, 4)),
         Filter(indexed_at_ms=(0, 2**63)),
         Filter(area_px=(-1, None)),
@@ -391,6 +396,12 @@ def test_filters_that_no_index_could_answer(bench: Bench, filter: Filter) -> Non
         Filter(metadata=None),  # type: ignore[arg-type]
         Filter(area_px=(1,)),  # type: ignore[arg-type]
         Filter(indexed_at_ms=5),  # type: ignore[arg-type]
+        Filter(indexed_at_ms=(1.5, None)),  # type: ignore[arg-type]
+        Filter(area_px=(None, True)),
+        Filter(bucket=5),  # type: ignore[arg-type]
+        Filter(within=("ab",)),  # type: ignore[arg-type]
+        Filter(within=(("b", 5),)),  # type: ignore[arg-type]
+        Filter(metadata={"a": None}),  # type: ignore[dict-item]
         Filter(expression=5),  # type: ignore[arg-type]
         {"bucket": "b"},
     ],

@@ -271,7 +271,9 @@ def test_neither_true_nor_false(client: Client, tmp_path: Path, wrong: Any) -> N
     for call in (
         lambda: client.index(images, prune=wrong),
         lambda: client.index(images, force=wrong),
+        lambda: client.index(images, add_words=wrong),
         lambda: client.sync(images, repair=wrong),
+        lambda: client.sync(images, forget=wrong),
         lambda: client.sync(images, repair=True, forget=wrong),
         lambda: client.refresh(images, ["0.png"], force=wrong),
         lambda: client.duplicates(whole_images=wrong),

@@ -27,9 +27,11 @@ from searchanything.images.scopes import Patterns, Scope
 from searchanything.ingest.forget import (
     MISSING,
     Covered,
+    Devices,
     ForgetLimits,
     SourceMemory,
     decide,
+    find_unseen,
     marking,
     recalled,
 )
@@ -305,6 +307,40 @@ class TestDevices:
             world.sync()
         assert len(world.keys) == 42
 
+    @pytest.mark.parametrize("gone", [1, 2])
+    def test_a_place_that_lacks_half_of_its_images_is_not_the_same(self, gone: int) -> None:
+        world = World().put(*names(40), *names(4, "sub/"))
+        world.store.devices = {"": 1, "sub/": 7}  # type: ignore[attr-defined]
+        world.sync()
+        world.store.devices = {"": 1, "sub/": 8}  # type: ignore[attr-defined]
+        world.delete(*names(gone, "sub/"))
+        assert [one.key for one in world.sync().unlisted] == ["sub/"]
+        assert [one.key for one in world.sync().unlisted] == (["sub/"] if gone == 2 else [])
+
+    def test_of_a_place_that_cannot_be_listed_no_new_device_is_known(self, world: World) -> None:
+        """Its mount point may be entered by nobody, until somebody changes that."""
+
+        class Locked(Mounted):
+            def list(self, prefix: str = "", omissions: Omissions | None = None) -> Iterator[StoredObject]:
+                assert omissions is not None
+                omissions.miss("sub/", "Permission denied")
+                return super().list(prefix, omissions)
+
+        world.store.__class__ = Locked
+        world.store.devices = {"": 1}  # type: ignore[attr-defined]
+        world.delete(*names(3, "sub/"))
+        assert "Permission denied" in str(world.sync().unlisted)
+        world.store.__class__ = Mounted
+        assert "3 of 3 indexed images missing" in str(world.sync().unlisted)
+        assert len(world.keys) == 43
+
+    def test_the_last_devices_of_a_place_are_remembered(self, world: World) -> None:
+        for number in range(8, 20):
+            world.store.devices = {"": 1, "sub/": number}  # type: ignore[attr-defined]
+            world.sync()
+        devices = world.job(repair=True).forgetting.memory.devices
+        assert devices == {"": (1,), "sub/": tuple(range(12, 20))}
+
     def test_a_run_of_index_remembers_devices_as_well(self) -> None:
         world = World().put(*names(40), *names(3, "sub/"))
         world.store.devices = {"": 1, "sub/": 7}  # type: ignore[attr-defined]
@@ -523,6 +559,23 @@ def test_bytes_that_are_no_memory_are_an_empty_one(data: bytes) -> None:
         memory = SourceMemory.from_bytes(damaged)
         assert isinstance(memory.devices, dict)
         assert memory.missing.dtype == MISSING
+
+
+def test_a_memory_of_another_format_is_an_empty_one() -> None:
+    """What its parts mean is not known: nothing was missing before, and all is held back."""
+    data = SourceMemory(np.array([(1, 2)], dtype=MISSING), {"": (1,)}).to_bytes()
+    assert b'"format": 1' in data
+    assert SourceMemory.from_bytes(data.replace(b'"format": 1', b'"format": 2')).same_as(SourceMemory())
+
+
+def test_an_image_that_is_committed_while_rows_are_compared_is_not_gone() -> None:
+    world = World().put("a.png", "b.png")
+    covered, omissions = Covered(world.index, world.store.bucket, world.scope), Omissions()
+    known = covered.known()
+    world.put("new.png")
+    unseen = find_unseen(covered, known, omissions, Devices({}, {}))
+    assert {image.key for image in unseen.images} == {"a.png", "b.png"}
+    assert unseen.covered == 2
 
 
 def test_nothing_is_written_where_nothing_changed() -> None:

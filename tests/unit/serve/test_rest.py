@@ -8,7 +8,9 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -107,6 +109,56 @@ def test_an_upload_that_cannot_be_written_is_the_servers_fault(
     assert "its disk is full" in answer.json()["detail"]
     assert "/srv" not in answer.text, "a path of the server is shown"
     assert "/srv/uploads/0 cannot be written" in caplog.text
+
+
+def test_a_folder_for_uploads_that_cannot_be_made_is_the_servers_fault(served: Served) -> None:
+    (served.folder.parent / "serve").mkdir(exist_ok=True)
+    (served.folder.parent / "serve" / "uploads").touch()
+    answer = served.http.post("/v1/uploads", content=png_of(IMAGES["a/two.png"]))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert str(served.folder.parent) not in answer.text, "a path of the server is shown"
+
+
+@pytest.mark.parametrize(
+    ("become", "status"),
+    [
+        (lambda path: path.write_bytes(b"no image"), 422),
+        (lambda path: path.mkdir(), 404),  # cannot be read, which root can of any file
+        (lambda path: path.symlink_to("nowhere"), 404),  # went after its name was seen
+    ],
+)
+def test_an_upload_that_cannot_be_read_is_no_defect(
+    served: Served, become: Callable[[Path], object], status: int
+) -> None:
+    upload = served.upload(IMAGES["a/two.png"])
+    [path] = (served.folder.parent / "serve" / "uploads").iterdir()
+    path.unlink()
+    become(path)
+    for answer in (
+        served.post("/v1/segment", {"image": {"upload": upload}}),
+        served.get(f"/v1/uploads/{upload}/thumbnail", params={"side": 96}),
+    ):
+        assert answer.status_code == status, answer.text
+        assert str(served.folder.parent) not in answer.text, "a path of the server is shown"
+
+
+@pytest.mark.parametrize("name", ["*", "?" * 32, "[0-9a-f]*"])
+def test_no_pattern_finds_an_upload(served: Served, name: str) -> None:
+    """Whoever has no name of an upload does not see it."""
+    served.upload(IMAGES["a/two.png"])
+    assert served.get(f"/v1/uploads/{quote(name)}/thumbnail", params={"side": 96}).status_code == 404
+    assert served.post("/v1/segment", {"image": {"upload": name}}).status_code in (404, 422)
+
+
+def test_uploads_that_are_too_old_leave_the_disk_which_others_cannot_read(served: Served) -> None:
+    folder = served.folder.parent / "serve" / "uploads"
+    served.upload(IMAGES["a/two.png"])
+    assert folder.stat().st_mode & 0o077 == 0
+    [old] = folder.iterdir()
+    os.utime(old, (0, 0))
+    served.upload(IMAGES["a/two.png"])
+    assert len(list(folder.iterdir())) == 1
+    assert not old.exists()
 
 
 def test_filters_groups_and_pages(served: Served) -> None:
