@@ -99,6 +99,7 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
         else:
             members = chain([(name, layer)], members)
         report = _fill(index, members, checked, place.location)
+        _check_replaceable(indexes, manifest.fingerprint)
     except BaseException:
         logger.warning("the restore broke off: what it wrote is not used, and the next one removes it")
         raise
@@ -197,13 +198,19 @@ def _make_room(indexes: IndexStore, fingerprint: str) -> None:
 
     Raises: UsageError.
     """
-    live = indexes.live()
-    if live is not None and holds_rows(indexes.open(live.fingerprint)):
-        raise UsageError(f"{indexes.uri} holds an index, and a restore overwrites nothing: name another --uri")
+    live = _check_replaceable(indexes, "")
     if live is not None and live.fingerprint == fingerprint:
         indexes.withdraw()
     if fingerprint in {manifest.fingerprint for manifest in indexes.manifests()}:
         indexes.drop(fingerprint)
+
+
+def _check_replaceable(indexes: IndexStore, own: str) -> IndexManifest | None:
+    """What is live: nothing, the own index, or an empty one. Raises: UsageError for another."""
+    live = indexes.live()
+    if live is not None and live.fingerprint != own and holds_rows(indexes.open(live.fingerprint)):
+        raise UsageError(f"{indexes.uri} holds an index, and a restore overwrites nothing: name another --uri")
+    return live
 
 
 def _fill(index: RegionIndex, members: Iterable[tuple[str, bytes]], checked: Checked, location: str) -> BackupReport:

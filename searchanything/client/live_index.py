@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -46,6 +46,7 @@ class LiveIndex:
         self._remembering: dict[str, RememberingSegmenter] = {}  # by preset and tiles
         self._asking: dict[str, Encoder] = {}
         self._words_sought: dict[str, float] = {}  # when
+        self._met_makings: dict[str, Hashable] = {}  # of what is open
 
     def manifest(self, *, within_s: float = 0.0) -> IndexManifest:
         """What the live index was made with, as of `within_s` ago at most. Raises: IndexNotFoundError."""
@@ -54,9 +55,10 @@ class LiveIndex:
             raise IndexNotFoundError(
                 f"nothing is indexed at {self._indexes.uri}; run `searchanything index SOURCE` first"
             )
-        opened = self._indexes_opened.get(manifest.fingerprint)
-        if opened is not None and opened.manifest != manifest:  # made anew by another process, with other words
+        making = self._indexes.making
+        if self._met_makings.get(manifest.fingerprint, making) != making:  # it may have other words, or none
             self.forget(manifest.fingerprint)
+        self._met_makings[manifest.fingerprint] = making
         return manifest
 
     def preset_of(self, manifest: IndexManifest) -> str:

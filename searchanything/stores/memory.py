@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from searchanything.core.closing import Closing
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, RegionIndexError
@@ -202,6 +203,7 @@ class MemoryRegionIndex:
 class _Entry:
     index: MemoryRegionIndex
     hash_layer: bytes
+    number: int
 
 
 class MemoryIndexStore(Closing):
@@ -212,6 +214,7 @@ class MemoryIndexStore(Closing):
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._live: str | None = None
+        self._numbers = count()
         self._notes: dict[str, bytes] = {}
 
     @property
@@ -226,6 +229,11 @@ class MemoryIndexStore(Closing):
         with self._lock:
             return None if self._live is None else self._entries[self._live].index.manifest
 
+    @property
+    def making(self) -> int | None:
+        with self._lock:
+            return None if self._live is None else self._entries[self._live].number
+
     def manifests(self) -> list[IndexManifest]:
         with self._lock:
             return [entry.index.manifest for entry in self._entries.values()]
@@ -234,7 +242,8 @@ class MemoryIndexStore(Closing):
         with self._lock:
             entry = self._entries.get(manifest.fingerprint)
             if entry is None:
-                entry = _Entry(MemoryRegionIndex(replace(manifest, details=dict(manifest.details))), bytes(hash_layer))
+                index = MemoryRegionIndex(replace(manifest, details=dict(manifest.details)))
+                entry = _Entry(index, bytes(hash_layer), next(self._numbers))
                 self._entries[manifest.fingerprint] = entry
         check_same_index(entry.index.manifest, manifest)
         if entry.hash_layer != hash_layer:

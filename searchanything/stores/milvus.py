@@ -89,6 +89,10 @@ class MilvusIndexStore(Closing):
             raise IndexMismatchError(f"{self.uri}: the live index {pointer.name} has no manifest")
         return self._known[name]
 
+    @property
+    def making(self) -> LivePointer | None:
+        return self._pointer
+
     def manifests(self) -> list[IndexManifest]:
         found = [stored.manifest for stored in self._meta.manifests()]
         self._known = {manifest.fingerprint[:_NAME_LETTERS]: manifest for manifest in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from contracts.conftest import StoreOpener
 from contracts.index_rows import BITS, HASH_LAYER, image_row, manifest_of, random_codes, region_row
 
 from searchanything.backup.backup import BackupReport, back_up, restore
-from searchanything.backup.files import TarPlace
+from searchanything.backup.files import Checked, TarPlace
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, UsageError
 from searchanything.core.protocols import IndexStore, RegionIndex
@@ -112,6 +113,39 @@ def test_an_emptied_index_makes_room(open_store: StoreOpener, tmp_path: Path) ->
     assert store.live() is None, "part of a backup is live"
     assert restore(store, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION).images == 20
     assert store.live() == manifest_of(F)
+
+
+def test_what_was_indexed_meanwhile_stays_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is live during a restore: who indexes then makes an index, which is overwritten as little as any."""
+    truth, store, other, image = MemoryIndexStore(), MemoryIndexStore(), "e" * 64, ImageRef("b", "k")
+    filled(truth, images=20)
+    back_up(truth, TarPlace(tmp_path / "1.tar"))
+    members = Checked.members
+
+    def slow(checked: Checked) -> Iterator[tuple[str, bytes]]:
+        yield from members(checked)
+        index = store.create(manifest_of(other), HASH_LAYER)
+        store.switch(other)
+        index.insert_images([image_row(image, generation=next_generation(), regions=0)])
+
+    monkeypatch.setattr(Checked, "members", slow)
+    with pytest.raises(UsageError, match="overwrites nothing"):
+        restore(store, TarPlace(tmp_path / "1.tar"), schema_version=SCHEMA_VERSION)
+    assert store.live() == manifest_of(other)
+
+
+def test_an_index_of_the_same_name_is_another_making(open_store: StoreOpener) -> None:
+    store, other = cleared(open_store()), open_store()
+    made = []
+    for _ in range(2):
+        store.create(manifest_of(F), HASH_LAYER)
+        store.switch(F)
+        assert other.live() == manifest_of(F)
+        made.append(other.making)
+        assert other.live() == manifest_of(F)
+        assert other.making == made[-1]
+        cleared(store)
+    assert made[0] != made[1]
 
 
 def test_no_index_is_live_after_the_live_one_was_withdrawn(open_store: StoreOpener) -> None:

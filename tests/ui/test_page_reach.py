@@ -134,6 +134,20 @@ def test_the_focus_comes_back_to_what_was_opened(page: Page, served: tuple[Serve
     expect(hit).to_be_focused()
 
 
+def test_the_link_to_the_content_does_not_stop_what_is_opened(page: Page, served: tuple[Served, str]) -> None:
+    """It is the first thing that the keyboard comes to: whoever uses it does not wait for the page."""
+    held: list[Route] = []
+    regions = "**/v1/images/*/regions*"
+    page.route(regions, lambda route: held.append(route))  # noqa: PLW0108 - a method of C takes no attributes
+    with page.expect_request(regions):
+        page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#content")
+    held.pop().continue_()
+    expect(page.locator(".hit-link").first).to_be_visible()
+
+
 def test_the_link_to_the_content_asks_nothing(page: Page, served: tuple[Served, str]) -> None:
     page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
     keys(page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -177,6 +177,11 @@ class IndexStore(Protocol):
         """The manifest of the live index; None while there is none. What this process saw at most `within_s` ago will
         do, unless it switched since.
         """
+        ...
+
+    @property
+    def making(self) -> Hashable:
+        """Which index `live` saw last: another value where one of the same name was dropped, and made or restored."""
         ...
 
     def manifests(self) -> list[IndexManifest]: ...

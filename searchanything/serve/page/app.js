@@ -54,11 +54,11 @@ const keepPlace = () => history.replaceState({ top: scrollY }, "");
 
 /** What the address says, where it was left. */
 async function comeBack(event) {
-  const left = question;
-  question = parse(location.search);
-  if (event && address(question) === address(left)) return; // to a place within the page
+  const left = question, mine = parse(location.search);
+  if (event && address(mine) === address(left)) return; // to a place within the page: what is being asked goes on
+  question = mine;
   click = null;
-  const mine = question, top = history.state?.top || 0;
+  const top = history.state?.top || 0;
   await follow({ back: true });
   if (mine !== question) return;
   scrollTo({ top });

@@ -219,16 +219,18 @@ def test_who_writes_gives_words_codes_once_another_process_has_added_them(
         assert sorted(found(one, "green", limit=2)) == ["b/green.png", "new.png"]
 
 
-def test_an_index_that_was_made_anew_under_the_same_name_is_opened_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_was_made_anew_under_the_same_name_is_opened_anew(folder: Path) -> None:
     client = made()
     client.index(folder, add_words=True)
     found(client, "red", limit=1)
     models, before = client._models, client._models.open_for_words()[1]
     assert models.open_for_words()[1] is before
-    anew = replace(client.manifest, created_at_ms=client.manifest.created_at_ms + 1)
-    monkeypatch.setattr(client._indexes, "live", lambda **_: anew)
+    manifest, indexes = client.manifest, client._indexes
+    layer = indexes.hash_layer(manifest.fingerprint)
+    indexes.withdraw()
+    indexes.drop(manifest.fingerprint)
+    indexes.create(manifest, layer)
+    indexes.switch(manifest.fingerprint)
     assert models.open_for_words()[1] is not before
 
 
