@@ -114,6 +114,16 @@ def test_an_emptied_index_makes_room(open_store: StoreOpener, tmp_path: Path) ->
     assert store.live() == manifest_of(F)
 
 
+def test_an_index_that_holds_nothing_is_restored_too(open_store: StoreOpener, tmp_path: Path) -> None:
+    truth, store = MemoryIndexStore(), cleared(open_store())
+    filled(truth, images=20)
+    original = truth.open(F)
+    original.delete_images([row.image for row in original.iterate_images()])
+    assert back_up(truth, TarPlace(tmp_path / "0.tar")).images == 0
+    assert restore(store, TarPlace(tmp_path / "0.tar"), schema_version=SCHEMA_VERSION).images == 0
+    assert store.live() == manifest_of(F)
+
+
 def test_no_index_is_live_after_the_live_one_was_withdrawn(open_store: StoreOpener) -> None:
     store = cleared(open_store())
     store.create(manifest_of(F), HASH_LAYER)
