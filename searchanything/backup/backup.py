@@ -97,7 +97,7 @@ def restore(indexes: IndexStore, place: BackupPlace, *, schema_version: int) -> 
         if name == WORDS_MEMBER:
             index = indexes.add_words(manifest.fingerprint, layer, bits=_bits_of(layer, place.location))
         else:
-            members = chain([(name, layer)], members)
+            members = chain([(name, layer)] if name else [], members)  # an index may hold nothing
         report = _fill(index, members, checked, place.location)
         _check_replaceable(indexes, manifest.fingerprint)
     except BaseException:

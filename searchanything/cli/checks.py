@@ -6,14 +6,16 @@ A check never raises for what it is there to find.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchanything.cli.session import Session
@@ -46,6 +48,7 @@ LIBRARIES = (
     "minio",
     "pydantic_settings",
 )
+_OF_MODELS: Final = ("torch", "torchvision", "open_clip")  # no check loads them in this process
 CONNECT_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S = 300.0
 # Runs in another process: a library may end the process that loads it.
@@ -96,7 +99,12 @@ def run_checks(session: Session, *, uri: str | None, preset: str | None, source:
     """Run all checks, cheapest first. Without readable settings the others cannot be run."""
     yield python_version()
     yield library_versions()
-    yield from libraries_load()
+    ending = yield from libraries_load()
+    yield from compiled_modules()
+    if loaded_here := [name for name in ending if name not in _OF_MODELS]:
+        message = f"not looked at, nor are settings, models and store: {loaded_here[0]} would end this process as well"
+        yield Finding("index", "broken", message, "first make that library load, as above")
+        return
     try:
         with importing():
             from searchanything.core.settings import load_settings
@@ -157,17 +165,34 @@ def _complaint(need: Requirement) -> str:
     )
 
 
-def libraries_load() -> Iterator[Finding]:
-    """Whether the compiled libraries can be loaded here: one finding for all that can, one for each that cannot."""
-    failures = dict(_failures(list(LIBRARIES)))
-    for name, reason in failures.items():
+def compiled_modules() -> Iterator[Finding]:
+    """A finding where each process compiles all that it imports: `libraries_load` has had it compiled, to no avail."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None or spec.cached is None or Path(spec.cached).exists():
+        return
+    folder = Path(spec.origin).parents[1]
+    message = f"{folder} keeps no compiled modules: each command compiles what it imports, and starts late"
+    cure = f"{sys.executable} -m compileall -q {folder}, as a user who may write there"
+    yield Finding("compiled", "warning", message, cure)
+
+
+def libraries_load() -> Generator[Finding, None, list[str]]:
+    """Whether the compiled libraries can be loaded here: one finding for all that can, one for each that cannot.
+
+    Returns those that end the process that loads them, or do not load in time.
+    """
+    failures, ending = {}, []
+    for name, reason, ends in _failures(list(LIBRARIES)):
+        failures[name] = reason
+        ending += [name] if ends else []
         yield Finding("libraries", "broken", f"{name} cannot be loaded: {reason}", library_cure(name, reason))
     if sound := [name for name in LIBRARIES if name not in failures]:
         yield Finding("libraries", "ok", f"{', '.join(sound)} load")
+    return ending
 
 
-def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
-    """The libraries that cannot be loaded, with the reason; one that ends its process is one of them."""
+def _failures(names: list[str]) -> Iterator[tuple[str, str, bool]]:
+    """The libraries that cannot be loaded, with the reason, and whether that is that its process ends or hangs."""
     while names:
         command = [sys.executable, "-P", "-c", _PROBE, *names]  # -P: nothing is imported from the working directory
         try:
@@ -176,17 +201,17 @@ def _failures(names: list[str]) -> Iterator[tuple[str, str]]:
         except subprocess.TimeoutExpired as error:
             code, printed, said = None, (error.stdout or b"").decode(), ""
         events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-        yield from ((event["failed"], event["reason"]) for event in events if "failed" in event)
+        yield from ((event["failed"], event["reason"], False) for event in events if "failed" in event)
         begun = [event["begun"] for event in events if "begun" in event]
         if code == 0:
             return
         if not begun:
-            yield "python", f"no other process could be started: {' '.join(said.split())[-200:]}"
+            yield "python", f"no other process could be started: {' '.join(said.split())[-200:]}", False
             return
         if code is None and begun[-1] != names[0]:
             names = names[names.index(begun[-1]) :]  # those before it took the time: once more, with all of it
             continue
-        yield begun[-1], _end_of(code)
+        yield begun[-1], _end_of(code), True
         names = names[names.index(begun[-1]) + 1 :]
 
 

@@ -35,6 +35,8 @@ def make_cluster_key(file: Path, *, replace: bool) -> bool:
             out.write(_key_and_certificate())
         fresh.replace(file)
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
         raise SettingsError(f"{file}: the cluster's key cannot be written: {error.strerror}") from error
     return True
 

@@ -45,6 +45,7 @@ from searchanything.service.certificates import NAME as CLUSTER_KEY
 from searchanything.service.certificates import make_cluster_key
 from searchanything.service.children import CHILDREN_FOLDER, Child, ended, started
 from searchanything.service.private import PASSWORD_FILE, kept_password, make_private, owned
+from searchanything.service.state_room import StateRoom
 from searchanything.service.wave_lines import WAVES_FILE, ShownLines
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class ServiceTree(Closing):
     """The whole topology for one source; use it as a context manager, then `run`.
 
     `environment` is added to this process's own, for all children. `on_wave` gets a line for each finished wave, in a
-    thread. Raises, on entering: UsageError if another `watch` uses the folder, ServiceError if a child does not start.
+    thread. Raises, on entering: UsageError if another `watch` uses the folder, ServiceError if its disk has no room, or
+    a child does not start.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ServiceTree(Closing):
         self._source = absolute_source(source)
         self._on_wave = on_wave
         self._folder = service_folder(settings)
+        self._room = StateRoom(self._folder, on_wave)
         self._settings = settings
         given = {**os.environ, **child_settings(settings), **(environment or {})}
         self._environment = loopback_without_proxy(given)
@@ -141,6 +144,7 @@ class ServiceTree(Closing):
         with ExitStack() as undo:
             undo.callback(self.close)
             make_private(self._folder)
+            self._room.check()
             self._open.enter_context(owned(self._folder / "lock"))
             if self._settings.service.scheduler is None and self._settings.service.cluster_key_file is None:
                 make_cluster_key(self._folder / CLUSTER_KEY, replace=True)
@@ -161,6 +165,7 @@ class ServiceTree(Closing):
     def run(self) -> None:
         """Keep all children alive until `stop` is called."""
         while not self._stopping.wait(_POLL_S):
+            self._room.look()
             for child in self._children:
                 child.revive()
                 child.bound_log()
@@ -250,6 +255,7 @@ class ServiceTree(Closing):
         while not ready():
             code = None if child.process is None else child.process.poll()
             if code is not None:
+                self._room.check()
                 raise ServiceError(f"the {child.name} ended at once with code {code}; see {child.log}")
             if time.monotonic() > deadline:
                 raise ServiceError(f"the {child.name} was not ready within {_READY_S:.0f} s; see {child.log}")

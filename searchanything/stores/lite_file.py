@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from searchanything.core.disk_room import free_bytes
 from searchanything.core.errors import (
     IndexDamagedError,
     IndexFullError,
@@ -142,16 +143,10 @@ def check_room(file: Path, rows_bytes: int = 0) -> None:
 
     Looked at before a server is asked: it does not say what it failed on, and pymilvus asks again until the time is up.
     """
-    try:
-        disk = os.statvfs(file.parent)
-    except OSError:
-        return  # who goes on is told
-    if disk.f_flag & os.ST_RDONLY or not disk.f_blocks:  # of which free room tells nothing
-        return
-    free_bytes = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+    free = free_bytes(file.parent)
     wanted_bytes = _ROOM_BYTES + rows_bytes
-    if free_bytes < wanted_bytes:
-        raise _full(file, f"{free_bytes / 1e6:.2f} MB are left, {wanted_bytes / 1e6:.2f} MB needed")
+    if free is not None and free < wanted_bytes:
+        raise _full(file, f"{free / 1e6:.2f} MB are left, {wanted_bytes / 1e6:.2f} MB needed")
 
 
 def _full(file: Path, how: str) -> IndexFullError:

@@ -8,9 +8,6 @@ from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, I
 from searchanything.stores.milvus_library import MilvusException, grpc
 
 _CODE_UNAVAILABLE: Final = 2
-_CODE_COLLECTION_MISSING: Final = 100
-_CODE_NOT_LOADED: Final = 101
-_CODE_ALIAS_MISSING: Final = 1600
 _CODE_ALIAS_TAKEN: Final = 1601
 _MOST_CAUSES: Final = 100  # pymilvus tries again, and each attempt's error names the one before as its context
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -28,6 +25,18 @@ class CollectionReleasedError(RegionIndexError):
     """A collection is on disk alone: it must be loaded before its rows are read, or deleted by their fields."""
 
 
+class CollectionUnfinishedError(RegionIndexError):
+    """A collection whose maker was killed before it had an index of its codes: nothing can have been written to it."""
+
+
+_OF_COLLECTIONS: Final[dict[int | None, type[RegionIndexError]]] = {
+    100: IndexNotFoundError,  # no such collection
+    101: CollectionReleasedError,
+    700: CollectionUnfinishedError,
+    1600: IndexNotFoundError,  # no such alias
+}
+
+
 def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     """The error of ours for one of pymilvus, gRPC or the operating system."""
     what = f"{uri}: could not {doing}: {_message(error)}"
@@ -41,10 +50,8 @@ def index_error(error: Exception, doing: str, uri: str) -> RegionIndexError:
     if isinstance(error, OSError):
         return IndexUnavailableError(what)
     code = error.code if isinstance(error, MilvusException) else None
-    if code in (_CODE_COLLECTION_MISSING, _CODE_ALIAS_MISSING):
-        return IndexNotFoundError(what)
-    if code == _CODE_NOT_LOADED:
-        return CollectionReleasedError(what)
+    if code in _OF_COLLECTIONS:
+        return _OF_COLLECTIONS[code](what)
     if code == _CODE_UNAVAILABLE and _is_unauthenticated(error):
         return RegionIndexError(f"{uri}: the server refuses user and password: check SEARCHANYTHING_MILVUS__TOKEN")
     if code == _CODE_ALIAS_TAKEN:

@@ -21,6 +21,7 @@ from searchanything.core.errors import IndexDamagedError, IndexMismatchError, In
 from searchanything.core.manifest import IndexManifest
 from searchanything.stores.matches import check_same_index
 from searchanything.stores.milvus_connection import MilvusConnection
+from searchanything.stores.milvus_errors import CollectionUnfinishedError
 from searchanything.stores.milvus_filters import quote
 from searchanything.stores.milvus_schema import BODY_BYTES, CollectionSpec, Entity, LivePointer, messages, meta_spec
 
@@ -215,6 +216,8 @@ class MetaCollection:
                     return []
                 self.load()
             return self._connection.query(self._name, expression, _OUTPUT, strong=strong)
+        except CollectionUnfinishedError:  # of a first use that was killed; who writes next completes it
+            return []
         except IndexNotFoundError:  # an embedded file that was removed or replaced
             self._loaded = False
             return []

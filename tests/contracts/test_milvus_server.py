@@ -14,6 +14,8 @@ from fakes.indexing import RED
 from integration.milvus_server import MilvusServer
 from pymilvus import DataType, MilvusClient
 
+from searchanything.backup.backup import back_up, restore
+from searchanything.backup.files import TarPlace
 from searchanything.cli.kept_index import KeptIndex
 from searchanything.client.opening import connect
 from searchanything.core.codes import next_generation
@@ -21,7 +23,10 @@ from searchanything.core.errors import IndexMismatchError, IndexUnavailableError
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.settings import MilvusSettings
 from searchanything.core.types import Filter, ImageRef
+from searchanything.encode.fingerprint import SCHEMA_VERSION
+from searchanything.stores.memory import MemoryIndexStore
 from searchanything.stores.milvus_opening import open_milvus
+from searchanything.stores.milvus_schema import meta_spec
 
 pytestmark = pytest.mark.server
 
@@ -98,6 +103,29 @@ def test_a_meta_collection_that_was_cut_short_is_finished(milvus_server: MilvusS
         store.create(manifest_of("f" * 64), HASH_LAYER)
         assert store.recall("note") == b"1"
     client.close()
+
+
+def test_a_restore_is_repeated_after_one_that_was_killed_at_its_first_call(
+    milvus_server: MilvusServer, tmp_path: Path
+) -> None:
+    place, other = TarPlace(tmp_path / "b.tar"), MemoryIndexStore("memory://one")
+    other.create(manifest_of("f" * 64), HASH_LAYER)
+    other.switch("f" * 64)
+    back_up(other, place)
+    settings = MilvusSettings(uri=milvus_server.uri, collection_prefix=f"t{uuid4().hex[:8]}_")
+    meta = meta_spec(f"{settings.collection_prefix}meta")
+    client = MilvusClient(milvus_server.uri, timeout=30, dedicated=True)
+    schema = client.create_schema()
+    for number, field in enumerate(meta.fields):
+        size = {} if field.size is None else {"dim" if field.type == "BINARY_VECTOR" else "max_length": field.size}
+        schema.add_field(field.name, getattr(DataType, field.type), is_primary=number == 0, **size)
+    client.create_collection(meta.name, schema=schema)
+    client.close()
+    with open_milvus(settings) as store:
+        assert store.manifests() == []
+        assert store.recall("note") == b""
+        restore(store, place, schema_version=SCHEMA_VERSION)
+        assert store.live() == manifest_of("f" * 64)
 
 
 def commit_for_ever(index: RegionIndex, committed: list[ImageRef]) -> None:

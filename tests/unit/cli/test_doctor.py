@@ -1,9 +1,12 @@
 """The doctor finds what is broken, says how to fix it, and never breaks itself."""
 
+import compileall
+import importlib
 import importlib.metadata
 import json
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +18,7 @@ from searchanything.ingest.reports import IndexStatus
 from searchanything.models import presets
 
 GENUINE_DESCRIBE = presets.describe
+GENUINE_COMPILED_MODULES = checks.compiled_modules
 MANIFEST = IndexManifest("f" * 16, "e" * 16, "pico", 256, "d", True, 1, 0)
 
 
@@ -52,6 +56,7 @@ def _sound_surroundings(monkeypatch, tmp_path):
         monkeypatch.delenv(f"SEARCHANYTHING_{name}", raising=False)
     monkeypatch.setenv("SEARCHANYTHING_MODELS__WEIGHTS_DIR", str(tmp_path / "weights"))
     monkeypatch.setattr(checks, "LIBRARIES", ("json",))
+    monkeypatch.setattr(checks, "compiled_modules", lambda: iter(()))
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["numpy>=2; extra == 'local'"])
     monkeypatch.setattr(presets, "describe", lambda _name, _settings: ({}, {}))
 
@@ -143,6 +148,38 @@ def test_libraries_that_do_not_load(monkeypatch, tmp_path):
     assert "exit code 5" in said["fake_quitter"].message
     assert said["fake_nowhere"].cure == 'pip install --force-reinstall "fake_nowhere"'
     assert ok.message == "fake_sound, json load"
+
+
+@pytest.mark.parametrize("name", ["pymilvus", "torch"])
+def test_a_library_that_ends_its_process_does_not_end_the_doctor(name, capsys, monkeypatch, tmp_path):
+    """What the other checks import is not imported here; they import nothing of the models."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text("import os; os.abort()")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(checks, "LIBRARIES", ("json", name))
+    findings = examine(capsys, code=1)
+    assert list(findings)[:3] == ["python", "versions", "libraries"]
+    if name == "torch":
+        assert findings["index"]["state"] == findings["models"]["state"] == findings["store"]["state"] == "ok"
+    else:
+        assert findings["index"]["message"].startswith("not looked at")
+        assert f"{name} would end this process" in findings["index"]["message"]
+        assert "models" not in findings
+
+
+def test_modules_that_each_command_compiles_anew_are_a_warning(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(checks, "compiled_modules", GENUINE_COMPILED_MODULES)
+    (package := tmp_path / "site-packages" / "torch").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    importlib.invalidate_caches()
+    finding = examine(capsys)["compiled"]
+    assert finding["message"].startswith(f"{package.parent} keeps no compiled modules")
+    assert f"-m compileall -q {package.parent}" in finding["cure"]
+    compileall.compile_dir(package.parent, quiet=1)
+    assert "compiled" not in examine(capsys)
 
 
 def test_unreadable_settings_end_the_examination(capsys, monkeypatch):
