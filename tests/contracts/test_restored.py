@@ -115,7 +115,6 @@ def test_an_emptied_index_makes_room(open_store: StoreOpener, tmp_path: Path) ->
     assert store.live() == manifest_of(F)
 
 
-<<<<<<< HEAD
 def test_what_was_indexed_meanwhile_stays_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is live during a restore: who indexes then makes an index, which is overwritten as little as any."""
     truth, store, other, image = MemoryIndexStore(), MemoryIndexStore(), "e" * 64, ImageRef("b", "k")
@@ -147,7 +146,8 @@ def test_an_index_of_the_same_name_is_another_making(open_store: StoreOpener) ->
         assert other.making == made[-1]
         cleared(store)
     assert made[0] != made[1]
-=======
+
+
 def test_an_index_that_holds_nothing_is_restored_too(open_store: StoreOpener, tmp_path: Path) -> None:
     truth, store = MemoryIndexStore(), cleared(open_store())
     filled(truth, images=20)
@@ -156,7 +156,6 @@ def test_an_index_that_holds_nothing_is_restored_too(open_store: StoreOpener, tm
     assert back_up(truth, TarPlace(tmp_path / "0.tar")).images == 0
     assert restore(store, TarPlace(tmp_path / "0.tar"), schema_version=SCHEMA_VERSION).images == 0
     assert store.live() == manifest_of(F)
->>>>>>> drills
 
 
 def test_no_index_is_live_after_the_live_one_was_withdrawn(open_store: StoreOpener) -> None:
