@@ -138,7 +138,7 @@ def test_the_link_to_the_content_does_not_stop_what_is_opened(page: Page, served
     """It is the first thing that the keyboard comes to: whoever uses it does not wait for the page."""
     held: list[Route] = []
     regions = "**/v1/images/*/regions*"
-    page.route(regions, lambda route: held.append(route))  # noqa: PLW0108 - a method of C takes no attributes
+    page.route(regions, lambda route: held.append(route))
     with page.expect_request(regions):
         page.goto(f"/?image={identity(served, 'a/two.png')}&region=0")
     page.locator(".skip").focus()
