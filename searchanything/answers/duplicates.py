@@ -116,8 +116,8 @@ def find_duplicates(
 
     Memory holds all codes and names, 740 bytes a region. Raises: UsageError for another distance than 0 to 31 bits.
     """
-    bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_flags(whole_images=whole_images)
+    bits = max_bits if max_bits is not None else IMAGE_BITS if whole_images else REGION_BITS
     check_bits(bits)
     check_under(bucket, key_prefix)
     found = list(index.iterate_codes(of="images" if whole_images else "regions", bucket=bucket, key_prefix=key_prefix))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import UnionType
 from typing import Any, Final
 
+from searchanything.core.conditions import plain_value
 from searchanything.core.errors import FilterError, UsageError
 from searchanything.core.types import Filter, Hit, RegionRef
 
@@ -51,7 +52,7 @@ def no_image(image: object) -> UsageError:
 def check_flags(**flags: object) -> None:
     """Raises: UsageError for what is neither true nor false: the text "false" would be true."""
     for name, value in flags.items():
-        if isinstance(value, str | bytes) or value not in (True, False):
+        if not isinstance(given := plain_value(value), int) or given not in (0, 1):
             raise UsageError(f"{name}: expected True or False, got {shown(value)}")
 
 

@@ -81,7 +81,7 @@ def main() -> None:
     write_private(folder / SERVED, identity_of(orders.file) or "")
     watch, counter = _Watch(orders.file, orders.folder), change_counter(orders.file)
     with _start(orders) as server, (folder / USERS).open("ab") as users:
-        guardian = _Guardian(orders, server, watch, users.fileno())
+        guardian = _Guardian(orders, server, watch, users.fileno(), counter)
         end = guardian.wait()
         # gRPC removes a socket's path when it ends gently, even that of a later server.
         _end(server, gently=end is not End.DISPLACED)
@@ -145,7 +145,10 @@ def write_private(file: Path, text: str) -> None:
 class _Guardian:
     """Waits until a server is to end: unused, asked to, or with its file or folder gone."""
 
-    def __init__(self, orders: Orders, server: subprocess.Popen[bytes], watch: _Watch, users: int) -> None:
+    def __init__(
+        self, orders: Orders, server: subprocess.Popen[bytes], watch: _Watch, users: int, counter: int
+    ) -> None:
+        """`counter` is the file's from before the server began to read it."""
         self._orders = orders
         self._folder = Path(orders.folder)
         self._server = server
@@ -153,7 +156,7 @@ class _Guardian:
         self._users = users
         self._file = identity_of(orders.file)
         self._size = _size_of(orders.file)
-        self._counter = change_counter(orders.file)
+        self._counter = counter
         self._filled = False
         self._socket: str | None = None
         self._last_used = time.monotonic()
@@ -165,8 +168,7 @@ class _Guardian:
                 closed = wait(poll_s)
                 if self._server.poll() is not None:
                     return End.DIED
-                # Who closed it while the server has it open is another program, which may have written.
-                if (closed and _has_open(self._server.pid, self._file)) or self._file_changed():
+                if self._written_by_others(closed=closed) or self._file_changed():
                     return End.CHANGED
                 if self._displaced():
                     return End.DISPLACED
@@ -185,6 +187,13 @@ class _Guardian:
     def _note_socket(self) -> None:
         if self._socket is None and identity_of(self._folder / GUARD) == identity_of(self._orders.guard):
             self._socket = identity_of(self._orders.socket)
+
+    def _written_by_others(self, *, closed: bool) -> bool:
+        """Whether another program may have written: one that closed the file while the server has it open.
+
+        Beside a server that only reads, the file's counter says so, and a look whether it can be written is none.
+        """
+        return closed and not self._orders.read_only and _has_open(self._server.pid, self._file)
 
     def _file_changed(self) -> bool:
         """Whether the file is gone, another, shorter than before (SQLite never makes it so), or written by others."""
@@ -344,17 +353,6 @@ def _bound_log(log: Path) -> None:
                 opened.write(kept)
 
 
-def _home(orders: Orders) -> str:
-    """Where the server can make its `.cache/milvus`, without which it loads no collection: a user may have no home."""
-    home = os.environ.get("HOME", "")
-    cache = Path(home, ".cache", "milvus")
-    with contextlib.suppress(OSError):
-        if cache.is_absolute():
-            cache.mkdir(parents=True, exist_ok=True)
-            return home
-    return orders.folder
-
-
 def _start(orders: Orders) -> subprocess.Popen[bytes]:
     """The server inherits the guard, and dies with this process: by the kernel on Linux, else by Lite's own lock."""
     supervisor = os.getpid()
@@ -366,7 +364,9 @@ def _start(orders: Orders) -> subprocess.Popen[bytes]:
             if os.getppid() != supervisor:
                 os._exit(1)
 
-    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library) | {"HOME": _home(orders)}
+    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library)
+    # It empties and remakes `.cache/milvus` of its home, else it loads nothing: a user may have none, or others there.
+    paths["HOME"] = orders.folder
     # Else it leaves files in the temporary folder that all can read and nobody deletes, with a line for each query.
     logging = {"GLOG_logtostderr": "1", "GLOG_minloglevel": "2"}
     return subprocess.Popen(

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -173,6 +174,7 @@ def test_a_look_says_what_modes_and_room_do_not(file: Path) -> None:
                 store.check_writable()
             other.execute("ROLLBACK")
             store.check_writable()
+            time.sleep(0.5)  # until whoever watches over the server has seen that the file was closed
             assert processes_of(file)["server"] == servers
             add(store.open(NAME), 2)
             assert keys(store) == {1, 2}
@@ -249,3 +251,14 @@ def test_a_user_without_a_home_reads_and_writes(file: Path, home: str | None, mo
     wait_until_ended(file)
     with opened(file) as store:
         assert keys(store) == {1}
+
+
+def test_the_cache_of_a_home_is_left_alone(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server deletes what is in its own, another server's files as well, and needs to write beside it."""
+    (tmp_path / "home" / ".cache" / "milvus").mkdir(parents=True)
+    (tmp_path / "home" / ".cache" / "milvus" / "kept").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with opened(file) as store:
+        make(store, 1)
+        assert keys(store) == {1}
+    assert (tmp_path / "home" / ".cache" / "milvus" / "kept").exists()

@@ -263,7 +263,7 @@ def test_numbers_of_numpy_are_numbers(served: tuple[Served, str]) -> None:
         assert client.replay(json.loads(json.dumps(found.receipt()))).same
 
 
-@pytest.mark.parametrize("wrong", ["no", b"", None, 2])
+@pytest.mark.parametrize("wrong", ["no", b"", None, 2, np.array([True, False])])
 def test_neither_true_nor_false(client: Client, tmp_path: Path, wrong: Any) -> None:
     """`prune="false"` would forget images."""
     images = tmp_path / "images"
