@@ -51,7 +51,7 @@ def no_image(image: object) -> UsageError:
 def check_flags(**flags: object) -> None:
     """Raises: UsageError for what is neither true nor false: the text "false" would be true."""
     for name, value in flags.items():
-        if isinstance(value, str | bytes) or value not in (True, False):
+        if value not in (True, False):
             raise UsageError(f"{name}: expected True or False, got {shown(value)}")
 
 
