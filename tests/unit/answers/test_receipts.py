@@ -225,7 +225,13 @@ def test_a_damaged_receipt_is_refused(path: list[str | int], instead: object) ->
 
 @pytest.mark.parametrize(
     ("path", "instead"),
-    [(["page", "limit"], float("inf")), (["hits", 0, "key"], ["a", "list"]), (["hits", 0, "bucket"], 7)],
+    [
+        (["page", "limit"], float("inf")),
+        (["hits", 0, "key"], ["a", "list"]),
+        (["hits", 0, "bucket"], 7),
+        (["hits", 0, "region"], "0"),
+        (["hits", 0, "region"], [0]),
+    ],
 )
 def test_values_of_a_receipt_that_no_query_has_are_refused(path: list[str | int], instead: object) -> None:
     document = results(hit(1)).receipt()

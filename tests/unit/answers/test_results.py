@@ -143,6 +143,7 @@ def test_a_table_has_rates_and_can_be_written_whatever_the_metadata(tmp_path):
         assert table["false_match"].dtype == table["similarity"].dtype == "float64"
     table = results(*odd).to_pandas()
     assert table["metadata"].map(json.loads).tolist() == [one.metadata for one in odd]
+    assert "Köln" in table.loc[1, "metadata"], "it cannot be searched for what it says"
     assert table.loc[1, "false_match"] == 1e-5
 
 

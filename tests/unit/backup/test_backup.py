@@ -18,7 +18,7 @@ from contracts.test_restored import F, filled
 
 from searchanything import wiring
 from searchanything.backup.backup import back_up, restore
-from searchanything.backup.files import ObjectsPlace, TarPlace, unzipped
+from searchanything.backup.files import ObjectsPlace, Sealed, TarPlace, packed, unzipped
 from searchanything.core.codes import next_generation
 from searchanything.core.errors import BackupError, RegionIndexError, SearchAnythingError, UsageError
 from searchanything.core.manifest import SCHEMA_VERSION, IndexCounts
@@ -144,6 +144,50 @@ def test_a_restore_that_broke_off_is_done_again(store: MemoryIndexStore, tmp_pat
     assert other.live() is None
     assert restore(other, place, schema_version=SCHEMA_VERSION).images == 30
     assert other.open(F).counts().regions == store.open(F).counts().regions - 2  # garbage stays behind
+
+
+def test_nothing_of_a_restore_that_broke_off_is_in_the_next_one(store: MemoryIndexStore, tmp_path: Path) -> None:
+    """Of another backup of an index of the same models, with other images."""
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    parts = {name: data for name, data in members(tmp_path / "b.tar").items() if name != "end.json"}
+    few, other = MemoryIndexStore(), MemoryIndexStore()
+    filled(few, images=5)
+    back_up(few, place := TarPlace(tmp_path / "few.tar"))
+    with pytest.raises(BackupError, match="cut short"):
+        restore(other, rewritten(tmp_path / "cut.tar", parts), schema_version=SCHEMA_VERSION)
+    assert restore(other, place, schema_version=SCHEMA_VERSION).images == 5
+    assert {row.image for row in other.open(F).iterate_images()} == {row.image for row in few.open(F).iterate_images()}
+
+
+def test_an_index_that_loses_what_is_restored_does_not_become_live(
+    store: MemoryIndexStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(store, place := TarPlace(tmp_path / "b.tar"))
+    insert = MemoryRegionIndex.insert_regions
+    monkeypatch.setattr(MemoryRegionIndex, "insert_regions", lambda index, rows: insert(index, rows[1:]))
+    other = MemoryIndexStore()
+    with pytest.raises(BackupError, match=r"arrived in the index; restore again"):
+        restore(other, place, schema_version=SCHEMA_VERSION)
+    assert other.live() is None
+
+
+@pytest.mark.parametrize("change", [{"code": "no base64!"}, {"image": ["b"]}, {"outcome": "other"}, {"more": 1}])
+def test_rows_that_are_none_are_said_to_be_so(store: MemoryIndexStore, tmp_path: Path, change: dict[str, Any]) -> None:
+    """The file is as it was written, by whatever wrote it."""
+    back_up(store, TarPlace(tmp_path / "b.tar"))
+    parts: dict[str, bytes] = {}
+    sealed = Sealed(parts.__setitem__)
+    for name, data in members(tmp_path / "b.tar").items():
+        if name.startswith("images-"):
+            rows = [json.loads(line) | change for line in gzip.decompress(data).splitlines()]
+            sealed.write(name, packed(rows))
+        elif name != "end.json":
+            sealed.write(name, data)
+    sealed.close({"images": 30, "regions": 0})
+    other = MemoryIndexStore()
+    with pytest.raises(BackupError, match=r"its part images-00000000.jsonl.gz does not hold what it should"):
+        restore(other, rewritten(tmp_path / "odd.tar", parts), schema_version=SCHEMA_VERSION)
+    assert other.live() is None
 
 
 def test_an_emptied_index_is_not_filled_while_it_is_live(store: MemoryIndexStore, tmp_path: Path) -> None:
