@@ -138,11 +138,15 @@ class Ingestion:
         check_flags(force=force)
         check_progress(progress)
         keys = several(keys, str, "keys", "keys")
-        opened_source = self.connection.open_source(source, patterns)
-        opened = self._open_or_make(opened_source, progress)
-        job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles, said=said)
-        report = refresh_images(job, keys, progress=progress)
-        return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+        connection, opened_source = self.connection, self.connection.open_source(source, patterns)
+        while True:
+            opened = self._open_or_make(opened_source, progress)
+            job = connection.job(opened_source, opened, connection.options(force=force), tiles=tiles, said=said)
+            report = refresh_images(job, keys, progress=progress)
+            live = connection.indexes.live()
+            if live is None or live.fingerprint == opened[0].manifest.fingerprint:
+                return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+            logger.info("another index became live meanwhile: %s are looked at there, too", counted(len(keys), "key"))
 
     def repair(
         self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None

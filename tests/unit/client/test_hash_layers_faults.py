@@ -1,0 +1,348 @@
+"""Another hash layer for an index whose source, features or other processes fail or change in the middle of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes.indexing import whole, without_garbage
+from fakes.machine import Machine, machine_with_images
+from fakes.models import CHANNELS, FakeEmbedder, drawn
+from PIL import Image
+
+from searchanything import wiring
+from searchanything.client import hash_lease
+from searchanything.client.client import Client
+from searchanything.core.codes import generation_at
+from searchanything.core.errors import (
+    IndexNotFoundError,
+    IndexUnavailableError,
+    RegionIndexError,
+    SearchAnythingError,
+    UsageError,
+)
+from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.settings import Settings
+from searchanything.core.types import ImageRef
+from searchanything.features import liveness
+from searchanything.ingest import plan
+from searchanything.ingest.rehash import Rehash
+from searchanything.models.hashing import HashLayer
+from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return machine_with_images(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def layer(tmp_path: Path) -> Path:
+    return layer_file(tmp_path / "other.safetensors", seed=9)
+
+
+def layer_file(path: Path, *, seed: int) -> Path:
+    path.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=128, seed=seed).to_bytes())
+    return path
+
+
+def opened(folder: Path, *, keep: bool = True, indexes: MemoryIndexStore | None = None) -> Client:
+    settings = Settings(_env_file=None)
+    settings.milvus.uri = "memory://"
+    settings.models.preset = "pico"
+    settings.ingest.keep_features = keep
+    settings.ingest.features_dir = folder / "kept"
+    return Client(settings, indexes=indexes or MemoryIndexStore())
+
+
+@pytest.fixture
+def client(tmp_path: Path, images: Path) -> Iterator[Client]:
+    with opened(tmp_path) as made:
+        made.index(images)
+        yield made
+
+
+def add(path: Path) -> None:
+    """An image of one region."""
+    Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(path)
+
+
+def live_of(client: Client) -> MemoryRegionIndex:
+    index = client._connection.models.index()
+    assert isinstance(index, MemoryRegionIndex)
+    return index
+
+
+def outcomes(client: Client) -> dict[str, Outcome]:
+    index = live_of(client)
+    newest: dict[ImageRef, ImageRow] = index.newest({one.image for one in index.iterate_images()})
+    return {image.key: row.outcome for image, row in newest.items()}
+
+
+def at_the_switch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], *, before: bool) -> None:
+    """Something happens right before or after the index is switched."""
+    switch = MemoryIndexStore.switch
+
+    def switched(store: MemoryIndexStore, fingerprint: str) -> None:
+        if before:
+            happens()
+        switch(store, fingerprint)
+        if not before:
+            happens()
+
+    monkeypatch.setattr(MemoryIndexStore, "switch", switched)
+
+
+def test_what_failed_in_a_refused_run_is_tried_again(tmp_path: Path, images: Path, layer: Path) -> None:
+    """Else the next one would take these failures for what the index has, and switch."""
+    for number in range(12):
+        add(images / f"more{number}.png")
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        old, before = client.manifest, outcomes(client)
+        good = {path: path.read_bytes() for path in images.glob("more*.png")}
+        for path in good:
+            path.write_bytes(b"a disk that is going")
+        for _ in range(2):
+            with pytest.raises(UsageError, match="12 of 15 images"):
+                client.hash_layers.apply(layer, encode=True)
+            assert client.manifest.fingerprint == old.fingerprint
+        for path, data in good.items():
+            path.write_bytes(data)
+        change = client.hash_layers.apply(layer, encode=True)
+        assert (change.failed, change.left) == (0, 0)
+        assert outcomes(client) == before
+        whole(live_of(client))
+        assert without_garbage(live_of(client))
+
+
+def test_an_attempt_of_an_hour_that_ends_before_the_switch_is_carried_over(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late() -> None:
+        add(images / "late.png")
+        with monkeypatch.context() as slow:
+            slow.setattr(plan, "next_generation", lambda **_: generation_at(age_s=3600.0))
+            client.refresh(images, ["late.png"])
+
+    at_the_switch(monkeypatch, late, before=True)
+    client.hash_layers.apply(layer)
+    assert outcomes(client).get("late.png") is Outcome.INDEXED
+
+
+def test_what_was_indexed_lately_and_is_deleted_after_the_switch_stays_so(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        (images / "2.png").unlink()
+        client.refresh(images, ["2.png"])
+
+    at_the_switch(monkeypatch, delete, before=False)
+    client.hash_layers.apply(layer)
+    assert sorted(outcomes(client)) == ["0.png", "1.png"]
+
+
+def test_what_is_deleted_between_the_last_look_and_the_switch_is_gone(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        (images / "2.png").unlink()
+        client.refresh(images, ["2.png"])
+
+    at_the_switch(monkeypatch, delete, before=True)
+    client.hash_layers.apply(layer)
+    assert sorted(outcomes(client)) == ["0.png", "1.png"]
+
+
+def test_features_that_are_compacted_meanwhile_are_found(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(images / "new.png")
+    client.index(images)
+    opening = liveness.open_files
+    done: list[int] = []
+
+    def compacted(*args: object, **named: object) -> object:
+        if not done:
+            done.append(1)
+            assert client.compact_features(images).files_after == 1
+        return opening(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("searchanything.ingest.rehash.open_files", compacted)
+    assert client.hash_layers.apply(layer).carried == 4
+
+
+def test_of_two_that_begin_at_once_one_gives_way(
+    tmp_path: Path, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, at_once, looks = MemoryIndexStore(), threading.Barrier(2), threading.local()
+    recall = MemoryIndexStore.recall
+
+    def recalled(self: MemoryIndexStore, name: str) -> bytes:
+        found = recall(self, name)
+        if name == "hash-apply" and not hasattr(looks, "done"):
+            looks.done = True
+            at_once.wait(10)
+        return found
+
+    with opened(tmp_path, indexes=store) as client:
+        client.index(images)
+        monkeypatch.setattr(MemoryIndexStore, "recall", recalled)
+        said: list[str] = []
+
+        def apply() -> None:
+            try:
+                client.hash_layers.apply(layer)
+                said.append("applied")
+            except SearchAnythingError as error:
+                said.append(str(error))
+
+        threads = [threading.Thread(target=apply) for _ in range(2)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert said.count("applied") == 1
+        assert any("this one gives way" in one for one in said)
+        assert live_of(client).counts().regions == 6
+
+
+def test_long_looks_keep_the_lease(client: Client, layer: Path, images: Path) -> None:
+    """Each look at all images, and at all files of features, may take longer than a lease lasts."""
+    first = live_of(client)
+    client.hash_layers.apply(layer)
+    steps: list[int] = []
+    run = Rehash(live_of(client), first, HashLayer.from_file(layer), steps.append)
+    cache = wiring.open_feature_cache(str(images), client.manifest, client._connection.settings)
+    for look in (run.compare, lambda: list(run.lacking()), lambda: run.carry_kept(cache), run.forget_gone):
+        steps.clear()
+        look()
+        assert steps == [0]
+
+
+def test_the_lease_is_renewed_at_each_step(client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[bytes] = []
+    remember = MemoryIndexStore.remember
+
+    def remembered(store: MemoryIndexStore, name: str, data: bytes) -> None:
+        noted.append(data)
+        remember(store, name, data)
+
+    monkeypatch.setattr(hash_lease, "RENEW_S", 0.0)
+    monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+    client.hash_layers.apply(layer)
+    assert len(noted) > 6
+    assert noted[-1] == b""
+
+
+def test_an_error_is_not_hidden_by_one_of_the_lease(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has gone away: what it was in the middle of is said, not that its note stays."""
+
+    def gone(*_: object) -> None:
+        monkeypatch.setattr(MemoryIndexStore, "recall", gone)
+        raise IndexUnavailableError("the server is gone")
+
+    monkeypatch.setattr(MemoryRegionIndex, "insert_regions", gone)
+    with pytest.raises(IndexUnavailableError) as error:
+        client.hash_layers.apply(layer)
+    assert error.value.__context__ is None
+
+
+def test_an_empty_index_gets_a_layer_of_before_without_what_it_held_then(
+    client: Client, images: Path, layer: Path, tmp_path: Path
+) -> None:
+    """The replaced index lies there with all its images when another one of its layer is made."""
+    first = tmp_path / "first.safetensors"
+    first.write_bytes(client._indexes.hash_layer(client.manifest.fingerprint))
+    client.hash_layers.apply(layer)
+    client.delete(images)
+    for path in images.iterdir():
+        path.unlink()
+    add(images / "new.png")
+    client.index(images, hash_file=first)
+    assert sorted(outcomes(client)) == ["new.png"]
+    assert client.status().images == 1
+
+
+def test_a_batch_that_ends_in_the_replaced_index_is_done_again(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for events has them acknowledged, and nothing would bring these images back but a sync."""
+    add(images / "event.png")
+    insert = MemoryRegionIndex.insert_images
+    once: list[int] = []
+
+    def late(index: MemoryRegionIndex, rows: list[ImageRow]) -> None:
+        if any(row.image.key == "event.png" for row in rows) and not once:
+            once.append(1)
+            client.hash_layers.apply(layer)
+        insert(index, rows)
+
+    monkeypatch.setattr(MemoryRegionIndex, "insert_images", late)
+    assert client.refresh(images, ["event.png"]).indexed == 1
+    assert once
+    assert "event.png" in outcomes(client)
+
+
+def test_what_breaks_after_the_switch_says_so(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late() -> None:
+        add(images / "late.png")
+        client.refresh(images, ["late.png"])
+
+    at_the_switch(monkeypatch, late, before=True)
+    insert = MemoryRegionIndex.insert_images
+
+    def broken(index: MemoryRegionIndex, rows: list[ImageRow]) -> None:
+        if any(row.image.key == "late.png" for row in rows) and index.manifest.bits == 128:
+            raise RegionIndexError("the network is away")
+        insert(index, rows)
+
+    monkeypatch.setattr(MemoryRegionIndex, "insert_images", broken)
+    with pytest.raises(RegionIndexError, match=r"is live by now.*sync"):
+        client.hash_layers.apply(layer)
+    assert client.manifest.bits == 128
+
+
+def test_the_replaced_index_is_not_dropped_while_it_is_read(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, said = client.manifest.hash_digest, []
+
+    def drop() -> None:
+        with pytest.raises(UsageError) as error:
+            client.hash_layers.drop(first)
+        said.append(str(error.value))
+
+    at_the_switch(monkeypatch, drop, before=False)
+    client.hash_layers.apply(layer)
+    assert "another process" in said[0]
+    client.hash_layers.drop(first)
+
+
+def test_what_a_killed_drop_left_is_listed_dropped_and_filled_again(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.manifest.hash_digest
+    client.hash_layers.apply(layer)
+    opening = MemoryIndexStore.open
+
+    def half(store: MemoryIndexStore, fingerprint: str) -> MemoryRegionIndex:
+        if fingerprint != client.manifest.fingerprint:
+            raise IndexNotFoundError("the collection is gone")
+        return opening(store, fingerprint)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryIndexStore, "open", half)
+        assert [(one.layer, one.regions) for one in client.hash_layers.list()][1:] == [(first, None)]
+    client.hash_layers.drop(first)
