@@ -24,6 +24,7 @@ from searchanything.client.hash_lease import CheckLease, hash_lease, leased
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.batching import batches
 from searchanything.core.counting import counted
+from searchanything.core.digests import KnownImages
 from searchanything.core.errors import (
     IndexDamagedError,
     IndexMismatchError,
@@ -38,6 +39,7 @@ from searchanything.core.protocols import IndexStore, RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
+from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import within
 from searchanything.ingest.rehash import Comparison, Rehash
@@ -257,6 +259,17 @@ class _Change:
                 "which may be a mistake: nothing was changed; `searchanything sync check SOURCE` says which"
             )
         self.forgotten = self.run.forget_gone()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raises: RegionIndexError where rows are gone that were written once, such as of a layer of long ago."""
+        known = KnownImages(self.other.iterate_states())
+        lost = count_lost(self.other, known, self.other.count_regions())
+        if lost:
+            raise RegionIndexError(
+                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of the layer "
+                f"{self.hasher.digest}; nothing was switched: `searchanything hash drop` it, then apply its file again"
+            )
 
     def catch_up(self) -> None:
         """Bring over what was written to the replaced index since the last look, and delete what was deleted there."""

@@ -346,3 +346,16 @@ def test_what_a_killed_drop_left_is_listed_dropped_and_filled_again(
         broken.setattr(MemoryIndexStore, "open", half)
         assert [(one.layer, one.regions) for one in client.hash_layers.list()][1:] == [(first, None)]
     client.hash_layers.drop(first)
+
+
+def test_an_index_that_lost_rows_does_not_become_live(client: Client, layer: Path) -> None:
+    old, first = client.manifest, live_of(client)
+    client.hash_layers.apply(layer)
+    first.delete_regions([row.id for row in first.iterate_regions() if row.image.key == "1.png"])
+    with pytest.raises(RegionIndexError, match="lost 2 regions"):
+        client.hash_layers.apply(old.hash_digest)
+    assert client.manifest.bits == 128
+    client.hash_layers.drop(old.hash_digest)
+    file = layer.with_name("first.safetensors")
+    file.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5).to_bytes())
+    assert client.hash_layers.apply(file).layer == old.hash_digest
