@@ -168,10 +168,9 @@ class Rehash:
 
     def _carry(self, rows: Sequence[ImageRow], codes: Mapping[str, Codes], whole: Mapping[ImageRef, Codes]) -> int:
         """Rows of images, all of whose regions must be there, with the codes of their features."""
-        newest = {row.image: row.generation for row in rows}
         found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in rows}
-        for region in self.live.regions_of(newest):
-            if region.generation == newest[region.image] and region.id in codes:
+        for region in self.live.regions_of(found):
+            if region.id in codes:  # which no other generation's regions are
                 found[region.image].append(region)
         complete = [row for row in rows if len(found[row.image]) == row.regions]  # else it was replaced meanwhile
         regions = [replace(region, code=codes[region.id].tobytes()) for row in complete for region in found[row.image]]

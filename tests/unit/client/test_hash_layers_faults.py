@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.indexing import whole, without_garbage
 from fakes.machine import Machine, machine_with_images
@@ -19,17 +20,21 @@ from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
     IndexNotFoundError,
     IndexUnavailableError,
+    ObjectNotFoundError,
     RegionIndexError,
     SearchAnythingError,
     UsageError,
 )
-from searchanything.core.rows import ImageRow, Outcome
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.features import liveness
+from searchanything.features.contents import CachedFile
 from searchanything.ingest import plan
 from searchanything.ingest.rehash import Rehash
 from searchanything.models.hashing import HashLayer
+from searchanything.models.words_layer import WordsLayer
 from searchanything.stores.memory import MemoryIndexStore, MemoryRegionIndex
 
 
@@ -179,23 +184,35 @@ def test_features_that_are_compacted_meanwhile_are_found(
     assert client.hash_layers.apply(layer).carried == 4
 
 
-def test_of_two_that_begin_at_once_one_gives_way(
+def test_of_two_that_begin_at_once_one_gives_way_before_it_writes(
     tmp_path: Path, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, at_once, looks = MemoryIndexStore(), threading.Barrier(2), threading.local()
-    recall = MemoryIndexStore.recall
+    store, made, said = MemoryIndexStore(), list[str](), list[str]()
+    recall, remember, create = MemoryIndexStore.recall, MemoryIndexStore.remember, MemoryIndexStore.create
+    both_looked, both_noted, seen = threading.Barrier(2), threading.Barrier(2), threading.local()
 
     def recalled(self: MemoryIndexStore, name: str) -> bytes:
         found = recall(self, name)
-        if name == "hash-apply" and not hasattr(looks, "done"):
-            looks.done = True
-            at_once.wait(10)
+        if name == "hash-apply" and not hasattr(seen, "looked"):
+            seen.looked = True
+            both_looked.wait(10)
         return found
+
+    def remembered(self: MemoryIndexStore, name: str, data: bytes) -> None:
+        remember(self, name, data)
+        if name == "hash-apply" and not hasattr(seen, "noted"):
+            seen.noted = True
+            both_noted.wait(10)
+
+    def created(self: MemoryIndexStore, manifest: IndexManifest, hash_layer: bytes) -> MemoryRegionIndex:
+        made.append(manifest.fingerprint)
+        return create(self, manifest, hash_layer)
 
     with opened(tmp_path, indexes=store) as client:
         client.index(images)
         monkeypatch.setattr(MemoryIndexStore, "recall", recalled)
-        said: list[str] = []
+        monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
+        monkeypatch.setattr(MemoryIndexStore, "create", created)
 
         def apply() -> None:
             try:
@@ -209,8 +226,9 @@ def test_of_two_that_begin_at_once_one_gives_way(
             one.start()
         for one in threads:
             one.join()
-        assert said.count("applied") == 1
-        assert any("this one gives way" in one for one in said)
+        assert sorted("this one gives way" in one for one in said) == [False, True]
+        assert "applied" in said
+        assert len(made) == 1
         assert live_of(client).counts().regions == 6
 
 
@@ -359,3 +377,128 @@ def test_an_index_that_lost_rows_does_not_become_live(client: Client, layer: Pat
     file = layer.with_name("first.safetensors")
     file.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=256, seed=5).to_bytes())
     assert client.hash_layers.apply(file).layer == old.hash_digest
+
+
+def test_an_image_that_is_replaced_while_it_is_carried_over_waits_for_the_next_look(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row was read before, its regions after: what was found of them is not all, and is not committed."""
+    regions_of, once, live = MemoryRegionIndex.regions_of, list[int](), live_of(client)
+
+    def replaced(index: MemoryRegionIndex, wanted: Collection[ImageRef]) -> Iterator[RegionRow]:
+        if index is live and not once:
+            once.append(1)
+            add(images / "1.png")
+            client.refresh(images, ["1.png"])
+        return regions_of(index, wanted)
+
+    monkeypatch.setattr(MemoryRegionIndex, "regions_of", replaced)
+    change = client.hash_layers.apply(layer)
+    assert (change.carried, change.left) == (3, 0)
+    assert {row.image.key: row.regions for row in live_of(client).iterate_images()} == {
+        "0.png": 2,
+        "1.png": 1,
+        "2.png": 2,
+    }
+    whole(live_of(client))
+    assert without_garbage(live_of(client))
+
+
+def test_a_file_of_features_that_goes_while_it_is_read_is_found_merged(
+    client: Client, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, once = CachedFile.table, list[int]()
+
+    def gone(file: CachedFile, kept: Sequence[bool]) -> object:
+        if once:
+            return read(file, kept)
+        once.append(1)
+        path = next(Path(file._place).rglob(file.stored.name))
+        path.rename(path.with_name(file.stored.name.replace(file.stored.name[9:28], "1" * 19)))
+        raise ObjectNotFoundError("merged by a compaction")
+
+    monkeypatch.setattr(CachedFile, "table", gone)
+    assert client.hash_layers.apply(layer).carried == 3
+
+
+def test_another_index_that_becomes_live_meanwhile_stays_so(
+    client: Client, layer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a restored backup: nobody asked for a layer of what is there by now."""
+    client.hash_layers.apply(layer_file(tmp_path / "third.safetensors", seed=3))
+    third, forget = client.manifest, Rehash.forget_gone
+    client.hash_layers.apply(layer)
+
+    def switched(run: Rehash) -> int:
+        client._indexes.switch(third.fingerprint)
+        return forget(run)
+
+    monkeypatch.setattr(Rehash, "forget_gone", switched)
+    with pytest.raises(RegionIndexError, match="another index became live"):
+        client.hash_layers.apply(next(one.layer for one in client.hash_layers.list() if one.bits == 256))
+    assert client.manifest == third
+
+
+def test_few_images_that_are_gone_are_left_and_counted(tmp_path: Path, images: Path, layer: Path) -> None:
+    with opened(tmp_path, keep=False) as client:
+        client._connection.settings.ingest.forget_images = 0
+        client._connection.settings.ingest.forget_share = 0.5
+        client.index(images)
+        (images / "0.png").unlink()
+        change = client.hash_layers.apply(layer, encode=True)
+        assert (change.encoded, change.left) == (2, 1)
+        assert sorted(outcomes(client)) == ["1.png", "2.png"]
+
+
+def test_what_is_indexed_again_right_after_the_switch_stays(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was deleted from the replaced index, and is there again, newer, while that deletion is being followed."""
+    generations, old = MemoryRegionIndex.generations, live_of(client)
+    data, switched = (images / "2.png").read_bytes(), list[int]()
+
+    def delete() -> None:
+        (images / "2.png").unlink()
+        client.refresh(images, ["2.png"])
+
+    def looked_at(index: MemoryRegionIndex, wanted: Collection[ImageRef]) -> dict[ImageRef, int]:
+        found = generations(index, wanted)
+        if index is old and client.manifest.bits == 128 and not switched:
+            switched.append(1)
+            (images / "2.png").write_bytes(data)
+            client.refresh(images, ["2.png"], force=True)
+        return found
+
+    at_the_switch(monkeypatch, delete, before=True)
+    monkeypatch.setattr(MemoryRegionIndex, "generations", looked_at)
+    client.hash_layers.apply(layer)
+    assert switched
+    assert sorted(outcomes(client)) == ["0.png", "1.png", "2.png"]
+
+
+def test_an_index_of_the_layer_whose_features_are_others_is_made_anew(
+    client: Client, images: Path, layer: Path, tmp_path: Path
+) -> None:
+    """It was left by an index that was emptied since: its features have another name than the live one's."""
+    client.hash_layers.apply(layer)
+    client.delete(images)
+    client.index(images, hash_file=layer_file(tmp_path / "third.safetensors", seed=3))
+    client.hash_layers.apply(next(one.layer for one in client.hash_layers.list() if one.bits == 256))
+    status = client.features_status(images)
+    assert (status.images, status.missing) == (3, 0)
+
+
+def test_images_that_are_embedded_again_get_words_codes(tmp_path: Path, images: Path, layer: Path) -> None:
+    columns = FakeEmbedder.dimension
+    words = WordsLayer.create(
+        np.random.default_rng(4).standard_normal((64, columns)).astype(np.float32),
+        np.zeros(columns, dtype=np.float32),
+        np.zeros(columns, dtype=np.float32),
+        method="rotation",
+    )
+    with opened(tmp_path, keep=False) as client:
+        client.index(images)
+        client._indexes.add_words(client.manifest.fingerprint, words.to_bytes(), bits=words.bits)
+        client._models.forget(client.manifest.fingerprint)
+        client.hash_layers.apply(layer, encode=True)
+        assert live_of(client).count_words() == 6
