@@ -23,6 +23,7 @@ from searchanything.client.connection import Connection
 from searchanything.client.hash_lease import CheckLease, hash_lease, leased
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
 from searchanything.core.digests import KnownImages
 from searchanything.core.errors import (
@@ -305,8 +306,10 @@ class _Change:
             if show is not None:
                 show(step)
 
-        for wave in batches((state.image.key for state in self.run.lacking(bucket=bucket)), WAVE_KEYS):
-            self.report = sum_reports((self.report, refresh_images(job, wave, progress=encoded)))
+        for wave in batches(self.run.lacking(bucket=bucket), WAVE_KEYS):
+            next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
+            keys = [state.image.key for state in wave]
+            self.report = sum_reports((self.report, refresh_images(job, keys, progress=encoded)))
 
     def _carried(self, images: int) -> None:
         self.done += images

@@ -16,6 +16,7 @@ from PIL import Image
 from searchanything import wiring
 from searchanything.client import hash_lease
 from searchanything.client.client import Client
+from searchanything.core import codes
 from searchanything.core.codes import generation_at
 from searchanything.core.errors import (
     IndexNotFoundError,
@@ -502,3 +503,41 @@ def test_images_that_are_embedded_again_get_words_codes(tmp_path: Path, images: 
         client._models.forget(client.manifest.fingerprint)
         client.hash_layers.apply(layer, encode=True)
         assert live_of(client).count_words() == 6
+
+
+def test_images_of_a_worker_whose_clock_is_ahead_are_embedded_again_after_it(
+    tmp_path: Path, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the new rows were older than the replaced ones, and counted as lacking."""
+    monkeypatch.setattr(codes, "_last", 0)  # and put back at the end
+    with opened(tmp_path, keep=False) as client:
+        with monkeypatch.context() as ahead:
+            ahead.setattr(plan, "next_generation", lambda **_: generation_at(age_s=0.0) + 3600 * 10**9)
+            client.index(images)
+        change = client.hash_layers.apply(layer, encode=True)
+        assert (change.encoded, change.left) == (3, 0)
+
+
+def test_a_restored_index_finds_the_features_of_the_one_whose_layer_it_has(
+    client: Client, images: Path, layer: Path, tmp_path: Path
+) -> None:
+    """Also where the index is emptied, and the replaced one of another layer lies beside it."""
+    first = client.manifest
+    client.hash_layers.apply(layer)
+    client.backup(tmp_path / "b.tar")
+    kept = rows_of(client)
+    client._connection.models.index().delete_images([one.image for one in live_of(client).iterate_states()])
+    with opened(tmp_path, indexes=client._indexes) as again:  # type: ignore[arg-type]
+        again.restore(tmp_path / "b.tar")
+        assert rows_of(again) == kept
+        assert again.features_status(images).missing == 0
+        change = again.hash_layers.apply(first.hash_digest)
+        assert (change.carried, change.left) == (0, 0)
+    with opened(tmp_path) as elsewhere:
+        elsewhere.restore(tmp_path / "b.tar")
+        assert elsewhere.features_status(images).missing == 0
+        assert elsewhere.hash_layers.apply(layer_file(tmp_path / "third.safetensors", seed=3)).carried == 3
+
+
+def rows_of(client: Client) -> dict[str, bytes]:
+    return {row.id: row.code for row in live_of(client).iterate_regions()}
