@@ -107,6 +107,9 @@ class Ingestion:
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
+        live = connection.indexes.live()
+        if live is not None and live.fingerprint != index.manifest.fingerprint:
+            logger.warning("another index became live during this run, and lacks what this one did last: run it again")
         return sum_reports((before, report, account_for_gone(ended, known, omissions)))
 
     def estimate(

@@ -541,3 +541,24 @@ def test_a_restored_index_finds_the_features_of_the_one_whose_layer_it_has(
 
 def rows_of(client: Client) -> dict[str, bytes]:
     return {row.id: row.code for row in live_of(client).iterate_regions()}
+
+
+def test_a_run_of_index_under_which_the_index_was_switched_says_so(
+    client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(images / "last.png")
+    insert = MemoryRegionIndex.insert_images
+    once: list[int] = []
+
+    def late(index: MemoryRegionIndex, rows: list[ImageRow]) -> None:
+        if any(row.image.key == "last.png" for row in rows) and not once:
+            once.append(1)
+            client.hash_layers.apply(layer)
+        insert(index, rows)
+
+    monkeypatch.setattr(MemoryRegionIndex, "insert_images", late)
+    client.index(images)
+    assert "became live during this run" in caplog.text
+    caplog.clear()
+    assert client.index(images).indexed == 1
+    assert "became live" not in caplog.text
