@@ -161,7 +161,7 @@ def compare_runs(receipt: Receipt, results: SearchResults) -> Replay:
     then, now = receipt.document, results.receipt()
     differences = [
         *_digests_differ("image", then["image"], now["image"], "pixels_sha256", "the query image is another one"),
-        *_digests_differ("fingerprint", then, now, "fingerprint", "the index was made with other models"),
+        *_digests_differ("fingerprint", then, now, "fingerprint", "the index has codes of other models or layers"),
         *_selections_differ(then["selection"], now["selection"]),
         *_hits_differ(then, now, first=receipt.request.offset + 1),
     ]

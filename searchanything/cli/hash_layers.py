@@ -71,7 +71,7 @@ def _table(found: Sequence[LayerStatus]) -> Table:
     table = figure_table("layer", "method", "bits", "regions", "made", "")
     for one in found:
         made = datetime.fromtimestamp(one.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        regions = "not in memory" if one.regions is None else counted(one.regions, "region").split()[0]
+        regions = "not loaded" if one.regions is None else counted(one.regions, "region").split()[0]
         state = "live" if one.live else "" if one.same_features else "other models"
         table.add_row(one.layer[:_DIGITS], one.method, str(one.bits), regions, made, state)
     return table

@@ -10,57 +10,54 @@ to go back is to apply its layer: it is brought up to date in the same way.
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import math
-import os
 import re
-import secrets
-import socket
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from searchanything import wiring
 from searchanything.client.connection import Connection
+from searchanything.client.hash_lease import CheckLease, hash_lease, leased
 from searchanything.core.arguments import check_flags, check_kind, check_progress
 from searchanything.core.batching import batches
-from searchanything.core.codes import generation_at
+from searchanything.core.codes import next_generation
 from searchanything.core.counting import counted
-from searchanything.core.errors import ModelError, RegionIndexError, UsageError
+from searchanything.core.digests import KnownImages
+from searchanything.core.errors import (
+    IndexDamagedError,
+    IndexMismatchError,
+    IndexNotFoundError,
+    ModelError,
+    RegionIndexError,
+    SearchAnythingError,
+    UsageError,
+)
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.rows import row_id
 from searchanything.core.types import source_of
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
+from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import within
-from searchanything.ingest.rehash import Rehash
+from searchanything.ingest.rehash import Comparison, Rehash
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS
 from searchanything.models.hashing import HashLayer
 
-logger = logging.getLogger(__name__)
-
-APPLYING_S: Final = 600.0
-RENEW_S: Final = 20.0
 LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
-LATELY_S: Final = 600.0  # no attempt at an image takes longer, from its beginning to its commit
 HASHING: Final = "hashing kept features"
-_LEASE: Final = "hash-apply"
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class LayerStatus:
     """One hash layer for which the index has codes. `layer` is the sha256 of its file; `regions` is None where the
-    codes are not in the server's memory. `same_features` is False for an index of other models.
+    codes are not in the server's memory, or not usable: of another schema, or half dropped. `same_features` is False
+    for an index of other models.
     """
 
     layer: str
@@ -122,7 +119,8 @@ class HashLayers:
 
         Raises: IndexNotFoundError; UsageError for a layer that is not there, or images without features; ModelError for
         one that does not take the index's features; RegionIndexError where another process applies one; StoreError,
-        and with `encode` what `refresh` raises. After any of them the index is as it was, and the same call goes on.
+        and with `encode` what `refresh` raises. After any of them the index is as it was, and the same call goes on,
+        but for a RegionIndexError which says that the layer is live: a sync brings what others wrote meanwhile.
         """
         check_flags(encode=encode)
         check_progress(progress)
@@ -133,10 +131,11 @@ class HashLayers:
         wanted = rehashed(live, hasher)
         if wanted.fingerprint == live.fingerprint:
             return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
-        with _lease(indexes, wanted.fingerprint) as check_lease:
+        with hash_lease(indexes, (live.fingerprint, wanted.fingerprint)) as check_lease:
             change = _Change(self.connection, live, self._beside(live, wanted, hasher), hasher, check_lease, progress)
+            check_lease(now=True)
             change.fill(encode=encode)
-            check_lease()
+            check_lease(now=True)
             now = indexes.live()
             if now is None or now.fingerprint != live.fingerprint:
                 raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
@@ -149,7 +148,7 @@ class HashLayers:
             encoded=change.report.indexed + change.report.empty,
             failed=change.report.failed,
             forgotten=change.forgotten,
-            left=change.left(),
+            left=change.left,
             seconds=time.monotonic() - start,
         )
 
@@ -163,8 +162,8 @@ class HashLayers:
         found = self._named(layer, live)
         if found.fingerprint == live.fingerprint:
             raise UsageError(f"the layer {layer} is live: questions go by it; apply another one first")
-        if _leased(indexes).get("to") == found.fingerprint:
-            raise UsageError(f"the layer {layer} is being applied by another process, or was until lately")
+        if found.fingerprint in leased(indexes).get("of", ()):
+            raise UsageError(f"the layer {layer} is being applied or replaced by another process, or was until lately")
         indexes.drop(found.fingerprint)
         self.connection.models.forget(found.fingerprint)
 
@@ -200,12 +199,11 @@ class HashLayers:
     def _beside(self, live: IndexManifest, wanted: IndexManifest, hasher: HashLayer) -> RegionIndex:
         """The index of another layer: made, or what is there of it, if its kept features are the live one's."""
         indexes, name = self.connection.indexes, wanted.fingerprint
-        for one in indexes.manifests():
-            if one.fingerprint == name and index_name(one) != index_name(live):
-                indexes.drop(name)
-                self.connection.models.forget(name)
-        if name not in {one.fingerprint for one in indexes.manifests()}:
-            indexes.create(wanted, hasher.to_bytes())
+        made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
+        if made is not None and index_name(made) != index_name(live):
+            indexes.drop(name)
+            made = None
+        indexes.create(made or wanted, hasher.to_bytes())  # also what a killed `drop` left of one
         words = self.connection.models.index().words
         if words is not None:
             indexes.add_words(name, words.layer, bits=words.bits)
@@ -221,13 +219,15 @@ class _Change:
     live: IndexManifest
     other: RegionIndex
     hasher: HashLayer
-    check_lease: Callable[[], None]
+    check_lease: CheckLease
     progress: OnProgress | None
     run: Rehash = field(init=False)
     images: int = field(init=False)  # of the live index, when the run began
+    seen: Comparison = field(init=False)  # before the switch
     report: IndexReport = field(default_factory=IndexReport)
     done: int = 0
     forgotten: int = 0
+    left: int = 0  # images that the other index lacks
 
     def __post_init__(self) -> None:
         self.run = Rehash(self.connection.models.index(), self.other, self.hasher, self._carried)
@@ -238,33 +238,52 @@ class _Change:
 
     def fill(self, *, encode: bool) -> None:
         """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
-        lacking = self._lacking()
+        self.run.forget_failed_attempts()
+        self.seen = self.run.compare()
         for _ in range(LOOKS):
-            if not len(lacking):
+            if not len(self.seen.lacking):
                 break
             self._round(self.run, encode=encode)
-            after = self._lacking()
-            stuck = len(np.intersect1d(lacking, after, assume_unique=True))
+            before, self.seen = self.seen, self.run.compare()
+            stuck = len(np.intersect1d(before.lacking, self.seen.lacking, assume_unique=True))
             if stuck and not encode:
                 raise UsageError(
                     f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
                     "or there is no region; with --encode they are segmented and embedded again. Nothing was changed"
                 )
-            lacking = after if len(after) > stuck else lacking[:0]
-        lost, limits = self.left() + self.report.failed, self.connection.forget_limits()
+            if len(self.seen.lacking) == stuck:
+                break
+        lost, limits = len(self.seen.lacking) + self.report.failed, self.connection.forget_limits()
         if encode and lost > limits.images and lost > limits.share * self.images:
             raise UsageError(
                 f"{lost:,} of {self.images:,} images are gone from their source, unwanted there or cannot be read, "
-                "which may be a mistake: nothing was changed; `searchanything sync SOURCE` says which"
+                "which may be a mistake: nothing was changed; `searchanything sync check SOURCE` says which"
             )
         self.forgotten = self.run.forget_gone()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raises: RegionIndexError where rows are gone that were written once, such as of a layer of long ago."""
+        known = KnownImages(self.other.iterate_states())
+        lost = count_lost(self.other, known, self.other.count_regions())
+        if lost:
+            raise RegionIndexError(
+                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of the layer "
+                f"{self.hasher.digest}; nothing was switched: `searchanything hash drop` it, then apply its file again"
+            )
 
     def catch_up(self) -> None:
-        """Carry over what was committed to the replaced index since the last look.
-
-        That is what was begun lately: older images that are lacking now were deleted since the switch.
-        """
-        self._round(replace(self.run, since=generation_at(age_s=LATELY_S)), encode=False)
+        """Bring over what was written to the replaced index since the last look, and delete what was deleted there."""
+        run = replace(self.run, held=self.seen.held)
+        try:
+            self._round(run, encode=False)
+            self.forgotten += run.forget_gone()
+            self.left = len(run.compare().lacking)
+        except SearchAnythingError as error:
+            raise RegionIndexError(
+                f"the layer {self.hasher.digest} is live by now, but what was written meanwhile may not be all there: "
+                f"searchanything sync repair SOURCE; {error}"
+            ) from error
 
     def _round(self, run: Rehash, *, encode: bool) -> None:
         """Carry over what the other index lacks, once."""
@@ -273,15 +292,6 @@ class _Change:
             run.carry_kept(wiring.open_feature_cache(bucket, self.live, self.connection.settings))
             if encode:
                 self._encode(bucket)
-
-    def left(self) -> int:
-        """How many images the other index lacks."""
-        return len(self._lacking())
-
-    def _lacking(self) -> NDArray[np.uint64]:
-        """64 bits for each image that the other index lacks, in order; others once it was indexed again."""
-        rows = (row_id(state.image, state.generation) for state in self.run.lacking())
-        return np.unique(np.fromiter((int(name[:16], 16) for name in rows), dtype=np.uint64))
 
     def _encode(self, bucket: str) -> None:
         """Index what has no kept features, as it is in its source now."""
@@ -296,82 +306,31 @@ class _Change:
             if show is not None:
                 show(step)
 
-        for wave in batches((state.image.key for state in self.run.lacking(bucket=bucket)), WAVE_KEYS):
-            self.report = sum_reports((self.report, refresh_images(job, wave, progress=encoded)))
+        for wave in batches(self.run.lacking(bucket=bucket), WAVE_KEYS):
+            next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
+            keys = [state.image.key for state in wave]
+            self.report = sum_reports((self.report, refresh_images(job, keys, progress=encoded)))
 
     def _carried(self, images: int) -> None:
         self.done += images
         self.check_lease()
-        if self.progress is not None:
+        if images and self.progress is not None:
             self.progress(IndexProgress(self.done, self.images, self.done, 0, "", stage=HASHING))
 
 
 def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> LayerStatus:
-    is_released = one.fingerprint != live.fingerprint and indexes.is_released(one.fingerprint)
-    provenance = HashLayer.from_bytes(indexes.hash_layer(one.fingerprint)).provenance
+    method, regions = "", None
+    with contextlib.suppress(IndexDamagedError, IndexMismatchError, IndexNotFoundError):  # a killed `drop` leaves such
+        method = HashLayer.from_bytes(indexes.hash_layer(one.fingerprint)).provenance.get("method", "layer")
+        if one.fingerprint == live.fingerprint or not indexes.is_released(one.fingerprint):
+            regions = indexes.open(one.fingerprint).count_regions()
     return LayerStatus(
         layer=one.hash_digest,
-        method=provenance.get("method", "layer"),
+        method=method,
         bits=one.bits,
         trained=one.hash_trained,
         live=one.fingerprint == live.fingerprint,
         same_features=one.feature_fingerprint == live.feature_fingerprint,
         created_at_ms=one.created_at_ms,
-        regions=None if is_released else indexes.open(one.fingerprint).count_regions(),
+        regions=regions,
     )
-
-
-@contextlib.contextmanager
-def _lease(indexes: IndexStore, fingerprint: str) -> Iterator[Callable[[], None]]:
-    """Be the only one who applies a layer; gives what renews it. Raises: RegionIndexError where another one does."""
-    own, kept_at = secrets.token_hex(8), -math.inf
-
-    def renew() -> None:
-        if time.monotonic() - kept_at < RENEW_S:
-            return
-        if _leased(indexes).get("by") != own:
-            raise RegionIndexError(f"{indexes.uri}: another process applies a hash layer as well; this one gives way")
-        keep()
-
-    def keep() -> None:
-        nonlocal kept_at
-        kept_at = time.monotonic()
-        note = {"by": own, "at": time.time(), "to": fingerprint, "machine": _machine(), "pid": os.getpid()}
-        indexes.remember(_LEASE, json.dumps(note).encode())
-
-    if _leased(indexes):
-        raise RegionIndexError(
-            f"{indexes.uri}: another process applies a hash layer, or was killed on another machine less than "
-            f"{APPLYING_S / 60:.0f} minutes ago; try again later"
-        )
-    keep()
-    try:
-        yield renew
-    finally:
-        if _leased(indexes).get("by") == own:
-            indexes.remember(_LEASE, b"")
-
-
-def _leased(indexes: IndexStore) -> dict[str, Any]:
-    """Who applies a layer at present; empty if nobody."""
-    kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
-    is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
-    return {} if not is_fresh or (kept["machine"] == _machine() and not _runs(kept["pid"])) else kept
-
-
-def _machine() -> str:
-    """Where this process runs; others of the same container or machine, and no others, see its number."""
-    try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

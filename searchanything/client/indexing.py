@@ -107,6 +107,9 @@ class Ingestion:
         refresh = partial(refresh_images, sure) if prune else None
         ended = replace(self.syncing.comparison((store, scope), index), refresh=refresh)
         self.syncing.release_replaced()
+        live = connection.indexes.live()
+        if live is not None and live.fingerprint != index.manifest.fingerprint:
+            logger.warning("another index became live during this run, and lacks what this one did last: run it again")
         return sum_reports((before, report, account_for_gone(ended, known, omissions)))
 
     def estimate(
@@ -138,11 +141,15 @@ class Ingestion:
         check_flags(force=force)
         check_progress(progress)
         keys = several(keys, str, "keys", "keys")
-        opened_source = self.connection.open_source(source, patterns)
-        opened = self._open_or_make(opened_source, progress)
-        job = self.connection.job(opened_source, opened, self.connection.options(force=force), tiles=tiles, said=said)
-        report = refresh_images(job, keys, progress=progress)
-        return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+        connection, opened_source = self.connection, self.connection.open_source(source, patterns)
+        while True:
+            opened = self._open_or_make(opened_source, progress)
+            job = connection.job(opened_source, opened, connection.options(force=force), tiles=tiles, said=said)
+            report = refresh_images(job, keys, progress=progress)
+            live = connection.indexes.live()
+            if live is None or live.fingerprint == opened[0].manifest.fingerprint:
+                return report, tuple(job.sheet.kept) if job.sheet is not None else ()
+            logger.info("another index became live meanwhile: %s are looked at there, too", counted(len(keys), "key"))
 
     def repair(
         self, source: SourceName, *, forget: bool, patterns: Patterns | None, progress: OnProgress | None

@@ -239,6 +239,7 @@ class LiveIndex:
         manifest = _manifest_of(encoder, str(preset))
         if isinstance(choice, Path):
             _hash_layer(layer).warn_of_other_features(manifest.feature_fingerprint)
+        self._remove_replaced(manifest, live)
         self._indexes.create(manifest, layer)
         agreed = self._agreed(manifest, live) if is_learnt else manifest
         self._indexes.switch(agreed.fingerprint)
@@ -250,6 +251,18 @@ class LiveIndex:
         if opened[0].manifest.fingerprint != agreed.fingerprint:
             raise PresetError(f"another process has just made the index at {self._indexes.uri} otherwise; try again")
         return opened
+
+    def _remove_replaced(self, manifest: IndexManifest, live: IndexManifest | None) -> None:
+        """Remove what an index of that name held when it was replaced once, so that the new one is empty."""
+        if live is not None and live.fingerprint == manifest.fingerprint:
+            return
+        there = any(one.fingerprint == manifest.fingerprint for one in self._indexes.manifests())
+        if not there or not self._holds_rows(manifest):
+            return
+        now = self._indexes.live()
+        if now is None or now.fingerprint != manifest.fingerprint:  # else another process was faster
+            self._indexes.drop(manifest.fingerprint)
+            self.forget(manifest.fingerprint)
 
     def _agreed(self, own: IndexManifest, before: IndexManifest | None) -> IndexManifest:
         """The index that all take who made one at the same time: their layers differ, as their samples do.

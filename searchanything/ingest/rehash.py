@@ -5,48 +5,87 @@
 A row keeps its id, its generation and everything else but the code: so what is there needs no second look, a run that
 was killed goes on where it was, and an image that was indexed again meanwhile is one that the other index lacks. The
 image row is the commit, as it always is. An image that failed has no code, and needs no features.
+
+When the other index has become live others write it as well. From then on `held` says what it had when it was compared
+last: what lacks of that was deleted by others, and is not brought back.
 """
 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from searchanything.core.batching import batches
-from searchanything.core.protocols import Hasher, RegionIndex
-from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow
+from searchanything.core.errors import ObjectNotFoundError
+from searchanything.core.protocols import Hasher, RegionIndex, StoredFile
+from searchanything.core.rows import ImageRow, ImageState, Outcome, RegionRow, row_id
 from searchanything.core.types import Codes, ImageRef
 from searchanything.features.contents import CachedFile, KeptImage
 from searchanything.features.kept_regions import kept_rows
-from searchanything.features.layout import FeatureCache
+from searchanything.features.layout import FEATURES, FeatureCache
 from searchanything.features.liveness import open_files
 
 logger = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE: Final = 256  # per question to an index
+LISTINGS: Final = 3  # of the files of features: what a compaction merged meanwhile is in a file of another name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What the live index has, as 64 bits for each image in its generation, in order, 8 bytes a row.
+
+    The other index was `lacking` some of it, and held the others.
+    """
+
+    lacking: NDArray[np.uint64]
+    held: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rehash:
     """Brings an index of another hash layer up to date with the live one, of the same features. See the module.
 
-    `progress` is called with how many more images are done; attempts of a generation before `since` are not looked at.
-    All methods raise: RegionIndexError, IndexUnavailableError.
+    `progress` is called at every step, with how many more images are done. `held` is given once others write the other
+    index as well. All methods raise: RegionIndexError, IndexUnavailableError, and what `progress` raises.
     """
 
     live: RegionIndex
     other: RegionIndex
     hasher: Hasher
     progress: Callable[[int], None] = lambda _: None
-    since: int = 0
+    held: NDArray[np.uint64] | None = None
+
+    def compare(self) -> Comparison:
+        """What the other index lacks of the live one, and what it has."""
+        lacking, held = array("Q"), array("Q")
+        for state, is_lacking in self._compared():
+            (lacking if is_lacking else held).append(_number_of(state))
+        return Comparison(*(np.unique(np.frombuffer(one, dtype=np.uint64)) for one in (lacking, held)))
 
     def lacking(self, *, bucket: str | None = None) -> Iterator[ImageState]:
         """The images that the other index does not have as the live one has them; some may come twice."""
+        return (state for state, is_lacking in self._compared(bucket=bucket) if is_lacking)
+
+    def _compared(self, *, bucket: str | None = None) -> Iterator[tuple[ImageState, bool]]:
         for states in batches(self.live.iterate_states(bucket=bucket), IMAGES_AT_ONCE):
             there = self.other.generations({state.image for state in states})
-            yield from (state for state in states if self._is_lacking(state, there))
+            self.progress(0)
+            yield from ((state, self._is_lacking(state, there)) for state in states)
+
+    def forget_failed_attempts(self) -> None:
+        """Delete what only failed to be indexed in the other index, so that it is lacking there, and tried again."""
+        for states in batches(self.other.iterate_states(outcome=Outcome.FAILED), IMAGES_AT_ONCE):
+            known = self.live.newest({state.image for state in states})
+            self.other.delete_images(
+                {one.image for one in states if one.image in known and known[one.image].outcome is not Outcome.FAILED}
+            )
 
     def carry_failed(self) -> set[str]:
         """Carry over what is known of images that failed; returns the buckets in which others are lacking."""
@@ -63,27 +102,49 @@ class Rehash:
 
         Raises: StoreError for a damaged file; ModelError for features that the layer does not take.
         """
-        carried = 0
-        for file in open_files(cache, [stored for stored in cache.files.list() if cache.is_own(stored.name)]):
-            carried += self._carry_file(file, cache.bucket)
+        carried, met = 0, set[str]()
+        for _ in range(LISTINGS):
+            files = [one for one in cache.files.list() if cache.is_own(one.name) and one.name not in met]
+            if not any(one.name.endswith(FEATURES) for one in files):
+                break
+            met |= {one.name for one in files}
+            carried += self._carry_files(cache, files)
         return carried
 
     def forget_gone(self) -> int:
         """Delete from the other index what the live one has no more; returns how many images.
 
-        Only while nobody else writes the other index: what is new there is not in the live one either.
+        While others write the other index that is what it `held`: the live one never had what is new there.
         """
         forgotten = 0
         for states in batches(self.other.iterate_states(), IMAGES_AT_ONCE):
             known = self.live.generations({state.image for state in states})
-            gone = {state.image for state in states} - known.keys()
-            if gone:
+            self.progress(0)
+            gone = {one.image: one.generation for one in states if one.image not in known and self._is_of_before(one)}
+            if self.held is not None:
+                self.other.delete_before({image: generation + 1 for image, generation in gone.items()})
+            elif gone:
                 self.other.delete_images(gone)
             forgotten += len(gone)
         return forgotten
 
-    def _is_lacking(self, state: ImageState, there: Mapping[ImageRef, int]) -> bool:
-        return state.generation > max(there.get(state.image, 0), self.since)
+    def _is_of_before(self, state: ImageState) -> bool:
+        return self.held is None or _is_among(_number_of(state), self.held)
+
+    def _is_lacking(self, state: ImageState | ImageRow, there: Mapping[ImageRef, int]) -> bool:
+        if state.generation <= there.get(state.image, 0):
+            return False
+        return self.held is None or not _is_among(_number_of(state), self.held)
+
+    def _carry_files(self, cache: FeatureCache, files: Sequence[StoredFile]) -> int:
+        carried = 0
+        for file in open_files(cache, files):
+            self.progress(0)
+            try:
+                carried += self._carry_file(file, cache.bucket)
+            except ObjectNotFoundError:
+                logger.debug("%s has gone while it was read", file.stored.name)
+        return carried
 
     def _carry_file(self, file: CachedFile, bucket: str) -> int:
         """One file's images that are current in the live index and lacking in the other."""
@@ -107,10 +168,9 @@ class Rehash:
 
     def _carry(self, rows: Sequence[ImageRow], codes: Mapping[str, Codes], whole: Mapping[ImageRef, Codes]) -> int:
         """Rows of images, all of whose regions must be there, with the codes of their features."""
-        newest = {row.image: row.generation for row in rows}
         found: dict[ImageRef, list[RegionRow]] = {row.image: [] for row in rows}
-        for region in self.live.regions_of(newest):
-            if region.generation == newest[region.image] and region.id in codes:
+        for region in self.live.regions_of(found):
+            if region.id in codes:  # which no other generation's regions are
                 found[region.image].append(region)
         complete = [row for row in rows if len(found[row.image]) == row.regions]  # else it was replaced meanwhile
         regions = [replace(region, code=codes[region.id].tobytes()) for row in complete for region in found[row.image]]
@@ -148,3 +208,14 @@ def _first_of_each(images: Sequence[KeptImage], rows: Mapping[ImageRef, ImageRow
         if wanted[-1]:
             met.add(ref)
     return wanted
+
+
+def _number_of(state: ImageState | ImageRow) -> int:
+    """64 bits for an image in a generation; others once it was indexed again."""
+    return int(row_id(state.image, state.generation)[:16], 16)
+
+
+def _is_among(number: int, numbers: NDArray[np.uint64]) -> bool:
+    wanted = np.uint64(number)
+    at = int(np.searchsorted(numbers, wanted))
+    return at < len(numbers) and bool(numbers[at] == wanted)

@@ -208,12 +208,12 @@ class Probe:
             raise error if isinstance(error, UsageError) else UsageError(f"{path}: no probe: {error}") from error
 
     def check_fits(self, fingerprint: str, code_bytes: int) -> None:
-        """Raises: ProbeMismatchError for an index of other models, or of codes of another length."""
+        """Raises: ProbeMismatchError for an index of other models or layer, or of codes of another length."""
         cure = "mark hits of this index instead"
         if self.fingerprint != fingerprint:
             raise ProbeMismatchError(
-                f"the probe was taught on an index of other models (fingerprint {self.fingerprint[:64]}, expected "
-                f"{fingerprint}): {cure}"
+                f"the probe was taught on an index of other models or of another hash layer (fingerprint "
+                f"{self.fingerprint[:64]}, expected {fingerprint}): {cure}"
             )
         if self.right.shape[1] != code_bytes:
             raise ProbeMismatchError(

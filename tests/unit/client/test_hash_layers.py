@@ -22,7 +22,7 @@ from fakes.models import CHANNELS, FakeEmbedder, drawn, poisoned
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client import hash_layers
+from searchanything.client import hash_lease
 from searchanything.client.client import Client
 from searchanything.client.hash_layers import HashChange
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
@@ -210,7 +210,6 @@ def test_what_is_written_and_deleted_right_after_the_switch_stays_so(
     client: Client, images: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = MemoryIndexStore.switch
-    monkeypatch.setattr(hash_layers, "LATELY_S", 0.0)
 
     def switched(store: MemoryIndexStore, fingerprint: str) -> None:
         switch(store, fingerprint)
@@ -410,23 +409,23 @@ def test_two_do_not_apply_layers_at_once(
 
     client.hash_layers.apply(layer, progress=apply_as_well)
     assert "another process applies a hash layer" in refused[0]
-    assert "is being applied by another process" in refused[1]
+    assert "is being applied or replaced by another process" in refused[1]
     assert client.hash_layers.apply(another).carried == 3  # the lease ended with the run
-    note = {"by": "somebody", "at": time.time(), "to": "x", "machine": "elsewhere", "pid": 1}
+    note = {"by": "somebody", "at": time.time(), "of": ["x"], "machine": "elsewhere", "pid": 1}
     for change, refuses in (
         ({}, True),
-        ({"at": time.time() - hash_layers.APPLYING_S}, False),
-        ({"machine": hash_layers._machine(), "pid": os.getpid()}, True),
-        ({"machine": hash_layers._machine(), "pid": ended_process()}, False),
+        ({"at": time.time() - hash_lease.APPLYING_S}, False),
+        ({"machine": hash_lease.this_machine(), "pid": os.getpid()}, True),
+        ({"machine": hash_lease.this_machine(), "pid": ended_process()}, False),
     ):
         client._indexes.remember("hash-apply", json.dumps(note | change).encode())
         with pytest.raises(RegionIndexError, match="or was killed on another") if refuses else nullcontext():
             client.hash_layers.apply(layer)
             client.hash_layers.apply(another)
-    monkeypatch.setattr(hash_layers, "RENEW_S", -1.0)
+    monkeypatch.setattr(hash_lease, "RENEW_S", -1.0)
 
     answers = iter([{}])  # nobody at first, then another process that looked at the same time
-    monkeypatch.setattr(hash_layers, "_leased", lambda _: next(answers, {"by": "somebody"}))
+    monkeypatch.setattr(hash_lease, "leased", lambda _: next(answers, {"by": "somebody"}))
     with pytest.raises(RegionIndexError, match="this one gives way"):
         client.hash_layers.apply(layer)
     assert client.manifest.hash_digest == digest_of(another)

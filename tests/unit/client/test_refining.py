@@ -99,8 +99,8 @@ def test_a_probe_is_what_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
-        (Probe(BASE[None], BASE[None][:0], "f" * 64), f"other models .fingerprint {'f' * 64}, expected {'e' * 64}"),
-        (Probe(BASE[None], BASE[None][:0], "e" * 20), f"other models .fingerprint {'e' * 20}, expected {'e' * 64}"),
+        (Probe(BASE[None], BASE[None][:0], "f" * 64), f"hash layer .fingerprint {'f' * 64}, expected {'e' * 64}"),
+        (Probe(BASE[None], BASE[None][:0], "e" * 20), f"hash layer .fingerprint {'e' * 20}, expected {'e' * 64}"),
         (Probe(BASE[None][:, :16], BASE[None][:0, :16], "e" * 64), "codes of 128 bits, expected 256"),
     ],
 )

@@ -1,0 +1,96 @@
+"""Who applies a hash layer to an index: one process at a time, by a note beside the index that it renews."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from searchanything.core.errors import RegionIndexError
+from searchanything.core.protocols import IndexStore
+
+logger = logging.getLogger(__name__)
+
+APPLYING_S: Final = 600.0
+RENEW_S: Final = 20.0
+_LEASE: Final = "hash-apply"
+
+
+class CheckLease(Protocol):
+    """Renews a lease where that is due; `now`: looks at once if it still is one's own. Raises: RegionIndexError."""
+
+    def __call__(self, *, now: bool = False) -> None: ...
+
+
+@contextlib.contextmanager
+def hash_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[CheckLease]:
+    """Be the only one who applies a layer; gives what renews it. `concerned` are the fingerprints of both indexes.
+
+    Of two that begin at the same time the later note counts: who finds another one's gives way before it writes, or
+    switches.
+
+    Raises: RegionIndexError where another process applies one.
+    """
+    own, kept_at = secrets.token_hex(8), -math.inf
+
+    def check(*, now: bool = False) -> None:
+        is_due = time.monotonic() - kept_at >= RENEW_S
+        if (now or is_due) and leased(indexes).get("by") != own:
+            raise RegionIndexError(f"{indexes.uri}: another process applies a hash layer as well; this one gives way")
+        if is_due:
+            keep()
+
+    def keep() -> None:
+        nonlocal kept_at
+        kept_at = time.monotonic()
+        note = {"by": own, "at": time.time(), "of": concerned, "machine": this_machine(), "pid": os.getpid()}
+        indexes.remember(_LEASE, json.dumps(note).encode())
+
+    if leased(indexes):
+        raise RegionIndexError(
+            f"{indexes.uri}: another process applies a hash layer, or was killed on another machine less than "
+            f"{APPLYING_S / 60:.0f} minutes ago; try again later"
+        )
+    keep()
+    check(now=True)
+    try:
+        yield check
+    finally:
+        try:
+            if leased(indexes).get("by") == own:
+                indexes.remember(_LEASE, b"")
+        except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
+            logger.warning("the note that a hash layer is applied stays for a while: %s", error)
+
+
+def leased(indexes: IndexStore) -> dict[str, Any]:
+    """Who applies a layer at present; empty if nobody."""
+    kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
+    is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
+    return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept
+
+
+def this_machine() -> str:
+    """Where this process runs; others of the same container or machine, and no others, see its number."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
