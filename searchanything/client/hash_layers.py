@@ -43,7 +43,7 @@ from searchanything.features.layout import index_name
 from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
 from searchanything.ingest.progress import within
-from searchanything.ingest.rehash import Comparison, Rehash
+from searchanything.ingest.rehash import LayersCompared, Rehash
 from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
 from searchanything.ingest.sync import WAVE_KEYS
 from searchanything.models.hashing import HashLayer
@@ -223,7 +223,7 @@ class _Change:
     progress: OnProgress | None
     run: Rehash = field(init=False)
     images: int = field(init=False)  # of the live index, when the run began
-    seen: Comparison = field(init=False)  # before the switch
+    seen: LayersCompared = field(init=False)  # before the switch
     report: IndexReport = field(default_factory=IndexReport)
     done: int = 0
     forgotten: int = 0

@@ -25,7 +25,7 @@ _LEASE: Final = "hash-apply"
 
 
 class CheckLease(Protocol):
-    """Renews a lease where that is due; `now`: looks at once if it still is one's own. Raises: RegionIndexError."""
+    """Renews a lease where that is due; `now`: looks at once if nobody took it over. Raises: RegionIndexError."""
 
     def __call__(self, *, now: bool = False) -> None: ...
 

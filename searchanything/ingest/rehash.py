@@ -38,7 +38,7 @@ LISTINGS: Final = 3  # of the files of features: what a compaction merged meanwh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class LayersCompared:
     """What the live index has, as 64 bits for each image in its generation, in order, 8 bytes a row.
 
     The other index was `lacking` some of it, and held the others.
@@ -62,12 +62,12 @@ class Rehash:
     progress: Callable[[int], None] = lambda _: None
     held: NDArray[np.uint64] | None = None
 
-    def compare(self) -> Comparison:
+    def compare(self) -> LayersCompared:
         """What the other index lacks of the live one, and what it has."""
         lacking, held = array("Q"), array("Q")
         for state, is_lacking in self._compared():
             (lacking if is_lacking else held).append(_number_of(state))
-        return Comparison(*(np.unique(np.frombuffer(one, dtype=np.uint64)) for one in (lacking, held)))
+        return LayersCompared(*(np.unique(np.frombuffer(one, dtype=np.uint64)) for one in (lacking, held)))
 
     def lacking(self, *, bucket: str | None = None) -> Iterator[ImageState]:
         """The images that the other index does not have as the live one has them; some may come twice."""
