@@ -353,6 +353,17 @@ def _bound_log(log: Path) -> None:
                 opened.write(kept)
 
 
+def _home(orders: Orders) -> str:
+    """Where the server empties `.cache/milvus` and makes it anew, or loads no collection.
+
+    The user's home may be none, or have another server's; it serves where there is no room beside the index.
+    """
+    with contextlib.suppress(OSError):
+        Path(orders.folder, ".cache", "milvus").mkdir(parents=True, exist_ok=True)
+        return orders.folder
+    return os.environ.get("HOME", orders.folder)
+
+
 def _start(orders: Orders) -> subprocess.Popen[bytes]:
     """The server inherits the guard, and dies with this process: by the kernel on Linux, else by Lite's own lock."""
     supervisor = os.getpid()
@@ -364,9 +375,7 @@ def _start(orders: Orders) -> subprocess.Popen[bytes]:
             if os.getppid() != supervisor:
                 os._exit(1)
 
-    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library)
-    # It empties and remakes `.cache/milvus` of its home, else it loads nothing: a user may have none, or others there.
-    paths["HOME"] = orders.folder
+    paths = dict.fromkeys(("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"), orders.library) | {"HOME": _home(orders)}
     # Else it leaves files in the temporary folder that all can read and nobody deletes, with a line for each query.
     logging = {"GLOG_logtostderr": "1", "GLOG_minloglevel": "2"}
     return subprocess.Popen(

@@ -262,3 +262,12 @@ def test_the_cache_of_a_home_is_left_alone(file: Path, tmp_path: Path, monkeypat
         make(store, 1)
         assert keys(store) == {1}
     assert (tmp_path / "home" / ".cache" / "milvus" / "kept").exists()
+
+
+def test_a_home_serves_where_there_is_no_room_beside_the_index(file: Path) -> None:
+    """As on a disk without room for two folders, of an index that an earlier version left."""
+    made(file, 1)
+    shutil.rmtree(folder_beside(file) / ".cache")
+    (folder_beside(file) / ".cache").touch()
+    with opened(file) as store:
+        assert keys(store) == {1}
