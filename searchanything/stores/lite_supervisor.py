@@ -189,10 +189,7 @@ class _Guardian:
             self._socket = identity_of(self._orders.socket)
 
     def _written_by_others(self, *, closed: bool) -> bool:
-        """Whether another program may have written: one that closed the file while the server has it open.
-
-        Beside a server that only reads, the file's counter says so, and a look whether it can be written is none.
-        """
+        """Whether others may have closed what they wrote; beside a server that only reads the counter says it."""
         return closed and not self._orders.read_only and _has_open(self._server.pid, self._file)
 
     def _file_changed(self) -> bool:
@@ -354,10 +351,7 @@ def _bound_log(log: Path) -> None:
 
 
 def _home(orders: Orders) -> str:
-    """Where the server empties `.cache/milvus` and makes it anew, or loads no collection.
-
-    The user's home may be none, or have another server's; it serves where there is no room beside the index.
-    """
+    """Where the server empties and remakes `.cache/milvus`, or loads nothing: in a user's home are others' files."""
     with contextlib.suppress(OSError):
         Path(orders.folder, ".cache", "milvus").mkdir(parents=True, exist_ok=True)
         return orders.folder

@@ -68,7 +68,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
     yield folder
     wait_until_ended(folder / "index.db")
-    subprocess.run(["umount", str(folder)], check=True)
+    umount = ["umount", str(folder)]  # busy while anybody looks at what processes have open
+    wait_until(lambda: subprocess.run(umount, capture_output=True, check=False).returncode == 0)
 
 
 def fill(disk: Path, *, left: int) -> Path:
