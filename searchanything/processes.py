@@ -30,6 +30,12 @@ exit "$code"
 """
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """What ends a program orderly: SIGTERM, Ctrl-C, and the end of its terminal unless `nohup` has that ignored."""
+    hangup = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else ()
+    return (signal.SIGTERM, signal.SIGINT, *hangup)
+
+
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the group that `process` leads, and wait until none of it runs.
 

@@ -191,12 +191,13 @@ def _password(tree: ServiceTree) -> str:
 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM and Ctrl-C for the length of a block."""
+    """Call `stop` on SIGTERM, SIGHUP and Ctrl-C for the length of a block."""
+    from searchanything.processes import ending_signals
 
     def handle(_number: int, _frame: object) -> None:
         stop()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in ending_signals()}
     try:
         yield
     finally:
@@ -207,8 +208,10 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 async def _until_signal(work: Any) -> None:  # noqa: ANN401  a coroutine that never returns by itself
     import asyncio
 
+    from searchanything.processes import ending_signals
+
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, task.cancel)
     await task

@@ -20,6 +20,7 @@ from searchanything.core.errors import ServeError, SettingsError
 from searchanything.core.serve_settings import ServeSettings
 from searchanything.core.settings import Settings
 from searchanything.core.state_folders import serve_folder
+from searchanything.processes import ending_signals
 from searchanything.serve.app import make_app
 from searchanything.serve.desk import Desk
 from searchanything.serve.keys import KeyRing
@@ -82,11 +83,11 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C end the server; uvicorn's own would then end the process by the signal, half closed."""
+        """The signals end the server; uvicorn's own would then end the process by them, half closed."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {one: signal.signal(one, self.handle_exit) for one in ending_signals()}
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import dask
 from distributed import Client, KilledWorker, LocalCluster, Nanny, Worker, WorkerPlugin
 from distributed.comm.addressing import get_address_host
+from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security
 from distributed.utils import get_ip
 
@@ -30,6 +31,7 @@ from searchanything.service.work import warm_up
 
 __all__ = [
     "KilledWorker",
+    "NoSpans",
     "WarmModels",
     "cluster_security",
     "local_cluster",
@@ -55,7 +57,21 @@ _DASK: Final[dict[str, Any]] = {
     "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.nanny.pre-spawn-environ": {},  # Dask would give each model a single thread
     "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
+    "distributed.admin.low-level-log-length": 20,  # of messages among others: Dask keeps 1,000, with Prefect's tasks
 }
+
+
+class NoSpans:
+    """In place of Dask's statistics of spans, which keep a group of each task for ever; the service reads none."""
+
+    def __init__(self, _scheduler: object) -> None: ...
+
+    def observe_tasks(self, *_: object, **__: object) -> dict[str, Any]:
+        """The annotations of new tasks that changed: none."""
+        return {}
+
+    def heartbeat(self, *_: object, **__: object) -> None:
+        """What a worker has measured is not kept."""
 
 
 class WarmModels(WorkerPlugin):
@@ -112,7 +128,10 @@ def local_cluster(settings: ServiceSettings, security: Security) -> Iterator[str
             host=settings.scheduler_host,
             scheduler_port=settings.scheduler_port,
             dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of its health, and no fixed port
+            scheduler_kwargs={
+                "dashboard_address": "127.0.0.1:0",  # of its health, and no fixed port
+                "extensions": DEFAULT_EXTENSIONS | {"spans": NoSpans},
+            },
             memory_limit=0,  # models are large, and a paused worker helps nobody
             silence_logs=logging.ERROR,
             security=security,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from dask._task_spec import Task
+from distributed import Client
 from distributed.comm import connect
+from distributed.protocol.serialize import ToPickle
+from distributed.scheduler import TaskGroup
 from distributed.security import Security
 
 from searchanything.core.errors import SettingsError
@@ -113,3 +119,21 @@ def test_a_missing_key_is_told_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="CLUSTER_KEY_FILE"):
         cluster_security(ServiceSettings(scheduler="tls://10.0.0.5:8786"))
     assert not cluster_security(ServiceSettings(scheduler="tcp://10.0.0.5:8786")).require_encryption
+
+
+def test_the_scheduler_keeps_little_of_tasks_that_are_done(address: str, key: Path) -> None:
+    """`watch` runs for months. Dask keeps the groups of its last 100 computations, and here a few messages."""
+    security = cluster_security(ServiceSettings(cluster_key_file=key))
+    with Client(address, security=security, set_as_default=False, timeout=30) as client:
+        for number in range(150):
+            future = client.submit(abs, -1, key=f"batch{number}", pure=False)  # a group of its own
+            assert future.result() == 1
+            future.release()
+    assert len(kept_of_scheduler(TaskGroup)) <= 110
+    assert len([sent for sent in kept_of_scheduler(ToPickle) if isinstance(sent.data, Task)]) <= 40
+
+
+def kept_of_scheduler(kind: type) -> list[Any]:
+    """The objects of this kind in this process, in which the scheduler runs."""
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) is kind]

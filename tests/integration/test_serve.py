@@ -28,7 +28,7 @@ def waited_for(process: subprocess.Popen[bytes], log: Path, pattern: str) -> str
     return found[1]
 
 
-@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_starts_answers_and_ends(tmp_path: Path, wish: signal.Signals) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "searchanything.cli.app", "serve", "--uri", "memory://", "--port", "0"]
