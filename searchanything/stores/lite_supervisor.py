@@ -189,8 +189,8 @@ class _Guardian:
             self._socket = identity_of(self._orders.socket)
 
     def _written_by_others(self, *, closed: bool) -> bool:
-        """Whether others may have closed what they wrote; beside a server that only reads the counter says it."""
-        return closed and not self._orders.read_only and _has_open(self._server.pid, self._file)
+        """Who closed it while the server has it open is another program, which may have written."""
+        return closed and _has_open(self._server.pid, self._file)
 
     def _file_changed(self) -> bool:
         """Whether the file is gone, another, shorter than before (SQLite never makes it so), or written by others."""
