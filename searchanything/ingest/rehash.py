@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -66,7 +66,7 @@ class Rehash:
         """What the other index lacks of the live one, and what it has."""
         lacking, held = array("Q"), array("Q")
         for state, is_lacking in self._compared():
-            (lacking if is_lacking else held).append(_number_of(state))
+            (lacking if is_lacking else held).append(_number_of(state.image, state.generation))
         return LayersCompared(*(np.unique(np.frombuffer(one, dtype=np.uint64)) for one in (lacking, held)))
 
     def lacking(self, *, bucket: str | None = None) -> Iterator[ImageState]:
@@ -77,7 +77,7 @@ class Rehash:
         for states in batches(self.live.iterate_states(bucket=bucket), IMAGES_AT_ONCE):
             there = self.other.generations({state.image for state in states})
             self.progress(0)
-            yield from ((state, self._is_lacking(state, there)) for state in states)
+            yield from ((state, self._is_lacking(state.image, state.generation, there)) for state in states)
 
     def forget_failed_attempts(self) -> None:
         """Delete what only failed to be indexed in the other index, so that it is lacking there, and tried again."""
@@ -129,12 +129,12 @@ class Rehash:
         return forgotten
 
     def _is_of_before(self, state: ImageState) -> bool:
-        return self.held is None or _is_among(_number_of(state), self.held)
+        return self.held is None or _is_among(_number_of(state.image, state.generation), self.held)
 
-    def _is_lacking(self, state: ImageState | ImageRow, there: Mapping[ImageRef, int]) -> bool:
-        if state.generation <= there.get(state.image, 0):
+    def _is_lacking(self, image: ImageRef, generation: int, there: Mapping[ImageRef, int]) -> bool:
+        if generation <= there.get(image, 0):
             return False
-        return self.held is None or not _is_among(_number_of(state), self.held)
+        return self.held is None or not _is_among(_number_of(image, generation), self.held)
 
     def _carry_files(self, cache: FeatureCache, files: Sequence[StoredFile]) -> int:
         carried = 0
@@ -148,22 +148,22 @@ class Rehash:
 
     def _carry_file(self, file: CachedFile, bucket: str) -> int:
         """One file's images that are current in the live index and lacking in the other."""
-        refs = [ImageRef(bucket, image.key) for image in file.images]
         rows: dict[ImageRef, ImageRow] = {}
-        for some in batches(refs, IMAGES_AT_ONCE):
-            there = self.other.generations(some)
-            newest = self.live.newest(some)
-            rows |= {ref: row for ref, row in newest.items() if self._is_lacking(row, there)}
-        wanted = _first_of_each(file.images, rows, bucket)
+        for some in batches(file.images, IMAGES_AT_ONCE):
+            attempts = [(ImageRef(bucket, image.key), image.generation) for image in some]
+            there = self.other.generations({ref for ref, _ in attempts})
+            lacking = {ref for ref, generation in attempts if self._is_lacking(ref, generation, there)}
+            rows |= self.live.newest(lacking) if lacking else {}
+        wanted = _first_of_each(file.images, rows.values())
         if not any(wanted):
             return 0
         kept = kept_rows(file, wanted)
         codes = dict(zip(kept.ids, self.hasher.encode(kept.regions.mask, kept.regions.image), strict=True))
-        images = [ref for ref, is_wanted in zip(refs, wanted, strict=True) if is_wanted]
+        images = [ImageRef(bucket, one.key) for one, is_wanted in zip(file.images, wanted, strict=True) if is_wanted]
         whole = dict(zip(images, self.hasher.encode(kept.images.mask, kept.images.image), strict=True))
         carried = 0
-        for some in batches(images, IMAGES_AT_ONCE):
-            carried += self._carry([rows[ref] for ref in some], codes, whole)
+        for part in batches(images, IMAGES_AT_ONCE):
+            carried += self._carry([rows[ref] for ref in part], codes, whole)
         return carried
 
     def _carry(self, rows: Sequence[ImageRow], codes: Mapping[str, Codes], whole: Mapping[ImageRef, Codes]) -> int:
@@ -196,23 +196,20 @@ class Rehash:
         self.progress(len(rows))
 
 
-def _first_of_each(images: Sequence[KeptImage], rows: Mapping[ImageRef, ImageRow], bucket: str) -> list[bool]:
+def _first_of_each(images: Sequence[KeptImage], rows: Iterable[ImageRow]) -> list[bool]:
     """Which of a file's images are those of these rows, each once."""
-    met: set[ImageRef] = set()
-    wanted: list[bool] = []
+    left = {(row.image.key, row.generation, row.regions) for row in rows if row.outcome is Outcome.INDEXED}
+    wanted = []
     for image in images:
-        ref = ImageRef(bucket, image.key)
-        row = rows.get(ref)
-        is_row = row is not None and row.outcome is Outcome.INDEXED and row.generation == image.generation
-        wanted.append(is_row and row is not None and row.regions == image.regions and ref not in met)
-        if wanted[-1]:
-            met.add(ref)
+        one = image.key, image.generation, image.regions
+        wanted.append(one in left)
+        left.discard(one)
     return wanted
 
 
-def _number_of(state: ImageState | ImageRow) -> int:
+def _number_of(image: ImageRef, generation: int) -> int:
     """64 bits for an image in a generation; others once it was indexed again."""
-    return int(row_id(state.image, state.generation)[:16], 16)
+    return int(row_id(image, generation)[:16], 16)
 
 
 def _is_among(number: int, numbers: NDArray[np.uint64]) -> bool:

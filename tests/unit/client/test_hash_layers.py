@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.hash_layers import layer_file, live_of, opened
 from fakes.indexing import whole, without_garbage
 from fakes.machine import Machine, machine_with_images
-from fakes.models import CHANNELS, FakeEmbedder, drawn, poisoned
+from fakes.models import FakeEmbedder, drawn, poisoned
 from PIL import Image
 
 from searchanything.cli.app import run
@@ -27,7 +28,6 @@ from searchanything.client.client import Client
 from searchanything.client.hash_layers import HashChange
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
-from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, Place, RGBImage
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
@@ -51,31 +51,11 @@ def layer(tmp_path: Path) -> Path:
     return layer_file(tmp_path / "other.safetensors", bits=128, seed=9)
 
 
-def layer_file(path: Path, *, bits: int, seed: int, columns: int = FakeEmbedder.dimension) -> Path:
-    path.write_bytes(HashLayer.random_rotation(CHANNELS, columns, bits=bits, seed=seed).to_bytes())
-    return path
-
-
-def opened(folder: Path, *, keep: bool = True, indexes: MemoryIndexStore | None = None) -> Client:
-    settings = Settings(_env_file=None)
-    settings.milvus.uri = "memory://"
-    settings.models.preset = "pico"
-    settings.ingest.keep_features = keep
-    settings.ingest.features_dir = folder / "kept"
-    return Client(settings, indexes=indexes or MemoryIndexStore())
-
-
 @pytest.fixture
 def client(tmp_path: Path, images: Path) -> Iterator[Client]:
     with opened(tmp_path) as made:
         made.index(images)
         yield made
-
-
-def live_of(client: Client) -> MemoryRegionIndex:
-    index = client._connection.models.index()
-    assert isinstance(index, MemoryRegionIndex)
-    return index
 
 
 def rows_of(client: Client) -> tuple[dict[tuple[str, int], RegionRow], dict[str, ImageRow]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.hash_layers import layer_file, live_of, opened
 from fakes.indexing import whole, without_garbage
 from fakes.machine import Machine, machine_with_images
 from fakes.models import CHANNELS, FakeEmbedder, drawn
@@ -28,7 +29,6 @@ from searchanything.core.errors import (
 )
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
-from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef
 from searchanything.features import liveness
 from searchanything.features.contents import CachedFile
@@ -54,20 +54,6 @@ def layer(tmp_path: Path) -> Path:
     return layer_file(tmp_path / "other.safetensors", seed=9)
 
 
-def layer_file(path: Path, *, seed: int) -> Path:
-    path.write_bytes(HashLayer.random_rotation(CHANNELS, FakeEmbedder.dimension, bits=128, seed=seed).to_bytes())
-    return path
-
-
-def opened(folder: Path, *, keep: bool = True, indexes: MemoryIndexStore | None = None) -> Client:
-    settings = Settings(_env_file=None)
-    settings.milvus.uri = "memory://"
-    settings.models.preset = "pico"
-    settings.ingest.keep_features = keep
-    settings.ingest.features_dir = folder / "kept"
-    return Client(settings, indexes=indexes or MemoryIndexStore())
-
-
 @pytest.fixture
 def client(tmp_path: Path, images: Path) -> Iterator[Client]:
     with opened(tmp_path) as made:
@@ -78,12 +64,6 @@ def client(tmp_path: Path, images: Path) -> Iterator[Client]:
 def add(path: Path) -> None:
     """An image of one region."""
     Image.fromarray(drawn(48, 64, green=(4, 4, 30, 40))).save(path)
-
-
-def live_of(client: Client) -> MemoryRegionIndex:
-    index = client._connection.models.index()
-    assert isinstance(index, MemoryRegionIndex)
-    return index
 
 
 def outcomes(client: Client) -> dict[str, Outcome]:
