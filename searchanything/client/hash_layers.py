@@ -1,10 +1,6 @@
 """The hash layers of an index: which there are, another one in the place of the live one, and what is dropped.
 
-    live index ─► one beside it, filled with codes of kept features (`ingest.rehash`) ─► switch ─► what came meanwhile
-
-Questions go to the live index until the switch, and what is indexed meanwhile is carried over as well. Until the
-switch nobody sees the new one; a run that was killed goes on where it was. The replaced index stays until `drop`, and
-to go back is to apply its layer: it is brought up to date in the same way.
+Codes of kept features fill an index beside the live one (`ingest.rehash`), which it then replaces (`client.change`).
 """
 
 from __future__ import annotations
@@ -12,40 +8,28 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from searchanything import wiring
+from searchanything.client.change import Change
+from searchanything.client.change_lease import leased
 from searchanything.client.connection import Connection
-from searchanything.client.hash_lease import CheckLease, hash_lease, leased
 from searchanything.core.arguments import check_flags, check_kind, check_progress
-from searchanything.core.batching import batches
-from searchanything.core.codes import next_generation
-from searchanything.core.counting import counted
-from searchanything.core.digests import KnownImages
 from searchanything.core.errors import (
     IndexDamagedError,
     IndexMismatchError,
     IndexNotFoundError,
     ModelError,
-    RegionIndexError,
-    SearchAnythingError,
     UsageError,
 )
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex
-from searchanything.core.types import source_of
 from searchanything.encode.fingerprint import rehashed
 from searchanything.features.layout import index_name
-from searchanything.ingest.garbage import count_lost
-from searchanything.ingest.pipeline import refresh_images
-from searchanything.ingest.progress import within
-from searchanything.ingest.rehash import LayersCompared, Rehash
-from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
-from searchanything.ingest.sync import WAVE_KEYS
+from searchanything.ingest.rehash import Rehash
+from searchanything.ingest.reports import OnProgress
 from searchanything.models.hashing import HashLayer
 
 LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
@@ -126,21 +110,25 @@ class HashLayers:
         check_progress(progress)
         check_kind(layer, str | Path, "layer", "a file, or the sha256 of a layer that the index has")
         start = time.monotonic()
-        indexes, live = self.connection.whole(), self.connection.models.manifest()
+        self.connection.whole()
+        live = self.connection.models.manifest()
         hasher = self._layer(layer, live)
         wanted = rehashed(live, hasher)
         if wanted.fingerprint == live.fingerprint:
             return HashChange(hasher.digest, None, seconds=time.monotonic() - start)
-        with hash_lease(indexes, (live.fingerprint, wanted.fingerprint)) as check_lease:
-            change = _Change(self.connection, live, self._beside(live, wanted, hasher), hasher, check_lease, progress)
-            check_lease(now=True)
-            change.fill(encode=encode)
-            check_lease(now=True)
-            now = indexes.live()
-            if now is None or now.fingerprint != live.fingerprint:
-                raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
-            indexes.switch(wanted.fingerprint)
-            change.catch_up()
+        change = Change(
+            connection=self.connection,
+            live=live,
+            beside=lambda index, done: Rehash(
+                live=index, other=self._beside(live, wanted, hasher), hasher=hasher, progress=done
+            ),
+            carry=lambda run, bucket: run.carry_kept(wiring.open_feature_cache(bucket, live, self.connection.settings)),
+            encode=encode,
+            name=f"the layer {hasher.digest}",
+            stage=HASHING,
+            progress=progress,
+        )
+        change.apply(wanted.fingerprint)
         return HashChange(
             layer=hasher.digest,
             replaced=live.hash_digest,
@@ -209,113 +197,6 @@ class HashLayers:
             indexes.add_words(name, words.layer, bits=words.bits)
         self.connection.models.forget(name)
         return indexes.open(name)
-
-
-@dataclass(slots=True, eq=False)
-class _Change:
-    """One run of `apply`: what was done so far."""
-
-    connection: Connection
-    live: IndexManifest
-    other: RegionIndex
-    hasher: HashLayer
-    check_lease: CheckLease
-    progress: OnProgress | None
-    run: Rehash = field(init=False)
-    images: int = field(init=False)  # of the live index, when the run began
-    seen: LayersCompared = field(init=False)  # before the switch
-    report: IndexReport = field(default_factory=IndexReport)
-    done: int = 0
-    forgotten: int = 0
-    left: int = 0  # images that the other index lacks
-
-    def __post_init__(self) -> None:
-        self.run = Rehash(self.connection.models.index(), self.other, self.hasher, self._carried)
-        if self.run.live.manifest.fingerprint != self.live.fingerprint:
-            raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
-        counts = self.run.live.counts()
-        self.images = counts.images + counts.empty + counts.failed
-
-    def fill(self, *, encode: bool) -> None:
-        """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
-        self.run.forget_failed_attempts()
-        self.seen = self.run.compare()
-        for _ in range(LOOKS):
-            if not len(self.seen.lacking):
-                break
-            self._round(self.run, encode=encode)
-            before, self.seen = self.seen, self.run.compare()
-            stuck = len(np.intersect1d(before.lacking, self.seen.lacking, assume_unique=True))
-            if stuck and not encode:
-                raise UsageError(
-                    f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
-                    "or there is no region; with --encode they are segmented and embedded again. Nothing was changed"
-                )
-            if len(self.seen.lacking) == stuck:
-                break
-        lost, limits = len(self.seen.lacking) + self.report.failed, self.connection.forget_limits()
-        if encode and lost > limits.images and lost > limits.share * self.images:
-            raise UsageError(
-                f"{lost:,} of {self.images:,} images are gone from their source, unwanted there or cannot be read, "
-                "which may be a mistake: nothing was changed; `searchanything sync check SOURCE` says which"
-            )
-        self.forgotten = self.run.forget_gone()
-        self._check_whole()
-
-    def _check_whole(self) -> None:
-        """Raises: RegionIndexError where rows are gone that were written once, such as of a layer of long ago."""
-        known = KnownImages(self.other.iterate_states())
-        lost = count_lost(self.other, known, self.other.count_regions())
-        if lost:
-            raise RegionIndexError(
-                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of the layer "
-                f"{self.hasher.digest}; nothing was switched: `searchanything hash drop` it, then apply its file again"
-            )
-
-    def catch_up(self) -> None:
-        """Bring over what was written to the replaced index since the last look, and delete what was deleted there."""
-        run = replace(self.run, held=self.seen.held)
-        try:
-            self._round(run, encode=False)
-            self.forgotten += run.forget_gone()
-            self.left = len(run.compare().lacking)
-        except SearchAnythingError as error:
-            raise RegionIndexError(
-                f"the layer {self.hasher.digest} is live by now, but what was written meanwhile may not be all there: "
-                f"searchanything sync repair SOURCE; {error}"
-            ) from error
-
-    def _round(self, run: Rehash, *, encode: bool) -> None:
-        """Carry over what the other index lacks, once."""
-        for bucket in sorted(run.carry_failed()):
-            self.check_lease()
-            run.carry_kept(wiring.open_feature_cache(bucket, self.live, self.connection.settings))
-            if encode:
-                self._encode(bucket)
-
-    def _encode(self, bucket: str) -> None:
-        """Index what has no kept features, as it is in its source now."""
-        source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
-        opened = self.connection.models.open_beside(self.other)
-        job = self.connection.job(source, opened, options, said="named")
-        before = IndexProgress(self.done, self.images, self.done, 0, "")
-        show = None if self.progress is None else within(self.progress, before)
-
-        def encoded(step: IndexProgress) -> None:
-            self.check_lease()
-            if show is not None:
-                show(step)
-
-        for wave in batches(self.run.lacking(bucket=bucket), WAVE_KEYS):
-            next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
-            keys = [state.image.key for state in wave]
-            self.report = sum_reports((self.report, refresh_images(job, keys, progress=encoded)))
-
-    def _carried(self, images: int) -> None:
-        self.done += images
-        self.check_lease()
-        if images and self.progress is not None:
-            self.progress(IndexProgress(self.done, self.images, self.done, 0, "", stage=HASHING))
 
 
 def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> LayerStatus:

@@ -54,7 +54,7 @@ class Both:
         self.live.insert_images([image_row(image, generation=generation, regions=REGIONS, code=bytes(8))])
 
     def run(self) -> Rehash:
-        run = Rehash(self.live, self.other, self.hasher)
+        run = Rehash(live=self.live, other=self.other, hasher=self.hasher)
         run.carry_failed()
         run.carry_kept(self.cache)
         return run

@@ -23,7 +23,7 @@ from fakes.models import FakeEmbedder, drawn, poisoned
 from PIL import Image
 
 from searchanything.cli.app import run
-from searchanything.client import hash_lease
+from searchanything.client import change_lease
 from searchanything.client.client import Client
 from searchanything.client.hash_layers import HashChange
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
@@ -394,18 +394,18 @@ def test_two_do_not_apply_layers_at_once(
     note = {"by": "somebody", "at": time.time(), "of": ["x"], "machine": "elsewhere", "pid": 1}
     for change, refuses in (
         ({}, True),
-        ({"at": time.time() - hash_lease.APPLYING_S}, False),
-        ({"machine": hash_lease.this_machine(), "pid": os.getpid()}, True),
-        ({"machine": hash_lease.this_machine(), "pid": ended_process()}, False),
+        ({"at": time.time() - change_lease.APPLYING_S}, False),
+        ({"machine": change_lease.this_machine(), "pid": os.getpid()}, True),
+        ({"machine": change_lease.this_machine(), "pid": ended_process()}, False),
     ):
         client._indexes.remember("hash-apply", json.dumps(note | change).encode())
         with pytest.raises(RegionIndexError, match="or was killed on another") if refuses else nullcontext():
             client.hash_layers.apply(layer)
             client.hash_layers.apply(another)
-    monkeypatch.setattr(hash_lease, "RENEW_S", -1.0)
+    monkeypatch.setattr(change_lease, "RENEW_S", -1.0)
 
     answers = iter([{}])  # nobody at first, then another process that looked at the same time
-    monkeypatch.setattr(hash_lease, "leased", lambda _: next(answers, {"by": "somebody"}))
+    monkeypatch.setattr(change_lease, "leased", lambda _: next(answers, {"by": "somebody"}))
     with pytest.raises(RegionIndexError, match="this one gives way"):
         client.hash_layers.apply(layer)
     assert client.manifest.hash_digest == digest_of(another)

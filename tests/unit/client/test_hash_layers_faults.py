@@ -15,7 +15,7 @@ from fakes.models import CHANNELS, FakeEmbedder, drawn
 from PIL import Image
 
 from searchanything import wiring
-from searchanything.client import hash_lease
+from searchanything.client import change_lease
 from searchanything.client.client import Client
 from searchanything.core import codes
 from searchanything.core.codes import generation_at
@@ -218,7 +218,7 @@ def test_long_looks_keep_the_lease(client: Client, layer: Path, images: Path) ->
     first = live_of(client)
     client.hash_layers.apply(layer)
     steps: list[int] = []
-    run = Rehash(live_of(client), first, HashLayer.from_file(layer), steps.append)
+    run = Rehash(live=live_of(client), other=first, hasher=HashLayer.from_file(layer), progress=steps.append)
     cache = wiring.open_feature_cache(str(images), client.manifest, client._connection.settings)
     for look in (run.compare, lambda: list(run.lacking()), lambda: run.carry_kept(cache), run.forget_gone):
         steps.clear()
@@ -234,7 +234,7 @@ def test_the_lease_is_renewed_at_each_step(client: Client, layer: Path, monkeypa
         noted.append(data)
         remember(store, name, data)
 
-    monkeypatch.setattr(hash_lease, "RENEW_S", 0.0)
+    monkeypatch.setattr(change_lease, "RENEW_S", 0.0)
     monkeypatch.setattr(MemoryIndexStore, "remember", remembered)
     client.hash_layers.apply(layer)
     assert len(noted) > 6

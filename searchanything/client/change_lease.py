@@ -1,4 +1,4 @@
-"""Who applies a hash layer to an index: one process at a time, by a note beside the index that it renews."""
+"""Who gives an index another hash layer or models: one process at a time, by a note beside it that it renews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 APPLYING_S: Final = 600.0
 RENEW_S: Final = 20.0
-_LEASE: Final = "hash-apply"
+_LEASE: Final = "hash-apply"  # as it was called when only layers were applied
 
 
 class CheckLease(Protocol):
@@ -31,20 +31,22 @@ class CheckLease(Protocol):
 
 
 @contextlib.contextmanager
-def hash_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[CheckLease]:
-    """Be the only one who applies a layer; gives what renews it. `concerned` are the fingerprints of both indexes.
+def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[CheckLease]:
+    """Be the only one who replaces the live index; gives what renews the note. `concerned` are both fingerprints.
 
     Of two that begin at the same time the later note counts: who finds another one's gives way before it writes, or
     switches.
 
-    Raises: RegionIndexError where another process applies one.
+    Raises: RegionIndexError where another process does so.
     """
     own, kept_at = secrets.token_hex(8), -math.inf
 
     def check(*, now: bool = False) -> None:
         is_due = time.monotonic() - kept_at >= RENEW_S
         if (now or is_due) and leased(indexes).get("by") != own:
-            raise RegionIndexError(f"{indexes.uri}: another process applies a hash layer as well; this one gives way")
+            raise RegionIndexError(
+                f"{indexes.uri}: another process applies a hash layer or models as well; this one gives way"
+            )
         if is_due:
             keep()
 
@@ -56,8 +58,8 @@ def hash_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Chec
 
     if leased(indexes):
         raise RegionIndexError(
-            f"{indexes.uri}: another process applies a hash layer, or was killed on another machine less than "
-            f"{APPLYING_S / 60:.0f} minutes ago; try again later"
+            f"{indexes.uri}: another process applies a hash layer or models, or was killed on another machine less "
+            f"than {APPLYING_S / 60:.0f} minutes ago; try again later"
         )
     keep()
     check(now=True)
@@ -68,11 +70,11 @@ def hash_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Chec
             if leased(indexes).get("by") == own:
                 indexes.remember(_LEASE, b"")
         except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
-            logger.warning("the note that a hash layer is applied stays for a while: %s", error)
+            logger.warning("the note that the index is replaced stays for a while: %s", error)
 
 
 def leased(indexes: IndexStore) -> dict[str, Any]:
-    """Who applies a layer at present; empty if nobody."""
+    """Who replaces the live index at present; empty if nobody."""
     kept: dict[str, Any] = json.loads(indexes.recall(_LEASE) or b"{}")
     is_fresh = abs(time.time() - kept.get("at", 0.0)) < APPLYING_S
     return {} if not is_fresh or (kept["machine"] == this_machine() and not _runs(kept["pid"])) else kept

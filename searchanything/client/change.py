@@ -1,0 +1,175 @@
+"""An index that replaces the live one: filled beside it, switched to, and brought up to date once more.
+
+    live index ─► one beside it, filled (`ingest.beside`) ─► switch ─► what came meanwhile
+
+Questions go to the live index until the switch, and what is indexed meanwhile is carried over as well. Until the
+switch nobody sees the new one; a run that was killed goes on where it was. The replaced index stays until it is
+dropped, and to go back is to apply it: it is brought up to date in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+
+from searchanything.client.change_lease import CheckLease, change_lease
+from searchanything.client.connection import Connection
+from searchanything.core.batching import batches
+from searchanything.core.codes import next_generation
+from searchanything.core.counting import counted
+from searchanything.core.digests import KnownImages
+from searchanything.core.errors import RegionIndexError, SearchAnythingError, UsageError
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import source_of
+from searchanything.ingest.beside import Beside, Compared
+from searchanything.ingest.garbage import count_lost
+from searchanything.ingest.pipeline import refresh_images
+from searchanything.ingest.progress import so_far, within
+from searchanything.ingest.reports import IndexProgress, IndexReport, OnProgress, sum_reports
+from searchanything.ingest.sync import WAVE_KEYS
+
+RunT = TypeVar("RunT", bound=Beside)
+LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Change(Generic[RunT]):
+    """One run that replaces the live index, and what it did so far.
+
+    `carry` brings over what needs no model, of one bucket. `encode`: the rest is segmented and embedded; else it is
+    refused. `name` is what the index is made for, in words.
+    """
+
+    connection: Connection
+    live: IndexManifest
+    beside: Callable[[RegionIndex, Callable[[int], None]], RunT]
+    carry: Callable[[RunT, str], object] = lambda _, __: None
+    encode: bool
+    name: str
+    stage: str
+    progress: OnProgress | None
+    check_lease: CheckLease = field(init=False)
+    run: RunT = field(init=False)
+    images: int = field(init=False)  # of the live index, when the run began
+    total: int = 0  # of them, what was lacking then
+    seen: Compared = field(init=False)  # before the switch
+    report: IndexReport = field(default_factory=IndexReport)
+    done: int = 0
+    forgotten: int = 0
+    left: int = 0  # images that the other index lacks
+
+    def apply(self, fingerprint: str) -> None:
+        """Fill the index of that fingerprint, and switch to it. Raises: as `HashLayers.apply`."""
+        indexes = self.connection.indexes
+        with change_lease(indexes, (self.live.fingerprint, fingerprint)) as self.check_lease:
+            self._begin()
+            self.check_lease(now=True)
+            self._fill()
+            self.check_lease(now=True)
+            now = indexes.live()
+            if now is None or now.fingerprint != self.live.fingerprint:
+                raise RegionIndexError(f"{indexes.uri}: another index became live meanwhile; nothing was switched")
+            indexes.switch(fingerprint)
+            self._catch_up()
+
+    def _begin(self) -> None:
+        live = self.connection.models.index()
+        self.run = self.beside(live, self._carried)
+        if live.manifest.fingerprint != self.live.fingerprint:
+            raise RegionIndexError(f"{self.connection.indexes.uri}: another index has just become live; try again")
+        counts = live.counts()
+        self.images = counts.images + counts.empty + counts.failed
+
+    def _fill(self) -> None:
+        """Carry over all there is, and what came meanwhile. Raises: UsageError for what cannot be."""
+        self.run.forget_failed_attempts()
+        self.seen = self.run.compare()
+        self.total = len(self.seen.lacking)
+        for _ in range(LOOKS):
+            if not len(self.seen.lacking):
+                break
+            self._round(self.run)
+            before, self.seen = self.seen, self.run.compare()
+            stuck = len(np.intersect1d(before.lacking, self.seen.lacking, assume_unique=True))
+            if stuck and not self.encode:
+                raise UsageError(
+                    f"{counted(stuck, 'image')} of {self.images:,} cannot get codes of kept features: none were kept, "
+                    "or there is no region; with --encode they are segmented and embedded again. Nothing was changed"
+                )
+            if len(self.seen.lacking) == stuck:
+                break
+        lost, limits = len(self.seen.lacking) + self.report.failed, self.connection.forget_limits()
+        if self.encode and lost > limits.images and lost > limits.share * self.images:
+            raise UsageError(
+                f"{lost:,} of {self.images:,} images are gone from their source, unwanted there or cannot be read, "
+                "which may be a mistake: nothing was changed; `searchanything sync check SOURCE` says which"
+            )
+        self.forgotten = self.run.forget_gone()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raises: RegionIndexError where rows are gone that were written once, such as of an index of long ago."""
+        other = self.run.other
+        known = KnownImages(other.iterate_states())
+        lost = count_lost(other, known, other.count_regions())
+        if lost:
+            raise RegionIndexError(
+                f"{self.connection.indexes.uri}: the index lost {counted(lost, 'region')} of {self.name}; nothing was "
+                f"switched: `searchanything hash drop {other.manifest.fingerprint[:12]}`, then apply it again"
+            )
+
+    def _catch_up(self) -> None:
+        """Bring over what was written to the replaced index since the last look, and delete what was deleted there."""
+        run = replace(self.run, before=self.seen)
+        try:
+            self._round(run)
+            self.forgotten += run.forget_gone()
+            self.left = len(run.compare().lacking)
+        except SearchAnythingError as error:
+            raise RegionIndexError(
+                f"{self.name} is live by now, but what was written meanwhile may not be all there: "
+                f"searchanything sync repair SOURCE; {error}"
+            ) from error
+
+    def _round(self, run: RunT) -> None:
+        """Carry over what the other index lacks, once."""
+        for bucket in sorted(run.carry_failed()):
+            self.check_lease()
+            self.carry(run, bucket)
+            if self.encode:
+                self._encode(run, bucket)
+
+    def _encode(self, run: RunT, bucket: str) -> None:
+        """Index what is still lacking, as it is in its source now."""
+        source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
+        opened = self.connection.models.open_beside(run.other)
+        job = self.connection.job(source, opened, options, said="named")
+        for wave in batches(run.lacking(bucket=bucket), WAVE_KEYS):
+            next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
+            keys = [state.image.key for state in wave]
+            self.report = sum_reports((self.report, refresh_images(job, keys, progress=self._encoding())))
+
+    def _encoding(self) -> OnProgress:
+        """Keeps the lease while a wave is encoded, and says how far the whole is."""
+        show = None if self.progress is None else within(self.progress, self._so_far())
+
+        def encoded(step: IndexProgress) -> None:
+            self.check_lease()
+            if show is not None:
+                show(step)
+
+        return encoded
+
+    def _carried(self, images: int) -> None:
+        self.done += images
+        self.check_lease()
+        if images and self.progress is not None:
+            self.progress(replace(self._so_far(), stage=self.stage))
+
+    def _so_far(self) -> IndexProgress:
+        now = so_far(IndexProgress(self.done, None, self.done, 0, ""), self.report)
+        return replace(now, total=max(self.total, now.done))  # what was indexed meanwhile comes on top
