@@ -264,7 +264,7 @@ def load_encoder(
 ) -> Encoder:
     """Models, hash layer and region policy as one encoder. Thread-safe.
 
-    `crops`: another policy than the preset's, to compare them. `tile_px`: see `tile_side_of`.
+    `crops`: another policy than the preset's, to compare them. `tile_px`: see `asked_regions.tile_side_of`.
     Models are loaded once per process, at the first need (`load_models`); their weights must be there.
 
     Raises: PresetError, WeightsMissingError, ModelError.
@@ -273,6 +273,7 @@ def load_encoder(
         from searchanything.models import presets, quiet
 
         quiet.import_torch()
+        from searchanything.encode.asked_regions import policy_of
         from searchanything.encode.encoder import Encoder
         from searchanything.models.compute import arithmetic, at_once
         from searchanything.models.hashing import HashLayer
@@ -354,42 +355,6 @@ def load_models(encoder: Encoder, watch: Stopwatch) -> None:
         with watch.stage("load_models"):
             for part in waiting:
                 part.load()
-
-
-def policy_of(settings: Settings, manifest: IndexManifest | None) -> RegionPolicy:
-    """The region policy of an index, or of a new one. Raises: SettingsError if the settings contradict the index."""
-    from searchanything.encode.region_policy import RegionPolicy
-
-    ingest = settings.ingest
-    if manifest is None:
-        if ingest.tiles is None:
-            return RegionPolicy(ingest.region_policy or "largest", ingest.regions or 25)
-        return RegionPolicy(ingest.region_policy or "stratified", ingest.regions or 100)
-    kept = RegionPolicy.described(manifest.details["regions"])
-    asked = RegionPolicy(ingest.region_policy or kept.name, ingest.regions or kept.count)
-    if asked != kept:
-        raise SettingsError(
-            f"the index keeps the {kept.count} regions of policy {kept.name!r}, the settings ask for {asked.count} of "
-            f"{asked.name!r}; leave them out, or name another index"
-        )
-    return kept
-
-
-def tile_side_of(settings: Settings, manifest: IndexManifest | None) -> int | None:
-    """The side of an index's tiles, or of a new one's; None for none.
-
-    Raises: SettingsError if the settings contradict the index.
-    """
-    asked = settings.ingest.tiles
-    if manifest is None:
-        return asked
-    made = manifest.details["segmenter"].get("tile_px")
-    if asked not in (None, made):
-        raise SettingsError(
-            f"the index was made with {f'tiles of {made} px' if made else 'no tiles'}, the settings ask for tiles of "
-            f"{asked} px; leave ingest.tiles out, or name another index"
-        )
-    return None if made is None else int(made)
 
 
 def _chosen(preset: str | None) -> str:

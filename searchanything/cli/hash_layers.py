@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Layer = Annotated[
     str, typer.Argument(metavar="FILE|LAYER", help="A layer's file, or 8 digits or more of one that `layers` lists.")
 ]
-ListedLayer = Annotated[str, typer.Argument(metavar="LAYER", help="8 digits or more of a layer that `layers` lists.")]
+ListedLayer = Annotated[
+    str, typer.Argument(metavar="LAYER", help="8 digits or more of a layer, or an index, that `layers` lists.")
+]
 Encode = Annotated[
     bool,
     typer.Option("--encode", help="Segment and embed images whose features are not kept; it takes as long as `index`."),
@@ -32,7 +34,7 @@ _DIGITS = 12  # of a layer's digest, for people
 
 @expanded
 def layers(context: typer.Context, *, common: CommonOptions) -> None:
-    """List the hash layers for which the index has codes: the live one, and those that it replaced.
+    """List the hash layers for which the index has codes: the live one and those that it replaced, of all models.
 
     Example: [bold]searchanything hash layers[/bold]
     """
@@ -68,10 +70,11 @@ def drop(context: typer.Context, layer: ListedLayer, *, common: CommonOptions) -
 
 
 def _table(found: Sequence[LayerStatus]) -> Table:
-    table = figure_table("layer", "method", "bits", "regions", "made", "")
+    table = figure_table("layer", "index", "models", "method", "bits", "regions", "made", "")
     for one in found:
         made = datetime.fromtimestamp(one.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         regions = "not loaded" if one.regions is None else counted(one.regions, "region").split()[0]
-        state = "live" if one.live else "" if one.same_features else "other models"
-        table.add_row(one.layer[:_DIGITS], one.method, str(one.bits), regions, made, state)
+        state = "live" if one.live else "" if one.same_features else "other features"
+        names = one.layer[:_DIGITS], one.index[:_DIGITS], one.preset
+        table.add_row(*names, one.method, str(one.bits), regions, made, state)
     return table

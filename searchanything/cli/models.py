@@ -1,4 +1,4 @@
-"""`searchanything models`: which weights there are, fetching them, where they lie."""
+"""`searchanything models`: which weights there are, fetching them, where they lie; other models for an index."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searchanything.cli.options import OutputOptions, expanded, option
-from searchanything.cli.progress import download_progress
-from searchanything.cli.session import answer
+from searchanything.cli.index import HashFile, hash_choice
+from searchanything.cli.options import CommonOptions, OutputOptions, expanded, option
+from searchanything.cli.progress import download_progress, indexing_progress
+from searchanything.cli.session import answer, answer_pairs, client_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-app = typer.Typer(help="List, fetch and locate the models' weights.", rich_markup_mode="rich")
+app = typer.Typer(
+    help="List, fetch and locate the models' weights; give an index other models.", rich_markup_mode="rich"
+)
 PresetArgument = Annotated[
     str, typer.Argument(metavar="PRESET", help="pico, small, base, large, multilingual or paper.", show_default=False)
 ]
@@ -81,6 +84,22 @@ def path(preset: PresetArgument, *, output: OutputOptions) -> None:
     directory = load_settings().models.weights_dir
     paths = [locate(record, directory) for record in find_preset(preset).records]
     answer({"preset": preset, "paths": [str(path) for path in paths]}, output.format, lambda: _lines(paths))
+
+
+@app.command("apply")
+@expanded
+def apply(context: typer.Context, other: PresetArgument, hash_file: HashFile = None, *, common: CommonOptions) -> None:
+    """Give the index other models: its images are segmented and embedded again, while it answers by the old ones.
+
+    When all is there the index switches, for every process at once. It can be written meanwhile. What is killed goes on
+    with the same command. The old codes stay: to go back is to apply the old preset, and `hash drop` removes them.
+
+    Example: [bold]searchanything models apply small[/bold]
+    """
+    with client_of(context, common) as client, indexing_progress() as show:
+        document = client.models.apply(other, hash_file=hash_choice(hash_file), progress=show).to_dict()
+    pairs = [(name.replace("_", " "), "none" if value is None else str(value)) for name, value in document.items()]
+    answer_pairs(document, common.format, lambda: pairs)
 
 
 def _lines(paths: list[Path]) -> RenderableType:

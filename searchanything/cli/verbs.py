@@ -117,7 +117,7 @@ VERBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "features": ("features", "app", "Maintain the features that indexing keeps (ingest.keep_features)."),
     "keys": ("keys", "app", "Keys of `searchanything serve`: who may ask, and what they see."),
     "eval": ("evaluate", "app", "Measure models on annotated images, and your index without labels."),
-    "models": ("models", "app", "List, fetch and locate the models' weights."),
+    "models": ("models", "app", "List, fetch and locate the models' weights; give an index other models."),
     "hash": ("hash", "app", "Train, judge, apply and import hash layers."),
 }
 

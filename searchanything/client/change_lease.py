@@ -56,11 +56,7 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Ch
         note = {"by": own, "at": time.time(), "of": concerned, "machine": this_machine(), "pid": os.getpid()}
         indexes.remember(_LEASE, json.dumps(note).encode())
 
-    if leased(indexes):
-        raise RegionIndexError(
-            f"{indexes.uri}: another process applies a hash layer or models, or was killed on another machine less "
-            f"than {APPLYING_S / 60:.0f} minutes ago; try again later"
-        )
+    check_free(indexes)
     keep()
     check(now=True)
     try:
@@ -71,6 +67,15 @@ def change_lease(indexes: IndexStore, concerned: tuple[str, str]) -> Iterator[Ch
                 indexes.remember(_LEASE, b"")
         except RegionIndexError as error:  # what the work raised, or that it is done, is what matters
             logger.warning("the note that the index is replaced stays for a while: %s", error)
+
+
+def check_free(indexes: IndexStore) -> None:
+    """Raises: RegionIndexError where another process replaces the live index."""
+    if leased(indexes):
+        raise RegionIndexError(
+            f"{indexes.uri}: another process applies a hash layer or models, or was killed on another machine less "
+            f"than {APPLYING_S / 60:.0f} minutes ago; try again later"
+        )
 
 
 def leased(indexes: IndexStore) -> dict[str, Any]:

@@ -61,6 +61,11 @@ class Client(Closing):
         return self._parts.hash_layers
 
     @property
+    def models(self) -> given.Models:
+        """Other models in the place of the live index's."""
+        return self._parts.models
+
+    @property
     def uri(self) -> str:
         """The URI of the index."""
         return self._indexes.uri
@@ -187,8 +192,7 @@ class Client(Closing):
         It shares models and connection with this one, and is not closed by itself. It refuses to write, delete and
         back up. No place: everything; within a view, what lies in both.
         """
-        view = copy.copy(self)
-        view._parts = self._parts.within(places)  # noqa: SLF001 - of a copy of this one
+        (view := copy.copy(self))._parts = self._parts.within(places)  # noqa: SLF001 - of a copy of this one
         return view
 
     @property
@@ -208,8 +212,7 @@ class Client(Closing):
 
     def regions(self, image: ImageRef) -> list[RegionRow]:
         """The indexed regions of an image, by number; no model is loaded. Raises: as `image`."""
-        index = self._connection.read_index()
-        return stored_regions(index, stored_image(index, image))
+        return stored_regions(index := self._connection.read_index(), stored_image(index, image))
 
     def locate(self, image: IndexedImage) -> ImageRef:
         """The image that is named by `s3://bucket/key`, a file's path, a key, or what has an `ImageRef`, as a hit.
@@ -349,9 +352,8 @@ class Client(Closing):
         return self._parts.features.status(source)
 
     def compact_features(self, source: SourceName) -> given.Compaction:
-        """Merge the files of kept features, without those of images that were deleted or indexed again.
-
-        Others may index meanwhile. Raises: as `features_status`; StoreError if another compaction is running.
+        """Merge the files of kept features, without those of images that were deleted or indexed again, while others
+        may index. Raises: as `features_status`; StoreError if another compaction is running.
         """
         return self._parts.features.compact(source)
 

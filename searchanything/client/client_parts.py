@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from searchanything.client.hash_layers import HashLayers
     from searchanything.client.indexing import Ingestion
     from searchanything.client.kept_features import KeptFeatures
+    from searchanything.client.model_change import Models
     from searchanything.client.operations import Operations
     from searchanything.client.syncing import Syncing
 
@@ -83,6 +84,13 @@ class ClientParts:
             from searchanything.client.hash_layers import HashLayers
 
         return HashLayers(self.connection)
+
+    @cached_property
+    def models(self) -> Models:
+        with importing():
+            from searchanything.client.model_change import Models
+
+        return Models(self.connection)
 
     @cached_property
     def operations(self) -> Operations:

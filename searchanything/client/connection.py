@@ -11,6 +11,7 @@ from searchanything import wiring
 from searchanything.client.live_index import ASKING_S, LiveIndex
 from searchanything.core.arguments import check_kind, check_places
 from searchanything.core.errors import ObjectNotFoundError, UsageError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.protocols import FeatureKeeper, ImageStore, IndexStore, RegionIndex
 from searchanything.core.settings import Settings
 from searchanything.core.types import ImageRef, Place, lies_in
@@ -18,12 +19,15 @@ from searchanything.images.content_types import ContentTypes
 from searchanything.search.scoped import READ_ONLY, ScopedIndex, narrowed
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.encode import asked_regions
     from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.features.layout import FeatureCache
     from searchanything.images.scopes import Patterns, Scope
     from searchanything.ingest.forget import ForgetLimits
     from searchanything.ingest.plan import IndexingJob, IndexingOptions
     from searchanything.ingest.vanished import Said, VanishedCheck
+else:
+    asked_regions = LazyModule("searchanything.encode.asked_regions")
 
 SourceName: TypeAlias = str | Path
 TILED_BATCH: Final = 8  # images in tiles fill a batch and memory by fewer of them
@@ -126,7 +130,7 @@ class Connection:
         sheet = None
         if self.settings.service.sheet_images:
             sheet = Sheet(wiring.open_tiles(store.bucket, index.manifest, self.settings), most=tiles)
-        if wiring.tile_side_of(self.settings, index.manifest):
+        if asked_regions.tile_side_of(self.settings, index.manifest):
             options = replace(options, batch_images=max(1, options.batch_images // TILED_BATCH))
         keeper, may_forget = self.keeper(store, index), self.vanished(source, said)
         return IndexingJob(store, open_encoder, index, options, scope, keeper, sheet, self.types, may_forget)

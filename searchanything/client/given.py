@@ -13,6 +13,7 @@ from searchanything.backup.backup import BackupReport
 from searchanything.client.client import Client
 from searchanything.client.combining import PartInput
 from searchanything.client.hash_layers import HashLayers
+from searchanything.client.model_change import Models
 from searchanything.client.operations import Operations
 from searchanything.client.stored_questions import StoredInput
 from searchanything.core.settings import Settings
@@ -31,6 +32,7 @@ __all__ = [
     "Duplicates",
     "HashLayers",
     "ImageInput",
+    "Models",
     "Operations",
     "PartInput",
     "Patterns",

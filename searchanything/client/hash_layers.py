@@ -39,11 +39,13 @@ _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True, slots=True)
 class LayerStatus:
-    """One hash layer for which the index has codes. `layer` is the sha256 of its file; `regions` is None where the
-    codes are not in the server's memory, or not usable: of another schema, or half dropped. `same_features` is False
-    for an index of other models.
+    """One hash layer for which the index has codes, by the models of `preset`. `layer` is the sha256 of its file, and
+    `index` the fingerprint of all. `regions` is None where the codes are not in the server's memory, or not usable: of
+    another schema, or half dropped. `same_features` is False for other models than the live ones, or other regions.
     """
 
+    index: str
+    preset: str
     layer: str
     method: str
     bits: int
@@ -141,13 +143,14 @@ class HashLayers:
         )
 
     def drop(self, layer: str) -> None:
-        """Delete the codes of a layer that is not live, by its sha256 (8 digits or more), and the layer with them.
+        """Delete the codes of a layer that is not live, by the sha256 of the layer or by their `index` (8 digits or
+        more), and the layer with them.
 
         Raises: UsageError for one that is not there, or live, or being filled; RegionIndexError.
         """
         check_kind(layer, str, "layer", "the sha256 of a layer that the index has")
         indexes, live = self.connection.whole(), self.connection.models.manifest()
-        found = self._named(layer, live)
+        found = self._named(layer)
         if found.fingerprint == live.fingerprint:
             raise UsageError(f"the layer {layer} is live: questions go by it; apply another one first")
         if found.fingerprint in leased(indexes).get("of", ()):
@@ -161,7 +164,7 @@ class HashLayers:
         if isinstance(layer, Path) or Path(layer).is_file():
             data = wiring.hash_layer_of(live.preset, Path(layer), self.connection.settings)
         else:
-            data = indexes.hash_layer(self._named(layer, live).fingerprint)
+            data = indexes.hash_layer(self._named(layer, of=live).fingerprint)
         hasher = HashLayer.from_bytes(data)
         taken = HashLayer.from_bytes(indexes.hash_layer(live.fingerprint))
         expected, got = (f"{one.mask_dimension} + {one.image_dimension}" for one in (taken, hasher))
@@ -170,17 +173,20 @@ class HashLayers:
         hasher.warn_of_other_features(live.feature_fingerprint)
         return hasher
 
-    def _named(self, layer: str, live: IndexManifest) -> IndexManifest:
-        """The index of a layer that is named by the beginning of its digest. Raises: UsageError."""
-        found = [
-            one
-            for one in self.connection.indexes.manifests()
-            if one.hash_digest.startswith(layer) and one.feature_fingerprint == live.feature_fingerprint
-        ]
-        if len(found) != 1 or not _DIGEST.fullmatch(layer):
+    def _named(self, name: str, *, of: IndexManifest | None = None) -> IndexManifest:
+        """The index that is named by the beginning of its layer's digest, or of its own; `of`: of the same features.
+
+        Raises: UsageError.
+        """
+        made = self.connection.indexes.manifests()
+        found = [one for one in made if one.hash_digest.startswith(name) or one.fingerprint.startswith(name)]
+        if of is not None:
+            found = [one for one in found if one.feature_fingerprint == of.feature_fingerprint]
+        if len(found) != 1 or not _DIGEST.fullmatch(name):
             raise UsageError(
-                f"expected a hash layer's file, or 8 or more digits of a layer that the index has, got {layer!r}; "
+                f"expected a hash layer's file, or 8 or more digits of a layer that the index has, got {name!r}; "
                 "`searchanything hash layers` lists them"
+                + (", and tells those of one layer apart by their index" if len(found) > 1 else "")
             )
         return found[0]
 
@@ -206,6 +212,8 @@ def _status(indexes: IndexStore, one: IndexManifest, live: IndexManifest) -> Lay
         if one.fingerprint == live.fingerprint or not indexes.is_released(one.fingerprint):
             regions = indexes.open(one.fingerprint).count_regions()
     return LayerStatus(
+        index=one.fingerprint,
+        preset=one.preset,
         layer=one.hash_digest,
         method=method,
         bits=one.bits,

@@ -1,6 +1,6 @@
-"""A hash layer trained on a sample of the source, before anything is indexed.
+"""A hash layer trained on a sample of the images, before anything is indexed.
 
-    listing ─► sample ─► the very pipeline that `index` is, into nothing ─► features ─► training ─► layer
+    listing, or another index ─► sample ─► the pipeline of `index`, into nothing ─► features ─► training ─► layer
 
 The sample is drawn by a digest of the keys, so it does not depend on the order of a listing: the same objects and seed
 give the same sample, and on one machine the same layer. It is announced in the log, as a warning: it takes time, and
@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 
 from searchanything.core.errors import UniformFeaturesError
 from searchanything.core.omissions import Omissions
-from searchanything.core.protocols import ImageFeatures
-from searchanything.core.settings import ModelSettings
+from searchanything.core.protocols import ImageFeatures, RegionIndex
+from searchanything.core.settings import ModelSettings, Settings
 from searchanything.core.types import FloatArray, ImageRef, StoredObject
+from searchanything.encode.encoder import Encoder
 from searchanything.features.parquet import FeatureBatch
 from searchanything.hash_training.training import TrainingOptions, TrainingProgress, train_hash
 from searchanything.hash_training.words_training import train_words
 from searchanything.ingest.pipeline import index_images
 from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.progress import so_far, within
 from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLING: Final = "sampling"
 TRAINING: Final = "training the hash"
+Sample: TypeAlias = list[tuple[IndexingJob, list[StoredObject]]]  # what is done with which images
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class LearningOptions:
     least_regions: int
     compute: ModelSettings
     seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        ingest = settings.ingest
+        return cls(ingest.hash_sample_images, ingest.hash_least_regions, settings.models)
 
 
 @dataclass(slots=True)
@@ -66,35 +75,49 @@ class _Collector:
         """What vanished meanwhile was there when it was drawn."""
 
 
-def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgress | None = None) -> HashLayer | None:
-    """Train a layer of as many bits as the job's untrained one; None where the source is too small for it.
+def sample_of_source(job: IndexingJob, options: LearningOptions) -> Sample:
+    """Images of the job's source, as it is listed."""
+    return [(job, _drawn(_candidates(job), options))]
 
-    The job's index is a scratch one: it is filled. Images of the sample that fail are left out.
+
+def sample_of_index(index: RegionIndex, open_job: Callable[[str], IndexingJob], options: LearningOptions) -> Sample:
+    """Images that an index has, in all its buckets; `open_job` gives the work on one of these."""
+    findable = (one for one in index.iterate_states() if one.is_findable)
+    chosen = _drawn((StoredObject(one.image, one.etag, one.modified_at_ms) for one in findable), options)
+    buckets = sorted({one.ref.bucket for one in chosen})
+    return [(open_job(bucket), [one for one in chosen if one.ref.bucket == bucket]) for bucket in buckets]
+
+
+def learn_hash(sample: Sample, options: LearningOptions, *, progress: OnProgress | None = None) -> HashLayer | None:
+    """Train a layer of as many bits as the jobs' untrained one; None where the sample is too small for it.
+
+    The jobs have an encoder in common, and scratch indexes, which are filled. Images of the sample that fail are left
+    out.
 
     Raises: as `index_images`.
     """
     if options.images == 0:
         logger.warning("the hash stays untrained: ingest.hash_sample_images is 0")
         return None
-    chosen = _sample(job, options)
-    most = len(chosen) * job.open_encoder().policy.count
+    encoder, images = sample[0][0].open_encoder(), _size(sample)
+    most = images * encoder.policy.count
     if most < options.least_regions:
-        _decline(f"at most {most} regions of {len(chosen)} images", options)
+        _decline(f"at most {most} regions of {images} images", options)
         return None
     logger.warning(
         "the preset's hash is untrained: one is trained first, on %d images of the source (--hash untrained: none)",
-        len(chosen),
+        images,
     )
-    collector = _collected(job, chosen, progress)
+    collector = _collected(sample, progress)
     if collector.regions < options.least_regions:
-        _decline(f"{collector.regions} regions of {len(chosen)} images", options)
+        _decline(f"{collector.regions} regions of {images} images", options)
         return None
     stated = {
         "created_by": "searchanything index",
-        "sample_images": str(len(chosen)),
-        "feature_fingerprint": job.index.manifest.feature_fingerprint,
+        "sample_images": str(images),
+        "feature_fingerprint": sample[0][0].index.manifest.feature_fingerprint,
     }
-    training = TrainingOptions(bits=job.open_encoder().hasher.bits, seed=options.seed, compute=options.compute)
+    training = TrainingOptions(bits=encoder.hasher.bits, seed=options.seed, compute=options.compute)
     try:
         trained = train_hash(
             collector.batches, options=training, provenance=stated, progress=partial(_pass_on, progress)
@@ -102,45 +125,57 @@ def learn_hash(job: IndexingJob, options: LearningOptions, *, progress: OnProgre
     except UniformFeaturesError as error:
         logger.warning("the hash stays untrained: %s", error)
         return None
-    logger.info("hash trained on %d regions of %d images", trained.rows, len(chosen))
+    logger.info("hash trained on %d regions of %d images", trained.rows, images)
     return trained.layer
 
 
 def learn_words(
-    job: IndexingJob, options: LearningOptions, kept: FloatArray | None, *, progress: OnProgress | None = None
+    sample: Callable[[], Sample],
+    encoder: Encoder,
+    options: LearningOptions,
+    kept: FloatArray | None = None,
+    *,
+    progress: OnProgress | None = None,
 ) -> WordsLayer:
-    """A words layer fitted to f_I (n, D) of regions whose features are kept, or to a sample of the source.
+    """A words layer fitted to f_I (n, D) of regions whose features are kept; where there are none, to a sample.
 
-    It is announced in the log. The job's index is a scratch one: it is filled. Raises: as `index_images`.
+    It is announced in the log. The jobs' indexes are scratch ones: they are filled. Raises: as `index_images`.
     """
     if kept is not None:
         logger.warning(
             "words codes are new to the index: their layer is fitted to %d regions' kept features", len(kept)
         )
-        return train_words(kept, job.open_encoder().everyday_words(), seed=options.seed)
-    chosen = _sample(job, options)
-    logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", len(chosen))
-    collector = _collected(job, chosen, progress)
-    nothing = np.zeros((0, job.open_encoder().embedder.dimension), dtype=np.float32)
+        return train_words(kept, encoder.everyday_words(), seed=options.seed)
+    drawn = sample()
+    logger.warning("words codes are new to the index: their layer is fitted to %d images of the source", _size(drawn))
+    collector = _collected(drawn, progress)
+    nothing = np.zeros((0, encoder.embedder.dimension), dtype=np.float32)
     regions = np.concatenate([nothing, *(batch.image for batch in collector.batches)])
-    return train_words(regions, job.open_encoder().everyday_words(), seed=options.seed)
+    return train_words(regions, encoder.everyday_words(), seed=options.seed)
 
 
-def _collected(job: IndexingJob, chosen: Sequence[StoredObject], progress: OnProgress | None) -> _Collector:
-    """The features of the chosen images; those that fail are left out."""
-    collector = _Collector()
-    sampling = None if progress is None else _staged(progress)
-    index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=sampling)
+def _collected(sample: Sample, progress: OnProgress | None) -> _Collector:
+    """The features of a sample's images; those that fail are left out."""
+    collector, total = _Collector(), _size(sample)
+    before = IndexProgress(0, total, 0, 0, "", stage=SAMPLING)
+    for job, chosen in sample:
+        show = None if progress is None else within(_staged(progress), before)
+        report = index_images(replace(job, keeper=collector), chosen, total=len(chosen), progress=show)
+        before = so_far(before, report)
     return collector
 
 
-def _sample(job: IndexingJob, options: LearningOptions) -> list[StoredObject]:
-    """The images of the source whose keys have the smallest digests."""
+def _size(sample: Sample) -> int:
+    return sum(len(chosen) for _, chosen in sample)
+
+
+def _drawn(candidates: Iterable[StoredObject], options: LearningOptions) -> list[StoredObject]:
+    """The images whose keys have the smallest digests."""
 
     def digest(one: StoredObject) -> bytes:
         return blake2b(one.ref.key.encode("utf-8", "surrogatepass"), key=b"%d" % options.seed, digest_size=8).digest()
 
-    return heapq.nsmallest(options.images, _candidates(job), key=digest)
+    return heapq.nsmallest(options.images, candidates, key=digest)
 
 
 def _candidates(job: IndexingJob) -> Iterator[StoredObject]:

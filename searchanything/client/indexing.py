@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from searchanything import wiring
 from searchanything.client.connection import Connection, OpenedSource, SourceName
-from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words
+from searchanything.client.hash_on_first_index import LearningOptions, learn_hash, learn_words, sample_of_source
 from searchanything.client.syncing import Syncing
 from searchanything.core.arguments import check_flags, check_kind, check_progress, several, whole_number_of
 from searchanything.core.batching import batches
@@ -184,7 +184,8 @@ class Ingestion:
             scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
             keeping = memory.keeping(encoder)
             job = IndexingJob(store, lambda: keeping, scratch, connection.options(), scope)
-            layer = learn_hash(job, self._learning_options(), progress=progress)
+            options = LearningOptions.of(self.connection.settings)
+            layer = learn_hash(sample_of_source(job, options), options, progress=progress)
             return None if layer is None else layer.to_bytes()
 
         opened = connection.models.open_or_make(choice, learn)
@@ -201,9 +202,18 @@ class Ingestion:
         if not add and index.count_regions():
             logger.warning("ingest.words is set, but the index has no words codes: searchanything index --add-words")
             return opened
-        scratch = wiring.scratch_index(manifest_of(open_encoder(), "sample"))
+        scratch, options = (
+            wiring.scratch_index(manifest_of(open_encoder(), "sample")),
+            LearningOptions.of(self.connection.settings),
+        )
         job = IndexingJob(store, open_encoder, scratch, connection.options(), scope)
-        layer = learn_words(job, self._learning_options(), self._kept_sample(store, index), progress=progress)
+        layer = learn_words(
+            partial(sample_of_source, job, options),
+            open_encoder(),
+            options,
+            self._kept_sample(store, index),
+            progress=progress,
+        )
         return connection.models.add_words(layer.to_bytes(), bits=layer.bits)
 
     def _kept_sample(self, store: ImageStore, index: RegionIndex) -> FloatArray | None:
@@ -238,14 +248,6 @@ class Ingestion:
 
     def _in_waves(self, job: IndexingJob, keys: Sequence[str], progress: OnProgress | None) -> IndexReport:
         return sum_reports(refresh_images(job, wave, progress=progress) for wave in batches(keys, WAVE_KEYS))
-
-    def _learning_options(self) -> LearningOptions:
-        settings = self.connection.settings
-        return LearningOptions(
-            images=settings.ingest.hash_sample_images,
-            least_regions=settings.ingest.hash_least_regions,
-            compute=settings.models,
-        )
 
 
 def _with_others(report: IndexReport, others: IndexReport) -> IndexReport:

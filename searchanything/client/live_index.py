@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from searchanything import wiring
 from searchanything.core.errors import IndexMismatchError, IndexNotFoundError, PresetError
+from searchanything.core.libraries import LazyModule
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import IndexStore, RegionIndex, Segmenter
 from searchanything.core.settings import Settings
@@ -20,9 +21,12 @@ from searchanything.search.committed import holds_rows
 from searchanything.wiring import HashChoice
 
 if TYPE_CHECKING:  # who only reads an index needs none of these
+    from searchanything.encode import asked_regions
     from searchanything.encode.encoder import Encoder, OpenEncoder
     from searchanything.encode.segmentation_cache import RememberingSegmenter
     from searchanything.models.hashing import HashLayer
+else:
+    asked_regions = LazyModule("searchanything.encode.asked_regions")
 
 SETTLING_S: Final = 2.0  # longer than it takes to look for other new indexes and to switch
 ASKING_S: Final = 1.0  # a question may go to what was live so long ago: it spares every question a call
@@ -123,8 +127,8 @@ class LiveIndex:
         """
         manifest = self.manifest()
         self.preset_of(manifest)
-        wiring.policy_of(self._settings, manifest)
-        wiring.tile_side_of(self._settings, manifest)
+        asked_regions.policy_of(self._settings, manifest)
+        asked_regions.tile_side_of(self._settings, manifest)
         self._notice_words(manifest.fingerprint, within_s=WORDS_NOTICED_S)
         with self._lock:
             index = self._index(manifest.fingerprint)
@@ -303,8 +307,8 @@ class LiveIndex:
         return self._remembering.setdefault(key, RememberingSegmenter(segmenter))
 
     def _load_encoder(self, preset: str | None, layer: bytes, manifest: IndexManifest | None = None) -> Encoder:
-        policy = wiring.policy_of(self._settings, manifest)
-        tile_px = wiring.tile_side_of(self._settings, manifest)
+        policy = asked_regions.policy_of(self._settings, manifest)
+        tile_px = asked_regions.tile_side_of(self._settings, manifest)
         return wiring.load_encoder(preset, layer, self._settings, policy=policy, tile_px=tile_px)
 
     def _check(self, index: IndexManifest, local: IndexManifest) -> None:

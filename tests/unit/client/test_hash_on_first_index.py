@@ -354,7 +354,7 @@ def test_the_sample_does_not_depend_on_the_listing() -> None:
     def drawn_from(store: InMemoryStore, seed: int) -> list[str]:
         job = IndexingJob(store, lambda: encoder, new_index())
         options = LearningOptions(images=50, least_regions=20, compute=ModelSettings(), seed=seed)
-        return [one.ref.key for one in hash_on_first_index._sample(job, options)]
+        return [one.ref.key for one in hash_on_first_index.sample_of_source(job, options)[0][1]]
 
     first = drawn_from(stores[0], 0)
     assert len(set(first)) == 50

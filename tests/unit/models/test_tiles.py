@@ -19,8 +19,8 @@ from searchanything.core.protocols import Segmentation
 from searchanything.core.settings import Settings
 from searchanything.core.types import BoolMask
 from searchanything.demo.scenes import generate_demo_scenes
+from searchanything.encode.asked_regions import policy_of, tile_side_of
 from searchanything.models.tiles import MOST_CELLS, OVERLAP, TiledSegmenter, tiles_of
-from searchanything.wiring import policy_of, tile_side_of
 from tests.fakes.models import PALETTE, FakeSegmenter, drawn
 
 SIDE = 64

@@ -1,0 +1,181 @@
+"""Other models for an index in use: its images are segmented and embedded beside the live index, which answers on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from searchanything import wiring
+from searchanything.client.change import Change
+from searchanything.client.change_lease import check_free
+from searchanything.client.connection import Connection
+from searchanything.client.hash_on_first_index import (
+    LearningOptions,
+    Sample,
+    learn_hash,
+    learn_words,
+    sample_of_index,
+)
+from searchanything.core.arguments import check_kind, check_progress
+from searchanything.core.errors import PresetError, UsageError
+from searchanything.core.manifest import IndexManifest
+from searchanything.core.protocols import RegionIndex
+from searchanything.core.types import source_of
+from searchanything.encode.asked_regions import regions_beside
+from searchanything.encode.encoder import Encoder
+from searchanything.encode.fingerprint import manifest_of
+from searchanything.ingest.other_models import OtherModels
+from searchanything.ingest.plan import IndexingJob
+from searchanything.ingest.reports import OnProgress
+from searchanything.models.words_layer import WordsLayer
+from searchanything.search.committed import holds_rows
+from searchanything.wiring import HashChoice
+
+CARRYING: Final = "looking at failures"
+_UNTRAINED: Final = "untrained"  # as `hash_file`
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """What `apply` did. `preset` and `layer` (the sha256 of its file) are live; `replaced` is the preset of before, or
+    None where nothing was replaced.
+
+    `encoded` images were segmented and embedded, of which `failed` could not be; of `carried` ones the failure was
+    known. `forgotten` ones are no more in the replaced index. `left` are lacking: the next sync of their source indexes
+    them, if it has them.
+    """
+
+    preset: str
+    layer: str
+    replaced: str | None
+    encoded: int = 0
+    failed: int = 0
+    carried: int = 0
+    forgotten: int = 0
+    left: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `searchanything models apply --format json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """`client.models`. Thread-safe."""
+
+    connection: Connection
+
+    def apply(
+        self, preset: str, *, hash_file: str | Path | None = None, progress: OnProgress | None = None
+    ) -> ModelChange:
+        """Give the index other models: those of a preset, or other regions by the settings (`ingest.regions`,
+        `…region_policy`, `…tiles`). What the settings do not name stays as it is in the index.
+
+        All its images are segmented and embedded again, into an index beside the live one, which can be asked and
+        written meanwhile; then all switch at once. The replaced index stays: to go back is to apply its preset.
+        `hash_file`: as for `index`; a layer that this preset had here before is taken again, else one is trained on a
+        sample of the images. Words codes are made where the index has them. If so many images are gone or fail that it
+        may be a mistake (`ingest.forget_images`, `…forget_share`), nothing changes.
+
+        Raises: IndexNotFoundError; PresetError for a preset that is unknown, or that `models.preset` contradicts;
+        UsageError where there is no image, or nothing but the layer would change; WeightsMissingError, ModelError;
+        RegionIndexError where another process changes models or layer; and what `refresh` raises. After any of them the
+        index is as it was, and the same call goes on, but for a RegionIndexError which says that the models are live: a
+        sync brings what others wrote meanwhile.
+        """
+        check_kind(preset, str, "preset", "the name of a preset")
+        check_kind(hash_file, str | Path | None, "hash_file", "a file's path, or 'untrained'")
+        check_progress(progress)
+        start = time.monotonic()
+        self.connection.whole()
+        live, settings = self.connection.models.manifest(), self.connection.settings
+        if settings.models.preset not in (None, preset):
+            raise PresetError(
+                f"the setting models.preset is {settings.models.preset!r}, but {preset!r} is to be applied: leave it "
+                "out wherever this index is used, so that all follow the index"
+            )
+        choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
+        encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
+        if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
+            if hash_file is None:
+                return ModelChange(live.preset, live.hash_digest, None, seconds=time.monotonic() - start)
+            raise UsageError("the index has these models already; another hash layer: searchanything hash apply")
+        check_free(self.connection.indexes)
+        if not holds_rows(self.connection.models.index()):
+            raise UsageError(f"no image is indexed: searchanything index SOURCE --preset {preset} makes it anew")
+        if choice is None and not encoder.hasher.trained:
+            encoder = self._encoder(preset, self._learnt(encoder, preset, progress), live)
+        wanted = manifest_of(encoder, preset)
+        change = Change(
+            connection=self.connection,
+            live=live,
+            beside=lambda index, done: OtherModels(
+                live=index, other=self._beside(wanted, encoder, index, progress), progress=done
+            ),
+            encode=True,
+            name=f"the index of {preset}",
+            stage=CARRYING,
+            progress=progress,
+        )
+        change.apply(wanted.fingerprint)
+        return ModelChange(
+            preset=preset,
+            layer=wanted.hash_digest,
+            replaced=live.preset,
+            encoded=change.report.indexed + change.report.empty,
+            failed=change.report.failed,
+            carried=change.done,
+            forgotten=change.forgotten,
+            left=change.left,
+            seconds=time.monotonic() - start,
+        )
+
+    def _encoder(self, preset: str, layer: bytes, live: IndexManifest) -> Encoder:
+        """The preset's models as an index beside the live one would get them."""
+        settings = self.connection.settings
+        policy, tile_px = regions_beside(settings, live)
+        encoder = wiring.load_encoder(preset, layer, settings, policy=policy, tile_px=tile_px)
+        return wiring.settle_encoder(encoder, settings)
+
+    def _learnt(self, encoder: Encoder, preset: str, progress: OnProgress | None) -> bytes:
+        """The newest trained layer that there are codes of these features by, else one of a sample of the images."""
+        features = manifest_of(encoder, preset).feature_fingerprint
+        made = [one for one in self.connection.indexes.manifests() if one.feature_fingerprint == features]
+        if trained := [one for one in made if one.hash_trained]:
+            return self.connection.indexes.hash_layer(max(trained, key=lambda one: one.created_at_ms).fingerprint)
+        options = LearningOptions.of(self.connection.settings)
+        learnt = learn_hash(self._sample(self.connection.models.index(), encoder, options), options, progress=progress)
+        return encoder.hasher.to_bytes() if learnt is None else learnt.to_bytes()
+
+    def _sample(self, live: RegionIndex, encoder: Encoder, options: LearningOptions) -> Sample:
+        """Images of the live index, and how their features are made. Raises: UsageError where it has none."""
+        scratch = wiring.scratch_index(manifest_of(encoder, "sample"))
+
+        def job(bucket: str) -> IndexingJob:
+            store, scope = self.connection.open_source(source_of(bucket))
+            return IndexingJob(store, lambda: encoder, scratch, self.connection.options(), scope)
+
+        sample = sample_of_index(live, job, options)
+        if not sample:
+            raise UsageError("no image of the index has a region or a code to learn from: searchanything failed list")
+        return sample
+
+    def _beside(
+        self, wanted: IndexManifest, encoder: Encoder, live: RegionIndex, progress: OnProgress | None
+    ) -> RegionIndex:
+        """The index of the other models: made, or what is there of it, with words codes if the live one has them."""
+        indexes, name = self.connection.indexes, wanted.fingerprint
+        made = {one.fingerprint: one for one in indexes.manifests()}.get(name)
+        other = indexes.create(made or wanted, encoder.hasher.to_bytes())  # also what a killed `drop` left of one
+        if other.words is None and live.words is not None:
+            options = LearningOptions.of(self.connection.settings)
+            layer: WordsLayer = learn_words(
+                partial(self._sample, live, encoder, options), encoder, options, progress=progress
+            )
+            indexes.add_words(name, layer.to_bytes(), bits=layer.bits)
+        self.connection.models.forget(name)
+        return indexes.open(name)
