@@ -89,6 +89,8 @@ class Change(Generic[RunT]):
         self.run.forget_failed_attempts()
         self.seen = self.run.compare()
         self.total = len(self.seen.lacking)
+        if self.progress is not None:
+            self.progress(self._so_far())
         for _ in range(LOOKS):
             if not len(self.seen.lacking):
                 break

@@ -71,7 +71,8 @@ class LiveIndex:
         if asked is not None and asked != manifest.preset:
             raise PresetError(
                 f"the index at {self._indexes.uri} was made with preset {manifest.preset!r}, but {asked!r} was asked "
-                f"for; leave the preset out, or name another index"
+                f"for; leave the preset out, name another index, or give this one other models: "
+                f"searchanything models apply {asked}"
             )
         return manifest.preset
 

@@ -29,11 +29,12 @@ from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.other_models import OtherModels
 from searchanything.ingest.plan import IndexingJob
-from searchanything.ingest.reports import OnProgress
+from searchanything.ingest.reports import IndexProgress, OnProgress
 from searchanything.models.words_layer import WordsLayer
 from searchanything.search.committed import holds_rows
 from searchanything.wiring import HashChoice
 
+LOADING: Final = "loading the models"
 CARRYING: Final = "looking at failures"
 _UNTRAINED: Final = "untrained"  # as `hash_file`
 
@@ -99,6 +100,8 @@ class Models:
                 "out wherever this index is used, so that all follow the index"
             )
         choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
+        if progress is not None:
+            progress(IndexProgress(0, None, 0, 0, "", stage=LOADING))
         encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
         if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
             if hash_file is None:
