@@ -32,7 +32,6 @@ from searchanything.ingest.rehash import Rehash
 from searchanything.ingest.reports import OnProgress
 from searchanything.models.hashing import HashLayer
 
-LOOKS: Final = 3  # looks at what was indexed meanwhile, before the switch
 HASHING: Final = "hashing kept features"
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 

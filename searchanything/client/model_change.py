@@ -34,7 +34,7 @@ from searchanything.models.words_layer import WordsLayer
 from searchanything.search.committed import holds_rows
 from searchanything.wiring import HashChoice
 
-LOADING: Final = "loading the models"
+LOADING_MODELS: Final = "loading the models"
 CARRYING: Final = "looking at failures"
 _UNTRAINED: Final = "untrained"  # as `hash_file`
 
@@ -66,7 +66,7 @@ class ModelChange:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """`client.models`. Thread-safe."""
+    """What `Client.models` gives. Thread-safe."""
 
     connection: Connection
 
@@ -99,9 +99,9 @@ class Models:
                 f"the setting models.preset is {settings.models.preset!r}, but {preset!r} is to be applied: leave it "
                 "out wherever this index is used, so that all follow the index"
             )
-        choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
         if progress is not None:
-            progress(IndexProgress(0, None, 0, 0, "", stage=LOADING))
+            progress(IndexProgress(0, None, 0, 0, "", stage=LOADING_MODELS))
+        choice: HashChoice = _UNTRAINED if hash_file == _UNTRAINED else Path(hash_file) if hash_file else None
         encoder = self._encoder(preset, wiring.hash_layer_of(preset, choice, settings), live)
         if manifest_of(encoder, preset).feature_fingerprint == live.feature_fingerprint:
             if hash_file is None:
@@ -112,6 +112,23 @@ class Models:
             raise UsageError(f"no image is indexed: searchanything index SOURCE --preset {preset} makes it anew")
         if choice is None and not encoder.hasher.trained:
             encoder = self._encoder(preset, self._learnt(encoder, preset, progress), live)
+        change = self._replace(live, encoder, preset, progress)
+        return ModelChange(
+            preset=preset,
+            layer=encoder.hasher.digest,
+            replaced=live.preset,
+            encoded=change.report.indexed + change.report.empty,
+            failed=change.report.failed,
+            carried=change.done,
+            forgotten=change.forgotten,
+            left=change.left,
+            seconds=time.monotonic() - start,
+        )
+
+    def _replace(
+        self, live: IndexManifest, encoder: Encoder, preset: str, progress: OnProgress | None
+    ) -> Change[OtherModels]:
+        """Fill an index of these models beside the live one, and switch to it."""
         wanted = manifest_of(encoder, preset)
         change = Change(
             connection=self.connection,
@@ -125,17 +142,7 @@ class Models:
             progress=progress,
         )
         change.apply(wanted.fingerprint)
-        return ModelChange(
-            preset=preset,
-            layer=wanted.hash_digest,
-            replaced=live.preset,
-            encoded=change.report.indexed + change.report.empty,
-            failed=change.report.failed,
-            carried=change.done,
-            forgotten=change.forgotten,
-            left=change.left,
-            seconds=time.monotonic() - start,
-        )
+        return change
 
     def _encoder(self, preset: str, layer: bytes, live: IndexManifest) -> Encoder:
         """The preset's models as an index beside the live one would get them."""

@@ -29,6 +29,7 @@ from searchanything.client.hash_layers import HashChange
 from searchanything.core.errors import IndexNotFoundError, ModelError, RegionIndexError, StoreError, UsageError
 from searchanything.core.rows import ImageRow, Outcome, RegionRow
 from searchanything.core.types import ImageRef, Place, RGBImage
+from searchanything.ingest.reports import IndexProgress
 from searchanything.models.hashing import HashLayer
 from searchanything.models.words_layer import WordsLayer
 from searchanything.prompts.prompt import Points
@@ -151,8 +152,8 @@ def test_until_all_is_there_questions_go_to_the_old_one(client: Client, images: 
 def test_what_happens_meanwhile_is_carried_over(client: Client, images: Path, layer: Path) -> None:
     happened: list[str] = []
 
-    def write(_: object) -> None:
-        if happened:
+    def write(now: IndexProgress) -> None:
+        if happened or not now.done:
             return
         happened.append("once")
         save(drawn(48, 64, green=(4, 4, 30, 40)), images / "new.png")
