@@ -25,6 +25,7 @@ from searchanything.core.errors import RegionIndexError, SearchAnythingError, Us
 from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
+from searchanything.encode.encoder import Encoder
 from searchanything.ingest.beside import Beside, Compared
 from searchanything.ingest.garbage import count_lost
 from searchanything.ingest.pipeline import refresh_images
@@ -41,7 +42,7 @@ class Change(Generic[RunT]):
     """One run that replaces the live index, and what it did so far.
 
     `carry` brings over what needs no model, of one bucket. `encode`: the rest is segmented and embedded; else it is
-    refused. `name` is what the index is made for, in words.
+    refused. `recall` spares an encoder the crops that it has seen. `name` is what the index is made for, in words.
     """
 
     connection: Connection
@@ -49,6 +50,7 @@ class Change(Generic[RunT]):
     beside: Callable[[RegionIndex, Callable[[int], None]], RunT]
     carry: Callable[[RunT, str], object] = lambda _, __: None
     encode: bool
+    recall: Callable[[Encoder], Encoder] = lambda encoder: encoder
     name: str
     stage: str
     progress: OnProgress | None
@@ -148,8 +150,8 @@ class Change(Generic[RunT]):
     def _encode(self, run: RunT, bucket: str) -> None:
         """Index what is still lacking, as it is in its source now."""
         source, options = self.connection.open_source(source_of(bucket)), self.connection.options(retry_forever=True)
-        opened = self.connection.models.open_beside(run.other)
-        job = self.connection.job(source, opened, options, said="named")
+        index, open_encoder = self.connection.models.open_beside(run.other)
+        job = self.connection.job(source, (index, lambda: self.recall(open_encoder())), options, said="named")
         for wave in batches(run.lacking(bucket=bucket), WAVE_KEYS):
             next_generation(after=max(state.generation for state in wave))  # what comes is newer, by whatever clock
             keys = [state.image.key for state in wave]

@@ -25,6 +25,7 @@ from searchanything.core.manifest import IndexManifest
 from searchanything.core.protocols import RegionIndex
 from searchanything.core.types import source_of
 from searchanything.encode.asked_regions import regions_beside
+from searchanything.encode.crop_memory import CropMemory
 from searchanything.encode.encoder import Encoder
 from searchanything.encode.fingerprint import manifest_of
 from searchanything.ingest.other_models import OtherModels
@@ -110,9 +111,10 @@ class Models:
         check_free(self.connection.indexes)
         if not holds_rows(self.connection.models.index()):
             raise UsageError(f"no image is indexed: searchanything index SOURCE --preset {preset} makes it anew")
+        memory = CropMemory()  # of the sample's crops
         if choice is None and not encoder.hasher.trained:
-            encoder = self._encoder(preset, self._learnt(encoder, preset, progress), live)
-        change = self._replace(live, encoder, preset, progress)
+            encoder = self._encoder(preset, self._learnt(memory.keeping(encoder), preset, progress), live)
+        change = self._replace(live, encoder, preset, memory, progress)
         return ModelChange(
             preset=preset,
             layer=encoder.hasher.digest,
@@ -126,7 +128,7 @@ class Models:
         )
 
     def _replace(
-        self, live: IndexManifest, encoder: Encoder, preset: str, progress: OnProgress | None
+        self, live: IndexManifest, encoder: Encoder, preset: str, memory: CropMemory, progress: OnProgress | None
     ) -> Change[OtherModels]:
         """Fill an index of these models beside the live one, and switch to it."""
         wanted = manifest_of(encoder, preset)
@@ -134,9 +136,10 @@ class Models:
             connection=self.connection,
             live=live,
             beside=lambda index, done: OtherModels(
-                live=index, other=self._beside(wanted, encoder, index, progress), progress=done
+                live=index, other=self._beside(wanted, memory.recalling(encoder), index, progress), progress=done
             ),
             encode=True,
+            recall=memory.recalling,
             name=f"the index of {preset}",
             stage=CARRYING,
             progress=progress,

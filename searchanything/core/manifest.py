@@ -50,5 +50,5 @@ class WordsPart:
 
     collection: str
     bits: int
-    layer: bytes
+    layer: bytes = field(repr=False)  # a megabyte, in a status that a notebook shows
     bytes_per_region: int

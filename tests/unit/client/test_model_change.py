@@ -37,8 +37,10 @@ class OtherEmbedder(FakeEmbedder):
 
     def __init__(self) -> None:
         super().__init__(weights="other-embedder")
+        self.crops: list[int] = []
 
     def embed_crops(self, crops: RGBImage) -> FloatArray:
+        self.crops.append(len(crops))
         return np.ascontiguousarray(-super().embed_crops(crops)[:, ::-1])
 
 
@@ -373,6 +375,7 @@ def test_words_codes_are_made_anew(client: Client, images: Path) -> None:
     index = live_of(client)
     assert index.words is not None
     assert layer is not None
+    assert len(repr(client.status())) < 2000  # a notebook shows it
     assert index.words.layer != layer.layer
     assert index.count_words() == index.count_regions() == 6
 
@@ -406,6 +409,8 @@ def test_a_layer_is_trained_on_images_of_the_index_once(images: Path, tmp_path: 
         change = client.models.apply(NEW)
         assert client.manifest.hash_trained
         assert machine.seen()[1] == 15 + 15  # the sample, from both folders, and then all
+        assert isinstance(machine.other.embedder, OtherEmbedder)
+        assert sum(machine.other.embedder.crops) == 15 * 3  # two regions and the image, each once
         assert sorted(outcomes(client)).count("not-indexed.png") == 0
         client.models.apply(OLD)
         again = client.models.apply(NEW)
