@@ -91,8 +91,7 @@ class Change(Generic[RunT]):
         self.run.forget_failed_attempts()
         self.seen = self.run.compare()
         self.total = len(self.seen.lacking)
-        if self.progress is not None:
-            self.progress(self._so_far())
+        self._show_so_far()
         for _ in range(LOOKS):
             if not len(self.seen.lacking):
                 break
@@ -159,21 +158,24 @@ class Change(Generic[RunT]):
 
     def _encoding(self) -> OnProgress:
         """Keeps the lease while a wave is encoded, and says how far the whole is."""
-        show = None if self.progress is None else within(self.progress, self._so_far())
+        before = so_far(IndexProgress(self.done, None, self.done, 0, ""), self.report)
+        show = within(self._show, before)
 
         def encoded(step: IndexProgress) -> None:
             self.check_lease()
-            if show is not None:
-                show(step)
+            show(step)
 
         return encoded
 
     def _carried(self, images: int) -> None:
         self.done += images
         self.check_lease()
-        if images and self.progress is not None:
-            self.progress(replace(self._so_far(), stage=self.stage))
+        if images:
+            self._show_so_far(stage=self.stage)
 
-    def _so_far(self) -> IndexProgress:
-        now = so_far(IndexProgress(self.done, None, self.done, 0, ""), self.report)
-        return replace(now, total=max(self.total, now.done))  # what was indexed meanwhile comes on top
+    def _show_so_far(self, *, stage: str = "") -> None:
+        self._show(so_far(IndexProgress(self.done, None, self.done, 0, "", stage=stage), self.report))
+
+    def _show(self, now: IndexProgress) -> None:
+        if self.progress is not None:  # what was indexed meanwhile comes on top
+            self.progress(replace(now, total=max(self.total, now.done)))

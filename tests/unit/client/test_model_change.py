@@ -182,8 +182,9 @@ def test_progress_counts_what_there_is_to_do(client: Client, images: Path, monke
 def test_what_happens_meanwhile_is_in_the_new_one(client: Client, images: Path) -> None:
     happened: list[str] = []
 
-    def write(_: object) -> None:
-        if happened:
+    def write(now: IndexProgress) -> None:
+        assert now.total is None or now.done <= now.total
+        if happened or not now.done:
             return
         happened.append("once")
         add(images / "new.png")
