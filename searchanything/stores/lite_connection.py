@@ -1,8 +1,9 @@
 """A connection to an embedded index that takes nothing on trust.
 
 Milvus Lite keeps all rows in memory. It acknowledges rows that SQLite refused to write (a file that cannot be written,
-a full disk, a database that another program has locked) and shows them until it ends; it drops without a word what it
-cannot read of a damaged file; and any process may end the server that all share. So
+a full disk, a database that another program has locked) and shows them until it ends, as it does those that it refuses
+because another program reads the file; it drops without a word what it cannot read of a damaged file; and any process
+may end the server that all share. So
 
 - after each write the file's own change counter is looked at: where it stands still, nothing was written, the server is
   replaced by one that knows only what is in the file, and the write is tried again or refused with the reason;
@@ -24,14 +25,14 @@ from searchanything.core.errors import (
     RegionIndexError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_file import check_place, check_room, count_rows, damaged
+from searchanything.stores.lite_file import check_place, check_room, count_rows, damaged, wait_for_readers
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
 from searchanything.stores.milvus_connection import LOADING, MilvusConnection
 from searchanything.stores.milvus_errors import CollectionReleasedError, TooLateError
 from searchanything.stores.milvus_filters import one_of
-from searchanything.stores.milvus_library import MilvusException
+from searchanything.stores.milvus_library import MilvusException, grpc
 from searchanything.stores.milvus_schema import CollectionSpec, entity_bytes
 
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # between tries: a new server answers after 0.1 s
@@ -151,7 +152,13 @@ class LiteConnection(MilvusConnection):
     def _write(self, doing: str, call: Callable[[RowClient, float], object]) -> None:
         def checked(client: RowClient, timeout_s: float) -> None:
             before = change_counter(self._lite.file)
-            done = call(client, timeout_s)
+            try:
+                done = call(client, timeout_s)
+            except grpc.RpcError as error:
+                if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNKNOWN:
+                    self._forget_refused(timeout_s)
+                    raise IndexUnavailableError(f"{self.uri}: could not {doing}: its file refused them") from error
+                raise
             if _has_rows(done) and change_counter(self._lite.file) == before:
                 self._lite.retire()
                 raise IndexUnavailableError(
@@ -171,6 +178,17 @@ class LiteConnection(MilvusConnection):
             self._lite.retire()  # it shows rows that it could not write
             check_room(self._lite.file)
             raise
+
+    def _forget_refused(self, timeout_s: float) -> None:
+        """End a server that shows rows which its file refused; return when it would not refuse them any more.
+
+        Raises: TooLateError, IndexDamagedError.
+        """
+        self._lite.retire()
+        try:
+            wait_for_readers(self._lite.file, timeout_s)
+        except IndexUnavailableError as error:
+            raise TooLateError(f"{error}; which program reads it?") from error
 
     def _check_same_file(self) -> None:
         """Raises: RegionIndexError, once, if the file that this process wrote to was replaced by another."""
@@ -242,7 +260,7 @@ class LiteConnection(MilvusConnection):
 
 
 def _has_rows(answer: object) -> bool:
-    """Whether rows were inserted or deleted: the answer has their ids or number; what makes collections has none."""
+    """Whether rows were inserted or deleted: the answer is or has their number; what makes collections has none."""
     if isinstance(answer, Mapping):
         return any(answer.get(count) for count in ("insert_count", "delete_count"))
     return bool(answer)

@@ -102,6 +102,16 @@ def why_read_only(file: Path) -> str:
     return ""
 
 
+def wait_for_readers(file: Path, timeout_s: float) -> None:
+    """Wait until no other program is within a transaction: while one reads a file, it refuses what is written.
+
+    Raises: IndexUnavailableError, IndexDamagedError.
+    """
+    with _opened(file, busy_s=timeout_s) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("ROLLBACK")
+
+
 def damaged(file: Path, how: str) -> IndexDamagedError:
     """The error for a file that cannot be what was written to it."""
     return IndexDamagedError(f"{file}: the index is damaged: {how}; {_CURE.format(file=file)}")
@@ -219,11 +229,11 @@ def _hide_from_others(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+def _opened(file: Path, *, busy_s: float = _BUSY_S) -> Iterator[sqlite3.Connection]:
     """Raises: IndexDamagedError for what SQLite calls damage; IndexUnavailableError."""
     address = f"file:{quote(str(file))}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)) as database:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=busy_s, isolation_level=None)) as database:
             yield database
     except sqlite3.OperationalError as error:  # locked, read-only, full, cannot be opened
         raise IndexUnavailableError(f"{file}: the embedded index cannot be used: {error}") from error
