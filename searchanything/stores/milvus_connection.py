@@ -27,7 +27,7 @@ from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.milvus_address import shown_address, tls_arguments
 from searchanything.stores.milvus_client import FoundRows, RowClient, RowPage, RowSearch
-from searchanything.stores.milvus_consistency import ReadLevels
+from searchanything.stores.milvus_consistency import levels_of
 from searchanything.stores.milvus_errors import CollectionReleasedError, NotAllowedError, TooLateError, index_error
 from searchanything.stores.milvus_fields import check_fields, fields_of
 from searchanything.stores.milvus_library import DataType, LoadState, MilvusException, grpc
@@ -62,7 +62,7 @@ class MilvusConnection:
         self._client: RowClient | None = None
         self._made_by = os.getpid()
         self._made_for: tuple[object, ...] | None = None  # which embedded server
-        self._levels = ReadLevels()
+        self._levels = levels_of(settings.uri, settings.database)
         self._uri = shown_address(settings.uri) if self._host is None else str(self._host.file)
 
     @property
