@@ -7,6 +7,7 @@ may end the server that all share. So
 
 - after each write the file's own change counter is looked at: where it stands still, nothing was written, the server is
   replaced by one that knows only what is in the file, and the write is tried again or refused with the reason;
+- what makes or drops a collection is looked for in the file, as the server acknowledges that at the second attempt;
 - of each collection that is loaded, the server must find as many rows as the file holds;
 - what a server did not survive is tried again with the next one; of rows to insert, those that are not there.
 """
@@ -25,7 +26,15 @@ from searchanything.core.errors import (
     RegionIndexError,
 )
 from searchanything.core.settings import MilvusSettings
-from searchanything.stores.lite_file import check_place, check_room, count_rows, damaged, wait_for_readers
+from searchanything.stores.lite_file import (
+    WHOLE_COLLECTION,
+    check_place,
+    check_room,
+    count_rows,
+    damaged,
+    parts_of_collection,
+    wait_for_readers,
+)
 from searchanything.stores.lite_host import LiteHost, server_at
 from searchanything.stores.lite_supervisor import change_counter
 from searchanything.stores.milvus_client import RowClient
@@ -59,11 +68,23 @@ class LiteConnection(MilvusConnection):
     # What is tried again
 
     def create_collection(self, spec: CollectionSpec) -> None:
-        self._again(partial(super().create_collection, spec))
+        create = super().create_collection
+
+        def make() -> None:
+            create(spec)
+            self._expect_parts(spec.name, WHOLE_COLLECTION)
+
+        self._again(make)
 
     def drop_collection(self, name: str) -> None:
         drop = super().drop_collection
-        self._again(lambda: drop(name) if self.has_collection(name) else None)
+
+        def drop_what_is_there() -> None:
+            if self.has_collection(name):
+                drop(name)
+            self._expect_parts(name, 0)
+
+        self._again(drop_what_is_there)
 
     def delete(self, name: str, expression: str) -> None:
         self._again(partial(super().delete, name, expression))
@@ -180,7 +201,7 @@ class LiteConnection(MilvusConnection):
             raise
 
     def _forget_refused(self, timeout_s: float) -> None:
-        """End a server that shows rows which its file refused; return when it would not refuse them any more.
+        """End a server that shows what its file refused; return when it would not refuse them any more.
 
         Raises: TooLateError, IndexDamagedError.
         """
@@ -213,6 +234,20 @@ class LiteConnection(MilvusConnection):
                 self._check_server(client)
                 self._checked = self._made_for
             return client
+
+    def _look_at_made(self, name: str) -> None:
+        self._expect_parts(name, WHOLE_COLLECTION - 1)
+
+    def _expect_parts(self, name: str, parts: int) -> None:
+        """Raises: IndexUnavailableError where the file refused what its server acknowledged, which is ended."""
+        for _ in range(_LOOKS):
+            found = parts_of_collection(self._lite.file, name)
+            if found == parts:
+                return
+            if found is not None:
+                self._forget_refused(self._settings.timeout_s)
+                raise IndexUnavailableError(f"{self.uri}: its file refused to have {name} made or dropped")
+            time.sleep(_LOOK_S)
 
     def _check_server(self, client: RowClient) -> None:
         """Raises: IndexDamagedError."""

@@ -8,12 +8,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from contracts.index_rows import HASH_LAYER, manifest_of
 from integration.lite_processes import wait_until_ended
-from integration.test_lite_faults import NAME, add, keys, made, opened
+from integration.test_lite_faults import NAME, add, keys, made, make, opened
 
 from searchanything.core.errors import IndexUnavailableError
+from searchanything.stores.lite_client import LiteClient
+from searchanything.stores.lite_file import WHOLE_COLLECTION, parts_of_collection
+from searchanything.stores.milvus import MilvusIndexStore
 
 _OTHER_PROGRAM = """
 import sqlite3, sys
@@ -54,6 +59,55 @@ def test_a_write_that_another_programs_lock_refuses_is_done_in_the_end(file: Pat
     wait_until_ended(file)
     with opened(file) as fresh:
         assert keys(fresh) == {1, 2}
+
+
+def test_what_a_reader_keeps_from_being_made_is_made_in_the_end(file: Path) -> None:
+    """Milvus Lite refuses it once, then acknowledges it: a file of such words, or layers, could not be opened again."""
+    made(file, 1)
+    with opened(file) as store:
+        store.open(NAME).counts()
+        with held_by_another_program(file, "BEGIN", for_s=0.5):
+            store.add_words(NAME, b"words", bits=64)
+        with held_by_another_program(file, "BEGIN", for_s=0.5):
+            store.create(manifest_of("1" * 64), HASH_LAYER)
+    wait_until_ended(file)
+    with opened(file) as fresh:
+        assert keys(fresh) == {1}
+        assert fresh.open(NAME).words is not None
+        assert fresh.open("1" * 64).counts().images == 0
+        assert fresh.hash_layer("1" * 64) == HASH_LAYER
+
+
+def test_no_index_of_codes_is_made_before_its_collection_is_in_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay there without a collection could neither be used nor dropped."""
+    made(file, 1)
+    create_index, seen = LiteClient.create_index, []
+
+    def noting(client: LiteClient, name: str, *rest: Any, **named: Any) -> None:
+        seen.append(parts_of_collection(file, name))
+        create_index(client, name, *rest, **named)
+
+    monkeypatch.setattr(LiteClient, "create_index", noting)
+    with opened(file) as store:
+        store.open(NAME).counts()
+        with held_by_another_program(file, "BEGIN", for_s=0.5):
+            store.add_words(NAME, b"words", bits=64)
+    assert seen == [WHOLE_COLLECTION - 1]
+
+
+def test_what_a_reader_keeps_from_being_dropped_does_not_come_back(file: Path) -> None:
+    made(file, 1)
+    with opened(file) as store:
+        store.withdraw()
+        assert isinstance(store, MilvusIndexStore)
+        for name in store.open(NAME).collections:
+            with held_by_another_program(file, "BEGIN", for_s=0.3):
+                store._connection.drop_collection(name)
+            assert parts_of_collection(file, name) == 0
+        store.drop(NAME)
+        assert make(store).counts().images == 0
 
 
 def test_who_reads_the_file_for_too_long_is_said(file: Path) -> None:
