@@ -175,11 +175,11 @@ class LiteConnection(MilvusConnection):
             before = change_counter(self._lite.file)
             try:
                 done = call(client, timeout_s)
-            except grpc.RpcError as error:
-                if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNKNOWN:
-                    self._forget_refused(timeout_s)
-                    raise IndexUnavailableError(f"{self.uri}: could not {doing}: its file refused them") from error
-                raise
+            except (grpc.RpcError, MilvusException) as error:
+                if not _is_refusal(error):
+                    raise
+                self._forget_refused(timeout_s)
+                raise IndexUnavailableError(f"{self.uri}: could not {doing}: its file refused that") from error
             if _has_rows(done) and change_counter(self._lite.file) == before:
                 self._lite.retire()
                 raise IndexUnavailableError(
@@ -292,6 +292,13 @@ class LiteConnection(MilvusConnection):
             if not isinstance(error.__cause__, MilvusException):
                 raise
             raise damaged(self._lite.file, f"its server could not {doing} ({error})") from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a server says that its file could not be written: without a word, or as an error of its own."""
+    if isinstance(error, MilvusException):
+        return bool(error.code == _CODE_INTERNAL)
+    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNKNOWN
 
 
 def _has_rows(answer: object) -> bool:

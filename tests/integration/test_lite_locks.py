@@ -16,6 +16,7 @@ from integration.lite_processes import wait_until_ended
 from integration.test_lite_faults import NAME, add, keys, made, make, opened
 
 from searchanything.core.errors import IndexUnavailableError
+from searchanything.core.types import ImageRef
 from searchanything.stores.lite_client import LiteClient
 from searchanything.stores.lite_file import WHOLE_COLLECTION, parts_of_collection
 from searchanything.stores.milvus import MilvusIndexStore
@@ -54,21 +55,25 @@ def test_a_write_that_another_programs_lock_refuses_is_done_in_the_end(file: Pat
         index = store.open(NAME)
         index.counts()
         with held_by_another_program(file, begin, for_s=0.5):
-            add(index, 2)
-        assert keys(store) == {1, 2}
+            add(index, 2, 3)
+        assert keys(store) == {1, 2, 3}
+        with held_by_another_program(file, begin, for_s=0.5):
+            index.delete_images([ImageRef("bucket", "1.jpg")])
+        assert keys(store) == {2, 3}
     wait_until_ended(file)
     with opened(file) as fresh:
-        assert keys(fresh) == {1, 2}
+        assert keys(fresh) == {2, 3}
 
 
-def test_what_a_reader_keeps_from_being_made_is_made_in_the_end(file: Path) -> None:
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_what_another_program_keeps_from_being_made_is_made_in_the_end(file: Path, begin: str) -> None:
     """Milvus Lite refuses it once, then acknowledges it: a file of such words, or layers, could not be opened again."""
     made(file, 1)
     with opened(file) as store:
         store.open(NAME).counts()
-        with held_by_another_program(file, "BEGIN", for_s=0.5):
+        with held_by_another_program(file, begin, for_s=0.5):
             store.add_words(NAME, b"words", bits=64)
-        with held_by_another_program(file, "BEGIN", for_s=0.5):
+        with held_by_another_program(file, begin, for_s=0.5):
             store.create(manifest_of("1" * 64), HASH_LAYER)
     wait_until_ended(file)
     with opened(file) as fresh:
